@@ -1,0 +1,55 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export DAGSTER_HOME := $(CURDIR)/.dagster
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: demo ui test check format acceptance browser setup train clean
+
+demo: setup ## explain the two persona classifiers and print where the reports are
+	$(BIN)/diffex run avatars
+
+ui: setup ## the Dagster UI on http://127.0.0.1:3000
+	$(BIN)/dagster dev -w workspace.yaml
+
+test: setup browser check ## lint, types, and every test
+	$(BIN)/pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/dagster definitions validate -w workspace.yaml --log-level warning
+
+acceptance: setup ## what `make demo` must have shown
+	$(BIN)/pytest tests/acceptance.py
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+browser: setup ## a Chromium for the tests that look at pages
+	sh tests/install_chromium.sh $(BIN)/python
+
+train: setup ## train the demo checkpoint, probe and classifiers again (about 90 minutes on two cores)
+	$(BIN)/python -m training.samples
+	$(BIN)/python -m training.vae
+	$(BIN)/python -m training.text
+	$(BIN)/python -m training.unet
+	$(BIN)/python -m training.probe
+	$(BIN)/python -m training.assemble
+	$(BIN)/python -m training.personas
+	$(BIN)/python -m training.evaluate --write
+	$(BIN)/python -m training.card
+
+clean:
+	rm -rf $(VENV) studies/*/results

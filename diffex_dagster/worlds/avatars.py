@@ -1,0 +1,391 @@
+"""The avatars world: faces drawn from attributes, so that every true effect is known.
+
+A *state* names one value for each factor (eyewear, facial hair, ...). `draw` turns it into a picture, `caption` into a
+sentence, and changing one factor before drawing again gives the exact counterfactual, hence the true causal concept
+effect (CaCE, Goyal et al. 2019).
+
+Pictures are the Avataaars style by Pablo Stanley (free for personal and commercial use) as packaged by DiceBear.
+Nothing here is imported by the pipeline's stages: training, tests, the benchmark and `--editor exact` use it.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from diffex_dagster.editing.protocol import EditRequest
+from diffex_dagster.errors import EditorError
+from diffex_dagster.store.keys import digest, image_key
+
+State = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Value:
+    """One value of a factor: how it is drawn, how a caption says it, and how often it is drawn."""
+
+    options: Mapping[str, object]
+    phrases: tuple[str, ...] = ()
+    weight: float = 1.0
+
+
+def _top(variant: str, *phrases: str, weight: float = 1.0, hat: str | None = None) -> Value:
+    options: dict[str, object] = {"topVariant": [variant]}
+    if hat:
+        options["hatColor"] = [hat]
+    return Value(options, phrases, weight)
+
+
+def _worn(component: str, variant: str | None, *phrases: str, weight: float = 1.0) -> Value:
+    if variant is None:
+        return Value({f"{component}Probability": 0}, phrases, weight)
+    return Value({f"{component}Probability": 100, f"{component}Variant": [variant]}, phrases, weight)
+
+
+def _variant(component: str, variant: str, *phrases: str, weight: float = 1.0) -> Value:
+    return Value({f"{component}Variant": [variant]}, phrases, weight)
+
+
+def _colour(names: Sequence[str], colour: str, *phrases: str, weight: float = 1.0) -> Value:
+    return Value({f"{name}Color": [colour] for name in names}, phrases, weight)
+
+
+_HAIR = ("hair", "facialHair")  # one colour for both, as on most people
+
+FACTORS: dict[str, dict[str, Value]] = {
+    "top": {
+        "short": _top("shortFlat", "short hair", "a short haircut", weight=2.0),
+        "bob": _top("bob", "a bob haircut", "bobbed hair"),
+        "bun": _top("bun", "a hair bun", "hair in a bun"),
+        "curly": _top("curly", "curly hair", "big curls"),
+        "dreads": _top("dreads", "long dreadlocks", "dreadlocks"),
+        "afro": _top("fro", "an afro", "afro hair"),
+        "straight": _top("straight02", "long straight hair", "straight hair"),
+        "shaggy": _top("shaggy", "shaggy hair", "messy hair"),
+        "bald": _top("sides", "a bald head", "a balding head"),
+        "hat": _top("hat", "a wide hat", "a brimmed hat", weight=0.8, hat="#a0522d"),
+        "hijab": _top("hijab", "a hijab", "a headscarf", weight=0.8, hat="#7b4fa3"),
+        "turban": _top("turban", "a turban", "a wrapped turban", weight=0.8, hat="#f2c230"),
+        "beanie": _top("winterHat03", "a beanie", "a knitted cap", weight=0.8, hat="#e8452c"),
+        "earflaps": _top("winterHat1", "a winter hat", "a hat with ear flaps", weight=0.8, hat="#1f8a70"),
+    },
+    "hair_colour": {
+        "black": _colour(_HAIR, "#2c1b18", "black hair"),
+        "brown": _colour(_HAIR, "#8a5030", "brown hair"),
+        "blonde": _colour(_HAIR, "#e3bf6a", "blonde hair", "blond hair"),
+        "red": _colour(_HAIR, "#c93305", "red hair", "ginger hair"),
+        "grey": _colour(_HAIR, "#d5d5da", "grey hair", "gray hair"),
+    },
+    "facial_hair": {
+        "none": _worn("facialHair", None, "a clean shaven face", weight=4.5),
+        "light_beard": _worn("facialHair", "beardLight", "a light beard", "a short beard"),
+        "medium_beard": _worn("facialHair", "beardMedium", "a medium beard", "a trimmed beard"),
+        "majestic_beard": _worn("facialHair", "beardMajestic", "a majestic beard", "a long full beard"),
+        "fancy_moustache": _worn("facialHair", "moustacheFancy", "a fancy moustache", "a curled moustache"),
+        "magnum_moustache": _worn("facialHair", "moustacheMagnum", "a magnum moustache", "a thick moustache"),
+    },
+    "eyewear": {
+        "none": _worn("accessories", None, weight=4.5),
+        "eyepatch": _worn("accessories", "eyepatch", "an eyepatch", "a pirate eyepatch"),
+        "round": _worn("accessories", "round", "round glasses", "round eyeglasses"),
+        "square": _worn("accessories", "prescription02", "square glasses", "square eyeglasses"),
+        "sunglasses": _worn("accessories", "wayfarers", "wayfarer sunglasses", "wayfarers"),
+        "shades": _worn("accessories", "kurt", "black shades", "oversized sunglasses"),
+    },
+    "skin": {
+        "pale": _colour(("skin",), "#ffdbb4", "pale skin", "light skin"),
+        "tan": _colour(("skin",), "#e0a070", "tan skin", "tanned skin"),
+        "brown": _colour(("skin",), "#ae5d29", "brown skin"),
+        "dark": _colour(("skin",), "#614335", "dark skin"),
+    },
+    "mouth": {
+        "neutral": _variant("mouth", "default", weight=2.0),
+        "smile": _variant("mouth", "smile", "a smile", "a smiling mouth"),
+        "sad": _variant("mouth", "sad", "a sad mouth", "a frown"),
+        "serious": _variant("mouth", "serious", "a serious mouth", "a closed mouth"),
+        "tongue": _variant("mouth", "tongue", "a tongue out", "a tongue sticking out"),
+        "grimace": _variant("mouth", "grimace", "clenched teeth", "a grimace"),
+    },
+    "eyes": {
+        "open": _variant("eyes", "default", weight=2.0),
+        "closed": _variant("eyes", "closed", "closed eyes", "shut eyes"),
+        "hearts": _variant("eyes", "hearts", "heart eyes", "hearts for eyes"),
+        "surprised": _variant("eyes", "surprised", "surprised eyes", "wide open eyes"),
+        "crossed": _variant("eyes", "xDizzy", "dizzy eyes", "crossed out eyes"),
+    },
+    "eyebrows": {
+        "default": _variant("eyebrows", "default", weight=2.0),
+        "angry": _variant("eyebrows", "angry", "angry eyebrows"),
+        "worried": _variant("eyebrows", "sadConcerned", "worried eyebrows", "sad eyebrows"),
+        "flat": _variant("eyebrows", "flatNatural", "flat eyebrows", "thick straight eyebrows"),
+    },
+    "clothes": {
+        "tshirt": _variant("clothes", "shirtCrewNeck", "a t-shirt", "a plain shirt", weight=2.0),
+        "vneck": _variant("clothes", "shirtVNeck", "a v-neck shirt"),
+        "blazer": _variant("clothes", "blazerAndShirt", "a blazer", "a suit jacket"),
+        "hoodie": _variant("clothes", "hoodie", "a hoodie", "a hooded sweatshirt"),
+        "overalls": _variant("clothes", "overall", "overalls", "dungarees"),
+        "collar": _variant("clothes", "collarAndSweater", "a white collar", "a collared sweater"),
+    },
+    "clothes_colour": {
+        "black": _colour(("clothes",), "#262e33", "black clothes"),
+        "white": _colour(("clothes",), "#fafafa", "white clothes"),
+        "red": _colour(("clothes",), "#e8343c", "red clothes"),
+        "blue": _colour(("clothes",), "#3a6fd8", "blue clothes"),
+        "green": _colour(("clothes",), "#3fae5a", "green clothes"),
+        "pink": _colour(("clothes",), "#ff8fb8", "pink clothes"),
+    },
+    "background": {
+        "grey": _colour(("background",), "#eceff1", "a grey background", "a gray background"),
+        "blue": _colour(("background",), "#b5dcf5", "a blue background", "a sky blue background"),
+        "yellow": _colour(("background",), "#fbe7a1", "a yellow background"),
+        "green": _colour(("background",), "#c4e8c2", "a green background"),
+    },
+}
+"""factor -> value -> how to draw and say it."""
+
+HEADWEAR = ("hat", "hijab", "turban", "beanie", "earflaps")
+HAIRSTYLES = tuple(value for value in FACTORS["top"] if value not in HEADWEAR)
+BEARDS = ("light_beard", "medium_beard", "majestic_beard")
+MOUSTACHES = ("fancy_moustache", "magnum_moustache")
+DARK_LENSES = ("sunglasses", "shades")
+
+COARSE: dict[str, tuple[str, tuple[str, ...]]] = {
+    "eyewear": ("eyewear", ("eyepatch", "round", "square", "sunglasses", "shades")),
+    "glasses": ("eyewear", ("round", "square")),
+    "sunglasses": ("eyewear", DARK_LENSES),
+    "facial hair": ("facial_hair", BEARDS + MOUSTACHES),
+    "a beard": ("facial_hair", BEARDS),
+    "a moustache": ("facial_hair", MOUSTACHES),
+    "headwear": ("top", HEADWEAR),
+    "a hat": ("top", ("hat", "beanie", "earflaps")),
+    "long hair": ("top", ("dreads", "straight", "curly")),
+    "light clothes": ("clothes_colour", ("white", "pink")),
+}
+"""A coarse phrase names any of several values of one factor."""
+
+PHRASES: dict[str, tuple[str, tuple[str, ...]]] = {
+    **{phrase: (factor, (name,)) for factor, values in FACTORS.items() for name, value in values.items()
+       for phrase in value.phrases},
+    **COARSE,
+}  # fmt: skip
+"""Every phrase the world understands -> (factor, the values that it names)."""
+
+RESTING: dict[str, str] = {"facial_hair": "none", "eyewear": "none", "mouth": "neutral", "eyes": "open",
+                           "eyebrows": "default", "clothes": "tshirt", "top": "short"}  # fmt: skip
+"""What a factor falls back to when a feature of it is removed."""
+
+
+def sample_state(rng: random.Random) -> State:
+    """Draw one state, every factor independent of the others and by its values' weights."""
+    return {
+        factor: rng.choices(list(values), [value.weight for value in values.values()])[0]
+        for factor, values in FACTORS.items()
+    }
+
+
+def visible(state: State, factor: str) -> bool:
+    """Whether the picture of `state` shows which value `factor` has (dark lenses hide eyes, a hat hides hair)."""
+    if factor == "hair_colour":
+        return state["top"] in HAIRSTYLES
+    if factor == "eyes":
+        return state["eyewear"] not in DARK_LENSES
+    return True
+
+
+@functools.cache
+def _style():  # noqa: ANN202 (dicebear's class is imported late: it parses a 300 KB file)
+    from dicebear import Style
+
+    return Style(json.loads((files("dicebear_styles") / "avataaars.json").read_text("utf-8")))
+
+
+def draw(state: State, size: int = 64, supersampling: int = 2) -> Image.Image:
+    """Draw a state.
+
+    Args:
+        state: one value name for each factor of `FACTORS`.
+        size: side of the square picture, in pixels.
+        supersampling: how many times larger it is rasterised before averaging down.
+
+    Returns:
+        An RGB picture of `size` × `size` pixels, the same for the same state.
+
+    Raises:
+        KeyError: a factor is missing or has no such value.
+    """
+    import resvg_py
+    from dicebear import Avatar
+
+    options: dict[str, object] = {"seed": "avatars", "topProbability": 100, "accessoriesColor": ["#262e33"]}
+    for factor, values in FACTORS.items():
+        options.update(values[state[factor]].options)
+    side = size * supersampling
+    png = resvg_py.svg_to_bytes(
+        svg_string=Avatar(_style(), options).to_string(), width=side, height=side, skip_system_fonts=True
+    )
+    picture = Image.open(io.BytesIO(bytes(png))).convert("RGB")
+    return picture.resize((size, size), Image.Resampling.BOX)
+
+
+def set_feature(state: State, phrase: str, remove: bool = False) -> State:
+    """The state with one feature added (or removed): the exact edit.
+
+    A coarse phrase ("a beard") picks one of its values, always the same one for the same state. A state that already
+    shows the feature, and a phrase the world cannot draw ("earrings"), come back unchanged.
+    """
+    if phrase not in PHRASES:
+        return dict(state)
+    factor, values = PHRASES[phrase]
+    has = state[factor] in values
+    if remove:
+        return {**state, factor: RESTING.get(factor, state[factor])} if has else dict(state)
+    if has:
+        return dict(state)
+    choice = random.Random(json.dumps([sorted(state.items()), phrase])).choice(values)
+    return {**state, factor: choice}
+
+
+def has_feature(state: State, phrase: str) -> bool:
+    """Whether the picture of `state` shows the feature that `phrase` names."""
+    if phrase not in PHRASES:
+        return False
+    factor, values = PHRASES[phrase]
+    return visible(state, factor) and state[factor] in values
+
+
+_PREFIXES = ("", "", "", "a person with ", "a face with ", "an avatar with ", "a drawing of a person with ")
+
+
+def caption(state: State, rng: random.Random, full: bool = False) -> str:
+    """A sentence that is true of the picture: some or all attributes, any order, fine or coarse words.
+
+    Four in ten captions name a single attribute, since an edit prompt does. `full` names every visible one.
+    """
+    names = []
+    for factor in FACTORS:
+        fine = FACTORS[factor][state[factor]].phrases
+        if not fine or not visible(state, factor):
+            continue
+        coarse = [phrase for phrase, (of, values) in COARSE.items() if of == factor and state[factor] in values]
+        names.append(rng.choice(coarse) if coarse and rng.random() < 0.25 else rng.choice(fine))
+    rng.shuffle(names)
+    if not full:
+        names = names[: 1 if rng.random() < 0.45 else rng.randint(2, 5)]
+    return rng.choice(_PREFIXES) + _listing(names, rng)
+
+
+def _listing(names: Sequence[str], rng: random.Random) -> str:
+    if len(names) > 1 and rng.random() < 0.5:
+        return ", ".join(names[:-1]) + " and " + names[-1]
+    return ", ".join(names)
+
+
+def true_effects(
+    states: Sequence[State],
+    phrases: Iterable[tuple[str, bool]],
+    score: Callable[[list[Image.Image]], np.ndarray],
+    size: int = 64,
+) -> dict[tuple[str, bool], np.ndarray]:
+    """The causal concept effect of each feature, by drawing every state again with only that feature changed.
+
+    Args:
+        states: the study's images, as states.
+        phrases: (edit prompt, whether it is removed) for each feature.
+        score: pictures -> target measure, shape (N,).
+
+    Returns:
+        For each feature the per-image difference `f(changed) − f(unchanged)`, shape (len(states),); zeros where the
+        world cannot draw the feature.
+
+    Source: CaCE, Goyal et al. 2019, equation 1, with both interventions drawn exactly.
+    """
+    base = score([draw(state, size) for state in states])
+    effects = {}
+    for phrase, remove in phrases:
+        changed = [set_feature(state, phrase, remove) for state in states]
+        moved = [i for i, (before, after) in enumerate(zip(states, changed, strict=True)) if before != after]
+        effect = np.zeros(len(states))
+        if moved:
+            effect[moved] = score([draw(changed[i], size) for i in moved]) - base[moved]
+        effects[phrase, remove] = effect
+    return effects
+
+
+class ExactEditor:
+    """Edits by drawing the avatar again with only the attribute changed; an editor without error.
+
+    It recognises a sample image by its key and reads the state that it was drawn from in `attributes.json`, beside the
+    images. The same protocol as the diffusion editor, so that the same study can be graded with and without its error.
+
+    Args:
+        folder: the study's folder.
+        options: `attributes`: the file, relative to the folder, that maps file names to states.
+    """
+
+    def __init__(self, folder: Path, options: Mapping[str, str]) -> None:
+        self.file = folder / options.get("attributes", "images/attributes.json")
+        try:
+            self.states: dict[str, State] = json.loads(self.file.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise EditorError(
+                f"{self.file}: the exact editor needs the states that the images were drawn from ({error}); draw them "
+                "again with `python -m training.samples`"
+            ) from error
+        self.by_image = {image_key(draw(state)): state for state in self.states.values()}
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the style, the rasteriser and the world's own values."""
+        versions = [version("dicebear-styles"), version("dicebear-core"), version("resvg-py")]
+        return digest("exact avatars", versions, {f: sorted(v) for f, v in FACTORS.items()})[:16]
+
+    def edit(
+        self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]
+    ) -> Iterator[list[tuple[EditRequest, Image.Image]]]:
+        """Draw the edits, 64 at a time.
+
+        Raises:
+            EditorError: an image is not one of those that `attributes.json` describes.
+        """
+        for start in range(0, len(requests), 64):
+            yield [(request, draw(self._edited(request))) for request in requests[start : start + 64]]
+
+    def _edited(self, request: EditRequest) -> State:
+        if request.image not in self.by_image:
+            raise EditorError(
+                f"{self.file}: image {request.image} was not drawn from any of its states; the exact editor only edits "
+                "the avatars that `python -m training.samples` drew"
+            )
+        state = self.by_image[request.image]
+        for concept in request.concepts:
+            state = set_feature(state, concept.prompt, concept.direction == "remove")
+        return state
+
+
+def study_truth(
+    folder: Path, prompts: Sequence[tuple[str, str]], score: Callable[[list[Image.Image]], np.ndarray]
+) -> dict[tuple[str, str], float]:
+    """True mean effects over a study's images, for `truth:` in a study file.
+
+    Args:
+        folder: the study's folder, with `images/attributes.json`.
+        prompts: (edit prompt, direction) of each feature.
+        score: pictures -> target measure, shape (N,).
+
+    Returns:
+        (prompt, direction) -> mean true effect.
+    """
+    states = list(json.loads((folder / "images" / "attributes.json").read_text("utf-8")).values())
+    effects = true_effects(states, [(prompt, direction == "remove") for prompt, direction in prompts], score)
+    return {(prompt, direction): float(effects[prompt, direction == "remove"].mean()) for prompt, direction in prompts}

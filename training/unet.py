@@ -1,0 +1,125 @@
+"""Train the demo checkpoint's UNet on the latents of drawn avatars, with the text encoder frozen.
+
+Run `python -m training.unet` after `training.vae` and `training.text`. It saves a checkpoint every 500 steps and goes
+on from the last one when it is started again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from diffex_dagster.worlds import avatars
+from training import common, data
+from training.text import MAX_TOKENS, nonsense
+
+SCHEDULE = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+
+def build() -> UNet2DConditionModel:
+    """The untrained UNet (11 M parameters), with cross-attention at 16×16, 8×8 and 4×4."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(64, 128, 192),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D",) * 3,
+        up_block_types=("CrossAttnUpBlock2D",) * 3,
+        cross_attention_dim=128,
+        attention_head_dim=4,
+    ).to(memory_format=torch.channels_last)
+
+
+def training_caption(state: avatars.State, rng: random.Random) -> str:
+    """A caption, or (one in ten) no words, or (one in twenty) words that name nothing."""
+    draw = rng.random()
+    if draw < 0.10:
+        return ""
+    return nonsense(rng) if draw < 0.15 else avatars.caption(state, rng)
+
+
+@torch.no_grad()
+def encode_all(vae: AutoencoderKL, pixels) -> torch.Tensor:
+    """uint8 pictures (N, 64, 64, 3) -> scaled latents (N, 4, 16, 16)."""
+    parts = []
+    for start in range(0, len(pixels), 200):
+        with torch.autocast("cpu", torch.bfloat16):
+            moments = vae.encode(common.to_tensor(pixels[start : start + 200])).latent_dist
+        parts.append(moments.mean.float() * vae.config.scaling_factor)
+    return torch.cat(parts)
+
+
+def train(steps: int, batch: int, folder: Path, seed: int = 0) -> None:
+    """Train and keep `folder/unet` (averaged weights) and `folder/unet_state.pt` (to go on from)."""
+    generator = common.setup(seed)
+    common.use_compilable_upsampling()
+    rng = random.Random(seed)
+    pixels, states = data.drawings()
+    latents = encode_all(AutoencoderKL.from_pretrained(folder / "vae"), pixels)
+    common.log.info("latents %s, standard deviation %.3f", tuple(latents.shape), latents.std())
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    encoder = CLIPTextModel.from_pretrained(folder / "text_encoder").eval().requires_grad_(False)
+    noise_schedule = DDPMScheduler(**SCHEDULE)
+    signal = noise_schedule.alphas_cumprod / (1 - noise_schedule.alphas_cumprod)
+    # The square root of min-SNR-5 weighting (Hang et al. 2023): structure first, without giving the fine noise up.
+    weights = (signal.clamp(max=5) / signal).sqrt()
+
+    unet = build()
+    ema = common.Ema(unet)
+    fast = torch.compile(unet)
+    optimiser = torch.optim.AdamW(unet.parameters(), lr=6e-4, weight_decay=1e-3, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 6e-4, steps, pct_start=0.05)
+    start, state_file = 0, folder / "unet_state.pt"
+    if state_file.exists():
+        stored = torch.load(state_file, weights_only=True)
+        start = stored["step"]
+        unet.load_state_dict(stored["unet"])
+        ema.module.load_state_dict(stored["ema"])
+        ema.step = start
+        optimiser.load_state_dict(stored["optimiser"])
+        schedule.load_state_dict(stored["schedule"])
+        generator.manual_seed(seed + start)
+        rng = random.Random(seed + start)
+        common.log.info("going on from step %d", start)
+    progress = common.Progress(steps - start)
+    for step, index in enumerate(common.batches(len(latents), batch, steps - start, generator), 1):
+        captions = [training_caption(states[i], rng) for i in index.tolist()]
+        tokens = tokenizer(captions, padding="max_length", truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+        with torch.no_grad():
+            text = encoder(tokens.input_ids).last_hidden_state
+        x = latents[index]
+        noise = torch.randn(x.shape, generator=generator)
+        time = torch.randint(0, 1000, (batch,), generator=generator)
+        noisy = noise_schedule.add_noise(x, noise, time).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            predicted = fast(noisy, time, text, return_dict=False)[0]
+        error = (predicted.float() - noise).pow(2).mean(dim=(1, 2, 3))
+        loss = (error * weights[time]).mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        ema.update(unet)
+        progress(step, loss.item())
+        if (start + step) % 500 == 0 or start + step == steps:
+            ema.module.save_pretrained(folder / "unet")
+            state = {"step": start + step, "unet": unet.state_dict(), "ema": ema.module.state_dict(),
+                     "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict()}  # fmt: skip
+            torch.save(state, state_file.with_suffix(".tmp"))
+            state_file.with_suffix(".tmp").replace(state_file)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=7000)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--folder", type=Path, default=data.CACHE)
+    arguments = parser.parse_args()
+    train(arguments.steps, arguments.batch, arguments.folder)
