@@ -1,0 +1,1 @@
+"""The feature tree: proposing, reading, cleaning and editing it."""

@@ -1,0 +1,388 @@
+"""One question to a vision-language model over the Chat Completions API, or its answer from the cache.
+
+Any server that speaks the API will do: OpenAI, vLLM, Ollama, llama.cpp, LM Studio. Retries on 429, 5xx and timeouts,
+with back-off, are the `openai` client's own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import logging
+import os
+import re
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from PIL import Image
+from ruamel.yaml import YAML
+
+from diffex_dagster.corpus.wording import tidy
+from diffex_dagster.errors import CorpusError
+
+if TYPE_CHECKING:
+    import openai
+
+logger = logging.getLogger(__name__)
+
+_OVERFLOW = re.compile(
+    r"context_length_exceeded|context (length|window|size)|maximum context|too many (tokens|images)|prompt is too long|"
+    r"exceeds? the (available|maximum|model)|at most \d+ image|request (entity )?too large",
+    re.IGNORECASE,
+)
+_NO_MODEL = re.compile(r"model_not_found|model\b.{0,120}\b(not (exist|found|loaded|available)|unknown)", re.IGNORECASE)
+_FORMATS = ("json_schema", "json_object", "text")
+
+
+class AnswerCache(Protocol):
+    """Where answers are kept, so that a question is never paid for twice. The store implements it."""
+
+    def get(self, key: str) -> str | None:
+        """The answer kept under a key, if there is one."""
+
+    def put(self, key: str, answer: str, usage: dict[str, int]) -> None:
+        """Keep an answer, and how many `prompt_tokens` and `completion_tokens` it took."""
+
+
+class MemoryCache:
+    """Answers kept as long as the object lives; for tests and for use without a store."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, str] = {}
+
+    def get(self, key: str) -> str | None:
+        """See `AnswerCache`."""
+        return self.answers.get(key)
+
+    def put(self, key: str, answer: str, usage: dict[str, int]) -> None:
+        """See `AnswerCache`."""
+        self.answers[key] = answer
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is sent: the text, the images with it, and the JSON schema that the answer should have."""
+
+    system: str
+    text: str
+    images: tuple[Image.Image, ...] = field(default=(), repr=False)
+    schema: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass
+class Tally:
+    """What a proposal has cost so far. Safe to share between threads."""
+
+    made: int = 0
+    reused: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def count(self, usage: Mapping[str, int] | None) -> None:
+        """Count a call that was made (with its usage) or reused (None)."""
+        with self._lock:
+            if usage is None:
+                self.reused += 1
+            else:
+                self.made += 1
+                self.prompt_tokens += usage.get("prompt_tokens", 0)
+                self.completion_tokens += usage.get("completion_tokens", 0)
+
+
+class ContextOverflow(CorpusError):
+    """The images and the text together are more than the model takes."""
+
+
+class Refused(CorpusError):
+    """The model will not describe these images."""
+
+
+class Asker:
+    """Asks one model.
+
+    Args:
+        base_url: the API's address, ending in `/v1` for most servers; None for OpenAI's own.
+        model: the model's name, as the server knows it.
+        key_env: name of the environment variable with the API key; None for a server that needs no key.
+        cache: where answers are kept.
+        image_side: images are scaled down to at most this many pixels a side.
+        parameters: further fields of the request ("temperature", "seed", "max_tokens", "reasoning_effort", ...).
+        retries: how many times the client tries again after 429, 5xx or a timeout, with exponential back-off.
+        timeout_s: how long one try may take, in seconds.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None,
+        model: str,
+        key_env: str | None,
+        cache: AnswerCache,
+        *,
+        image_side: int = 512,
+        parameters: Mapping[str, Any] | None = None,
+        retries: int = 4,
+        timeout_s: float = 120.0,
+    ) -> None:
+        self.base_url, self.model, self.key_env, self.cache = base_url, model, key_env, cache
+        self.image_side, self.parameters = image_side, dict(parameters or {})
+        self.retries, self.timeout_s = retries, timeout_s
+        self._client: openai.OpenAI | None = None
+        self._format = 0  # index into _FORMATS: lowered when the server does not support structured output
+        self._lock = threading.Lock()
+
+    def ask(self, question: Question, tally: Tally, keep: Callable[[str], bool] = lambda answer: True) -> str:
+        """The model's answer as text, from the cache or the server.
+
+        Only an answer that `keep` accepts goes into the cache, so that a bad one does not come back for ever. On a
+        context overflow the question is asked again with half of the images, down to one.
+
+        Raises:
+            CorpusError: no key, no such model, a refusal, no connection, or any other way the server says no. One
+                sentence, never with the key in it.
+        """
+        key = self.key(question)
+        if (known := self.cache.get(key)) is not None:
+            tally.count(None)
+            return known
+        asked = question
+        while True:
+            try:
+                answer, usage = self._complete(asked)
+                break
+            except ContextOverflow:
+                if len(asked.images) < 2:
+                    raise
+                fewer = asked.images[: len(asked.images) // 2]
+                logger.warning(
+                    "%d images are too many for %s: asking with %d", len(asked.images), self.model, len(fewer)
+                )
+                asked = Question(asked.system, asked.text, fewer, asked.schema)
+        tally.count(usage)
+        if keep(answer):
+            # under the question as it was first asked, so that a second run does not overflow again
+            self.cache.put(key, answer, usage)
+        return answer
+
+    def embed(self, texts: Sequence[str], model: str) -> np.ndarray:
+        """Embeddings of texts by a model of the same server, shape (len(texts), dimensions); each text is sent once.
+
+        Raises:
+            CorpusError: as `ask`.
+        """
+        keys = [hashlib.sha256(json.dumps(["embedding", model, text]).encode()).hexdigest() for text in texts]
+        known = {key: stored for key in keys if (stored := self.cache.get(key)) is not None}
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+        problem: CorpusError | None = None
+        if missing:
+            client = self._connect()
+            try:
+                answer = client.embeddings.create(model=model, input=list(missing.values()))
+            except Exception as error:  # every failure of the client becomes one CorpusError
+                problem = self._explain(error)
+            if problem is not None:
+                raise problem
+            for key, item in zip(missing, answer.data, strict=True):
+                known[key] = json.dumps(item.embedding)
+                self.cache.put(key, known[key], {"prompt_tokens": 0, "completion_tokens": 0})
+        return np.array([json.loads(known[key]) for key in keys], dtype=np.float64)
+
+    def remember(self, question: Question, answer: str) -> None:
+        """Keep an answer that another question got (a second try) for this one too."""
+        self.cache.put(self.key(question), answer, {"prompt_tokens": 0, "completion_tokens": 0})
+
+    def key(self, question: Question) -> str:
+        """Hash of all that decides the answer: images, prompt, model, parameters. Not the address, not the API key."""
+        digest = hashlib.sha256()
+        wording = [self.model, question.system, question.text, question.schema, self.parameters, self.image_side]
+        digest.update(json.dumps(wording, sort_keys=True, default=str).encode())
+        for image in question.images:
+            pixels = image.convert("RGB")
+            digest.update(f"{pixels.size}".encode())
+            digest.update(pixels.tobytes())
+        return digest.hexdigest()
+
+    def _complete(self, question: Question) -> tuple[str, dict[str, int]]:
+        client = self._connect()
+        content: list[dict[str, Any]] = [{"type": "text", "text": question.text}]
+        content += [
+            {"type": "image_url", "image_url": {"url": data_url(image, self.image_side)}} for image in question.images
+        ]
+        messages = [{"role": "system", "content": question.system}, {"role": "user", "content": content}]
+        while True:
+            tried = self._format
+            problem: CorpusError | None = None
+            try:
+                # the server chooses its own fields, so the request is built as plain data
+                completion: Any = client.chat.completions.create(  # type: ignore[call-overload]
+                    model=self.model, messages=messages, **self._response_format(question), **self.parameters
+                )
+            except Exception as error:  # every failure of the client becomes one CorpusError
+                problem = self._explain(error)
+                unsupported = getattr(error, "status_code", None) in (400, 415, 422, 501)
+            if problem is None:
+                return self._content(completion)
+            if unsupported and type(problem) is CorpusError and tried < len(_FORMATS) - 1:
+                with self._lock:
+                    self._format = max(self._format, tried + 1)
+                continue
+            # raised outside `except`, so that no traceback leads to the request and its headers
+            raise problem
+
+    def _response_format(self, question: Question) -> dict[str, Any]:
+        kind = _FORMATS[self._format]
+        if kind == "text" or not question.schema:
+            return {}
+        if kind == "json_object":
+            return {"response_format": {"type": "json_object"}}
+        schema = {"name": "features", "strict": True, "schema": question.schema}
+        return {"response_format": {"type": "json_schema", "json_schema": schema}}
+
+    def _content(self, completion: Any) -> tuple[str, dict[str, int]]:
+        choices = getattr(completion, "choices", None)
+        message = getattr(choices[0], "message", None) if choices else None
+        if message is None:
+            raise CorpusError(
+                f"{self._server} did not send a Chat Completions answer: check `base_url` (most servers want it to end "
+                "in /v1)."
+            )
+        refusal = getattr(message, "refusal", None)
+        answer = message.content if isinstance(message.content, str) else ""
+        if refusal or (getattr(choices[0], "finish_reason", None) == "content_filter"):
+            said = f' ("{self._scrub(str(refusal))}")' if refusal else ""
+            raise Refused(f"The model {self.model!r} refused to describe the images{said}: use another model.")
+        usage = getattr(completion, "usage", None)
+        counts = {name: int(getattr(usage, name, 0) or 0) for name in ("prompt_tokens", "completion_tokens")}
+        return self._without_key(answer), counts
+
+    def _connect(self) -> openai.OpenAI:
+        with self._lock:
+            if self._client is None:
+                import openai
+
+                self._client = openai.OpenAI(
+                    # a server without keys still gets a header, since the client insists on one
+                    api_key=self._key() or "none",
+                    base_url=self.base_url,
+                    max_retries=self.retries,
+                    timeout=self.timeout_s,
+                )
+            return self._client
+
+    def _key(self) -> str | None:
+        if self.key_env is None:
+            return None
+        key = os.environ.get(self.key_env, "").strip()
+        if not key:
+            raise CorpusError(
+                f"The environment variable {self.key_env} holds no API key for the model {self.model!r}: set it, or "
+                "name a recorded answer or a starter corpus in the study."
+            )
+        return key
+
+    @property
+    def _server(self) -> str:
+        # without a user name, password or query that somebody may have put into the address
+        return re.sub(r"//[^/@]*@", "//", self.base_url).partition("?")[0] if self.base_url else "OpenAI"
+
+    def _without_key(self, text: str) -> str:
+        key = os.environ.get(self.key_env, "").strip() if self.key_env else ""
+        return text.replace(key, "***") if len(key) >= 4 else text
+
+    def _scrub(self, text: str) -> str:
+        # some servers repeat the key, or its first and last letters, in their message
+        line = re.sub(r"\b(sk|key|Bearer)[-_ ][\w*.-]{6,}", "***", self._without_key(tidy(text)))
+        return line if len(line) <= 160 else line[:159] + "…"
+
+    def _explain(self, error: Exception) -> CorpusError:
+        """What went wrong in one sentence with a remedy."""
+        import openai
+
+        if isinstance(error, CorpusError):
+            return error
+        said = self._scrub(str(error))
+        status = getattr(error, "status_code", None)
+        if isinstance(error, openai.APITimeoutError):
+            return CorpusError(
+                f"{self._server} did not answer within {self.timeout_s:g} s, {self.retries + 1} times: raise "
+                "`timeout_s`, or send fewer images a call."
+            )
+        if isinstance(error, openai.APIConnectionError):
+            return CorpusError(f"{self._server} cannot be reached: start the server, or correct `base_url`.")
+        if status in (401, 403):
+            return CorpusError(
+                f"{self._server} does not accept the key in the environment variable {self.key_env}: set a valid key "
+                f"with access to {self.model!r}."
+                if self.key_env
+                else f"{self._server} asks for an API key: name its environment variable as `key_env` in the study."
+            )
+        if status == 429:
+            return CorpusError(
+                f"{self._server} still refuses for too many requests or no quota after {self.retries} retries "
+                f"({said}): wait, lower the number of parallel calls, or check the account."
+            )
+        if status == 413 or _OVERFLOW.search(str(error)):
+            return ContextOverflow(
+                f"The request does not fit into the context of {self.model!r} ({said}): lower `images_per_call`, "
+                "`image_side` or the context budget."
+            )
+        if status == 404 or _NO_MODEL.search(str(error)):
+            return CorpusError(
+                f"{self._server} has no model {self.model!r}{self._models()}: correct `model`, or `base_url` if the "
+                "API is elsewhere."
+            )
+        if status is not None and status >= 500:
+            return CorpusError(f"{self._server} failed {self.retries + 1} times (status {status}): try again later.")
+        return CorpusError(f"{self._server} did not accept the request ({said}): check `model` and `parameters`.")
+
+    def _models(self) -> str:
+        """Which models there are, where the server says so."""
+        import openai
+
+        try:
+            names = [model.id for model in self._connect().with_options(max_retries=0, timeout=5).models.list().data]
+        except (openai.OpenAIError, CorpusError, AttributeError, TypeError, ValueError):
+            return ""
+        return f" (it has {', '.join(map(self._scrub, sorted(names)[:8]))})" if names else ""
+
+
+def data_url(image: Image.Image, side: int) -> str:
+    """An image as a JPEG data URL, scaled down to at most `side` pixels a side; transparency becomes white."""
+    if image.mode in ("RGBA", "LA", "P"):
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    small = image.convert("RGB")
+    small.thumbnail((side, side))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=90)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def price_of(
+    model: str, prompt_tokens: int, completion_tokens: int, prices: Mapping[str, Sequence[float]] | None = None
+) -> float | None:
+    """What tokens cost, in US dollars.
+
+    Args:
+        model: the model's name; a vendor before a slash ("openai/gpt-4o") does not count.
+        prompt_tokens: tokens sent.
+        completion_tokens: tokens received.
+        prices: a user's own table, (sent, received) for a million tokens, over the shipped one.
+
+    Returns:
+        None where no table has the model.
+    """
+    shipped = YAML(typ="safe").load((files(__package__) / "prices.yaml").read_text("utf-8"))
+    table = {**shipped, **(prices or {})}
+    name = model if model in table else model.rpartition("/")[2]
+    known = max((one for one in table if name.startswith(one)), key=len, default=None)
+    if known is None:
+        return None
+    sent, received = table[known]
+    return float((prompt_tokens * sent + completion_tokens * received) / 1e6)

@@ -1,0 +1,95 @@
+"""The feature tree: what can be edited, in levels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+Direction = Literal["add", "remove"]
+
+
+def slug(name: str) -> str:
+    """A name as a stable id part: lower case ASCII letters and digits joined by dashes."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or hashlib.sha256(name.encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A node of the corpus tree.
+
+    Attributes:
+        id: path of slugs from the root, e.g. ``eyewear/round-glasses``; unique in a corpus.
+        name: what a person reads, e.g. "Round glasses".
+        prompt: the edit prompt that stands on its own, e.g. "round glasses".
+        direction: whether the edit adds the attribute or removes it.
+        editable: whether the name itself is a sensible edit. "Hair colour" is not: it is scored through its children.
+        children: the next level.
+        support: how many answers of the VLM named it (None: written by a person).
+        region: where in the picture it shows, if known ("eyes").
+        source: where it came from: "vlm", "person", "starter" or a citation of a context document.
+    """
+
+    id: str
+    name: str
+    prompt: str
+    direction: Direction = "add"
+    editable: bool = True
+    children: tuple[Feature, ...] = ()
+    support: int | None = None
+    region: str | None = None
+    source: str = "vlm"
+
+    @property
+    def level(self) -> int:
+        """1 for a group, 2 for its children, and so on."""
+        return self.id.count("/") + 1
+
+    @property
+    def group(self) -> str:
+        """Id of the level-1 group that the feature belongs to."""
+        return self.id.split("/")[0]
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Something that cleaning or merging left out, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A tree of features, with what was dropped on the way to it."""
+
+    groups: tuple[Feature, ...]
+    drops: tuple[Drop, ...] = field(default=(), compare=False)
+
+    def walk(self) -> Iterator[Feature]:
+        """Every feature, parents before children, in the order of the tree."""
+
+        def visit(feature: Feature) -> Iterator[Feature]:
+            yield feature
+            for child in feature.children:
+                yield from visit(child)
+
+        for group in self.groups:
+            yield from visit(group)
+
+    def __getitem__(self, feature_id: str) -> Feature:
+        for feature in self.walk():
+            if feature.id == feature_id:
+                return feature
+        raise KeyError(feature_id)
+
+    @property
+    def version(self) -> str:
+        """Hash of all that an edit or a report depends on (not of what was dropped)."""
+        tree = json.dumps([asdict(group) for group in self.groups], sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(tree.encode()).hexdigest()[:16]
