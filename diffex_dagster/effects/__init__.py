@@ -1,0 +1,1 @@
+"""Paired effects, intervals and decisions over images. Pure numpy and scipy."""

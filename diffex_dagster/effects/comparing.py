@@ -1,0 +1,142 @@
+"""Two versions of a classifier on the same edits: which features does the last rely on more, or less?
+
+*Reliance* on a feature is mean |d|: how far the feature moves the classifier, whichever way. Per image the change is
+|d_last| − |d_first|. The signed change d_last − d_first alone would call a feature that goes from lowering by 0.4 to
+raising by 0.1 "more", though the classifier leans on it less. Where reliance is the same and the signed effects
+differ, the versions use the feature in different directions (+0.4 became −0.4, or some images turned round), and the
+decision says so.
+
+What is tested: that the versions are exchangeable on each image, in which case swapping them flips the sign of both
+changes. Both changes of all features are tested in one step-down max-T (`effects.signflip`), so the chance of any false
+claim of a change is at most the level. |d| also contains the editing noise; it is the same edits under both versions,
+but a version that reacts to noise more strongly seems to rely more on everything: read a small change of reliance next
+to the versions' noise floors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from diffex_dagster.effects.deciding import DecisionOptions, stack
+from diffex_dagster.effects.paired import interval
+from diffex_dagster.effects.signflip import sign_flips
+
+ComparisonText = Literal["more reliant", "less reliant", "direction changed", "no change shown", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class ComparedEffect:
+    """One feature under the first and the last version.
+
+    Attributes:
+        effects: mean d of (first, last).
+        reliance: mean |d| of (first, last).
+        difference, ci_low, ci_high: mean over images of d_last − d_first, with its interval.
+        reliance_change, reliance_low, reliance_high: mean over images of |d_last| − |d_first|, with its interval.
+        decision: see `compare`.
+        p_value: adjusted, of the change that the decision speaks of.
+        reason: in words, for the report.
+        images: how many images.
+    """
+
+    effects: tuple[float, float]
+    reliance: tuple[float, float]
+    difference: float
+    ci_low: float
+    ci_high: float
+    reliance_change: float
+    reliance_low: float
+    reliance_high: float
+    decision: ComparisonText
+    p_value: float
+    reason: str
+    images: int
+
+
+def compare(
+    first: Mapping[str, ArrayLike], last: Mapping[str, ArrayLike], options: DecisionOptions | None = None
+) -> dict[str, ComparedEffect]:
+    """Compare two versions on the features that both have, over the same images of the same edits.
+
+    Decisions, the first that applies: *more reliant* / *less reliant* (mean |d| changed, and not by less than the
+    margin), *direction changed* (mean |d| is not shown to have changed, the signed effect is), *no change shown* (the
+    intervals of both changes lie inside ± margin), *inconclusive*.
+
+    Args:
+        first, last: feature -> paired differences, shape (images,), images in the same order in both.
+        options: level, confidence, margin, flips and seed are used; the error rate is always family-wise.
+
+    Returns:
+        In the order of `first`.
+
+    Raises:
+        ValueError: the versions do not have the same images, or a difference is not finite.
+    """
+    options = options or DecisionOptions()
+    names = [name for name in first if name in last]
+    if not names:
+        return {}
+    before, after = stack({n: first[n] for n in names}), stack({n: last[n] for n in names})
+    if before.shape != after.shape:
+        raise ValueError(f"the versions have {len(before)} and {len(after)} images; they must share the same edits.")
+    difference, change = after - before, np.abs(after) - np.abs(before)
+    p = sign_flips(np.concatenate([change, difference], axis=1), flips=options.flips, seed=options.seed).p_max
+
+    compared = {}
+    for j, name in enumerate(names):
+        low, high = interval(difference[:, j], options.confidence)
+        reliance_low, reliance_high = interval(change[:, j], options.confidence)
+        effects = (float(before[:, j].mean()), float(after[:, j].mean()))
+        reliance = (float(np.abs(before[:, j]).mean()), float(np.abs(after[:, j]).mean()))
+        decision, p_value, reason = _decide_one(
+            effects,
+            reliance,
+            (float(p[j]), _inside(reliance_low, reliance_high, options.margin)),
+            (float(p[len(names) + j]), _inside(low, high, options.margin)),
+            options,
+        )
+        compared[name] = ComparedEffect(
+            effects,
+            reliance,
+            float(difference[:, j].mean()),
+            low,
+            high,
+            float(change[:, j].mean()),
+            reliance_low,
+            reliance_high,
+            decision,
+            p_value,
+            reason,
+            len(before),
+        )
+    return compared
+
+
+def _inside(low: float, high: float, margin: float) -> bool:
+    return -margin <= low and high <= margin
+
+
+def _decide_one(
+    effects: tuple[float, float],
+    reliance: tuple[float, float],
+    change: tuple[float, bool],
+    signed: tuple[float, bool],
+    options: DecisionOptions,
+) -> tuple[ComparisonText, float, str]:
+    """Decision, p-value, reason. `change` and `signed` are (adjusted p, interval inside the margin)."""
+    (p_change, change_inside), (p_signed, signed_inside) = change, signed
+    in_words = f"mean |d| {reliance[0]:.3f} → {reliance[1]:.3f}, effect {effects[0]:+.3f} → {effects[1]:+.3f}"
+    if p_change <= options.level and not change_inside and reliance[0] != reliance[1]:
+        turned = ", in the opposite direction" if effects[0] * effects[1] < 0 else ""
+        text: ComparisonText = "more reliant" if reliance[1] > reliance[0] else "less reliant"
+        return text, p_change, in_words + turned
+    if p_signed <= options.level and not signed_inside:
+        return "direction changed", p_signed, in_words
+    if change_inside and signed_inside:
+        return "no change shown", min(p_change, p_signed), f"{in_words}, both changes inside ±{options.margin:g}"
+    return "inconclusive", min(p_change, p_signed), in_words

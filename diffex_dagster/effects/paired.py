@@ -1,0 +1,131 @@
+"""The effect of one feature: paired differences over images, and what they add up to."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+
+def paired_effects(edit: ArrayLike, null: ArrayLike) -> NDArray[np.float64]:
+    """d_i = f(edit_i) − f(null_i), seeds averaged within their image first.
+
+    The null edit is the same image inverted and decoded under the same seed without guidance: what the editor does to
+    any picture cancels in the difference. Seeds of one image are not independent images, hence the average.
+
+    Args:
+        edit, null: target measure of edits and null edits, shape (images, seeds) or (images,), in the same order.
+
+    Returns:
+        d, shape (images,).
+
+    Raises:
+        ValueError: the shapes differ, are not of one or two dimensions, or a score is not a finite number.
+    """
+    edited, unedited = np.asarray(edit, dtype=np.float64), np.asarray(null, dtype=np.float64)
+    if edited.shape != unedited.shape or edited.ndim not in (1, 2):
+        raise ValueError(
+            f"scores of edits have shape {edited.shape}, of null edits {unedited.shape}; "
+            "both must be (images,) or (images, seeds), one null edit for each edit."
+        )
+    if not (np.isfinite(edited).all() and np.isfinite(unedited).all()):
+        raise ValueError("a score is not a finite number: look at the classifier's outputs on these edits.")
+    d = edited - unedited
+    return d if d.ndim == 1 else d.mean(axis=1)
+
+
+@dataclass(frozen=True)
+class EffectSummary:
+    """What the paired differences of one feature add up to, in the unit of the target measure.
+
+    Attributes:
+        effect: mean d.
+        ci_low, ci_high: confidence interval of the mean over the population that the images are drawn from.
+        magnitude: mean |d|: how much the feature moves the classifier, whichever way.
+        sign_agreement: share of images that move in the direction of the mean (of either direction, the larger share,
+            when the mean is zero); images that do not move agree with neither.
+        flip_rate: share of images whose predicted class changes.
+        standardised: mean d over its standard deviation (Cohen's d_z); infinite for a constant effect, 0 for none.
+        images: how many images.
+    """
+
+    effect: float
+    ci_low: float
+    ci_high: float
+    magnitude: float
+    sign_agreement: float
+    flip_rate: float
+    standardised: float
+    images: int
+
+
+def summarise(d: ArrayLike, flips: ArrayLike, confidence: float = 0.95) -> EffectSummary:
+    """Summarise one feature.
+
+    Args:
+        d: paired differences, shape (images,).
+        flips: whether the predicted class changed (booleans), or the share of seeds in which it did, shape (images,).
+        confidence: of the interval, see `interval`.
+
+    Raises:
+        ValueError: the shapes differ, there is no image, or a number is not finite.
+    """
+    x, flipped = np.asarray(d, dtype=np.float64), np.asarray(flips, dtype=np.float64)
+    if x.ndim != 1 or x.shape != flipped.shape or not x.size:
+        raise ValueError(f"d has shape {x.shape}, flips {flipped.shape}; both must be (images,), with images >= 1.")
+    if not np.isfinite(x).all():
+        raise ValueError("a paired difference is not a finite number.")
+    effect = float(x.mean())
+    low, high = interval(x, confidence)
+    up, down = float(np.mean(x > 0)), float(np.mean(x < 0))
+    agreement = up if effect > 0 else down if effect < 0 else max(up, down)
+    spread = _spread(x)
+    standardised = effect / spread if spread > 0 else math.copysign(math.inf, effect) if effect else 0.0
+    return EffectSummary(
+        effect, low, high, float(np.abs(x).mean()), agreement, float(flipped.mean()), standardised, x.size
+    )
+
+
+def interval(d: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
+    """Confidence interval of the mean: Student's t after Hall's (1992) correction for skewness.
+
+    Effects on a probability are bounded, skewed (an image near the class boundary moves far, others hardly) and often
+    exactly zero on most images. Student's interval then leans the wrong way and misses the mean up to 17% of the time
+    with 32 images. Hall's monotone cubic transformation of t takes the sample's skewness out; it has no random part, is
+    as narrow as Student's for symmetric differences, and in simulation came closest to its level over thirteen shapes
+    of effects, ahead of the BCa bootstrap and level with the studentised bootstrap, whose resamples without spread
+    break it (docs/validity.md has the table).
+
+    With g the skewness, k = g / √n and t the studentised mean, Hall's g(t) = t + k t² / 3 + k² t³ / 27 + k / 6 follows
+    Student's t to second order; the interval is its inverse at ± the quantile.
+
+    Returns:
+        (low, high). Equal values give a point: all-zero differences give (0, 0), which says that no image moved, not
+        that none could. One image that moved gives (−inf, inf).
+    """
+    x = np.asarray(d, dtype=np.float64)
+    mean, spread = float(x.mean()), _spread(x)
+    if spread == 0.0:
+        return (mean, mean) if x.size > 1 or mean == 0.0 else (-math.inf, math.inf)
+    quantile = float(stats.t.ppf((1.0 + confidence) / 2.0, x.size - 1))
+    centred = (x - mean) / float(np.sqrt(np.mean((x - mean) ** 2)))
+    k = float(np.mean(centred**3)) / math.sqrt(x.size)
+    error = spread / math.sqrt(x.size)
+    return mean - _hall_inverse(quantile, k) * error, mean - _hall_inverse(-quantile, k) * error
+
+
+def _hall_inverse(y: float, k: float) -> float:
+    """Solve t + k t² / 3 + k² t³ / 27 + k / 6 = y for t."""
+    if abs(k) < 1e-6:  # the limit without skewness; the formula would divide by zero
+        return y
+    return 3.0 / k * (float(np.cbrt(1.0 + k * (y - k / 6.0))) - 1.0)
+
+
+def _spread(x: NDArray[np.float64]) -> float:
+    """Standard deviation; exactly zero for equal values, whatever rounding makes of them."""
+    if x.size < 2 or np.ptp(x) == 0.0:
+        return 0.0
+    return float(x.std(ddof=1))

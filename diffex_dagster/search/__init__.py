@@ -1,0 +1,1 @@
+"""Which features to edit next: gate, beam, joint combination. Pure numpy; knows nothing of torch or Dagster."""

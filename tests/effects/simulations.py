@@ -1,0 +1,294 @@
+"""Simulated studies: how often the intervals and decisions of `effects/` are wrong where the truth is known.
+
+`python -m tests.effects.simulations` prints the tables of docs/validity.md (about two minutes on one core); the slow
+tests call the same functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from diffex_dagster.effects.deciding import DecisionOptions, decide
+from diffex_dagster.effects.paired import interval
+from diffex_dagster.effects.signflip import adjust_by, adjust_ebh, e_values, sign_flips
+from diffex_dagster.effects.splitting import split
+
+Array = NDArray[np.float64]
+Draw = Callable[[np.random.Generator, tuple[int, ...]], Array]
+
+
+def _sigmoid(z: Array) -> Array:
+    return np.asarray(1.0 / (1.0 + np.exp(-z)))
+
+
+def _logit_shift(mean: float, spread: float, shift: float) -> Draw:
+    """Probability moved by a constant shift of the logit, images at N(mean, spread)."""
+
+    def draw(rng: np.random.Generator, size: tuple[int, ...]) -> Array:
+        z = rng.normal(mean, spread, size)
+        return _sigmoid(z + shift) - _sigmoid(z)
+
+    return draw
+
+
+# Shapes of effects on a probability: bounded, skewed, zero on many images.
+SHAPES: dict[str, Draw] = {
+    "normal": lambda rng, size: rng.normal(0.1, 0.1, size),
+    "logit shift, images around 0.5": _logit_shift(0, 2, 1.5),
+    "logit shift, images near 0.05": _logit_shift(-3, 1.5, 1),
+    "logit shift, images near 0.01": _logit_shift(-5, 2, 1),
+    "30% of images, uniform": lambda rng, size: (rng.random(size) < 0.3) * rng.random(size),
+    "15% of images, 0.2 to 0.6": lambda rng, size: (rng.random(size) < 0.15) * rng.uniform(0.2, 0.6, size),
+    "10% of images, 0.5": lambda rng, size: (rng.random(size) < 0.1) * 0.5,
+    "70% of images, Beta(5, 2)": lambda rng, size: (rng.random(size) < 0.7) * rng.beta(5, 2, size),
+    "50% of images, 0.8": lambda rng, size: (rng.random(size) < 0.5) * 0.8,
+    "40% of images, both signs": lambda rng, size: (
+        (rng.random(size) < 0.4) * rng.choice([-1, 1], size) * rng.uniform(0.1, 0.5, size)
+    ),
+    "mean 0, skewed": lambda rng, size: np.where(rng.random(size) < 0.2, 0.2, -0.05),
+    "log-normal": lambda rng, size: np.minimum(1.0, np.exp(rng.normal(-4, 1.5, size))),
+    "90% of images, normal": lambda rng, size: (rng.random(size) < 0.9) * rng.normal(0.1, 0.05, size),
+}
+
+
+def student(d: Array, confidence: float = 0.95) -> tuple[float, float]:
+    """Student's t interval, for comparison."""
+    half = stats.t.ppf((1 + confidence) / 2, len(d) - 1) * d.std(ddof=1) / np.sqrt(len(d))
+    return d.mean() - half, d.mean() + half
+
+
+def bca(d: Array, weights: Array, confidence: float = 0.95) -> tuple[float, float]:
+    """BCa bootstrap interval (Efron 1987) of the mean, for comparison; weights are (resamples, images) counts."""
+    centred = d - d.mean()
+    if not centred.any():
+        return d.mean(), d.mean()
+    means = np.sort(weights @ d / len(d))
+    a = (centred**3).sum() / (6 * (centred**2).sum() ** 1.5)
+    below = ((means < d.mean()).mean() + (means <= d.mean()).mean()) / 2
+    z0 = stats.norm.ppf(np.clip(below, 0.001, 0.999))
+    z = z0 + stats.norm.ppf([(1 - confidence) / 2, (1 + confidence) / 2])
+    places = stats.norm.cdf(z0 + z / (1 - a * z)) * len(means)
+    low, high = means[np.clip(places.astype(int), 0, len(means) - 1)]
+    return float(low), float(high)
+
+
+def coverage(draw: Draw, images: int, studies: int = 2000, seed: int = 0) -> dict[str, tuple[float, float]]:
+    """Method -> (share of 95% intervals that hold the true mean, mean width against Student's)."""
+    rng = np.random.default_rng(seed)
+    truth = float(draw(rng, (2_000_000,)).mean())
+    weights = rng.multinomial(images, np.full(images, 1 / images), 1000).astype(np.float64)
+    methods: dict[str, Callable[[Array], tuple[float, float]]] = {
+        "Student": student,
+        "BCa": lambda d: bca(d, weights),
+        "Hall (used)": interval,
+    }
+    samples = draw(rng, (studies, images))
+    result = {}
+    base = 1.0
+    for name, method in methods.items():
+        low, high = np.array([method(d) for d in samples]).T
+        width = float((high - low).mean())
+        base = width if name == "Student" else base
+        held = (low <= truth + 1e-12) & (truth - 1e-12 <= high)
+        result[name] = (float(held.mean()), width / base)
+    return result
+
+
+@dataclass(frozen=True)
+class Family:
+    """Studies of dependent features: `draw(rng)` gives (images, features) and `effects` the true means."""
+
+    name: str
+    effects: Array
+    draw: Callable[[np.random.Generator], Array]
+
+
+def families(images: int = 20, features: int = 30) -> list[Family]:
+    """Sign-symmetric dependent families, two without any effect and two with eight true ones."""
+    none = np.zeros(features)
+    some = none.copy()
+    some[:8] = np.linspace(0.4, 1.6, 8) * np.where(np.arange(8) % 2, -1, 1)
+
+    def correlated(effects: Array) -> Callable[[np.random.Generator], Array]:
+        """Equal correlation 0.5, and a scale of each image that all features share."""
+
+        def draw(rng: np.random.Generator) -> Array:
+            scale = rng.gamma(2.0, 0.5, (images, 1))
+            shared, own = rng.normal(size=(images, 1)), rng.normal(size=(images, features))
+            return effects + scale * (shared + own) / np.sqrt(2)
+
+        return draw
+
+    def sparse(effects: Array) -> Callable[[np.random.Generator], Array]:
+        """Heavy tails, pairs of opposite features, three quarters of the null differences exactly zero."""
+
+        def draw(rng: np.random.Generator) -> Array:
+            noise = rng.standard_t(3, (images, features)) * (rng.random((images, features)) < 0.25)
+            noise[:, 1::2] = np.where(rng.random((images, features // 2)) < 0.7, -noise[:, ::2], noise[:, 1::2])
+            shown = rng.random((images, features)) < 0.9
+            return np.asarray(effects * shown + noise)
+
+        return draw
+
+    return [
+        Family("no effects, correlated", none, correlated(none)),
+        Family("no effects, sparse", none, sparse(none)),
+        Family("8 effects of 30, correlated", some, correlated(some)),
+        Family("8 effects of 30, sparse", some, sparse(some)),
+    ]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Over simulated studies: chance of any false claim, mean share of false among claims, share of effects found."""
+
+    fwer: float
+    fdr: float
+    power: float
+
+
+METHODS = ("max-T", "BY", "e-BH", "BH (not offered)", "no correction")
+
+
+def error_rates(family: Family, studies: int = 2000, level: float = 0.05, seed: int = 0) -> dict[str, Rates]:
+    """Method -> error rates at `level`; a claim in the wrong direction is false as well."""
+    rng = np.random.default_rng(seed)
+    null = family.effects == 0
+    claims: dict[str, list[Array]] = {name: [] for name in METHODS}
+    signs = []
+    for study in range(studies):
+        d = family.draw(rng)
+        flipped = sign_flips(d, flips=2999, seed=study)
+        adjusted = {
+            "max-T": flipped.p_max,
+            "BY": adjust_by(flipped.p_raw),
+            "e-BH": adjust_ebh(e_values(d, level=level)),
+            "BH (not offered)": stats.false_discovery_control(flipped.p_raw),
+            "no correction": flipped.p_raw,
+        }
+        for name, p in adjusted.items():
+            claims[name].append(p <= level)
+        signs.append(np.sign(d.mean(axis=0)))
+    wrong = null | (np.array(signs) != np.sign(family.effects))
+    rates = {}
+    for name, of_studies in claims.items():
+        claimed = np.array(of_studies)
+        false, right = claimed & wrong, claimed & ~wrong
+        rates[name] = Rates(
+            float(false.any(axis=1).mean()),
+            float((false.sum(axis=1) / np.maximum(claimed.sum(axis=1), 1)).mean()),
+            float(right[:, ~null].mean()) if (~null).any() else float("nan"),
+        )
+    return rates
+
+
+def skewed_fwer(images: int, studies: int = 2000, features: int = 30, seed: int = 0) -> dict[str, float]:
+    """Where sign symmetry fails: features of mean zero but skewed differences, dependent through a shared factor.
+
+    Shape -> chance of any false *raises*/*lowers* under max-T at 5%.
+    """
+    rng = np.random.default_rng(seed)
+    shapes: dict[str, Callable[[], Array]] = {
+        "mild (skewness 0.8)": lambda: rng.gamma(6.0, 1.0, (images, features)) - 6.0,
+        "strong (skewness 1.5)": lambda: np.where(rng.random((images, features)) < 0.2, 0.2, -0.05),
+        "extreme (skewness 2.7)": lambda: np.where(rng.random((images, features)) < 0.1, 0.45, -0.05),
+    }
+    rates = {}
+    for name, draw in shapes.items():
+        false = 0
+        for study in range(studies):
+            d = draw() * rng.gamma(2.0, 0.5, (images, 1))
+            false += bool((sign_flips(d, flips=999, seed=study).p_max <= 0.05).any())
+        rates[name] = false / studies
+    return rates
+
+
+def selection(
+    studies: int = 2000, images: int = 20, features: int = 40, top: int = 8, seed: int = 0
+) -> dict[str, float]:
+    """Testing only the features that the same images chose: chance of any false claim, no feature having an effect."""
+    rng = np.random.default_rng(seed)
+    false = {"chosen by mean |d|": 0, "chosen by |mean d|": 0}
+    for study in range(studies):
+        d = rng.normal(size=(images, features)) * rng.gamma(2.0, 0.5, features) + rng.normal(size=(images, 1))
+        for name, score in (
+            ("chosen by mean |d|", np.abs(d).mean(axis=0)),
+            ("chosen by |mean d|", np.abs(d.mean(axis=0))),
+        ):
+            chosen = np.argsort(-score)[:top]
+            false[name] += bool((sign_flips(d[:, chosen], flips=999, seed=study).p_max <= 0.05).any())
+    return {name: count / studies for name, count in false.items()}
+
+
+def winners_curse(
+    studies: int = 2000, images: int = 32, features: int = 40, top: int = 5, seed: int = 0
+) -> dict[str, float]:
+    """Mean of (|estimate| − |truth|) of the top features: chosen and estimated on all images, or split in halves."""
+    rng = np.random.default_rng(seed)
+    bias: dict[str, list[float]] = {"same images": [], "confirmation images": []}
+    for study in range(studies):
+        truth = rng.normal(0, 0.05, features)
+        d = truth + rng.normal(0, 0.2, (images, features))
+        keys = [f"image {i}" for i in range(images)]
+        discovery, confirmation = (np.array([keys.index(k) for k in part]) for part in split(keys, 0.5, study))
+        for name, search_on, report_on in (
+            ("same images", np.arange(images), np.arange(images)),
+            ("confirmation images", discovery, confirmation),
+        ):
+            found = d[search_on].mean(axis=0)
+            best = np.argsort(-np.abs(found))[:top]
+            estimate = d[report_on][:, best].mean(axis=0) * np.sign(found[best])
+            bias[name].append(float((estimate - truth[best] * np.sign(found[best])).mean()))
+    return {name: float(np.mean(values)) for name, values in bias.items()}
+
+
+def decision_errors(studies: int = 2000, images: int = 24, features: int = 20, seed: int = 0) -> dict[str, float]:
+    """At the edge of each null hypothesis, the worst case: how often a study makes the claim for any or one feature."""
+    rng = np.random.default_rng(seed)
+    options = DecisionOptions(margin=0.05, flips=999)
+    any_mixed = one_equal = 0
+    for _ in range(studies):
+        # Up on a half of the images, down on exactly `mixed_share` of them: not mixed, as close to it as can be.
+        u = rng.random((images, features))
+        edge = np.where(u < options.mixed_share, -0.3, np.where(u < 0.5, 0.3, 0.0))
+        decisions = decide({str(j): edge[:, j] for j in range(features)}, options)
+        any_mixed += any(decision.decision == "mixed" for decision in decisions.values())
+        equal = decide({"edge": rng.normal(options.margin, 0.05, images)}, options)
+        one_equal += equal["edge"].decision == "no effect shown"
+    return {"any false mixed": any_mixed / studies, "false no effect shown": one_equal / studies}
+
+
+def main() -> None:
+    """Print every table of docs/validity.md."""
+    print("Coverage of 95% intervals, % (width against Student's)")
+    for images in (16, 32):
+        rows = {name: coverage(draw, images) for name, draw in SHAPES.items()}
+        methods = list(next(iter(rows.values())))
+        print(f"\n| {images} images | " + " | ".join(methods) + " |\n|---|" + "---:|" * len(methods))
+        for name, row in rows.items():
+            print(f"| {name} | " + " | ".join(f"{100 * row[m][0]:.1f} ({row[m][1]:.2f})" for m in methods) + " |")
+        print(
+            "| mean | " + " | ".join(f"{100 * np.mean([r[m][0] for r in rows.values()]):.1f}" for m in methods) + " |"
+        )
+    print("\nError rates at 5% over 2,000 studies of 20 images and 30 features, %")
+    print("\n| family | method | any false claim | FDR | effects found |\n|---|---|---:|---:|---:|")
+    for family in families():
+        for name, rate in error_rates(family).items():
+            print(f"| {family.name} | {name} | {100 * rate.fwer:.1f} | {100 * rate.fdr:.1f} | {100 * rate.power:.0f} |")
+    print("\nSkewed differences of mean zero, max-T at 5%, any false claim, %")
+    skewed = {images: skewed_fwer(images) for images in (16, 32, 64)}
+    print("\n| shape | " + " | ".join(f"{n} images" for n in skewed) + " |\n|---|" + "---:|" * len(skewed))
+    for name in skewed[16]:
+        print(f"| {name} | " + " | ".join(f"{100 * skewed[n][name]:.1f}" for n in skewed) + " |")
+    print("\nSelection on the same images, any false claim:", selection())
+    print("Winner's curse, mean bias of the top 5:", winners_curse())
+    print("At the edge of the null hypothesis:", decision_errors())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Decisions on differences whose right decision is plain."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from diffex_dagster.effects.deciding import DecisionOptions, ErrorRate, _holm, decide
+from diffex_dagster.effects.paired import interval
+
+PATIENT = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # busy machines
+
+RNG = np.random.default_rng(0)
+IMAGES = 32
+PLAIN = {
+    "up": RNG.normal(0.3, 0.1, IMAGES),
+    "down": RNG.normal(-0.3, 0.1, IMAGES),
+    "both ways": np.where(np.arange(IMAGES) % 2, 0.3, -0.3) + RNG.normal(0, 0.01, IMAGES),
+    "nothing": RNG.normal(0.0, 0.01, IMAGES),
+    "untouched": np.zeros(IMAGES),
+    "tiny but sure": RNG.normal(0.008, 0.002, IMAGES),
+    "a few images": np.r_[np.zeros(IMAGES - 3), 0.9, 0.5, -0.7],
+}
+EXPECTED = {
+    "up": "raises",
+    "down": "lowers",
+    "both ways": "mixed",
+    "nothing": "no effect shown",
+    "untouched": "no effect shown",
+    "tiny but sure": "no effect shown",
+    "a few images": "inconclusive",
+}
+RATES: tuple[ErrorRate, ...] = ("fwer", "fdr-by", "fdr-ebh")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rate", RATES)
+def test_plain_cases(rate: ErrorRate) -> None:
+    decisions = decide(PLAIN, DecisionOptions(error_rate=rate))
+    assert {name: decision.decision for name, decision in decisions.items()} == EXPECTED
+    assert list(decisions) == list(PLAIN)
+    assert "though it differs from zero" in decisions["tiny but sure"].reason
+    assert decisions["untouched"].p_value == 1.0
+
+
+def test_a_feature_whose_edits_failed_is_not_judged() -> None:
+    decisions = decide(PLAIN, edit_success={"up": 0.2, "down": 0.9})
+    assert decisions["up"].decision == "edit failed" and decisions["up"].p_value is None
+    assert "20% of its edits show it" in decisions["up"].reason
+    assert decisions["down"].decision == "lowers"
+    others = {name: values for name, values in PLAIN.items() if name != "up"}
+    assert {n: d for n, d in decisions.items() if n != "up"} == decide(others, edit_success={"down": 0.9})
+
+
+def test_moves_within_the_noise_of_one_image_are_not_mixed() -> None:
+    d = {"noisy": np.random.default_rng(1).normal(0.0, 0.1, IMAGES)}
+    assert decide(d)["noisy"].decision == "mixed"  # had the editor no noise, it would be
+    assert decide(d, image_noise=0.2)["noisy"].decision == "inconclusive"
+
+
+def test_a_sure_mean_is_stated_with_its_exceptions() -> None:
+    d = {"mostly up": np.r_[np.full(26, 0.3), np.full(6, -0.2)] + np.random.default_rng(2).normal(0, 0.02, 32)}
+    decision = decide(d)["mostly up"]
+    assert decision.decision == "raises" and "6 of 32 images move the other way" in decision.reason
+
+
+def test_minimum_effect_asks_for_more() -> None:
+    d = {"0.1": np.random.default_rng(3).normal(0.1, 0.1, IMAGES)}
+    assert decide(d)["0.1"].decision == "raises"
+    assert decide(d, DecisionOptions(minimum_effect=0.1))["0.1"].decision == "inconclusive"
+
+
+def test_few_still_images_show_nothing() -> None:
+    assert decide({"still": np.zeros(4)})["still"].decision == "inconclusive"
+    assert decide({"still": np.zeros(8)})["still"].decision == "no effect shown"
+    assert decide({"one": [0.5]})["one"].decision == "inconclusive"
+
+
+def test_nothing_to_decide() -> None:
+    assert decide({}) == {}
+    assert decide({"a": [0.1, 0.2]}, edit_success={"a": 0.0})["a"].decision == "edit failed"
+
+
+def test_errors_name_the_feature() -> None:
+    with pytest.raises(ValueError, match=r"shapes \(2,\), \(3,\)"):
+        decide({"a": [0.1, 0.2], "b": [0.1, 0.2, 0.3]})
+    with pytest.raises(ValueError, match="'b' is not a finite number"):
+        decide({"a": [0.1, 0.2], "b": [0.1, float("nan")]})
+    with pytest.raises(ValueError, match="choose one of fwer, fdr-by, fdr-ebh"):
+        DecisionOptions(error_rate="bh")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="level is 5"):
+        DecisionOptions(level=5)
+
+
+def test_equivalence_is_two_one_sided_tests() -> None:
+    weightstats = pytest.importorskip("statsmodels.stats.weightstats")
+    rng = np.random.default_rng(4)
+    seen = set()
+    for _ in range(50):
+        half = rng.normal(0, 0.05, 12)
+        d = np.r_[half, -half] + rng.uniform(0, 0.04)  # symmetric: Hall's interval is Student's
+        p = weightstats.DescrStatsW(d).ttost_mean(-0.03, 0.03)[0]
+        low, high = interval(d)
+        assert (low >= -0.03 and high <= 0.03) == (p <= 0.025)
+        seen.add(p <= 0.025)
+    assert seen == {True, False}
+
+
+def test_holm_is_that_of_statsmodels() -> None:
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    p = np.random.default_rng(5).uniform(0, 1, 30) ** 4
+    np.testing.assert_allclose(_holm(p), multitest.multipletests(p, method="holm")[1])
+
+
+@PATIENT
+@given(st.integers(0, 10_000), st.sampled_from(RATES), st.floats(0.01, 100))
+def test_order_of_features_and_images_and_the_unit_do_not_matter(seed: int, rate: ErrorRate, unit: float) -> None:
+    rng = np.random.default_rng(seed)
+    table = rng.normal(rng.uniform(-1, 1, 5), 0.5, (10, 5))
+    d = {f"f{j}": table[:, j] for j in range(5)}
+    options = DecisionOptions(error_rate=rate, margin=0.1)  # 2^10 patterns: exact, hence free of image order
+
+    def texts(values: dict[str, np.ndarray], options: DecisionOptions = options) -> dict[str, str]:
+        return {name: decision.decision for name, decision in decide(values, options).items()}
+
+    expected = texts(d)
+    assert texts(dict(reversed(d.items()))) == expected
+    order = rng.permutation(10)
+    assert texts({name: values[order] for name, values in d.items()}) == expected
+    scaled = DecisionOptions(error_rate=rate, margin=0.1 * unit)
+    assert texts({name: values * unit for name, values in d.items()}, scaled) == expected
+    swap = {"raises": "lowers", "lowers": "raises"}
+    assert texts({n: -v for n, v in d.items()}) == {n: swap.get(text, text) for n, text in expected.items()}

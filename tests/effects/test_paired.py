@@ -1,0 +1,109 @@
+"""Paired effects, their summary and their interval."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from diffex_dagster.effects.paired import interval, paired_effects, summarise
+
+PATIENT = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # busy machines
+VECTORS = st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=2, max_size=40).map(np.array)
+
+
+def test_seeds_are_averaged_within_their_image() -> None:
+    edit = np.array([[0.9, 0.7], [0.2, 0.4]])
+    null = np.array([[0.5, 0.5], [0.1, 0.1]])
+    np.testing.assert_allclose(paired_effects(edit, null), [0.3, 0.2])
+    np.testing.assert_allclose(paired_effects([0.9, 0.2], [0.5, 0.1]), [0.4, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("edit", "null", "message"),
+    [
+        ([0.1, 0.2], [0.1], "one null edit for each edit"),
+        ([[0.1, 0.2]], [0.1], "one null edit for each edit"),
+        ([0.1, math.nan], [0.1, 0.2], "not a finite number"),
+        (0.1, 0.2, "must be"),
+    ],
+)
+def test_scores_that_do_not_pair(edit: object, null: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        paired_effects(edit, null)  # type: ignore[arg-type]
+
+
+def test_summary_of_known_numbers() -> None:
+    summary = summarise([0.4, 0.2, -0.1, 0.0], [True, False, False, False])
+    assert summary.effect == pytest.approx(0.125)
+    assert summary.magnitude == pytest.approx(0.175)
+    assert summary.sign_agreement == 0.5  # the image that does not move agrees with neither direction
+    assert summary.flip_rate == 0.25
+    assert summary.standardised == pytest.approx(0.125 / np.std([0.4, 0.2, -0.1, 0.0], ddof=1))
+    assert summary.images == 4
+    assert summary.ci_low < 0.125 < summary.ci_high
+
+
+@pytest.mark.filterwarnings("error")
+def test_differences_without_spread() -> None:
+    zero = summarise(np.zeros(24), np.zeros(24))
+    assert (zero.ci_low, zero.ci_high, zero.standardised, zero.sign_agreement) == (0.0, 0.0, 0.0, 0.0)
+    constant = summarise(np.full(3, 0.1), np.ones(3))
+    assert (constant.ci_low, constant.ci_high, constant.standardised) == (constant.effect, constant.effect, math.inf)
+    assert interval([0.3]) == (-math.inf, math.inf)  # one image tells nothing of others
+    assert interval(np.r_[np.zeros(30), 1e-200]) == pytest.approx((0.0, 0.0))
+
+
+def test_summary_needs_images() -> None:
+    with pytest.raises(ValueError, match="images >= 1"):
+        summarise([], [])
+    with pytest.raises(ValueError, match="both must be"):
+        summarise([0.1, 0.2], [True])
+
+
+def test_interval_of_symmetric_differences_is_students() -> None:
+    d = np.array([-0.3, -0.1, 0.0, 0.1, 0.3]) + 0.05
+    student = stats.ttest_1samp(d, 0.0).confidence_interval(0.95)
+    np.testing.assert_allclose(interval(d), (student.low, student.high), rtol=1e-6)
+
+
+def test_interval_inverts_halls_transformation() -> None:
+    d = np.random.default_rng(0).exponential(0.1, 24)
+    k = stats.skew(d) / math.sqrt(24)
+    for bound, side in zip(interval(d), (0.975, 0.025), strict=True):
+        t = (d.mean() - bound) / stats.sem(d)
+        assert t + k * t**2 / 3 + k**2 * t**3 / 27 + k / 6 == pytest.approx(stats.t.ppf(side, 23))
+
+
+def test_interval_reaches_further_into_the_long_tail() -> None:
+    low, high = interval(np.r_[np.zeros(20), 0.2, 0.5, 0.9, 0.9])
+    mean = 2.5 / 24
+    assert high - mean > 1.5 * (mean - low)
+
+
+@PATIENT
+@given(VECTORS)
+def test_interval_holds_the_mean_and_is_ordered(d: np.ndarray) -> None:
+    low, high = interval(d)
+    assert low <= d.mean() <= high
+
+
+@PATIENT
+@given(VECTORS, st.floats(0.01, 100))
+def test_interval_follows_order_unit_and_sign(d: np.ndarray, unit: float) -> None:
+    low, high = interval(d)
+    np.testing.assert_allclose(interval(d[::-1]), (low, high), rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(interval(d * unit), (low * unit, high * unit), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(interval(-d), (-high, -low), rtol=1e-5, atol=1e-9)
+
+
+@PATIENT
+@given(VECTORS)
+def test_more_confidence_is_wider(d: np.ndarray) -> None:
+    low, high = interval(d, 0.9)
+    wider_low, wider_high = interval(d, 0.99)
+    assert wider_low <= low and high <= wider_high
