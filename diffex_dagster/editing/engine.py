@@ -1,0 +1,367 @@
+"""LEDITS++ on tensors: invert once, then denoise many edits in one batch.
+
+The engine uses the parts of a Stable Diffusion checkpoint and nothing of diffusers' pipelines. `invert` follows the
+paper's section "perfect inversion", `edit` its sections "textual editing" and "semantic grounding" (arXiv 2311.16711).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffex_dagster.editing import checkpoints, guidance, solver
+from diffex_dagster.editing.guidance import AttentionMaps, Concepts, Guidance
+from diffex_dagster.errors import EditorError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """One picture's way from noise to itself, S steps, all float32 on the engine's device.
+
+    Following `latents` needs no guidance, so the last of them is the null edit.
+    """
+
+    latents: torch.Tensor  # (S + 1, C, H, W): x_0 (noisiest) ... x_S (clean)
+    outputs: torch.Tensor  # (S, C, H, W): the UNet's unconditional output at x_i
+    noises: torch.Tensor  # (S, C, H, W): what has to be added to the rule's mean to arrive at x_{i+1}
+
+    @property
+    def nbytes(self) -> int:
+        return sum(t.nbytes for t in (self.latents, self.outputs, self.noises))
+
+
+@dataclass(frozen=True)
+class GuidedConcept:
+    """One concept of an edit, ready for the UNet."""
+
+    text: torch.Tensor  # (T, D): its prompt's embedding
+    words: torch.Tensor  # (T,): 1 at the tokens of its words, 0 at start, end and padding
+    sign: float  # +1 adds, −1 removes
+    guidance: Guidance
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One edit of one inverted picture."""
+
+    inversion: Inversion
+    concepts: tuple[GuidedConcept, ...]
+
+    def start(self, steps: int) -> int:
+        """The first step that guidance changes; `steps` if none does, which makes this a null edit."""
+        return min((i for c in self.concepts for i in range(steps) if c.guidance.active(i)), default=steps)
+
+
+class Engine:
+    """A loaded checkpoint that inverts and edits.
+
+    Args:
+        folder: of the checkpoint, complete (see `checkpoints.locate`).
+        steps: denoising steps taken.
+        skip: share of extra steps left out at the noisy end.
+        scheduler: "dpm" or "ddim".
+        device: where the models run.
+        dtype: of the models; latents stay float32 since differences of close numbers are masked and amplified.
+        mask_resolution: side of the cross-attention maps; None for a quarter of the latents' side.
+        channels_last: memory format of the convolutions.
+        compile: whether the UNet goes through `torch.compile`. Calls whose attention is read stay uncompiled.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        steps: int,
+        skip: float,
+        scheduler: solver.SchedulerName,
+        device: torch.device,
+        dtype: torch.dtype,
+        mask_resolution: int | None = None,
+        channels_last: bool = True,
+        compile: bool = False,
+    ) -> None:
+        self.device, self.dtype, self.mask_resolution = device, dtype, mask_resolution
+        self.unet, self.vae, self.text_encoder, self.tokenizer, schedule = _load(folder, dtype)
+        for model in (self.unet, self.vae, self.text_encoder):
+            model.eval().requires_grad_(False).to(device)
+        if channels_last:
+            self.unet.to(memory_format=torch.channels_last)
+            self.vae.to(memory_format=torch.channels_last)
+        self.steps = solver.timetable(scheduler, schedule, steps, skip)
+        self._maps = AttentionMaps()
+        guidance.install(self.unet, self._maps)
+        self._compiled = torch.compile(self.unet) if compile else None
+        self._texts: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    @property
+    def resolution(self) -> int:
+        """The side in pixels of the square pictures that the checkpoint was trained on."""
+        return int(self.unet.config.sample_size) * self.vae_factor
+
+    @property
+    def vae_factor(self) -> int:
+        """Pixels to a latent, along one side."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    # -- the models ------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Pictures (N, 3, H, W) in [−1, 1] to scaled latents (N, C, h, w), float32: the mode, so nothing is drawn."""
+        latents = self.vae.encode(pictures.to(self.device, self.dtype)).latent_dist.mode()
+        return latents.float() * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Scaled latents (N, C, h, w) to pictures (N, 3, H, W) in [0, 1], float32."""
+        pictures = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.dtype)).sample
+        return (pictures.float() / 2 + 0.5).clamp(0, 1)
+
+    @torch.no_grad()
+    def text(self, prompt: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """A prompt's embedding (T, D) and the mask (T,) of its own tokens; each prompt is encoded once."""
+        if prompt not in self._texts:
+            limit = self.tokenizer.model_max_length
+            # Counted without padding: with it, a fast tokenizer gives the padded length for every prompt.
+            own = len(self.tokenizer(prompt).input_ids) - 2  # not the start and the end
+            if own > limit - 2:
+                log.warning("prompt %r has %d tokens; the checkpoint reads the first %d", prompt, own, limit - 2)
+            tokens = self.tokenizer(
+                prompt, padding="max_length", max_length=limit, truncation=True, return_tensors="pt"
+            )
+            attended = getattr(self.text_encoder.config, "use_attention_mask", None)
+            hidden = self.text_encoder(
+                tokens.input_ids.to(self.device),
+                attention_mask=tokens.attention_mask.to(self.device) if attended else None,
+            )[0]
+            words = torch.zeros(limit, device=self.device)
+            words[1 : 1 + min(own, limit - 2)] = 1
+            self._texts[prompt] = (hidden[0].to(self.dtype), words)
+        return self._texts[prompt]
+
+    def predict(
+        self, x: torch.Tensor, timesteps: torch.Tensor, text: torch.Tensor, words: torch.Tensor | None, rows: int
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """UNet outputs of N rows, at most `rows` in one call.
+
+        Args:
+            x: latents (N, C, H, W).
+            timesteps: (N,).
+            text: embeddings (N, T, D).
+            words: (K, T) token masks of the last K rows if their attention maps are wanted.
+            rows: the largest batch.
+
+        Returns:
+            Outputs (N, C, H, W) float32 and attention maps (K, h, w) or None.
+        """
+        outputs, maps = [], []
+        self._maps.stop()  # a call that ran out of memory may have left it collecting
+        first_read = len(x) - (0 if words is None else len(words))
+        for start in range(0, len(x), rows):
+            stop = min(start + rows, len(x))
+            read = None
+            if words is not None and stop > first_read:
+                read = words[max(start - first_read, 0) : stop - first_read]
+                self._maps.start(read, *self._mask_size(x))
+            outputs.append(self._unet(x[start:stop], timesteps[start:stop], text[start:stop], rows, read is not None))
+            if read is not None:
+                maps.append(self._finished_maps())
+        return torch.cat(outputs), torch.cat(maps) if maps else None
+
+    def _unet(
+        self, x: torch.Tensor, timesteps: torch.Tensor, text: torch.Tensor, rows: int, reading: bool
+    ) -> torch.Tensor:
+        count = len(x)
+        if self._compiled is None or reading:
+            model = self.unet
+        else:  # a compiled UNet sees one size of batch only: each other would be compiled again
+            model, spare = self._compiled, rows - count
+            x, timesteps, text = (torch.cat([t, t[:1].expand(spare, *t.shape[1:])]) for t in (x, timesteps, text))
+        output = model(x.to(self.dtype), timesteps, encoder_hidden_states=text, return_dict=False)[0]
+        return output[:count].float()
+
+    def _finished_maps(self) -> torch.Tensor:
+        try:
+            return self._maps.finish()
+        except LookupError as error:
+            raise EditorError(
+                f"the checkpoint's UNet has {error}, which the cross-attention mask is read at: "
+                'set mask_resolution to the side of one of its cross-attention layers, or use mask: "noise"'
+            ) from error
+
+    # -- inversion -------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def invert(self, latents: torch.Tensor, generators: Sequence[torch.Generator], rows: int = 32) -> list[Inversion]:
+        """Invert N pictures (edit-friendly DDPM inversion carried over to the solver; section "perfect inversion").
+
+        Every noisy x_i is drawn from the forward process with noise of its own, and the noise that the sampler would
+        have needed to arrive there follows. No x_i depends on another, so all steps of all pictures share UNet batches.
+
+        Args:
+            latents: clean, (N, C, H, W).
+            generators: one CPU generator a picture, so that its noise does not depend on its batch or the device.
+            rows: the largest UNet batch.
+        """
+        shape = latents.shape[1:]
+        paths = []
+        for clean, generator in zip(latents, generators, strict=True):
+            # Drawn from the least noisy step on, the order in which diffusers draws.
+            drawn = [torch.randn(shape, generator=generator).to(self.device) for _ in self.steps]
+            noisy = [step.noised(clean, noise) for step, noise in zip(self.steps, reversed(drawn), strict=True)]
+            paths.append(torch.stack([*noisy, clean]))
+        path = torch.stack(paths)  # (N, S + 1, C, H, W)
+
+        timesteps = torch.tensor([step.timestep for step in self.steps], device=self.device).repeat(len(path))
+        text = self.text("")[0].expand(len(timesteps), -1, -1)
+        outputs = self.predict(path[:, :-1].flatten(0, 1), timesteps, text, None, rows)[0].view(path[:, :-1].shape)
+
+        noises = torch.zeros_like(outputs)
+        previous: torch.Tensor | None = None
+        for i, step in enumerate(self.steps):
+            clean = step.clean(path[:, i], outputs[:, i])
+            mean = step.mean(path[:, i], clean, previous)
+            if step.noisy:
+                noises[:, i] = path[:, i + 1] - mean
+            else:  # a step without noise cannot be corrected: the path ends where the model leads
+                path[:, i + 1] = mean
+            previous = clean
+        # Copies, so that a kept inversion does not hold on to the whole batch.
+        return [Inversion(*(part.clone() for part in parts)) for parts in zip(path, outputs, noises, strict=True)]
+
+    # -- editing ---------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def edit(self, edits: Sequence[Edit], rows: int = 32) -> torch.Tensor:
+        """Clean latents (N, C, H, W) of N independent edits.
+
+        An edit joins at the first step that its guidance changes: until then it would follow its inversion, whose UNet
+        output and previous prediction are known. A concept costs a UNet row only in the steps that it is active in.
+
+        Args:
+            edits: any mix of pictures, prompts, directions and guidances.
+            rows: the largest UNet batch.
+        """
+        steps = len(self.steps)
+        starts = [edit.start(steps) for edit in edits]
+        x = torch.stack([edit.inversion.latents[start] for edit, start in zip(edits, starts, strict=True)])
+        previous = torch.stack([self._clean_before(edit, start) for edit, start in zip(edits, starts, strict=True)])
+        plan = _Plan(edits, starts, self.text("")[0], self.device)
+        for i in range(min(starts), steps):
+            step, now = self.steps[i], plan.at(i)
+            known = [edits[e].inversion.outputs[i] for e in now.joining]
+            batch = x[now.source]
+            maps_wanted = now.concepts is not None and now.concepts.needs_attention
+            timesteps = torch.full((len(batch),), step.timestep, device=self.device)
+            words = now.words if maps_wanted else None
+            if len(batch):
+                predicted, maps = self.predict(batch, timesteps, now.text, words, rows)
+            else:
+                predicted, maps = batch, None
+            unguided = predicted[: len(predicted) - now.count]
+            output = torch.cat([unguided, torch.stack(known)]) if known else unguided  # in the order of now.running
+            if now.concepts is not None:
+                difference = predicted[len(unguided) :] - output[now.owner]
+                output = output.index_add(0, now.owner, now.concepts.guide(difference, maps, step.timestep))
+            here = x[now.running]
+            clean = step.clean(here, output)
+            noise = torch.stack([edits[e].inversion.noises[i] for e in now.running_list])
+            x[now.running] = step.mean(here, clean, previous[now.running]) + noise
+            previous[now.running] = clean
+        return x
+
+    def _clean_before(self, edit: Edit, start: int) -> torch.Tensor:
+        """m_{start−1} of the inversion, which the second-order solver looks back to."""
+        if start == 0:
+            return torch.zeros_like(edit.inversion.latents[0])  # the first step does not look back
+        return self.steps[start - 1].clean(edit.inversion.latents[start - 1], edit.inversion.outputs[start - 1])
+
+    def _mask_size(self, x: torch.Tensor) -> tuple[int, int]:
+        height, width = x.shape[-2:]
+        if self.mask_resolution is None:
+            return height // 4, width // 4
+        return self.mask_resolution, self.mask_resolution * width // height
+
+
+@dataclass(frozen=True)
+class _Now:
+    """Who is in the batch at a step. Rows: running edits without guidance, then their active concepts."""
+
+    running_list: list[int]  # edits under way, the joining ones last
+    joining: list[int]  # those whose unconditional output is known from the inversion
+    running: torch.Tensor
+    source: torch.Tensor  # the edit that each row's latents come from
+    text: torch.Tensor  # (rows, T, D)
+    count: int  # active concepts
+    owner: torch.Tensor  # position in `running` of each active concept's edit
+    words: torch.Tensor | None  # (count, T)
+    concepts: Concepts | None
+
+
+class _Plan:
+    """Puts together the batch of each step, and again only when it changes."""
+
+    def __init__(self, edits: Sequence[Edit], starts: list[int], empty: torch.Tensor, device: torch.device) -> None:
+        self.edits, self.starts, self.empty, self.device = edits, starts, empty, device
+        self._last: tuple[Any, _Now] | None = None
+
+    def at(self, i: int) -> _Now:
+        joining = [e for e, start in enumerate(self.starts) if start == i]
+        running = [e for e, start in enumerate(self.starts) if start < i] + joining
+        active = [(place, c) for place, e in enumerate(running) for c in self.edits[e].concepts if c.guidance.active(i)]
+        key = (joining, running, [(place, id(c)) for place, c in active])
+        if self._last is None or self._last[0] != key:
+            self._last = (key, self._put_together(running, joining, active))
+        return self._last[1]
+
+    def _put_together(self, running: list[int], joining: list[int], active: list[tuple[int, GuidedConcept]]) -> _Now:
+        evaluated = running[: len(running) - len(joining)]
+        concepts = [c for _, c in active]
+        texts = [self.empty.expand(len(evaluated), -1, -1)]
+        if concepts:
+            texts.append(torch.stack([c.text for c in concepts]))
+        return _Now(
+            running_list=running,
+            joining=joining,
+            running=torch.tensor(running, device=self.device),
+            source=torch.tensor(evaluated + [running[p] for p, _ in active], device=self.device, dtype=torch.long),
+            text=torch.cat(texts),
+            count=len(active),
+            owner=torch.tensor([p for p, _ in active], device=self.device, dtype=torch.long),
+            words=torch.stack([c.words for c in concepts]) if concepts else None,
+            concepts=Concepts([c.sign for c in concepts], [c.guidance for c in concepts], self.device)
+            if active
+            else None,
+        )
+
+
+def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+    """UNet, VAE, text encoder, tokenizer and scheduler configuration of a checkpoint."""
+    from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
+    from safetensors import SafetensorError
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    options: dict[str, Any] = {
+        "variant": checkpoints.variant(folder),
+        "use_safetensors": True,
+        "local_files_only": True,
+    }
+    try:
+        unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=dtype, **options)
+        vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype, **options)
+        text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=dtype, **options)
+        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        schedule = DPMSolverMultistepScheduler.load_config(folder / "scheduler", local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise EditorError(
+            f"the diffusion checkpoint {folder.absolute()} cannot be loaded ({error}): "
+            "give a Stable Diffusion 1.x or 2.x checkpoint with safetensors weights"
+        ) from error
+    return unet, vae, text_encoder, tokenizer, dict(schedule)

@@ -1,0 +1,379 @@
+"""The diffusion editor: LEDITS++ (Brack et al., CVPR 2024, arXiv 2311.16711) behind the `Editor` protocol.
+
+This module decides which edits share a batch and keeps inversions; the algorithm itself is in `engine`, `guidance` and
+`solver`. Importing it loads neither torch nor diffusers: a run whose edits are all stored never needs them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from PIL import Image, ImageOps
+from pydantic import BaseModel, ConfigDict, Field
+
+from diffex_dagster.editing import checkpoints
+from diffex_dagster.editing.protocol import EditRequest
+from diffex_dagster.errors import EditorError
+
+if TYPE_CHECKING:
+    import torch
+
+    from diffex_dagster.editing.engine import Edit, Engine, GuidedConcept, Inversion
+
+log = logging.getLogger(__name__)
+
+ALGORITHM = 1  # raised when a change of the code changes pixels: it is part of the fingerprint
+_ROWS = {"cpu": 32, "mps": 16, "cuda": 32}  # UNet rows to start with
+_MOST_ROWS = 256  # beyond this a GPU gains nothing at any size of UNet
+# Not part of the fingerprint as they stand: what they mean for pixels enters it by content, or they change only speed.
+_NOT_PIXELS = {
+    "checkpoint",
+    "revision",
+    "device",
+    "dtype",
+    "batch_size",
+    "channels_last",
+    "compile",
+    "inversion_cache_mb",
+}
+
+Mask = Literal["noise", "cross_attention", "intersection", "none"]
+
+
+class ConceptOptions(BaseModel):
+    """How strongly and where a concept is edited. The defaults suit Stable Diffusion 1.5; tune them per checkpoint."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scale: float = Field(5.0, gt=0)  # how hard the edit is pushed (the paper's s)
+    threshold: float = Field(0.9, ge=0, le=1)  # share of the picture that stays as it is (λ)
+    mask: Mask = "intersection"  # what finds the place: the guidance, the words' attention, both, or nothing
+    warmup: int = Field(0, ge=0)  # noisiest steps left without guidance: more keeps the composition
+    cooldown: int | None = Field(None, ge=0)  # step from which guidance ends; None for never
+
+
+class LeditsOptions(ConceptOptions):
+    """Everything a user chooses about the diffusion editor."""
+
+    checkpoint: str  # a folder in Stable Diffusion format, or a Hugging Face model id
+    revision: str | None = None  # of a hub model
+    steps: int = Field(20, ge=1)  # denoising steps
+    skip: float = Field(0.1, ge=0, lt=1)  # extra noisy steps left out: less skip, larger changes
+    mask_resolution: int | None = Field(None, ge=2)  # side of the attention maps; None: a quarter of the latents' side
+    scheduler: Literal["dpm", "ddim"] = "dpm"  # DPM-Solver++ SDE, second order, or DDPM sampling on fewer steps
+    resolution: int | None = Field(None, ge=8)  # side in pixels; None: what the checkpoint was trained on
+    prompts: dict[str, ConceptOptions] = {}  # prompts that need options of their own
+    device: str = "auto"  # "cuda", "mps", "cpu"; auto takes the first that is there
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"  # auto: float16 on CUDA, float32 elsewhere
+    batch_size: int | None = Field(None, ge=1)  # single-concept edits at a time; None: found by trying
+    channels_last: bool = True
+    compile: bool = False  # torch.compile the UNet: minutes at the start, for long runs
+    inversion_cache_mb: int = Field(1024, ge=0)  # inverted pictures kept for later calls
+
+    def for_prompt(self, prompt: str) -> ConceptOptions:
+        """The options that hold for a prompt."""
+        return self.prompts.get(prompt, self)
+
+
+class LeditsEditor:
+    """An `Editor` that edits with LEDITS++.
+
+    Nothing is read until `fingerprint` or `edit` is asked for, and no model is loaded until an edit is.
+    """
+
+    def __init__(self, options: LeditsOptions) -> None:
+        self.options = options
+        self._inversions = _Cache(options.inversion_cache_mb * 2**20)
+        self._engine: Engine | None = None
+        self._rows: int | None = None  # UNet rows at a time, once known
+        self._had_to_halve = False
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that changes a pixel: weights, options, code, library versions, device kind and dtype.
+
+        Raises:
+            EditorError: the checkpoint is missing.
+        """
+        device, dtype = self._placement
+        parts = {
+            "editor": "ledits",
+            "algorithm": ALGORITHM,
+            "checkpoint": checkpoints.content_hash(self._folder),
+            "options": self.options.model_dump(mode="json", exclude=_NOT_PIXELS),
+            "device": device.split(":")[0],
+            "dtype": dtype,
+            "libraries": {name: version(name) for name in ("torch", "diffusers", "transformers")},
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def edit(
+        self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]
+    ) -> Iterator[list[tuple[EditRequest, Image.Image]]]:
+        """Make the edits a batch at a time, ordered by picture and seed as they first appear (see `Editor.edit`).
+
+        Raises:
+            EditorError: the checkpoint is missing or cannot be loaded, a picture is missing, a prompt is empty, or one
+                edit does not fit into memory.
+        """
+        for batch, pictures in self.edit_tensors(images, requests):
+            pixels = (pictures * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+            yield [(request, Image.fromarray(p)) for request, p in zip(batch, pixels, strict=True)]
+
+    def edit_tensors(
+        self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]
+    ) -> Iterator[tuple[list[EditRequest], torch.Tensor]]:
+        """As `edit`, but with the pictures (N, 3, H, W), float32 in [0, 1], still on the device."""
+        _check(images, requests)
+        folder = self._folder  # a missing checkpoint is reported before any work
+        if not requests:
+            return
+        engine = self._load(folder)
+        pictures = _Pictures(images, self.options.resolution or engine.resolution, engine.vae_factor)
+        waiting = _by_picture(requests)
+        while waiting:
+            rows = self._rows or self._first_rows
+            batch = _fill(waiting, rows)
+            made = self._try(engine, pictures, batch, rows)
+            if made is None:
+                self._rows, self._had_to_halve = rows // 2, True
+                log.warning("out of memory with %d UNet rows at a time: going on with %d", rows, self._rows)
+                continue
+            yield batch, made
+            waiting = waiting[len(batch) :]
+            self._rows = self._next_rows(engine, rows, full=bool(waiting))
+
+    # -- one batch -------------------------------------------------------------------------------------------------
+
+    def _try(self, engine: Engine, pictures: _Pictures, batch: list[EditRequest], rows: int) -> torch.Tensor | None:
+        """The edited pictures, or None if they did not fit into memory."""
+        try:
+            return self._make(engine, pictures, batch, rows)
+        except RuntimeError as error:  # torch.OutOfMemoryError is one; mps and cpu raise plain ones
+            if not _is_out_of_memory(error):
+                raise
+            if rows == 1:
+                raise EditorError(
+                    "one edit at a time does not fit into the device's memory: ask for a smaller resolution, "
+                    'dtype: "float16", or another device'
+                ) from error
+        # Outside the handler: the traceback holds the tensors that have to go.
+        _free_memory(engine.device.type)
+        return None
+
+    def _make(self, engine: Engine, pictures: _Pictures, batch: list[EditRequest], rows: int) -> torch.Tensor:
+        import torch
+
+        inversions = self._invert(engine, pictures, batch, rows)
+        edits = [self._prepared(engine, inversions[request.image, request.seed], request) for request in batch]
+        steps = len(engine.steps)
+        changed = [i for i, edit in enumerate(edits) if edit.start(steps) < steps]
+        latents = torch.stack([edit.inversion.latents[-1] for edit in edits])
+        if changed:
+            latents[changed] = engine.edit([edits[i] for i in changed], rows)
+        at_once = max(rows // 2, 1)
+        return torch.cat([engine.decode(part) for part in latents.split(at_once)])
+
+    def _invert(
+        self, engine: Engine, pictures: _Pictures, batch: list[EditRequest], rows: int
+    ) -> dict[tuple[str, int], Inversion]:
+        """The inversion of every (image, seed) in the batch; what is not kept from before is made in one go."""
+        import torch
+
+        wanted = list(dict.fromkeys((request.image, request.seed) for request in batch))
+        found = {key: self._inversions.get((pictures.digest(key[0]), key[1])) for key in wanted}
+        missing = [key for key in wanted if found[key] is None]
+        at_once = max(rows // 2, 1)
+        for start in range(0, len(missing), at_once):
+            keys = missing[start : start + at_once]
+            latents = engine.encode(torch.stack([pictures.tensor(image) for image, _ in keys]))
+            generators = [
+                torch.Generator().manual_seed(inversion_seed(pictures.digest(image), seed)) for image, seed in keys
+            ]
+            for (image, seed), inversion in zip(keys, engine.invert(latents, generators, rows), strict=True):
+                found[image, seed] = inversion
+                self._inversions.put((pictures.digest(image), seed), inversion)
+        return {key: inversion for key, inversion in found.items() if inversion is not None}
+
+    def _prepared(self, engine: Engine, inversion: Inversion, request: EditRequest) -> Edit:
+        from diffex_dagster.editing.engine import Edit, GuidedConcept
+        from diffex_dagster.editing.guidance import Guidance
+
+        def prepared(prompt: str, direction: str) -> GuidedConcept:
+            options = self.options.for_prompt(prompt)
+            text, words = engine.text(prompt)
+            guidance = Guidance(options.scale, options.threshold, options.mask, options.warmup, options.cooldown)
+            return GuidedConcept(text, words, 1.0 if direction == "add" else -1.0, guidance)
+
+        return Edit(inversion, tuple(prepared(c.prompt, c.direction) for c in request.concepts))
+
+    # -- loading and sizes -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def _folder(self) -> Path:
+        return checkpoints.locate(self.options.checkpoint, self.options.revision)
+
+    @cached_property
+    def _placement(self) -> tuple[str, str]:
+        """Device and dtype by name, with "auto" resolved."""
+        device, dtype = self.options.device, self.options.dtype
+        if device == "auto":
+            import torch
+
+            device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        if dtype == "auto":
+            dtype = "float16" if device.startswith("cuda") else "float32"
+        return device, dtype
+
+    @property
+    def _first_rows(self) -> int:
+        if self.options.batch_size is not None:
+            return 2 * self.options.batch_size
+        return _ROWS.get(self._placement[0].split(":")[0], 16)
+
+    def _next_rows(self, engine: Engine, rows: int, full: bool) -> int:
+        """A GPU's batch doubles while twice as much is sure to fit; never by the clock, to stay repeatable."""
+        import torch
+
+        if engine.device.type != "cuda" or self.options.batch_size is not None or not full or self._had_to_halve:
+            return rows
+        free, _ = torch.cuda.mem_get_info(engine.device)
+        peak = torch.cuda.max_memory_allocated(engine.device)
+        spare = free + torch.cuda.memory_reserved(engine.device) - peak
+        return min(2 * rows, _MOST_ROWS) if spare > 1.5 * peak else rows
+
+    def _load(self, folder: Path) -> Engine:
+        if self._engine is None:
+            import torch
+
+            from diffex_dagster.editing.engine import Engine
+
+            device, dtype = self._placement
+            options = self.options
+            self._engine = Engine(
+                folder,
+                steps=options.steps,
+                skip=options.skip,
+                scheduler=options.scheduler,
+                device=torch.device(device),
+                dtype=getattr(torch, dtype),
+                mask_resolution=options.mask_resolution,
+                channels_last=options.channels_last and not device.startswith("mps"),
+                compile=options.compile,
+            )
+        return self._engine
+
+
+def inversion_seed(digest: str, seed: int) -> int:
+    """The seed of a picture's own noise: pictures differ in it, so that an average over pictures averages the noise."""
+    return int.from_bytes(hashlib.sha256(f"{digest} {seed}".encode()).digest()[:8], "big") >> 1
+
+
+def picture_digest(picture: Image.Image) -> str:
+    """SHA-256 of a picture's size and RGB pixels."""
+    rgb = picture.convert("RGB")
+    return hashlib.sha256(f"{rgb.size}".encode() + rgb.tobytes()).hexdigest()
+
+
+class _Pictures:
+    """The pictures to edit, as square tensors and by content."""
+
+    def __init__(self, images: Mapping[str, Image.Image], side: int, vae_factor: int) -> None:
+        if side % (8 * vae_factor):
+            raise EditorError(f"resolution {side} does not fit the checkpoint: use a multiple of {8 * vae_factor}")
+        self._images, self._side = images, side
+        self._digests: dict[str, str] = {}
+
+    def digest(self, key: str) -> str:
+        if key not in self._digests:
+            self._digests[key] = picture_digest(self._images[key])
+        return self._digests[key]
+
+    def tensor(self, key: str) -> torch.Tensor:
+        """(3, side, side) float32 in [−1, 1]; a picture that is not square loses its longer sides' ends."""
+        import numpy as np
+        import torch
+
+        picture = self._images[key].convert("RGB")
+        if picture.size != (self._side, self._side):
+            picture = ImageOps.fit(picture, (self._side, self._side), Image.Resampling.LANCZOS)
+        return torch.from_numpy(np.asarray(picture, dtype=np.float32)).permute(2, 0, 1) / 127.5 - 1
+
+
+@dataclass
+class _Cache:
+    """The inversions used last, up to so many bytes."""
+
+    limit: int
+    _items: OrderedDict[tuple[str, int], Any] = field(default_factory=OrderedDict)
+    _bytes: int = 0
+
+    def get(self, key: tuple[str, int]) -> Inversion | None:
+        if key in self._items:
+            self._items.move_to_end(key)
+        return self._items.get(key)
+
+    def put(self, key: tuple[str, int], inversion: Inversion) -> None:
+        self._items[key] = inversion
+        self._bytes += inversion.nbytes
+        while self._bytes > self.limit and self._items:
+            self._bytes -= self._items.popitem(last=False)[1].nbytes
+
+
+def _check(images: Mapping[str, Image.Image], requests: Sequence[EditRequest]) -> None:
+    for request in requests:
+        if request.image not in images:
+            raise EditorError(
+                f"an edit asks for image {request.image!r}, which was not given: pass its picture in `images`"
+            )
+        for concept in request.concepts:
+            if not concept.prompt.strip():
+                raise EditorError("an edit has an empty prompt: name the attribute to edit")
+
+
+def _by_picture(requests: Sequence[EditRequest]) -> list[EditRequest]:
+    """The requests with those of one (image, seed) together: each is inverted once however small the cache is."""
+    groups: dict[tuple[str, int], list[EditRequest]] = {}
+    for request in requests:
+        groups.setdefault((request.image, request.seed), []).append(request)
+    return [request for group in groups.values() for request in group]
+
+
+def _fill(waiting: list[EditRequest], rows: int) -> list[EditRequest]:
+    """The first requests that fill `rows` UNet rows: one without guidance and one a concept; at least one request."""
+    batch, filled = [], 0
+    for request in waiting:
+        filled += 1 + len(request.concepts)
+        if batch and filled > rows:
+            break
+        batch.append(request)
+    return batch
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        words in str(error).lower() for words in ("out of memory", "can't allocate memory")
+    )
+
+
+def _free_memory(device: str) -> None:
+    import gc
+
+    import torch
+
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+    elif device == "mps":
+        torch.mps.empty_cache()

@@ -1,0 +1,54 @@
+"""What an editor is: one method that turns requests into pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from PIL import Image
+
+from diffex_dagster.corpus.tree import Direction
+
+
+@dataclass(frozen=True, order=True)
+class Concept:
+    """One attribute to edit: its prompt, and whether it is added or removed."""
+
+    prompt: str
+    direction: Direction = "add"
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    """One edit of one image. No concepts means the null edit: inverted and decoded without guidance."""
+
+    image: str  # key of the image
+    concepts: tuple[Concept, ...] = ()  # edited jointly
+    seed: int = 0
+
+
+class Editor(Protocol):
+    """Edits images. `fingerprint` covers everything that changes a pixel of the result."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of weights, scheduler, options, dtype, device kind and library versions; cheap to ask for."""
+        ...
+
+    def edit(
+        self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]
+    ) -> Iterator[list[tuple[EditRequest, Image.Image]]]:
+        """Make the edits, yielding them a batch at a time so that each batch can be kept at once.
+
+        Args:
+            images: image key -> RGB picture; holds every image that a request names.
+            requests: the edits; each comes back exactly once, in an order the editor chooses.
+
+        Yields:
+            Lists of (request, edited RGB picture of the editor's own size).
+
+        Raises:
+            EditorError: the model cannot be loaded or cannot make an edit.
+        """
+        ...

@@ -1,0 +1,285 @@
+"""The editor around the engine: batches, memory, fingerprint, errors. `test_parity` checks the arithmetic."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diffex_dagster.editing.checkpoints import locate, variant
+from diffex_dagster.editing.engine import Engine
+from diffex_dagster.editing.ledits import ConceptOptions, LeditsEditor, LeditsOptions, inversion_seed, picture_digest
+from diffex_dagster.editing.protocol import Concept, EditRequest
+from diffex_dagster.errors import EditorError
+from tests.editing.test_parity import Case, diffusers_edit, distance, pipeline_for, tensor
+
+Images = dict[str, Image.Image]
+
+# Two joint edits, every mask, both directions, different strengths and times, null edits and two seeds.
+OWN_OPTIONS = {
+    "hat": ConceptOptions(scale=9, threshold=0.5, mask="noise", warmup=2),
+    "glasses": ConceptOptions(scale=4, threshold=0.8, mask="cross_attention", cooldown=4),
+    "smile": ConceptOptions(scale=3, mask="none", warmup=1, cooldown=5),
+    "never": ConceptOptions(warmup=99),
+}
+MIXED = [
+    EditRequest("one", (Concept("beard"),)),
+    EditRequest("two", (Concept("hat", "remove"),)),
+    EditRequest("one"),
+    EditRequest("three", (Concept("glasses"), Concept("beard", "remove"), Concept("smile"))),
+    EditRequest("one", (Concept("hat"), Concept("glasses", "remove"))),
+    EditRequest("two", (Concept("smile"),), seed=1),
+    EditRequest("two", (Concept("never"),)),
+]
+
+
+def editor_for(checkpoint: Path, **options: object) -> LeditsEditor:
+    defaults = {"checkpoint": str(checkpoint), "steps": 6, "scale": 6.0, "threshold": 0.7, "device": "cpu"}
+    return LeditsEditor(LeditsOptions.model_validate(defaults | options))
+
+
+def edited(editor: LeditsEditor, images: Images, requests: list[EditRequest]) -> dict[EditRequest, torch.Tensor]:
+    parts = editor.edit_tensors(images, requests)
+    return {request: picture for batch, made in parts for request, picture in zip(batch, made, strict=True)}
+
+
+def test_a_mixed_batch_equals_its_edits_one_by_one(checkpoint: Path, images: Images) -> None:
+    together = edited(editor_for(checkpoint, prompts=OWN_OPTIONS, batch_size=50), images, MIXED)
+    assert set(together) == set(MIXED)
+    for request in MIXED:  # a new editor each time, so that nothing is kept from the edit before
+        alone = edited(editor_for(checkpoint, prompts=OWN_OPTIONS, batch_size=1), images, [request])
+        assert distance(together[request], alone[request]) < 1e-4, request
+    null = together[EditRequest("one")]
+    assert all(distance(null, together[r]) > 0.01 for r in MIXED if r.image == "one" and r.concepts)
+    null_of_two = edited(editor_for(checkpoint), images, [EditRequest("two")])[EditRequest("two")]
+    assert distance(together[MIXED[-1]], null_of_two) < 1e-4  # guidance that never sets in
+
+
+def test_batches_come_as_they_are_finished_and_in_a_fixed_order(checkpoint: Path, images: Images) -> None:
+    editor = editor_for(checkpoint, prompts=OWN_OPTIONS, batch_size=2)
+    batches = [[request for request, _ in batch] for batch in editor.edit(images, MIXED)]
+    assert len(batches) > 2
+    order = [request for batch in batches for request in batch]
+    assert len(order) == len(MIXED) and set(order) == set(MIXED)
+    assert [r.image for r in order] == ["one"] * 3 + ["two"] * 2 + ["three", "two"]
+    again = editor_for(checkpoint, prompts=OWN_OPTIONS, batch_size=50)
+    assert [request for batch in again.edit(images, MIXED) for request, _ in batch] == order
+
+
+def test_pixels_match_diffusers(checkpoint: Path, images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From picture to picture, through the protocol; at most one level of 255 apart."""
+    case = Case(mask="intersection", steps=6, skip=0.1)
+    monkeypatch.setattr("diffex_dagster.editing.ledits.inversion_seed", lambda digest, seed: seed)
+    request = EditRequest("one", (Concept("beard"),), seed=5)
+    [[(_, ours)]] = editor_for(checkpoint, mask="intersection").edit(images, [request])
+    pipeline = pipeline_for(checkpoint, case)
+    latents = diffusers_edit(checkpoint, [images["one"]], case)
+    with torch.no_grad():
+        decoded = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample
+    theirs = pipeline.image_processor.postprocess(decoded, output_type="pil")[0]
+    assert np.abs(np.asarray(ours, dtype=int) - np.asarray(theirs, dtype=int)).max() <= 1
+    assert ours.size == (64, 64) and ours.mode == "RGB"
+
+
+def test_each_picture_and_seed_is_inverted_once(
+    checkpoint: Path, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inverted = []
+    original = Engine.invert
+    monkeypatch.setattr(Engine, "invert", lambda self, x, *rest: inverted.append(len(x)) or original(self, x, *rest))
+    editor = editor_for(checkpoint, batch_size=2, mask="noise")
+    requests = [EditRequest(i, (Concept(p),)) for i in images for p in ("beard", "hat", "smile")]
+    edited(editor, images, requests)
+    assert sum(inverted) == 3
+    edited(editor, images, [EditRequest(i, (Concept("glasses"),)) for i in images])
+    edited(editor, dict(zip("abc", images.values(), strict=True)), [EditRequest("a")])  # other keys, same pictures
+    assert sum(inverted) == 3
+    edited(editor, images, [EditRequest("one", seed=1)])
+    assert sum(inverted) == 4
+
+    inverted.clear()
+    forgetful = editor_for(checkpoint, batch_size=1, mask="noise", inversion_cache_mb=0)
+    edited(forgetful, images, requests)
+    assert sum(inverted) == 9
+
+
+def test_the_noise_depends_on_picture_and_seed(images: Images) -> None:
+    seeds = {inversion_seed(picture_digest(picture), seed) for picture in images.values() for seed in range(3)}
+    assert len(seeds) == 9 and all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_steps_before_guidance_are_not_computed(
+    checkpoint: Path, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editor = editor_for(checkpoint, mask="noise", warmup=2, cooldown=5, steps=6)
+    edited(editor, images, [EditRequest("one")])
+    rows = []
+    original = Engine._unet
+    monkeypatch.setattr(Engine, "_unet", lambda self, x, *rest: rows.append(len(x)) or original(self, x, *rest))
+    edited(editor, images, [EditRequest("one", (Concept("beard"),))])
+    assert rows == [1, 2, 2, 1]  # the first unconditional output is the inversion's; after the cool-down no concept
+    rows.clear()
+    edited(editor, images, [EditRequest("one")])
+    assert rows == []
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")])
+def test_out_of_memory_halves_the_batch_and_loses_nothing(
+    error: RuntimeError, checkpoint: Path, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [EditRequest(i, (Concept(p),)) for i in images for p in ("beard", "hat", "smile")]
+    whole = edited(editor_for(checkpoint, mask="noise", batch_size=50), images, requests)
+    original, sizes = Engine._unet, []
+
+    def small_memory(self: Engine, x: torch.Tensor, *rest: object) -> torch.Tensor:
+        sizes.append(len(x))
+        if len(x) > 4 and len(sizes) > 8:  # after the first batch is done
+            raise error
+        return original(self, x, *rest)
+
+    monkeypatch.setattr(Engine, "_unet", small_memory)
+    editor = editor_for(checkpoint, mask="noise", batch_size=4)
+    parts = list(editor.edit_tensors(images, requests))
+    assert [len(batch) for batch, _ in parts] == [4, 2, 2, 1]
+    for request, picture in ((r, p) for batch, ps in parts for r, p in zip(batch, ps, strict=True)):
+        assert distance(picture, whole[request]) < 1e-4
+
+
+def test_out_of_memory_at_the_smallest_batch_is_an_error(
+    checkpoint: Path, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Engine, "_unet", no_memory)
+    with pytest.raises(EditorError, match="does not fit into the device's memory: ask for a smaller resolution"):
+        edited(editor_for(checkpoint), images, MIXED[:1])
+
+
+def test_other_errors_of_the_model_are_not_hidden(
+    checkpoint: Path, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> torch.Tensor:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(Engine, "_unet", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        edited(editor_for(checkpoint), images, MIXED[:1])
+
+
+def test_fingerprint_covers_what_changes_pixels_and_nothing_else(checkpoint: Path, tmp_path: Path) -> None:
+    plain = editor_for(checkpoint).fingerprint
+    assert plain == editor_for(checkpoint).fingerprint
+    for change in (
+        {"steps": 7}, {"skip": 0.2}, {"scale": 5.0}, {"threshold": 0.8}, {"mask": "noise"}, {"warmup": 1},
+        {"cooldown": 5}, {"mask_resolution": 8}, {"scheduler": "ddim"}, {"resolution": 96}, {"dtype": "bfloat16"},
+        {"device": "cuda"}, {"prompts": {"hat": {"scale": 9}}},
+    ):  # fmt: skip
+        assert editor_for(checkpoint, **change).fingerprint != plain, change
+    for same in ({"batch_size": 3}, {"channels_last": False}, {"inversion_cache_mb": 1}, {"dtype": "float32"}):
+        assert editor_for(checkpoint, **same).fingerprint == plain, same
+
+    copy = shutil.copytree(checkpoint, tmp_path / "moved")
+    assert editor_for(copy).fingerprint == plain, "a checkpoint is what it holds, not where it lies"
+    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert editor_for(copy).fingerprint != plain
+
+
+def test_missing_and_incomplete_checkpoints_are_named(checkpoint: Path, images: Images, tmp_path: Path) -> None:
+    missing = editor_for(tmp_path / "nothing here")
+    message = "there is no diffusion checkpoint at .*nothing here: give the folder of a Stable Diffusion checkpoint"
+    with pytest.raises(EditorError, match=message):
+        _ = missing.fingerprint
+    with pytest.raises(EditorError, match=message):
+        edited(missing, images, MIXED)
+    copy = shutil.copytree(checkpoint, tmp_path / "copy")
+    (copy / "vae" / "diffusion_pytorch_model.safetensors").rename(copy / "vae" / "diffusion_pytorch_model.bin")
+    with pytest.raises(
+        EditorError, match=r"no \*\.safetensors file in vae: save it again with safe_serialization=True"
+    ):
+        locate(str(copy))
+    shutil.rmtree(copy / "unet")
+    with pytest.raises(EditorError, match="has no unet: give a folder in Stable Diffusion format"):
+        locate(str(copy))
+
+
+def test_a_damaged_checkpoint_is_named(checkpoint: Path, images: Images, tmp_path: Path) -> None:
+    copy = shutil.copytree(checkpoint, tmp_path / "copy")
+    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(EditorError, match="cannot be loaded"):
+        edited(editor_for(copy), images, MIXED)
+
+
+def test_half_precision_files_are_found(checkpoint: Path, images: Images, tmp_path: Path) -> None:
+    assert variant(checkpoint) is None
+    copy = shutil.copytree(checkpoint, tmp_path / "copy")
+    for part in ("unet", "vae"):
+        old = copy / part / "diffusion_pytorch_model.safetensors"
+        old.rename(old.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    old = copy / "text_encoder" / "model.safetensors"
+    old.rename(old.with_name("model.fp16.safetensors"))
+    assert variant(copy) == "fp16"
+    assert distance(*(edited(editor_for(c), images, MIXED[:1])[MIXED[0]] for c in (checkpoint, copy))) < 1e-5
+
+
+def test_bad_requests_are_named(checkpoint: Path, images: Images) -> None:
+    editor = editor_for(checkpoint)
+    with pytest.raises(EditorError, match="image 'four', which was not given"):
+        edited(editor, images, [EditRequest("four")])
+    with pytest.raises(EditorError, match="empty prompt"):
+        edited(editor, images, [EditRequest("one", (Concept(" "),))])
+    with pytest.raises(EditorError, match=r"no cross-attention at 5×5.*set mask_resolution"):
+        edited(editor_for(checkpoint, mask_resolution=5), images, MIXED[:1])
+    with pytest.raises(EditorError, match="resolution 70 does not fit the checkpoint: use a multiple of 32"):
+        edited(editor_for(checkpoint, resolution=70), images, MIXED[:1])
+    with pytest.raises(EditorError, match="ask for fewer steps"):
+        edited(editor_for(checkpoint, steps=2000), images, MIXED[:1])
+    assert edited(editor, images, []) == {}
+
+
+def test_a_finer_attention_mask(checkpoint: Path, images: Images) -> None:
+    coarse, fine = (
+        edited(editor_for(checkpoint, mask="cross_attention", mask_resolution=side), images, MIXED[:1])[MIXED[0]]
+        for side in (4, 8)
+    )
+    assert distance(coarse, edited(editor_for(checkpoint, mask="cross_attention"), images, MIXED[:1])[MIXED[0]]) < 1e-4
+    assert distance(coarse, fine) > 0.01
+
+
+def test_pictures_of_any_size_and_kind(checkpoint: Path, images: Images) -> None:
+    wide = Image.new("RGBA", (200, 100), (200, 30, 30, 255))
+    [[(_, picture)]] = editor_for(checkpoint).edit({"wide": wide}, [EditRequest("wide")])
+    assert picture.size == (64, 64)
+    hat = EditRequest("wide", (Concept("hat"),))
+    [[(_, larger)]] = editor_for(checkpoint, resolution=96).edit({"wide": wide}, [hat])
+    assert larger.size == (96, 96)
+    assert tensor(images["one"]).shape == (3, 64, 64)
+
+
+@pytest.mark.parametrize("scheduler", ["dpm", "ddim"])
+def test_half_precision_stays_close(scheduler: str, checkpoint: Path, images: Images) -> None:
+    request = EditRequest("one", (Concept("beard"),))
+    full, half = (
+        edited(editor_for(checkpoint, dtype=dtype, mask="none", scheduler=scheduler, scale=2), images, [request])
+        for dtype in ("float32", "bfloat16")
+    )
+    assert (full[request] - half[request]).abs().mean() < 0.01
+
+
+def test_importing_the_editor_loads_no_model_library() -> None:
+    code = (
+        "import sys, diffex_dagster.editing.ledits, diffex_dagster.editing.protocol;"
+        "print([m for m in ('torch', 'diffusers', 'transformers') if m in sys.modules])"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "[]"
