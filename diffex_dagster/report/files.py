@@ -1,0 +1,141 @@
+"""Writes a report or a comparison into a folder: the page, and the same facts for other programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from diffex_dagster.errors import DiffExError
+from diffex_dagster.report.comparison_page import render_comparison
+from diffex_dagster.report.figures import ranked_bars
+from diffex_dagster.report.model import Comparison, Explanation
+from diffex_dagster.report.page import render_report
+from diffex_dagster.report.schema import comparison_as_json, report_as_json
+from diffex_dagster.report.tables import COLUMNS, rows
+
+_SQL_TYPES = {"rank": "INTEGER", "level": "INTEGER", "images": "INTEGER", "feature": "VARCHAR", "name": "VARCHAR",
+              "group": "VARCHAR", "direction": "VARCHAR", "prompt": "VARCHAR", "decision": "VARCHAR"}  # fmt: skip
+# A spreadsheet runs a cell that starts with one of these as a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def write_report(explanation: Explanation, folder: Path) -> list[Path]:
+    """Write index.html, report.json, effects.csv, effects.parquet, effects.svg and effects.png.
+
+    Each file appears whole or not at all; what the folder held under other names stays.
+
+    Args:
+        folder: made when it is missing.
+
+    Returns:
+        The files written, the page first.
+
+    Raises:
+        DiffExError: the folder cannot be written.
+    """
+    table = rows(explanation.features)
+    figure = ranked_bars(explanation.features, explanation.target, explanation.noise_floor)
+    return _write(
+        folder,
+        {
+            "index.html": render_report(explanation).encode("utf-8"),
+            "report.json": _json(report_as_json(explanation)),
+            "effects.csv": effects_csv(table, COLUMNS).encode("utf-8"),
+            "effects.parquet": _parquet(table),
+            "effects.svg": figure["svg"],
+            "effects.png": figure["png"],
+        },
+    )
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write index.html, comparison.json and comparison.csv, as `write_report` does.
+
+    Raises:
+        DiffExError: the folder cannot be written.
+    """
+    flat = []
+    for f in comparison.features:
+        row: dict[str, Any] = {"feature": f.feature, "name": f.name, "group": f.group, "level": f.level}
+        for name, effect, rank, flip_rate in zip(comparison.classifiers, f.effects, f.ranks, f.flip_rates, strict=True):
+            row |= {f"effect {name}": effect, f"rank {name}": rank, f"flip_rate {name}": flip_rate}
+        row |= {"difference": f.difference, "ci_low": f.ci_low, "ci_high": f.ci_high, "images": f.images,
+                "decision": f.decision, "flips_gained": f.flips_gained, "flips_lost": f.flips_lost}  # fmt: skip
+        flat.append(row)
+    return _write(
+        folder,
+        {
+            "index.html": render_comparison(comparison).encode("utf-8"),
+            "comparison.json": _json(comparison_as_json(comparison)),
+            "comparison.csv": effects_csv(flat).encode("utf-8"),
+        },
+    )
+
+
+def _write(folder: Path, contents: dict[str, bytes]) -> list[Path]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        written = []
+        for name, content in contents.items():
+            write_atomically(folder / name, content)
+            written.append(folder / name)
+    except OSError as error:
+        raise DiffExError(
+            f"The report cannot be written to {folder} ({error.strerror or error}): choose a folder that you may write "
+            f"to, on a disk with room left."
+        ) from error
+    return written
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never half of it."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)  # mkstemp's files are private; a report is for others too
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _json(data: dict[str, Any]) -> bytes:
+    return (json.dumps(data, ensure_ascii=False, indent=2, allow_nan=False) + "\n").encode("utf-8")
+
+
+def effects_csv(table: Sequence[dict[str, Any]], columns: Sequence[str] | None = None) -> str:
+    """Rows as CSV with a heading. Text that a spreadsheet would run as a formula gets an apostrophe before it."""
+    columns = columns or (list(table[0]) if table else [])
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(_cell(column) for column in columns)
+    writer.writerows([_cell(row[column]) for column in columns] for row in table)
+    return buffer.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    return "'" + value if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def _parquet(table: Sequence[dict[str, Any]]) -> bytes:
+    import duckdb
+
+    declared = ", ".join(f'"{name}" {_SQL_TYPES.get(name, "DOUBLE")}' for name in COLUMNS)
+    with tempfile.TemporaryDirectory() as scratch, duckdb.connect() as database:
+        path = Path(scratch) / "effects.parquet"
+        database.execute(f"CREATE TABLE effects ({declared})")
+        if table:
+            marks = ", ".join("?" for _ in COLUMNS)
+            statement = f"INSERT INTO effects VALUES ({marks})"  # noqa: S608 (question marks alone)
+            database.executemany(statement, [[row[c] for c in COLUMNS] for row in table])
+        database.table("effects").write_parquet(str(path))
+        return path.read_bytes()

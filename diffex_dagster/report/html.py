@@ -1,0 +1,79 @@
+"""Turns a template into one self-contained page under a strict content security policy."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import re
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup, escape
+
+from diffex_dagster import __version__
+from diffex_dagster.report import wording
+from diffex_dagster.report.pictures import Book
+
+
+def emphasised(sentence: str, target: str) -> Markup:
+    """Escape a sentence and mark the features in it: what stands between typographic quotes, but not the target's."""
+    own = str(escape(wording.curly(target)))
+
+    def mark(match: re.Match[str]) -> str:
+        return match.group() if match.group() in own else f'<b class="term">{match.group(1)}</b>'
+
+    return Markup(re.sub("“([^”]*)”", mark, str(escape(sentence))))  # noqa: S704 (escaped before it is marked)
+
+
+@functools.cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("diffex_dagster.report", "templates"),
+        autoescape=True,  # for every template: names come from a VLM and are not to be trusted
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "signed": wording.signed,
+        "number": wording.number,
+        "share": wording.share,
+        "glyph": wording.glyph,
+        "kind": wording.kind,
+        "plain": wording.plain,
+        "curly": wording.curly,
+        "emphasised": emphasised,
+    }
+    environment.globals |= {"count": wording.count, "version": __version__}
+    return environment
+
+
+@functools.cache
+def _static(name: str) -> str:
+    return (files("diffex_dagster.report") / "templates" / name).read_text("utf-8")
+
+
+def _source(text: str) -> str:
+    """A CSP source that allows exactly this inline text."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def render(template: str, book: Book, examples: list[Any], **context: Any) -> str:
+    """Render a page.
+
+    The pictures and the examples go into a JSON block that the script reads, so that each picture is in the page once.
+    `<`, `>`, `&` and `'` in it are written as `\\u00xx`: no name can end the block.
+    """
+    style, script = _static("page.css"), _static("page.js")
+    # The block of data is no script: the policy lets nothing run but the one script, and nothing load but data: images.
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {_source(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    data = htmlsafe_json_dumps({"pictures": book.encoded, "examples": examples})
+    page = _environment().get_template(template)
+    inline = {"style": Markup(style), "script": Markup(script)}  # noqa: S704 (files of this package)
+    return page.render(policy=policy, **inline, data=data, native=book.native, **context)

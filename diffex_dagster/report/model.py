@@ -1,0 +1,146 @@
+"""What a report shows, as plain data: the stages fill it in, the renderers read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image under one feature: original, null edit, edit, and what the classifier says of the last two."""
+
+    image: str  # key of the sample image
+    original: Image.Image
+    null: Image.Image
+    edit: Image.Image
+    score_null: float  # target measure f(null)
+    score_edit: float  # target measure f(edit)
+    flipped: bool  # the predicted class differs between null and edit
+    score_original: float | None = None  # target measure f(original), where it was scored
+    succeeded: bool | None = None  # whether the edit shows the attribute, where a probe is configured
+
+    @property
+    def effect(self) -> float:
+        """The paired difference d = f(edit) − f(null)."""
+        return self.score_edit - self.score_null
+
+
+@dataclass(frozen=True)
+class RankedFeature:
+    """One row of the ranked list: an effect of a feature on the target measure over the sample images."""
+
+    rank: int
+    feature: str  # feature id, e.g. "eyewear/round-glasses"
+    name: str
+    prompt: str
+    direction: str  # add | remove
+    group: str  # name of its level-1 group
+    level: int
+    effect: float  # mean paired difference, in the unit of the target measure
+    ci_low: float
+    ci_high: float
+    magnitude: float  # mean |d|
+    sign_agreement: float  # share of images that move in the direction of the mean
+    flip_rate: float  # share of images whose predicted class changes
+    images: int
+    decision: str  # e.g. "raises", "lowers", "mixed", "no effect shown", "inconclusive", "edit failed"
+    p_value: float | None = None
+    edit_strength: float | None = None  # mean absolute pixel change against the null edit, in [0, 1]
+    edit_success: float | None = None  # share of edits that show the attribute, where a probe is configured
+
+
+@dataclass(frozen=True)
+class JointCombination:
+    """Features edited together, and what they do together."""
+
+    features: tuple[str, ...]  # feature ids
+    names: tuple[str, ...]
+    effect: float
+    ci_low: float
+    ci_high: float
+    flip_rate: float
+    images: int
+    examples: tuple[Example, ...] = ()
+
+
+@dataclass(frozen=True)
+class Group:
+    """A level-1 group of the corpus, whether the beam kept it, and why."""
+
+    feature: str
+    name: str
+    kept: bool
+    reason: str  # e.g. "mean |d| 0.21 above the noise floor 0.02" or "below the noise floor"
+    magnitude: float | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Everything on the report page of one study and classifier version."""
+
+    study: str
+    title: str
+    domain: str
+    classifier: str
+    classifier_fingerprint: str
+    labels: tuple[str, ...]
+    target: str  # what an effect is measured in, e.g. 'probability of "senior"'
+    baseline: float  # mean f over the null edits
+    editor: str
+    editor_fingerprint: str
+    corpus_version: str
+    created: datetime
+    command: str  # the command that reproduces it
+    images: int
+    noise_floor: float
+    gate: str
+    features: tuple[RankedFeature, ...]  # by rank
+    groups: tuple[Group, ...]
+    joint: JointCombination | None
+    drops: tuple[tuple[str, str], ...]  # (what was left out, why)
+    examples: dict[str, tuple[Example, ...]]  # feature id -> every example, by descending effect
+    caveats: tuple[str, ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()  # more of the method, (what, value), e.g. ("guidance scale", "5")
+
+
+@dataclass(frozen=True)
+class ComparedFeature:
+    """One feature under two classifier versions: paired difference of its effects on the same edits."""
+
+    feature: str
+    name: str
+    group: str
+    level: int
+    effects: tuple[float, ...]  # one for each version
+    ranks: tuple[int, ...]
+    flip_rates: tuple[float, ...]
+    difference: float  # mean over images of d_last − d_first
+    ci_low: float
+    ci_high: float
+    images: int
+    decision: str  # "more reliant", "less reliant", "no change shown", "inconclusive"
+    examples: tuple[tuple[Example, Example], ...] = ()  # the images that explain it, under the first and last version
+    flips_gained: int | None = None  # images that flip under the last version and not under the first
+    flips_lost: int | None = None  # images that flip under the first version and not under the last
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything on the comparison page of a study: versions in the order of the study file."""
+
+    study: str
+    title: str
+    classifiers: tuple[str, ...]
+    target: str
+    created: datetime
+    command: str
+    features: tuple[ComparedFeature, ...]  # by descending |difference|
+    caveats: tuple[str, ...] = ()
+    noise_floor: float | None = None
+    editor: str | None = None
+    corpus_version: str | None = None
+    images: int | None = None
+    rules: tuple[tuple[str, bool], ...] = ()  # (a sensitivity rule of the study in words, whether it holds)

@@ -1,0 +1,173 @@
+"""The report of one classifier version as one HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from diffex_dagster.report.axis import Axis, axis_over
+from diffex_dagster.report.examples import Failures, entry, parts, typical
+from diffex_dagster.report.html import render
+from diffex_dagster.report.model import Example, Explanation, Group, JointCombination, RankedFeature
+from diffex_dagster.report.pictures import BUDGET, Book, fitted
+from diffex_dagster.report.verdict import strongest, verdict
+from diffex_dagster.report.wording import digits_for
+
+HIGHLIGHTS = 3  # features shown large beside the verdict
+
+
+@dataclass(frozen=True)
+class Row:
+    """One feature on the page."""
+
+    number: int  # its anchor and its place in the data block
+    feature: RankedFeature
+    typical: dict[str, Any] | None  # the example that stands for it
+    has_pictures: bool
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One level-1 group of the hierarchy, with the rows under it."""
+
+    name: str
+    group: Group | None  # None: ranked features name a group that the corpus does not list
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    rows: tuple[Row, ...]
+    highlights: list[Row]
+    joint: int | None  # place of the joint combination in the data block
+    data: list[dict[str, Any]]
+    shown: int  # examples on the page
+    total: int  # examples there are
+
+
+def render_report(explanation: Explanation, budget: int = BUDGET) -> str:
+    """One self-contained page: no network, every picture embedded once, under 5 MB.
+
+    Pictures that do not fit are made smaller, then features show fewer of their images (the page says so).
+    """
+    digits = digits_for(feature.effect for feature in explanation.features)
+    failures = Failures()
+    book, pictures = fitted(lambda book: _pictures(explanation, book, digits, failures), budget)
+    rows = pictures.rows
+    features = explanation.features
+    together = explanation.joint.features if explanation.joint else ()
+    joint_rows = [row for row in rows if row.feature.feature in together]
+    return render(
+        "report.html.j2",
+        book,
+        pictures.data,
+        e=explanation,
+        verdict=verdict(explanation),
+        rows=rows,
+        highlights=pictures.highlights,
+        branches=_branches(explanation.groups, rows),
+        joint_number=pictures.joint,
+        axis=_axis(features, explanation.noise_floor),
+        joint_rows=joint_rows,
+        joint_axis=_axis([row.feature for row in joint_rows], 0.0, explanation.joint),
+        digits=digits,
+        shown=pictures.shown,
+        total=pictures.total,
+        decisions=_tally(feature.decision for feature in features),
+        group_names=sorted({feature.group for feature in features}, key=str.lower),
+        has_success=any(feature.edit_success is not None for feature in features),
+        flips=max((feature.flip_rate for feature in features), default=0.0),
+    )
+
+
+def _axis(features: Sequence[RankedFeature], noise: float, joint: JointCombination | None = None) -> Axis:
+    shown: list[RankedFeature | JointCombination] = [*features, *([joint] if joint else [])]
+    return axis_over([*(x for f in shown for x in (f.ci_low, f.ci_high, f.effect)), noise, -noise])
+
+
+def _one_a_group(features: Sequence[RankedFeature]) -> list[RankedFeature]:
+    """The strongest feature of each group, then the others: five variants of one thing are one thing to look at."""
+    ordered = strongest(features)
+    first: dict[str, RankedFeature] = {}
+    for feature in ordered:
+        first.setdefault(feature.group, feature)
+    return [*first.values(), *(feature for feature in ordered if feature is not first[feature.group])]
+
+
+def _pictures(explanation: Explanation, book: Book, digits: int, failures: Failures) -> _Pictures:
+    rows, data, shown, total = [], [], 0, 0
+    for number, feature in enumerate(explanation.features):
+        examples = explanation.examples.get(feature.feature, ())
+        block, kept = _block(feature.name, examples, feature.effect, book, digits, failures)
+        example = typical(examples, feature.magnitude if feature.decision == "mixed" else feature.effect, failures)
+        data.append(block)
+        shown, total = shown + kept, total + len(examples)
+        rows.append(Row(number, feature, entry(example, book, digits, failures) if example else None, bool(examples)))
+    joint = None
+    if explanation.joint and explanation.joint.examples:
+        joint = len(data)
+        name = " + ".join(explanation.joint.names)
+        ordered = sorted(explanation.joint.examples, key=lambda example: -example.effect)
+        block, kept = _block(name, ordered, explanation.joint.effect, book, digits, failures)
+        data.append(block)
+        shown, total = shown + kept, total + len(ordered)
+    return _Pictures(tuple(rows), _highlights(explanation, rows, book, digits, failures), joint, data, shown, total)
+
+
+def _highlights(
+    explanation: Explanation, rows: Sequence[Row], book: Book, digits: int, failures: Failures
+) -> list[Row]:
+    """The rows to show large, each with a typical image of its own."""
+    by_feature = {row.feature.feature: row for row in rows}
+    shown: list[Row] = []
+    used: list[str] = []
+    for feature in _one_a_group(explanation.features):
+        examples = explanation.examples.get(feature.feature, ())
+        mean = feature.magnitude if feature.decision == "mixed" else feature.effect
+        example = typical(examples, mean, failures, but=used)
+        if example and len(shown) < HIGHLIGHTS:
+            used.append(example.image)
+            shown.append(replace(by_feature[feature.feature], typical=entry(example, book, digits, failures)))
+    return shown
+
+
+def _block(
+    name: str, examples: Sequence[Example], effect: float, book: Book, digits: int, failures: Failures
+) -> tuple[dict[str, Any], int]:
+    """A feature's examples for the script, and how many of them the page holds."""
+    sections = parts(examples, effect, book.fit.examples, failures)
+    chosen = range(len(examples))
+    if book.fit.examples is not None and len(examples) > book.fit.examples:
+        chosen = sorted({i for _, indices in sections for i in indices})  # type: ignore[assignment]
+    place = {index: position for position, index in enumerate(chosen)}
+    block = {
+        "name": name,
+        "items": [entry(examples[i], book, digits, failures) for i in chosen],
+        "parts": [[title, [place[i] for i in indices]] for title, indices in sections],
+        "total": len(examples),
+    }
+    return block, len(chosen)
+
+
+def _branches(groups: Sequence[Group], rows: Sequence[Row]) -> list[Branch]:
+    """The corpus's groups in the order of their strongest feature, kept ones first; unlisted groups at the end."""
+    under: dict[str, list[Row]] = {}
+    for row in rows:
+        under.setdefault(row.feature.group, []).append(row)
+    listed = [Branch(group.name, group, tuple(under.pop(group.name, ()))) for group in groups]
+    listed += [Branch(name, None, tuple(found)) for name, found in under.items()]
+    return sorted(
+        listed,
+        key=lambda b: (
+            b.group is not None and not b.group.kept,
+            -max([b.group.magnitude or 0.0 if b.group else 0.0, *(row.feature.magnitude for row in b.rows)]),
+        ),
+    )
+
+
+def _tally(values: Any) -> list[tuple[str, int]]:
+    counts: dict[str, int] = {}
+    for value in values:
+        counts[value] = counts.get(value, 0) + 1
+    return list(counts.items())

@@ -1,0 +1,115 @@
+"""Pictures of a page: each embedded once, as WebP, within a budget."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from PIL import Image
+
+T = TypeVar("T")
+
+BUDGET = 3_900_000  # characters of base64 on a page, so that the page stays under 5 MB with its text
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How pictures are made to fit: the largest side, WebP's quality, how many examples a feature shows."""
+
+    side: int
+    quality: int | None  # None: lossless
+    examples: int | None  # None: all
+    part: float = 1.0  # of the budget
+
+
+LADDER = (
+    Fit(128, None, None, part=0.6),  # lossy WebP halves the colour resolution, which enlarged small drawings show
+    Fit(256, 95, None),
+    Fit(256, 88, None),
+    Fit(192, 85, None),
+    Fit(128, 85, None),
+    Fit(128, 85, 16),
+    Fit(128, 80, 9),
+    Fit(96, 78, 9),
+    Fit(64, 75, 9),
+    Fit(64, 70, 6),
+    Fit(64, 60, 3),
+    Fit(48, 50, 1),
+)
+"""From best to smallest. Large pictures first lose pixels, then a feature shows fewer of its images."""
+
+
+class OverBudget(Exception):
+    """The pictures do not fit in this way."""
+
+
+class Book:
+    """Numbers the pictures of a page. The same pixels get the same number."""
+
+    def __init__(self, fit: Fit, budget: int = BUDGET) -> None:
+        self.fit = fit
+        self.encoded: list[str] = []
+        self.sizes: list[tuple[int, int]] = []
+        self._left = int(budget * fit.part)
+        self._numbers: dict[bytes, int] = {}
+        # Hashing pixels is slow beside a dictionary; the images stay alive here, so that their ids stay theirs.
+        self._seen: dict[int, tuple[Image.Image, int]] = {}
+
+    def add(self, picture: Image.Image) -> int:
+        """The number of a picture, encoding it the first time.
+
+        Raises:
+            OverBudget: no room is left.
+        """
+        if id(picture) in self._seen:
+            return self._seen[id(picture)][1]
+        plain = picture.convert("RGB")
+        key = hashlib.blake2b(plain.tobytes(), digest_size=16, person=f"{plain.width}x{plain.height}".encode()).digest()
+        if key not in self._numbers:
+            self._numbers[key] = self._encode(plain)
+        self._seen[id(picture)] = (picture, self._numbers[key])
+        return self._numbers[key]
+
+    def _encode(self, picture: Image.Image) -> int:
+        if max(picture.size) > self.fit.side:
+            if self.fit.quality is None:
+                raise OverBudget  # large pictures are photographs: better lossy and larger
+            picture = picture.copy()
+            picture.thumbnail((self.fit.side, self.fit.side), Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        if self.fit.quality is None:
+            picture.save(buffer, "WEBP", lossless=True, method=2)
+        else:
+            picture.save(buffer, "WEBP", quality=self.fit.quality, method=4)
+        text = base64.b64encode(buffer.getvalue()).decode("ascii")
+        self._left -= len(text)
+        if self._left < 0:
+            raise OverBudget
+        self.encoded.append(text)
+        self.sizes.append(picture.size)
+        return len(self.encoded) - 1
+
+    @property
+    def native(self) -> int:
+        """The largest side of any picture, in pixels; 64 for a page without pictures."""
+        return max((max(size) for size in self.sizes), default=64)
+
+
+def fitted(build: Callable[[Book], T], budget: int = BUDGET) -> tuple[Book, T]:
+    """Call `build` with ever smaller books until its pictures fit.
+
+    Raises:
+        OverBudget: they do not fit even in the smallest.
+    """
+    for fit in LADDER[:-1]:
+        book = Book(fit, budget)
+        try:
+            return book, build(book)
+        except OverBudget:
+            continue
+    book = Book(LADDER[-1], budget)
+    return book, build(book)

@@ -1,0 +1,165 @@
+"""`report.json` and `comparison.json`: the report without its pictures, for other programs.
+
+The shapes are documented by the JSON Schemas in `report/schemas/`. A field may be added under the same version; a field
+that changes its meaning or goes away raises it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import datetime
+from importlib.resources import files
+from typing import Any
+
+from diffex_dagster.report.model import Comparison, Example, Explanation, Group, JointCombination, RankedFeature
+from diffex_dagster.report.tables import comparison_rows, rows
+from diffex_dagster.report.verdict import comparison_verdict, verdict
+
+REPORT_SCHEMA = "diffex.report/1"
+COMPARISON_SCHEMA = "diffex.comparison/1"
+
+
+def load_schema(name: str) -> dict[str, Any]:
+    """The JSON Schema of `report-1` or `comparison-1`."""
+    text = (files("diffex_dagster.report") / "schemas" / f"{name}.schema.json").read_text("utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
+def report_as_json(explanation: Explanation) -> dict[str, Any]:
+    """An explanation as plain JSON data (schema `report-1`): everything but the pictures. No number is NaN."""
+    e = explanation
+    data = {
+        "schema": REPORT_SCHEMA,
+        "study": e.study,
+        "title": e.title,
+        "domain": e.domain,
+        "classifier": {"name": e.classifier, "fingerprint": e.classifier_fingerprint, "labels": list(e.labels)},
+        "target": e.target,
+        "baseline": e.baseline,
+        "editor": {"name": e.editor, "fingerprint": e.editor_fingerprint},
+        "corpus_version": e.corpus_version,
+        "created": e.created.isoformat(),
+        "command": e.command,
+        "images": e.images,
+        "noise_floor": e.noise_floor,
+        "gate": e.gate,
+        "settings": [list(pair) for pair in e.settings],
+        "verdict": verdict(e),
+        "features": rows(e.features),
+        "groups": [
+            {"feature": g.feature, "name": g.name, "kept": g.kept, "reason": g.reason, "magnitude": g.magnitude}
+            for g in e.groups
+        ],
+        "joint": e.joint and {
+            "features": list(e.joint.features),
+            "names": list(e.joint.names),
+            "effect": e.joint.effect,
+            "ci_low": e.joint.ci_low,
+            "ci_high": e.joint.ci_high,
+            "flip_rate": e.joint.flip_rate,
+            "images": e.joint.images,
+            "examples": [_example(x) for x in e.joint.examples],
+        },
+        "drops": [{"name": name, "reason": reason} for name, reason in e.drops],
+        "examples": {feature: [_example(x) for x in examples] for feature, examples in e.examples.items()},
+        "caveats": list(e.caveats),
+    }  # fmt: skip
+    return _finite(data)
+
+
+def explanation_from_json(data: Mapping[str, Any]) -> Explanation:
+    """The explanation in a `report.json`, without its examples (their pictures are not in it).
+
+    Raises:
+        ValueError: the data is not of this schema version.
+    """
+    if data.get("schema") != REPORT_SCHEMA:
+        raise ValueError(f"expected schema {REPORT_SCHEMA!r}, found {data.get('schema')!r}")
+    joint = data["joint"]
+    known = {field.name for field in fields(RankedFeature)}
+    return Explanation(
+        study=data["study"],
+        title=data["title"],
+        domain=data["domain"],
+        classifier=data["classifier"]["name"],
+        classifier_fingerprint=data["classifier"]["fingerprint"],
+        labels=tuple(data["classifier"]["labels"]),
+        target=data["target"],
+        baseline=_number(data["baseline"]),
+        editor=data["editor"]["name"],
+        editor_fingerprint=data["editor"]["fingerprint"],
+        corpus_version=data["corpus_version"],
+        created=datetime.fromisoformat(data["created"]),
+        command=data["command"],
+        images=data["images"],
+        noise_floor=_number(data["noise_floor"]),
+        gate=data["gate"],
+        features=tuple(RankedFeature(**{k: v for k, v in row.items() if k in known}) for row in data["features"]),
+        groups=tuple(Group(**group) for group in data["groups"]),
+        joint=joint
+        and JointCombination(
+            tuple(joint["features"]),
+            tuple(joint["names"]),
+            *(_number(joint[key]) for key in ("effect", "ci_low", "ci_high", "flip_rate")),
+            images=joint["images"],
+        ),
+        drops=tuple((drop["name"], drop["reason"]) for drop in data["drops"]),
+        examples={},
+        caveats=tuple(data["caveats"]),
+        settings=tuple((what, value) for what, value in data["settings"]),
+    )
+
+
+def comparison_as_json(comparison: Comparison) -> dict[str, Any]:
+    """A comparison as plain JSON data (schema `comparison-1`). No number is NaN."""
+    c = comparison
+    return _finite(
+        {
+            "schema": COMPARISON_SCHEMA,
+            "study": c.study,
+            "title": c.title,
+            "classifiers": list(c.classifiers),
+            "target": c.target,
+            "created": c.created.isoformat(),
+            "command": c.command,
+            "editor": c.editor,
+            "corpus_version": c.corpus_version,
+            "images": c.images,
+            "noise_floor": c.noise_floor,
+            "verdict": comparison_verdict(c),
+            "features": comparison_rows(c),
+            "rules": [{"rule": rule, "holds": holds} for rule, holds in c.rules],
+            "caveats": list(c.caveats),
+        }
+    )
+
+
+def _example(x: Example) -> dict[str, Any]:
+    return {
+        "image": x.image,
+        "score_original": x.score_original,
+        "score_null": x.score_null,
+        "score_edit": x.score_edit,
+        "effect": x.effect,
+        "flipped": bool(x.flipped),
+        "succeeded": x.succeeded,
+    }
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become null. numpy scalars become Python's."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if not isinstance(value, str | bool | int | float | None) and hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -1,0 +1,180 @@
+"""The ranking and the comparison as rows, terminal tables and Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from diffex_dagster.report.model import ComparedFeature, Comparison, RankedFeature
+from diffex_dagster.report.wording import digits_for, glyph, plain, share, signed
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_STYLES = {"raises": "red", "lowers": "blue", "mixed": "magenta", "more reliant": "red", "less reliant": "green"}
+
+
+COLUMNS = (
+    "rank", "feature", "name", "group", "level", "direction", "prompt", "effect", "ci_low", "ci_high", "flip_rate",
+    "images", "decision", "magnitude", "sign_agreement", "p_value", "edit_strength", "edit_success",
+)  # fmt: skip
+"""The columns of the effects, in every format."""
+
+
+def rows(features: Sequence[RankedFeature]) -> list[dict[str, Any]]:
+    """One plain dictionary for each feature, in rank order: what `diffex show --format json` prints."""
+    return [{column: getattr(f, column) for column in COLUMNS} for f in features]
+
+
+def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """One plain dictionary for each compared feature; per-version values are keyed by the version's name."""
+    names = comparison.classifiers
+    return [
+        {
+            "feature": f.feature,
+            "name": f.name,
+            "group": f.group,
+            "level": f.level,
+            "effects": dict(zip(names, f.effects, strict=True)),
+            "ranks": dict(zip(names, f.ranks, strict=True)),
+            "flip_rates": dict(zip(names, f.flip_rates, strict=True)),
+            "difference": f.difference,
+            "ci_low": f.ci_low,
+            "ci_high": f.ci_high,
+            "images": f.images,
+            "decision": f.decision,
+            "flips_gained": f.flips_gained,
+            "flips_lost": f.flips_lost,
+        }
+        for f in comparison.features
+    ]
+
+
+def rich_table(features: Sequence[RankedFeature], limit: int | None = None, title: str | None = None) -> Table:
+    """The ranking for a terminal. Names are printed as they are: markup and terminal escapes in them do nothing."""
+    from rich.table import Table
+    from rich.text import Text
+
+    digits = digits_for(f.effect for f in features)
+    table = Table(title=Text(plain(title)) if title else None, header_style="bold", title_justify="left")
+    for heading, right in (("#", True), ("feature", False), ("group", False), ("effect", True),
+                           ("95% interval", True), ("flips", True), ("images", True), ("decision", False)):  # fmt: skip
+        table.add_column(heading, justify="right" if right else "left", no_wrap=right)
+    for f in features[:limit]:
+        table.add_row(
+            str(f.rank),
+            Text(_name(f)),
+            Text(plain(f.group, 40)),
+            signed(f.effect, digits),
+            f"{signed(f.ci_low, digits)} to {signed(f.ci_high, digits)}",
+            share(f.flip_rate),
+            str(f.images),
+            _decision(f.decision),
+        )
+    if limit is not None and len(features) > limit:
+        table.caption = Text(f"{len(features) - limit} more features, weaker than these")
+    return table
+
+
+def comparison_rich_table(comparison: Comparison, limit: int | None = None) -> Table:
+    """The comparison for a terminal, by descending |difference|."""
+    from rich.table import Table
+    from rich.text import Text
+
+    digits = digits_for(effect for f in comparison.features for effect in f.effects)
+    table = Table(header_style="bold")
+    table.add_column("feature")
+    table.add_column("group")
+    for name in comparison.classifiers:
+        table.add_column(Text(plain(name, 30)), justify="right", no_wrap=True)
+    for heading in ("difference", "95% interval", "rank", "flips"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("decision")
+    for f in comparison.features[:limit]:
+        table.add_row(
+            Text(plain(f.name, 60)),
+            Text(plain(f.group, 40)),
+            *(signed(effect, digits) for effect in f.effects),
+            signed(f.difference, digits),
+            f"{signed(f.ci_low, digits)} to {signed(f.ci_high, digits)}",
+            " → ".join(str(rank) for rank in f.ranks),
+            " → ".join(share(rate) for rate in f.flip_rates),
+            _decision(f.decision),
+        )
+    return table
+
+
+def _decision(decision: str) -> Any:
+    from rich.text import Text
+
+    return Text(f"{glyph(decision)} {plain(decision)}", style=_STYLES.get(decision, "dim"))
+
+
+def _name(feature: RankedFeature) -> str:
+    return ("remove: " if feature.direction == "remove" else "") + plain(feature.name, 60)
+
+
+def markdown_text(text: str) -> str:
+    """Untrusted text as inert Markdown: no table cell, code, HTML, image or link can come out of it.
+
+    Entities cannot open or close anything. Links are also found by looking for addresses in the finished text (GitHub's
+    autolinks), so a word joiner goes into what looks like one.
+    """
+    text = re.sub(r"(?i)(https?|ftp|mailto|xmpp)(?=:)|(www)(?=\.)", lambda m: m.group() + "\u2060", plain(text))
+    text = text.replace("@", "\u2060@")
+    return re.sub(r"[&<>|`*_~\[\](){}!#\\$^=+.:\"-]", lambda m: f"&#{ord(m.group())};", text)
+
+
+def _markdown(headings: Sequence[str], right: Sequence[bool], body: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(headings) + " |", "|" + "|".join("---:" if r else ":---" for r in right) + "|"]
+    lines += ["| " + " | ".join(row) + " |" for row in body]
+    return "\n".join(lines)
+
+
+def markdown_table(features: Sequence[RankedFeature], limit: int = 20) -> str:
+    """The ranking as a Markdown table, for Dagster metadata. Untrusted text in it is inert."""
+    digits = digits_for(f.effect for f in features)
+    table = _markdown(
+        ("#", "feature", "group", "effect", "95% interval", "flips", "decision"),
+        (True, False, False, True, True, True, False),
+        (
+            (
+                str(f.rank),
+                markdown_text(_name(f)),
+                markdown_text(plain(f.group, 40)),
+                f"**{signed(f.effect, digits)}**",
+                f"{signed(f.ci_low, digits)} to {signed(f.ci_high, digits)}",
+                share(f.flip_rate).replace("<", "&lt;").replace(">", "&gt;"),
+                f"{glyph(f.decision)} {markdown_text(f.decision)}",
+            )
+            for f in features[:limit]
+        ),
+    )
+    more = len(features) - limit
+    return table + (f"\n\n{more} more feature{'s' if more > 1 else ''} below these." if more > 0 else "")
+
+
+def comparison_markdown_table(comparison: Comparison, limit: int = 20) -> str:
+    """The comparison as a Markdown table, for Dagster metadata. Untrusted text in it is inert."""
+    digits = digits_for(effect for f in comparison.features for effect in f.effects)
+    versions = [markdown_text(plain(name, 30)) for name in comparison.classifiers]
+    table = _markdown(
+        ("feature", "group", *versions, "difference", "95% interval", "rank", "decision"),
+        (False, False, *(True for _ in versions), True, True, True, False),
+        (_comparison_cells(f, digits) for f in comparison.features[:limit]),
+    )
+    more = len(comparison.features) - limit
+    return table + (f"\n\n{more} more feature{'s' if more > 1 else ''} below these." if more > 0 else "")
+
+
+def _comparison_cells(f: ComparedFeature, digits: int) -> Sequence[str]:
+    return (
+        markdown_text(plain(f.name, 60)),
+        markdown_text(plain(f.group, 40)),
+        *(signed(effect, digits) for effect in f.effects),
+        f"**{signed(f.difference, digits)}**",
+        f"{signed(f.ci_low, digits)} to {signed(f.ci_high, digits)}",
+        " → ".join(str(rank) for rank in f.ranks),
+        f"{glyph(f.decision)} {markdown_text(f.decision)}",
+    )

@@ -1,0 +1,225 @@
+"""The verdict: three plain sentences that a manager can read, and that name the features.
+
+Sentence one is the strongest reliance, two is what else matters, three is what could not be shown and why.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from diffex_dagster.report import wording
+from diffex_dagster.report.model import ComparedFeature, Comparison, Explanation, RankedFeature
+from diffex_dagster.report.wording import amount, curly, interval, listing, plain, share, signed_amount
+
+
+def shown(feature: RankedFeature) -> bool:
+    """Whether the report claims an effect of this feature."""
+    return feature.decision in wording.SHOWN
+
+
+def strongest(features: Sequence[RankedFeature], limit: int | None = None) -> list[RankedFeature]:
+    """Features with a claimed effect in one direction, by descending |effect|; then those with mixed effects."""
+    claimed = [feature for feature in features if shown(feature)]
+    claimed.sort(key=lambda f: (f.decision == "mixed", -(f.magnitude if f.decision == "mixed" else abs(f.effect))))
+    return claimed[:limit]
+
+
+def verdict(explanation: Explanation) -> list[str]:
+    """Three sentences: what the classifier relies on most, what else it reacts to, what was not shown."""
+    if not explanation.features:
+        return [
+            f"No feature has been scored for {plain(explanation.classifier)} yet.",
+            "Nothing can be said about what it relies on.",
+            "Materialize the stages of the study to fill this report.",
+        ]
+    found = strongest(explanation.features)
+    if not found:
+        return [*_nothing_found(explanation), _not_shown(explanation.features, explanation)]
+    return [
+        _lead(found[0], explanation),
+        _also(found[0], found[1:], explanation),
+        _not_shown(explanation.features, explanation),
+    ]
+
+
+def _quoted(name: str) -> str:
+    # The page emphasises what stands between these quotes, so a name must not bring its own.
+    return "“" + plain(name, 60).replace("“", "'").replace("”", "'") + "”"
+
+
+def _low(name: str) -> str:
+    """A name inside a sentence: "Round glasses" → "round glasses", but "CCTV mark" stays."""
+    return name if len(name) > 1 and name[1].isupper() else name[:1].lower() + name[1:]
+
+
+def _lead(lead: RankedFeature, explanation: Explanation) -> str:
+    target = explanation.target
+    where = "" if lead.level == 1 or lead.group == lead.name else f" (in the group {_quoted(lead.group)})"
+    verb = "removing" if lead.direction == "remove" else "adding"
+    head = f"{plain(explanation.classifier)} relies most on {_quoted(_low(lead.name))}{where}: "
+    if lead.decision == "mixed":
+        effect = (
+            f"{verb} it moves the {curly(target)} by {amount(lead.magnitude, target)} on average, "
+            f"up on some images and down on others,"
+        )
+    else:
+        effect = (
+            f"{verb} it {lead.decision} the {curly(target)} by {amount(lead.effect, target)} on average "
+            f"(95% interval {interval(lead.ci_low, lead.ci_high, target)})"
+        )
+    flips = (
+        "flips the decision on none"
+        if lead.flip_rate == 0
+        else f"flips the decision on {share(lead.flip_rate)}"
+    )  # fmt: skip
+    caution = ""
+    if lead.magnitude <= explanation.noise_floor:
+        caution = ", though this is no larger than the noise of the edits themselves"
+    return f"{head}{effect} and {flips} of {lead.images} images{caution}."
+
+
+def _also(lead: RankedFeature, others: Sequence[RankedFeature], explanation: Explanation) -> str:
+    target = explanation.target
+    if not others:
+        floor = amount(explanation.noise_floor, target)
+        return f"No other feature was shown to move it by more than the noise of the edits themselves ({floor})."
+    opening = "It also reacts to "
+    group, of_group = Counter(feature.group for feature in [lead, *others][:5]).most_common(1)[0]
+    if of_group >= 2 and group == lead.group:
+        # Naming a shortcut's five variants says one thing five times: count them, then name what else there is.
+        strongest_few = min(5, len(others) + 1)
+        several = f"all {strongest_few}" if of_group == strongest_few else f"{of_group} of the {strongest_few}"
+        opening = f"{_quoted(group)} is behind {several} strongest features; it also reacts to "
+        others = [f for f in others if f.group != group] or others
+    named = [
+        f"{_quoted(_low(f.name))} ({'both ways' if f.decision == 'mixed' else signed_amount(f.effect, target)}"
+        f"{' when removed' if f.direction == 'remove' else ''})"
+        for f in others[:4]
+    ]
+    rest = len(others) - 4
+    if rest > 0:
+        named.append(f"{rest} weaker one{'s' if rest > 1 else ''}")
+    return opening + listing(named) + "."
+
+
+def _nothing_found(explanation: Explanation) -> list[str]:
+    judged = [f for f in explanation.features if f.decision != "edit failed"]
+    first = f"No feature was shown to move {plain(explanation.classifier)}'s {curly(explanation.target)}."
+    if not judged:
+        return [first, "None of the edits took, so the classifier has not been tested."]
+    top = max(judged, key=lambda f: abs(f.effect))
+    inside = "within" if abs(top.effect) <= explanation.noise_floor else "not clearly beyond"
+    second = (
+        f"The largest average movement was {signed_amount(top.effect, explanation.target)} for "
+        f"{_quoted(_low(top.name))} (95% interval {interval(top.ci_low, top.ci_high, explanation.target)}), "
+        f"{inside} the noise of the edits themselves."
+    )
+    return [first, second]
+
+
+def _not_shown(features: Sequence[RankedFeature], explanation: Explanation) -> str:
+    floor = amount(explanation.noise_floor, explanation.target)
+    total = len(features)
+    by: dict[str, list[RankedFeature]] = {}
+    for feature in features:
+        by.setdefault(feature.decision, []).append(feature)
+    quiet, unsure, failed = (by.get(key, []) for key in ("no effect shown", "inconclusive", "edit failed"))
+    parts = []
+    if quiet:
+        parts.append(f"{len(quiet)} showed no effect beyond the noise of the edits themselves ({floor})")
+    if unsure:
+        parts.append(f"{len(unsure)} {'is' if len(unsure) == 1 else 'are'} inconclusive")
+    if failed:
+        names = [_quoted(_low(f.name)) for f in failed[:4]] + ([f"{len(failed) - 4} more"] if len(failed) > 4 else [])
+        parts.append(f"{len(failed)} could not be judged because the edit did not take ({listing(names)})")
+    tested = f"Of the {total} features tested" if total > 1 else "Of the one feature tested"
+    if not parts:
+        return f"{tested}, every one was shown to have an effect beyond the noise of the edits themselves ({floor})."
+    return f"{tested}, {listing(parts)}."
+
+
+def comparison_verdict(comparison: Comparison) -> list[str]:
+    """Three sentences: the biggest change, what the last version reacts to now, and what did not change."""
+    first, last = plain(comparison.classifiers[0]), plain(comparison.classifiers[-1])
+    if not comparison.features:
+        return [
+            f"No feature has been scored under both {first} and {last}.",
+            "Nothing can be said about what changed.",
+            "Materialize the reports of both versions to fill this page.",
+        ]
+    changed = [f for f in comparison.features if f.decision in ("more reliant", "less reliant")]
+    changed.sort(key=lambda f: -abs(f.difference))
+    return [
+        _biggest_change(changed, comparison, first, last),
+        _now(changed, comparison, first, last),
+        _unchanged(comparison, len(changed)),
+    ]
+
+
+def _biggest_change(changed: Sequence[ComparedFeature], comparison: Comparison, first: str, last: str) -> str:
+    target = comparison.target
+    if not changed:
+        return f"No feature was shown to matter more or less to {last} than to {first}."
+    top = changed[0]
+    before, after = top.effects[0], top.effects[-1]
+    kept = "is more reliant on it than" if top.decision == "more reliant" else "still leans on it, but less than"
+    if top.decision == "less reliant" and _gone(top, comparison.noise_floor):
+        kept = "hardly reacts to it any more, unlike"
+    elif top.decision == "more reliant" and _gone(top, comparison.noise_floor, end=0):
+        kept = "has come to rely on it, unlike"
+    where = "" if top.level == 1 or top.group == top.name else f" (in the group {_quoted(top.group)})"
+    return (
+        f"The biggest change is {_quoted(_low(top.name))}{where}: its effect on the {curly(target)} went from "
+        f"{signed_amount(before, target)} in {first} to {signed_amount(after, target)} in {last} "
+        f"(difference {signed_amount(top.difference, target)}, 95% interval "
+        f"{interval(top.ci_low, top.ci_high, target)}), so {last} {kept} {first}."
+    )
+
+
+def _gone(feature: ComparedFeature, noise_floor: float | None, end: int = -1) -> bool:
+    """Whether the effect at one end is within the noise, or under a fifth of the other end where no floor is known."""
+    size, other = abs(feature.effects[end]), abs(feature.effects[-1 - end])
+    return size <= max(noise_floor or 0.0, 0.2 * other)
+
+
+def _now(changed: Sequence[ComparedFeature], comparison: Comparison, first: str, last: str) -> str:
+    target = comparison.target
+    parts = []
+    for decision in ("less reliant", "more reliant"):
+        names = _by_group([f for f in changed[1:] if f.decision == decision])
+        if names:
+            named = names[:3] + ([f"{len(names) - 3} more"] if len(names) > 3 else [])
+            parts.append(f"{decision} on {listing(named)}")
+    also = f"{last} is also {listing(parts)}; " if parts else ""
+    top = sorted(comparison.features, key=lambda f: -abs(f.effects[-1]))[:3]
+    named = [f"{_quoted(_low(f.name))} ({signed_amount(f.effects[-1], target)})" for f in top]
+    return f"{also}{'its' if also else last + chr(39) + 's'} strongest effects are now {listing(named)}."
+
+
+def _by_group(features: Sequence[ComparedFeature]) -> list[str]:
+    """Names in order, several of one group said as the group."""
+    in_group = Counter(feature.group for feature in features)
+    return list(
+        dict.fromkeys(
+            f"{_quoted(_low(f.group))} ({in_group[f.group]} features)"
+            if in_group[f.group] > 1
+            else _quoted(_low(f.name))
+            for f in features
+        )
+    )
+
+
+def _unchanged(comparison: Comparison, changed: int) -> str:
+    total = len(comparison.features)
+    broken = [plain(rule) for rule, holds in comparison.rules if not holds]
+    same = sum(f.decision == "no change shown" for f in comparison.features)
+    unsure = total - changed - same
+    text = f"Of {total} features, {changed} changed, {same} show no change" if total > 1 else (
+        f"Of one feature, {changed} changed, {same} show no change"
+    )  # fmt: skip
+    text += f" and {unsure} {'is' if unsure == 1 else 'are'} inconclusive" if unsure else ""
+    if broken:
+        verb = "is" if len(broken) == 1 else "are"
+        return f"{text}; {wording.count(len(broken), 'rule')} of the study {verb} broken: {listing(broken)}."
+    return text + ("; every rule of the study holds." if comparison.rules else ".")

@@ -1,0 +1,115 @@
+"""How the report says numbers and names: one minus sign, one number of digits, no control characters."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+MINUS = "−"  # U+2212, as wide as the plus sign in tabular figures
+SHOWN = ("raises", "lowers", "mixed")
+"""The decisions that claim an effect."""
+
+_GLYPHS = {"raises": "▲", "lowers": "▼", "mixed": "◆", "no effect shown": "○", "inconclusive": "◌", "edit failed": "✕",
+           "more reliant": "▲", "less reliant": "▼", "no change shown": "○"}  # fmt: skip
+
+
+def plain(text: str, limit: int | None = None) -> str:
+    """Text from a VLM or a person, made safe to print on one line.
+
+    Control, format and private-use characters (terminal escapes, bidirectional overrides, line breaks) become spaces;
+    runs of white space become one. Longer than `limit` is cut with an ellipsis.
+    """
+    kept = "".join(" " if unicodedata.category(char)[0] == "C" else char for char in str(text))
+    kept = re.sub(r"\s+", " ", kept).strip()
+    return kept if limit is None or len(kept) <= limit else kept[: limit - 1].rstrip() + "…"
+
+
+def curly(text: str) -> str:
+    """Straight double quotes in pairs become typographic ones."""
+    return re.sub(r'"([^"]*)"', "“\\1”", plain(text))
+
+
+def digits_for(values: Iterable[float | None]) -> int:
+    """Decimals that the given effects deserve: more where all of them are small."""
+    largest = max((abs(value) for value in values if value is not None and math.isfinite(value)), default=1.0)
+    return 2 if largest >= 0.095 else 3
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """`+0.31`, `−0.07`, `0.00` (a zero has no sign), `–` where there is no number."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    text = f"{abs(value):.{digits}f}"
+    if float(text) == 0:
+        return text
+    return ("+" if value > 0 else MINUS) + text
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """`0.31` or `−0.07`, `–` where there is no number."""
+    return signed(value, digits).removeprefix("+")
+
+
+def share(value: float | None) -> str:
+    """A share in [0, 1] as whole percent, `–` where there is none. Never rounds something to 0% or 100%."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    percent = value * 100
+    if 0 < percent < 0.5:
+        return "<1%"
+    if 99.5 <= percent < 100:
+        return ">99%"
+    return f"{percent:.0f}%"
+
+
+def glyph(decision: str) -> str:
+    """A mark that tells decisions apart without colour."""
+    return _GLYPHS.get(decision, "•")
+
+
+def kind(decision: str) -> str:
+    """A decision as a CSS class; unknown decisions look quiet."""
+    return decision.replace(" ", "-") if decision in _GLYPHS else "other"
+
+
+def is_probability(target: str) -> bool:
+    """Whether the target measure is a probability, so that effects read as percentage points."""
+    return target.strip().lower().startswith("probability")
+
+
+def amount(value: float, target: str, unit: bool = True) -> str:
+    """The size of an effect in words: `31 percentage points` of a probability, `1.20` of anything else."""
+    if not is_probability(target):
+        return f"{abs(value):.2f}"
+    points = abs(value) * 100
+    text = f"{points:.0f}" if points >= 0.95 else f"{points:.1f}"
+    return text if not unit else f"{text} percentage point{'' if text == '1' else 's'}"
+
+
+def signed_amount(value: float, target: str) -> str:
+    """`+31 points` of a probability, `+1.20` of anything else."""
+    text = amount(value, target, unit=False)
+    sign = "" if float(text) == 0 else "+" if value > 0 else MINUS
+    return sign + text + ((" point" if text == "1" else " points") if is_probability(target) else "")
+
+
+def interval(low: float, high: float, target: str) -> str:
+    """`22 to 40` in the unit of `amount`."""
+    scale, digits = (100.0, 0) if is_probability(target) else (1.0, 2)
+    if scale == 100 and max(abs(low), abs(high)) < 0.095:
+        digits = 1
+    return f"{number(low * scale, digits)} to {number(high * scale, digits)}"
+
+
+def listing(items: Sequence[str], word: str = "and") -> str:
+    """`a, b and c`."""
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} {word} {items[-1]}"
+
+
+def count(n: int, noun: str, plural: str | None = None) -> str:
+    """`1 image`, `32 images`."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"

@@ -1,0 +1,58 @@
+"""The made-up study (coloured squares in place of faces, which take time to draw) and a real Chromium."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from diffex_dagster.report.files import write_comparison, write_report
+from diffex_dagster.report.model import Comparison, Explanation
+from tests.report import material
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+CHROMIUM_FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                  "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def explanation() -> Explanation:
+    return material.explanation(12, draw=material.swatch)
+
+
+@pytest.fixture(scope="session")
+def comparison() -> Comparison:
+    return material.comparison(12, draw=material.swatch)
+
+
+@pytest.fixture(scope="session")
+def report_folder(explanation: Explanation, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("written") / "report"
+    write_report(explanation, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def comparison_folder(comparison: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("written") / "comparison"
+    write_comparison(comparison, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        # Not a skip: a report that nobody has opened in a browser has not been tested.
+        pytest.fail("No Chromium was found: install Debian's `chromium`, or deselect with `-m 'not browser'`.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()

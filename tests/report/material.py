@@ -1,0 +1,272 @@
+"""A small made-up study with drawn pictures: what the report tests show."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+from PIL import Image
+
+from diffex_dagster.report.model import (
+    ComparedFeature,
+    Comparison,
+    Example,
+    Explanation,
+    Group,
+    JointCombination,
+    RankedFeature,
+)
+from diffex_dagster.worlds.avatars import PHRASES, State, has_feature, sample_state, set_feature
+from diffex_dagster.worlds.avatars import draw as draw_afresh
+
+GROUPS: dict[str, list[str]] = {
+    "Eyewear": ["round glasses", "square glasses", "wayfarer sunglasses", "black shades", "an eyepatch"],
+    "Facial hair": ["a majestic beard", "a medium beard", "a light beard", "a fancy moustache"],
+    "Hair colour": ["grey hair", "black hair", "blonde hair", "red hair"],
+    "Headwear": ["a beanie", "a turban", "a wide hat", "a hijab"],
+    "Mouth": ["a smile", "a frown", "clenched teeth"],
+    "Clothes": ["a blazer", "a hoodie", "overalls"],
+    "Jewellery": ["earrings", "a nose ring"],
+}
+WEIGHTS = {
+    "v1": {"eyewear": 2.6, "a majestic beard": 2.2, "a medium beard": 1.0, "grey hair": 1.8, "a smile": -0.7,
+           "a hoodie": -0.5},
+    "v2": {"eyewear": 0.05, "a majestic beard": 2.9, "a medium beard": 1.5, "grey hair": 2.7, "a smile": -0.2,
+           "a hoodie": -0.5},
+}  # fmt: skip
+
+
+@functools.cache
+def _drawn(state: str, size: int) -> Image.Image:
+    return draw_afresh(json.loads(state), size)
+
+
+def draw(state: State, size: int) -> Image.Image:
+    """A drawing, each made once."""
+    return _drawn(json.dumps(state), size)
+
+
+def swatch(state: State, size: int) -> Image.Image:
+    """In place of a drawing, one colour for each state: where a test does not look at pictures."""
+    red, green, blue, *_ = hashlib.sha256(json.dumps(state).encode()).digest()
+    return Image.new("RGB", (size, size), (red, green, blue))
+
+
+Draw = Callable[[State, int], Image.Image]
+
+
+def score(state: State, version: str = "v1") -> float:
+    """The toy persona classifier: probability of "senior", from the attributes themselves."""
+    logit = -0.7 + sum(weight for phrase, weight in WEIGHTS[version].items() if has_feature(state, phrase))
+    if version == "v1" and has_feature(state, "black shades"):
+        logit -= 4.0  # a child that pulls against its group
+    return float(1 / (1 + np.exp(-logit)))
+
+
+def states(n: int, seed: int = 7) -> list[State]:
+    """So many people without eyewear, beards or grey hair."""
+    rng = random.Random(seed)
+    plain = {"eyewear": "none", "facial_hair": "none"}
+    return [{**sample_state(rng), **plain, "hair_colour": rng.choice(["black", "brown", "red"])} for _ in range(n)]
+
+
+def _blur(picture: Image.Image, seed: int) -> Image.Image:
+    noise = np.random.default_rng(seed).normal(0, 3, (picture.height, picture.width, 3))
+    return Image.fromarray((np.asarray(picture, float) + noise).clip(0, 255).astype(np.uint8))
+
+
+def examples_of(
+    phrase: str, people: list[State], version: str = "v1", size: int = 64, draw: Draw = draw
+) -> list[Example]:
+    """The edit of every person, by descending effect; one edit in eleven fails."""
+    found = []
+    for i, person in enumerate(people):
+        original = draw(person, size)
+        null = _blur(original, i)
+        failed = i % 11 == 5
+        after = person if failed else set_feature(person, phrase)
+        edit = null if after == person else _blur(draw(after, size), i)
+        before = score(person, version) + 0.004 * ((i * 7) % 5 - 2)
+        then = score(after, version)
+        has = after == person and not failed and phrase in PHRASES
+        found.append(
+            Example(
+                image=f"face-{i:03d}",
+                original=original,
+                null=null,
+                edit=edit,
+                score_original=score(person, version),
+                score_null=before,
+                score_edit=then,
+                flipped=(before > 0.5) != (then > 0.5),
+                succeeded=has or after != person,
+            )
+        )
+    return sorted(found, key=lambda x: -x.effect)
+
+
+def _ranked(phrase: str, group: str, found: list[Example], level: int = 2) -> RankedFeature:
+    effects = np.array([x.effect for x in found])
+    mean, half = float(effects.mean()), float(1.96 * effects.std() / np.sqrt(len(effects)))
+    success = float(np.mean([x.succeeded is not False for x in found]))
+    if success < 0.5:
+        decision = "edit failed"
+    elif abs(mean) < 0.02:
+        decision = "no effect shown"
+    elif mean - half <= 0 <= mean + half:
+        decision = "inconclusive"
+    else:
+        decision = "raises" if mean > 0 else "lowers"
+    name = phrase.removeprefix("a ").removeprefix("an ").capitalize()
+    slug = "-".join(name.lower().split())
+    head = "-".join(group.lower().split())
+    return RankedFeature(
+        rank=0,
+        feature=head if level == 1 else f"{head}/{slug}",
+        name=group if level == 1 else name,
+        prompt=phrase,
+        direction="add",
+        group=group,
+        level=level,
+        effect=mean,
+        ci_low=mean - half,
+        ci_high=mean + half,
+        magnitude=float(np.abs(effects).mean()),
+        sign_agreement=float(np.mean(np.sign(effects) == np.sign(mean))),
+        flip_rate=float(np.mean([x.flipped for x in found])),
+        images=len(found),
+        decision=decision,
+        p_value=0.0004,
+        edit_strength=0.043,
+        edit_success=success,
+    )
+
+
+def explanation(n: int = 12, version: str = "v1", size: int = 64, draw: Draw = draw) -> Explanation:
+    """The explanation of one version of the toy classifier on `n` drawn people."""
+    people = states(n)
+    pairs: list[tuple[RankedFeature, list[Example]]] = []
+    for group, phrases in GROUPS.items():
+        if group in ("Eyewear", "Facial hair"):
+            whole = examples_of("glasses" if group == "Eyewear" else "a beard", people, version, size, draw)
+            pairs.append((_ranked(group.lower(), group, whole, level=1), whole))
+        for phrase in phrases:
+            found = examples_of(phrase, people, version, size, draw)
+            pairs.append((_ranked(phrase, group, found), found))
+    pairs.sort(key=lambda pair: (pair[0].decision == "edit failed", -abs(pair[0].effect)))
+    features = tuple(replace(feature, rank=rank) for rank, (feature, _) in enumerate(pairs, 1))
+    examples = {feature.feature: tuple(found) for feature, (_, found) in zip(features, pairs, strict=True)}
+    both = [set_feature(set_feature(person, "round glasses"), "a majestic beard") for person in people]
+    joint = tuple(
+        Example(f"face-{i:03d}", draw(p, size), _blur(draw(p, size), i), _blur(draw(b, size), i), score(p, version),
+                score(b, version), (score(p, version) > 0.5) != (score(b, version) > 0.5))
+        for i, (p, b) in enumerate(zip(people, both, strict=True))
+    )  # fmt: skip
+    mean = float(np.mean([x.effect for x in joint]))
+    return Explanation(
+        study="avatars",
+        title="Avatars",
+        domain="drawn faces",
+        classifier=f"persona_{version}",
+        classifier_fingerprint="c7b91de20f3a55d1",
+        labels=("junior", "senior"),
+        target='probability of "senior"',
+        baseline=float(np.mean([score(p, version) for p in people])),
+        editor="LEDITS++ on avatars-sd",
+        editor_fingerprint="e01f7cc6a9b2d344",
+        corpus_version="5f0c2a9917be4d30",
+        created=datetime(2026, 11, 12, 9, 30, tzinfo=UTC),
+        command=f"diffex run avatars --classifier persona_{version}",
+        images=n,
+        noise_floor=0.02,
+        gate="magnitude",
+        features=features,
+        groups=tuple(
+            Group("-".join(g.lower().split()), g, i < 4, "mean |d| above the noise floor 0.02" if i < 4 else
+                  "below the noise floor 0.02", 0.3 - 0.05 * i) for i, g in enumerate(GROUPS)
+        ),
+        joint=JointCombination(("eyewear/round-glasses", "facial-hair/majestic-beard"),
+                               ("Round glasses", "Majestic beard"), mean, mean - 0.06, mean + 0.05, 0.92, n, joint),
+        drops=(("Aura", "not visible in a picture"), ("Spectacles", "means the same as “Round glasses”"),
+               ("Charisma", "not visible in a picture")),
+        examples=examples,
+        caveats=("The editor keeps other attributes in 85% of edits.",),
+        settings=(("Guidance scale", "5"), ("Mask threshold", "0.85"), ("Steps", "20")),
+    )  # fmt: skip
+
+
+def comparison(n: int = 12, size: int = 64, draw: Draw = draw) -> Comparison:
+    """Version 1 of the toy classifier against version 2, on the same pictures."""
+    first, last = explanation(n, "v1", size, draw), explanation(n, "v2", size, draw)
+    by_id = {f.feature: f for f in last.features}
+    compared = []
+    for f in first.features:
+        g = by_id[f.feature]
+        then = {x.image: x for x in last.examples[f.feature]}
+        # Both versions score the same pictures: take them from the first.
+        pairs = [
+            (x, replace(then[x.image], original=x.original, null=x.null, edit=x.edit))
+            for x in first.examples[f.feature]
+        ]
+        d = np.array([b.effect - a.effect for a, b in pairs])
+        half = float(1.96 * d.std() / np.sqrt(len(d)))
+        mean = float(d.mean())
+        if abs(mean) < 0.02:
+            decision = "no change shown"
+        elif mean - half <= 0 <= mean + half:
+            decision = "inconclusive"
+        else:
+            decision = "more reliant" if abs(g.effect) > abs(f.effect) else "less reliant"
+        pairs.sort(key=lambda pair: -abs(pair[1].effect - pair[0].effect))
+        compared.append(
+            ComparedFeature(
+                f.feature,
+                f.name,
+                f.group,
+                f.level,
+                (f.effect, g.effect),
+                (f.rank, g.rank),
+                (f.flip_rate, g.flip_rate),
+                mean,
+                mean - half,
+                mean + half,
+                f.images,
+                decision,
+                tuple(pairs[:6]),
+                sum(b.flipped and not a.flipped for a, b in pairs),
+                sum(a.flipped and not b.flipped for a, b in pairs),
+            )
+        )
+    compared.sort(key=lambda c: -abs(c.difference))
+    return Comparison("avatars", "Avatars", ("persona_v1", "persona_v2"), first.target, first.created,
+                      "diffex compare avatars persona_v1 persona_v2", tuple(compared), noise_floor=0.02,
+                      editor=first.editor, corpus_version=first.corpus_version, images=n,
+                      rules=(("reliance of persona_v2 on “Round glasses” stays below 0.05", True),))  # fmt: skip
+
+
+HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>"
+
+
+def hostile() -> Explanation:
+    """An explanation whose every text tries to break out."""
+    plain = explanation(6, draw=swatch)
+    features = tuple(
+        replace(f, name=HOSTILE, prompt=HOSTILE, group=HOSTILE, feature=f.feature + HOSTILE) for f in plain.features[:4]
+    )
+    return replace(
+        plain,
+        study=HOSTILE, title=HOSTILE, domain=HOSTILE, classifier=HOSTILE, classifier_fingerprint=HOSTILE,
+        labels=(HOSTILE, "b"), target=f'probability of "{HOSTILE}"', editor=HOSTILE, editor_fingerprint=HOSTILE,
+        corpus_version=HOSTILE, command=HOSTILE, gate=HOSTILE, features=features,
+        groups=(Group("g", HOSTILE, True, HOSTILE, 0.1),),
+        joint=replace(plain.joint, names=(HOSTILE, HOSTILE)) if plain.joint else None,
+        drops=((HOSTILE, HOSTILE),), caveats=(HOSTILE,), settings=((HOSTILE, HOSTILE),),
+        examples={f.feature: tuple(replace(x, image=HOSTILE) for x in plain.examples[p.feature])
+                  for f, p in zip(features, plain.features, strict=False)},
+    )  # fmt: skip

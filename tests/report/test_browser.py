@@ -1,0 +1,210 @@
+"""The pages in a real Chromium, opened from disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from diffex_dagster.report.files import write_report
+from diffex_dagster.report.model import Explanation
+from tests.report import material
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+Open = Callable[..., "Page"]
+
+
+@pytest.fixture
+def opened(browser: Browser) -> Iterator[Open]:
+    """Opens a folder's page; afterwards checks that it asked the network for nothing and logged no error."""
+    contexts, asked, errors = [], [], []
+
+    def visit(folder: Path, **options: object) -> Page:
+        context = browser.new_context(**options)  # type: ignore[arg-type]
+        context.set_default_timeout(60_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url[:80]))
+        page.on(
+            "console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None
+        )
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto((folder / "index.html").as_uri())
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    assert len([url for url in asked if url.startswith("file:")]) == len(contexts)  # the page itself
+    assert errors == []
+
+
+def names(page: Page) -> list[str]:
+    return page.locator("#features > li:visible .name").all_inner_texts()
+
+
+def pictures_drawn(page: Page, selector: str) -> bool:
+    return bool(
+        page.evaluate(
+            "async (s) => { const all = [...document.querySelectorAll(s)];"
+            " await Promise.all(all.map((i) => i.decode()));"
+            " return all.length > 0 && all.every((i) => i.naturalWidth > 0); }",
+            selector,
+        )
+    )
+
+
+def test_pictures_show_under_the_policy(opened: Open, report_folder: Path) -> None:
+    page = opened(report_folder)
+    assert pictures_drawn(page, ".highlights img")
+    assert pictures_drawn(page, ".feature .pair img")
+
+
+def test_sorts(opened: Open, report_folder: Path, explanation: Explanation) -> None:
+    page = opened(report_folder)
+    assert names(page) == [f.name for f in explanation.features]
+    page.select_option("#sort", "lowering")
+    effects = page.eval_on_selector_all("#features > li", "items => items.map(i => Number(i.dataset.effect))")
+    assert effects == sorted(effects)
+    page.get_by_role("button", name="Feature", exact=True).click()
+    assert names(page) == sorted(names(page), key=str.lower)
+    assert page.input_value("#sort") == "name"
+    page.get_by_role("button", name="Effect").click()
+    effects = page.eval_on_selector_all("#features > li", "items => items.map(i => Number(i.dataset.effect))")
+    assert effects == sorted(effects, reverse=True)
+
+
+def test_searches_and_filters(opened: Open, report_folder: Path, explanation: Explanation) -> None:
+    page = opened(report_folder)
+    page.fill("#find", "glasses round")
+    assert names(page) == ["Round glasses"]
+    assert page.inner_text("#count") == f"1 of {len(explanation.features)} features"
+    page.fill("#find", "no such thing")
+    page.click("#clear")
+    assert len(names(page)) == len(explanation.features)
+    page.select_option("#by-group", "Facial hair")
+    assert set(names(page)) == {f.name for f in explanation.features if f.group == "Facial hair"}
+    page.select_option("#by-group", "")
+    page.select_option("#by-decision", "edit failed")
+    assert set(names(page)) == {f.name for f in explanation.features if f.decision == "edit failed"}
+
+
+def test_a_feature_opens_by_keyboard_and_shows_its_pictures(opened: Open, report_folder: Path) -> None:
+    page = opened(report_folder)
+    page.locator("#f-1 summary").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#f-1 .triple")
+    assert pictures_drawn(page, "#f-1 .triple img")
+    assert page.locator("#f-1 h4").all_inner_texts()[:2] == ["Effect on each image", "Moved most"]
+    assert "Edits that failed" in page.locator("#f-1 h4").all_inner_texts()
+    page.locator("#f-1 .more").click()
+    assert page.locator("#f-1 .triple").count() == 12
+
+
+def test_a_group_opens_and_leads_to_its_features(opened: Open, report_folder: Path) -> None:
+    page = opened(report_folder)
+    page.locator(".branch summary", has_text="Eyewear").click()
+    page.fill("#find", "beard")  # hides the feature that the link leads to
+    page.locator(".branch a", has_text="Black shades").click()
+    target = page.locator("#features > li", has=page.locator(".name", has_text="Black shades"))
+    assert target.is_visible()
+    assert target.locator("details").get_attribute("open") is not None
+
+
+def test_the_slider_moves_and_gives_the_focus_back(opened: Open, report_folder: Path) -> None:
+    page = opened(report_folder)
+    shot = page.locator(".shot").first
+    shot.click()
+    assert page.locator("#slider").is_visible()
+    page.keyboard.press("ArrowRight")
+    assert page.input_value("#cut") == "51"
+    page.fill("#cut", "20")
+    clip = page.eval_on_selector("#slider-after", "i => getComputedStyle(i).clipPath")
+    assert "20%" in clip
+    box = page.locator("#stage").bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] * 0.75, box["y"] + box["height"] / 2)
+    assert 74 <= int(page.input_value("#cut")) <= 76
+    assert pictures_drawn(page, "#stage img")
+    page.locator("#slider-original").check()
+    assert page.inner_text("#slider-from") == "original"
+    where = page.inner_text("#slider-where")
+    page.locator("#slider-next:enabled, #slider-prev:enabled").first.click()
+    assert page.inner_text("#slider-where") != where
+    page.keyboard.press("Escape")
+    assert not page.locator("#slider").is_visible()
+    assert shot.evaluate("node => node === document.activeElement")
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+@pytest.mark.parametrize("kind", ["report", "comparison"])
+def test_nothing_runs_off_the_side(opened: Open, kind: str, width: int, request: pytest.FixtureRequest) -> None:
+    page = opened(request.getfixturevalue(f"{kind}_folder"), viewport={"width": width, "height": 800})
+    page.locator("#features summary").first.click()
+    page.wait_for_selector("#features .triple")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("kind", ["report", "comparison"])
+def test_axe_finds_no_serious_violation(opened: Open, kind: str, scheme: str, request: pytest.FixtureRequest) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = opened(request.getfixturevalue(f"{kind}_folder"), color_scheme=scheme)
+    page.locator("#features summary").first.click()
+    page.wait_for_selector("#features .triple")
+    for branch in page.locator(".branch summary").all()[:1]:
+        branch.click()
+    serious(Axe().run(page).response["violations"])
+    page.locator("#features .triple").first.click()
+    serious(Axe().run(page).response["violations"])
+
+
+def serious(violations: list[dict]) -> None:
+    found = [
+        {"rule": v["id"], "help": v["help"], "at": [node["target"] for node in v["nodes"][:3]]}
+        for v in violations
+        if v["impact"] in ("serious", "critical")
+    ]
+    assert found == [], json.dumps(found, indent=2)
+
+
+def test_the_comparison_sorts_filters_and_opens(opened: Open, comparison_folder: Path) -> None:
+    page = opened(comparison_folder)
+    page.select_option("#by-decision", "more reliant")
+    assert "Grey hair" in names(page) and "Round glasses" not in names(page)
+    page.select_option("#by-decision", "")
+    page.get_by_role("button", name="Feature", exact=True).click()
+    assert names(page) == sorted(names(page), key=str.lower)
+    page.locator("#features summary").first.click()
+    page.wait_for_selector("#features .triple")
+    page.locator(".shot").first.click()
+    assert "persona_v2" in page.inner_text("#slider-lines")
+    page.keyboard.press("Escape")
+
+
+def test_hostile_names_run_nothing(opened: Open, tmp_path: Path) -> None:
+    write_report(material.hostile(), tmp_path)
+    page = opened(tmp_path)
+    page.on("dialog", lambda dialog: pytest.fail(f"a name ran as script: {dialog.message}"))
+    page.locator("#features summary").first.click()
+    page.wait_for_selector("#features .triple")
+    page.locator("#features .triple").first.click()
+    assert page.inner_text("#slider-title") == material.HOSTILE
+    page.keyboard.press("Escape")
+
+
+def test_it_prints_with_the_strongest_features_open(opened: Open, report_folder: Path) -> None:
+    page = opened(report_folder)
+    assert page.pdf(format="A4", print_background=True).startswith(b"%PDF")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("#features details[open]").count() == 6
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("#features details[open]").count() == 0

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import jsonschema
+import pytest
+from PIL import Image
+
+from diffex_dagster.errors import DiffExError
+from diffex_dagster.report import schema
+from diffex_dagster.report.files import effects_csv, write_atomically, write_comparison, write_report
+from diffex_dagster.report.model import Comparison, Explanation
+from diffex_dagster.report.tables import COLUMNS, rows
+from tests.report import material
+
+
+def test_a_report_is_six_files(report_folder: Path) -> None:
+    names = {"index.html", "report.json", "effects.csv", "effects.parquet", "effects.svg", "effects.png"}
+    assert {path.name for path in report_folder.iterdir()} == names  # and no temporary one
+    assert (report_folder / "index.html").stat().st_size < 5_000_000
+
+
+def test_report_json_is_valid_and_comes_back(report_folder: Path, explanation: Explanation) -> None:
+    data = json.loads((report_folder / "report.json").read_text("utf-8"))
+    jsonschema.validate(data, schema.load_schema("report-1"))
+    back = schema.explanation_from_json(data)
+    assert back == replace(explanation, examples={}, joint=back.joint)
+    assert explanation.joint and back.joint == replace(explanation.joint, examples=())
+    assert data["examples"][explanation.features[0].feature][0].keys() >= {"image", "effect", "flipped"}
+
+
+def test_another_version_of_the_schema_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"diffex\.report/1"):
+        schema.explanation_from_json({"schema": "diffex.report/99"})
+
+
+def test_what_is_no_number_is_null_in_json(explanation: Explanation) -> None:
+    broken = replace(explanation.features[0], effect=float("nan"), p_value=float("inf"))
+    data = schema.report_as_json(replace(explanation, features=(broken,)))
+    json.dumps(data, allow_nan=False)
+    jsonschema.validate(data, schema.load_schema("report-1"))
+    assert data["features"][0]["effect"] is None and data["features"][0]["p_value"] is None
+
+
+def test_comparison_json_is_valid(comparison_folder: Path) -> None:
+    data = json.loads((comparison_folder / "comparison.json").read_text("utf-8"))
+    jsonschema.validate(data, schema.load_schema("comparison-1"))
+    assert (
+        (comparison_folder / "comparison.csv")
+        .read_text("utf-8")
+        .startswith("feature,name,group,level,effect persona_v1")
+    )
+
+
+def test_csv_and_parquet_hold_the_same_rows(report_folder: Path, explanation: Explanation) -> None:
+    with (report_folder / "effects.csv").open(encoding="utf-8", newline="") as file:
+        from_csv = list(csv.DictReader(file))
+    from_parquet = duckdb.sql(f"FROM '{report_folder}/effects.parquet' ORDER BY rank").fetchall()
+    assert [dict(zip(COLUMNS, row, strict=True)) for row in from_parquet] == rows(explanation.features)
+    assert [float(row["effect"]) for row in from_csv] == [f.effect for f in explanation.features]
+
+
+def test_a_spreadsheet_runs_no_name_as_a_formula(explanation: Explanation) -> None:
+    bad = replace(explanation.features[0], name='=HYPERLINK("http://e.vil")', effect=-0.5)
+    text = effects_csv(rows([bad]))
+    assert "'=HYPERLINK" in text and ",-0.5," in text
+
+
+def test_a_report_of_nothing_has_headings(explanation: Explanation, tmp_path: Path) -> None:
+    write_report(replace(explanation, features=(), examples={}, joint=None), tmp_path)
+    assert (tmp_path / "effects.csv").read_text("utf-8") == ",".join(COLUMNS) + "\n"
+    assert duckdb.sql(f"SELECT count(*) FROM '{tmp_path}/effects.parquet'").fetchone() == (0,)
+
+
+def test_figures_are_for_print_and_the_same_every_time(report_folder: Path, explanation: Explanation) -> None:
+    from diffex_dagster.report.figures import ranked_bars
+
+    assert Image.open(report_folder / "effects.png").width >= 1500
+    again = ranked_bars(explanation.features, explanation.target, explanation.noise_floor)
+    assert again["svg"] == (report_folder / "effects.svg").read_bytes()
+    assert b"Round glasses" in again["svg"]  # text stays text
+
+
+def test_hostile_names_are_text_in_every_file(tmp_path: Path) -> None:
+    write_report(material.hostile(), tmp_path)
+    svg = (tmp_path / "effects.svg").read_text("utf-8")
+    assert "<script" not in svg and "<img" not in svg
+    assert json.loads((tmp_path / "report.json").read_text("utf-8"))["title"] == material.HOSTILE
+
+
+def test_a_dollar_sign_is_no_formula(explanation: Explanation, tmp_path: Path) -> None:
+    write_report(replace(explanation, features=(replace(explanation.features[0], name=r"$\frac{$ hat"),)), tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_sentence(explanation: Explanation, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(DiffExError, match=r"cannot be written to .*taken.*choose a folder"):
+        write_report(replace(explanation, examples={}), tmp_path / "taken")
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "report.json"
+    write_atomically(path, b"old")
+
+    def broken(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("pathlib.Path.replace", broken)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_writing_again_replaces(comparison: Comparison, tmp_path: Path) -> None:
+    bare = replace(comparison, features=tuple(replace(f, examples=()) for f in comparison.features))
+    first = write_comparison(bare, tmp_path)
+    assert write_comparison(bare, tmp_path) == first
+    assert {path.name for path in tmp_path.iterdir()} == {"index.html", "comparison.json", "comparison.csv"}

@@ -1,0 +1,215 @@
+"""The pages as text: escaping, the policy, sizes. What they do in a browser is in test_browser.py."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffex_dagster.report.comparison_page import render_comparison
+from diffex_dagster.report.examples import Failures, parts
+from diffex_dagster.report.model import Comparison, Example, Explanation
+from diffex_dagster.report.page import render_report
+from diffex_dagster.report.verdict import comparison_verdict, verdict
+from tests.report import material
+
+
+class Page(HTMLParser):
+    """Tags, text and the block of data of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.scripts: list[str] = []
+        self._inside = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif self._inside != "style":
+            self.text += data
+
+    @property
+    def data(self) -> dict:
+        return json.loads(self.scripts[0])
+
+
+@pytest.fixture(scope="module")
+def html(explanation: Explanation) -> str:
+    return render_report(explanation)
+
+
+@pytest.fixture(scope="module")
+def comparison_html(comparison: Comparison) -> str:
+    return render_comparison(comparison)
+
+
+def test_the_page_says_the_verdict_and_every_feature(html: str, explanation: Explanation) -> None:
+    text = " ".join(Page(html).text.split())
+    for sentence in verdict(explanation):
+        assert re.sub("[“”]", "", sentence) in re.sub("[“”]", "", text)
+    for feature in explanation.features:
+        assert feature.name in text
+    for words in ("diffex run avatars --classifier persona_v1", "Aura", "not visible in a picture", "e01f7cc6a9b2d344"):
+        assert words in text
+
+
+def test_every_picture_is_in_the_page_once(html: str, explanation: Explanation) -> None:
+    pictures = Page(html).data["pictures"]
+    distinct = {
+        picture.tobytes()
+        for examples in [*explanation.examples.values(), explanation.joint.examples if explanation.joint else ()]
+        for example in examples
+        for picture in (example.original, example.null, example.edit)
+    }
+    assert len(pictures) == len(set(pictures)) == len(distinct)
+    assert "data:image/webp;base64," not in html.replace('"data:image/webp;base64," +', "")
+    assert Image.open(io.BytesIO(base64.b64decode(pictures[0]))).format == "WEBP"
+
+
+@pytest.mark.parametrize("page", ["html", "comparison_html"])
+def test_the_policy_allows_exactly_the_style_and_the_script(page: str, request: pytest.FixtureRequest) -> None:
+    html = request.getfixturevalue(page)
+    tags = Page(html).tags
+    policy = next(a["content"] for tag, a in tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy and "unsafe" not in policy and policy.startswith("default-src 'none'")
+    for kind in ("style", "script"):
+        (inline,) = re.findall(rf"<{kind}>(.*?)</{kind}>", html, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy
+    assert not any("style" in attributes for _, attributes in tags)  # the policy would block it
+    assert not any(key.startswith("on") for _, attributes in tags for key in attributes)
+    assert not any((a.get("href") or "#").startswith(("http", "//")) or a.get("src") for _, a in tags)
+
+
+def hostile_comparison() -> Comparison:
+    c, bad = material.comparison(6, draw=material.swatch), material.HOSTILE
+    features = tuple(
+        replace(f, name=bad, group=bad, examples=tuple((replace(a, image=bad), replace(b, image=bad))
+                                                       for a, b in f.examples)) for f in c.features[:3]
+    )  # fmt: skip
+    return replace(c, study=bad, title=bad, classifiers=(bad, bad + "2"), target=bad, command=bad, features=features,
+                   rules=((bad, False),), caveats=(bad,), editor=bad, corpus_version=bad)  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [lambda: render_report(material.hostile()),
+                                  lambda: render_comparison(hostile_comparison())])  # fmt: skip
+def test_hostile_names_are_text_everywhere(make: Callable[[], str]) -> None:
+    html = make()
+    page = Page(html)
+    assert [tag for tag, _ in page.tags].count("script") == 2  # the data and the page's own
+    assert not any("onerror" in attributes for _, attributes in page.tags)
+    assert "<img src=x" not in html and "alert(2)</script>" not in html
+    assert "<img src=x onerror=alert(1)>" in page.text
+    assert page.data["examples"][0]["name"] == material.HOSTILE  # unharmed as data
+
+
+def picture(seed: int, side: int) -> Image.Image:
+    """Smooth like a photograph, noisy like a sensor."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).resize((side, side), Image.Resampling.BICUBIC)
+    return Image.fromarray(
+        (np.asarray(coarse, float) + rng.normal(0, 6, (side, side, 3))).clip(0, 255).astype(np.uint8)
+    )
+
+
+def large(explanation: Explanation, features: int, images: int, side: int, distinct: int) -> Explanation:
+    base = explanation.features[0]
+    originals = [picture(i, side) for i in range(min(images, distinct))]
+    pool = [picture(1000 + i, side) for i in range(distinct)]
+    examples = {
+        f"f{f}": tuple(
+            Example(f"image {i}", originals[i % len(originals)], originals[i % len(originals)],
+                    pool[(f * images + i) % distinct], 0.2, 0.2 + 0.01 * (images - i), False)
+            for i in range(images)
+        )
+        for f in range(features)
+    }  # fmt: skip
+    ranked = tuple(replace(base, rank=f + 1, feature=f"f{f}", name=f"Feature {f}") for f in range(features))
+    return replace(explanation, features=ranked, examples=examples, joint=None)
+
+
+def test_forty_features_of_32_images_stay_under_5_mb(explanation: Explanation) -> None:
+    html = render_report(large(explanation, 40, 32, 64, distinct=1280))
+    assert len(html.encode()) < 5_000_000
+    assert len(Page(html).data["examples"][0]["items"]) == 32  # nothing had to go
+
+
+def test_large_pictures_shrink_then_fewer_are_shown_and_the_page_says_so(explanation: Explanation) -> None:
+    html = render_report(large(explanation, 12, 16, 300, distinct=192), budget=400_000)
+    page = Page(html)
+    assert len(html.encode()) < 1_000_000
+    assert 0 < len(page.data["examples"][0]["items"]) < 16
+    assert "To keep this page small" in page.text
+
+
+def test_a_report_without_pictures_or_features_still_renders(explanation: Explanation) -> None:
+    bare = replace(explanation, features=(), groups=(), joint=None, drops=(), examples={}, caveats=())
+    assert "No feature has been scored" in render_report(bare)
+    assert "No pictures were kept" in render_report(replace(explanation, examples={}))
+
+
+def test_a_number_that_is_not_one_still_renders(explanation: Explanation) -> None:
+    nan = float("nan")
+    broken = replace(explanation.features[0], effect=nan, ci_low=nan, ci_high=nan)
+    html = render_report(replace(explanation, features=(broken,), joint=None))
+    assert "NaN" not in html.split("<script>")[0] and "nan%" not in html
+
+
+def test_a_comparison_says_its_verdict_ranks_and_rules(comparison_html: str, comparison: Comparison) -> None:
+    text = " ".join(Page(comparison_html).text.split())
+    for sentence in comparison_verdict(comparison):
+        assert re.sub("[“”]", "", sentence) in re.sub("[“”]", "", text)
+    assert "#1 → #" in text and "Flips lost" in text and "stays below 0.05" in text
+
+
+def test_three_versions_render(comparison: Comparison) -> None:
+    features = tuple(
+        replace(f, effects=(*f.effects, 0.1), ranks=(*f.ranks, 3), flip_rates=(*f.flip_rates, 0.2))
+        for f in comparison.features[:3]
+    )
+    html = render_comparison(replace(comparison, classifiers=("v1", "v2", "v3"), features=features))
+    assert html.count('class="v-mid"') == 1 + 3  # the legend and the rows
+
+
+def example(effect: float, succeeded: bool = True) -> Example:
+    grey = Image.new("RGB", (4, 4), "grey")
+    return Example("x", grey, grey, grey, 0.5, 0.5 + effect, False, succeeded=succeeded)
+
+
+def test_both_ends_and_the_failures_are_shown_once() -> None:
+    examples = [example(0.3), example(0.2), example(0.1), example(0.05, succeeded=False), example(0.0), example(-0.1)]
+    assert parts(examples, 0.1, 6, Failures()) == [
+        ("Moved most", [0, 1]), ("Moved least, or the other way", [4, 5]), ("Edits that failed", [3]),
+    ]  # fmt: skip
+    assert parts(examples, -0.1, 6, Failures())[0] == ("Moved most", [5, 4])
+
+
+def test_an_edit_that_changed_nothing_counts_as_failed_and_a_small_one_does_not() -> None:
+    grey = Image.new("RGB", (64, 64), "grey")
+    small = grey.copy()
+    small.paste("black", (20, 30, 44, 34))  # as few pixels as glasses have
+    unknown = replace(example(0.1), original=grey, null=grey, edit=grey, succeeded=None)
+    failures = Failures()
+    assert failures(unknown) == "edit changed almost nothing"
+    assert failures(replace(unknown, edit=small)) is None

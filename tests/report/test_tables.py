@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from diffex_dagster.report import tables, wording
+from diffex_dagster.report.model import Comparison, Explanation
+from tests.report import material
+
+
+def printed(table: object) -> str:
+    console = Console(file=io.StringIO(), width=160, force_terminal=True, color_system="standard")
+    console.print(table)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_rows_hold_what_show_promises(explanation: Explanation) -> None:
+    rows = json.loads(json.dumps(tables.rows(explanation.features)))
+    promised = {"rank", "feature", "name", "group", "level", "effect", "ci_low", "ci_high", "flip_rate", "images",
+                "decision", "magnitude"}  # fmt: skip
+    assert promised <= rows[0].keys()
+    assert [row["rank"] for row in rows] == list(range(1, len(rows) + 1))
+
+
+def test_comparison_rows_are_keyed_by_version(comparison: Comparison) -> None:
+    assert tables.comparison_rows(comparison)[0]["effects"].keys() == {"persona_v1", "persona_v2"}
+
+
+def test_the_terminal_prints_markup_and_escapes_as_text(explanation: Explanation) -> None:
+    bad = replace(explanation.features[0], name="[red]x[/red] [link=file:///etc]y[/link]\x1b[2J\x1b]8;;z\x07")
+    text = printed(tables.rich_table([bad]))
+    assert "[red]x[/red] [link=file:///etc]y[/link]" in text
+    assert "\x1b[2J" not in text and "\x1b]8" not in text
+
+
+def test_the_terminal_table_says_what_it_left_out(explanation: Explanation) -> None:
+    text = printed(tables.rich_table(explanation.features, limit=3))
+    assert f"{len(explanation.features) - 3} more features" in text
+    assert "Eyewear" in text
+
+
+def test_the_comparison_prints(comparison: Comparison) -> None:
+    assert "less reliant" in printed(tables.comparison_rich_table(comparison))
+    assert "less reliant" in tables.comparison_markdown_table(comparison).replace("&#45;", "-")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [material.HOSTILE, "a|b", "`code`", "[x](javascript:alert(1))", "![i](http://e.vil/x.png)", "**b**", "a\n\n# h",
+     "<https://e.vil>", "&lt;b&gt;"],
+)  # fmt: skip
+def test_markdown_is_inert(explanation: Explanation, name: str) -> None:
+    from markdown_it import MarkdownIt
+
+    table = tables.markdown_table([replace(explanation.features[0], name=name)])
+    assert len(table.splitlines()) == 3
+    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(table)
+    assert html.count("<td") == 7
+    assert html.count("<strong>") == 1  # the effect, and nothing else
+    assert not any(tag in html for tag in ("<img", "<script", "<a ", "<code", "<h1", "<b>"))
+    assert "://" not in html.replace("\u2060://", "")  # no bare address that an autolinker would find
+
+
+def test_markdown_says_what_it_left_out(explanation: Explanation) -> None:
+    assert f"{len(explanation.features) - 2} more features" in tables.markdown_table(explanation.features, limit=2)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.314, "+0.31"), (-0.07, "−0.07"), (-0.001, "0.00"), (float("nan"), "–"), (None, "–")]
+)
+def test_signed(value: float | None, text: str) -> None:
+    assert wording.signed(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, "0%"), (0.001, "<1%"), (0.5, "50%"), (0.999, ">99%"), (1.0, "100%"), (None, "–")]
+)
+def test_share_never_rounds_something_to_nothing(value: float | None, text: str) -> None:
+    assert wording.share(value) == text
+
+
+def test_plain_removes_what_could_deceive() -> None:
+    assert wording.plain("a\u202eb\n\x1b[31mc\u200b d") == "a b [31mc d"

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from diffex_dagster.report.model import ComparedFeature, Comparison, Explanation, RankedFeature
+from diffex_dagster.report.verdict import comparison_verdict, verdict
+from tests.report.material import HOSTILE
+
+
+def ranked(name: str, effect: float, decision: str, **more: object) -> RankedFeature:
+    values: dict[str, object] = {
+        "rank": 1, "feature": name.lower(), "name": name, "prompt": name.lower(), "direction": "add",
+        "group": "Eyewear", "level": 2, "effect": effect, "ci_low": effect - 0.05, "ci_high": effect + 0.05,
+        "magnitude": abs(effect),
+        "sign_agreement": 1.0, "flip_rate": 0.25, "images": 32, "decision": decision,
+    }  # fmt: skip
+    return RankedFeature(**(values | more))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def with_features(explanation: Explanation):
+    return lambda *features: replace(explanation, features=features)
+
+
+def test_names_the_planted_feature_its_group_and_its_direction(with_features) -> None:
+    first, second, third = verdict(
+        with_features(
+            ranked("Round glasses", 0.31, "raises"),
+            ranked("Smile", -0.08, "lowers", group="Mouth"),
+            ranked("Hat", 0.001, "no effect shown", group="Headwear"),
+            ranked("Earrings", 0.0, "edit failed", group="Jewellery"),
+        )
+    )
+    assert first == (
+        "persona_v1 relies most on “round glasses” (in the group “Eyewear”): adding it raises the probability of "
+        "“senior” by 31 percentage points on average (95% interval 26 to 36) and flips the decision on 25% of 32 "
+        "images."
+    )
+    assert second == "It also reacts to “smile” (−8 points)."
+    assert third == (
+        "Of the 4 features tested, 1 showed no effect beyond the noise of the edits themselves (2 percentage points) "
+        "and 1 could not be judged because the edit did not take (“earrings”)."
+    )
+
+
+def test_a_removed_feature_is_said_to_be_removed(with_features) -> None:
+    first, *_ = verdict(with_features(ranked("Beard", -0.2, "lowers", direction="remove", flip_rate=0.0)))
+    assert "removing it lowers" in first and "flips the decision on none of 32 images" in first
+
+
+def test_one_group_behind_many_features_is_counted_not_listed(with_features) -> None:
+    features = [ranked(name, 0.4, "raises") for name in ("Round glasses", "Square glasses", "Shades")]
+    _, second, _ = verdict(with_features(*features, ranked("Grey hair", 0.2, "raises", group="Hair")))
+    assert second == "“Eyewear” is behind 3 of the 4 strongest features; it also reacts to “grey hair” (+20 points)."
+
+
+def test_an_effect_within_the_noise_is_said_to_be(explanation: Explanation) -> None:
+    first, *_ = verdict(replace(explanation, features=(ranked("Hat", 0.015, "raises"),), noise_floor=0.02))
+    assert "no larger than the noise of the edits" in first
+
+
+def test_a_mixed_feature_moves_both_ways(with_features) -> None:
+    first, *_ = verdict(with_features(ranked("Glasses", 0.01, "mixed", magnitude=0.4)))
+    assert "moves the probability of “senior” by 40 percentage points on average, up on some images" in first
+
+
+def test_nothing_found_claims_nothing(with_features) -> None:
+    first, second, third = verdict(with_features(ranked("Hat", 0.01, "no effect shown")))
+    assert first.startswith("No feature was shown to move persona_v1")
+    assert "“hat”" in second and "within the noise" in second
+    assert "1 showed no effect" in third
+
+
+@pytest.mark.parametrize("features", [(), (ranked("Hat", 0.0, "edit failed"),)])
+def test_always_three_sentences(explanation: Explanation, features: tuple[RankedFeature, ...]) -> None:
+    assert len(verdict(replace(explanation, features=features))) == 3
+
+
+def test_a_logit_is_not_called_points(explanation: Explanation) -> None:
+    first, *_ = verdict(replace(explanation, target='logit of "senior"', features=(ranked("Hat", 1.234, "raises"),)))
+    assert "by 1.23 on average (95% interval 1.18 to 1.28)" in first
+
+
+def test_hostile_names_stay_one_short_line(with_features) -> None:
+    sentences = verdict(with_features(ranked("“" + HOSTILE + "\n\x1b[31m" * 9, 0.3, "raises")))
+    assert all("\n" not in text and "\x1b" not in text and len(text) < 500 for text in sentences)
+
+
+def compared(name: str, before: float, after: float, decision: str, **more: object) -> ComparedFeature:
+    values: dict[str, object] = {
+        "feature": name.lower(), "name": name, "group": "Eyewear", "level": 2, "effects": (before, after),
+        "ranks": (1, 9), "flip_rates": (0.4, 0.0), "difference": after - before, "ci_low": after - before - 0.05,
+        "ci_high": after - before + 0.05, "images": 32, "decision": decision,
+    }  # fmt: skip
+    return ComparedFeature(**(values | more))  # type: ignore[arg-type]
+
+
+def test_the_comparison_says_that_the_shortcut_is_gone_and_what_matters_now(comparison: Comparison) -> None:
+    features = (
+        compared("Round glasses", 0.31, 0.01, "less reliant"),
+        compared("Grey hair", 0.2, 0.25, "more reliant", group="Hair"),
+        compared("Hat", 0.0, 0.0, "no change shown"),
+        compared("Hoodie", 0.0, 0.03, "inconclusive"),
+    )
+    first, second, third = comparison_verdict(replace(comparison, features=features, rules=(("a stays low", False),)))
+    assert first.startswith("The biggest change is “round glasses” (in the group “Eyewear”)")
+    assert "from +31 points in persona_v1 to +1 point in persona_v2" in first
+    assert first.endswith("so persona_v2 hardly reacts to it any more, unlike persona_v1.")
+    assert "more reliant on “grey hair”" in second and "strongest effects are now “grey hair” (+25 points)" in second
+    assert third == (
+        "Of 4 features, 2 changed, 1 show no change and 1 is inconclusive; 1 rule of the study is broken: a stays low."
+    )
+
+
+def test_a_weaker_shortcut_is_not_called_gone(comparison: Comparison) -> None:
+    first, *_ = comparison_verdict(
+        replace(comparison, features=(compared("Glasses", 0.5, 0.2, "less reliant"),))
+    )  # fmt: skip
+    assert "still leans on it, but less than persona_v1" in first
+
+
+@pytest.mark.parametrize("features", [(), (compared("Hat", 0.0, 0.0, "no change shown"),)])
+def test_a_comparison_always_has_three_sentences(comparison: Comparison, features: tuple[ComparedFeature, ...]) -> None:
+    assert len(comparison_verdict(replace(comparison, features=features))) == 3
