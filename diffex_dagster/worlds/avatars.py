@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -204,7 +205,7 @@ def visible(state: State, factor: str) -> bool:
 
 
 @functools.cache
-def _style():  # noqa: ANN202 (dicebear's class is imported late: it parses a 300 KB file)
+def _style() -> Any:  # dicebear's Style; imported late, since it parses a 300 KB file
     from dicebear import Style
 
     return Style(json.loads((files("dicebear_styles") / "avataaars.json").read_text("utf-8")))

@@ -1,0 +1,1 @@
+"""Dagster assets of one study: shells over the functions of `stages`, one module a stage."""

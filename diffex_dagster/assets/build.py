@@ -1,0 +1,78 @@
+"""From a study to its asset graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from diffex_dagster.assets import corpus, edits, images, report, scores
+from diffex_dagster.assets.common import Names
+from diffex_dagster.resources import StudyResource
+from diffex_dagster.study import Study
+
+
+def build_study(study: Study, classifiers: Sequence[str] | None = None) -> dg.Definitions:
+    """One small asset graph for a study: assets, checks, a resource, a job and a sensor, keys prefixed by its name.
+
+    Not partitions: a partitioned asset never shows as unsynced, and "re-run only what changed" would be invisible.
+    With prefixes two classifier versions stand side by side in the lineage, on shared images, corpus and edits.
+
+    Args:
+        classifiers: build only these; all of the study's when left out.
+    """
+    names = Names(study)
+    chosen = list(study.classifiers if classifiers is None else classifiers)
+    everything = [images.build(study), *corpus.build(study, chosen), *edits.build(study)]
+    for name in chosen:
+        everything += [*scores.build(study, name), *report.build_report(study, name)]
+    if len(chosen) > 1 and len(chosen) == len(study.classifiers):
+        everything.append(report.build_comparison(study))
+    checks = [each for each in everything if isinstance(each, dg.AssetChecksDefinition)]
+    assets = [each for each in everything if not isinstance(each, dg.AssetChecksDefinition)]
+    selection = dg.AssetSelection.assets(*(each for each in assets if isinstance(each, dg.AssetsDefinition)))
+    job = dg.define_asset_job(
+        f"{study.prefix}_explain", selection, description=f"Every stage of the study {study.prefix}."
+    )
+    return dg.Definitions(
+        assets=assets,
+        asset_checks=checks,
+        jobs=[job],
+        sensors=[_watch(study, chosen)],
+        resources={names.resource: StudyResource(file=str(study.file), editor_name=study.editor_name)},
+    )
+
+
+def observe(study: Study, classifiers: Sequence[str]) -> list[dg.AssetObservation]:
+    """What the study's observed sources are now: the person's corpus file and each classifier's weights."""
+    from dagster._core.definitions.data_version import DATA_VERSION_TAG
+
+    from diffex_dagster.stages.corpus import edits_version
+    from diffex_dagster.stages.setup import build_classifier
+
+    names = Names(study)
+    versions = {names.key("corpus_edits"): edits_version(study)}
+    versions |= {names.key(name, "classifier"): build_classifier(study, name).fingerprint for name in classifiers}
+    return [dg.AssetObservation(key, tags={DATA_VERSION_TAG: version}) for key, version in versions.items()]
+
+
+def _watch(study: Study, classifiers: list[str]) -> dg.SensorDefinition:
+    @dg.sensor(
+        name=f"{study.prefix}_watch",
+        minimum_interval_seconds=15,
+        description="Notices an edited corpus file or new classifier weights, without a run. Together with the "
+        "automation sensor, the stages that the change touches are then requested.",
+    )
+    def watch(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        from diffex_dagster.errors import DiffExError
+
+        try:
+            observations = observe(study, classifiers)
+        except DiffExError as error:
+            return dg.SkipReason(str(error))
+        cursor = repr([(o.asset_key.to_user_string(), o.data_version) for o in observations])
+        if cursor == context.cursor:
+            return dg.SkipReason("nothing changed")
+        return dg.SensorResult(asset_events=observations, cursor=cursor)
+
+    return watch

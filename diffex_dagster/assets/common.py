@@ -1,0 +1,100 @@
+"""What the asset shells share: names, versions, metadata, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+from PIL import Image
+
+from diffex_dagster import __version__
+from diffex_dagster.corpus.tree import Corpus
+from diffex_dagster.errors import DiffExError
+from diffex_dagster.progress import LogReporter, Reporter, reporter_or
+from diffex_dagster.report.sheets import contact_sheet, data_uri
+from diffex_dagster.report.tables import markdown_text
+from diffex_dagster.stages.edits import EditCounts
+from diffex_dagster.stages.setup import settings_version
+from diffex_dagster.study import Study
+
+# Requested when an upstream version changed, not merely because an upstream asset was materialized again: an edited
+# corpus file requests exactly the stages that it touches.
+WHEN_DATA_CHANGES = dg.AutomationCondition.eager().replace(
+    "newly_updated", dg.AutomationCondition.data_version_changed()
+)
+
+SHEET_IMAGES, SHEET_ROWS = 8, 14
+
+
+@dataclass(frozen=True)
+class Names:
+    """Asset keys and resource name of one study."""
+
+    study: Study
+
+    def key(self, *parts: str) -> dg.AssetKey:
+        """Key of a stage: `avatars/level1_edits`, `avatars/persona_v1/level1_scores`."""
+        return dg.AssetKey([self.study.prefix, *parts])
+
+    @property
+    def resource(self) -> str:
+        """Key of the study's resource."""
+        return f"{self.study.prefix}_study"
+
+    def options(self, *settings: str, group: str = "shared") -> dict[str, Any]:
+        """What every stage's asset has: a group, owners, its resource, and a version that its settings decide."""
+        return {
+            "group_name": f"{self.study.prefix}_{group}",
+            "owners": list(self.study.owners) or None,
+            "required_resource_keys": {self.resource},
+            "code_version": f"{__version__}-{settings_version(self.study, *settings)}",
+            "automation_condition": WHEN_DATA_CHANGES,
+        }
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """What the user can put right fails the step at once, with its one sentence and without a retry."""
+    try:
+        yield
+    except DiffExError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+
+
+def reporter(context: dg.AssetExecutionContext) -> Reporter:
+    """Progress to the run's log, or to the command line's bar when that runs the stage."""
+    return reporter_or(LogReporter(context.log.info))
+
+
+def sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> dg.MarkdownMetadataValue:
+    """A contact sheet as metadata: a picture of at most 140 KB in the page itself."""
+    shown = [(label, pictures[:SHEET_IMAGES]) for label, pictures in rows[:SHEET_ROWS]]
+    return dg.MetadataValue.md(f"![contact sheet]({data_uri(contact_sheet(shown, max_bytes=140_000))})")
+
+
+def tree_metadata(corpus: Corpus) -> dg.MarkdownMetadataValue:
+    """The corpus as a nested list. Names come from a model or a file: they are escaped."""
+    lines = [
+        f"{'  ' * (f.level - 1)}- {markdown_text(f.name)}"
+        + (f" ({f.direction} {markdown_text(f.prompt)})" if f.editable else "")
+        for f in corpus.walk()
+    ]
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def drops_metadata(corpus: Corpus) -> dg.MarkdownMetadataValue:
+    """What was left out and why."""
+    lines = [f"- {markdown_text(drop.name)}: {markdown_text(drop.reason)}" for drop in corpus.drops]
+    return dg.MetadataValue.md("\n".join(lines) or "nothing")
+
+
+def edit_metadata(counts: EditCounts) -> Mapping[str, Any]:
+    """What a stage's edits cost."""
+    return {
+        "edits_made": counts.made,
+        "edits_reused": counts.reused,
+        "edit_seconds": round(counts.seconds, 2),
+    }

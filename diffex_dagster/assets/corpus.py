@@ -1,0 +1,94 @@
+"""Assets: what the vision-language model proposes, what a person changes about it, and the corpus that results."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from diffex_dagster.assets.common import Names, clear_errors, drops_metadata, tree_metadata
+from diffex_dagster.stages import corpus as stage
+from diffex_dagster.stages.setup import build_classifier
+from diffex_dagster.study import Study
+
+
+def build(
+    study: Study, classifiers: Sequence[str]
+) -> list[dg.AssetsDefinition | dg.SourceAsset | dg.AssetChecksDefinition]:
+    """`<study>/vlm_corpus`, `<study>/corpus_edits` (observed), `<study>/corpus` and its blocking checks."""
+    names = Names(study)
+
+    @dg.asset(
+        key=names.key("vlm_corpus"),
+        deps=[names.key("sample_images")],
+        kinds={"openai", "duckdb"},
+        **names.options("corpus", "domain", "target"),
+    )
+    def vlm_corpus(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        """The features that a vision-language model sees in the sample images, as a tree, cleaned.
+
+        One row of `answers` is one answer of the model; a request that has been answered is not sent again.
+        """
+        resource = getattr(context.resources, names.resource)
+        with clear_errors():
+            proposal = stage.propose(resource.study(), resource.store(), resource.proposer())
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(proposal.corpus.version),
+            metadata={
+                "features": len(list(proposal.corpus.walk())),
+                "calls_made": proposal.calls_made,
+                "calls_reused": proposal.calls_reused,
+                "tokens": proposal.tokens,
+                "price_usd": proposal.price if proposal.price is not None else "unknown",
+                "model": proposal.model,
+                "warnings": list(proposal.warnings),
+                "tree": tree_metadata(proposal.corpus),
+                "dropped": drops_metadata(proposal.corpus),
+            },
+        )
+
+    @dg.observable_source_asset(
+        key=names.key("corpus_edits"),
+        group_name=f"{study.prefix}_shared",
+        description=f"A person's changes to the proposal: the file {study.corpus.edits}.",
+        metadata={"file": dg.MetadataValue.path(str(study.path(study.corpus.edits)))},
+    )
+    def corpus_edits() -> dg.DataVersion:
+        return dg.DataVersion(stage.edits_version(study))
+
+    @dg.asset(
+        key=names.key("corpus"),
+        deps=[vlm_corpus.key, names.key("corpus_edits")],
+        kinds={"yaml", "duckdb"},
+        **names.options("corpus", "target"),
+    )
+    def corpus(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        """The tree of features that is searched: the proposal with the person's changes merged in.
+
+        One row of `features` is one node of one version of the tree.
+        """
+        resource = getattr(context.resources, names.resource)
+        with clear_errors():
+            current = resource.study()
+            labels = {name: build_classifier(current, name).labels for name in classifiers}
+            merged = stage.merge_edits(current, resource.store(), labels)
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(merged.version),
+            metadata={
+                "dagster/row_count": len(list(merged.walk())),
+                "groups": len(merged.groups),
+                "tree": tree_metadata(merged),
+                "dropped": drops_metadata(merged),
+            },
+        )
+
+    @dg.asset_check(
+        asset=corpus,
+        blocking=True,
+        required_resource_keys={names.resource},
+        description="At least one group can be edited, and no two features ask the editor for the same thing.",
+    )
+    def corpus_can_be_searched(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        resource = getattr(context.resources, names.resource)
+        problems = stage.problems(resource.store().current_corpus(study.name), study.search.options())
+        return dg.AssetCheckResult(passed=not problems, description="; ".join(problems) or "ready to be searched")
+
+    return [vlm_corpus, corpus_edits, corpus, corpus_can_be_searched]

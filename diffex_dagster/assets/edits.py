@@ -1,0 +1,66 @@
+"""Asset: the edits of level 1, shared by every classifier."""
+
+import dagster as dg
+
+from diffex_dagster.assets.common import Names, clear_errors, edit_metadata, reporter, sheet
+from diffex_dagster.editing.protocol import Concept
+from diffex_dagster.stages.edits import level1_combinations, level1_edits
+from diffex_dagster.stages.reporting import Pictures, edit_strength
+from diffex_dagster.store.keys import digest
+from diffex_dagster.study import Study
+
+
+def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
+    """`<study>/level1_edits` and the check that its edits happened."""
+    names = Names(study)
+
+    @dg.asset(
+        key=names.key("level1_edits"),
+        deps=[names.key("sample_images"), names.key("corpus")],
+        kinds={"diffusers", "pytorch", "duckdb"},
+        pool="gpu",
+        **names.options("editors", "search", "effects", "seed"),
+    )
+    def level1_edits_asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        """Every sample image edited towards every level-1 group, with the null edits they are compared with.
+
+        One row of `edits` is one edited picture, keyed by image, prompts, editor and seed. Edits belong to no
+        classifier: a second version makes none of them again.
+        """
+        resource = getattr(context.resources, names.resource)
+        with clear_errors():
+            current, store, editor = resource.study(), resource.store(), resource.editor()
+            counts, keys = level1_edits(current, store, editor, reporter(context))
+            pictures = Pictures(current, store, editor.fingerprint, store.images(list(store.samples(current.name))))
+            combinations = level1_combinations(current, store.current_corpus(current.name))
+            rows = [(_label(concepts), pictures.edits(concepts)) for concepts in combinations]
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(digest(sorted(keys))),
+            metadata={"dagster/row_count": len(keys), **edit_metadata(counts), "edits": sheet(rows)},
+        )
+
+    @dg.asset_check(
+        asset=level1_edits_asset,
+        required_resource_keys={names.resource},
+        description="Edits change their pictures by more than the study's min_edit_strength.",
+    )
+    def edits_changed_the_pictures(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        resource = getattr(context.resources, names.resource)
+        store, fingerprint = resource.store(), resource.editor().fingerprint
+        pictures = Pictures(study, store, fingerprint, store.images(list(store.samples(study.name))))
+        nulls, idle = pictures.edits(()), []
+        for concepts in level1_combinations(study, store.current_corpus(study.name)):
+            if concepts and concepts[0].prompt not in study.effects.nonsense:
+                strength = edit_strength(pictures.edits(concepts), nulls).mean()
+                idle += [_label(concepts)] if strength < study.effects.min_edit_strength else []
+        return dg.AssetCheckResult(
+            passed=not idle,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=f"the editor did not change anything for: {', '.join(idle)}" if idle else "all of them did",
+        )
+
+    return [level1_edits_asset, edits_changed_the_pictures]
+
+
+def _label(concepts: tuple[Concept, ...]) -> str:
+    return ", ".join(("" if c.direction == "add" else "without ") + c.prompt for c in concepts) or "null edit"

@@ -1,0 +1,32 @@
+"""Asset: the sample images."""
+
+import dagster as dg
+
+from diffex_dagster.assets.common import Names, clear_errors, sheet
+from diffex_dagster.stages.images import sample_images
+from diffex_dagster.store.keys import digest
+from diffex_dagster.study import Study
+
+
+def build(study: Study) -> dg.AssetsDefinition:
+    """`<study>/sample_images`."""
+    names = Names(study)
+
+    @dg.asset(key=names.key("sample_images"), kinds={"python", "duckdb", "image"}, **names.options("images"))
+    def sample_images_asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        """The images that the classifiers are explained on: upright, square, RGB, at the editor's size.
+
+        One row of `images` is one picture, keyed by the hash of its pixels.
+        """
+        resource = getattr(context.resources, names.resource)
+        with clear_errors():
+            current, store = resource.study(), resource.store()
+            keys = sample_images(current, store)
+            pictures = list(store.images(list(keys)[:32]).values())
+        rows = [("", pictures[i : i + 8]) for i in range(0, len(pictures), 8)]
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(digest(sorted(keys))),
+            metadata={"dagster/row_count": len(keys), "side_pixels": current.images.size, "images": sheet(rows)},
+        )
+
+    return sample_images_asset

@@ -1,0 +1,95 @@
+"""Assets of one classifier version: what it is, how it scores level 1, and the whole search."""
+
+import dagster as dg
+
+from diffex_dagster.assets.common import Names, clear_errors, edit_metadata, reporter
+from diffex_dagster.report.tables import markdown_text
+from diffex_dagster.search.levels import GateOutcome
+from diffex_dagster.stages.searching import level1_scores, search_study
+from diffex_dagster.stages.setup import build_classifier
+from diffex_dagster.store.keys import digest
+from diffex_dagster.study import Study
+
+_SETTINGS = ("target", "search", "effects", "seed", "editors")
+
+
+def build(study: Study, name: str) -> list[dg.AssetsDefinition | dg.SourceAsset]:
+    """`<study>/<classifier>/classifier` (observed), `.../level1_scores` and `.../level2_scores`."""
+    names = Names(study)
+    options = names.options(*_SETTINGS, group=name)
+
+    @dg.observable_source_asset(
+        key=names.key(name, "classifier"),
+        group_name=f"{study.prefix}_{name}",
+        description=f"The classifier version {name}: a fingerprint of its weights and preprocessing.",
+    )
+    def classifier() -> dg.DataVersion:
+        with clear_errors():
+            return dg.DataVersion(build_classifier(study, name).fingerprint)
+
+    @dg.asset(
+        key=names.key(name, "level1_scores"),
+        deps=[names.key(name, "classifier"), names.key("level1_edits")],
+        kinds={"pytorch", "duckdb"},
+        **options,
+    )
+    def level1_scores_asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        """What the classifier says of every level-1 edit, and which groups enter the beam.
+
+        One row of `scores` is the classifier's outputs on one picture; one row of `gates` is one group.
+        """
+        resource = getattr(context.resources, names.resource)
+        with clear_errors():
+            current, store, editor = resource.study(), resource.store(), resource.editor()
+            level1 = level1_scores(current, store, editor.fingerprint, resource.classifier(name), reporter(context))
+        effects = {feature: [float(x) for x in d] for feature, d in level1.effects.items()}
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(digest(effects, level1.noise.floor)),
+            metadata={
+                "pictures_scored": level1.scored,
+                "noise_floor": level1.noise.floor,
+                "groups_kept": sum(outcome.kept for outcome in level1.gate),
+                "gate": _gate_table(level1.gate),
+            },
+        )
+
+    @dg.asset(
+        key=names.key(name, "level2_scores"),
+        deps=[names.key(name, "level1_scores"), names.key("corpus"), names.key("sample_images")],
+        kinds={"diffusers", "pytorch", "duckdb"},
+        pool="gpu",
+        **options,
+    )
+    def level2_scores_asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        """The children of the groups in the beam, edited and scored level by level, and the best joint combination.
+
+        Only edits that do not exist yet are made, whichever classifier asked for them first.
+        """
+        resource = getattr(context.resources, names.resource)
+        with clear_errors():
+            searched = search_study(
+                resource.study(), resource.store(), resource.editor(), resource.classifier(name), reporter(context)
+            )
+        result = searched.result
+        effects = {feature: [float(x) for x in d] for feature, d in result.scores.items()}
+        joint = [] if result.joint is None else [f.name for f in result.joint.features]
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(digest(effects, joint)),
+            metadata={
+                **edit_metadata(searched.edits),
+                "pictures_scored": searched.scored,
+                "features_scored": len(result.scores),
+                "groups_expanded": list(result.expanded),
+                "joint_combination": joint,
+            },
+        )
+
+    return [classifier, level1_scores_asset, level2_scores_asset]
+
+
+def _gate_table(outcomes: list[GateOutcome]) -> dg.MarkdownMetadataValue:
+    lines = ["| group | in the beam | why |", "|---|---|---|"]
+    for outcome in outcomes:
+        kept = "yes" if outcome.kept else "no"
+        lines.append(f"| {markdown_text(outcome.feature)} | {kept} | {markdown_text(outcome.reason)} |")
+    return dg.MetadataValue.md("\n".join(lines))

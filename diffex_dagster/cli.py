@@ -1,0 +1,182 @@
+"""`diffex`: run a study, show and compare what it found."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from diffex_dagster.definitions import studies_root
+from diffex_dagster.errors import DiffExError
+from diffex_dagster.progress import Reporter
+from diffex_dagster.study import Study, find_study, load_study
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Why does an image classifier decide as it does? DiffEx as Dagster assets.",
+)
+console = Console(stderr=True)
+
+StudyArgument = Annotated[str, typer.Argument(help="a study file, its folder, or its name under studies/")]
+EditorOption = Annotated[str | None, typer.Option("--editor", help="another of the study's editors")]
+
+
+class Format(StrEnum):
+    """How `diffex show` prints."""
+
+    table = "table"
+    json = "json"
+
+
+def main() -> None:
+    """Run the command line: what the user can put right is one sentence and exit status 1."""
+    try:
+        app()
+    except DiffExError as error:
+        console.print(f"[red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
+        sys.exit(1)
+
+
+@app.command()
+def run(
+    study: StudyArgument,
+    classifier: Annotated[str | None, typer.Option(help="explain only this one of the study's classifiers")] = None,
+    editor: EditorOption = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="start over; earlier results are kept aside")] = False,
+) -> None:
+    """Explain a study's classifiers: materialize its assets, reusing every edit and score that exists."""
+    from diffex_dagster.running import explain_study
+
+    loaded = _load(study, editor)
+    if fresh:
+        _set_aside(loaded)
+    names = _classifiers(loaded, classifier)
+    start = time.monotonic()
+    with _progress_bar() as report:
+        outcome = explain_study(loaded, names, report)
+    from diffex_dagster.showing import print_outcome
+
+    print_outcome(loaded, outcome, time.monotonic() - start)
+
+
+@app.command()
+def show(
+    study: StudyArgument,
+    classifier: Annotated[str, typer.Argument(help="one of the study's classifiers")],
+    output: Annotated[Format, typer.Option("--format", help="how to print it")] = Format.table,
+    editor: EditorOption = None,
+) -> None:
+    """Print the ranked list of a classifier's latest report."""
+    from diffex_dagster.report.tables import rich_table, rows
+    from diffex_dagster.showing import latest_ranking, terminal
+
+    loaded = _load(study, editor)
+    (name,) = _classifiers(loaded, classifier)
+    ranking = latest_ranking(loaded, name)
+    if output is Format.json:
+        print(json.dumps(rows(ranking), indent=2, ensure_ascii=False))
+    else:
+        terminal().print(rich_table(ranking, title=f"{loaded.name}: {name}"))
+
+
+@app.command()
+def compare(study: StudyArgument, editor: EditorOption = None) -> None:
+    """Compare the study's classifier versions on the edits that exist."""
+    from diffex_dagster.report.tables import comparison_rich_table
+    from diffex_dagster.showing import compare_latest, terminal
+
+    terminal().print(comparison_rich_table(compare_latest(_load(study, editor)), limit=25))
+
+
+@app.command()
+def corpus(
+    study: Annotated[str | None, typer.Argument(help="a study; not needed with --read")] = None,
+    diff: Annotated[bool, typer.Option("--diff", help="what changed since the corpus was last materialized")] = False,
+    against: Annotated[str | None, typer.Option(help="with --diff: another version, by its hash")] = None,
+    check: Annotated[bool, typer.Option("--check", help="validate the corpus file without running anything")] = False,
+    read: Annotated[Path | None, typer.Option("--read", help="read a saved answer of a vision-language model")] = None,
+    output: Annotated[Format, typer.Option("--format", help="how to print the tree")] = Format.table,
+) -> None:
+    """Show a study's tree of features with prompts, support and drops."""
+    from diffex_dagster import corpus_cli
+    from diffex_dagster.corpus.showing import render_tree
+
+    out = Console()
+    if read is None and study is None:
+        raise DiffExError("corpus: name a study, or a saved answer with --read FILE")
+    if read is not None:
+        tree, title = corpus_cli.read_file(read), read.name
+    else:
+        loaded = _load(str(study), None)
+        if check:
+            return corpus_cli.check(loaded, out)
+        if diff or against:
+            return corpus_cli.show_diff(loaded, against, out)
+        tree, title = corpus_cli.corpus_now(loaded), f"{loaded.name}: corpus"
+    if output is Format.json:
+        print(corpus_cli.as_json(tree))
+    else:
+        out.print(render_tree(tree, title=title))
+    return None
+
+
+def _load(study: str, editor: str | None) -> Study:
+    loaded = load_study(find_study(study, studies_root()))
+    return loaded.with_editor(editor) if editor else loaded
+
+
+def _classifiers(study: Study, name: str | None) -> list[str]:
+    if name is None:
+        return list(study.classifiers)
+    if name not in study.classifiers:
+        known = ", ".join(study.classifiers)
+        raise DiffExError(f"{study.file}: classifiers: there is no {name!r}; the study has {known}")
+    return [name]
+
+
+def _set_aside(study: Study) -> None:
+    """Move the results folder away under a new name: nothing that was computed is lost."""
+    folder = study.results_folder
+    if folder.exists():
+        aside = folder.with_name(f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+        folder.rename(aside)
+        console.print(f"earlier results are kept in {aside}", highlight=False)
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Reporter]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+               TextColumn("{task.fields[reused]}"))  # fmt: skip
+    with Progress(*columns, console=console, transient=not os.environ.get("CI")) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def report(stage: str, done: int, total: int, reused: int) -> None:
+            if not total:
+                return
+            if stage not in tasks or bar.tasks[tasks[stage]].finished:
+                tasks[stage] = bar.add_task(stage, total=total, reused="")
+            bar.update(tasks[stage], completed=done, total=total, reused=f"{reused} reused" if reused else "")
+
+        yield report
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+if __name__ == "__main__":
+    main()

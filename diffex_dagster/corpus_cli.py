@@ -1,0 +1,82 @@
+"""`diffex corpus`: look at a study's tree, compare versions, check a file, read a saved answer."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from diffex_dagster.corpus.reading import read_answer, tree_from_raw
+from diffex_dagster.corpus.showing import diff
+from diffex_dagster.corpus.tree import Corpus, Feature
+from diffex_dagster.errors import CorpusError
+from diffex_dagster.stages.corpus import cleaned_proposal, merged, problems
+from diffex_dagster.stages.setup import build_proposer, build_store
+from diffex_dagster.study import OpenAIVLM, Study
+
+
+def corpus_now(study: Study) -> Corpus:
+    """The tree that the study would search now: its proposal with the corpus file as it stands merged in.
+
+    A recorded answer or a starter is read as it is now. A live model is not asked: its stored proposal is used.
+
+    Raises:
+        DiffExError: a live model has not been asked yet, or the file is wrong.
+    """
+    store = build_store(study)
+    if isinstance(study.corpus.vlm, OpenAIVLM):
+        proposal = store.current_corpus(study.name, "proposal")
+    else:
+        proposer = build_proposer(study, store)
+        proposal = cleaned_proposal(study, proposer, []).corpus
+    return merged(proposal, study.path(study.corpus.edits))
+
+
+def show_diff(study: Study, against: str | None, console: Console) -> None:
+    """Print what the corpus is now against the version last materialized, or a named one."""
+    store = build_store(study)
+    before = store.corpus_version(study.name, against) if against else store.current_corpus(study.name)
+    console.print(diff(before, corpus_now(study)))
+
+
+def check(study: Study, console: Console) -> None:
+    """Validate the study's corpus file without running anything.
+
+    Raises:
+        CorpusError: it is wrong, contradicts the proposal, or leaves nothing to search.
+    """
+    corpus = corpus_now(study)
+    if found := problems(corpus, study.search.options()):
+        raise CorpusError(f"{study.path(study.corpus.edits)}: " + "; ".join(found))
+    console.print(f"{len(list(corpus.walk()))} features in {len(corpus.groups)} groups: ready to be searched")
+
+
+def read_file(file: Path) -> Corpus:
+    """A saved answer of a vision-language model, in any of the forms that models send.
+
+    Raises:
+        CorpusError: the file cannot be read, or holds no feature.
+    """
+    try:
+        text = file.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorpusError(f"{file}: the answer cannot be read ({error}); name a text file") from error
+    try:
+        return tree_from_raw(read_answer(text))
+    except CorpusError as error:
+        raise CorpusError(f"{file}: {error}") from error
+
+
+def as_json(corpus: Corpus) -> str:
+    """The tree and its drops as JSON."""
+
+    def node(feature: Feature) -> dict[str, Any]:
+        fields = asdict(feature)
+        fields["children"] = [node(child) for child in feature.children]
+        return fields
+
+    tree = {"groups": [node(group) for group in corpus.groups], "drops": [asdict(drop) for drop in corpus.drops]}
+    return json.dumps(tree, indent=2, ensure_ascii=False)

@@ -1,0 +1,49 @@
+"""Dagster resources: a study file in, a plain domain object out. Nothing heavy is loaded before it is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+from pydantic import PrivateAttr
+
+from diffex_dagster.classifying.protocol import Classifier
+from diffex_dagster.corpus.proposing import Proposer
+from diffex_dagster.editing.protocol import Editor
+from diffex_dagster.stages import setup
+from diffex_dagster.store import Store
+from diffex_dagster.study import Study, load_study
+
+
+class StudyResource(dg.ConfigurableResource):
+    """A study and what it works with. Each object is built when first asked for and kept for the run."""
+
+    file: str  # path of the study file
+    editor_name: str  # which of the study's editors
+
+    _editor: Editor | None = PrivateAttr(default=None)
+    _classifiers: dict[str, Classifier] = PrivateAttr(default_factory=dict)
+
+    def study(self) -> Study:
+        """The study as its file says now."""
+        return load_study(Path(self.file)).with_editor(self.editor_name)
+
+    def store(self) -> Store:
+        """The results database and pictures."""
+        return setup.build_store(self.study())
+
+    def editor(self) -> Editor:
+        """The diffusion editor (or another kind); the model loads at the first edit that must be made."""
+        if self._editor is None:
+            self._editor = setup.build_editor(self.study())
+        return self._editor
+
+    def classifier(self, name: str) -> Classifier:
+        """One of the classifiers; its weights load at the first picture that must be scored."""
+        if name not in self._classifiers:
+            self._classifiers[name] = setup.build_classifier(self.study(), name)
+        return self._classifiers[name]
+
+    def proposer(self) -> Proposer:
+        """The vision-language model that proposes the corpus."""
+        return setup.build_proposer(self.study(), self.store())

@@ -1,0 +1,96 @@
+"""Run a study from the command line: the same assets as in the Dagster UI, in this process and on the same instance."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from diffex_dagster.assets.build import build_study, observe
+from diffex_dagster.assets.common import Names
+from diffex_dagster.errors import DiffExError
+from diffex_dagster.progress import Reporter, reporting_to
+from diffex_dagster.stages.scores import check_target
+from diffex_dagster.stages.setup import build_classifier, build_editor
+from diffex_dagster.study import Study
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did: each asset's metadata by key ("persona_v1/level2_scores"), and the classifiers explained."""
+
+    metadata: dict[str, dict[str, Any]]
+    classifiers: tuple[str, ...]
+
+    def total(self, field: str) -> int:
+        """Sum of a numeric metadata field over all assets."""
+        return int(sum(values.get(field, 0) for values in self.metadata.values()))
+
+
+def instance() -> dg.DagsterInstance:
+    """The instance of DAGSTER_HOME, so that the UI shows the run; one that forgets where there is none."""
+    return dg.DagsterInstance.get() if os.environ.get("DAGSTER_HOME") else dg.DagsterInstance.ephemeral()
+
+
+def check_before_running(study: Study, classifiers: Sequence[str]) -> None:
+    """Find what would fail later, before anything is computed.
+
+    Raises:
+        DiffExError: the checkpoint is missing, a classifier cannot be read or lacks the target class.
+    """
+    build_editor(study).fingerprint  # noqa: B018 (reads the checkpoint's files, loads nothing)
+    for name in classifiers:
+        check_target(study, build_classifier(study, name))
+
+
+def explain_study(study: Study, classifiers: Sequence[str], report: Reporter) -> Outcome:
+    """Materialize the study's assets for these classifiers.
+
+    Raises:
+        DiffExError: a stage failed in a way that the user can put right; what was finished is kept.
+    """
+    check_before_running(study, classifiers)
+    definitions = build_study(study, classifiers)
+    with instance() as home, reporting_to(report):
+        for observation in observe(study, classifiers):
+            home.report_runless_asset_event(observation)
+        job = definitions.resolve_job_def(f"{study.prefix}_explain")
+        # The bar shows the progress, and the instance keeps the events for the UI: nothing is logged to the terminal.
+        quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+        result = job.execute_in_process(instance=home, raise_on_error=False, run_config=quiet)
+    if not result.success:
+        raise _first_failure(result)
+    prefix = len(Names(study).key().path)
+    metadata = {
+        "/".join(event.asset_key.path[prefix:]): {k: v.value for k, v in event.materialization.metadata.items()}
+        for event in result.get_asset_materialization_events()
+        if event.asset_key
+    }
+    return Outcome(metadata, tuple(classifiers))
+
+
+def _first_failure(result: dg.ExecuteInProcessResult) -> DiffExError:
+    """The sentence of the step that failed first."""
+    for event in result.get_step_failure_events():
+        failure = event.step_failure_data
+        user = failure.user_failure_data
+        if user and user.description:
+            return DiffExError(user.description)
+        if failure.error:
+            cause = failure.error.cause or failure.error
+            return DiffExError(f"{event.step_key} failed: {cause.message.strip()}\n{''.join(cause.stack[-3:])}")
+    return DiffExError("the run failed; `make ui` shows where")
+
+
+def report_paths(study: Study, classifiers: Sequence[str]) -> dict[str, Path]:
+    """The pages that a run wrote, by what they show."""
+    from diffex_dagster.stages.setup import reports_folder
+
+    pages = {name: reports_folder(study, name) / "index.html" for name in classifiers}
+    if len(classifiers) > 1:
+        pages["comparison"] = reports_folder(study, "comparison") / "index.html"
+    return {name: page for name, page in pages.items() if page.exists()}

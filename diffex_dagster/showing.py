@@ -1,0 +1,110 @@
+"""What the command line prints: tables from the database, paths, and how the estimates compare with known truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.markup import escape
+
+from diffex_dagster.classifying.target import measure
+from diffex_dagster.effects.grading import Grade, grade
+from diffex_dagster.errors import DiffExError
+from diffex_dagster.plugins import load_object
+from diffex_dagster.report.model import Comparison, RankedFeature
+from diffex_dagster.report.tables import rich_table
+from diffex_dagster.running import Outcome, report_paths
+from diffex_dagster.stages.comparing import compare_classifiers
+from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
+from diffex_dagster.study import Study
+
+_FIELDS = (
+    "rank", "feature", "name", "prompt", "direction", "group", "level", "effect", "ci_low", "ci_high", "magnitude",
+    "sign_agreement", "flip_rate", "images", "decision", "p_value", "edit_strength", "edit_success",
+)  # fmt: skip
+
+
+def latest_ranking(study: Study, classifier: str) -> list[RankedFeature]:
+    """The latest ranked list of a classifier under the study's editor.
+
+    Raises:
+        DiffExError: there is none yet.
+    """
+    columns = ", ".join(f'"{field}"' for field in _FIELDS)
+    frame = build_store(study).query(
+        f"""SELECT {columns} FROM rankings
+        WHERE study = $1 AND classifier_name = $2 AND editor = $3 AND run = (
+            SELECT run FROM rankings WHERE study = $1 AND classifier_name = $2 AND editor = $3
+            ORDER BY created DESC LIMIT 1)
+        ORDER BY rank""",  # noqa: S608 (our own column names)
+        [study.name, classifier, build_editor(study).fingerprint],
+    )
+    if frame.empty:
+        raise DiffExError(f"{study.name}: {classifier} has no report yet; run `diffex run {study.name}` first")
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return [RankedFeature(**row) for row in rows]
+
+
+def compare_latest(study: Study) -> Comparison:
+    """Compare the study's classifiers on the edits that exist."""
+    if len(study.classifiers) < 2:
+        raise DiffExError(f"{study.file}: classifiers: a comparison needs two; the study has one")
+    for name in study.classifiers:
+        latest_ranking(study, name)  # says which run is missing
+    classifiers = {name: build_classifier(study, name) for name in study.classifiers}
+    return compare_classifiers(
+        study, build_store(study), build_editor(study), classifiers, f"diffex compare {study.name}"
+    )
+
+
+def terminal() -> Console:
+    """A terminal as wide as it is; wide enough for the tables where the output goes to a file."""
+    console = Console()
+    return console if console.is_terminal else Console(width=max(console.width, 120))
+
+
+def print_outcome(study: Study, outcome: Outcome, seconds: float) -> None:
+    """The ranked list of every classifier, what it cost, how it grades, and where the pages are."""
+    console = terminal()
+    for name in outcome.classifiers:
+        ranking = latest_ranking(study, name)
+        console.print(rich_table(ranking, limit=15, title=f"{study.prefix}: {name}"))
+        if study.truth:
+            console.print(_grade_line(graded(study, name, ranking)), highlight=False)
+    console.print(
+        f"{outcome.total('edits_made')} edits made, {outcome.total('pictures_scored')} pictures scored, "
+        f"{seconds:.0f} s",
+        highlight=False,
+    )
+    console.print(f"results: {escape(str(study.results_folder))}", highlight=False, soft_wrap=True)
+    for what, page in report_paths(study, outcome.classifiers).items():
+        console.print(f"report ({escape(what)}): {escape(str(page))}", highlight=False, soft_wrap=True)
+
+
+def graded(study: Study, classifier: str, ranking: Sequence[RankedFeature]) -> Grade:
+    """Grade a ranked list against the known truth of the study's world."""
+    assert study.truth is not None
+    truth_of = load_object(study.truth, study.folder, "truth")
+    model, target = build_classifier(study, classifier), study.target
+
+    def score(pictures: list[Image.Image]) -> np.ndarray:
+        return measure(model(pictures), model.labels, target.label, target.measure, target.against)
+
+    prompts = {row.feature: (row.prompt, row.direction) for row in ranking}
+    true = truth_of(study.folder, list(dict.fromkeys(prompts.values())), score)
+    return grade(
+        {row.feature: row.effect for row in ranking},
+        {feature: true[prompt] for feature, prompt in prompts.items()},
+        {row.feature: (row.ci_low, row.ci_high) for row in ranking},
+        {row.feature: row.decision for row in ranking},
+    )
+
+
+def _grade_line(result: Grade) -> str:
+    return (
+        f"against the truth: Spearman ρ {result.spearman:.2f} over {result.features} features, "
+        f"{result.spearman_relevant:.2f} over the {result.relevant} with |true effect| > 0.02; "
+        f"mean absolute error {result.cace_mae:.3f}"
+    )

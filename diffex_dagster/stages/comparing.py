@@ -1,0 +1,98 @@
+"""Stage: compare the classifier versions of a study on the same images and edits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from diffex_dagster.classifying.protocol import Classifier
+from diffex_dagster.corpus.tree import Feature
+from diffex_dagster.editing.protocol import Editor
+from diffex_dagster.effects.comparing import compare
+from diffex_dagster.effects.paired import summarise
+from diffex_dagster.report.model import ComparedFeature, Comparison, Example
+from diffex_dagster.stages.edits import concepts_of
+from diffex_dagster.stages.reporting import Pictures, decision_options
+from diffex_dagster.stages.scores import Paired, paired_scores
+from diffex_dagster.stages.searching import search_study
+from diffex_dagster.store import Store
+from diffex_dagster.study import Study
+
+WITH_PICTURES, EXAMPLES = 6, 3  # features that are shown with pictures, and pictures of each
+
+
+def compare_classifiers(
+    study: Study, store: Store, editor: Editor, classifiers: Mapping[str, Classifier], command: str
+) -> Comparison:
+    """Compare two or more versions; differences are between the last and the first.
+
+    The beam of one version may have expanded a group that another's did not. Its edits exist all the same, since edits
+    belong to no classifier: the other version only has to score them.
+    """
+    corpus = store.current_corpus(study.name)
+    found = {name: search_study(study, store, editor, classifier) for name, classifier in classifiers.items()}
+    wanted = {feature_id for searched in found.values() for feature_id in searched.result.scores}
+    features = [feature for feature in corpus.walk() if feature.id in wanted]
+    combinations = [concepts_of([feature]) for feature in features]
+    paired: dict[str, dict[str, Paired]] = {}
+    for name, classifier in classifiers.items():
+        scores, _ = paired_scores(study, store, classifier, editor.fingerprint, combinations)
+        paired[name] = {feature.id: scores[concepts_of([feature])] for feature in features}
+
+    first, *_, last = classifiers
+    effects = {name: {f: scores.effect for f, scores in of.items()} for name, of in paired.items()}
+    compared = compare(effects[first], effects[last], decision_options(study))
+    ranks = {name: _ranks(features, of) for name, of in paired.items()}
+    pictures = Pictures(study, store, editor.fingerprint, store.images(list(store.samples(study.name))))
+    nulls = pictures.edits(())
+    order = sorted(features, key=lambda f: -abs(compared[f.id].difference))
+    rows = []
+    for position, feature in enumerate(order):
+        of = compared[feature.id]
+        summaries = [summarise(paired[n][feature.id].effect, paired[n][feature.id].flipped) for n in classifiers]
+        examples: tuple[tuple[Example, Example], ...] = ()
+        if position < WITH_PICTURES:
+            before, after = paired[first][feature.id], paired[last][feature.id]
+            edits = pictures.edits(concepts_of([feature]))
+            strongest = sorted(range(len(edits)), key=lambda i: -abs(after.effect[i] - before.effect[i]))[:EXAMPLES]
+            keys = list(pictures.samples)
+
+            def example(i: int, scores: Paired, edits: list = edits, keys: list[str] = keys) -> Example:
+                return Example(
+                    keys[i], pictures.samples[keys[i]], nulls[i], edits[i],
+                    float(scores.null[i]), float(scores.edit[i]), bool(scores.flipped[i]),
+                )  # fmt: skip
+
+            examples = tuple((example(i, before), example(i, after)) for i in strongest)
+        rows.append(
+            ComparedFeature(
+                feature=feature.id,
+                name=feature.name,
+                group=corpus[feature.group].name,
+                level=feature.level,
+                effects=tuple(summary.effect for summary in summaries),
+                ranks=tuple(ranks[name][feature.id] for name in classifiers),
+                flip_rates=tuple(summary.flip_rate for summary in summaries),
+                difference=of.difference,
+                ci_low=of.ci_low,
+                ci_high=of.ci_high,
+                images=of.images,
+                decision=of.decision,
+                examples=examples,
+            )
+        )
+    return Comparison(
+        study=study.name,
+        title=study.title or study.name,
+        classifiers=tuple(classifiers),
+        target=study.target.describe(),
+        created=datetime.now(UTC),
+        command=command,
+        features=tuple(rows),
+    )
+
+
+def _ranks(features: list[Feature], paired: Mapping[str, Paired]) -> dict[str, int]:
+    """Rank of each feature by |mean effect|, from 1, ties in the order of the corpus."""
+    order = sorted(features, key=lambda f: -abs(float(paired[f.id].effect.mean())))
+    return {feature.id: rank for rank, feature in enumerate(order, 1)}

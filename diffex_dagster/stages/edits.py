@@ -1,0 +1,81 @@
+"""Stage: make the edits that do not exist yet, keeping every batch as soon as it is finished."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from diffex_dagster.corpus.tree import Corpus, Feature
+from diffex_dagster.editing.protocol import Concept, Editor, EditRequest
+from diffex_dagster.progress import Reporter, silent
+from diffex_dagster.search.levels import level1_features
+from diffex_dagster.store import Store, edit_key
+from diffex_dagster.study import Study
+
+Concepts = tuple[Concept, ...]
+
+
+@dataclass(frozen=True)
+class EditCounts:
+    """What a stage cost: edits made now, edits found in the store, seconds spent making them."""
+
+    made: int = 0
+    reused: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: EditCounts) -> EditCounts:
+        return EditCounts(self.made + other.made, self.reused + other.reused, self.seconds + other.seconds)
+
+
+def concepts_of(features: Iterable[Feature]) -> Concepts:
+    """Features edited jointly, as the editor takes them."""
+    return tuple(Concept(feature.prompt, feature.direction) for feature in features)
+
+
+def edit_requests(images: Sequence[str], combinations: Iterable[Concepts], seed: int) -> list[EditRequest]:
+    """Every image under every combination of concepts, combination by combination."""
+    return [EditRequest(image, concepts, seed) for concepts in dict.fromkeys(combinations) for image in images]
+
+
+def ensure_edits(
+    store: Store, editor: Editor, requests: Sequence[EditRequest], report: Reporter = silent, stage: str = "edits"
+) -> EditCounts:
+    """Make the requested edits that the store does not have.
+
+    The store is the checkpoint: every batch is committed before the next is made, so that a killed run makes none of
+    its finished edits again.
+
+    Raises:
+        EditorError: the editor cannot be loaded or cannot make an edit; finished batches are kept.
+    """
+    stored = store.stored_edits(requests, editor.fingerprint)
+    missing = [request for request in dict.fromkeys(requests) if request not in stored]
+    report(stage, 0, len(missing), len(stored))
+    if not missing:
+        return EditCounts(0, len(stored))
+    start, done = time.monotonic(), 0
+    images = store.images(list(dict.fromkeys(request.image for request in missing)))
+    for batch in editor.edit(images, missing):
+        store.put_edits(batch, editor.fingerprint)
+        done += len(batch)
+        report(stage, done, len(missing), len(stored))
+    return EditCounts(done, len(stored), time.monotonic() - start)
+
+
+def level1_combinations(study: Study, corpus: Corpus) -> list[Concepts]:
+    """What level 1 edits: nothing (the null edit), words that mean nothing (the noise floor), and every group."""
+    combinations: list[Concepts] = [()]
+    combinations += [(Concept(words),) for words in study.effects.nonsense]
+    for features in level1_features(corpus, study.search.options()).values():
+        combinations += [concepts_of([feature]) for feature in features]
+    return list(dict.fromkeys(combinations))
+
+
+def level1_edits(study: Study, store: Store, editor: Editor, report: Reporter = silent) -> tuple[EditCounts, list[str]]:
+    """Make every edit of level 1; returns what it cost and the keys of the edits. No classifier is involved."""
+    images = list(store.samples(study.name))
+    combinations = level1_combinations(study, store.current_corpus(study.name))
+    requests = edit_requests(images, combinations, study.seed)
+    counts = ensure_edits(store, editor, requests, report, "level-1 edits")
+    return counts, [edit_key(request, editor.fingerprint) for request in requests]

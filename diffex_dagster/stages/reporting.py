@@ -1,0 +1,253 @@
+"""Stage: rank the scored features, decide about each, and write the report of one classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from diffex_dagster.classifying.protocol import Classifier
+from diffex_dagster.corpus.tree import Corpus, Feature
+from diffex_dagster.editing.protocol import Editor, EditRequest
+from diffex_dagster.effects.deciding import DecisionOptions, decide
+from diffex_dagster.effects.paired import summarise
+from diffex_dagster.report.model import Example, Explanation, Group, JointCombination, RankedFeature
+from diffex_dagster.stages.edits import Concepts, concepts_of
+from diffex_dagster.stages.scores import Paired
+from diffex_dagster.stages.searching import Searched, search_study
+from diffex_dagster.store import Store
+from diffex_dagster.study import Study
+
+MANY_IMAGES = 32  # examples of a feature on the page; all of them in the database
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The sample images of a study and their edits, read from the store as they are needed."""
+
+    study: Study
+    store: Store
+    editor: str
+    samples: Mapping[str, Image.Image]
+
+    def edits(self, concepts: Concepts) -> list[Image.Image]:
+        """The edit of every sample image, in their order."""
+        requests = [EditRequest(image, concepts, self.study.seed) for image in self.samples]
+        files = self.store.stored_edits(requests, self.editor)
+        return [self.store.pictures.get(files[request]) for request in requests]
+
+
+def edit_strength(edits: Sequence[Image.Image], nulls: Sequence[Image.Image]) -> np.ndarray:
+    """Mean absolute pixel change of each edit against its null edit, in [0, 1], shape (images,)."""
+    return np.array(
+        [
+            np.abs(np.asarray(edit, dtype=np.float64) - np.asarray(null, dtype=np.float64)).mean() / 255
+            for edit, null in zip(edits, nulls, strict=True)
+        ]
+    )
+
+
+def decision_options(study: Study) -> DecisionOptions:
+    """The study's settings as the decisions take them."""
+    return DecisionOptions(confidence=study.effects.confidence, margin=study.effects.margin)
+
+
+def explain(
+    study: Study, store: Store, editor: Editor, classifier: Classifier, name: str, command: str
+) -> tuple[Explanation, Searched]:
+    """Everything on the report page of one classifier, from what the store holds.
+
+    Args:
+        name: the classifier's name in the study.
+        command: the command that reproduces the report.
+    """
+    searched = search_study(study, store, editor, classifier)
+    corpus = store.current_corpus(study.name)
+    pictures = Pictures(study, store, editor.fingerprint, store.images(list(store.samples(study.name))))
+    features = [corpus[feature_id] for feature_id in searched.result.scores]
+    paired = {feature.id: searched.paired[concepts_of([feature])] for feature in features}
+    nulls = pictures.edits(())
+    edited = {feature.id: pictures.edits(concepts_of([feature])) for feature in features}
+    strength = {feature.id: edit_strength(edited[feature.id], nulls) for feature in features}
+
+    ranked = rank(study, corpus, features, paired, strength, searched.noise.image)
+    samples = list(pictures.samples.items())
+    examples = {f.id: _examples(samples, nulls, edited[f.id], paired[f.id]) for f in features}
+    explanation = Explanation(
+        study=study.name,
+        title=study.title or study.name,
+        domain=study.domain,
+        classifier=name,
+        classifier_fingerprint=classifier.fingerprint,
+        labels=classifier.labels,
+        target=study.target.describe(),
+        baseline=float(searched.paired[()].null.mean()),
+        editor=study.editor_name,
+        editor_fingerprint=editor.fingerprint,
+        corpus_version=corpus.version,
+        created=datetime.now(UTC),
+        command=command,
+        images=len(samples),
+        noise_floor=searched.noise.floor,
+        gate=study.search.gate,
+        features=tuple(ranked),
+        groups=tuple(
+            Group(outcome.feature, corpus[outcome.feature].name, outcome.kept, outcome.reason, outcome.magnitude)
+            for outcome in searched.result.gate
+        ),
+        joint=_joint(study, corpus, searched, pictures, nulls),
+        drops=tuple((drop.name, drop.reason) for drop in corpus.drops),
+        examples=examples,
+        caveats=caveats(study, len(samples)),
+    )
+    return explanation, searched
+
+
+def rank(
+    study: Study,
+    corpus: Corpus,
+    features: Sequence[Feature],
+    paired: Mapping[str, Paired],
+    strength: Mapping[str, np.ndarray],
+    image_noise: float,
+) -> list[RankedFeature]:
+    """The ranked list, by |mean effect|; equal effects in the order of the corpus.
+
+    An edit that changed the picture less than the study's `min_edit_strength` on average did not happen: its feature is
+    marked *edit failed* and not tested.
+    """
+    happened = {f.id: float(strength[f.id].mean() >= study.effects.min_edit_strength) for f in features}
+    decisions = decide(
+        {f.id: paired[f.id].effect for f in features},
+        decision_options(study),
+        edit_success=happened,
+        image_noise=image_noise,
+    )
+    summaries = {f.id: summarise(paired[f.id].effect, paired[f.id].flipped, study.effects.confidence) for f in features}
+    order = {feature.id: i for i, feature in enumerate(corpus.walk())}
+    ranked = sorted(features, key=lambda f: (-abs(summaries[f.id].effect), order[f.id]))
+    rows = []
+    for position, feature in enumerate(ranked, 1):
+        summary, decision = summaries[feature.id], decisions[feature.id]
+        rows.append(
+            RankedFeature(
+                rank=position,
+                feature=feature.id,
+                name=feature.name,
+                prompt=feature.prompt,
+                direction=feature.direction,
+                group=corpus[feature.group].name,
+                level=feature.level,
+                effect=summary.effect,
+                ci_low=summary.ci_low,
+                ci_high=summary.ci_high,
+                magnitude=summary.magnitude,
+                sign_agreement=summary.sign_agreement,
+                flip_rate=summary.flip_rate,
+                images=summary.images,
+                decision=decision.decision,
+                p_value=decision.p_value,
+                edit_strength=float(strength[feature.id].mean()),
+            )
+        )
+    return rows
+
+
+def _examples(
+    samples: Sequence[tuple[str, Image.Image]],
+    nulls: Sequence[Image.Image],
+    edits: Sequence[Image.Image],
+    paired: Paired,
+) -> tuple[Example, ...]:
+    """The images of one feature by descending effect; both ends where there are more than the page shows."""
+    examples = [
+        Example(
+            key, original, nulls[i], edits[i], float(paired.null[i]), float(paired.edit[i]), bool(paired.flipped[i])
+        )
+        for i, (key, original) in enumerate(samples)
+    ]
+    examples.sort(key=lambda example: -example.effect)
+    half = MANY_IMAGES // 2
+    return tuple(examples if len(examples) <= MANY_IMAGES else examples[:half] + examples[-half:])
+
+
+def _joint(
+    study: Study, corpus: Corpus, searched: Searched, pictures: Pictures, nulls: Sequence[Image.Image]
+) -> JointCombination | None:
+    joint = searched.result.joint
+    if joint is None:
+        return None
+    concepts = concepts_of(joint.features)
+    paired = searched.paired[concepts]
+    summary = summarise(paired.effect, paired.flipped, study.effects.confidence)
+    return JointCombination(
+        features=tuple(feature.id for feature in joint.features),
+        names=tuple(feature.name for feature in joint.features),
+        effect=summary.effect,
+        ci_low=summary.ci_low,
+        ci_high=summary.ci_high,
+        flip_rate=summary.flip_rate,
+        images=summary.images,
+        examples=_examples(list(pictures.samples.items()), nulls, pictures.edits(concepts), paired),
+    )
+
+
+def caveats(study: Study, images: int) -> tuple[str, ...]:
+    """What a reader has to know before believing the numbers."""
+    notes = [
+        "Effects are measured on the images that the search chose its features with; the strongest are therefore "
+        "somewhat overestimated (the winner's curse).",
+        "An effect is that of the edit as the editor made it: where an edit also changed something else, so did its "
+        "effect. Look at the pictures.",
+        "Only attributes that the corpus names and the beam kept were looked at.",
+    ]
+    if images < 30:
+        notes.insert(0, f"Only {images} images were used: intervals are wide and small effects stay undecided.")
+    if study.truth:
+        notes.append(
+            "The images come from a world with known truth; the command line prints how the estimates compare."
+        )
+    return tuple(notes)
+
+
+def keep(explanation: Explanation, searched: Searched, store: Store, corpus: Corpus, run: str) -> None:
+    """Keep what the report shows in the tables `rankings` and `effects`."""
+    identity = {
+        "study": explanation.study,
+        "classifier": explanation.classifier_fingerprint,
+        "editor": explanation.editor_fingerprint,
+        "corpus_version": explanation.corpus_version,
+        "run": run,
+    }
+    store.put_ranking({**identity, "classifier_name": explanation.classifier}, explanation.features)
+    images = list(store.samples(explanation.study))
+    rows = []
+    for row in explanation.features:
+        paired = searched.paired[concepts_of([corpus[row.feature]])]
+        rows += [
+            {
+                "feature": row.feature,
+                "image": image,
+                "score_null": float(paired.null[i]),
+                "score_edit": float(paired.edit[i]),
+                "effect": float(paired.effect[i]),
+                "flipped": bool(paired.flipped[i]),
+            }
+            for i, image in enumerate(images)
+        ]
+    store.put_effects(identity, rows)
+
+
+def ranked_report(
+    study: Study, store: Store, editor: Editor, classifier: Classifier, name: str, run: str, folder: Path, command: str
+) -> tuple[Explanation, list[Path]]:
+    """Explain one classifier, keep the numbers, write the report; returns it with the files written."""
+    from diffex_dagster.report.files import write_report
+
+    explanation, searched = explain(study, store, editor, classifier, name, command)
+    keep(explanation, searched, store, store.current_corpus(study.name), run)
+    return explanation, write_report(explanation, folder)

@@ -1,0 +1,108 @@
+"""Stage: let the classifier score edits, and pair every edit with the null edit of the same image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from diffex_dagster.classifying.protocol import Classifier
+from diffex_dagster.classifying.target import class_index, measure, predicted
+from diffex_dagster.editing.protocol import EditRequest
+from diffex_dagster.effects.paired import paired_effects
+from diffex_dagster.errors import ClassifierError
+from diffex_dagster.progress import Reporter, silent
+from diffex_dagster.stages.edits import Concepts
+from diffex_dagster.store import Store, edit_key
+from diffex_dagster.study import Study
+
+BATCH = 128  # pictures read, scored and committed at a time
+
+
+@dataclass(frozen=True)
+class Paired:
+    """One combination of concepts on the sample images, in their order; every array has shape (images,)."""
+
+    null: np.ndarray  # target measure of the null edit
+    edit: np.ndarray  # target measure of the edit
+    flipped: np.ndarray  # whether the predicted class differs
+
+    @property
+    def effect(self) -> np.ndarray:
+        """d = f(edit) − f(null)."""
+        return paired_effects(self.edit, self.null)
+
+
+def check_target(study: Study, classifier: Classifier) -> None:
+    """Raise ClassifierError, before any edit is made, when the classifier lacks a class that the study names."""
+    for label in filter(None, (study.target.label, study.target.against)):
+        try:
+            class_index(classifier.labels, label)
+        except ClassifierError as error:
+            raise ClassifierError(f"{study.file}: {error}") from error
+
+
+def ensure_scores(
+    store: Store, classifier: Classifier, requests: Sequence[EditRequest], editor: str, report: Reporter = silent
+) -> tuple[dict[EditRequest, np.ndarray], int]:
+    """The classifier's outputs on stored edits, scoring those that it has not seen.
+
+    Returns:
+        request -> logits of shape (classes,), and how many were scored now.
+    """
+    requests = list(dict.fromkeys(requests))
+    files = store.stored_edits(requests, editor)
+    keys = {request: edit_key(request, editor) for request in requests}
+    scores = store.stored_scores(keys.values(), classifier.fingerprint)
+    missing = [request for request in requests if keys[request] not in scores]
+    reused = len(requests) - len(missing)
+    report("scores", 0, len(missing), reused)
+    for start in range(0, len(missing), BATCH):
+        batch = missing[start : start + BATCH]
+        outputs = classifier([store.pictures.get(files[request]) for request in batch])
+        new = {keys[request]: output for request, output in zip(batch, outputs, strict=True)}
+        store.put_scores(new, classifier.fingerprint)
+        scores |= new
+        report("scores", start + len(batch), len(missing), reused)
+    return {request: scores[keys[request]] for request in requests}, len(missing)
+
+
+def paired_scores(
+    study: Study,
+    store: Store,
+    classifier: Classifier,
+    editor: str,
+    combinations: Sequence[Concepts],
+    report: Reporter = silent,
+) -> tuple[dict[Concepts, Paired], int]:
+    """Score stored edits of every sample image under each combination, paired with the null edits.
+
+    Args:
+        editor: fingerprint of the editor whose edits are scored.
+
+    Returns:
+        combination -> paired scores, and how many pictures were scored now.
+    """
+    images = list(store.samples(study.name))
+    wanted = list(dict.fromkeys([(), *combinations]))
+    requests = [EditRequest(image, concepts, study.seed) for concepts in wanted for image in images]
+    outputs, scored = ensure_scores(store, classifier, requests, editor, report)
+
+    def stack(concepts: Concepts) -> np.ndarray:
+        return np.stack([outputs[EditRequest(image, concepts, study.seed)] for image in images])
+
+    def target(logits: np.ndarray) -> np.ndarray:
+        return measure(logits, classifier.labels, study.target.label, study.target.measure, study.target.against)
+
+    null = stack(())
+    paired = {}
+    for concepts in wanted:
+        edit = stack(concepts)
+        paired[concepts] = Paired(target(null), target(edit), predicted(null) != predicted(edit))
+    return paired, scored
+
+
+def effects_of(paired: Mapping[Concepts, Paired]) -> dict[Concepts, np.ndarray]:
+    """Only the paired differences."""
+    return {concepts: scores.effect for concepts, scores in paired.items()}

@@ -1,0 +1,119 @@
+"""Stage: search the corpus tree for one classifier, editing and scoring what the search asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffex_dagster.classifying.protocol import Classifier
+from diffex_dagster.corpus.tree import Corpus, Feature
+from diffex_dagster.editing.protocol import Concept, Editor
+from diffex_dagster.effects.noise import image_noise, noise_floor
+from diffex_dagster.progress import Reporter, silent
+from diffex_dagster.search.joint import key
+from diffex_dagster.search.levels import GateOutcome, gate, level1_features
+from diffex_dagster.search.run import SearchResult, search
+from diffex_dagster.stages.edits import Concepts, EditCounts, concepts_of, edit_requests, ensure_edits
+from diffex_dagster.stages.scores import Paired, check_target, effects_of, paired_scores
+from diffex_dagster.store import Store
+from diffex_dagster.study import Study
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What editing moves the target measure by when nothing is asked for: mean |d|, and |d| of a single image."""
+
+    floor: float
+    image: float
+
+
+@dataclass(frozen=True)
+class Level1:
+    """Level 1 of one classifier: effects, the noise floor, and what the gate made of every group."""
+
+    effects: dict[str, NDArray[np.float64]]  # feature id -> d, shape (images,)
+    noise: Noise
+    gate: list[GateOutcome]
+    scored: int  # pictures that the classifier scored now
+
+
+@dataclass
+class Searched:
+    """A finished search, with every combination that was scored and what it cost."""
+
+    result: SearchResult
+    noise: Noise
+    paired: dict[Concepts, Paired]
+    edits: EditCounts = field(default_factory=EditCounts)
+    scored: int = 0
+
+
+def measure_noise(study: Study, paired: Mapping[Concepts, Paired]) -> Noise:
+    """The noise of a study, from edits towards words that mean nothing.
+
+    Null edits under other seeds would say less: an inversion that keeps its own noise maps reproduces the image under
+    every seed, so that they differ by rounding only.
+    """
+    words = [(Concept(text),) for text in study.effects.nonsense]
+    if not words:
+        return Noise(0.0, 0.0)
+    table = np.stack([paired[concepts].effect for concepts in words], axis=1)
+    return Noise(noise_floor(table), image_noise(table))
+
+
+def level1_scores(study: Study, store: Store, editor: str, classifier: Classifier, report: Reporter = silent) -> Level1:
+    """Score the level-1 edits and decide which groups enter the beam; `editor` is the fingerprint of theirs."""
+    check_target(study, classifier)
+    corpus, options = store.current_corpus(study.name), study.search.options()
+    features = [feature for stand_ins in level1_features(corpus, options).values() for feature in stand_ins]
+    combinations = [*((Concept(text),) for text in study.effects.nonsense), *(concepts_of([f]) for f in features)]
+    paired, scored = paired_scores(study, store, classifier, editor, combinations, report)
+    noise = measure_noise(study, paired)
+    effects = {feature.id: paired[concepts_of([feature])].effect for feature in features}
+    outcomes = gate(effects, corpus, noise.floor, options)
+    identity = _identity(study, corpus, editor, classifier)
+    store.put_gates(identity, [vars(outcome) for outcome in outcomes])
+    return Level1(effects, noise, outcomes, scored)
+
+
+def search_study(
+    study: Study, store: Store, editor: Editor, classifier: Classifier, report: Reporter = silent
+) -> Searched:
+    """Run the whole search: what exists is read, what does not is edited and scored.
+
+    Deterministic in what the store holds and the study says, so that asking again costs nothing and gives the same
+    answer: the report reads its numbers this way.
+    """
+    check_target(study, classifier)
+    corpus = store.current_corpus(study.name)
+    images = list(store.samples(study.name))
+    nonsense: list[Concepts] = [(Concept(text),) for text in study.effects.nonsense]
+    counts = ensure_edits(store, editor, edit_requests(images, [(), *nonsense], study.seed), report, "null edits")
+    paired, scored = paired_scores(study, store, classifier, editor.fingerprint, nonsense, report)
+    noise = measure_noise(study, paired)
+    searched = Searched(None, noise, paired, counts, scored)  # type: ignore[arg-type]  # filled in below
+
+    def score(combinations: Sequence[tuple[Feature, ...]]) -> dict[tuple[str, ...], NDArray[np.float64]]:
+        asked = {key(features): concepts_of(features) for features in combinations}
+        requests = edit_requests(images, asked.values(), study.seed)
+        searched.edits += ensure_edits(store, editor, requests, report, "edits")
+        new, count = paired_scores(study, store, classifier, editor.fingerprint, list(asked.values()), report)
+        searched.paired |= new
+        searched.scored += count
+        effects = effects_of(new)
+        return {ids: effects[concepts] for ids, concepts in asked.items()}
+
+    searched.result = search(corpus, score, study.search.options(), noise_floor=noise.floor)
+    return searched
+
+
+def _identity(study: Study, corpus: Corpus, editor: str, classifier: Classifier) -> dict[str, str]:
+    return {
+        "study": study.name,
+        "classifier": classifier.fingerprint,
+        "editor": editor,
+        "corpus_version": corpus.version,
+    }

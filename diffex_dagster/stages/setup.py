@@ -1,0 +1,86 @@
+"""From a study's parts to the objects that do the work. Nothing heavy is loaded before it is used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from diffex_dagster.classifying.protocol import Classifier
+from diffex_dagster.corpus.proposing import OpenAIProposer, Proposal, ProposalRequest, Proposer, RecordedProposer
+from diffex_dagster.corpus.starters import load_starter
+from diffex_dagster.corpus.tree import Corpus
+from diffex_dagster.editing.protocol import Editor
+from diffex_dagster.plugins import load_object
+from diffex_dagster.store import Store
+from diffex_dagster.study import LeditsEditorPart, RecordedVLM, Study, TransformersClassifierPart
+
+
+def build_store(study: Study) -> Store:
+    """The study's results database and pictures."""
+    return Store(study.results_folder)
+
+
+def build_editor(study: Study) -> Editor:
+    """The editor in use; a checkpoint is looked for at once, and loaded at the first edit."""
+    part = study.editors[study.editor_name]
+    if isinstance(part, LeditsEditorPart):
+        from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
+
+        options = part.model_dump(exclude={"kind", "checkpoint"})
+        return LeditsEditor(LeditsOptions(checkpoint=study.checkpoint(part.checkpoint), **options))
+    factory = load_object(part.factory, study.folder, f"editors.{study.editor_name}.factory")
+    editor: Editor = factory(folder=study.folder, options=part.options)
+    return editor
+
+
+def build_classifier(study: Study, name: str) -> Classifier:
+    """One of the study's classifiers; its weights are loaded at the first picture."""
+    part = study.classifiers[name]
+    if isinstance(part, TransformersClassifierPart):
+        from diffex_dagster.classifying.transformers_adapter import TransformersClassifier
+
+        return TransformersClassifier(study.checkpoint(part.checkpoint), part.batch_size, part.device)
+    factory = load_object(part.factory, study.folder, f"classifiers.{name}.factory")
+    classifier: Classifier = factory(folder=study.folder, options=part.options)
+    return classifier
+
+
+def settings_version(study: Study, *parts: str) -> str:
+    """Hash of the named fields of the study: the part of an asset's code version that the study decides."""
+    from diffex_dagster.store.keys import digest
+
+    settings: dict[str, Any] = {part: json.loads(study.model_dump_json(include={part})) for part in parts}
+    return digest(settings)[:16]
+
+
+def reports_folder(study: Study, name: str) -> Path:
+    """Where a classifier's report (or "comparison") is written."""
+    arm = study.editor_name
+    folder = study.results_folder / "reports"
+    return folder / name if arm == next(iter(study.editors)) else folder / f"{name}-{arm}"
+
+
+class StarterProposer:
+    """Proposes a shipped corpus, whatever the images show; nothing where the study names none."""
+
+    def __init__(self, name: str | None) -> None:
+        self.name = name
+
+    def propose(self, images: Sequence[Image.Image], request: ProposalRequest) -> Proposal:
+        """The starter corpus; an empty one for a study whose corpus file holds a whole tree."""
+        return Proposal(load_starter(self.name) if self.name else Corpus(()), model=self.name or "none")
+
+
+def build_proposer(study: Study, store: Store) -> Proposer:
+    """Who proposes the corpus: a recorded answer, an endpoint, a starter, or nobody."""
+    part = study.corpus.vlm
+    if isinstance(part, RecordedVLM):
+        return RecordedProposer(study.path(part.file))
+    if part is None:
+        return StarterProposer(study.corpus.starter)
+    options = part.model_dump(exclude={"kind", "embedding_model", "leak_check"})
+    return OpenAIProposer(cache=store, **options)

@@ -1,0 +1,289 @@
+"""The results database.
+
+A read-write DuckDB connection shuts every other process out, so a connection is opened for each batch and closed again,
+never held over model work, and opening is tried again while another process has the file. A picture is written to disk
+before the row that names it: a row is a promise that its file exists, and a killed run loses at most one batch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+from PIL import Image
+from tenacity import RetryError, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from diffex_dagster.corpus.tree import Corpus, Drop, Feature
+from diffex_dagster.editing.protocol import EditRequest
+from diffex_dagster.errors import StoreError
+from diffex_dagster.report.model import RankedFeature
+from diffex_dagster.store.files import PictureFiles
+from diffex_dagster.store.keys import edit_key, image_key
+
+
+def _is_locked(error: BaseException) -> bool:
+    return isinstance(error, duckdb.IOException) and "lock" in str(error).lower()
+
+
+LOCK_TIMEOUT = 30.0  # seconds to keep trying while another process holds the database
+
+
+class Store:
+    """Everything a study has computed, in one folder.
+
+    Args:
+        folder: the results folder; made on first use.
+        lock_timeout: seconds to keep trying while another process holds the database; LOCK_TIMEOUT when left out.
+    """
+
+    def __init__(self, folder: Path, lock_timeout: float | None = None) -> None:
+        self.folder = folder
+        self.path = folder / "diffex.duckdb"
+        self.lock_timeout = LOCK_TIMEOUT if lock_timeout is None else lock_timeout
+        self.pictures = PictureFiles(folder)
+
+    @contextmanager
+    def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for attempt in Retrying(
+                retry=retry_if_exception(_is_locked),
+                stop=stop_after_delay(self.lock_timeout),
+                wait=wait_random_exponential(multiplier=0.05, max=1.0),
+            ):
+                with attempt:
+                    connection = duckdb.connect(str(self.path))
+        except RetryError as error:
+            raise StoreError(
+                f"{self.path}: the database is locked by another process; close the program that has it open "
+                "(another run, or a DuckDB client) and run again: what was finished is kept"
+            ) from error
+        except (duckdb.Error, OSError) as error:
+            raise StoreError(
+                f"{self.path}: the results database cannot be opened ({str(error).splitlines()[0]}); check that the "
+                "folder is writable, or move the file away to start a new one"
+            ) from error
+        try:
+            connection.execute(files("diffex_dagster.store").joinpath("schema.sql").read_text("utf-8"))
+            connection.execute("BEGIN")
+            yield connection
+            connection.execute("COMMIT")
+        finally:
+            connection.close()  # without a commit, closing rolls back
+
+    def _insert(self, table: str, rows: Sequence[Mapping[str, Any]], replace: bool = False) -> None:
+        if not rows:
+            return
+        columns = list(rows[0])
+        names = ", ".join(f'"{column}"' for column in columns)
+        marks = ", ".join("?" * len(columns))
+        verb = "INSERT OR REPLACE" if replace else "INSERT OR IGNORE"
+        with self._connect() as connection:
+            connection.executemany(
+                f"{verb} INTO {table} ({names}) VALUES ({marks})", [[row[column] for column in columns] for row in rows]
+            )
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
+        """Run a query and return its rows; raises StoreError when the database cannot be opened."""
+        with self._connect() as connection:
+            return connection.execute(sql, list(parameters)).df()
+
+    def _existing(self, table: str, column: str, keys: Iterable[str], **equal: str) -> list[tuple[Any, ...]]:
+        """Rows of a table whose `column` is one of `keys` (any number of them), and whose other columns equal."""
+        wanted = pd.DataFrame({"key": list(dict.fromkeys(keys))}, dtype="string")
+        with self._connect() as connection:
+            connection.register("wanted", wanted)
+            return connection.execute(
+                f"SELECT t.* FROM {table} t JOIN wanted w ON t.{column} = w.key WHERE TRUE"  # noqa: S608 (our own names)
+                + "".join(f" AND t.{name} = ?" for name in equal),
+                list(equal.values()),
+            ).fetchall()
+
+    # Sample images
+
+    def put_images(self, pictures: Mapping[str, Image.Image]) -> dict[str, str]:
+        """Keep prepared sample images (name -> picture); returns name -> image key."""
+        keys = {name: image_key(picture) for name, picture in pictures.items()}
+        rows = [
+            {
+                "image": keys[name],
+                "name": name,
+                "file": self.pictures.put(picture),
+                "width": picture.width,
+                "height": picture.height,
+            }
+            for name, picture in pictures.items()
+        ]
+        self._insert("images", rows)
+        return keys
+
+    def images(self, keys: Sequence[str]) -> dict[str, Image.Image]:
+        """Sample images by key, in the order asked for."""
+        rows = {row[0]: row[2] for row in self._existing("images", "image", keys)}
+        missing = [key for key in keys if key not in rows]
+        if missing:
+            raise StoreError(f"{self.path}: image {missing[0]} is not in the store; materialize sample_images again")
+        return {key: self.pictures.get(rows[key]) for key in keys}
+
+    def put_samples(self, study: str, keys: Mapping[str, str]) -> None:
+        """Say which images (key -> name, in order) a study is made on."""
+        rows = [(study, position, key, name) for position, (key, name) in enumerate(keys.items())]
+        with self._connect() as connection:
+            connection.execute("DELETE FROM samples WHERE study = ?", [study])
+            connection.executemany("INSERT INTO samples VALUES (?, ?, ?, ?)", rows)
+
+    def samples(self, study: str) -> dict[str, str]:
+        """Image key -> name, in order.
+
+        Raises:
+            StoreError: the study's images have not been read yet.
+        """
+        frame = self.query("SELECT image, name FROM samples WHERE study = ? ORDER BY position", [study])
+        if frame.empty:
+            raise StoreError(f"{self.path}: study {study!r} has no sample images yet; materialize sample_images first")
+        return dict(zip(frame["image"], frame["name"], strict=True))
+
+    # Answers of a VLM
+
+    def get(self, key: str) -> str | None:
+        """The stored answer to a request, or None."""
+        rows = self._existing("answers", "request", [key])
+        return rows[0][1] if rows else None
+
+    def put(self, key: str, answer: str, usage: Mapping[str, Any]) -> None:
+        """Keep the answer to a request."""
+        self._insert("answers", [{"request": key, "answer": answer, "usage": json.dumps(dict(usage))}])
+
+    # Corpus
+
+    def put_corpus(self, study: str, corpus: Corpus) -> None:
+        """Keep one version of a study's corpus."""
+        version = {"study": study, "corpus_version": corpus.version}
+        self._insert(
+            "features",
+            [
+                {
+                    **version, "feature": f.id, "position": i, "level": f.level, "name": f.name, "prompt": f.prompt,
+                    "direction": f.direction, "editable": f.editable, "support": f.support, "region": f.region,
+                    "source": f.source,
+                }
+                for i, f in enumerate(corpus.walk())
+            ],
+        )  # fmt: skip
+        self._insert("drops", [{**version, "name": drop.name, "reason": drop.reason} for drop in corpus.drops])
+
+    def set_current(self, study: str, what: str, version: str) -> None:
+        """Say which version of something ("proposal", "corpus") a study uses now."""
+        self._insert("currents", [{"study": study, "what": what, "version": version}], replace=True)
+
+    def current_corpus(self, study: str, what: str = "corpus") -> Corpus:
+        """The corpus (or the VLM's proposal) that a study uses now.
+
+        Raises:
+            StoreError: there is none yet.
+        """
+        frame = self.query("SELECT version FROM currents WHERE study = ? AND what = ?", [study, what])
+        if frame.empty:
+            stage = "corpus" if what == "corpus" else "vlm_corpus"
+            raise StoreError(f"{self.path}: study {study!r} has no {what} yet; materialize {stage} first")
+        return self._corpus(study, str(frame["version"][0]))
+
+    def corpus_version(self, study: str, version: str) -> Corpus:
+        """One version of a study's corpus, by its hash or the beginning of it.
+
+        Raises:
+            StoreError: there is none, or several begin so; lists what there is.
+        """
+        known = self.query("SELECT DISTINCT corpus_version AS v FROM features WHERE study = ? ORDER BY v", [study])["v"]
+        found = [v for v in known if v.startswith(version)]
+        if len(found) != 1:
+            raise StoreError(f"{self.path}: no single corpus version of {study!r} begins with {version!r}; there are "
+                             f"{', '.join(known) or 'none'}")  # fmt: skip
+        return self._corpus(study, found[0])
+
+    def _corpus(self, study: str, version: str) -> Corpus:
+        with self._connect() as connection:
+            rows = connection.execute(
+                """SELECT feature, name, prompt, direction, editable, support, region, source FROM features
+                WHERE study = ? AND corpus_version = ? ORDER BY position""",
+                [study, version],
+            ).fetchall()
+            drops = connection.execute(
+                "SELECT name, reason FROM drops WHERE study = ? AND corpus_version = ? ORDER BY name", [study, version]
+            ).fetchall()
+        return _tree(rows, tuple(Drop(*drop) for drop in drops))
+
+    def put_gates(self, identity: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Keep which groups the beam kept; `identity` has study, classifier, editor and corpus_version."""
+        self._insert("gates", [{**identity, **row} for row in rows], replace=True)
+
+    # Edits
+
+    def stored_edits(self, requests: Sequence[EditRequest], editor: str) -> dict[EditRequest, str]:
+        """Which of these edits exist, and the picture file of each."""
+        keys = {edit_key(request, editor): request for request in requests}
+        return {keys[row[0]]: row[5] for row in self._existing("edits", "edit", keys)}
+
+    def put_edits(self, edits: Sequence[tuple[EditRequest, Image.Image]], editor: str) -> None:
+        """Keep a batch of edits: files first, then all rows in one transaction."""
+        self._insert(
+            "edits",
+            [
+                {
+                    "edit": edit_key(request, editor),
+                    "image": request.image,
+                    "concepts": json.dumps(sorted([c.prompt, c.direction] for c in request.concepts)),
+                    "editor": editor,
+                    "seed": request.seed,
+                    "file": self.pictures.put(picture),
+                }
+                for request, picture in edits
+            ],
+        )
+
+    # Scores
+
+    def stored_scores(self, subjects: Iterable[str], classifier: str) -> dict[str, np.ndarray]:
+        """Outputs of a classifier (fingerprint) on edits or images that have been scored."""
+        rows = self._existing("scores", "subject", subjects, classifier=classifier)
+        return {row[0]: np.asarray(row[2], dtype=np.float64) for row in rows}
+
+    def put_scores(self, scores: Mapping[str, np.ndarray], classifier: str) -> None:
+        """Keep a classifier's outputs (subject -> logits of shape (classes,))."""
+        rows = [{"subject": s, "classifier": classifier, "outputs": o.tolist()} for s, o in scores.items()]
+        self._insert("scores", rows)
+
+    # What a report shows
+
+    def put_ranking(self, identity: Mapping[str, str], ranked: Sequence[RankedFeature]) -> None:
+        """Keep a report's ranked list; `identity` has all other columns but `created`."""
+        fields = (
+            "rank", "feature", "name", "prompt", "direction", "group", "level", "effect", "ci_low", "ci_high",
+            "magnitude", "sign_agreement", "flip_rate", "images", "decision", "p_value", "edit_strength",
+            "edit_success",
+        )  # fmt: skip
+        self._insert("rankings", [{**identity, **{f: getattr(row, f) for f in fields}} for row in ranked], replace=True)
+
+    def put_effects(self, identity: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Keep the paired differences behind a report."""
+        self._insert("effects", [{**identity, **row} for row in rows], replace=True)
+
+
+def _tree(rows: Sequence[tuple[Any, ...]], drops: tuple[Drop, ...]) -> Corpus:
+    """Rows of `features` (parents before children) -> the tree; an id is its path."""
+
+    def children(parent: str) -> tuple[Feature, ...]:
+        return tuple(
+            Feature(row[0], row[1], row[2], row[3], row[4], children(row[0]), row[5], row[6], row[7])
+            for row in rows
+            if row[0].rpartition("/")[0] == parent
+        )
+
+    return Corpus(children(""), drops)

@@ -1,0 +1,58 @@
+"""Pictures as content-addressed PNG files: written whole or not at all, and never twice."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+from diffex_dagster.errors import StoreError
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write, fsync and rename, so that a crash leaves the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+class PictureFiles:
+    """Pictures under `<folder>/pictures`, named by the hash of their content."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def put(self, picture: Image.Image) -> str:
+        """Keep a picture losslessly; returns its path relative to the folder."""
+        buffer = io.BytesIO()
+        picture.convert("RGB").save(buffer, "PNG")
+        content = buffer.getvalue()
+        name = hashlib.sha256(content).hexdigest()[:32]
+        relative = f"pictures/{name[:2]}/{name}.png"
+        if not (self.folder / relative).exists():
+            write_atomically(self.folder / relative, content)
+        return relative
+
+    def get(self, relative: str) -> Image.Image:
+        """Read a picture back; raises StoreError naming the file when it is gone."""
+        path = self.folder / relative
+        try:
+            with Image.open(path) as picture:
+                return picture.convert("RGB")
+        except OSError as error:
+            raise StoreError(
+                f"{path}: a picture that the database names cannot be read ({error}); restore it from a backup or run "
+                "again with --fresh"
+            ) from error

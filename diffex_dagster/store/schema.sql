@@ -1,0 +1,78 @@
+-- One row of `images` is a sample image, prepared (square, RGB) and kept as a content-addressed file.
+CREATE TABLE IF NOT EXISTS images (
+    image VARCHAR PRIMARY KEY,          -- hash of the prepared pixels
+    name VARCHAR NOT NULL,              -- file name it was read from
+    file VARCHAR NOT NULL,              -- content-addressed file, relative to the results folder
+    width INTEGER NOT NULL,
+    height INTEGER NOT NULL,
+    created TIMESTAMPTZ DEFAULT now()
+);
+-- One row of `answers` is one answer of a vision-language model, kept so that no request is paid for twice.
+CREATE TABLE IF NOT EXISTS answers (
+    request VARCHAR PRIMARY KEY,        -- hash of images, prompt, model and parameters
+    answer VARCHAR NOT NULL,
+    usage VARCHAR NOT NULL,             -- JSON: tokens, price, calls
+    created TIMESTAMPTZ DEFAULT now()
+);
+-- One row of `features` is a node of one version of a study's corpus.
+CREATE TABLE IF NOT EXISTS features (
+    study VARCHAR, corpus_version VARCHAR, feature VARCHAR,
+    position INTEGER NOT NULL,          -- order in the tree, parents before children
+    level INTEGER NOT NULL,
+    name VARCHAR NOT NULL, prompt VARCHAR NOT NULL, direction VARCHAR NOT NULL,
+    editable BOOLEAN NOT NULL, support INTEGER, region VARCHAR, source VARCHAR,
+    PRIMARY KEY (study, corpus_version, feature)
+);
+-- One row of `drops` is something that cleaning or merging left out of one version of a corpus.
+CREATE TABLE IF NOT EXISTS drops (
+    study VARCHAR, corpus_version VARCHAR, name VARCHAR, reason VARCHAR,
+    PRIMARY KEY (study, corpus_version, name, reason)
+);
+-- One row of `edits` is an edited image; no concepts means the null edit.
+CREATE TABLE IF NOT EXISTS edits (
+    edit VARCHAR PRIMARY KEY,           -- hash of image, concepts, editor and seed
+    image VARCHAR NOT NULL,
+    concepts VARCHAR NOT NULL,          -- JSON list of [prompt, direction]
+    editor VARCHAR NOT NULL,            -- fingerprint
+    seed INTEGER NOT NULL,
+    file VARCHAR NOT NULL,
+    created TIMESTAMPTZ DEFAULT now()
+);
+-- One row of `scores` is a classifier's outputs on one edit or sample image.
+CREATE TABLE IF NOT EXISTS scores (
+    subject VARCHAR,                    -- an edit or an image
+    classifier VARCHAR,                 -- fingerprint
+    outputs DOUBLE[] NOT NULL,          -- logits, in the order of the classifier's labels
+    created TIMESTAMPTZ DEFAULT now(),
+    PRIMARY KEY (subject, classifier)
+);
+-- One row of `effects` is the paired difference of one feature on one image, as a report showed it.
+CREATE TABLE IF NOT EXISTS effects (
+    study VARCHAR, classifier VARCHAR, editor VARCHAR, corpus_version VARCHAR, run VARCHAR,
+    feature VARCHAR, image VARCHAR,
+    score_null DOUBLE NOT NULL, score_edit DOUBLE NOT NULL, effect DOUBLE NOT NULL, flipped BOOLEAN NOT NULL,
+    PRIMARY KEY (study, classifier, editor, corpus_version, run, feature, image)
+);
+-- One row of `rankings` is one line of a report's ranked list.
+CREATE TABLE IF NOT EXISTS rankings (
+    study VARCHAR, classifier VARCHAR, classifier_name VARCHAR, editor VARCHAR, corpus_version VARCHAR, run VARCHAR,
+    rank INTEGER, feature VARCHAR NOT NULL, name VARCHAR NOT NULL, prompt VARCHAR NOT NULL, direction VARCHAR NOT NULL,
+    "group" VARCHAR NOT NULL, level INTEGER NOT NULL,
+    effect DOUBLE, ci_low DOUBLE, ci_high DOUBLE, magnitude DOUBLE, sign_agreement DOUBLE, flip_rate DOUBLE,
+    images INTEGER, decision VARCHAR, p_value DOUBLE, edit_strength DOUBLE, edit_success DOUBLE,
+    created TIMESTAMPTZ DEFAULT now(),
+    PRIMARY KEY (study, classifier, editor, corpus_version, run, rank)
+);
+-- One row of `samples` is a sample image of a study, in order.
+CREATE TABLE IF NOT EXISTS samples (
+    study VARCHAR, position INTEGER, image VARCHAR NOT NULL, name VARCHAR NOT NULL,
+    PRIMARY KEY (study, position)
+);
+-- One row of `currents` says which version of something a study uses now (its proposal, its corpus).
+CREATE TABLE IF NOT EXISTS currents (study VARCHAR, what VARCHAR, version VARCHAR NOT NULL, PRIMARY KEY (study, what));
+-- One row of `gates` is a level-1 group, whether the beam kept it for one classifier, and why.
+CREATE TABLE IF NOT EXISTS gates (
+    study VARCHAR, classifier VARCHAR, editor VARCHAR, corpus_version VARCHAR, feature VARCHAR,
+    kept BOOLEAN NOT NULL, reason VARCHAR NOT NULL, magnitude DOUBLE,
+    PRIMARY KEY (study, classifier, editor, corpus_version, feature)
+);

@@ -1,0 +1,193 @@
+"""The asset graph on a real Dagster instance: specs, staleness, checks, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._utils.test.data_versions import get_stale_status_resolver
+
+from diffex_dagster.assets.build import build_study, observe
+from diffex_dagster.study import Study, load_study
+from tests.toys import edits_made, write_study
+
+CLASSIFIERS = ("v1", "v2")
+SHARED = {"sample_images", "vlm_corpus", "corpus", "level1_edits"}
+OF_EACH = {"level1_scores", "level2_scores", "ranked_report"}
+EVERYTHING = SHARED | {f"{name}/{stage}" for name in CLASSIFIERS for stage in OF_EACH} | {"classifier_comparison"}
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as made:
+        yield made
+
+
+class Home:
+    """A study on an instance, used as a person uses the UI."""
+
+    def __init__(self, study: Study, instance: dg.DagsterInstance) -> None:
+        self.study, self.instance = study, instance
+        self.definitions = build_study(study)
+
+    def observe(self) -> None:
+        for observation in observe(self.study, CLASSIFIERS):
+            self.instance.report_runless_asset_event(observation)
+
+    def materialize(self, *stages: str) -> dg.ExecuteInProcessResult:
+        job = self.definitions.resolve_job_def("toy_explain")
+        selection = [dg.AssetKey(["toy", *stage.split("/")]) for stage in stages] or None
+        return job.execute_in_process(instance=self.instance, asset_selection=selection, raise_on_error=False)
+
+    def stale(self) -> set[str]:
+        """What the UI calls unsynced."""
+        graph = self.definitions.resolve_asset_graph()
+        resolver = get_stale_status_resolver(self.instance, graph.assets_defs)
+        return {
+            "/".join(key.path[1:])
+            for key in graph.materializable_asset_keys
+            if resolver.get_status(key).value != "FRESH"
+        }
+
+
+@pytest.fixture
+def home(toy: Study, instance: dg.DagsterInstance) -> Home:
+    made = Home(toy, instance)
+    made.observe()
+    assert made.materialize().success
+    return made
+
+
+def metadata(result: dg.ExecuteInProcessResult, stage: str) -> dict[str, object]:
+    (event,) = result.asset_materializations_for_node("toy__" + stage.replace("/", "__"))
+    return {name: value.value for name, value in event.metadata.items()}
+
+
+def test_the_graph_has_every_stage_with_a_description_group_and_kinds(toy: Study) -> None:
+    graph = build_study(toy).resolve_asset_graph()
+    assert {"/".join(key.path[1:]) for key in graph.materializable_asset_keys} == EVERYTHING
+    observed = {"/".join(key.path[1:]) for key in graph.observable_asset_keys}
+    assert observed == {"corpus_edits", "v1/classifier", "v2/classifier"}
+    for key in graph.materializable_asset_keys:
+        node = graph.get(key)
+        assert node.description and node.group_name and node.code_version, key
+        assert any(tag.startswith("dagster/kind/") for tag in node.tags), key
+    keys = {"/".join(key.path[1:]): key for key in graph.get_all_asset_keys()}
+    parents = {name: {"/".join(k.path[1:]) for k in graph.get(key).parent_keys} for name, key in keys.items()}
+    assert parents["corpus"] == {"vlm_corpus", "corpus_edits"}
+    assert parents["level1_edits"] == {"sample_images", "corpus"}  # no classifier: versions share the edits
+    assert parents["v1/level1_scores"] == {"v1/classifier", "level1_edits"}
+    assert parents["classifier_comparison"] == {"v1/ranked_report", "v2/ranked_report"}
+    assert [check.name for check in graph.asset_check_keys if check.asset_key == keys["corpus"]]
+
+
+def test_everything_is_fresh_after_a_run(home: Home) -> None:
+    assert home.stale() == set()
+
+
+def test_a_comment_in_the_corpus_file_touches_only_the_merge(home: Home) -> None:
+    (home.study.folder / "corpus.yaml").write_text("# another comment\n")
+    home.observe()
+    assert "vlm_corpus" not in home.stale() and "sample_images" not in home.stale()
+    assert home.materialize("corpus").success
+    assert home.stale() == set()  # the merged tree is the same: early cut-off
+
+
+def test_a_new_child_feature_leaves_level1_alone(home: Home) -> None:
+    made = len(edits_made(home.study.folder))
+    (home.study.folder / "corpus.yaml").write_text("add: [{group: Red, name: Ruby, prompt: ruby patch}]\n")
+    home.observe()
+    assert home.materialize("corpus").success
+    touched = home.stale()
+    assert touched >= {"level1_edits", "v1/level2_scores"} and not touched & {"sample_images", "vlm_corpus", "corpus"}
+    level1 = home.materialize("level1_edits")
+    assert metadata(level1, "level1_edits")["edits_made"] == 0
+    # The level-1 edits are the same, so that their scores are fresh; the child's own stages are not.
+    assert not home.stale() & {"v1/level1_scores", "v2/level1_scores"}
+    result = home.materialize(*sorted(home.stale()))
+    assert result.success and home.stale() == set()
+    assert len(edits_made(home.study.folder)) - made == 8
+
+
+def test_new_weights_of_one_version_touch_only_its_own_stages(home: Home) -> None:
+    options = {"v1": {"red": 3.5}, "v2": {"red": 0.0}}
+    classifiers = {
+        name: {"kind": "python", "factory": "tests.toys:WarmClassifier", "options": options[name]} for name in options
+    }
+    study = load_study(write_study(home.study.folder, classifiers=classifiers))
+    changed = Home(study, home.instance)
+    changed.observe()
+    assert changed.stale() == {f"v1/{stage}" for stage in OF_EACH} | {"classifier_comparison"}
+    made = edits_made(study.folder)
+    assert changed.materialize(*sorted(changed.stale())).success
+    assert changed.stale() == set()
+    assert edits_made(study.folder) == made
+
+
+def test_a_changed_setting_touches_the_stages_that_it_decides(home: Home) -> None:
+    study = load_study(write_study(home.study.folder, title="Another title"))
+    touched = Home(study, home.instance).stale()
+    assert touched == {"v1/ranked_report", "v2/ranked_report", "classifier_comparison"}
+
+
+def test_metadata_shows_counts_and_a_contact_sheet_of_bounded_size(home: Home) -> None:
+    result = home.materialize()
+    edits = metadata(result, "level1_edits")
+    assert edits["edits_made"] == 0 and edits["edits_reused"] == edits["dagster/row_count"]
+    assert str(edits["edits"]).startswith("![contact sheet](data:image/webp;base64,")
+    for stage in EVERYTHING:
+        assert sum(len(str(value)) for value in metadata(result, stage).values()) < 200_000, stage
+    assert "Plain blue" in str(metadata(result, "v1/ranked_report")["ranking"])
+
+
+def test_a_corpus_without_an_editable_group_stops_before_the_editor(toy: Study, instance: dg.DagsterInstance) -> None:
+    (toy.folder / "corpus.yaml").write_text("tree: [{name: Colours, editable: false}]\n")
+    home = Home(toy, instance)
+    result = home.materialize()
+    assert not result.success
+    assert edits_made(toy.folder) == []
+
+
+def test_what_the_user_can_put_right_is_the_failure_of_the_step(toy: Study, instance: dg.DagsterInstance) -> None:
+    (toy.folder / "corpus.yaml").write_text("remove:\n  - Nothing like this\n")
+    result = Home(toy, instance).materialize()
+    (failure,) = result.get_step_failure_events()
+    assert "corpus.yaml, line 2" in failure.step_failure_data.user_failure_data.description
+
+
+def test_untrusted_names_are_escaped_in_metadata(toy: Study, instance: dg.DagsterInstance) -> None:
+    name = "<img src=x onerror=alert(1)>"
+    (toy.folder / "corpus.yaml").write_text(f'add: [{{name: "{name}", prompt: "red patch two"}}]\n')
+    result = Home(toy, instance).materialize()
+    assert result.success
+    for stage in EVERYTHING:
+        for value in metadata(result, stage).values():
+            assert name not in str(value), stage
+    pages = list((toy.results_folder / "reports").rglob("index.html"))
+    assert len(pages) == 3
+    assert not any(name in page.read_text("utf-8") for page in pages)
+    assert any("&lt;img" in page.read_text("utf-8") for page in pages)
+
+
+def test_the_watch_sensor_reports_changes_once(toy: Study, instance: dg.DagsterInstance) -> None:
+    definitions = build_study(toy)
+    sensor = definitions.resolve_sensor_def("toy_watch")
+    context = dg.build_sensor_context(instance=instance)
+    first = sensor.evaluate_tick(context)
+    assert {event.asset_key.path[-1] for event in first.asset_events} == {"corpus_edits", "classifier"}
+    again = sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=first.cursor))
+    assert not again.asset_events
+    (toy.folder / "corpus.yaml").write_text("# changed\n")
+    assert sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=first.cursor)).asset_events
+
+
+def test_the_code_location_loads_every_study_under_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_study(tmp_path / "studies" / "toy")
+    monkeypatch.setenv("DIFFEX_ROOT", str(tmp_path))
+    from diffex_dagster.definitions import defs
+
+    loaded = defs() if callable(defs) else defs
+    graph = loaded.resolve_asset_graph()
+    assert {key.path[0] for key in graph.materializable_asset_keys} == {"toy"}

@@ -1,0 +1,196 @@
+"""From pictures to a report on the toy domain, whose answer is known; and what is reused."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffex_dagster.errors import ClassifierError
+from diffex_dagster.progress import reporting_to
+from diffex_dagster.running import Outcome, explain_study
+from diffex_dagster.showing import compare_latest, latest_ranking
+from diffex_dagster.stages.edits import ensure_edits
+from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
+from diffex_dagster.study import Study, load_study
+from tests.toys import edits_made, write_study
+
+ROOT = Path(__file__).parent.parent.parent
+IMAGES = 8
+
+
+def run(study: Study, *classifiers: str) -> Outcome:
+    """Run as the command line does, without a bar."""
+    seen: list[tuple[str, int, int, int]] = []
+    outcome = explain_study(study, classifiers or tuple(study.classifiers), lambda *event: seen.append(event))
+    assert all(done <= total for _, done, total, _ in seen)
+    return outcome
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def test_effects_are_those_that_the_toy_was_built_with(toy: Study) -> None:
+    run(toy)
+    rows = {row.feature: row for row in latest_ranking(toy, "v1")}
+    # The null edit is grey, so that log-odds start at 0; a patch moves them by weight × colour difference.
+    expected = {
+        "red": sigmoid(3 * 160 / 255) - 0.5,
+        "red/dark-red": sigmoid(3 * 100 / 255) - 0.5,
+        "blue/plain-blue": sigmoid(-2 * 160 / 255) - 0.5,
+        "blue/dark-blue": sigmoid(-2 * 100 / 255) - 0.5,
+        "light": 0.0,
+    }
+    assert {feature: rows[feature].effect for feature in expected} == pytest.approx(expected, abs=1e-9)
+    assert [row.feature for row in latest_ranking(toy, "v1")][:3] == ["red", "blue/plain-blue", "red/dark-red"]
+    assert (rows["red"].decision, rows["blue/plain-blue"].decision) == ("raises", "lowers")
+    assert rows["red"].flip_rate == 1.0 and rows["red"].images == IMAGES
+    # "bright" changes the picture but not the score; the group is gated out and its child is never edited.
+    assert rows["light"].decision == "no effect shown"
+    assert "light/unknown-thing" not in rows
+    assert "blue" not in rows  # its own name is no edit
+    # v2 does not look at red.
+    assert {row.feature: row.effect for row in latest_ranking(toy, "v2")}["red"] == pytest.approx(0.0)
+
+
+def test_the_beam_of_a_version_decides_what_is_expanded(toy: Study) -> None:
+    outcome = run(toy)
+    assert sorted(outcome.metadata["v1/level2_scores"]["groups_expanded"]) == ["blue", "red"]
+    assert outcome.metadata["v2/level2_scores"]["groups_expanded"] == ["blue"]
+
+
+def test_the_comparison_says_what_changed(toy: Study) -> None:
+    run(toy)
+    rows = {row.feature: row for row in compare_latest(toy).features}
+    assert rows["red"].decision == "less reliant"
+    assert rows["red"].difference == pytest.approx(0.5 - sigmoid(3 * 160 / 255))
+    assert rows["blue/plain-blue"].decision == "no change shown"
+
+
+def test_an_edit_that_changes_nothing_is_marked(tmp_path: Path) -> None:
+    file = write_study(tmp_path, search={"beam": 4})
+    (tmp_path / "corpus.yaml").write_text("add: [{name: Glitter, prompt: glitter}]\n")
+    study = load_study(file)
+    outcome = run(study, "v1")
+    rows = {row.feature: row for row in latest_ranking(study, "v1")}
+    assert (rows["glitter"].decision, rows["glitter"].effect) == ("edit failed", 0.0)
+    assert outcome.metadata["level1_edits"]["edits_made"] > 0
+
+
+def test_a_second_run_makes_no_edit_and_scores_nothing(toy: Study) -> None:
+    first = run(toy)
+    made = edits_made(toy.folder)
+    assert first.total("edits_made") == len(made) == len(set(made))
+    second = run(toy)
+    assert edits_made(toy.folder) == made
+    assert (second.total("edits_made"), second.total("pictures_scored")) == (0, 0)
+    assert second.metadata["level1_edits"]["edits_reused"] == first.metadata["level1_edits"]["dagster/row_count"]
+
+
+def test_a_second_classifier_makes_no_level1_edit(toy: Study) -> None:
+    run(toy, "v1")
+    outcome = run(toy, "v2")
+    assert outcome.metadata["level1_edits"]["edits_made"] == 0
+    assert outcome.metadata["v2/level2_scores"]["edits_made"] == 0  # v1 had expanded what v2 wants
+
+
+def test_a_feature_added_to_the_corpus_is_all_that_is_edited(toy: Study) -> None:
+    run(toy)
+    made = edits_made(toy.folder)
+    (toy.folder / "corpus.yaml").write_text("add:\n  - {group: Red, name: Ruby, prompt: ruby patch}\n")
+    outcome = run(toy)
+    new = edits_made(toy.folder)[len(made) :]
+    assert {prompts for _, prompts in new} == {("ruby patch",)} and len(new) == IMAGES
+    assert outcome.total("edits_made") == IMAGES
+
+
+def test_a_changed_editor_shares_nothing(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path))
+    first = run(study, "v1").total("edits_made")
+    editor = {"kind": "python", "factory": "tests.toys:PaintEditor", "options": {"version": "2"}}
+    again = load_study(write_study(tmp_path, editors={"paint": editor}))
+    assert run(again, "v1").total("edits_made") == first
+
+
+RUN = "import sys; from diffex_dagster.cli import main; sys.argv = ['diffex', 'run', sys.argv[1]]; main()"
+
+
+@pytest.mark.slow
+def test_kill_nine_in_the_middle_of_editing_loses_at_most_one_batch(tmp_path: Path) -> None:
+    slow = {"kind": "python", "factory": "tests.toys:PaintEditor", "options": {"pause": 0.2, "batch": 2}}
+    study = load_study(write_study(tmp_path, editors={"paint": slow}))
+    process = subprocess.Popen([sys.executable, "-c", RUN, str(study.file)], cwd=ROOT, start_new_session=True)
+    try:
+        while len(edits_made(tmp_path)) < 9:
+            assert process.poll() is None, "the run ended before it could be killed"
+            time.sleep(0.02)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    before = edits_made(tmp_path)
+    kept = set(build_store(study).query("SELECT edit FROM edits")["edit"])
+    assert len(before) - 2 <= len(kept) <= len(before)
+    outcome = run(study)
+    after = edits_made(tmp_path)
+    repeated = len(after) - len(set(after))
+    assert repeated == len(before) - len(kept) <= 2  # only the batch that was in flight
+    assert outcome.total("edits_made") == len(after) - len(before)
+
+
+def test_an_unknown_class_is_reported_before_any_edit(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path, target={"label": "hot"}))
+    with pytest.raises(ClassifierError, match=r"study\.yaml.*no class 'hot'; it knows cold, warm"):
+        run(study)
+    assert edits_made(tmp_path) == []
+
+
+def test_a_failing_editor_keeps_what_was_finished(toy: Study) -> None:
+    store, editor = build_store(toy), build_editor(toy)
+    from diffex_dagster.stages.edits import edit_requests
+    from diffex_dagster.stages.images import sample_images
+
+    keys = list(sample_images(toy, store))
+    real = editor.edit
+
+    def breaks(images, requests):
+        for i, batch in enumerate(real(images, requests)):
+            if i == 1:
+                raise RuntimeError("the driver went away")
+            yield batch
+
+    editor.edit = breaks  # type: ignore[method-assign]
+    requests = edit_requests(keys, [()], 0)
+    with pytest.raises(RuntimeError):
+        ensure_edits(store, editor, requests)
+    editor.edit = real  # type: ignore[method-assign]
+    counts = ensure_edits(store, editor, requests)
+    assert (counts.reused, counts.made) == (4, 4)
+
+
+def test_progress_goes_to_the_innermost_reporter(toy: Study) -> None:
+    events: list[str] = []
+    with reporting_to(lambda stage, done, total, reused: events.append(stage)):
+        run(toy, "v1")
+    assert events == []  # explain_study brings its own
+
+
+def test_signed_gate_follows_the_paper(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path, search={"gate": "signed", "delta": 0.05}))
+    outcome = run(study, "v1")
+    assert outcome.metadata["v1/level2_scores"]["groups_expanded"] == ["red"]
+
+
+def test_scores_have_the_shape_that_the_labels_say(toy: Study) -> None:
+    classifier = build_classifier(toy, "v1")
+    from tests.toys import picture
+
+    assert classifier([picture(1), picture(2)]).shape == (2, 2)
+    assert np.isfinite(classifier([picture(1)])).all()

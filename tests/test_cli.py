@@ -1,0 +1,175 @@
+"""The command line: what it prints, and one clear sentence with a non-zero exit for every bad input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from diffex_dagster import cli
+from diffex_dagster.stages.setup import build_store
+from diffex_dagster.study import load_study
+from tests.toys import edits_made, write_study
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def diffex(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line in this process: exit status, standard output, standard error (as one line)."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["diffex", *map(str, arguments)])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        printed = capsys.readouterr()
+        return status, printed.out, " ".join(printed.err.split())
+
+    return run
+
+
+def test_run_then_show_as_json_and_table(tmp_path: Path, diffex: Run) -> None:
+    write_study(tmp_path)
+    status, out, err = diffex("run", tmp_path)
+    assert status == 0, err
+    for page in ("v1", "v2", "comparison"):
+        assert str(tmp_path / "results" / "reports" / page / "index.html") in out
+    status, out, _ = diffex("show", tmp_path, "v1", "--format", "json")
+    rows = json.loads(out)
+    keys = {"rank", "feature", "group", "level", "effect", "ci_low", "ci_high", "flip_rate", "images"}
+    assert status == 0 and keys <= set(rows[0])
+    assert [row["rank"] for row in rows] == list(range(1, len(rows) + 1))
+    assert "Plain blue" in diffex("show", tmp_path, "v1")[1]
+    assert "Red" in diffex("compare", tmp_path)[1]
+
+
+def test_one_classifier_only(tmp_path: Path, diffex: Run) -> None:
+    write_study(tmp_path)
+    assert diffex("run", tmp_path, "--classifier", "v1")[0] == 0
+    assert (tmp_path / "results" / "reports" / "v1" / "index.html").exists()
+    assert not (tmp_path / "results" / "reports" / "v2").exists()
+    status, _, err = diffex("show", tmp_path, "v2")
+    assert status == 1 and "v2 has no report yet; run `diffex run toy` first" in err
+
+
+def test_fresh_starts_over_and_keeps_the_old_results(tmp_path: Path, diffex: Run) -> None:
+    write_study(tmp_path)
+    diffex("run", tmp_path)
+    made = len(edits_made(tmp_path))
+    assert diffex("run", tmp_path, "--fresh")[0] == 0
+    assert len(edits_made(tmp_path)) == 2 * made
+    (aside,) = tmp_path.glob("results-*")
+    assert (aside / "diffex.duckdb").exists()
+
+
+def test_another_editor_keeps_its_own_reports(tmp_path: Path, diffex: Run) -> None:
+    editors = {
+        "paint": {"kind": "python", "factory": "tests.toys:PaintEditor"},
+        "other": {"kind": "python", "factory": "tests.toys:PaintEditor", "options": {"version": "2"}},
+    }
+    write_study(tmp_path, editors=editors)
+    assert diffex("run", tmp_path, "--editor", "other", "--classifier", "v1")[0] == 0
+    assert (tmp_path / "results" / "reports" / "v1-other" / "index.html").exists()
+    assert diffex("show", tmp_path, "v1")[0] == 1
+    assert diffex("show", tmp_path, "v1", "--editor", "other")[0] == 0
+
+
+def breaks(folder: Path, what: str) -> None:
+    """Put one mistake into a good study."""
+    match what:
+        case "images folder":
+            (folder / "images").rename(folder / "elsewhere")
+        case "unreadable image":
+            (folder / "images" / "03.png").write_bytes(b"not a picture")
+        case "duplicate feature":
+            (folder / "corpus.yaml").write_text("add:\n  - {group: Red, name: dark red, prompt: a wine red patch}\n")
+        case "unknown class":
+            write_study(folder, target={"label": "hot"})
+        case "missing checkpoint":
+            write_study(folder, editors={"sd": {"kind": "ledits", "checkpoint": "./nowhere"}})
+        case "missing classifier":
+            write_study(folder, classifiers={"v1": {"kind": "transformers", "checkpoint": "./nowhere"}})
+        case "missing proposal":
+            (folder / "proposal.json").unlink()
+        case "broken yaml":
+            (folder / "corpus.yaml").write_text("add: [unclosed\n")
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"),
+    [
+        ("images folder", "images: images.folder: there is no such folder; put the sample images there"),
+        ("unreadable image", "1 of 8 files cannot be read as pictures (03.png); replace or remove them"),
+        ("duplicate feature", "corpus.yaml, line 2"),
+        ("unknown class", "target.label: the classifier has no class 'hot'; it knows cold, warm"),
+        ("missing checkpoint", "nowhere"),
+        ("missing classifier", "nowhere: there is no classifier in this folder (no config.json)"),
+        ("missing proposal", "proposal.json"),
+        ("broken yaml", "corpus.yaml"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_nothing_is_lost(tmp_path: Path, diffex: Run, what: str, sentence: str) -> None:
+    write_study(tmp_path)
+    assert diffex("run", tmp_path, "--classifier", "v1")[0] == 0
+    made = edits_made(tmp_path)
+    breaks(tmp_path, what)
+    status, _, err = diffex("run", tmp_path, "--classifier", "v1")
+    assert status == 1 and err.startswith("error: ") and "Traceback" not in err, err
+    assert sentence in err, err
+    assert edits_made(tmp_path) == made
+    write_study(tmp_path)
+    (tmp_path / "elsewhere").exists() and (tmp_path / "elsewhere").rename(tmp_path / "old")
+    (tmp_path / "corpus.yaml").write_text("# no changes\n")
+    assert diffex("run", tmp_path, "--classifier", "v1")[0] == 0
+    assert edits_made(tmp_path) == made  # what was computed before the mistake is still there
+
+
+HOLD = "import duckdb, sys, time; c = duckdb.connect(sys.argv[1]); print('held', flush=True); time.sleep(60)"
+
+
+def test_a_locked_database_is_one_sentence(tmp_path: Path, diffex: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = load_study(write_study(tmp_path))
+    store = build_store(study)
+    store.set_current("toy", "corpus", "x")
+    monkeypatch.setattr("diffex_dagster.store.database.LOCK_TIMEOUT", 0.5)
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(store.path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        status, _, err = diffex("run", tmp_path, "--classifier", "v1")
+    finally:
+        holder.kill()
+        holder.wait()
+    assert status == 1 and "the database is locked by another process; close the program" in err
+    assert diffex("run", tmp_path, "--classifier", "v1")[0] == 0
+
+
+def test_unknown_names_list_the_known_ones(tmp_path: Path, diffex: Run) -> None:
+    write_study(tmp_path)
+    assert "the study has v1, v2" in diffex("run", tmp_path, "--classifier", "v3")[2]
+    assert "the study has paint" in diffex("run", tmp_path, "--editor", "sd")[2]
+    assert "there is no such study" in diffex("run", tmp_path / "nowhere")[2]
+
+
+def test_corpus_shows_checks_compares_and_reads(tmp_path: Path, diffex: Run) -> None:
+    write_study(tmp_path)
+    assert "Dark red" in diffex("corpus", tmp_path)[1]
+    assert "7 features in 3 groups: ready" in diffex("corpus", tmp_path, "--check")[1]
+    diffex("run", tmp_path, "--classifier", "v1")
+    assert "no difference" in diffex("corpus", tmp_path, "--diff")[1]
+    (tmp_path / "corpus.yaml").write_text("add: [{group: Red, name: Ruby, prompt: ruby patch}]\n")
+    assert "+ red/ruby" in diffex("corpus", tmp_path, "--diff")[1]
+    (tmp_path / "corpus.yaml").write_text("add: [{gruop: Red, name: Ruby}]\n")
+    status, _, err = diffex("corpus", tmp_path, "--check")
+    assert status == 1 and "line 1" in err and "group" in err
+    answer = tmp_path / "answer.txt"
+    answer.write_text('Here you are:\n```json\n{"Hat": {"red hat", "blue hat",},}\n```')
+    tree = json.loads(diffex("corpus", "--read", answer, "--format", "json")[1])
+    assert [child["name"].lower() for child in tree["groups"][0]["children"]] == ["red hat", "blue hat"]
+    assert diffex("corpus")[0] == 1

@@ -1,0 +1,136 @@
+"""A toy domain whose true answer is known by construction.
+
+Pictures are 16×16 and grey. An edit paints a block: "red patch" and "blue patch" on the left and right, "bright"
+lifts everything, and words that nobody knows change nothing. The classifier's log-odds of "warm" are `3·red − 2·blue` of those
+blocks, so that the effects of the patches have known signs and "bright" has none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from diffex_dagster.editing.protocol import EditRequest
+
+PAINTS = {
+    "red patch": (slice(0, 8), (200, 40, 40)),
+    "dark red patch": (slice(0, 8), (140, 40, 40)),
+    "blue patch": (slice(8, 16), (40, 40, 200)),
+    "dark blue patch": (slice(8, 16), (40, 40, 140)),
+}
+
+
+def picture(shade: int) -> Image.Image:
+    """A grey picture; shades around 100."""
+    return Image.new("RGB", (16, 16), (shade, shade, shade))
+
+
+class PaintEditor:
+    """Paints blocks, one batch of `batch` at a time, and notes every edit in `log` (one JSON line each)."""
+
+    def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
+        self.log = folder / options.get("log", "edits.log")
+        self.batch = int(options.get("batch", 4))
+        self.pause = float(options.get("pause", 0.0))
+        self.version = options.get("version", "1")
+
+    @property
+    def fingerprint(self) -> str:
+        return f"paint-{self.version}"
+
+    def edit(
+        self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]
+    ) -> Iterator[list[tuple[EditRequest, Image.Image]]]:
+        for start in range(0, len(requests), self.batch):
+            time.sleep(self.pause)
+            batch = requests[start : start + self.batch]
+            with self.log.open("a") as file:
+                for request in batch:
+                    file.write(json.dumps([request.image, [c.prompt for c in request.concepts]]) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            yield [(request, self._paint(images[request.image], request)) for request in batch]
+
+    @staticmethod
+    def _paint(image: Image.Image, request: EditRequest) -> Image.Image:
+        pixels = np.asarray(image).copy()
+        for concept in request.concepts:
+            if concept.prompt in PAINTS:
+                columns, colour = PAINTS[concept.prompt]
+                pixels[:, columns] = colour
+            elif concept.prompt == "bright":
+                pixels = np.minimum(pixels.astype(int) + 30, 255).astype(np.uint8)
+        return Image.fromarray(pixels)
+
+
+class WarmClassifier:
+    """Log-odds of "warm": red of the left block counts for it, blue of the right block against it."""
+
+    labels = ("cold", "warm")
+
+    def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
+        self.red, self.blue = float(options.get("red", 3.0)), float(options.get("blue", 2.0))
+
+    @property
+    def fingerprint(self) -> str:
+        return f"warm-{self.red}-{self.blue}"
+
+    def __call__(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+        rows = []
+        for each in pictures:
+            pixels = np.asarray(each, dtype=np.float64) / 255
+            red = (pixels[:, :8, 0] - pixels[:, :8, 1]).mean()
+            blue = (pixels[:, 8:, 2] - pixels[:, 8:, 1]).mean()
+            rows.append([0.0, self.red * red - self.blue * blue])
+        return np.array(rows)
+
+
+def write_study(folder: Path, image_count: int = 8, **changes: Any) -> Path:
+    """A study folder of the toy domain: images, a recorded proposal, an empty corpus file, study.yaml."""
+    from ruamel.yaml import YAML
+
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    for i in range(image_count):
+        picture(90 + 4 * i).save(folder / "images" / f"{i:02d}.png")
+    tree = {
+        "categories": [
+            {"name": "Red", "prompt": "red patch", "children": [{"name": "Dark red", "prompt": "dark red patch"}]},
+            {"name": "Blue", "editable": False, "children": [
+                {"name": "Plain blue", "prompt": "blue patch"}, {"name": "Dark blue", "prompt": "dark blue patch"}]},
+            {"name": "Light", "prompt": "bright", "children": [{"name": "Unknown thing", "prompt": "sparkles"}]},
+        ]
+    }  # fmt: skip
+    (folder / "proposal.json").write_text(json.dumps(tree))
+    if not (folder / "corpus.yaml").exists():
+        (folder / "corpus.yaml").write_text("# no changes\n")
+    study: dict[str, Any] = {
+        "name": "toy",
+        "domain": "grey squares",
+        "images": {"folder": "images", "size": 16},
+        "corpus": {"vlm": {"kind": "recorded", "file": "proposal.json"}, "edits": "corpus.yaml"},
+        "editors": {"paint": {"kind": "python", "factory": "tests.toys:PaintEditor"}},
+        "classifiers": {
+            "v1": {"kind": "python", "factory": "tests.toys:WarmClassifier"},
+            "v2": {"kind": "python", "factory": "tests.toys:WarmClassifier", "options": {"red": 0.0}},
+        },
+        "target": {"label": "warm"},
+        "effects": {"nonsense": ["flornip"]},
+    }
+    study.update(changes)
+    with (folder / "study.yaml").open("w") as file:
+        YAML(typ="safe").dump(study, file)
+    return folder / "study.yaml"
+
+
+def edits_made(folder: Path) -> list[tuple[str, tuple[str, ...]]]:
+    """Every edit that the toy editor has made: (image, prompts)."""
+    log = folder / "edits.log"
+    lines = log.read_text().splitlines() if log.exists() else []
+    return [(image, tuple(prompts)) for image, prompts in map(json.loads, lines)]
