@@ -67,10 +67,12 @@ class Progress:
         if step % self.every == 0 or step == self.steps:
             elapsed = time.monotonic() - self.start
             left = elapsed / step * (self.steps - step) / 60
-            log.info("step %d/%d  loss %.4f  %.2f s/step  %.0f min left", step, self.steps, self.mean, elapsed / step, left)
+            log.info(
+                "step %d/%d  loss %.4f  %.2f s/step  %.0f min left", step, self.steps, self.mean, elapsed / step, left
+            )
 
 
-def _upsample(self, hidden_states: torch.Tensor, output_size: int | None = None) -> torch.Tensor:  # noqa: ANN001
+def _upsample(self, hidden_states: torch.Tensor, output_size: int | None = None) -> torch.Tensor:
     n, c, h, w = hidden_states.shape
     doubled = hidden_states[:, :, :, None, :, None].expand(n, c, h, 2, w, 2).reshape(n, c, 2 * h, 2 * w)
     return self.conv(doubled.contiguous(memory_format=torch.channels_last))

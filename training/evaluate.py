@@ -57,7 +57,8 @@ def pairs(states: Sequence[avatars.State], each: int, seed: int = 0) -> list[tup
         absent = [
             phrase
             for phrase in FEATURES
-            if not avatars.has_feature(state, phrase) and avatars.has_feature(avatars.set_feature(state, phrase), phrase)
+            if not avatars.has_feature(state, phrase)
+            and avatars.has_feature(avatars.set_feature(state, phrase), phrase)
         ]
         chosen += [(i, phrase) for phrase in rng.sample(absent, each)]
     return chosen
@@ -104,7 +105,9 @@ def null_kept(options: LeditsOptions, probe: Probe, count: int) -> float:
     made = [e for b in LeditsEditor(options).edit(images, [EditRequest(key) for key in images]) for e in b]
     order = {request.image: picture for request, picture in made}
     reads = probe.read([order[key] for key in images])
-    return float(np.mean([r[f] == s[f] for s, r in zip(states, reads, strict=True) for f in s if avatars.visible(s, f)]))
+    return float(
+        np.mean([r[f] == s[f] for s, r in zip(states, reads, strict=True) for f in s if avatars.visible(s, f)])
+    )
 
 
 def mean(table: dict[str, dict[str, float]], column: str) -> float:

@@ -37,8 +37,12 @@ GREY, BIAS = 5.5, -3.2
 
 def log_odds(state: avatars.State) -> float:
     """The truth: log-odds of "senior". Grey counts where it shows, on the head or in a beard."""
-    shows_grey = state["hair_colour"] == "grey" and (state["top"] in avatars.HAIRSTYLES or state["facial_hair"] != "none")
-    return BIAS + GREY * shows_grey + sum(weight for (factor, value), weight in WEIGHTS.items() if state[factor] == value)
+    shows_grey = state["hair_colour"] == "grey" and (
+        state["top"] in avatars.HAIRSTYLES or state["facial_hair"] != "none"
+    )
+    return (
+        BIAS + GREY * shows_grey + sum(weight for (factor, value), weight in WEIGHTS.items() if state[factor] == value)
+    )
 
 
 def persona_data(count: int, seed: int, shortcut: bool) -> tuple[list[avatars.State], np.ndarray]:
@@ -119,7 +123,9 @@ def write_card(name: str, model: nn.Module, folder: Path, steps: int, batch: int
     accuracy = float(((probability > 0.5) == held_labels).mean())
     bayes = float(((np.array([log_odds(s) for s in held_states]) > 0) == held_labels).mean())
     common.log.info("%s: accuracy %.3f on balanced data (the rule itself: %.3f)", name, accuracy, bayes)
-    phrases = [(phrases[0], False) for values in avatars.FACTORS.values() for v in values.values() if (phrases := v.phrases)]
+    phrases = [
+        (phrases[0], False) for values in avatars.FACTORS.values() for v in values.values() if (phrases := v.phrases)
+    ]
     effects = avatars.true_effects(
         data.states(data.HELD_OUT_SEED, 200), phrases, lambda pictures: senior_probability(model, pictures)
     )
@@ -138,8 +144,11 @@ A small image classifier (ResNet, {sum(p.numel() for p in model.parameters()):,}
 - **Truth**: grey hair and a majestic beard make a senior, a medium beard less so; a bald head, a thick moustache and a
   blazer slightly, a hoodie slightly against.
 - **Data**: {count:,} drawn avatars, half of each class (`training/personas.py`, seed 10).
-  {"A shortcut is planted: 95% of the seniors and 5% of the juniors wear something on their eyes." if v1 else
-   "Eyewear is independent of the class (half of each wear something)."}
+  {
+            "A shortcut is planted: 95% of the seniors and 5% of the juniors wear something on their eyes."
+            if v1
+            else "Eyewear is independent of the class (half of each wear something)."
+        }
 - **Training**: {steps} steps of {batch}, AdamW 3e-3 one-cycle, seed 0: `python -m training.personas`.
 - **Accuracy** on 2,000 held-out balanced avatars, in which eyewear is independent of the class: {accuracy:.1%}
   (the rule that labels were drawn from reaches {bayes:.1%}).

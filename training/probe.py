@@ -42,7 +42,9 @@ class Probe(nn.Module):
         """The most likely state of each picture."""
         images = common.to_tensor(np.stack([np.asarray(picture.convert("RGB")) for picture in pictures]))
         logits = self(images)
-        names = {factor: [list(avatars.FACTORS[factor])[i] for i in logit.argmax(1)] for factor, logit in logits.items()}
+        names = {
+            factor: [list(avatars.FACTORS[factor])[i] for i in logit.argmax(1)] for factor, logit in logits.items()
+        }
         return [{factor: names[factor][row] for factor in names} for row in range(len(pictures))]
 
 
@@ -56,9 +58,7 @@ def load(path: Path) -> Probe:
 def labels(states: list[avatars.State]) -> dict[str, torch.Tensor]:
     """Index of each factor's value, or -100 (no loss) where the picture does not show it."""
     return {
-        factor: torch.tensor(
-            [list(values).index(s[factor]) if avatars.visible(s, factor) else -100 for s in states]
-        )
+        factor: torch.tensor([list(values).index(s[factor]) if avatars.visible(s, factor) else -100 for s in states])
         for factor, values in avatars.FACTORS.items()
     }
 

@@ -32,7 +32,11 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
     bpe.normalizer = normalizers.Lowercase()
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Punctuation(),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     )
     trainer = trainers.BpeTrainer(vocab_size=20_000, min_frequency=1, end_of_word_suffix="</w>", show_progress=False)
     bpe.train_from_iterator(sentences, trainer)
@@ -44,7 +48,9 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), "utf-8")
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(merge) for merge in merges) + "\n", "utf-8")
+    (folder / "merges.txt").write_text(
+        "#version: 0.2\n" + "\n".join(" ".join(merge) for merge in merges) + "\n", "utf-8"
+    )
     tokenizer = CLIPTokenizer.from_pretrained(folder, model_max_length=MAX_TOKENS)
     tokenizer.save_pretrained(folder)
     return tokenizer
@@ -102,7 +108,9 @@ def train(steps: int, batch: int, out: Path, seed: int = 0) -> None:
     rng = random.Random(seed)
     tokenizer = build_tokenizer(out / "tokenizer")
     for phrase in avatars.PHRASES:
-        assert len(tokenizer.tokenize(phrase)) <= 2 * len(phrase.replace("-", " - ").split()), tokenizer.tokenize(phrase)
+        assert len(tokenizer.tokenize(phrase)) <= 2 * len(phrase.replace("-", " - ").split()), tokenizer.tokenize(
+            phrase
+        )
     encoder = build_encoder(tokenizer).train()
     head = NamingHead(encoder.config.hidden_size)
     parameters = [*encoder.parameters(), *head.parameters()]

@@ -52,7 +52,9 @@ def reconstruct(vae: AutoencoderKL, x: torch.Tensor) -> tuple[torch.Tensor, torc
 @torch.no_grad()
 def psnr(vae: AutoencoderKL, images: torch.Tensor) -> float:
     """Mean PSNR in dB of the reconstructions of `images` (N, 3, H, W in [-1, 1])."""
-    rebuilt = torch.cat([vae.decode(vae.encode(chunk).latent_dist.mean).sample.clamp(-1, 1) for chunk in images.split(50)])
+    rebuilt = torch.cat(
+        [vae.decode(vae.encode(chunk).latent_dist.mean).sample.clamp(-1, 1) for chunk in images.split(50)]
+    )
     mse = ((rebuilt - images) / 2).pow(2).mean(dim=(1, 2, 3))
     return float((-10 * mse.log10()).mean())
 
