@@ -43,6 +43,7 @@ browser: setup ## a Chromium for the tests that look at pages
 train: setup ## train the demo checkpoint, probe and classifiers again (about 90 minutes on two cores)
 	$(BIN)/python -m training.samples
 	$(BIN)/python -m training.vae
+	$(BIN)/python -m training.vae --polish 400
 	$(BIN)/python -m training.text
 	$(BIN)/python -m training.unet
 	$(BIN)/python -m training.probe

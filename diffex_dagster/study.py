@@ -144,6 +144,9 @@ class SearchPart(_Part):
     delta: float = 0.0
     probes: int = Field(2, ge=1)
     joint_size: int = Field(3, ge=1)
+    joint_width: int = Field(3, ge=1)
+    joint_directions: Literal["both", "strongest"] = "both"
+    joint_gain: float = 0.0
 
     def options(self) -> SearchOptions:
         """As the search takes them."""
@@ -151,8 +154,11 @@ class SearchPart(_Part):
 
 
 class EffectsPart(_Part):
-    """How effects are judged."""
+    """How effects are judged; see `effects.deciding.DecisionOptions`."""
 
+    error_rate: Literal["fwer", "fdr-by", "fdr-ebh"] = "fwer"
+    level: float = Field(0.05, gt=0.0, lt=1.0)
+    minimum_effect: float = Field(0.0, ge=0.0)
     confidence: float = Field(0.95, gt=0.5, lt=1.0)
     margin: float = Field(0.02, gt=0.0, description="effects inside ± this are called 'no effect shown'")
     nonsense: tuple[str, ...] = Field(

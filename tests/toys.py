@@ -1,8 +1,8 @@
 """A toy domain whose true answer is known by construction.
 
 Pictures are 16×16 and grey. An edit paints a block: "red patch" and "blue patch" on the left and right, "bright"
-lifts everything, and words that nobody knows change nothing. The classifier's log-odds of "warm" are `3·red − 2·blue` of those
-blocks, so that the effects of the patches have known signs and "bright" has none.
+lifts everything, and words that nobody knows change nothing. The classifier's log-odds of "warm" are
+`3·red − 2·blue` of those blocks, so that the effects of the patches have known signs and "bright" has none.
 """
 
 from __future__ import annotations

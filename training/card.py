@@ -49,7 +49,8 @@ seed 3.
 
 `make train` runs it: about 90 minutes on two cores with nothing else running.
 
-1. `training.vae`: 2,000 steps of 24 pictures; L1 + MSE + image-gradient loss + 1e-5 KL; AdamW 1e-3 one-cycle, EMA 0.995.
+1. `training.vae`: 2,000 steps of 24 pictures; L1 + MSE + image-gradient loss + 1e-5 KL; AdamW 1e-3 one-cycle, EMA
+   0.995. Then `--polish 400`: the decoder alone, same latents.
 2. `training.text`: 1,500 steps of 64 captions; the encoder alone learns to say which concepts a caption names. One
    caption in ten is random letters that name nothing, so that unknown words ask for no change.
 3. `training.unet`: 6,000 steps of 32 latents, text encoder frozen; noise prediction weighted by the square root of

@@ -75,9 +75,11 @@ def kept_factors(state: avatars.State, phrase: str, read: avatars.State) -> list
     ]
 
 
-def edits(options: LeditsOptions, probe: Probe, count: int, each: int) -> tuple[dict[str, dict[str, float]], float]:
+def edits(
+    options: LeditsOptions, probe: Probe, count: int, each: int, seed: int = data.HELD_OUT_SEED
+) -> tuple[dict[str, dict[str, float]], float]:
     """Per feature: pairs, share of edits that took, mean share of other factors kept; and seconds an edit."""
-    states = data.states(data.HELD_OUT_SEED, count)
+    states = data.states(seed, count)
     images = {str(i): avatars.draw(state) for i, state in enumerate(states)}
     wanted = pairs(states, each)
     requests = {EditRequest(str(i), (Concept(phrase),)): (i, phrase) for i, phrase in wanted}

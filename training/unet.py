@@ -118,7 +118,7 @@ def train(steps: int, batch: int, folder: Path, seed: int = 0) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=7000)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--folder", type=Path, default=data.CACHE)
     arguments = parser.parse_args()

@@ -214,13 +214,13 @@ class Asker:
         content += [
             {"type": "image_url", "image_url": {"url": data_url(image, self.image_side)}} for image in question.images
         ]
-        messages = [{"role": "system", "content": question.system}, {"role": "user", "content": content}]
+        messages: Any = [{"role": "system", "content": question.system}, {"role": "user", "content": content}]
         while True:
             tried = self._format
             problem: CorpusError | None = None
             try:
                 # the server chooses its own fields, so the request is built as plain data
-                completion: Any = client.chat.completions.create(  # type: ignore[call-overload]
+                completion: Any = client.chat.completions.create(
                     model=self.model, messages=messages, **self._response_format(question), **self.parameters
                 )
             except Exception as error:  # every failure of the client becomes one CorpusError
@@ -245,8 +245,8 @@ class Asker:
         return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
     def _content(self, completion: Any) -> tuple[str, dict[str, int]]:
-        choices = getattr(completion, "choices", None)
-        message = getattr(choices[0], "message", None) if choices else None
+        choices: Any = getattr(completion, "choices", None)
+        message: Any = getattr(choices[0], "message", None) if choices else None
         if message is None:
             raise CorpusError(
                 f"{self._server} did not send a Chat Completions answer: check `base_url` (most servers want it to end "

@@ -1,6 +1,6 @@
 """A parser for the almost-JSON that language models write.
 
-Kept libraries were tried first. `json5` refuses braces around plain strings, and `json-repair` reads the set
+The kept library `json-repair` was tried first: it reads the set
 `{"a", "b",}` as one string, so that features are lost without a word. This parser knows only what a feature tree needs:
 containers, strings and `key: value`. It never evaluates anything, keeps repeated keys, uses its own stack instead of
 recursion, and looks at each character a bounded number of times, so that no input makes it hang.

@@ -356,7 +356,8 @@ def _prompt(name: str, **values: str) -> str:
     return Template((files(__package__) / "prompts" / f"{name}.md").read_text("utf-8")).substitute(values).strip()
 
 
-_TEXT, _MAYBE = {"type": "string"}, {"type": ["string", "null"]}
+_TEXT: dict[str, Any] = {"type": "string"}
+_MAYBE: dict[str, Any] = {"type": ["string", "null"]}
 
 
 def _object(**properties: Mapping[str, Any]) -> dict[str, Any]:
@@ -382,7 +383,13 @@ _LEAKAGE_SCHEMA = _object(restating=_list(_object(name=_TEXT, reason=_TEXT)))
 
 
 def _children_schema(levels: int) -> dict[str, Any]:
-    fields = {"name": _TEXT, "prompt": _TEXT, "direction": _DIRECTION, "region": _MAYBE, "citation": _MAYBE}
+    fields: dict[str, Any] = {
+        "name": _TEXT,
+        "prompt": _TEXT,
+        "direction": _DIRECTION,
+        "region": _MAYBE,
+        "citation": _MAYBE,
+    }
     feature = _object(**fields)
     for _ in range(levels - 2):
         feature = _object(**fields, children=_list(feature))

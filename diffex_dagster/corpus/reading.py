@@ -323,14 +323,14 @@ def _node(box: Box, level: int, name: str | None = None) -> Iterator[RawFeature]
         if text := _field(box, aliases, numbers=True):
             node[field_name] = text  # type: ignore[literal-required]
     children: list[RawFeature] = []
-    for key, value in _entries(box):
-        plain = _plain(key) if key is not None else None
-        if key is None:
+    for child_key, value in _entries(box):
+        kind = None if child_key is None else _plain(child_key)
+        if child_key is None:
             if level < MAX_LEVELS:
                 children += _members(value, level + 1)
         elif isinstance(value, Box) and level < MAX_LEVELS:
-            children += _children(value, level + 1) if plain in _CHILDREN else list(_keyed(key, value, level + 1))
-        elif isinstance(value, str) and plain in _CHILDREN and plain not in used:
+            children += _children(value, level + 1) if kind in _CHILDREN else list(_keyed(child_key, value, level + 1))
+        elif isinstance(value, str) and kind in _CHILDREN and kind not in used:
             children += [RawFeature(name=part) for part in _split(value)] if level < MAX_LEVELS else []
     if children:
         node["children"] = children

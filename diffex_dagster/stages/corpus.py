@@ -67,7 +67,11 @@ def propose(study: Study, store: Store, proposer: Proposer) -> Proposal:
 
 
 def edits_version(study: Study) -> str:
-    """Hash of the person's file; a missing file is no edits."""
+    """Hash of the person's file as it is, comments included; a missing file is no edits.
+
+    The merge then runs again after a comment, cheaply; its own version is that of the merged tree, so that nothing
+    after it does.
+    """
     path = study.path(study.corpus.edits)
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.exists() else "none"
 

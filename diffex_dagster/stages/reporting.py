@@ -53,7 +53,8 @@ def edit_strength(edits: Sequence[Image.Image], nulls: Sequence[Image.Image]) ->
 
 def decision_options(study: Study) -> DecisionOptions:
     """The study's settings as the decisions take them."""
-    return DecisionOptions(confidence=study.effects.confidence, margin=study.effects.margin)
+    chosen = {"error_rate", "level", "minimum_effect", "confidence", "margin"}
+    return DecisionOptions(**study.effects.model_dump(include=chosen), seed=study.seed)
 
 
 def explain(

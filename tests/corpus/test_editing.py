@@ -85,7 +85,7 @@ def test_add_finds_a_group_by_its_old_and_its_new_name(proposal: Corpus) -> None
 
 
 def test_a_whole_tree_takes_the_proposals_place(proposal: Corpus) -> None:
-    text = "tree:\n  - name: Eyewear\n    editable: false\n    children: [round glasses, {name: none, prompt: glasses, direction: remove}]\n  - Beard\n"  # noqa: E501
+    text = "tree:\n  - name: Eyewear\n    editable: false\n    children: [round glasses, {name: none, prompt: glasses, direction: remove}]\n  - Beard\n"
     corpus = merged(proposal, text)
     assert [feature.id for feature in corpus.walk()] == ["eyewear", "eyewear/round-glasses", "eyewear/none", "beard"]
     assert corpus["eyewear/none"].direction == "remove" and corpus["beard"].source == "person"

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -244,7 +245,7 @@ def test_one_refused_batch_is_a_warning() -> None:
     ],
 )
 def test_each_failure_is_one_clear_sentence(reply: Reply, says: str) -> None:
-    assert __import__("re").search(says, error_of(lambda request, number: reply, images_per_call=4))
+    assert re.search(says, error_of(lambda request, number: reply, images_per_call=4))
 
 
 def test_a_slow_server_is_named() -> None:

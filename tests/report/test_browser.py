@@ -76,7 +76,7 @@ def test_sorts(opened: Open, report_folder: Path, explanation: Explanation) -> N
     page.get_by_role("button", name="Feature", exact=True).click()
     assert names(page) == sorted(names(page), key=str.lower)
     assert page.input_value("#sort") == "name"
-    page.get_by_role("button", name="Effect").click()
+    page.get_by_role("button", name="Effect", exact=True).click()
     effects = page.eval_on_selector_all("#features > li", "items => items.map(i => Number(i.dataset.effect))")
     assert effects == sorted(effects, reverse=True)
 

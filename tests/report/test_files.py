@@ -73,7 +73,7 @@ def test_a_spreadsheet_runs_no_name_as_a_formula(explanation: Explanation) -> No
 def test_a_report_of_nothing_has_headings(explanation: Explanation, tmp_path: Path) -> None:
     write_report(replace(explanation, features=(), examples={}, joint=None), tmp_path)
     assert (tmp_path / "effects.csv").read_text("utf-8") == ",".join(COLUMNS) + "\n"
-    assert duckdb.sql(f"SELECT count(*) FROM '{tmp_path}/effects.parquet'").fetchone() == (0,)
+    assert duckdb.sql(f"SELECT count(*) FROM '{tmp_path}/effects.parquet'").fetchall() == [(0,)]
 
 
 def test_figures_are_for_print_and_the_same_every_time(report_folder: Path, explanation: Explanation) -> None:

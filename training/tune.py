@@ -1,0 +1,57 @@
+"""Choose the demo editor's scale and threshold: `python -m training.tune`.
+
+Sweeps a grid on avatars of seed 4 (neither trained on, nor held out for the model card, nor in the study) and prints,
+for every attribute group, the share of edits that took and the share of other groups that kept their value. Small
+things (glasses) want a small mask and a hard push, large ones (a background) the opposite, so the study gives some
+prompts options of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections import defaultdict
+
+from diffex_dagster.worlds import avatars
+from training import common
+from training.evaluate import PROBE, edits, mean, study_options
+from training.probe import load
+
+TUNING_SEED = 4
+
+
+def by_factor(table: dict[str, dict[str, float]]) -> dict[str, tuple[float, float]]:
+    """Factor -> (share that took, share of other factors kept)."""
+    parts: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
+    for phrase, row in table.items():
+        parts[avatars.PHRASES[phrase][0]][phrase] = row
+    return {factor: (mean(part, "took"), mean(part, "kept")) for factor, part in parts.items()}
+
+
+def main() -> None:
+    """Print one line for each setting and factor."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=20)
+    parser.add_argument("--each", type=int, default=8)
+    parser.add_argument("--scales", type=float, nargs="*", default=[5, 8, 12])
+    parser.add_argument("--thresholds", type=float, nargs="*", default=[0.6, 0.75, 0.85, 0.92])
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--skip", type=float, default=0.1)
+    arguments = parser.parse_args()
+    common.setup(0)
+    probe = load(PROBE)
+    for scale, threshold in itertools.product(arguments.scales, arguments.thresholds):
+        options = study_options(
+            scale=scale, threshold=threshold, steps=arguments.steps, skip=arguments.skip, prompts={}
+        )
+        table, seconds = edits(options, probe, arguments.images, arguments.each, TUNING_SEED)
+        print(
+            f"scale {scale:g} threshold {threshold:g}: took {mean(table, 'took'):.2f} kept {mean(table, 'kept'):.2f} "
+            f"({seconds:.2f} s an edit)  "
+            + "  ".join(f"{f} {took:.2f}/{kept:.2f}" for f, (took, kept) in by_factor(table).items()),
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
