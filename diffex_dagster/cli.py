@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -42,6 +43,7 @@ class Format(StrEnum):
 
 def main() -> None:
     """Run the command line: what the user can put right is one sentence and exit status 1."""
+    warnings.filterwarnings("ignore", module="dagster")  # notes to developers, about Dagster's own beta features
     try:
         app()
     except DiffExError as error:

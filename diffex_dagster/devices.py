@@ -1,4 +1,4 @@
-"""Which device to compute on."""
+"""Which device to compute on, and loading models without noise."""
 
 from __future__ import annotations
 
@@ -12,3 +12,34 @@ def pick_device(wanted: str = "auto") -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def load_quietly() -> None:
+    """No bar for every checkpoint that is read: the stages report their own progress."""
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc keep large freed blocks instead of handing them back to the kernel after every operation.
+
+    On a CPU every layer allocates and frees its activations; fetching the same pages again each time can cost as much as
+    the arithmetic. Does nothing where there is no glibc.
+
+    Returns:
+        Whether the allocator took the settings.
+    """
+    import ctypes
+    import sys
+
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # another C library
+        return False
+    trim_threshold, mmap_threshold = -1, -3  # names in malloc.h: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+    return bool(mallopt(mmap_threshold, 32 * 2**20)) and bool(mallopt(trim_threshold, 2**31 - 1))

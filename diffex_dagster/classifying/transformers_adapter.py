@@ -52,8 +52,9 @@ class TransformersClassifier:
     def _model(self) -> Any:
         from transformers import AutoModelForImageClassification
 
-        from diffex_dagster.devices import pick_device
+        from diffex_dagster.devices import load_quietly, pick_device
 
+        load_quietly()
         model = self._load("weights", _SafetensorsOnly(AutoModelForImageClassification))
         return model.eval().to(pick_device(self.device))
 

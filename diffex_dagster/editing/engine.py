@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from diffex_dagster.devices import keep_freed_memory, load_quietly
 from diffex_dagster.editing import checkpoints, guidance, solver
 from diffex_dagster.editing.guidance import AttentionMaps, Concepts, Guidance
 from diffex_dagster.errors import EditorError
@@ -88,6 +89,8 @@ class Engine:
         compile: bool = False,
     ) -> None:
         self.device, self.dtype, self.mask_resolution = device, dtype, mask_resolution
+        if device.type == "cpu":
+            keep_freed_memory()
         self.unet, self.vae, self.text_encoder, self.tokenizer, schedule = _load(folder, dtype)
         for model in (self.unet, self.vae, self.text_encoder):
             model.eval().requires_grad_(False).to(device)
@@ -347,6 +350,8 @@ def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, Any, Any, dict[st
     from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
     from safetensors import SafetensorError
     from transformers import CLIPTextModel, CLIPTokenizer
+
+    load_quietly()
 
     options: dict[str, Any] = {
         "variant": checkpoints.variant(folder),

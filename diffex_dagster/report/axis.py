@@ -18,8 +18,8 @@ class Axis:
     high: float
 
     def at(self, value: float) -> float:
-        """Position of a value, clamped to the plot; values that are no number sit at zero."""
-        if not math.isfinite(value):
+        """Position of a value, clamped to the plot (an endless interval ends at its edge); no number sits at zero."""
+        if math.isnan(value):
             value = 0.0
         position = (value - self.low) / (self.high - self.low) * 100
         return round(min(100.0, max(0.0, position)), 2)

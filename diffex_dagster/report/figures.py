@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 from diffex_dagster.report.model import RankedFeature
 from diffex_dagster.report.wording import curly, plain
@@ -25,7 +26,7 @@ def ranked_bars(features: Sequence[RankedFeature], target: str, noise_floor: flo
     from matplotlib.figure import Figure
 
     top = list(features[:limit])
-    style = {
+    style: dict[Any, Any] = {
         "font.size": 8,
         "font.family": "sans-serif",
         "svg.fonttype": "none",

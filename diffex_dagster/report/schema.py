@@ -98,13 +98,16 @@ def explanation_from_json(data: Mapping[str, Any]) -> Explanation:
         images=data["images"],
         noise_floor=_number(data["noise_floor"]),
         gate=data["gate"],
-        features=tuple(RankedFeature(**{k: v for k, v in row.items() if k in known}) for row in data["features"]),
+        features=tuple(_feature({k: v for k, v in row.items() if k in known}) for row in data["features"]),
         groups=tuple(Group(**group) for group in data["groups"]),
         joint=joint
         and JointCombination(
             tuple(joint["features"]),
             tuple(joint["names"]),
-            *(_number(joint[key]) for key in ("effect", "ci_low", "ci_high", "flip_rate")),
+            effect=_number(joint["effect"]),
+            ci_low=_number(joint["ci_low"]),
+            ci_high=_number(joint["ci_high"]),
+            flip_rate=_number(joint["flip_rate"]),
             images=joint["images"],
         ),
         drops=tuple((drop["name"], drop["reason"]) for drop in data["drops"]),
@@ -159,6 +162,11 @@ def _finite(value: Any) -> Any:
     if not isinstance(value, str | bool | int | float | None) and hasattr(value, "item"):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _feature(row: Mapping[str, Any]) -> RankedFeature:
+    measured = ("effect", "ci_low", "ci_high", "magnitude", "sign_agreement", "flip_rate")
+    return RankedFeature(**{**row, **{key: _number(row[key]) for key in measured}})
 
 
 def _number(value: float | None) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,15 @@ COLUMNS = (
 
 
 def rows(features: Sequence[RankedFeature]) -> list[dict[str, Any]]:
-    """One plain dictionary for each feature, in rank order: what `diffex show --format json` prints."""
-    return [{column: getattr(f, column) for column in COLUMNS} for f in features]
+    """One plain dictionary for each feature, in rank order: what `diffex show --format json` prints.
+
+    An interval that has no end (one image moved) is None there, as JSON has no infinity.
+    """
+    return [{column: _finite(getattr(f, column)) for column in COLUMNS} for f in features]
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:

@@ -66,7 +66,7 @@ def _lead(lead: RankedFeature, explanation: Explanation) -> str:
     else:
         effect = (
             f"{verb} it {lead.decision} the {curly(target)} by {amount(lead.effect, target)} on average "
-            f"(95% interval {interval(lead.ci_low, lead.ci_high, target)})"
+            f"({interval(lead.ci_low, lead.ci_high, target)})"
         )
     flips = (
         "flips the decision on none"
@@ -112,7 +112,7 @@ def _nothing_found(explanation: Explanation) -> list[str]:
     inside = "within" if abs(top.effect) <= explanation.noise_floor else "not clearly beyond"
     second = (
         f"The largest average movement was {signed_amount(top.effect, explanation.target)} for "
-        f"{_quoted(_low(top.name))} (95% interval {interval(top.ci_low, top.ci_high, explanation.target)}), "
+        f"{_quoted(_low(top.name))} ({interval(top.ci_low, top.ci_high, explanation.target)}), "
         f"{inside} the noise of the edits themselves."
     )
     return [first, second]
@@ -172,7 +172,7 @@ def _biggest_change(changed: Sequence[ComparedFeature], comparison: Comparison, 
     return (
         f"The biggest change is {_quoted(_low(top.name))}{where}: its effect on the {curly(target)} went from "
         f"{signed_amount(before, target)} in {first} to {signed_amount(after, target)} in {last} "
-        f"(difference {signed_amount(top.difference, target)}, 95% interval "
+        f"(difference {signed_amount(top.difference, target)}, "
         f"{interval(top.ci_low, top.ci_high, target)}), so {last} {kept} {first}."
     )
 
@@ -185,9 +185,10 @@ def _gone(feature: ComparedFeature, noise_floor: float | None, end: int = -1) ->
 
 def _now(changed: Sequence[ComparedFeature], comparison: Comparison, first: str, last: str) -> str:
     target = comparison.target
+    lead = changed[0].group if changed else ""
     parts = []
     for decision in ("less reliant", "more reliant"):
-        names = _by_group([f for f in changed[1:] if f.decision == decision])
+        names = _by_group([f for f in changed[1:] if f.decision == decision], lead)
         if names:
             named = names[:3] + ([f"{len(names) - 3} more"] if len(names) > 3 else [])
             parts.append(f"{decision} on {listing(named)}")
@@ -197,12 +198,12 @@ def _now(changed: Sequence[ComparedFeature], comparison: Comparison, first: str,
     return f"{also}{'its' if also else last + chr(39) + 's'} strongest effects are now {listing(named)}."
 
 
-def _by_group(features: Sequence[ComparedFeature]) -> list[str]:
-    """Names in order, several of one group said as the group."""
+def _by_group(features: Sequence[ComparedFeature], named: str) -> list[str]:
+    """Names in order, several of one group said as the group; `named` is the group of the feature named before."""
     in_group = Counter(feature.group for feature in features)
     return list(
         dict.fromkeys(
-            f"{_quoted(_low(f.group))} ({in_group[f.group]} features)"
+            f"{_quoted(_low(f.group))} ({in_group[f.group]}{' more' if f.group == named else ''} features)"
             if in_group[f.group] > 1
             else _quoted(_low(f.name))
             for f in features

@@ -96,11 +96,13 @@ def signed_amount(value: float, target: str) -> str:
 
 
 def interval(low: float, high: float, target: str) -> str:
-    """`22 to 40` in the unit of `amount`."""
+    """`95% interval 22 to 40` in the unit of `amount`, or that there is none (one image has no spread)."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "too few images for an interval"
     scale, digits = (100.0, 0) if is_probability(target) else (1.0, 2)
     if scale == 100 and max(abs(low), abs(high)) < 0.095:
         digits = 1
-    return f"{number(low * scale, digits)} to {number(high * scale, digits)}"
+    return f"95% interval {number(low * scale, digits)} to {number(high * scale, digits)}"
 
 
 def listing(items: Sequence[str], word: str = "and") -> str:

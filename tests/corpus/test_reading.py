@@ -210,5 +210,5 @@ def test_the_recorded_avatars_answer_is_drawable() -> None:
     edits = [feature for feature in corpus.walk() if feature.editable]
     assert len(corpus.groups) >= 12 and len(list(corpus.walk())) >= 55
     assert {feature.prompt for feature in edits if feature.prompt not in PHRASES} == IMPOSSIBLE
-    assert corpus["facial-hair/clean-shaven"].direction == "remove"
-    assert {group.name for group in corpus.groups if group.editable} == {"Eyewear", "Facial hair", "Headwear"}
+    assert corpus["beard/clean-shaven"].direction == "remove"
+    assert {group.name for group in corpus.groups if group.editable} == {"Eyewear", "Moustache", "Headwear"}

@@ -176,6 +176,13 @@ def test_a_number_that_is_not_one_still_renders(explanation: Explanation) -> Non
     assert "NaN" not in html.split("<script>")[0] and "nan%" not in html
 
 
+def test_an_endless_interval_is_said_to_be_none(explanation: Explanation) -> None:
+    endless = replace(explanation.features[0], ci_low=-float("inf"), ci_high=float("inf"), images=1)
+    one = replace(explanation, features=(endless,), joint=None)
+    assert "too few images for an interval" in verdict(one)[0]
+    assert "inf%" not in render_report(one) and "nan%" not in render_report(one)
+
+
 def test_a_comparison_says_its_verdict_ranks_and_rules(comparison_html: str, comparison: Comparison) -> None:
     text = " ".join(Page(comparison_html).text.split())
     for sentence in comparison_verdict(comparison):
