@@ -26,7 +26,7 @@ def load_quietly() -> None:
 def keep_freed_memory() -> bool:
     """Let glibc keep large freed blocks instead of handing them back to the kernel after every operation.
 
-    On a CPU every layer allocates and frees its activations; fetching the same pages again each time can cost as much as
+    Every layer allocates and frees its activations; fetching the same pages again each time can cost as much as
     the arithmetic. Does nothing where there is no glibc.
 
     Returns:

@@ -42,7 +42,10 @@ def test_the_shipped_study_is_valid_and_knows_its_files() -> None:
         ({"editor": "other"}, r"editor 'other' is not one of editors \(paint\)"),
         ({"classifiers": {"corpus": {"kind": "transformers", "checkpoint": "x"}}}, r"that is the name of a stage"),
         ({"classifiers": {"v1": {"kind": "python", "factory": "no colon"}}}, r"classifiers\.v1\.python\.factory"),
-        ({"corpus": {"edits": "corpus.yaml"}}, r"corpus\.vlm: the field is missing"),
+        (
+            {"corpus": {"vlm": {"kind": "recorded", "file": "a"}, "starter": "face"}},
+            r"name a vlm or a starter, not both",
+        ),
     ],
 )
 def test_a_mistake_names_file_field_and_remedy(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:

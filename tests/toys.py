@@ -125,7 +125,7 @@ def write_study(folder: Path, image_count: int = 8, **changes: Any) -> Path:
     }
     study.update(changes)
     with (folder / "study.yaml").open("w") as file:
-        YAML(typ="safe").dump(study, file)
+        YAML().dump(study, file)  # keeps the order: the first editor is the default
     return folder / "study.yaml"
 
 

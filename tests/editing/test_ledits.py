@@ -273,7 +273,8 @@ def test_half_precision_stays_close(scheduler: str, checkpoint: Path, images: Im
         edited(editor_for(checkpoint, dtype=dtype, mask="none", scheduler=scheduler, scale=2), images, [request])
         for dtype in ("float32", "bfloat16")
     )
-    assert (full[request] - half[request]).abs().mean() < 0.01
+    # bfloat16 keeps 8 bits, and 20 steps of an untrained network add its rounding up: close, not equal.
+    assert (full[request] - half[request]).abs().mean() < 0.03
 
 
 def test_importing_the_editor_loads_no_model_library() -> None:
