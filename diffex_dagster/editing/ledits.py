@@ -350,7 +350,8 @@ def _by_picture(requests: Sequence[EditRequest]) -> list[EditRequest]:
 
 def _fill(waiting: list[EditRequest], rows: int) -> list[EditRequest]:
     """The first requests that fill `rows` UNet rows: one without guidance and one a concept; at least one request."""
-    batch, filled = [], 0
+    batch: list[EditRequest] = []
+    filled = 0
     for request in waiting:
         filled += 1 + len(request.concepts)
         if batch and filled > rows:
