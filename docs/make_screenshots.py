@@ -22,7 +22,7 @@ def open_ui(page: Page, path: str) -> None:
     page.goto(UI + path)
     page.wait_for_load_state("networkidle")
     page.wait_for_timeout(4000)
-    for label in ("Got it", "Dismiss", "Close"):
+    for label in ("Skip", "Got it", "Dismiss", "Close"):
         for button in page.get_by_role("button", name=label, exact=True).all():
             if button.is_visible():
                 button.click()
