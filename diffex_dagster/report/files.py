@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from diffex_dagster.report.model import Comparison, Explanation
 from diffex_dagster.report.page import render_report
 from diffex_dagster.report.schema import comparison_as_json, report_as_json
 from diffex_dagster.report.tables import COLUMNS, rows
+from diffex_dagster.writing import write_atomically
 
 _SQL_TYPES = {"rank": "INTEGER", "level": "INTEGER", "images": "INTEGER", "feature": "VARCHAR", "name": "VARCHAR",
               "group": "VARCHAR", "direction": "VARCHAR", "prompt": "VARCHAR", "decision": "VARCHAR"}  # fmt: skip
@@ -83,7 +83,7 @@ def _write(folder: Path, contents: dict[str, bytes]) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         written = []
         for name, content in contents.items():
-            write_atomically(folder / name, content)
+            write_atomically(folder / name, content, 0o644)  # a report is for others too
             written.append(folder / name)
     except OSError as error:
         raise DiffExError(
@@ -91,21 +91,6 @@ def _write(folder: Path, contents: dict[str, bytes]) -> list[Path]:
             f"to, on a disk with room left."
         ) from error
     return written
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never half of it."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp's files are private; a report is for others too
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _json(data: dict[str, Any]) -> bytes:
