@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from diffex_dagster.study import Study, load_study
 from tests.toys import write_study
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A Dagster instance on disk with the project's settings, which every test (and process of a test) shares."""
+    home = tmp_path_factory.mktemp("dagster_home")
+    shutil.copy(ROOT / ".dagster" / "dagster.yaml", home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", str(home))
+        yield home
 
 
 @pytest.fixture

@@ -40,6 +40,20 @@ def gradient_loss(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return horizontal + (a.diff(dim=2) - b.diff(dim=2)).abs().mean()
 
 
+FACE = (slice(14, 52), slice(16, 48))
+"""Rows and columns of the face on a 64×64 avatar: the smallest parts, which a plain mean hardly sees."""
+
+
+def detail_loss(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Gradient error relative to the outline's own strength in `b`: dark eyes on dark skin count as on pale skin."""
+    total = torch.zeros(())
+    for dim in (2, 3):
+        wanted = b.diff(dim=dim)
+        strength = torch.nn.functional.max_pool2d(wanted.abs().amax(1, keepdim=True), 3, stride=1, padding=1)
+        total = total + ((a.diff(dim=dim) - wanted).abs() / (strength + 0.1)).mean()
+    return total
+
+
 def reconstruct(vae: AutoencoderKL, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Encode with sampled latents and decode; returns the float32 output and the mean KL per latent element in nats."""
     mean, logvar = vae.quant_conv(vae.encoder(x)).float().chunk(2, dim=1)
@@ -91,7 +105,7 @@ def train(steps: int, batch: int, out: Path, seed: int = 0) -> None:
 
 
 def polish(steps: int, batch: int, out: Path, seed: int = 1) -> None:
-    """Train the decoder alone for a little longer, on the encoder's means: sharper pictures, the very same latents.
+    """Train the decoder alone for longer, on the encoder's means: sharper faces, the very same latents.
 
     Can run before or after the UNet is trained, since nothing that the UNet sees changes.
     """
@@ -100,11 +114,12 @@ def polish(steps: int, batch: int, out: Path, seed: int = 1) -> None:
     images = common.to_tensor(data.drawings()[0])
     held_out = common.to_tensor(data.drawings(200, data.HELD_OUT_SEED)[0])
     vae = AutoencoderKL.from_pretrained(out).to(memory_format=torch.channels_last)
-    ema = common.Ema(vae, 0.98)
+    common.log.info("held-out PSNR %.2f dB before", psnr(vae, held_out))
+    ema = common.Ema(vae, 0.99)
     learned = [*vae.decoder.parameters(), *vae.post_quant_conv.parameters()]
     decode = torch.compile(lambda z: vae.decoder(vae.post_quant_conv(z)))
-    optimiser = torch.optim.AdamW(learned, lr=6e-4, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 6e-4, steps, pct_start=0.05)
+    optimiser = torch.optim.AdamW(learned, lr=8e-4, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 8e-4, steps, pct_start=0.05)
     progress = common.Progress(steps)
     for step, index in enumerate(common.batches(len(images), batch, steps, generator), 1):
         x = images[index]
@@ -112,7 +127,9 @@ def polish(steps: int, batch: int, out: Path, seed: int = 1) -> None:
             with torch.no_grad():
                 latents = vae.encode(x).latent_dist.mean
             output = decode(latents).float()
+        face_out, face = output[:, :, *FACE], x[:, :, *FACE]
         loss = (output - x).abs().mean() + 4 * (output - x).pow(2).mean() + 0.25 * gradient_loss(output, x)
+        loss = loss + (face_out - face).abs().mean() + 0.25 * detail_loss(face_out, face)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(learned, 1.0)
@@ -120,8 +137,9 @@ def polish(steps: int, batch: int, out: Path, seed: int = 1) -> None:
         schedule.step()
         ema.update(vae)
         progress(step, loss.item())
-    common.log.info("held-out PSNR %.2f dB", psnr(ema.module, held_out))
-    ema.module.save_pretrained(out)
+        if step % 500 == 0 or step == steps:
+            common.log.info("held-out PSNR %.2f dB", psnr(ema.module, held_out))
+            ema.module.save_pretrained(out)
 
 
 def save(vae: AutoencoderKL, images: torch.Tensor, out: Path) -> None:

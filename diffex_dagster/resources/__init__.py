@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
@@ -10,6 +12,7 @@ from pydantic import PrivateAttr
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.proposing import Proposer
 from diffex_dagster.editing.protocol import Editor
+from diffex_dagster.resources.ownership import owned
 from diffex_dagster.stages import setup
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study, load_study
@@ -23,6 +26,15 @@ class StudyResource(dg.ConfigurableResource):
 
     _editor: Editor | None = PrivateAttr(default=None)
     _classifiers: dict[str, Classifier] = PrivateAttr(default_factory=dict)
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[StudyResource]:
+        """Before the first step of a run: take the places in the pools back that killed runs still hold."""
+        if context.instance and context.run:
+            with owned(context.instance, context.run.run_id):
+                yield self
+        else:
+            yield self
 
     def study(self) -> Study:
         """The study as its file says now."""
