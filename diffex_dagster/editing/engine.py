@@ -68,6 +68,7 @@ class Engine:
         steps: denoising steps taken.
         skip: share of extra steps left out at the noisy end.
         scheduler: "dpm" or "ddim".
+        correct_end: whether the last step, which adds no noise, is corrected as the others are (see `invert`).
         device: where the models run.
         dtype: of the models; latents stay float32 since differences of close numbers are masked and amplified.
         mask_resolution: side of the cross-attention maps; None for a quarter of the latents' side.
@@ -82,6 +83,7 @@ class Engine:
         steps: int,
         skip: float,
         scheduler: solver.SchedulerName,
+        correct_end: bool = True,
         device: torch.device,
         dtype: torch.dtype,
         mask_resolution: int | None = None,
@@ -97,6 +99,7 @@ class Engine:
         if channels_last:
             self.unet.to(memory_format=torch.channels_last)
             self.vae.to(memory_format=torch.channels_last)
+        self.correct_end = correct_end
         self.steps = solver.timetable(scheduler, schedule, steps, skip)
         self._maps = AttentionMaps()
         guidance.install(self.unet, self._maps)
@@ -208,6 +211,10 @@ class Engine:
         Every noisy x_i is drawn from the forward process with noise of its own, and the noise that the sampler would
         have needed to arrive there follows. No x_i depends on another, so all steps of all pictures share UNet batches.
 
+        The last step of the sampler adds no noise. diffusers leaves it uncorrected, so that the null edit differs from
+        the picture by what the model gets wrong there, which is much where few steps are taken. With `correct_end` the
+        same difference is added as in the other steps: the null edit is then exactly the autoencoder's reconstruction.
+
         Args:
             latents: clean, (N, C, H, W).
             generators: one CPU generator a picture, so that its noise does not depend on its batch or the device.
@@ -231,9 +238,9 @@ class Engine:
         for i, step in enumerate(self.steps):
             clean = step.clean(path[:, i], outputs[:, i])
             mean = step.mean(path[:, i], clean, previous)
-            if step.noisy:
+            if step.noisy or self.correct_end:
                 noises[:, i] = path[:, i + 1] - mean
-            else:  # a step without noise cannot be corrected: the path ends where the model leads
+            else:
                 path[:, i + 1] = mean
             previous = clean
         # Copies, so that a kept inversion does not hold on to the whole batch.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ALGORITHM = 1  # raised when a change of the code changes pixels: it is part of the fingerprint
+ALGORITHM = 2  # raised when a change of the code changes pixels: it is part of the fingerprint
 _ROWS = {"cpu": 32, "mps": 16, "cuda": 32}  # UNet rows to start with
 _MOST_ROWS = 256  # beyond this a GPU gains nothing at any size of UNet
 # Not part of the fingerprint as they stand: what they mean for pixels enters it by content, or they change only speed.
@@ -70,6 +70,7 @@ class LeditsOptions(ConceptOptions):
     skip: float = Field(0.1, ge=0, lt=1)  # extra noisy steps left out: less skip, larger changes
     mask_resolution: int | None = Field(None, ge=2)  # side of the attention maps; None: a quarter of the latents' side
     scheduler: Literal["dpm", "ddim"] = "dpm"  # DPM-Solver++ SDE, second order, or DDPM sampling on fewer steps
+    correct_end: bool = True  # null edits reconstruct the picture exactly; False ends as diffusers does
     resolution: int | None = Field(None, ge=8)  # side in pixels; None: what the checkpoint was trained on
     prompts: dict[str, ConceptOptions] = {}  # prompts that need options of their own
     device: str = "auto"  # "cuda", "mps", "cpu"; auto takes the first that is there
@@ -264,6 +265,7 @@ class LeditsEditor:
                 steps=options.steps,
                 skip=options.skip,
                 scheduler=options.scheduler,
+                correct_end=options.correct_end,
                 device=torch.device(device),
                 dtype=getattr(torch, dtype),
                 mask_resolution=options.mask_resolution,

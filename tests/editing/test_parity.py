@@ -80,7 +80,7 @@ class Case:
 def engine_for(checkpoint: Path, case: Case) -> Engine:
     return Engine(
         checkpoint, steps=case.steps, skip=case.skip, scheduler=case.scheduler,
-        device=torch.device("cpu"), dtype=torch.float32,
+        device=torch.device("cpu"), dtype=torch.float32, correct_end=False,
     )  # fmt: skip
 
 
