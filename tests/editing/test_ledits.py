@@ -77,7 +77,7 @@ def test_pixels_match_diffusers(checkpoint: Path, images: Images, monkeypatch: p
     case = Case(mask="intersection", steps=6, skip=0.1)
     monkeypatch.setattr("diffex_dagster.editing.ledits.inversion_seed", lambda digest, seed: seed)
     request = EditRequest("one", (Concept("beard"),), seed=5)
-    [[(_, ours)]] = editor_for(checkpoint, mask="intersection").edit(images, [request])
+    [[(_, ours)]] = editor_for(checkpoint, mask="intersection", correct_end=False).edit(images, [request])
     pipeline = pipeline_for(checkpoint, case)
     latents = diffusers_edit(checkpoint, [images["one"]], case)
     with torch.no_grad():
@@ -85,6 +85,18 @@ def test_pixels_match_diffusers(checkpoint: Path, images: Images, monkeypatch: p
     theirs = pipeline.image_processor.postprocess(decoded, output_type="pil")[0]
     assert np.abs(np.asarray(ours, dtype=int) - np.asarray(theirs, dtype=int)).max() <= 1
     assert ours.size == (64, 64) and ours.mode == "RGB"
+
+
+def test_a_null_edit_is_the_autoencoders_reconstruction(checkpoint: Path, images: Images) -> None:
+    request = EditRequest("one")
+    engine = Engine(
+        checkpoint, steps=1, skip=0, scheduler="dpm", device=torch.device("cpu"), dtype=torch.float32
+    )  # fmt: skip
+    picture = torch.from_numpy(np.asarray(images["one"], dtype=np.float32)).permute(2, 0, 1)[None] / 127.5 - 1
+    reconstruction = engine.decode(engine.encode(picture))[0]
+    assert distance(edited(editor_for(checkpoint), images, [request])[request], reconstruction) < 1e-4
+    as_diffusers = edited(editor_for(checkpoint, correct_end=False), images, [request])[request]
+    assert distance(as_diffusers, reconstruction) > 1e-3
 
 
 def test_each_picture_and_seed_is_inverted_once(
