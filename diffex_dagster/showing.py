@@ -93,7 +93,8 @@ def graded(study: Study, classifier: str, ranking: Sequence[RankedFeature]) -> G
         return measure(model(pictures), model.labels, target.label, target.measure, target.against)
 
     prompts = {row.feature: (row.prompt, row.direction) for row in ranking}
-    true = truth_of(study.folder, list(dict.fromkeys(prompts.values())), score)
+    names = list(build_store(study).samples(study.name).values())
+    true = truth_of(study.folder, list(dict.fromkeys(prompts.values())), score, names)
     return grade(
         {row.feature: row.effect for row in ranking},
         {feature: true[prompt] for feature, prompt in prompts.items()},

@@ -375,18 +375,23 @@ class ExactEditor:
 
 
 def study_truth(
-    folder: Path, prompts: Sequence[tuple[str, str]], score: Callable[[list[Image.Image]], np.ndarray]
+    folder: Path,
+    prompts: Sequence[tuple[str, str]],
+    score: Callable[[list[Image.Image]], np.ndarray],
+    images: Sequence[str],
 ) -> dict[tuple[str, str], float]:
-    """True mean effects over a study's images, for `truth:` in a study file.
+    """True mean effects over the images that a study edits, for `truth:` in a study file.
 
     Args:
         folder: the study's folder, with `images/attributes.json`.
         prompts: (edit prompt, direction) of each feature.
         score: pictures -> target measure, shape (N,).
+        images: file names of the study's sample images.
 
     Returns:
         (prompt, direction) -> mean true effect.
     """
-    states = list(json.loads((folder / "images" / "attributes.json").read_text("utf-8")).values())
+    states = json.loads((folder / "images" / "attributes.json").read_text("utf-8"))
+    states = [states[name] for name in images]
     effects = true_effects(states, [(prompt, direction == "remove") for prompt, direction in prompts], score)
     return {(prompt, direction): float(effects[prompt, direction == "remove"].mean()) for prompt, direction in prompts}
