@@ -153,6 +153,28 @@ class SearchPart(_Part):
         return SearchOptions(**self.model_dump())
 
 
+class DiffusionProbePart(_Part):
+    """Judge edits with the diffusion editor's own model; edits of another kind of editor are not judged."""
+
+    kind: Literal["diffusion"] = "diffusion"
+    draws: int = Field(2, ge=1, le=64, description="noise draws a picture is judged at: 2 cost a fifth of the edit")
+
+
+class ClipProbePart(_Part):
+    """Judge edits with a CLIP model: a hub id, or a folder beside the study file."""
+
+    kind: Literal["clip"] = "clip"
+    checkpoint: str
+    template: str = Field("a picture of {}", pattern=r"\{\}", description="the sentence around a concept")
+    device: str = "auto"
+
+
+class NoProbePart(_Part):
+    """Do not judge edits, except by how far they change pixels."""
+
+    kind: Literal["none"] = "none"
+
+
 class EffectsPart(_Part):
     """How effects are judged; see `effects.deciding.DecisionOptions`."""
 
@@ -166,6 +188,9 @@ class EffectsPart(_Part):
     )
     min_edit_strength: float = Field(
         0.002, ge=0.0, description="mean pixel change (0 to 1) under which an edit did not happen"
+    )
+    min_edit_success: float = Field(
+        0.6, ge=0.0, le=1.0, description="share of edits that must show their attribute; chance is a half"
     )
 
 
@@ -187,6 +212,9 @@ class Study(_Part):
     target: Target
     search: SearchPart = SearchPart()
     effects: EffectsPart = EffectsPart()
+    probe: Annotated[DiffusionProbePart | ClipProbePart | NoProbePart, Field(discriminator="kind")] = (
+        DiffusionProbePart()
+    )
     seed: int = 0
     results: Path = Path("results")
     owners: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.Asset
         key=names.key(name, "ranked_report"),
         deps=[names.key(name, "level2_scores")],
         kinds={"html", "duckdb"},
-        **names.options("title", "effects", "target", "search", group=name),
+        **names.options("title", "effects", "probe", "target", "search", group=name),
     )
     def ranked_report_asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """The features by the size of their effect, each with its interval, decision and pictures.

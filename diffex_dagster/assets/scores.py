@@ -10,7 +10,7 @@ from diffex_dagster.stages.setup import build_classifier
 from diffex_dagster.store.keys import digest
 from diffex_dagster.study import Study
 
-_SETTINGS = ("target", "search", "effects", "seed", "editors")
+_SETTINGS = ("target", "search", "effects", "probe", "seed", "editors")
 
 
 def build(study: Study, name: str) -> list[dg.AssetsDefinition | dg.SourceAsset]:

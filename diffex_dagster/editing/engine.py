@@ -101,6 +101,7 @@ class Engine:
             self.vae.to(memory_format=torch.channels_last)
         self.correct_end = correct_end
         self.steps = solver.timetable(scheduler, schedule, steps, skip)
+        self.train_timesteps = int(schedule.get("num_train_timesteps", 1000))
         self._maps = AttentionMaps()
         guidance.install(self.unet, self._maps)
         self._compiled = torch.compile(self.unet) if compile else None

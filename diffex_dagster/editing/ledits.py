@@ -217,6 +217,14 @@ class LeditsEditor:
 
         return Edit(inversion, tuple(prepared(c.prompt, c.direction) for c in request.concepts))
 
+    def engine(self) -> Engine:
+        """The loaded checkpoint, for those who ask its model something else; loads it at the first call.
+
+        Raises:
+            EditorError: the checkpoint is missing or cannot be loaded.
+        """
+        return self._load(self._folder)
+
     # -- loading and sizes -----------------------------------------------------------------------------------------
 
     @cached_property

@@ -51,10 +51,25 @@ def edit_strength(edits: Sequence[Image.Image], nulls: Sequence[Image.Image]) ->
     )
 
 
+def edits_that_took(
+    study: Study, strength: Mapping[str, np.ndarray], gains: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Feature -> whether each of its edits shows it, shape (images,); empty where no probe judges edits.
+
+    An edit shows its attribute when the probe's evidence for it rose from the null edit (fell, for one that is
+    removed) and the picture changed by the study's `min_edit_strength`.
+    """
+    return {
+        feature: (gain > 0.0) & (strength[feature] >= study.effects.min_edit_strength)
+        for feature, gain in gains.items()
+    }
+
+
 def decision_options(study: Study) -> DecisionOptions:
     """The study's settings as the decisions take them."""
     chosen = {"error_rate", "level", "minimum_effect", "confidence", "margin"}
-    return DecisionOptions(**study.effects.model_dump(include=chosen), seed=study.seed)
+    options = study.effects.model_dump(include=chosen)
+    return DecisionOptions(**options, edit_success_threshold=study.effects.min_edit_success, seed=study.seed)
 
 
 def explain(
@@ -75,9 +90,10 @@ def explain(
     edited = {feature.id: pictures.edits(concepts_of([feature])) for feature in features}
     strength = {feature.id: edit_strength(edited[feature.id], nulls) for feature in features}
 
-    ranked = rank(study, corpus, features, paired, strength, searched.noise.image)
+    succeeded = edits_that_took(study, strength, searched.gains)
+    ranked = rank(study, corpus, features, paired, strength, succeeded, searched.noise.image)
     samples = list(pictures.samples.items())
-    examples = {f.id: _examples(samples, nulls, edited[f.id], paired[f.id]) for f in features}
+    examples = {f.id: _examples(samples, nulls, edited[f.id], paired[f.id], succeeded.get(f.id)) for f in features}
     explanation = Explanation(
         study=study.name,
         title=study.title or study.name,
@@ -114,14 +130,16 @@ def rank(
     features: Sequence[Feature],
     paired: Mapping[str, Paired],
     strength: Mapping[str, np.ndarray],
+    succeeded: Mapping[str, np.ndarray],
     image_noise: float,
 ) -> list[RankedFeature]:
     """The ranked list, by |mean effect|; equal effects in the order of the corpus.
 
-    An edit that changed the picture less than the study's `min_edit_strength` on average did not happen: its feature is
-    marked *edit failed* and not tested.
+    A feature whose edits changed the picture less than the study's `min_edit_strength` on average, or of whose edits
+    fewer than `min_edit_success` show it, is marked *edit failed* and not tested.
     """
-    happened = {f.id: float(strength[f.id].mean() >= study.effects.min_edit_strength) for f in features}
+    happened = {feature: float(np.mean(took)) for feature, took in succeeded.items()}
+    happened |= {f.id: 0.0 for f in features if strength[f.id].mean() < study.effects.min_edit_strength}
     decisions = decide(
         {f.id: paired[f.id].effect for f in features},
         decision_options(study),
@@ -153,6 +171,7 @@ def rank(
                 decision=decision.decision,
                 p_value=decision.p_value,
                 edit_strength=float(strength[feature.id].mean()),
+                edit_success=float(succeeded[feature.id].mean()) if feature.id in succeeded else None,
             )
         )
     return rows
@@ -163,11 +182,19 @@ def _examples(
     nulls: Sequence[Image.Image],
     edits: Sequence[Image.Image],
     paired: Paired,
+    succeeded: np.ndarray | None = None,
 ) -> tuple[Example, ...]:
     """The images of one feature by descending effect; both ends where there are more than the page shows."""
     examples = [
         Example(
-            key, original, nulls[i], edits[i], float(paired.null[i]), float(paired.edit[i]), bool(paired.flipped[i])
+            key,
+            original,
+            nulls[i],
+            edits[i],
+            float(paired.null[i]),
+            float(paired.edit[i]),
+            bool(paired.flipped[i]),
+            succeeded=None if succeeded is None else bool(succeeded[i]),
         )
         for i, (key, original) in enumerate(samples)
     ]

@@ -17,7 +17,9 @@ from diffex_dagster.search.joint import key
 from diffex_dagster.search.levels import GateOutcome, gate, level1_features
 from diffex_dagster.search.run import SearchResult, search
 from diffex_dagster.stages.edits import Concepts, EditCounts, concepts_of, edit_requests, ensure_edits
+from diffex_dagster.stages.probing import gains
 from diffex_dagster.stages.scores import Paired, check_target, effects_of, paired_scores
+from diffex_dagster.stages.setup import build_probe
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
 
@@ -47,6 +49,7 @@ class Searched:
     result: SearchResult
     noise: Noise
     paired: dict[Concepts, Paired]
+    gains: dict[str, NDArray[np.float64]] = field(default_factory=dict)  # feature id -> gain in evidence of itself
     edits: EditCounts = field(default_factory=EditCounts)
     scored: int = 0
 
@@ -94,7 +97,7 @@ def search_study(
     counts = ensure_edits(store, editor, edit_requests(images, [(), *nonsense], study.seed), report, "null edits")
     paired, scored = paired_scores(study, store, classifier, editor.fingerprint, nonsense, report)
     noise = measure_noise(study, paired)
-    searched = Searched(None, noise, paired, counts, scored)  # type: ignore[arg-type]  # filled in below
+    searched = Searched(None, noise, paired, edits=counts, scored=scored)  # type: ignore[arg-type]  # filled in below
 
     def score(combinations: Sequence[tuple[Feature, ...]]) -> dict[tuple[str, ...], NDArray[np.float64]]:
         asked = {key(features): concepts_of(features) for features in combinations}
@@ -107,6 +110,10 @@ def search_study(
         return {ids: effects[concepts] for ids, concepts in asked.items()}
 
     searched.result = search(corpus, score, study.search.options(), noise_floor=noise.floor)
+    if probe := build_probe(study, editor):
+        own = {f: concepts_of([corpus[f]]) for f in searched.result.scores}
+        found = gains(study, store, probe, editor.fingerprint, [(c, c[0]) for c in own.values()], report)
+        searched.gains = {feature: found[concepts, concepts[0]] for feature, concepts in own.items()}
     return searched
 
 

@@ -15,8 +15,16 @@ from diffex_dagster.corpus.starters import load_starter
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.plugins import load_object
+from diffex_dagster.probing.protocol import ConceptProbe
 from diffex_dagster.store import Store
-from diffex_dagster.study import LeditsEditorPart, RecordedVLM, Study, TransformersClassifierPart
+from diffex_dagster.study import (
+    ClipProbePart,
+    DiffusionProbePart,
+    LeditsEditorPart,
+    RecordedVLM,
+    Study,
+    TransformersClassifierPart,
+)
 
 
 def build_store(study: Study) -> Store:
@@ -47,6 +55,22 @@ def build_classifier(study: Study, name: str) -> Classifier:
     factory = load_object(part.factory, study.folder, f"classifiers.{name}.factory")
     classifier: Classifier = factory(folder=study.folder, options=part.options)
     return classifier
+
+
+def build_probe(study: Study, editor: Editor) -> ConceptProbe | None:
+    """Who judges whether edits show their attribute; None where nobody does."""
+    from diffex_dagster.editing.ledits import LeditsEditor
+
+    if isinstance(study.probe, ClipProbePart):
+        from diffex_dagster.probing.clip import ClipProbe
+
+        part = study.probe
+        return ClipProbe(study.checkpoint(part.checkpoint), study.domain, part.template, part.device)
+    if isinstance(study.probe, DiffusionProbePart) and isinstance(editor, LeditsEditor):
+        from diffex_dagster.probing.diffusion import DiffusionProbe
+
+        return DiffusionProbe(editor, study.probe.draws)
+    return None
 
 
 def settings_version(study: Study, *parts: str) -> str:

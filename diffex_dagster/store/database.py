@@ -260,6 +260,19 @@ class Store:
         rows = [{"subject": s, "classifier": classifier, "outputs": o.tolist()} for s, o in scores.items()]
         self._insert("scores", rows)
 
+    # Evidence
+
+    def stored_evidence(self, pairs: Iterable[tuple[str, str]], probe: str) -> dict[tuple[str, str], float]:
+        """A probe's (fingerprint) answers on (edit, prompt) pairs that it has judged."""
+        wanted = set(pairs)
+        rows = self._existing("evidence", "subject", (subject for subject, _ in wanted), probe=probe)
+        return {(row[0], row[1]): row[3] for row in rows if (row[0], row[1]) in wanted}
+
+    def put_evidence(self, answers: Iterable[tuple[tuple[str, str], float]], probe: str) -> None:
+        """Keep a probe's answers ((edit, prompt), evidence)."""
+        rows = [{"subject": s, "concept": c, "probe": probe, "value": float(value)} for (s, c), value in answers]
+        self._insert("evidence", rows)
+
     # What a report shows
 
     def put_ranking(self, identity: Mapping[str, str], ranked: Sequence[RankedFeature]) -> None:

@@ -46,6 +46,15 @@ CREATE TABLE IF NOT EXISTS scores (
     created TIMESTAMPTZ DEFAULT now(),
     PRIMARY KEY (subject, classifier)
 );
+-- One row of `evidence` is how strongly one edit shows one concept, as a probe says.
+CREATE TABLE IF NOT EXISTS evidence (
+    subject VARCHAR,                    -- an edit
+    concept VARCHAR,                    -- the prompt that is looked for
+    probe VARCHAR,                      -- fingerprint
+    value DOUBLE NOT NULL,              -- comparable between edits of one image, for one concept and probe
+    created TIMESTAMPTZ DEFAULT now(),
+    PRIMARY KEY (subject, concept, probe)
+);
 -- One row of `effects` is the paired difference of one feature on one image, as a report showed it.
 CREATE TABLE IF NOT EXISTS effects (
     study VARCHAR, classifier VARCHAR, editor VARCHAR, corpus_version VARCHAR, run VARCHAR,

@@ -1,0 +1,39 @@
+"""What a concept probe is: one method that says how strongly pictures show concepts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+from PIL import Image
+
+Pair = tuple[str, str]  # (key of a picture, prompt of a concept)
+
+
+class ConceptProbe(Protocol):
+    """Says how strongly a picture shows a concept. `fingerprint` covers everything that changes an answer.
+
+    Evidence has no unit of its own: it is compared between the edit and the null edit of one image, for one concept.
+    """
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of weights, options, device kind and library versions; cheap to ask for."""
+        ...
+
+    def evidence(
+        self, pictures: Mapping[str, Image.Image], pairs: Sequence[Pair]
+    ) -> Iterator[list[tuple[Pair, float]]]:
+        """Evidence for each (picture, concept), a batch at a time so that each batch can be kept at once.
+
+        Args:
+            pictures: key -> RGB picture; holds every picture that a pair names.
+            pairs: what to judge; pairs of one picture are cheapest side by side.
+
+        Yields:
+            Lists of (pair, evidence), every pair once.
+
+        Raises:
+            DiffExError: the model cannot be loaded.
+        """
+        ...

@@ -1,0 +1,109 @@
+"""The diffusion classifier: its arithmetic on a random checkpoint, and whether it sees what the demo model knows."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
+from diffex_dagster.probing.diffusion import DiffusionProbe, noise_error
+from diffex_dagster.worlds import avatars
+from tests.editing.conftest import build_checkpoint, images  # noqa: F401 (a fixture)
+
+DEMO = Path(__file__).parent.parent.parent / "studies" / "avatars" / "editor"
+COUNT = 4  # drawings for the slow test
+PAIRS = [("one", "hat"), ("one", "beard"), ("two", "hat"), ("three", "smile")]
+
+
+def probe(checkpoint: Path, **options) -> DiffusionProbe:
+    return DiffusionProbe(LeditsEditor(LeditsOptions(checkpoint=str(checkpoint), steps=10, device="cpu")), **options)
+
+
+@pytest.fixture(scope="module", params=["epsilon", "v_prediction"])
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_checkpoint(tmp_path_factory.mktemp("probe"), request.param)
+
+
+def answers(of: DiffusionProbe, pictures, pairs) -> dict[tuple[str, str], float]:
+    return dict(answer for batch in of.evidence(pictures, pairs) for answer in batch)
+
+
+def test_evidence_is_the_difference_of_noise_prediction_errors(checkpoint: Path, images) -> None:  # noqa: F811
+    judge = probe(checkpoint, draws=2)
+    found = answers(judge, images, PAIRS)
+    engine = judge.editor.engine()
+    kind = json.loads((checkpoint / "scheduler" / "scheduler_config.json").read_text())["prediction_type"]
+    pixels = torch.from_numpy(np.asarray(images["two"], dtype=np.float32)).permute(2, 0, 1)[None] / 127.5 - 1
+    clean = engine.encode(pixels)
+    expected = 0.0
+    for draw, share in enumerate((0.8, 0.7)):  # one picture, one text and one draw at a time, from the definition
+        step = min(engine.steps, key=lambda s: abs(s.timestep - 1000 * share))
+        noise = torch.randn(clean.shape[1:], generator=torch.Generator().manual_seed(draw))
+        x = step.signal * clean + step.sigma * noise
+        errors = []
+        for prompt in ("", "hat"):
+            with torch.no_grad():
+                output = engine.unet(
+                    x, torch.tensor([step.timestep]), encoder_hidden_states=engine.text(prompt)[0][None]
+                ).sample
+            predicted = output if kind == "epsilon" else step.signal * output + step.sigma * x
+            errors.append(float((noise - predicted).square().mean()))
+        expected += (errors[0] - errors[1]) / 2
+    assert found["two", "hat"] == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+def test_an_answer_does_not_depend_on_what_else_is_asked(checkpoint: Path, images) -> None:  # noqa: F811
+    judge = probe(checkpoint)
+    together = answers(judge, images, [*PAIRS, *PAIRS])
+    alone = {pair: answers(judge, images, [pair])[pair] for pair in PAIRS}
+    assert together == pytest.approx(alone, rel=1e-3, abs=1e-7)
+    assert answers(judge, images, []) == {}
+    many = [("one", f"thing {'abcdefghij'[i % 10]} {'klmnopqrst'[i // 10]}") for i in range(50)]
+    assert set(answers(judge, images, many)) == set(many)  # more concepts than a batch has rows
+
+
+def test_no_words_are_no_evidence_and_a_perfect_prediction_no_error(checkpoint: Path, images) -> None:  # noqa: F811
+    judge = probe(checkpoint)
+    assert answers(judge, images, [("one", "")])["one", ""] == pytest.approx(0.0, abs=1e-9)
+    step = judge.editor.engine().steps[3]
+    clean, noise = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
+    x = step.noised(clean, noise)
+    right = (clean - step.prediction_x * x) / step.prediction_out
+    assert noise_error(step, clean, x, right).max() < 1e-6
+    assert noise_error(step, clean, x, right + 1.0).min() > 1e-4
+
+
+def test_the_fingerprint_covers_draws_and_editor(checkpoint: Path) -> None:
+    prints = {probe(checkpoint).fingerprint, probe(checkpoint, draws=3).fingerprint}
+    other = LeditsEditor(LeditsOptions(checkpoint=str(checkpoint), steps=11, device="cpu"))
+    assert len(prints | {DiffusionProbe(other).fingerprint}) == 3
+    assert probe(checkpoint).fingerprint in prints
+
+
+@pytest.mark.slow
+def test_evidence_rises_where_the_drawing_shows_it_and_not_elsewhere() -> None:
+    """Exact edits are judged, so that a miss is the probe's: what is drawn raises the evidence of itself."""
+    rng = random.Random(7)
+    prompts = ["sunglasses", "a majestic beard", "a turban", "red clothes", "grey hair", "an afro"]
+    pictures, gained, other = {}, [], []
+    for i in range(COUNT):
+        state = avatars.sample_state(rng) | {"top": "short", "eyewear": "none", "facial_hair": "none"}
+        state |= {"hair_colour": "brown", "clothes_colour": "blue"}
+        pictures[f"{i}"] = avatars.draw(state)
+        pictures |= {f"{i} {prompt}": avatars.draw(avatars.set_feature(state, prompt)) for prompt in prompts}
+    judge = DiffusionProbe(LeditsEditor(LeditsOptions(checkpoint=str(DEMO), steps=15, skip=0.0, device="cpu")))
+    after = {prompt: prompts[(j + 1) % len(prompts)] for j, prompt in enumerate(prompts)}
+    pairs = [(f"{i}", prompt) for i in range(COUNT) for prompt in prompts]
+    pairs += [(f"{i} {edit}", prompt) for i in range(COUNT) for prompt in prompts for edit in (prompt, after[prompt])]
+    found = answers(judge, pictures, pairs)
+    for i in range(COUNT):
+        for prompt in prompts:
+            gained.append(found[f"{i} {prompt}", prompt] - found[f"{i}", prompt])
+            other.append(found[f"{i} {after[prompt]}", prompt] - found[f"{i}", prompt])
+    assert np.mean(np.array(gained) > 0) >= 0.85
+    assert np.mean(np.array(gained) > np.array(other)) >= 0.8

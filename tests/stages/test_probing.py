@@ -1,0 +1,104 @@
+"""Edit checks on the toy domain: who is asked what, what is kept, and what a failed edit does to the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffex_dagster.editing.protocol import Concept
+from diffex_dagster.errors import StudyError
+from diffex_dagster.probing.protocol import Pair
+from diffex_dagster.stages import searching
+from diffex_dagster.stages.edits import edit_requests, ensure_edits
+from diffex_dagster.stages.images import sample_images
+from diffex_dagster.stages.probing import gains
+from diffex_dagster.stages.reporting import edits_that_took
+from diffex_dagster.stages.setup import build_editor, build_probe, build_store
+from diffex_dagster.study import Study, load_study
+from tests.toys import write_study
+
+RED, BLUE = Concept("red patch"), Concept("blue patch")
+
+
+class ColourProbe:
+    """Evidence for "red patch" is how red the left half is, for "blue patch" how blue the right half is."""
+
+    fingerprint = "colours"
+
+    def __init__(self) -> None:
+        self.asked: list[Pair] = []
+
+    def evidence(
+        self, pictures: Mapping[str, Image.Image], pairs: Sequence[Pair]
+    ) -> Iterator[list[tuple[Pair, float]]]:
+        for key, prompt in pairs:
+            self.asked.append((key, prompt))
+            pixels = np.asarray(pictures[key], dtype=float)
+            left, right = pixels[:, :8], pixels[:, 8:]
+            red, blue = (left[..., 0] - left[..., 1]).mean(), (right[..., 2] - right[..., 1]).mean()
+            yield [((key, prompt), red if "red" in prompt else blue)]
+
+
+def test_an_answer_is_asked_for_once_and_kept(toy: Study) -> None:
+    store, editor, probe = build_store(toy), build_editor(toy), ColourProbe()
+    images = list(sample_images(toy, store))
+    ensure_edits(store, editor, edit_requests(images, [(), (RED,), (BLUE,)], toy.seed))
+    found = gains(toy, store, probe, editor.fingerprint, [((RED,), RED), ((BLUE,), RED)])
+    assert found[(RED,), RED] == pytest.approx(np.full(len(images), 160.0))
+    assert found[(BLUE,), RED] == pytest.approx(np.zeros(len(images)))
+    assert len(probe.asked) == len(set(probe.asked)) == 3 * len(images)  # the null edit is shared
+    removed = Concept("red patch", "remove")
+    ensure_edits(store, editor, edit_requests(images, [(removed,)], toy.seed))
+    again = gains(toy, store, probe, editor.fingerprint, [((RED,), RED), ((RED,), removed)])
+    assert len(probe.asked) == 3 * len(images)
+    assert again[(RED,), removed] == pytest.approx(-found[(RED,), RED])  # what removal is meant to do is a gain
+
+
+def test_an_edit_took_when_evidence_rose_and_pixels_changed(toy: Study) -> None:
+    strength = {"a": np.array([0.1, 0.1, 0.0]), "b": np.array([0.1, 0.1, 0.1])}
+    took = edits_that_took(toy, strength, {"a": np.array([0.3, -0.3, 0.3])})
+    assert {feature: list(values) for feature, values in took.items()} == {"a": [True, False, False]}
+
+
+def test_a_feature_that_its_edits_do_not_show_is_not_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probe calls the blue patch unseen: a feature with a strong effect is then marked, with its share."""
+    from diffex_dagster.running import explain_study
+    from diffex_dagster.showing import latest_ranking
+
+    class Blind(ColourProbe):
+        def evidence(self, pictures, pairs):
+            for batch in super().evidence(pictures, pairs):
+                yield [(pair, -value if "blue" in pair[1] else value) for pair, value in batch]
+
+    probe = Blind()
+    monkeypatch.setattr(searching, "build_probe", lambda study, editor: probe)
+    study = load_study(write_study(tmp_path))
+    explain_study(study, ["v1"], lambda *event: None)
+    rows = {row.feature: row for row in latest_ranking(study, "v1")}
+    assert (rows["red"].decision, rows["red"].edit_success) == ("raises", 1.0)
+    assert (rows["blue/plain-blue"].decision, rows["blue/plain-blue"].edit_success) == ("edit failed", 0.0)
+    assert rows["blue/plain-blue"].effect < -0.2  # the estimate is shown all the same
+    asked = len(probe.asked)
+    explain_study(study, ["v1"], lambda *event: None)
+    assert len(probe.asked) == asked == len(set(probe.asked))
+
+
+def test_a_study_chooses_its_probe(tmp_path: Path) -> None:
+    from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
+    from diffex_dagster.probing.clip import ClipProbe
+    from diffex_dagster.probing.diffusion import DiffusionProbe
+
+    diffusion = LeditsEditor(LeditsOptions(checkpoint=str(tmp_path)))
+    toy = load_study(write_study(tmp_path))
+    assert build_probe(toy, build_editor(toy)) is None  # the default judges the diffusion editor's edits only
+    assert isinstance(build_probe(toy, diffusion), DiffusionProbe)
+    none = load_study(write_study(tmp_path, probe={"kind": "none"}))
+    assert build_probe(none, diffusion) is None
+    clip = load_study(write_study(tmp_path, probe={"kind": "clip", "checkpoint": "models/clip"}))
+    assert isinstance(build_probe(clip, build_editor(clip)), ClipProbe)
+    with pytest.raises(StudyError, match=r"probe\.diffusion\.draws"):
+        load_study(write_study(tmp_path, probe={"kind": "diffusion", "draws": 0}))
