@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from diffex_dagster.bench_cli import bench
 from diffex_dagster.definitions import studies_root
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.progress import Reporter
@@ -28,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Why does an image classifier decide as it does? DiffEx as Dagster assets.",
 )
+app.add_typer(bench, name="bench")
 console = Console(stderr=True)
 
 StudyArgument = Annotated[str, typer.Argument(help="a study file, its folder, or its name under studies/")]

@@ -1,0 +1,64 @@
+"""Do intervals and decisions keep what they promise? Many studies drawn from effects that are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffex_dagster.effects.deciding import DecisionOptions, decide
+from diffex_dagster.effects.paired import interval
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Rates over resampled studies of one classifier.
+
+    Attributes:
+        studies: how many.
+        coverage: share of intervals that hold the population's effect, over the features that have one at all.
+        fdr: mean over studies of the share of false claims among *raises* and *lowers* (0 in a study without claims).
+        any_false: share of studies with at least one false claim.
+        found: mean share of the features with |effect| > 0.02 that are claimed with the right sign; NaN without any.
+    """
+
+    studies: int
+    coverage: float
+    fdr: float
+    any_false: float
+    found: float
+
+
+def resample(
+    effects: Mapping[str, NDArray[np.float64]], images: int, options: DecisionOptions, studies: int, null: float
+) -> Resampled:
+    """Draw studies of `images` images with replacement from a population whose every effect is known.
+
+    Args:
+        effects: feature -> differences over the population, shape (population,).
+        null: |effect| of the population up to which a claim is false; so is a claim of the other sign.
+    """
+    names = list(effects)
+    table = np.stack([effects[name] for name in names], axis=1)
+    truth = table.mean(axis=0)
+    acting, relevant = np.any(table != 0.0, axis=0), np.abs(truth) > 0.02
+    rng = np.random.default_rng(options.seed)
+    covered, shares, falsely, found = [], [], [], []
+    for study in range(studies):
+        d = table[rng.integers(len(table), size=images)]
+        decisions = decide(dict(zip(names, d.T, strict=True)), replace(options, seed=study))
+        claimed = np.array([{"raises": 1, "lowers": -1}.get(decisions[name].decision, 0) for name in names])
+        false = (claimed != 0) & ((np.abs(truth) <= null) | (np.sign(truth) != claimed))
+        shares.append(false.sum() / max(1, np.count_nonzero(claimed)))
+        falsely.append(bool(false.any()))
+        found += [np.mean((claimed != 0) & ~false, where=relevant)] if relevant.any() else []
+        for j in np.flatnonzero(acting):
+            low, high = interval(d[:, j], options.confidence)
+            covered.append(low <= truth[j] <= high)
+    return Resampled(studies, _mean(covered), _mean(shares), _mean(falsely), _mean(found))
+
+
+def _mean(values: list) -> float:  # type: ignore[type-arg]
+    return float(np.mean(values)) if values else float("nan")

@@ -1,0 +1,290 @@
+"""How right are the explanations? The avatars world against its truth.
+
+The true effect (CaCE, Goyal et al. 2019) of every feature on every classifier is measured by drawing each image again
+with only that feature changed. Beside it stand the pipeline's estimates in two arms: with the exact editor, which
+leaves the search and the statistics to be graded, and with the diffusion editor, which adds the error of the edits.
+
+Two truths are used. Effects, signs and ranks are held against the truth of the very images that were edited. Claims
+about the population (intervals, *raises*, *lowers*) are held against the truth of a larger sample of the world, since
+that is what they speak of.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffex_dagster.bench import paper
+from diffex_dagster.bench.drawings import Redrawn, redraw, sample_states
+from diffex_dagster.bench.resampling import Resampled, resample
+from diffex_dagster.classifying.protocol import Classifier
+from diffex_dagster.classifying.target import measure
+from diffex_dagster.classifying.transformers_adapter import TransformersClassifier
+from diffex_dagster.corpus.tree import Corpus
+from diffex_dagster.editing.protocol import Editor
+from diffex_dagster.effects.grading import Grade, beam_recall, grade
+from diffex_dagster.errors import DiffExError
+from diffex_dagster.progress import Reporter, silent
+from diffex_dagster.report.model import Explanation
+from diffex_dagster.search.levels import kept_ids
+from diffex_dagster.stages import setup
+from diffex_dagster.stages.corpus import cleaned_proposal, merged
+from diffex_dagster.stages.images import sample_images
+from diffex_dagster.stages.reporting import decision_options, explain
+from diffex_dagster.store import Store
+from diffex_dagster.study import Study, Target, TransformersClassifierPart
+
+RELEVANT = 0.02  # |true effect| from which a feature counts as one that should be found
+NULL = 0.001  # |true effect| up to which a claim of an effect is false
+FOLDER = "bench"  # beside the study file: the classifiers that only the benchmark explains
+
+Effects = dict[str, NDArray[np.float64]]  # feature id -> true per-image differences
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A classifier to grade the explanation of, and the class that is explained."""
+
+    name: str
+    part: TransformersClassifierPart
+    label: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """One feature in the figure."""
+
+    feature: str
+    name: str
+    true: float
+    estimated: float
+    low: float
+    high: float
+    decision: str
+
+
+@dataclass(frozen=True)
+class Marked:
+    """How one classifier's explanation did in one arm.
+
+    Attributes:
+        ours, paper: the pipeline, and the paper's reading of the method on the same edits.
+        beam, paper_beam: beam recall of each.
+        resampled: intervals and decisions over many resampled studies; only where edits are exact.
+        points: every feature, for the figure.
+    """
+
+    subject: str
+    ours: Grade
+    beam: float
+    paper: Grade
+    paper_beam: float
+    resampled: Resampled | None
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Arm ("exact", "diffusion") -> marks, one for each classifier; and what they were measured on."""
+
+    arms: dict[str, tuple[Marked, ...]]
+    images: int
+    population: int
+    features: int
+
+
+def editors(study: Study, arm: str | None = None) -> dict[str, str]:
+    """Arm -> name of the study's editor: its exact editor, and its diffusion editor.
+
+    Args:
+        arm: only this one.
+
+    Raises:
+        DiffExError: the study lacks an editor of the arm.
+    """
+    kinds = {"exact": "python", "diffusion": "ledits"}
+    wanted = {arm: kinds[arm]} if arm else kinds
+    found = {}
+    for name, kind in wanted.items():
+        having = [editor for editor, part in study.editors.items() if part.kind == kind]
+        if not having:
+            raise DiffExError(f"{study.file}: editors: the benchmark's {name} arm needs one of kind {kind!r}; add it")
+        found[name] = having[0]
+    return found
+
+
+def subjects(study: Study, classifier: Path | None = None, label: str | None = None) -> list[Subject]:
+    """The classifiers to grade: those of the study and of its folder `bench`, or only the given folder.
+
+    Raises:
+        DiffExError: the folder holds no classifier, or it is not clear which of its classes is meant.
+    """
+    if classifier is not None:
+        part = TransformersClassifierPart(checkpoint=str(classifier.resolve()))
+        return [_subject(classifier.name, part, study, label)]
+    found = [
+        _subject(name, part.model_copy(update={"checkpoint": study.checkpoint(part.checkpoint)}), study, label)
+        for name, part in study.classifiers.items()
+        if isinstance(part, TransformersClassifierPart)
+    ]
+    for file in sorted((study.folder / FOLDER).glob("*/config.json")):
+        found.append(_subject(file.parent.name, TransformersClassifierPart(checkpoint=str(file.parent)), study, label))
+    return found
+
+
+def _subject(name: str, part: TransformersClassifierPart, study: Study, label: str | None) -> Subject:
+    labels = TransformersClassifier(part.checkpoint).labels
+    wanted = label or (study.target.label if study.target.label in labels else labels[-1] if len(labels) == 2 else "")
+    if wanted not in labels:
+        raise DiffExError(f"{part.checkpoint}: name the class to explain with --label; it knows {', '.join(labels)}")
+    return Subject(name, part, wanted)
+
+
+def grade_all(
+    study: Study,
+    arms: Mapping[str, str],
+    chosen: Sequence[Subject],
+    *,
+    images: int | None = None,
+    population: int = 200,
+    resamples: int = 200,
+    report: Reporter = silent,
+    say: Callable[[str], None] = lambda text: None,
+) -> Benchmark:
+    """Explain every classifier in every arm and grade what was said.
+
+    Args:
+        study: a study of drawn avatars, with `attributes.json` beside its images.
+        arms: arm -> name of the study's editor.
+        images: use so many of the study's images.
+        population: how many drawings stand for the world.
+        resamples: resampled studies of the exact arm.
+        say: is told what is going on.
+
+    Edits and scores are kept among the study's results: those that exist are not made again.
+    """
+    limit = images or study.images.limit
+    base = study.model_copy(
+        update={
+            "name": f"{study.name}_bench",
+            "images": study.images.model_copy(update={"limit": limit}),
+            "search": study.search.model_copy(update={"joint_size": 1}),
+        }
+    )
+    base._file = study.file
+    store = setup.build_store(base)
+    names = list(sample_images(base, store).values())
+    states = json.loads((base.path(base.images.folder) / "attributes.json").read_text("utf-8"))
+    corpus = _corpus(study, store, base.name)
+    asked = {(f.prompt, f.direction == "remove") for f in corpus.walk() if f.editable}
+    cache, size = base.results_folder / "bench", base.images.size
+    say("drawing what is true of the images")
+    here = redraw([states[name] for name in names], sorted(asked), size, cache)
+    say(f"drawing what is true of {population} others")
+    world = redraw(sample_states(population), sorted(asked), size, cache)
+
+    marks: dict[str, list[Marked]] = {arm: [] for arm in arms}
+    for subject in chosen:
+        target = Target(label=subject.label)
+        one = base.model_copy(update={"classifiers": {subject.name: subject.part}, "target": target})
+        one._file = study.file
+        classifier = setup.build_classifier(one, subject.name)
+        say(f"{subject.name}: its true effects")
+        true, true_world = (_true_effects(some, corpus, classifier, subject.label) for some in (here, world))
+        for arm, editor_name in arms.items():
+            say(f"{subject.name}: {arm} arm")
+            in_arm = one.with_editor(editor_name)
+            editor = setup.build_editor(in_arm)
+            marked = _mark(in_arm, store, editor, classifier, subject, corpus, true, true_world, report)
+            if arm == "exact":
+                options = replace(decision_options(in_arm), flips=1999)
+                marked = replace(marked, resampled=resample(true_world, len(names), options, resamples, NULL))
+            marks[arm].append(marked)
+    return Benchmark({arm: tuple(some) for arm, some in marks.items()}, len(names), population, len(asked))
+
+
+def _corpus(study: Study, store: Store, name: str) -> Corpus:
+    """The study's corpus, kept under the benchmark's name."""
+    pictures = list(store.images(list(store.samples(name))).values())
+    proposal = cleaned_proposal(study, setup.build_proposer(study, store), pictures)
+    corpus = merged(proposal.corpus, study.path(study.corpus.edits))
+    store.put_corpus(name, corpus)
+    store.set_current(name, "corpus", corpus.version)
+    return corpus
+
+
+def _true_effects(drawn: Redrawn, corpus: Corpus, classifier: Classifier, label: str) -> Effects:
+    def score(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        from PIL import Image
+
+        return measure(classifier([Image.fromarray(each) for each in pixels]), classifier.labels, label, "probability")
+
+    effects = drawn.effects(score)
+    return {f.id: effects[f.prompt, f.direction == "remove"] for f in corpus.walk() if f.editable}
+
+
+def _mark(
+    study: Study,
+    store: Store,
+    editor: Editor,
+    classifier: Classifier,
+    subject: Subject,
+    corpus: Corpus,
+    true: Effects,
+    true_world: Effects,
+    report: Reporter,
+) -> Marked:
+    from diffex_dagster.stages.searching import search_study
+
+    search_study(study, store, editor, classifier, report)  # makes the edits; `explain` reads them
+    explanation, searched = explain(study, store, editor, classifier, subject.name, "diffex bench truth")
+    truth = {feature: float(d.mean()) for feature, d in true.items()}
+    world = {feature: float(d.mean()) for feature, d in true_world.items()}
+    alone = paper.read(study, store, editor, classifier, corpus, report)
+    return Marked(
+        subject.name,
+        _grade(explanation, truth, world),
+        beam_recall(kept_ids(searched.result.gate), truth, relevant_above=RELEVANT),
+        _against(alone.effects, truth, world, None, alone.claims),
+        beam_recall(alone.kept, truth, relevant_above=RELEVANT),
+        None,
+        tuple(
+            Point(f.feature, f.name, truth[f.feature], f.effect, f.ci_low, f.ci_high, f.decision)
+            for f in explanation.features
+        ),
+    )
+
+
+def _grade(explanation: Explanation, truth: Mapping[str, float], world: Mapping[str, float]) -> Grade:
+    rows = explanation.features
+    return _against(
+        {row.feature: row.effect for row in rows},
+        truth,
+        world,
+        {row.feature: (row.ci_low, row.ci_high) for row in rows},
+        {row.feature: row.decision for row in rows},
+    )
+
+
+def _against(
+    effects: Mapping[str, float],
+    truth: Mapping[str, float],
+    world: Mapping[str, float],
+    intervals: Mapping[str, tuple[float, float]] | None,
+    decisions: Mapping[str, str],
+) -> Grade:
+    """Effects against the truth of the images, claims against that of the world."""
+    estimates = grade(effects, truth, None, decisions, relevant_above=RELEVANT)
+    claims = grade(effects, world, intervals, decisions, relevant_above=RELEVANT, null_tolerance=NULL)
+    return replace(
+        estimates,
+        coverage=claims.coverage,
+        discoveries=claims.discoveries,
+        fdr=claims.fdr,
+        false_discoveries=claims.false_discoveries,
+    )

@@ -1,0 +1,161 @@
+"""The benchmark of truth as numbers, as tables for the terminal and as a figure."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from diffex_dagster.bench.truth import Benchmark, Marked
+from diffex_dagster.effects.grading import Grade
+
+MARKS = {  # key -> (heading, whether a larger number is better)
+    "spearman": ("ρ", True),
+    "kendall": ("τ", True),
+    "spearman_all": ("ρ all", True),
+    "kendall_all": ("τ all", True),
+    "precision_at_5": ("P@5", True),
+    "precision_at_10": ("P@10", True),
+    "recall_at_10": ("R@10", True),
+    "sign_accuracy": ("sign", True),
+    "cace_mae": ("MAE", False),
+    "coverage": ("cover", True),
+    "fdr": ("FDR", False),
+    "beam_recall": ("beam", True),
+}
+CAUSES = {"not scored": "gated out by the beam"}  # what a missed feature's decision is called
+
+
+def as_json(benchmark: Benchmark) -> dict[str, Any]:
+    """`{"arms": {arm: {"mean", "classifiers", "paper": ...}}, ...}`; null where nothing is judged."""
+    return {
+        "images": benchmark.images,
+        "population": benchmark.population,
+        "features": benchmark.features,
+        "arms": {arm: _arm(marked) for arm, marked in benchmark.arms.items()},
+    }
+
+
+def _arm(marked: Sequence[Marked]) -> dict[str, Any]:
+    ours = {each.subject: _ours(each) for each in marked}
+    theirs = {each.subject: _marks(each.paper, each.paper_beam) for each in marked}
+    return {
+        "mean": _mean(ours.values()),
+        "missed": dict(sum((Counter(_causes(each.ours)) for each in marked), Counter())),
+        "classifiers": _clean(ours),
+        "paper": {"mean": _mean(theirs.values()), "classifiers": _clean(theirs)},
+        "points": {each.subject: [_clean(vars(point)) for point in each.points] for each in marked},
+    }
+
+
+def _marks(grade: Grade, beam: float) -> dict[str, float]:
+    return {
+        "spearman": grade.spearman_relevant,
+        "kendall": grade.kendall_relevant,
+        "spearman_all": grade.spearman,
+        "kendall_all": grade.kendall,
+        "precision_at_5": grade.precision_at_5,
+        "precision_at_10": grade.precision_at_10,
+        "recall_at_10": grade.recall_at_10,
+        "sign_accuracy": grade.sign_accuracy,
+        "cace_mae": grade.cace_mae,
+        "coverage": grade.coverage,
+        "fdr": grade.fdr,
+        "beam_recall": beam,
+    }
+
+
+def _ours(each: Marked) -> dict[str, Any]:
+    """Marks; in the exact arm, coverage and false discoveries are those of the resampled studies."""
+    marks: dict[str, Any] = _marks(each.ours, each.beam)
+    if each.resampled:
+        marks |= {"coverage": each.resampled.coverage, "fdr": each.resampled.fdr}
+        marks |= {"resampled": vars(each.resampled)}
+    return marks | {
+        "relevant": each.ours.relevant,
+        "discoveries": each.ours.discoveries,
+        "false_discoveries": list(each.ours.false_discoveries),
+        "missed": each.ours.missed,
+    }
+
+
+def _mean(rows: Any) -> dict[str, float | None]:
+    """Mean over the classifiers that a mark judges: no ranking is right or wrong where all effects are equal."""
+    table = {key: np.array([row[key] for row in rows], dtype=float) for key in MARKS}
+    return {key: float(np.nanmean(v)) if np.isfinite(v).any() else None for key, v in table.items()}
+
+
+def _causes(grade: Grade) -> list[str]:
+    return [CAUSES.get(why, why) for why in grade.missed.values()]
+
+
+def _clean(value: Any) -> Any:
+    """NaN and infinity as null: JSON has neither."""
+    if isinstance(value, Mapping):
+        return {key: _clean(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def table(arm: str, figures: Mapping[str, Any]) -> Table:
+    """One arm for the terminal: a row a classifier, the mean, and the paper's reading below."""
+    made = Table(title=f"{arm} arm", title_justify="left")
+    made.add_column("classifier")
+    for heading, _ in MARKS.values():
+        made.add_column(heading, justify="right")
+    for name, row in figures["classifiers"].items():
+        made.add_row(name, *(_number(row[key]) for key in MARKS))
+    made.add_section()
+    made.add_row("mean", *(_number(figures["mean"][key]) for key in MARKS))
+    made.add_row("the paper's reading", *(_number(figures["paper"]["mean"][key]) for key in MARKS))
+    return made
+
+
+def missed_line(figures: Mapping[str, Any]) -> str:
+    """Why true effects were missed, the commonest cause first."""
+    causes = sorted(figures["missed"].items(), key=lambda item: -item[1])
+    return "missed true effects: " + (", ".join(f"{why} {count}" for why, count in causes) or "none")
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None or not math.isfinite(value) else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.3f}"
+
+
+def figure(benchmark: Benchmark) -> bytes:
+    """Estimated against true effects as a PNG: a column a classifier, a row an arm, bars the 95% intervals."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = max(len(marked) for marked in benchmark.arms.values())
+    drawn = Figure(figsize=(2.1 * columns + 0.6, 2.2 * len(benchmark.arms) + 0.5), layout="constrained")
+    FigureCanvasAgg(drawn)
+    axes = drawn.subplots(len(benchmark.arms), columns, squeeze=False, sharex=True, sharey=True)
+    for row, (arm, marked) in enumerate(benchmark.arms.items()):
+        for column, each in enumerate(marked):
+            panel = axes[row][column]
+            panel.axline((0, 0), slope=1, color="#888888", linewidth=0.7, zorder=1)
+            for point in each.points:
+                failed = point.decision == "edit failed"
+                colour = "#b9bbbf" if failed else "#0072b2"
+                low, high = max(point.low, -1.0), min(point.high, 1.0)
+                panel.plot([point.true, point.true], [low, high], color=colour, alpha=0.4, linewidth=0.8, zorder=2)
+                panel.plot(point.true, point.estimated, "x" if failed else "o", color=colour, markersize=2.5, zorder=3)
+            panel.set_xlim(-1, 1)
+            panel.set_ylim(-1, 1)
+            panel.tick_params(labelsize=6)
+            if row == 0:
+                panel.set_title(each.subject, fontsize=8)
+            if column == 0:
+                panel.set_ylabel(f"{arm}: estimated", fontsize=8)
+    drawn.supxlabel("true effect (grey crosses: edit failed)", fontsize=8)
+    out = io.BytesIO()
+    drawn.savefig(out, format="png", dpi=160, metadata={"Software": None})
+    return out.getvalue()

@@ -1,0 +1,128 @@
+"""The benchmark of truth: an exact arm must come out exact, and each mark must be able to fail."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from diffex_dagster.bench import drawings, paper, truth, truth_tables
+from diffex_dagster.bench.resampling import resample
+from diffex_dagster.effects.deciding import DecisionOptions
+from diffex_dagster.errors import DiffExError
+from diffex_dagster.study import Study, load_study
+
+AVATARS = Path(__file__).parent.parent.parent / "studies" / "avatars"
+OPTIONS = DecisionOptions(flips=499)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Study:
+    """Six drawn avatars, two groups, an exact editor and one classifier."""
+    (tmp_path / "images").mkdir()
+    for i in range(6):
+        shutil.copy(AVATARS / "images" / f"avatar_{i:02d}.png", tmp_path / "images")
+    shutil.copy(AVATARS / "images" / "attributes.json", tmp_path / "images")
+    tree = [
+        {"name": "Clothing colour", "prompt": "clothing colour", "editable": False,
+         "children": [{"name": "Red clothes", "prompt": "red clothes"},
+                      {"name": "Blue clothes", "prompt": "blue clothes"}]},
+        {"name": "Eyewear", "prompt": "eyewear", "children": [{"name": "Round glasses", "prompt": "round glasses"}]},
+        {"name": "Earrings", "prompt": "earrings"},
+    ]  # fmt: skip
+    (tmp_path / "proposal.json").write_text(json.dumps({"categories": tree}))
+    study = {
+        "name": "small", "domain": "drawn avatars", "images": {"size": 64},
+        "corpus": {"vlm": {"kind": "recorded", "file": "proposal.json"}},
+        "editors": {"drawn": {"kind": "python", "factory": "diffex_dagster.worlds.avatars:ExactEditor"}},
+        "classifiers": {"colours": {"kind": "transformers", "checkpoint": str(AVATARS / "bench" / "colour_rule")}},
+        "target": {"label": "yes"}, "effects": {"nonsense": ["flornip"]},
+    }  # fmt: skip
+    with (tmp_path / "study.yaml").open("w") as file:
+        YAML().dump(study, file)
+    return load_study(tmp_path)
+
+
+def test_the_exact_arm_is_exact(small: Study) -> None:
+    chosen = truth.subjects(small)
+    arms = truth.editors(small, "exact")
+    found = truth.grade_all(small, arms, chosen, population=12, resamples=3)
+    figures = truth_tables.as_json(found)
+    json.dumps(figures, allow_nan=False)
+    mean = figures["arms"]["exact"]["mean"]
+    assert mean["cace_mae"] == pytest.approx(0.0, abs=1e-6)
+    assert (mean["sign_accuracy"], mean["precision_at_5"]) == (1.0, 1.0)
+    assert {"spearman", "kendall", "recall_at_10", "coverage", "fdr", "beam_recall"} <= set(mean)
+    (marked,) = found.arms["exact"]
+    assert max(marked.points, key=lambda p: abs(p.true)).name in ("Red clothes", "Blue clothes")
+    assert {p.name: p.true for p in marked.points}["Earrings"] == 0.0  # the world cannot draw them
+    assert found.images == 6 and marked.resampled is not None
+    # The signed gate looks upwards only: what lowers the class is claimed by nobody.
+    claims = figures["arms"]["exact"]["paper"]["classifiers"]["colours"]
+    assert claims["coverage"] is None and claims["cace_mae"] == pytest.approx(0.0, abs=1e-6)
+    assert truth_tables.figure(found).startswith(b"\x89PNG")
+    again = truth.grade_all(small, arms, chosen, population=12, resamples=3)
+    assert truth_tables.as_json(again) == figures
+
+
+def test_the_paper_s_reading_takes_the_original_as_base(toy: Study) -> None:
+    from diffex_dagster.corpus.tree import Corpus
+    from diffex_dagster.stages.images import sample_images
+    from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
+
+    store = build_store(toy)
+    sample_images(toy, store)
+    corpus: Corpus = truth._corpus(toy, store, toy.name)
+    found = paper.read(toy, store, build_editor(toy), build_classifier(toy, "v1"), corpus, lambda *event: None)
+    assert found.kept[0] == "red"
+    assert found.effects["red"] == pytest.approx(1 / (1 + math.exp(-3 * 160 / 255)) - 0.5)
+    assert found.effects["blue/plain-blue"] < 0 and "blue/plain-blue" not in found.claims
+    assert found.claims["red"] == "raises" and "red/dark-red" not in found.claims  # it does not beat its parent
+
+
+def test_subjects_are_found_and_their_class_is_named(small: Study) -> None:
+    names = {each.name: each.label for each in truth.subjects(load_study(AVATARS))}
+    assert names["persona_v1"] == "senior" and names["opposite_children"] == "yes"
+    assert len(names) >= 8  # the personas and six rules
+    (one,) = truth.subjects(small, AVATARS / "classifiers" / "persona_v1", "junior")
+    assert (one.name, one.label) == ("persona_v1", "junior")
+    with pytest.raises(DiffExError, match=r"--label.*junior, senior"):
+        truth.subjects(small, AVATARS / "classifiers" / "persona_v1", "child")
+    with pytest.raises(DiffExError, match="diffusion arm needs one of kind 'ledits'"):
+        truth.editors(small)
+
+
+def test_redrawing_changes_one_feature_and_is_kept(tmp_path: Path) -> None:
+    states = drawings.sample_states(4)
+    features = [("round glasses", False), ("earrings", False), ("eyewear", True)]
+    drawn = drawings.redraw(states, features, 64, tmp_path)
+    effects = drawn.effects(lambda pixels: pixels.astype(float).mean(axis=(1, 2, 3)))
+    assert list(effects) == features
+    assert not effects["earrings", False].any()
+    for feature, d in effects.items():
+        for i, state in enumerate(states):
+            changed = drawings.avatars.set_feature(state, *feature)
+            moved = drawings.avatars.draw(changed).tobytes() != drawings.avatars.draw(state).tobytes()
+            assert bool(d[i]) <= moved
+    again = drawings.redraw(states, features, 64, tmp_path)
+    assert (again.pixels == drawn.pixels).all() and len(list(tmp_path.iterdir())) == 1
+
+
+def test_resampling_keeps_the_promised_rates_and_notices_broken_ones() -> None:
+    rng = np.random.default_rng(0)
+    null = rng.normal(0, 0.1, (300, 10))
+    null -= null.mean(axis=0)
+    real = rng.normal(0.3, 0.1, (300, 2))
+    effects = {f"n{j}": null[:, j] for j in range(10)} | {f"r{j}": real[:, j] for j in range(2)}
+    good = resample(effects, 20, OPTIONS, 60, null=0.001)
+    assert good.found == 1.0 and good.coverage > 0.9
+    assert good.any_false <= 0.15 and good.fdr <= 0.05  # 5%, and three standard errors of 60 studies
+    broken = resample(effects, 20, DecisionOptions(flips=499, level=0.9, margin=0.0), 30, null=0.001)
+    assert broken.any_false > 0.5 and broken.fdr > good.fdr
+    nothing = resample({"a": np.zeros(50)}, 10, OPTIONS, 5, null=0.001)
+    assert math.isnan(nothing.coverage) and math.isnan(nothing.found) and nothing.fdr == 0.0
