@@ -60,5 +60,5 @@ def resample(
     return Resampled(studies, _mean(covered), _mean(shares), _mean(falsely), _mean(found))
 
 
-def _mean(values: list) -> float:  # type: ignore[type-arg]
+def _mean(values: list[bool] | list[float]) -> float:
     return float(np.mean(values)) if values else float("nan")
