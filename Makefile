@@ -49,7 +49,6 @@ train: setup ## train the demo checkpoint, probe and classifiers again (about 90
 	$(BIN)/python -m training.probe
 	$(BIN)/python -m training.assemble
 	$(BIN)/python -m training.personas
-	$(BIN)/python -m training.rules
 	$(BIN)/python -m training.evaluate --write
 	$(BIN)/python -m training.card
 
