@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, TimeoutError, sync_playwright
 
 DOCS = Path(__file__).parent
 REPORTS = DOCS.parent / "studies" / "avatars" / "results" / "reports"
@@ -18,14 +18,23 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"
 
 
 def open_ui(page: Page, path: str) -> None:
-    """Open a page of the Dagster UI and wait until it has settled."""
+    """Open a page of the Dagster UI, put its welcome away, and wait until the page has settled."""
     page.goto(UI + path)
     page.wait_for_load_state("networkidle")
-    page.wait_for_timeout(4000)
-    for label in ("Skip", "Got it", "Dismiss", "Close"):
-        for button in page.get_by_role("button", name=label, exact=True).all():
-            if button.is_visible():
-                button.click()
+    try:
+        page.get_by_role("button", name="Skip", exact=True).click(timeout=8000)
+    except TimeoutError:
+        pass  # it is shown once only
+    page.wait_for_timeout(3000)
+
+
+def lineage(page: Page) -> None:
+    """The whole graph, every group open: both classifiers side by side, meeting in the comparison."""
+    open_ui(page, "/asset-groups?expanded=" + ",".join(EXPANDED))
+    page.screenshot(path=DOCS / "lineage.png")
+
+
+EXPANDED = [f"diffex_dagster.definitions:__repository__:avatars_{g}" for g in ("shared", "persona_v1", "persona_v2")]
 
 
 def main() -> None:
@@ -38,10 +47,11 @@ def main() -> None:
             page.goto((REPORTS / name / "index.html").as_uri())
             page.wait_for_timeout(500)
             page.screenshot(path=DOCS / f"{picture}.png")
-        page = browser.new_page(viewport={"width": 1600, "height": 1000})
-        open_ui(page, "/asset-groups")
-        page.screenshot(path=DOCS / "lineage.png")
+        page = browser.new_page(viewport={"width": 1900, "height": 1000})
+        lineage(page)
         open_ui(page, "/assets/avatars/level1_edits?view=overview")
+        page.get_by_text("[Show Markdown]").click()
+        page.wait_for_timeout(1500)
         page.screenshot(path=DOCS / "contact_sheet.png")
         browser.close()
 

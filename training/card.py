@@ -47,19 +47,21 @@ seed 3.
 
 ## Recipe
 
-`make train` runs it: about 90 minutes on two cores with nothing else running.
+`make train` runs it: about two hours on two cores with nothing else running.
 
 1. `training.vae`: 2,000 steps of 24 pictures; L1 + MSE + image-gradient loss + 1e-5 KL; AdamW 1e-3 one-cycle, EMA
-   0.995. Then `--polish 400`: the decoder alone, same latents.
+   0.995. Then `--polish 5000`: the decoder alone on the same latents, the face counted twice and its outlines
+   relative to their own strength, so that dark eyes on dark skin stay.
 2. `training.text`: 1,500 steps of 64 captions; the encoder alone learns to say which concepts a caption names. One
    caption in ten is random letters that name nothing, so that unknown words ask for no change.
 3. `training.unet`: 6,000 steps of 32 latents, text encoder frozen; noise prediction weighted by the square root of
-   min-SNR-5; AdamW 6e-4 one-cycle, EMA 0.999; one caption in ten empty, one in twenty nonsense. Seed 0 throughout.
+   min-SNR-5; AdamW 6e-4 one-cycle, EMA 0.999; one caption in ten empty, one in twenty nonsense. Seed 0 throughout, 1 for `--polish`.
 
 ## Measured quality
 
 `python -m training.evaluate --write`, on held-out avatars, judged by an attribute probe that was trained on drawings
-only (its accuracy on 1,000 held-out drawings: {probed}). Edit options: {options}.
+only (its accuracy on 1,000 held-out drawings: {probed}). Edit options: {options}, and
+the scales that `studies/avatars/study.yaml` gives to single prompts.
 
 | figure | value |
 |---|---:|

@@ -2,8 +2,7 @@
 
 Sweeps a grid on avatars of seed 4 (neither trained on, nor held out for the model card, nor in the study) and prints,
 for every attribute group, the share of edits that took and the share of other groups that kept their value. Small
-things (glasses) want a small mask and a hard push, large ones (a background) the opposite, so the study gives some
-prompts options of their own.
+things (eyes) want a hard push, large ones (hair) a gentle one, so the study gives some prompts options of their own.
 """
 
 from __future__ import annotations
@@ -33,16 +32,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--each", type=int, default=8)
-    parser.add_argument("--scales", type=float, nargs="*", default=[5, 8, 12])
-    parser.add_argument("--thresholds", type=float, nargs="*", default=[0.6, 0.75, 0.85, 0.92])
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--skip", type=float, default=0.1)
+    parser.add_argument("--scales", type=float, nargs="*", default=[1.1, 1.6, 2.2, 3.5, 5])
+    parser.add_argument("--thresholds", type=float, nargs="*", default=[0.0], help="with a mask only")
+    parser.add_argument("--mask", default="none", choices=("none", "noise", "cross_attention", "intersection"))
+    parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument("--skip", type=float, default=0.0)
     arguments = parser.parse_args()
     common.setup(0)
     probe = load(PROBE)
     for scale, threshold in itertools.product(arguments.scales, arguments.thresholds):
         options = study_options(
-            scale=scale, threshold=threshold, steps=arguments.steps, skip=arguments.skip, prompts={}
+            scale=scale,
+            threshold=threshold,
+            mask=arguments.mask,
+            steps=arguments.steps,
+            skip=arguments.skip,
+            prompts={},
         )
         table, seconds = edits(options, probe, arguments.images, arguments.each, TUNING_SEED)
         print(
