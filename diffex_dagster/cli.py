@@ -136,6 +136,68 @@ def corpus(
     return None
 
 
+@app.command()
+def init(
+    name: Annotated[str, typer.Argument(help="name of the study: letters, digits and underscores")],
+    images: Annotated[str, typer.Option(help="a folder, a pattern, a .txt list, a table, or a dataset folder")],
+    classifier: Annotated[str, typer.Option(help="a hub id or folder, a model file, an address, or KIND:VALUE")],
+    label: Annotated[str | None, typer.Option(help="the class to explain; the one predicted most often")] = None,
+    labels: Annotated[str | None, typer.Option(help="class names in order, separated by commas")] = None,
+    domain: Annotated[str | None, typer.Option(help="what the images show, in words; from the name")] = None,
+    editor: Annotated[str, typer.Option(help="KIND:VALUE: ledits, instruct, precomputed, python")] = (
+        "ledits:stable-diffusion-v1-5/stable-diffusion-v1-5"
+    ),
+    size: Annotated[int | None, typer.Option(help="side in pixels that the editor works on; 512")] = None,
+    starter: Annotated[str | None, typer.Option(help="a shipped list of attributes")] = None,
+    vlm: Annotated[str | None, typer.Option(help="a vision-language model that names the attributes")] = None,
+    vlm_url: Annotated[str | None, typer.Option(help="its address; OpenAI's own when left out")] = None,
+) -> None:
+    """Write a study file, try its images and classifier, and say what a run will cost."""
+    from diffex_dagster.init_cli import Wishes, make_study
+
+    root = Path(os.environ.get("DIFFEX_ROOT") or Path.cwd())
+    classes = tuple(each.strip() for each in labels.split(",")) if labels else ()
+    wishes = Wishes(name, images, classifier, label, classes, domain, editor, size, starter, vlm, vlm_url)
+    made = make_study(wishes, root / "studies" / name)
+    out = Console(highlight=False, soft_wrap=True)
+    out.print(f"wrote {_escape(str(made.study.file))}")
+    out.print(f"{len(made.images.pictures)} images, {len(made.images.unreadable)} unreadable")
+    for file, why in made.images.unreadable:
+        out.print(f"  left out: {_escape(file)} ({_escape(why)})")
+    for file, predicted, probability in made.predictions:
+        out.print(f"  {_escape(file)}: {_escape(predicted)} ({probability:.2f})")
+    out.print(f"explaining: {_escape(made.study.target.describe())}")
+    level1 = "" if made.level1_edits is None else f"{made.level1_edits} edits at level 1, "
+    hours = made.most_edits / 3600
+    out.print(f"a run makes {level1}at most {made.most_edits} edits in all: {hours:.1f} hours at one second each")
+    out.print(f"next: diffex doctor {_escape(name)}, then diffex run {_escape(name)}")
+
+
+@app.command()
+def doctor(
+    study: Annotated[str | None, typer.Argument(help="a study to look at too")] = None,
+) -> None:
+    """Look for what would stop a run: device, memory, packages, hub, disk, and a study with all that it names."""
+    from diffex_dagster.doctor import examine
+
+    marks = {True: "[green]ok[/]     ", None: "[yellow]note[/]   ", False: "[red]problem[/]"}
+    out, bad = Console(highlight=False, soft_wrap=True), 0
+    for finding in examine(find_study(study, studies_root()) if study else None):
+        remedy = f": {finding.remedy}" if finding.remedy and finding.fine is not True else ""
+        out.print(f"{marks[finding.fine]} {finding.what}: {_escape(finding.found)}{_escape(remedy)}")
+        bad += finding.fine is False
+    if bad:
+        raise typer.Exit(1)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a study file, for editors and validators."""
+    from diffex_dagster.init_cli import json_schema
+
+    print(json.dumps(json_schema(), indent=1))
+
+
 def _load(study: str, editor: str | None) -> Study:
     loaded = load_study(find_study(study, studies_root()))
     return loaded.with_editor(editor) if editor else loaded

@@ -14,8 +14,8 @@ from diffex_dagster.assets.build import build_study, observe
 from diffex_dagster.assets.common import Names
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.progress import Reporter, reporting_to
-from diffex_dagster.stages.scores import check_target
-from diffex_dagster.stages.setup import build_classifier, build_editor
+from diffex_dagster.stages.scores import check_classifier
+from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
 from diffex_dagster.study import Study
 
 
@@ -40,11 +40,11 @@ def check_before_running(study: Study, classifiers: Sequence[str]) -> None:
     """Find what would fail later, before anything is computed.
 
     Raises:
-        DiffExError: the checkpoint is missing, a classifier cannot be read or lacks the target class.
+        DiffExError: the checkpoint is missing, a classifier cannot be read, cannot score a picture or lacks a class.
     """
     build_editor(study).fingerprint  # noqa: B018 (reads the checkpoint's files, loads nothing)
     for name in classifiers:
-        check_target(study, build_classifier(study, name))
+        check_classifier(study.for_classifier(name), build_store(study), build_classifier(study, name), name)
 
 
 def explain_study(study: Study, classifiers: Sequence[str], report: Reporter) -> Outcome:

@@ -49,11 +49,14 @@ def latest_ranking(study: Study, classifier: str) -> list[RankedFeature]:
 
 def compare_latest(study: Study) -> Comparison:
     """Compare the study's classifiers on the edits that exist."""
-    if len(study.classifiers) < 2:
-        raise DiffExError(f"{study.file}: classifiers: a comparison needs two; the study has one")
-    for name in study.classifiers:
+    if len(study.comparable) < 2:
+        raise DiffExError(
+            f"{study.file}: classifiers: a comparison needs two with the same target; the study has "
+            f"{', '.join(study.comparable) or 'none'}"
+        )
+    for name in study.comparable:
         latest_ranking(study, name)  # says which run is missing
-    classifiers = {name: build_classifier(study, name) for name in study.classifiers}
+    classifiers = {name: build_classifier(study, name) for name in study.comparable}
     return compare_classifiers(
         study, build_store(study), build_editor(study), classifiers, f"diffex compare {study.name}"
     )
@@ -87,10 +90,10 @@ def graded(study: Study, classifier: str, ranking: Sequence[RankedFeature]) -> G
     """Grade a ranked list against the known truth of the study's world."""
     assert study.truth is not None
     truth_of = load_object(study.truth, study.folder, "truth")
-    model, target = build_classifier(study, classifier), study.target
+    model, target = build_classifier(study, classifier), study.for_classifier(classifier).target
 
     def score(pictures: list[Image.Image]) -> np.ndarray:
-        return measure(model(pictures), model.labels, target.label, target.measure, target.against)
+        return measure(model(pictures), model.labels, target, study.folder)
 
     prompts = {row.feature: (row.prompt, row.direction) for row in ranking}
     names = list(build_store(study).samples(study.name).values())

@@ -5,41 +5,97 @@ Paths in a study file are relative to the file. Everything here can be read with
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
+import hashlib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from PIL import ImageColor
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML, YAMLError
 
+from diffex_dagster.classifying.parts import AnyClassifierPart, Part, Target
+from diffex_dagster.editing.instruct import InstructOptions
 from diffex_dagster.editing.ledits import LeditsOptions
 from diffex_dagster.errors import StudyError
+from diffex_dagster.mistakes import explain_mistakes
 from diffex_dagster.search.options import SearchOptions
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]  # becomes part of asset keys and folder names
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Predicted(Part):
+    """A filter by what a classifier says of the sample images themselves."""
+
+    classifier: str = Field(description="one of the study's classifiers")
+    label: str | None = Field(None, description="keep images whose predicted class is this")
+    min_confidence: float = Field(0.0, ge=0.0, le=1.0, description="of the predicted class")
+    max_confidence: float = Field(1.0, ge=0.0, le=1.0, description="below 1: images that are not a clear case")
 
 
-class Images(_Part):
-    """Where the sample images are and how they are prepared."""
+IMAGE_SOURCES = ("folder", "glob", "files", "table", "dataset")
 
-    folder: Path = Path("images")
-    size: int = Field(512, ge=16, le=4096, description="side in pixels of the square that the editor works on")
+
+class Images(Part):
+    """Where the sample images are, which of them are used, and how they are prepared.
+
+    One of `folder`, `glob`, `files`, `table` and `dataset` says where they are; a folder named "images" when none does.
+    """
+
+    folder: Path | None = Field(None, description="a folder of pictures, not its subfolders")
+    glob: str | None = Field(None, description='a pattern of paths, e.g. "photos/**/*.jpg"')
+    files: Path | None = Field(None, description="a text file with one path a line, relative to it")
+    table: Path | None = Field(None, description="a CSV, TSV or Parquet file with a column of paths, relative to it")
+    dataset: Path | None = Field(
+        None, description="a Hugging Face dataset in a folder: pictures in class folders, a metadata file, or Parquet"
+    )
+    path_column: str | None = Field(None, description="of the table; path, file_name, file or image when left out")
+    label_column: str | None = Field(None, description="of the table or dataset; label when left out")
+
+    labels: tuple[str, ...] = Field((), description="use only images with one of these labels")
+    predicted: Predicted | None = Field(None, description="use only images that a classifier of the study calls so")
+    sample: int | None = Field(None, ge=1, description="draw so many at random, by the study's seed")
+    stratify: bool = Field(False, description="draw the sample in equal parts from every label")
     limit: int | None = Field(None, ge=1, description="use the first N files in name order")
 
+    size: int = Field(512, ge=16, le=4096, description="side in pixels of the square that the editor works on")
+    fit: Literal["crop", "pad", "stretch"] = Field(
+        "crop", description="how other shapes become square: the centre, bars at the sides, or stretched"
+    )
+    background: str = Field("white", description="colour under transparency and of the bars of pad: a name or #rrggbb")
+    unreadable: float = Field(
+        0.1, ge=0.0, lt=1.0, description="the share of files that may be unreadable; they are listed and left out"
+    )
 
-class RecordedVLM(_Part):
+    @model_validator(mode="after")
+    def _goes_together(self) -> Images:
+        named = [name for name in IMAGE_SOURCES if getattr(self, name) is not None]
+        if len(named) > 1:
+            raise ValueError(f"{' and '.join(named)} both say where the images are; keep one of them")
+        if self.stratify and self.sample is None:
+            raise ValueError("stratify needs 'sample', the number of images to draw; add it")
+        if self.path_column and self.table is None:
+            raise ValueError("path_column belongs to a 'table'; name the table or remove it")
+        try:
+            ImageColor.getrgb(self.background)
+        except ValueError as error:
+            raise ValueError(f"background: {self.background!r} is no colour; write a name or #rrggbb") from error
+        return self
+
+    @property
+    def source(self) -> str:
+        """Which field says where the images are."""
+        return next((name for name in IMAGE_SOURCES if getattr(self, name) is not None), "folder")
+
+
+class RecordedVLM(Part):
     """A saved answer of a vision-language model: nothing is called."""
 
     kind: Literal["recorded"] = "recorded"
     file: Path
 
 
-class OpenAIVLM(_Part):
+class OpenAIVLM(Part):
     """Any endpoint that speaks the Chat Completions API: OpenAI, vLLM, Ollama, llama.cpp, LM Studio."""
 
     kind: Literal["openai"] = "openai"
@@ -63,7 +119,7 @@ class OpenAIVLM(_Part):
     timeout_s: float = Field(120.0, gt=0)
 
 
-class CorpusPart(_Part):
+class CorpusPart(Part):
     """Where the features come from, and the person's edits."""
 
     vlm: Annotated[RecordedVLM | OpenAIVLM, Field(discriminator="kind")] | None = None
@@ -91,7 +147,27 @@ class LeditsEditorPart(LeditsOptions):
     kind: Literal["ledits"] = "ledits"
 
 
-class PythonEditorPart(_Part):
+class InstructEditorPart(InstructOptions):
+    """An instruction editor through diffusers: InstructPix2Pix, FLUX Kontext, Qwen-Image-Edit."""
+
+    kind: Literal["instruct"] = "instruct"
+
+
+class PrecomputedEditorPart(Part):
+    """Edits that another tool made; see `editing.precomputed` for the layouts."""
+
+    kind: Literal["precomputed"] = "precomputed"
+    table: Path | None = Field(None, description="CSV, TSV, JSON lines or Parquet: image, prompt, direction, file")
+    folder: Path | None = Field(None, description="<folder>/<prompt>/<image name>, and <folder>/null/<image name>")
+
+    @model_validator(mode="after")
+    def _one_of(self) -> PrecomputedEditorPart:
+        if (self.table is None) == (self.folder is None):
+            raise ValueError("name either 'table' or 'folder', where the edits are")
+        return self
+
+
+class PythonEditorPart(Part):
     """An editor of the user's own: `module:factory`, called with `folder` (of the study file) and `options`."""
 
     kind: Literal["python"] = "python"
@@ -99,44 +175,7 @@ class PythonEditorPart(_Part):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-class TransformersClassifierPart(_Part):
-    """A `transformers` image classifier: a hub id or a folder."""
-
-    kind: Literal["transformers"] = "transformers"
-    checkpoint: str
-    batch_size: int = Field(32, ge=1)
-    device: str = "auto"
-
-
-class PythonClassifierPart(_Part):
-    """A classifier of the user's own: `module:factory`, called with `folder` (of the study file) and `options`."""
-
-    kind: Literal["python"] = "python"
-    factory: str = Field(pattern=r"^[\w.]+:[\w.]+$")
-    options: dict[str, Any] = Field(default_factory=dict)
-
-
-class Target(_Part):
-    """What an effect is measured in."""
-
-    label: str = Field(description="the class that is explained")
-    measure: Literal["probability", "logit", "margin"] = "probability"
-    against: str | None = Field(None, description="the other class of a margin")
-
-    @model_validator(mode="after")
-    def _margin_needs_another_class(self) -> Target:
-        if (self.measure == "margin") != (self.against is not None):
-            raise ValueError("a margin needs 'against', the class it is measured from, and nothing else does")
-        return self
-
-    def describe(self) -> str:
-        """The unit of an effect in words."""
-        if self.measure == "margin":
-            return f'margin of "{self.label}" over "{self.against}" (logits)'
-        return f'{self.measure} of "{self.label}"'
-
-
-class SearchPart(_Part):
+class SearchPart(Part):
     """How the tree is searched; see `search.options.SearchOptions`."""
 
     gate: Literal["magnitude", "signed"] = "magnitude"
@@ -153,14 +192,14 @@ class SearchPart(_Part):
         return SearchOptions(**self.model_dump())
 
 
-class DiffusionProbePart(_Part):
+class DiffusionProbePart(Part):
     """Judge edits with the diffusion editor's own model; edits of another kind of editor are not judged."""
 
     kind: Literal["diffusion"] = "diffusion"
     draws: int = Field(2, ge=1, le=64, description="noise draws a picture is judged at: 2 cost a fifth of the edit")
 
 
-class ClipProbePart(_Part):
+class ClipProbePart(Part):
     """Judge edits with a CLIP model: a hub id, or a folder beside the study file."""
 
     kind: Literal["clip"] = "clip"
@@ -169,13 +208,13 @@ class ClipProbePart(_Part):
     device: str = "auto"
 
 
-class NoProbePart(_Part):
+class NoProbePart(Part):
     """Do not judge edits, except by how far they change pixels."""
 
     kind: Literal["none"] = "none"
 
 
-class EffectsPart(_Part):
+class EffectsPart(Part):
     """How effects are judged; see `effects.deciding.DecisionOptions`."""
 
     error_rate: Literal["fwer", "fdr-by", "fdr-ebh"] = "fwer"
@@ -194,7 +233,7 @@ class EffectsPart(_Part):
     )
 
 
-class Study(_Part):
+class Study(Part):
     """One question: which attributes does each classifier version rely on, on these images?"""
 
     name: Name
@@ -202,13 +241,15 @@ class Study(_Part):
     domain: str = Field(description="what the images show, in words that a VLM understands, e.g. 'human faces'")
     images: Images = Images()
     corpus: CorpusPart
-    editors: dict[Name, Annotated[LeditsEditorPart | PythonEditorPart, Field(discriminator="kind")]] = Field(
-        min_length=1
-    )
-    editor: Name = Field("", description="the editor in use; the first one when left out")
-    classifiers: dict[
-        Name, Annotated[TransformersClassifierPart | PythonClassifierPart, Field(discriminator="kind")]
+    editors: dict[
+        Name,
+        Annotated[
+            LeditsEditorPart | InstructEditorPart | PrecomputedEditorPart | PythonEditorPart,
+            Field(discriminator="kind"),
+        ],
     ] = Field(min_length=1)
+    editor: Name = Field("", description="the editor in use; the first one when left out")
+    classifiers: dict[Name, AnyClassifierPart] = Field(min_length=1)
     target: Target
     search: SearchPart = SearchPart()
     effects: EffectsPart = EffectsPart()
@@ -223,6 +264,7 @@ class Study(_Part):
     )
 
     _file: Path = PrivateAttr(default=Path("study.yaml"))
+    _own_target: bool = PrivateAttr(default=False)
 
     @field_validator("classifiers")
     @classmethod
@@ -232,10 +274,19 @@ class Study(_Part):
             raise ValueError(f"a classifier cannot be called {sorted(clash)[0]!r}: that is the name of a stage")
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_classifier_for_each_class(cls, value: Any) -> Any:
+        return _expand_classes(value) if isinstance(value, dict) else value
+
     @model_validator(mode="after")
-    def _editor_is_known(self) -> Study:
+    def _names_are_known(self) -> Study:
         if self.editor and self.editor not in self.editors:
             raise ValueError(f"editor {self.editor!r} is not one of editors ({', '.join(self.editors)})")
+        asked = self.images.predicted
+        if asked and asked.classifier not in self.classifiers:
+            known = ", ".join(self.classifiers)
+            raise ValueError(f"images.predicted.classifier {asked.classifier!r} is not one of classifiers ({known})")
         return self
 
     @property
@@ -257,6 +308,32 @@ class Study(_Part):
     def prefix(self) -> str:
         """First part of the study's asset keys: its name, and the editor where it is not the first one."""
         return self.name if self.editor_name == next(iter(self.editors)) else f"{self.name}_{self.editor_name}"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Every class that the study explains."""
+        targets = [self.target, *(part.target for part in self.classifiers.values() if part.target)]
+        return tuple(dict.fromkeys(target.label for target in targets if target.label))
+
+    @property
+    def comparable(self) -> tuple[str, ...]:
+        """The classifiers that are explained on the study's own target: versions that can be compared."""
+        return tuple(name for name, part in self.classifiers.items() if part.target in (None, self.target))
+
+    def for_classifier(self, name: str) -> Study:
+        """The study as one classifier sees it: with the target of its own, where it has one."""
+        target = self.classifiers[name].target
+        if target is None:
+            return self
+        study = self.model_copy(update={"target": target})
+        study._file, study._own_target = self._file, True
+        return study
+
+    def subject(self, fingerprint: str) -> str:
+        """What results are kept under: the classifier's fingerprint, and its target where that is its own."""
+        if not self._own_target:
+            return fingerprint
+        return f"{fingerprint}-{hashlib.sha256(self.target.model_dump_json().encode()).hexdigest()[:8]}"
 
     def path(self, path: Path) -> Path:
         """A path of the study file, made absolute."""
@@ -303,47 +380,53 @@ def load_study(path: Path) -> Study:
         raw = YAML(typ="safe").load(file.read_text("utf-8"))
     except FileNotFoundError as error:
         raise StudyError(f"{file}: there is no such study file; name one, or a folder with a study.yaml") from error
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, UnicodeDecodeError, OSError) as error:
         reason = " ".join(str(error).split())
         raise StudyError(f"{file}: this is not valid YAML ({reason}); mend the line that it names") from error
     if not isinstance(raw, dict):
         raise StudyError(
             f"{file}: the file has no fields; write at least name, domain, corpus, editors and classifiers"
         )
+    return study_of(raw, file)
+
+
+def study_of(fields: dict[str, Any], file: Path) -> Study:
+    """A study from the fields of its file.
+
+    Args:
+        fields: as in the YAML file.
+        file: where paths start from, and what messages name; it need not exist.
+
+    Raises:
+        StudyError: a field is wrong; the message names file, field and remedy.
+    """
     try:
-        study = Study.model_validate(raw)
+        study = Study.model_validate(fields)
     except ValidationError as error:
-        raise StudyError(f"{file}: " + "; ".join(_explain(problem) for problem in error.errors())) from error
+        raise StudyError(explain_mistakes(error.errors(), Study, file)) from error
     study._file = file.resolve()
     return study
 
 
-def _explain(problem: Mapping[str, Any]) -> str:
-    """One pydantic problem as field, what is wrong, and the remedy."""
-    field = ".".join(str(part) for part in problem["loc"]) or "study"
-    match problem["type"]:
-        case "missing":
-            return f"{field}: the field is missing; add it"
-        case "extra_forbidden":
-            near = difflib.get_close_matches(str(problem["loc"][-1]), _known_keys(), 1)
-            return f"{field}: there is no such field; " + (f"did you mean {near[0]!r}?" if near else "remove it")
-        case "union_tag_not_found":
-            return f"{field}: 'kind' is missing; say which kind it is ({problem['ctx']['discriminator']})"
-        case _:
-            return f"{field}: {problem['msg'].removeprefix('Value error, ')} (got {_short(problem.get('input'))})"
+def _expand_classes(fields: dict[str, Any]) -> dict[str, Any]:
+    """`target: {label: [a, b]}` explains each classifier once for each class: v1 becomes v1_a and v1_b.
 
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _known_keys() -> list[str]:
-    keys: set[str] = set()
-    models: list[type[BaseModel]] = [LeditsEditorPart, *_Part.__subclasses__()]
-    for model in models:
-        keys.update(model.model_fields)
-    return sorted(keys)
+    All of them share the edits, and a classifier's scores: only what is read off the scores differs.
+    """
+    target, classifiers = fields.get("target"), fields.get("classifiers")
+    labels = target.get("label") if isinstance(target, dict) else None
+    if not isinstance(labels, list) or not isinstance(classifiers, dict) or not labels:
+        return fields
+    assert isinstance(target, dict)
+    expanded: dict[str, Any] = {}
+    for name, part in classifiers.items():
+        if not isinstance(part, dict) or "target" in part:
+            expanded[name] = part
+            continue
+        for label in labels:
+            slug = re.sub(r"\W+", "_", str(label), flags=re.ASCII).strip("_").lower() or str(len(expanded))
+            expanded[f"{name}_{slug}"] = {**part, "target": {**target, "label": label}}
+    return {**fields, "target": {**target, "label": labels[0]}, "classifiers": expanded}
 
 
 def find_study(name: str, root: Path) -> Path:

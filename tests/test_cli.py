@@ -50,6 +50,33 @@ def test_run_then_show_as_json_and_table(tmp_path: Path, diffex: Run) -> None:
     assert "Red" in diffex("compare", tmp_path)[1]
 
 
+def test_several_classes_are_explained_from_the_same_edits(tmp_path: Path, diffex: Run) -> None:
+    one = {"v1": {"kind": "python", "factory": "tests.toys:WarmClassifier"}}
+    write_study(tmp_path, 4, target={"label": ["warm", "cold"]}, classifiers=one)
+    status, out, err = diffex("run", tmp_path)
+    assert status == 0, err
+    made = edits_made(tmp_path)
+    assert len(made) == len(set(made))
+    effects = {}
+    for name in ("v1_warm", "v1_cold"):
+        assert str(tmp_path / "results" / "reports" / name / "index.html") in out
+        rows = json.loads(diffex("show", tmp_path, name, "--format", "json")[1])
+        effects[name] = {row["feature"]: row["effect"] for row in rows}
+    for feature, effect in effects["v1_warm"].items():  # two classes: what raises one lowers the other
+        assert effects["v1_cold"][feature] == pytest.approx(-effect, abs=1e-9)
+    assert max(map(abs, effects["v1_warm"].values())) > 0.1
+
+
+def test_a_classifier_that_cannot_score_stops_before_any_edit(tmp_path: Path, diffex: Run) -> None:
+    broken = {"v1": {"python": "tests.classifying.callables:raises", "labels": ["cold", "warm"]}}
+    write_study(tmp_path, classifiers=broken)
+    status, _, err = diffex("run", tmp_path)
+    assert (
+        status == 1 and "classifiers.v1: tests.classifying.callables:raises: the callable failed on 1 pictures" in err
+    )
+    assert edits_made(tmp_path) == []
+
+
 def test_one_classifier_only(tmp_path: Path, diffex: Run) -> None:
     write_study(tmp_path)
     assert diffex("run", tmp_path, "--classifier", "v1")[0] == 0
@@ -106,7 +133,10 @@ def breaks(folder: Path, what: str) -> None:
     ("what", "sentence"),
     [
         ("images folder", "images: images.folder: there is no such folder; put the sample images there"),
-        ("unreadable image", "1 of 8 files cannot be read as pictures (03.png); replace or remove them"),
+        (
+            "unreadable image",
+            "1 of 8 files cannot be read as pictures (03.png: not a picture of a known format); replace or remove",
+        ),
         ("duplicate feature", "corpus.yaml, line 2"),
         ("unknown class", "target.label: the classifier has no class 'hot'; it knows cold, warm"),
         ("missing checkpoint", "nowhere"),

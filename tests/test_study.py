@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from diffex_dagster import cli
 from diffex_dagster.errors import StudyError
 from diffex_dagster.study import Study, find_study, load_study
-from tests.toys import write_study
+from tests.toys import edits_made, write_study
 
 ROOT = Path(__file__).parent.parent
 
@@ -22,37 +23,100 @@ def test_the_shipped_study_is_valid_and_knows_its_files() -> None:
     assert study.with_editor("exact").prefix == "avatars_exact"
 
 
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"nmae": "x"}, r"nmae: there is no such field; did you mean 'name'\?"),
-        ({"domain": None}, r"domain: .*string"),
-        ({"name": "my study"}, r"name: .*pattern"),
-        ({"target": {"label": "warm", "measure": "margin"}}, r"target: a margin needs 'against'"),
-        ({"target": {"measure": "logit"}}, r"target\.label: the field is missing; add it"),
-        ({"images": {"folder": "images", "size": 4}}, r"images\.size: .*16"),
-        ({"images": {"folder": "images", "sise": 64}}, r"images\.sise: .*did you mean 'size'"),
-        ({"search": {"beam": 0}}, r"search\.beam: .*1"),
-        ({"search": {"gate": "loud"}}, r"search\.gate: .*'magnitude' or 'signed'"),
-        ({"effects": {"margin": -1}}, r"effects\.margin: .*greater than 0"),
-        ({"editors": {}}, r"editors: .*at least 1"),
-        ({"editors": {"e": {"checkpoint": "x"}}}, r"editors\.e: 'kind' is missing"),
-        ({"editors": {"e": {"kind": "magic"}}}, r"editors\.e: .*'ledits', 'python'"),
-        ({"editors": {"e": {"kind": "ledits", "checkpoint": "x", "steps": 0}}}, r"editors\.e\.ledits\.steps"),
-        ({"editor": "other"}, r"editor 'other' is not one of editors \(paint\)"),
-        ({"classifiers": {"corpus": {"kind": "transformers", "checkpoint": "x"}}}, r"that is the name of a stage"),
-        ({"classifiers": {"v1": {"kind": "python", "factory": "no colon"}}}, r"classifiers\.v1\.python\.factory"),
-        (
-            {"corpus": {"vlm": {"kind": "recorded", "file": "a"}, "starter": "face"}},
-            r"name a vlm or a starter, not both",
-        ),
-    ],
-)
+def classifier(**fields: Any) -> dict[str, Any]:
+    return {"classifiers": {"v1": fields}}
+
+
+MISTAKES: list[tuple[dict[str, Any], str]] = [
+    # keys and names
+    ({"nmae": "x"}, r"line \d+: nmae: there is no such field; did you mean 'name'\?"),
+    ({"xyzzy": 1}, r"xyzzy: there is no such field; use one of .*domain.*, or remove it"),
+    ({"domain": None}, r"line \d+: domain: .*string"),
+    ({"name": "my study"}, r"name: use only letters, digits and underscores.*got 'my study'"),
+    # target
+    ({"target": {"label": "warm", "measure": "margin"}}, r"target: a margin needs 'against'"),
+    ({"target": {"measure": "logit"}}, r"target: a logit needs 'label', the class that is explained; add it"),
+    ({"target": {"label": "warm", "measure": "function"}}, r"target: measure: function needs 'function'"),
+    ({"target": {"label": "warm", "measure": "odds"}}, r"target\.measure: .*'probability', 'sigmoid'"),
+    ({"target": {"lable": "warm"}}, r"target\.lable: .*did you mean 'label'"),
+    # images
+    ({"images": {"size": 4}}, r"line \d+: images\.size: .*greater than or equal to 16 \(got 4\)"),
+    ({"images": {"sise": 64}}, r"images\.sise: .*did you mean 'size'"),
+    ({"images": {"folder": "a", "glob": "*"}}, r"images: folder and glob both say where the images are; keep one"),
+    ({"images": {"stratify": True}}, r"images: stratify needs 'sample'"),
+    ({"images": {"path_column": "p"}}, r"images: path_column belongs to a 'table'"),
+    ({"images": {"background": "whitte"}}, r"images: background: 'whitte' is no colour; write a name or #rrggbb"),
+    ({"images": {"fit": "squash"}}, r"images\.fit: .*'crop', 'pad' or 'stretch'"),
+    ({"images": {"predicted": {"classifier": "v9"}}}, r"images\.predicted\.classifier 'v9' is not one of classifiers"),
+    # search and effects
+    ({"search": {"beam": 0}}, r"search\.beam: .*1"),
+    ({"search": {"gate": "loud"}}, r"search\.gate: .*'magnitude' or 'signed'"),
+    ({"effects": {"margin": -1}}, r"effects\.margin: .*greater than 0"),
+    # editors
+    ({"editors": {}}, r"editors: .*at least 1"),
+    ({"editors": {"e": {"checkpoint": "x"}}}, r"editors\.e: 'kind' is missing; say which kind it is \(ledits, "),
+    ({"editors": {"e": {"kind": "magic"}}}, r"editors\.e: kind: there is no kind 'magic'; .*ledits, .*python"),
+    ({"editors": {"e": {"kind": "ledits", "checkpoint": "x", "steps": 0}}}, r"line \d+: editors\.e\.steps: .*1"),
+    (
+        {"editors": {"e": {"kind": "ledits", "checkpoint": "x", "setps": 5}}},
+        r"editors\.e\.setps: .*did you mean 'steps'",
+    ),
+    ({"editor": "other"}, r"editor 'other' is not one of editors \(paint\)"),
+    # classifiers
+    ({"classifiers": {"corpus": {"kind": "transformers", "checkpoint": "x"}}}, r"that is the name of a stage"),
+    (classifier(kind="onx", file="a.onnx"), r"classifiers\.v1: kind: there is no kind 'onx'; did you mean 'onnx'\?"),
+    (classifier(file="a.onnx"), r"classifiers\.v1: 'kind' is missing; .*transformers, clip, onnx"),
+    (classifier(kind="onnx"), r"classifiers\.v1\.file: the field is missing; add it"),
+    (classifier(kind="onnx", file="a", preprocesing={}), r"v1\.preprocesing: .*did you mean 'preprocessing'"),
+    (classifier(kind="onnx", file="a", preprocessing={"means": 0}), r"v1\.preprocessing\.means: .*did you mean 'mean'"),
+    (classifier(kind="onnx", file="a", outputs="softmax"), r"v1\.outputs: .*'logits' or 'probabilities'"),
+    (classifier(kind="clip", labels=[]), r"v1\.labels: .*at least 1"),
+    (classifier(kind="clip", labels=["a"], template="a photo"), r"v1\.template: write a sentence with \{\} where"),
+    (classifier(kind="http", url="localhost", labels=["a"]), r"v1\.url: write an address that begins with http"),
+    (classifier(kind="python", factory="no colon"), r"classifiers\.v1\.factory: write module:attribute"),
+    (classifier(kind="python"), r"classifiers\.v1: name either 'callable' .* or 'factory'"),
+    # corpus
+    ({"corpus": {"vlm": {"kind": "recorded", "file": "a"}, "starter": "face"}}, r"name a vlm or a starter, not both"),
+    ({"corpus": {"vlm": {"kind": "openai"}}}, r"corpus\.vlm\.model: the field is missing; add it"),
+]
+
+
+@pytest.mark.parametrize(("changes", "sentence"), MISTAKES)
 def test_a_mistake_names_file_field_and_remedy(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
     file = write_study(tmp_path, **changes)
     with pytest.raises(StudyError, match=sentence) as caught:
         load_study(file)
-    assert str(file) in str(caught.value)
+    assert str(caught.value).startswith(str(file)) and "\n" not in str(caught.value)
+    with pytest.raises(SystemExit), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["diffex", "run", str(tmp_path)])
+        cli.main()
+    assert edits_made(tmp_path) == [] and not (tmp_path / "results").exists()
+
+
+def test_the_line_is_that_of_the_field(tmp_path: Path) -> None:
+    file = write_study(tmp_path)
+    lines = file.read_text().splitlines()
+    row = next(i for i, line in enumerate(lines) if line.strip() == "label: warm")
+    lines[row] = "  lable: warm"
+    file.write_text("\n".join(lines))
+    with pytest.raises(StudyError, match=rf"line {row + 1}: target\.lable"):
+        load_study(file)
+
+
+def test_a_classifier_has_a_short_form(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path, **classifier(python="tests.toys:warm", labels=["cold", "warm"])))
+    part = study.classifiers["v1"]
+    assert part.kind == "python" and part.callable == "tests.toys:warm" and part.labels == ("cold", "warm")
+
+
+def test_several_classes_are_several_reports_on_the_same_edits(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path, target={"label": ["warm", "cold"]}))
+    assert list(study.classifiers) == ["v1_warm", "v1_cold", "v2_warm", "v2_cold"]
+    assert study.target.label == "warm" and study.labels == ("warm", "cold")
+    assert study.comparable == ("v1_warm", "v2_warm")
+    assert study.for_classifier("v1_cold").target.label == "cold"
+    assert study.for_classifier("v1_cold").file == study.file
+    assert study.for_classifier("v1_cold").subject("f") != study.for_classifier("v1_warm").subject("f")
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:

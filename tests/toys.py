@@ -92,6 +92,11 @@ class WarmClassifier:
         return np.array(rows)
 
 
+def warm(pictures: Sequence[Image.Image]) -> np.ndarray:
+    """The same as a plain function from pictures to outputs."""
+    return WarmClassifier(Path(), {})(pictures)
+
+
 def write_study(folder: Path, image_count: int = 8, **changes: Any) -> Path:
     """A study folder of the toy domain: images, a recorded proposal, an empty corpus file, study.yaml."""
     from ruamel.yaml import YAML

@@ -26,7 +26,7 @@ def build_study(study: Study, classifiers: Sequence[str] | None = None) -> dg.De
     everything = [images.build(study), *corpus.build(study, chosen), *edits.build(study)]
     for name in chosen:
         everything += [*scores.build(study, name), *report.build_report(study, name)]
-    if len(chosen) > 1 and len(chosen) == len(study.classifiers):
+    if len(study.comparable) > 1 and set(study.comparable) <= set(chosen):
         everything.append(report.build_comparison(study))
     checks = [each for each in everything if isinstance(each, dg.AssetChecksDefinition)]
     assets = [each for each in everything if not isinstance(each, dg.AssetChecksDefinition)]

@@ -6,7 +6,7 @@ import dagster as dg
 
 from diffex_dagster.assets.common import Names, clear_errors, drops_metadata, tree_metadata
 from diffex_dagster.stages import corpus as stage
-from diffex_dagster.stages.setup import build_classifier
+from diffex_dagster.stages.scores import check_classifier
 from diffex_dagster.study import Study
 
 
@@ -68,7 +68,9 @@ def build(
         resource = getattr(context.resources, names.resource)
         with clear_errors():
             current = resource.study()
-            labels = {name: build_classifier(current, name).labels for name in classifiers}
+            for name in classifiers:
+                check_classifier(current.for_classifier(name), resource.store(), resource.classifier(name), name)
+            labels = {name: resource.classifier(name).labels for name in classifiers}
             merged = stage.merge_edits(current, resource.store(), labels)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(merged.version),

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from diffex_dagster.assets.common import Names, clear_errors, sheet
+from diffex_dagster.report.tables import markdown_text
 from diffex_dagster.stages.images import sample_images
 from diffex_dagster.store.keys import digest
 from diffex_dagster.study import Study
@@ -11,8 +12,14 @@ from diffex_dagster.study import Study
 def build(study: Study) -> dg.AssetsDefinition:
     """`<study>/sample_images`."""
     names = Names(study)
+    asked = study.images.predicted
 
-    @dg.asset(key=names.key("sample_images"), kinds={"python", "duckdb", "image"}, **names.options("images"))
+    @dg.asset(
+        key=names.key("sample_images"),
+        deps=[names.key(asked.classifier, "classifier")] if asked else [],
+        kinds={"python", "duckdb", "image"},
+        **names.options("images", "seed") if study.images.sample else names.options("images"),
+    )
     def sample_images_asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """The images that the classifiers are explained on: upright, square, RGB, at the editor's size.
 
@@ -21,12 +28,21 @@ def build(study: Study) -> dg.AssetsDefinition:
         resource = getattr(context.resources, names.resource)
         with clear_errors():
             current, store = resource.study(), resource.store()
-            keys = sample_images(current, store)
+            samples = sample_images(current, store, resource.classifier)
+            keys = samples.keys
             pictures = list(store.images(list(keys)[:32]).values())
         rows = [("", pictures[i : i + 8]) for i in range(0, len(pictures), 8)]
         return dg.MaterializeResult(
             data_version=dg.DataVersion(digest(sorted(keys))),
-            metadata={"dagster/row_count": len(keys), "side_pixels": current.images.size, "images": sheet(rows)},
+            metadata={
+                "dagster/row_count": len(keys),
+                "side_pixels": current.images.size,
+                "unreadable": dg.MetadataValue.md(
+                    "\n".join(f"- {markdown_text(name)}: {markdown_text(why)}" for name, why in samples.unreadable)
+                    or "none"
+                ),
+                "images": sheet(rows),
+            },
         )
 
     return sample_images_asset

@@ -15,7 +15,7 @@ from diffex_dagster.study import Study
 
 def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
     """`<study>/<classifier>/ranked_report` and the check that something rises above the noise."""
-    names = Names(study)
+    names = Names(study.for_classifier(name))
 
     @dg.asset(
         key=names.key(name, "ranked_report"),
@@ -30,7 +30,7 @@ def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.Asset
         """
         resource = getattr(context.resources, names.resource)
         with clear_errors():
-            current = resource.study()
+            current = resource.study().for_classifier(name)
             folder = reports_folder(current, name)
             explanation, files = ranked_report(
                 current,
@@ -63,12 +63,12 @@ def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.Asset
 
 
 def build_comparison(study: Study) -> dg.AssetsDefinition:
-    """`<study>/classifier_comparison`, where the study has more than one classifier."""
+    """`<study>/classifier_comparison`, where the study has more than one classifier with its target."""
     names = Names(study)
 
     @dg.asset(
         key=names.key("classifier_comparison"),
-        deps=[names.key(name, "ranked_report") for name in study.classifiers],
+        deps=[names.key(name, "ranked_report") for name in study.comparable],
         kinds={"html"},
         **names.options("title", "effects", "target"),
     )
@@ -77,7 +77,7 @@ def build_comparison(study: Study) -> dg.AssetsDefinition:
         resource = getattr(context.resources, names.resource)
         with clear_errors():
             current = resource.study()
-            classifiers = {name: resource.classifier(name) for name in current.classifiers}
+            classifiers = {name: resource.classifier(name) for name in current.comparable}
             comparison = compare_classifiers(
                 current, resource.store(), resource.editor(), classifiers, command(current, None)
             )

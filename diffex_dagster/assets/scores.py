@@ -15,7 +15,7 @@ _SETTINGS = ("target", "search", "effects", "probe", "seed", "editors")
 
 def build(study: Study, name: str) -> list[dg.AssetsDefinition | dg.SourceAsset]:
     """`<study>/<classifier>/classifier` (observed), `.../level1_scores` and `.../level2_scores`."""
-    names = Names(study)
+    names = Names(study.for_classifier(name))
     options = names.options(*_SETTINGS, group=name)
 
     @dg.observable_source_asset(
@@ -40,7 +40,8 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition | dg.SourceAsset]
         """
         resource = getattr(context.resources, names.resource)
         with clear_errors():
-            current, store, editor = resource.study(), resource.store(), resource.editor()
+            current = resource.study().for_classifier(name)
+            store, editor = resource.store(), resource.editor()
             level1 = level1_scores(current, store, editor.fingerprint, resource.classifier(name), reporter(context))
         effects = {feature: [float(x) for x in d] for feature, d in level1.effects.items()}
         return dg.MaterializeResult(
@@ -67,9 +68,9 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition | dg.SourceAsset]
         """
         resource = getattr(context.resources, names.resource)
         with clear_errors():
-            searched = search_study(
-                resource.study(), resource.store(), resource.editor(), resource.classifier(name), reporter(context)
-            )
+            current = resource.study().for_classifier(name)
+            store, editor = resource.store(), resource.editor()
+            searched = search_study(current, store, editor, resource.classifier(name), reporter(context))
         result = searched.result
         effects = {feature: [float(x) for x in d] for feature, d in result.scores.items()}
         joint = [] if result.joint is None else [f.name for f in result.joint.features]

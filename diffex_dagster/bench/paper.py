@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from diffex_dagster.classifying.parts import Target
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.target import measure
 from diffex_dagster.corpus.tree import Corpus, Feature
@@ -48,8 +49,7 @@ def read(
     """Search as the paper does; edits that the pipeline has not made are made."""
     samples = store.samples(study.name)
     originals = list(store.images(list(samples)).values())
-    label = study.target.label
-    before = measure(classifier(originals), classifier.labels, label, "probability")
+    before = measure(classifier(originals), classifier.labels, Target(label=study.target.label))
 
     def score(combinations: Sequence[tuple[Feature, ...]]) -> dict[tuple[str, ...], NDArray[np.float64]]:
         asked = {key(features): concepts_of(features) for features in combinations}

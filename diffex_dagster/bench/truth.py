@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from diffex_dagster.bench import paper
 from diffex_dagster.bench.drawings import Redrawn, redraw, sample_states
 from diffex_dagster.bench.resampling import Resampled, resample
+from diffex_dagster.classifying.parts import Target, TransformersPart
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.target import measure
 from diffex_dagster.classifying.transformers_adapter import TransformersClassifier
@@ -37,7 +38,7 @@ from diffex_dagster.stages.corpus import cleaned_proposal, merged
 from diffex_dagster.stages.images import sample_images
 from diffex_dagster.stages.reporting import decision_options, explain
 from diffex_dagster.store import Store
-from diffex_dagster.study import Study, Target, TransformersClassifierPart
+from diffex_dagster.study import Study
 
 RELEVANT = 0.02  # |true effect| from which a feature counts as one that should be found
 NULL = 0.001  # |true effect| up to which a claim of an effect is false
@@ -51,7 +52,7 @@ class Subject:
     """A classifier to grade the explanation of, and the class that is explained."""
 
     name: str
-    part: TransformersClassifierPart
+    part: TransformersPart
     label: str
 
 
@@ -125,19 +126,19 @@ def subjects(study: Study, classifier: Path | None = None, label: str | None = N
         DiffExError: the folder holds no classifier, or it is not clear which of its classes is meant.
     """
     if classifier is not None:
-        part = TransformersClassifierPart(checkpoint=str(classifier.resolve()))
+        part = TransformersPart(checkpoint=str(classifier.resolve()))
         return [_subject(classifier.name, part, study, label)]
     found = [
         _subject(name, part.model_copy(update={"checkpoint": study.checkpoint(part.checkpoint)}), study, label)
         for name, part in study.classifiers.items()
-        if isinstance(part, TransformersClassifierPart)
+        if isinstance(part, TransformersPart)
     ]
     for file in sorted((study.folder / FOLDER).glob("*/config.json")):
-        found.append(_subject(file.parent.name, TransformersClassifierPart(checkpoint=str(file.parent)), study, label))
+        found.append(_subject(file.parent.name, TransformersPart(checkpoint=str(file.parent)), study, label))
     return found
 
 
-def _subject(name: str, part: TransformersClassifierPart, study: Study, label: str | None) -> Subject:
+def _subject(name: str, part: TransformersPart, study: Study, label: str | None) -> Subject:
     labels = TransformersClassifier(part.checkpoint).labels
     wanted = label or (study.target.label if study.target.label in labels else labels[-1] if len(labels) == 2 else "")
     if wanted not in labels:
@@ -178,8 +179,8 @@ def grade_all(
     )
     base._file = study.file
     store = setup.build_store(base)
-    names = list(sample_images(base, store).values())
-    states = json.loads((base.path(base.images.folder) / "attributes.json").read_text("utf-8"))
+    names = list(sample_images(base, store).keys.values())
+    states = json.loads((base.path(base.images.folder or Path("images")) / "attributes.json").read_text("utf-8"))
     corpus = _corpus(study, store, base.name)
     asked = {(f.prompt, f.direction == "remove") for f in corpus.walk() if f.editable}
     cache, size = base.results_folder / "bench", base.images.size
@@ -222,7 +223,8 @@ def _true_effects(drawn: Redrawn, corpus: Corpus, classifier: Classifier, label:
     def score(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         from PIL import Image
 
-        return measure(classifier([Image.fromarray(each) for each in pixels]), classifier.labels, label, "probability")
+        outputs = classifier([Image.fromarray(each) for each in pixels])
+        return measure(outputs, classifier.labels, Target(label=label))
 
     effects = drawn.effects(score)
     return {f.id: effects[f.prompt, f.direction == "remove"] for f in corpus.walk() if f.editable}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from diffex_dagster.classifying.target import class_index
+from diffex_dagster.classifying.target import check_labels
 from diffex_dagster.corpus.cleaning import CleaningOptions, clean
 from diffex_dagster.corpus.context import read_context, select
 from diffex_dagster.corpus.editing import merge, read_edits
@@ -26,10 +26,10 @@ def proposal_request(study: Study) -> ProposalRequest:
     """What the study asks a vision-language model for, with the reference passages that fit it best."""
     part = study.corpus
     passages = read_context([study.path(path) for path in part.context])
-    query = " ".join([study.domain, study.target.label, *part.examples])
+    query = " ".join([study.domain, *study.labels, *part.examples])
     return ProposalRequest(
         domain=study.domain,
-        class_labels=(study.target.label,),
+        class_labels=study.labels,
         examples=part.examples,
         levels=part.levels,
         groups=part.groups,
@@ -54,7 +54,7 @@ def cleaned_proposal(study: Study, proposer: Proposer, images: Sequence[Image.Im
             options = replace(options, leak_check=proposer.leaks)
         if vlm.embedding_model:
             options = replace(options, embed=proposer.embedder(vlm.embedding_model))
-    return replace(proposal, corpus=clean(proposal.corpus, (study.target.label,), options))
+    return replace(proposal, corpus=clean(proposal.corpus, study.labels, options))
 
 
 def propose(study: Study, store: Store, proposer: Proposer) -> Proposal:
@@ -87,11 +87,10 @@ def merge_edits(study: Study, store: Store, labels: Mapping[str, Sequence[str]])
         ClassifierError: a classifier lacks a class that the study names.
     """
     for name, known in labels.items():
-        for label in filter(None, (study.target.label, study.target.against)):
-            try:
-                class_index(known, label)
-            except ClassifierError as error:
-                raise ClassifierError(f"{study.file}: classifiers.{name}: {error}") from error
+        try:
+            check_labels(known, study.for_classifier(name).target)
+        except ClassifierError as error:
+            raise ClassifierError(f"{study.file}: classifiers.{name}: {error}") from error
     corpus = merged(store.current_corpus(study.name, "proposal"), study.path(study.corpus.edits))
     if not corpus.groups:
         raise CorpusError(

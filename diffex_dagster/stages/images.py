@@ -1,64 +1,150 @@
-"""Stage: read the sample images and prepare them for the editor."""
+"""Stage: read the sample images, choose among them, and prepare them for the editor."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from scipy.special import softmax
 
-from diffex_dagster.errors import StudyError
+from diffex_dagster.classifying.protocol import Classifier
+from diffex_dagster.classifying.target import class_index
+from diffex_dagster.errors import ClassifierError, StudyError
+from diffex_dagster.stages.image_files import UNREADABLE, read_picture
+from diffex_dagster.stages.image_sources import Entry, find_images
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+
+@dataclass
+class Samples:
+    """The sample images of a study, by name and prepared, and what was left out."""
+
+    pictures: dict[str, Image.Image] = field(default_factory=dict)
+    labels: dict[str, str | None] = field(default_factory=dict)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)  # (name, why)
+    keys: dict[str, str] = field(default_factory=dict)  # image key -> name, once they are stored
 
 
-def prepare(picture: Image.Image, size: int) -> Image.Image:
-    """Turn by the EXIF flag, put transparency on white, crop the centre square and scale it to `size` pixels."""
-    upright = ImageOps.exif_transpose(picture)
-    if "A" in upright.getbands() or "transparency" in upright.info:
-        rgba = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return ImageOps.fit(upright.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
+def read_samples(study: Study, classifier: Callable[[str], Classifier] | None = None) -> Samples:
+    """Find, filter, draw and decode the images of a study.
 
+    In this order: labels, the random sample or the first `limit`, decoding, the classifier's own prediction. With a
+    filter by prediction every candidate is decoded first, and the sample is drawn from those that pass.
 
-def read_images(folder: Path, size: int, limit: int | None = None) -> dict[str, Image.Image]:
-    """Every picture of a folder by file name, prepared; pictures with equal content once.
+    Args:
+        study: names the images.
+        classifier: one of the study's classifiers by name; needed for `images.predicted`.
 
     Raises:
-        StudyError: the folder is missing or has no picture, or a file cannot be read (all such files are named).
+        StudyError: nothing is there or is left, or more files than the study allows cannot be read (they are named).
+        ClassifierError: the filter's classifier cannot be used, or lacks the class.
     """
-    if not folder.is_dir():
-        raise StudyError(
-            f"{folder}: images.folder: there is no such folder; put the sample images there or name another"
-        )
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)[:limit]
-    if not paths:
-        raise StudyError(
-            f"{folder}: images.folder: there is no picture in it; put files ending in "
-            f"{', '.join(sorted(SUFFIXES))} there"
-        )
-    pictures: dict[str, Image.Image] = {}
-    unreadable: list[str] = []
-    for path in paths:
+    images, entries = study.images, find_images(study)
+    if images.predicted is None:
+        return _read(study, _chosen(study, entries))
+    assert classifier is not None
+    samples = _read(study, entries)
+    passed = _predicted(study, samples, classifier(images.predicted.classifier))
+    chosen = _chosen(study, [entry for entry in entries if entry.name in passed])
+    samples.pictures = {entry.name: samples.pictures[entry.name] for entry in chosen}
+    return samples
+
+
+def sample_images(study: Study, store: Store, classifier: Callable[[str], Classifier] | None = None) -> Samples:
+    """Keep the study's sample images; pictures with equal content count once."""
+    samples = read_samples(study, classifier)
+    for name, key in store.put_images(samples.pictures).items():
+        samples.keys.setdefault(key, name)
+    store.put_samples(study.name, samples.keys)
+    return samples
+
+
+def _read(study: Study, entries: Sequence[Entry]) -> Samples:
+    samples, images = Samples(), study.images
+    for entry in entries:
         try:
-            with Image.open(path) as picture:
-                pictures[path.name] = prepare(picture, size)
-        except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError):
-            unreadable.append(path.name)
-    if unreadable:
+            with entry.open() as file:
+                samples.pictures[entry.name] = read_picture(file, images.size, images.fit, images.background)
+            samples.labels[entry.name] = entry.label
+        except UNREADABLE as error:
+            samples.unreadable.append((entry.name, reason(error)))
+    _check_unreadable(study, samples.unreadable, len(entries))
+    return samples
+
+
+def _check_unreadable(study: Study, unreadable: Sequence[tuple[str, str]], count: int) -> None:
+    if len(unreadable) <= study.images.unreadable * count and len(unreadable) < count:
+        return
+    shown = "; ".join(f"{name}: {why}" for name, why in unreadable[:5]) + ("; ..." if len(unreadable) > 5 else "")
+    raise StudyError(
+        f"{study.file}: images.{study.images.source}: {len(unreadable)} of {count} files cannot be read as pictures "
+        f"({shown}); replace or remove them, or raise images.unreadable ({study.images.unreadable:g})"
+    )
+
+
+def reason(error: BaseException) -> str:
+    """Why a file cannot be read, in a few words."""
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture of a known format"
+    if isinstance(error, Image.DecompressionBombError):
+        return "too many pixels"
+    return " ".join(str(error).split())[:100] or type(error).__name__
+
+
+def _chosen(study: Study, entries: Sequence[Entry]) -> list[Entry]:
+    """The entries that are used: the first `limit`, or a random sample (by the study's seed) in the original order."""
+    images = study.images
+    entries = list(entries[: images.limit])
+    if images.sample is None or images.sample >= len(entries):
+        return entries
+    generator = random.Random(study.seed)
+    if not images.stratify:
+        drawn = set(generator.sample(range(len(entries)), images.sample))
+    else:
+        strata: dict[str | None, list[int]] = {}
+        for i, entry in enumerate(entries):
+            strata.setdefault(entry.label, []).append(i)
+        if set(strata) == {None}:
+            raise StudyError(
+                f"{study.file}: images.stratify: no image has a label; name a table or dataset with a label_column"
+            )
+        for stratum in strata.values():
+            generator.shuffle(stratum)
+        # One of each label in turn until the sample is full, so that a label with few images gives all it has.
+        turns = [
+            stratum[turn] for turn in range(max(map(len, strata.values()))) for stratum in strata.values()
+            if turn < len(stratum)
+        ]  # fmt: skip
+        drawn = set(turns[: images.sample])
+    return [entry for i, entry in enumerate(entries) if i in drawn]
+
+
+def _predicted(study: Study, samples: Samples, classifier: Classifier) -> set[str]:
+    """Names of the images that pass the filter by prediction."""
+    wanted = study.images.predicted
+    assert wanted is not None
+    column = None
+    if wanted.label is not None:
+        try:
+            column = class_index(classifier.labels, wanted.label)
+        except ClassifierError as error:
+            raise ClassifierError(f"{study.file}: images.predicted: {error}") from error
+    probabilities = softmax(classifier(list(samples.pictures.values())), axis=1)
+    classes, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    keep = (confidence >= wanted.min_confidence) & (confidence <= wanted.max_confidence)
+    if column is not None:
+        keep &= classes == column
+    if not keep.any():
+        counts = np.bincount(classes, minlength=len(classifier.labels))
+        said = ", ".join(f"{classifier.labels[i]} {counts[i]}" for i in np.argsort(-counts)[:5] if counts[i])
         raise StudyError(
-            f"{folder}: images.folder: {len(unreadable)} of {len(paths)} files cannot be read as pictures "
-            f"({', '.join(unreadable[:5])}{', ...' if len(unreadable) > 5 else ''}); replace or remove them"
+            f"{study.file}: images.predicted: none of {len(classes)} images passes ({said}; confidence "
+            f"{confidence.min():.2f} to {confidence.max():.2f}); relax the filter or add images"
         )
-    return pictures
-
-
-def sample_images(study: Study, store: Store) -> dict[str, str]:
-    """Keep the study's sample images; returns image key -> file name, in order, equal pictures once."""
-    pictures = read_images(study.path(study.images.folder), study.images.size, study.images.limit)
-    keys: dict[str, str] = {}
-    for name, key in store.put_images(pictures).items():
-        keys.setdefault(key, name)
-    store.put_samples(study.name, keys)
-    return keys
+    return {name for name, kept in zip(samples.pictures, keep, strict=True) if kept}

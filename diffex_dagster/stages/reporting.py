@@ -242,11 +242,13 @@ def caveats(study: Study, images: int) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def keep(explanation: Explanation, searched: Searched, store: Store, corpus: Corpus, run: str) -> None:
-    """Keep what the report shows in the tables `rankings` and `effects`."""
+def keep(
+    explanation: Explanation, searched: Searched, store: Store, corpus: Corpus, run: str, subject: str | None = None
+) -> None:
+    """Keep what the report shows in the tables `rankings` and `effects`; see `Study.subject`."""
     identity = {
         "study": explanation.study,
-        "classifier": explanation.classifier_fingerprint,
+        "classifier": subject or explanation.classifier_fingerprint,
         "editor": explanation.editor_fingerprint,
         "corpus_version": explanation.corpus_version,
         "run": run,
@@ -277,5 +279,5 @@ def ranked_report(
     from diffex_dagster.report.files import write_report
 
     explanation, searched = explain(study, store, editor, classifier, name, command)
-    keep(explanation, searched, store, store.current_corpus(study.name), run)
+    keep(explanation, searched, store, store.current_corpus(study.name), run, study.subject(classifier.fingerprint))
     return explanation, write_report(explanation, folder)

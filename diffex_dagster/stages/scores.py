@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from diffex_dagster.classifying.protocol import Classifier
-from diffex_dagster.classifying.target import class_index, measure, predicted
+from diffex_dagster.classifying.target import check_labels, flips, measure
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.effects.paired import paired_effects
 from diffex_dagster.errors import ClassifierError
@@ -36,11 +37,29 @@ class Paired:
 
 def check_target(study: Study, classifier: Classifier) -> None:
     """Raise ClassifierError, before any edit is made, when the classifier lacks a class that the study names."""
-    for label in filter(None, (study.target.label, study.target.against)):
-        try:
-            class_index(classifier.labels, label)
-        except ClassifierError as error:
-            raise ClassifierError(f"{study.file}: {error}") from error
+    try:
+        check_labels(classifier.labels, study.target)
+    except ClassifierError as error:
+        raise ClassifierError(f"{study.file}: {error}") from error
+
+
+def check_classifier(study: Study, store: Store, classifier: Classifier, name: str) -> None:
+    """Find out, before any edit is made, whether a classifier can be used: its class names, and one grey picture.
+
+    A classifier that has scored pictures of this study before is not asked again, so that a run whose results are all
+    stored needs no weights and no service.
+
+    Raises:
+        ClassifierError: it lacks a class of its target, cannot be loaded, or does not return what it must.
+    """
+    check_target(study, classifier)
+    if store.has_scores(classifier.fingerprint):
+        return
+    grey = Image.new("RGB", (study.images.size, study.images.size), (127, 127, 127))
+    try:
+        measure(classifier([grey]), classifier.labels, study.target, study.folder)
+    except ClassifierError as error:
+        raise ClassifierError(f"{study.file}: classifiers.{name}: {error}") from error
 
 
 def ensure_scores(
@@ -93,13 +112,14 @@ def paired_scores(
         return np.stack([outputs[EditRequest(image, concepts, study.seed)] for image in images])
 
     def target(logits: np.ndarray) -> np.ndarray:
-        return measure(logits, classifier.labels, study.target.label, study.target.measure, study.target.against)
+        return measure(logits, classifier.labels, study.target, study.folder)
 
     null = stack(())
     paired = {}
     for concepts in wanted:
         edit = stack(concepts)
-        paired[concepts] = Paired(target(null), target(edit), predicted(null) != predicted(edit))
+        flipped = flips(null, edit, classifier.labels, study.target, study.folder)
+        paired[concepts] = Paired(target(null), target(edit), flipped)
     return paired, scored
 
 

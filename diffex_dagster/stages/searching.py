@@ -120,7 +120,7 @@ def search_study(
 def _identity(study: Study, corpus: Corpus, editor: str, classifier: Classifier) -> dict[str, str]:
     return {
         "study": study.name,
-        "classifier": classifier.fingerprint,
+        "classifier": study.subject(classifier.fingerprint),
         "editor": editor,
         "corpus_version": corpus.version,
     }

@@ -20,10 +20,11 @@ from diffex_dagster.store import Store
 from diffex_dagster.study import (
     ClipProbePart,
     DiffusionProbePart,
+    InstructEditorPart,
     LeditsEditorPart,
+    PrecomputedEditorPart,
     RecordedVLM,
     Study,
-    TransformersClassifierPart,
 )
 
 
@@ -40,21 +41,44 @@ def build_editor(study: Study) -> Editor:
 
         options = part.model_dump(exclude={"kind", "checkpoint"})
         return LeditsEditor(LeditsOptions(checkpoint=study.checkpoint(part.checkpoint), **options))
+    if isinstance(part, InstructEditorPart):
+        from diffex_dagster.editing.instruct import InstructEditor, InstructOptions
+
+        chosen = part.model_dump(exclude={"kind", "checkpoint"})
+        return InstructEditor(InstructOptions(checkpoint=study.checkpoint(part.checkpoint), **chosen))
+    if isinstance(part, PrecomputedEditorPart):
+        return _precomputed(study, part)
     factory = load_object(part.factory, study.folder, f"editors.{study.editor_name}.factory")
     editor: Editor = factory(folder=study.folder, options=part.options)
     return editor
 
 
+def _precomputed(study: Study, part: PrecomputedEditorPart) -> Editor:
+    from diffex_dagster.editing.precomputed import PrecomputedEditor, edits_in_folder, edits_in_rows
+    from diffex_dagster.stages.image_files import prepare
+    from diffex_dagster.stages.image_sources import read_rows
+
+    field, images, store = f"editors.{study.editor_name}", study.images, build_store(study)
+    if part.table is not None:
+        source = study.path(part.table)
+        edits = edits_in_rows(read_rows(source, f"{field}.table"), source)
+    else:
+        assert part.folder is not None
+        source = study.path(part.folder)
+        edits = edits_in_folder(source)
+    return PrecomputedEditor(
+        source,
+        edits,
+        names=lambda: store.samples(study.name),
+        prepare=lambda picture: prepare(picture, images.size, images.fit, images.background),
+    )
+
+
 def build_classifier(study: Study, name: str) -> Classifier:
     """One of the study's classifiers; its weights are loaded at the first picture."""
-    part = study.classifiers[name]
-    if isinstance(part, TransformersClassifierPart):
-        from diffex_dagster.classifying.transformers_adapter import TransformersClassifier
+    from diffex_dagster.classifying.build import build
 
-        return TransformersClassifier(study.checkpoint(part.checkpoint), part.batch_size, part.device)
-    factory = load_object(part.factory, study.folder, f"classifiers.{name}.factory")
-    classifier: Classifier = factory(folder=study.folder, options=part.options)
-    return classifier
+    return build(study.classifiers[name], study.folder, study.checkpoint, f"classifiers.{name}")
 
 
 def build_probe(study: Study, editor: Editor) -> ConceptProbe | None:

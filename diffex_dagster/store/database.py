@@ -255,6 +255,12 @@ class Store:
         rows = self._existing("scores", "subject", subjects, classifier=classifier)
         return {row[0]: np.asarray(row[2], dtype=np.float64) for row in rows}
 
+    def has_scores(self, classifier: str) -> bool:
+        """Whether a classifier (fingerprint) has scored anything here."""
+        if not self.path.exists():
+            return False
+        return not self.query("SELECT 1 FROM scores WHERE classifier = ? LIMIT 1", [classifier]).empty
+
     def put_scores(self, scores: Mapping[str, np.ndarray], classifier: str) -> None:
         """Keep a classifier's outputs (subject -> logits of shape (classes,))."""
         rows = [{"subject": s, "classifier": classifier, "outputs": o.tolist()} for s, o in scores.items()]

@@ -225,17 +225,12 @@ def draw(state: State, size: int = 64, supersampling: int = 2) -> Image.Image:
     Raises:
         KeyError: a factor is missing or has no such value.
     """
-    return _drawn(tuple(state[factor] for factor in FACTORS), size, supersampling).copy()
-
-
-@functools.lru_cache(maxsize=4096)  # two classifiers are graded on the same drawings; 12 KB each
-def _drawn(values: tuple[str, ...], size: int, supersampling: int) -> Image.Image:
     import resvg_py
     from dicebear import Avatar
 
     options: dict[str, object] = {"seed": "avatars", "topProbability": 100, "accessoriesColor": ["#262e33"]}
-    for (_, known), value in zip(FACTORS.items(), values, strict=True):
-        options.update(known[value].options)
+    for factor, values in FACTORS.items():
+        options.update(values[state[factor]].options)
     side = size * supersampling
     png = resvg_py.svg_to_bytes(
         svg_string=Avatar(_style(), options).to_string(), width=side, height=side, skip_system_fonts=True

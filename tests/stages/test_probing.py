@@ -45,7 +45,7 @@ class ColourProbe:
 
 def test_an_answer_is_asked_for_once_and_kept(toy: Study) -> None:
     store, editor, probe = build_store(toy), build_editor(toy), ColourProbe()
-    images = list(sample_images(toy, store))
+    images = list(sample_images(toy, store).keys)
     ensure_edits(store, editor, edit_requests(images, [(), (RED,), (BLUE,)], toy.seed))
     found = gains(toy, store, probe, editor.fingerprint, [((RED,), RED), ((BLUE,), RED)])
     assert found[(RED,), RED] == pytest.approx(np.full(len(images), 160.0))
@@ -100,5 +100,5 @@ def test_a_study_chooses_its_probe(tmp_path: Path) -> None:
     assert build_probe(none, diffusion) is None
     clip = load_study(write_study(tmp_path, probe={"kind": "clip", "checkpoint": "models/clip"}))
     assert isinstance(build_probe(clip, build_editor(clip)), ClipProbe)
-    with pytest.raises(StudyError, match=r"probe\.diffusion\.draws"):
+    with pytest.raises(StudyError, match=r"probe\.draws"):
         load_study(write_study(tmp_path, probe={"kind": "diffusion", "draws": 0}))

@@ -157,7 +157,7 @@ def test_a_failing_editor_keeps_what_was_finished(toy: Study) -> None:
     from diffex_dagster.stages.edits import edit_requests
     from diffex_dagster.stages.images import sample_images
 
-    keys = list(sample_images(toy, store))
+    keys = list(sample_images(toy, store).keys)
     real = editor.edit
 
     def breaks(images, requests):

@@ -1,0 +1,223 @@
+"""`explain(...)`: the whole method as one function, without a study file and without Dagster."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from diffex_dagster.errors import StudyError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from diffex_dagster.classifying.protocol import Classifier
+    from diffex_dagster.corpus.tree import Corpus
+    from diffex_dagster.editing.protocol import Editor
+    from diffex_dagster.report.model import Explanation as Report
+    from diffex_dagster.study import Study
+
+_UNUSED = {
+    "kind": "python",
+    "factory": "diffex_dagster.api:explain",
+}  # in the study's place of what is passed as object
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Which attributes a classifier relies on.
+
+    Attributes:
+        report: everything as plain data (`report.model.Explanation`): features by rank, groups, joint combination.
+        folder: where the edits and scores are; None where they were kept only while the function ran.
+    """
+
+    report: Report
+    folder: Path | None = None
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What the numbers belong to: classifier, target, editor, corpus version, images, noise floor, caveats."""
+        fields = (
+            "study", "domain", "classifier", "classifier_fingerprint", "labels", "target", "baseline",
+            "editor_fingerprint", "corpus_version", "images", "noise_floor", "gate", "caveats",
+        )  # fmt: skip
+        return {field: getattr(self.report, field) for field in fields}
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a feature, by rank: effect, interval, decision, flip rate, ..."""
+        import pandas as pd
+
+        from diffex_dagster.report.tables import rows
+
+        return pd.DataFrame(rows(self.report.features))
+
+    def to_json(self, file: Path | None = None) -> str:
+        """`meta` and the features as JSON; written to a file where one is named."""
+        from diffex_dagster.report.tables import rows
+
+        text = json.dumps({"meta": self.meta, "features": rows(self.report.features)}, indent=2, ensure_ascii=False)
+        if file is not None:
+            file.write_text(text + "\n", "utf-8")
+        return text
+
+    def plot(self, file: Path | None = None, limit: int = 25) -> Image.Image:
+        """The ranked features as bars with their intervals; also written as .png or .svg where a file is named.
+
+        Raises:
+            StudyError: the file ends in neither.
+        """
+        import io
+
+        from diffex_dagster.report.figures import ranked_bars
+
+        drawn = ranked_bars(self.report.features, self.report.target, self.report.noise_floor, limit)
+        if file is not None:
+            if file.suffix.lstrip(".") not in drawn:
+                raise StudyError(f"{file}: figures end in .png or .svg; choose one of them")
+            file.write_bytes(drawn[file.suffix.lstrip(".")])
+        return Image.open(io.BytesIO(drawn["png"]))
+
+    def to_html(self, folder: Path) -> Path:
+        """Write the report page and its data files; returns the page."""
+        from diffex_dagster.report.files import write_report
+
+        write_report(self.report, folder)
+        return folder / "index.html"
+
+
+def explain(
+    images: str | Path | Sequence[Image.Image] | Mapping[str, Image.Image] | Mapping[str, Any],
+    classifier: Classifier | Callable[..., Any] | Mapping[str, Any] | str,
+    editor: Editor | Mapping[str, Any] | str,
+    corpus: Corpus | Sequence[Any] | Path | str,
+    target: str | Mapping[str, Any],
+    *,
+    labels: Sequence[str] = (),
+    size: int = 512,
+    domain: str = "images",
+    name: str = "explanation",
+    folder: Path | None = None,
+    **settings: Any,
+) -> Explanation:
+    """Explain one classifier.
+
+    Args:
+        images: a folder, pictures (a list, or by name), or the fields of a study's `images`.
+        classifier: a `Classifier`, any callable from a list of pictures to outputs (N, C), a hub id or folder of a
+            `transformers` model, or the fields of a study's classifier.
+        editor: an `Editor`, a hub id or folder for LEDITS++, or the fields of a study's editor.
+        corpus: a `Corpus`, a shipped starter's name, a corpus file, or a tree as a corpus file writes it
+            (`[{"name": "Eyewear", "children": ["round glasses"]}]`).
+        target: the class to explain, or the fields of a study's target.
+        labels: class names of a callable's outputs.
+        size: side in pixels of the square that the editor works on.
+        domain: what the images show.
+        name: of the explanation, on its page.
+        folder: where edits and scores are kept, so that asking again costs only what is new; a temporary one when None.
+        settings: further parts of a study: `search`, `effects`, `seed`, `probe`.
+
+    Raises:
+        DiffExError: something that was passed cannot be used; the message says what and what to do.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        home = (folder or Path(temporary)).resolve()
+        where = images if isinstance(images, str | Path) else None
+        fields = {
+            "name": name,
+            "domain": domain,
+            "images": _image_fields(images, size),
+            "corpus": {},
+            "editors": {"editor": _part(editor, "ledits")},
+            "classifiers": {"classifier": _part(classifier, "transformers")},
+            "target": {"label": target} if isinstance(target, str) else dict(target),
+            "results": str(home),
+            **settings,
+        }
+        from diffex_dagster.study import study_of
+
+        study = study_of(fields, Path.cwd() / "explain()")
+        report = _explain(study, None if where or _is_fields(images) else images, classifier, editor, corpus, labels)
+        return Explanation(report, folder)
+
+
+def _explain(study: Study, pictures: Any, classifier: Any, editor: Any, corpus: Any, labels: Sequence[str]) -> Report:
+    from diffex_dagster.classifying.python_adapter import CallableClassifier
+    from diffex_dagster.stages.edits import level1_edits
+    from diffex_dagster.stages.image_files import prepare
+    from diffex_dagster.stages.images import sample_images
+    from diffex_dagster.stages.reporting import explain as explain_study
+    from diffex_dagster.stages.scores import check_classifier
+    from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
+
+    store = build_store(study)
+    made_editor = editor if hasattr(editor, "edit") else build_editor(study)
+    if isinstance(classifier, Mapping | str | Path):
+        made_classifier: Any = build_classifier(study, "classifier")
+    elif hasattr(classifier, "fingerprint") and hasattr(classifier, "labels"):
+        made_classifier = classifier
+    else:
+        made_classifier = CallableClassifier(classifier, labels)
+    check_classifier(study, store, made_classifier, "classifier")
+    tree = _corpus(corpus)
+    if pictures is None:
+        sample_images(study, store, lambda _: made_classifier)
+    else:
+        named = pictures if isinstance(pictures, Mapping) else {f"{i:04d}": each for i, each in enumerate(pictures)}
+        if not named:
+            raise StudyError("images: there is no picture; pass at least one")
+        keys: dict[str, str] = {}
+        prepared = {str(key): prepare(each, study.images.size) for key, each in named.items()}
+        for image, key in store.put_images(prepared).items():
+            keys.setdefault(key, image)
+        store.put_samples(study.name, keys)
+    store.put_corpus(study.name, tree)
+    store.set_current(study.name, "corpus", tree.version)
+    level1_edits(study, store, made_editor)
+    report, _ = explain_study(study, store, made_editor, made_classifier, "classifier", "diffex_dagster.explain(...)")
+    return report
+
+
+def _is_fields(images: Any) -> bool:
+    return isinstance(images, Mapping) and not all(isinstance(each, Image.Image) for each in images.values())
+
+
+def _image_fields(images: Any, size: int) -> dict[str, Any]:
+    if isinstance(images, str | Path):
+        return {"folder": str(Path(images).expanduser().resolve()), "size": size}
+    return {"size": size, **images} if _is_fields(images) else {"size": size}
+
+
+def _part(given: Any, kind: str) -> dict[str, Any]:
+    """A study's part from its fields or a checkpoint; a stand-in for an object."""
+    if isinstance(given, Mapping):
+        return dict(given)
+    if isinstance(given, str | Path):
+        local = Path(given).expanduser()
+        return {"kind": kind, "checkpoint": str(local.resolve()) if local.exists() else str(given)}
+    return dict(_UNUSED)
+
+
+def _corpus(given: Any) -> Corpus:
+    from ruamel.yaml import YAML
+
+    from diffex_dagster.corpus.editing import edits_from_text, merge, read_edits
+    from diffex_dagster.corpus.starters import load_starter
+    from diffex_dagster.corpus.tree import Corpus
+
+    if isinstance(given, Corpus):
+        return given
+    if isinstance(given, str):
+        return load_starter(given)
+    if isinstance(given, Path):
+        return merge(Corpus(()), read_edits(given))
+    import io
+
+    text = io.StringIO()
+    YAML().dump({"tree": list(given)}, text)
+    return merge(Corpus(()), edits_from_text(text.getvalue(), "corpus"))

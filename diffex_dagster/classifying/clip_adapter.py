@@ -1,0 +1,64 @@
+"""CLIP (or SigLIP) zero-shot: a class is a sentence, its logit the scaled cosine of picture and sentence."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from diffex_dagster.classifying.transformers_adapter import TransformersClassifier
+
+
+class ClipClassifier(TransformersClassifier):
+    """Zero-shot classification, as in Radford et al. 2021 (arXiv 2103.00020), section 3.1.
+
+    Args:
+        checkpoint: a folder written by `save_pretrained` with its processor, or a hub id.
+        labels: the classes, in words.
+        template: the sentence of a class; "{}" is its label.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        labels: Sequence[str],
+        template: str = "a photo of a {}",
+        batch_size: int = 32,
+        device: str = "auto",
+        revision: str | None = None,
+    ) -> None:
+        super().__init__(checkpoint, batch_size, device, revision)
+        self.classes, self.template = tuple(labels), template
+
+    @functools.cached_property
+    def _model(self) -> Any:
+        from transformers import AutoModelForZeroShotImageClassification
+
+        return self.place(AutoModelForZeroShotImageClassification)
+
+    @functools.cached_property
+    def _text(self) -> Any:
+        """The token ids of the sentences, which every batch shares."""
+        from transformers import AutoTokenizer
+
+        tokenizer = self.load("tokenizer", AutoTokenizer)
+        # SigLIP was trained with every sentence padded to its longest.
+        padding = "max_length" if "siglip" in self._config.model_type else True
+        sentences = [self.template.replace("{}", label) for label in self.classes]
+        return tokenizer(sentences, padding=padding, truncation=True, return_tensors="pt").to(self._model.device)
+
+    def _labels(self) -> tuple[str, ...]:
+        return self.classes
+
+    def _identity(self) -> Any:
+        return super()._identity(), self.classes, self.template
+
+    def _outputs(self, pictures: list[Image.Image]) -> np.ndarray:
+        import torch
+
+        pixels = self._processor(images=pictures, return_tensors="pt")["pixel_values"].to(self._model.device)
+        with torch.inference_mode():
+            return np.asarray(self._model(pixel_values=pixels, **self._text).logits_per_image.double().cpu().numpy())

@@ -1,0 +1,148 @@
+"""A classifier behind an address: pictures as JSON, a batch a request, asked again when the service stumbles."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx
+import numpy as np
+from PIL import Image
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+from diffex_dagster.classifying.base import BatchedClassifier
+from diffex_dagster.classifying.preprocessing import read_labels
+from diffex_dagster.errors import ClassifierError
+
+_FIELDS = {"plain": ("images", "outputs"), "kserve": ("instances", "predictions")}
+_LONGEST_WAIT = 30.0  # seconds between two attempts, whatever Retry-After says
+
+
+class HttpClassifier(BatchedClassifier):
+    """Sends pictures as base64 PNG; takes rows of numbers, or lists of {"label", "score"}, back.
+
+    Args:
+        url: where requests are posted to.
+        labels: class names in the order of a row, or a file with one a line.
+        format: "plain" or "kserve"; see `HttpPart`.
+        outputs: "logits" or "probabilities".
+        key_env: environment variable that holds a bearer token; it is never shown.
+        version: part of the fingerprint, since an address does not say which weights are behind it.
+        parameters: further fields of the request.
+        batch_size: pictures in a request.
+        timeout_s: seconds to wait for an answer.
+        retries: further attempts after 429, 5xx, a timeout or a lost connection.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        labels: Sequence[str] | Path,
+        format: Literal["plain", "kserve"] = "plain",
+        outputs: Literal["logits", "probabilities"] = "probabilities",
+        key_env: str | None = None,
+        version: str = "",
+        parameters: Mapping[str, Any] | None = None,
+        batch_size: int = 32,
+        timeout_s: float = 60.0,
+        retries: int = 4,
+    ) -> None:
+        address = httpx.URL(url)  # may carry a password, or a token in its query: messages show neither
+        super().__init__(f"{address.scheme}://{address.netloc.decode()}{address.path}", batch_size, outputs)
+        self.url, self.given_labels, self.format = url, labels, format
+        self.key_env, self.version, self.parameters = key_env, version, dict(parameters or {})
+        self.timeout_s, self.retries = timeout_s, retries
+
+    def _labels(self) -> tuple[str, ...]:
+        return read_labels(self.given_labels)
+
+    def _identity(self) -> Any:
+        return self.name, self.version, self.labels, self.format, self.parameters
+
+    def _outputs(self, pictures: list[Image.Image]) -> np.ndarray:
+        sent, received = _FIELDS[self.format]
+        images: list[Any] = [_png(picture) for picture in pictures]
+        if self.format == "kserve":
+            images = [{"b64": image} for image in images]
+        answer = self._post({**self.parameters, sent: images})
+        rows = answer.get(received) if isinstance(answer, dict) else None
+        if not isinstance(rows, list) or len(rows) != len(pictures):
+            got = f"{len(rows)} rows" if isinstance(rows, list) else "none"
+            raise ClassifierError(
+                f'{self.name}: the answer must hold "{received}" with one row for each of {len(pictures)} pictures, '
+                f"and holds {got}; check url and format"
+            )
+        try:
+            return np.array([self._row(row) for row in rows], dtype=np.float64)
+        except (TypeError, ValueError, KeyError) as error:
+            raise ClassifierError(
+                f'{self.name}: a row of "{received}" is neither numbers nor a list of label and score ({error!r}); '
+                "check format and labels"
+            ) from error
+
+    def _row(self, row: Any) -> list[float]:
+        if isinstance(row, list) and row and isinstance(row[0], dict):
+            scores = {each["label"]: float(each["score"]) for each in row}
+            return [scores[label] for label in self.labels]
+        return [float(value) for value in row] if isinstance(row, list) else [float(row)]
+
+    def _post(self, body: Mapping[str, Any]) -> Any:
+        headers = {}
+        if self.key_env:
+            key = os.environ.get(self.key_env)
+            if not key:
+                raise ClassifierError(
+                    f"{self.name}: key_env: the environment variable {self.key_env} is not set; export it"
+                )
+            headers["Authorization"] = f"Bearer {key}"
+        attempts = Retrying(
+            retry=retry_if_exception(_passes),
+            stop=stop_after_attempt(self.retries + 1),
+            wait=_wait,
+            reraise=True,
+        )
+        try:
+            for attempt in attempts:
+                with attempt:
+                    response = httpx.post(self.url, json=body, headers=headers, timeout=self.timeout_s)
+                    response.raise_for_status()
+            return response.json()
+        except httpx.HTTPStatusError as error:
+            shown = " ".join(error.response.text.split())[:200]
+            raise ClassifierError(
+                f"{self.name}: the service answered with status {error.response.status_code} ({shown!r}); check url, "
+                "key_env and the service's log"
+            ) from error
+        except httpx.HTTPError as error:
+            raise ClassifierError(
+                f"{self.name}: the service cannot be reached ({type(error).__name__}); start it, or correct the url"
+            ) from error
+        except ValueError as error:
+            raise ClassifierError(f"{self.name}: the answer is not JSON; check the url") from error
+
+
+def _png(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")  # lossless: the service sees the pixels that other adapters see
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether a failure may pass by itself."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code in (408, 429) or error.response.status_code >= 500
+    return isinstance(error, httpx.TransportError)
+
+
+def _wait(state: RetryCallState) -> float:
+    """Seconds until the next attempt: what the service asks for, else growing, with some chance in it."""
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, httpx.HTTPStatusError):
+        asked = error.response.headers.get("Retry-After", "")
+        if asked.isdigit():
+            return min(float(asked), _LONGEST_WAIT)
+    return wait_exponential_jitter(initial=0.25, max=_LONGEST_WAIT)(state)

@@ -1,0 +1,143 @@
+"""Any Python callable as a classifier."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from diffex_dagster.classifying.base import BatchedClassifier
+from diffex_dagster.classifying.files_adapter import run_torch, to_numpy
+from diffex_dagster.classifying.parts import Preprocessing
+from diffex_dagster.classifying.preprocessing import as_array, read_labels
+from diffex_dagster.errors import ClassifierError
+from diffex_dagster.hashing import file_fingerprint
+
+
+class CallableClassifier(BatchedClassifier):
+    """A function, a torch module, or any other callable.
+
+    Its fingerprint is its own `fingerprint` where it has one; else it covers a torch module's parameters, the source
+    file it was written in, the weights files it is said to read, and `version`.
+
+    Args:
+        function: takes a list of RGB pictures, or a float tensor (N, 3, H, W) in [0, 1]; returns outputs (N, C).
+        labels: class names in the order of the outputs, or a file; the callable's own `labels` when empty.
+        takes: "pictures" or "tensor".
+        preprocessing: for a tensor: resizing and normalising before the call.
+        files: weights that it reads.
+        version: of what is in none of these.
+        name: how messages call it.
+        batch_size: pictures at a time.
+        device: where the tensor is: "auto", "cpu", "cuda" or "mps".
+        outputs: "logits" or "probabilities".
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        labels: Sequence[str] | Path = (),
+        takes: Literal["pictures", "tensor"] = "pictures",
+        preprocessing: Preprocessing | None = None,
+        files: Sequence[Path] = (),
+        version: str = "",
+        name: str = "",
+        batch_size: int = 32,
+        device: str = "auto",
+        outputs: Literal["logits", "probabilities"] = "logits",
+    ) -> None:
+        super().__init__(name or getattr(function, "__name__", type(function).__name__), batch_size, outputs)
+        if not callable(function):
+            raise ClassifierError(f"{self.name}: callable: it cannot be called; name a function or a callable object")
+        self.function, self.given_labels, self.takes, self.files = function, labels, takes, tuple(files)
+        self.preprocessing, self.version, self.device = preprocessing or Preprocessing(), version, device
+
+    def _labels(self) -> tuple[str, ...]:
+        labels = read_labels(self.given_labels) or tuple(getattr(self.function, "labels", ()))
+        if not labels:
+            raise ClassifierError(
+                f"{self.name}: labels: the callable has no attribute `labels`; name the classes in the order of its "
+                "outputs"
+            )
+        return labels
+
+    def _identity(self) -> Any:
+        missing = [file for file in self.files if not file.is_file()]
+        if missing:
+            raise ClassifierError(f"{missing[0]}: files: there is no such file; name the weights that are read")
+        identity = [self.name, self.labels, self.takes, self.preprocessing.model_dump(), self.version]
+        identity.append([file_fingerprint(file) for file in self.files])
+        own = getattr(self.function, "fingerprint", None)
+        if isinstance(own, str):
+            return [*identity, own]
+        if hasattr(self.function, "state_dict"):
+            identity += [version("torch"), parameters_hash(self.function.state_dict())]
+        return [*identity, _source(self.function)]
+
+    def _outputs(self, pictures: list[Image.Image]) -> np.ndarray:
+        try:
+            if self.takes == "pictures":
+                return to_numpy(self.function(pictures))
+            return run_torch(self._ready, as_array(pictures, self.preprocessing), self._device)
+        except (ClassifierError, MemoryError):
+            raise
+        except Exception as error:  # somebody else's code: anything
+            raise ClassifierError(
+                f"{self.name}: the callable failed on {len(pictures)} pictures ({type(error).__name__}: {error}); "
+                f"check what it takes (takes: {self.takes})"
+            ) from error
+
+    @functools.cached_property
+    def _device(self) -> str:
+        from diffex_dagster.devices import pick_device
+
+        return pick_device(self.device)
+
+    @functools.cached_property
+    def _ready(self) -> Callable[..., Any]:
+        """A torch module in evaluation mode on the device; any other callable as it is."""
+        if hasattr(self.function, "eval") and hasattr(self.function, "to"):
+            ready: Callable[..., Any] = self.function.eval().to(self._device)
+            return ready
+        return self.function
+
+
+def parameters_hash(state: dict[str, Any]) -> str:
+    """SHA-256 over the names and values of a torch module's parameters and buffers."""
+    import hashlib
+
+    total = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        total.update(name.encode())
+        if hasattr(value, "detach"):
+            array = value.detach().cpu().contiguous()
+            total.update(f"{array.dtype}{tuple(array.shape)}".encode())
+            total.update(array.flatten().view(dtype=_bytes()).numpy().tobytes())
+    return total.hexdigest()
+
+
+def _bytes() -> Any:
+    import torch
+
+    return torch.uint8
+
+
+def _source(function: Any) -> str:
+    """Hash of the file a callable was written in; of its name alone where there is no file (a notebook, built-in)."""
+    written = function if inspect.isfunction(function) or inspect.ismethod(function) else type(function)
+    try:
+        file = inspect.getsourcefile(written)
+    except TypeError:
+        file = None
+    if file and Path(file).is_file():
+        return file_fingerprint(Path(file))
+    try:
+        return inspect.getsource(written)
+    except (OSError, TypeError):
+        return f"{written.__module__}.{written.__qualname__}"

@@ -1,0 +1,121 @@
+"""A timm model with the preprocessing of its pretrained configuration.
+
+timm itself imports torchvision, so it comes with the extra `timm` and not with the base install.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from diffex_dagster.classifying.base import BatchedClassifier
+from diffex_dagster.classifying.files_adapter import run_torch
+from diffex_dagster.classifying.parts import Preprocessing
+from diffex_dagster.classifying.preprocessing import as_array, read_labels
+from diffex_dagster.errors import ClassifierError
+from diffex_dagster.hashing import file_fingerprint
+
+
+class TimmClassifier(BatchedClassifier):
+    """Any model that `timm.create_model` makes.
+
+    Args:
+        model: timm's name of it ("resnet50.a1_in1k"), or "hf-hub:owner/name".
+        labels: class names in order, or a file with one a line; the configuration's own where it has them.
+        weights: a .safetensors file of trained weights; timm's pretrained ones when None.
+        preprocessing: instead of the pretrained configuration's.
+        batch_size: pictures at a time.
+        device: "auto", "cpu", "cuda" or "mps".
+        outputs: "logits" or "probabilities".
+    """
+
+    def __init__(
+        self,
+        model: str,
+        labels: Sequence[str] | Path = (),
+        weights: Path | None = None,
+        preprocessing: Preprocessing | None = None,
+        batch_size: int = 32,
+        device: str = "auto",
+        outputs: Literal["logits", "probabilities"] = "logits",
+    ) -> None:
+        super().__init__(model, batch_size, outputs)
+        self.weights, self.given_preprocessing, self.device = weights, preprocessing, device
+        self.given_labels = read_labels(labels)
+
+    @functools.cached_property
+    def _timm(self) -> Any:
+        try:
+            import timm
+        except ImportError as error:
+            raise ClassifierError(
+                f"{self.name}: timm cannot be imported ({error}); run `pip install diffex-dagster[timm]`, with the "
+                "torchvision that belongs to the installed torch"
+            ) from error
+        return timm
+
+    @functools.cached_property
+    def _model(self) -> tuple[Any, str]:
+        from diffex_dagster.devices import pick_device
+
+        device = pick_device(self.device)
+        options: dict[str, Any] = {"num_classes": len(self.given_labels)} if self.given_labels else {}
+        try:
+            model = self._timm.create_model(self.name, pretrained=self.weights is None, **options)
+            if self.weights is not None:
+                from safetensors.torch import load_file
+
+                model.load_state_dict(load_file(self.weights))
+        except Exception as error:  # timm, the hub and safetensors each raise their own
+            raise ClassifierError(
+                f"{self.name}: the timm model cannot be loaded ({str(error).splitlines()[0]}); check its name with "
+                "timm.list_models(), the number of labels, and the weights file"
+            ) from error
+        return model.eval().to(device), device
+
+    @functools.cached_property
+    def preprocessing(self) -> Preprocessing:
+        """The study's, or that of the pretrained configuration."""
+        return self.given_preprocessing or preprocessing_of(self._model[0].pretrained_cfg)
+
+    def _labels(self) -> tuple[str, ...]:
+        if self.given_labels:
+            return self.given_labels
+        names = self._model[0].pretrained_cfg.get("label_names")
+        if not names:
+            raise ClassifierError(f"{self.name}: labels: the timm model names no classes; list them in their order")
+        return tuple(names)
+
+    def _identity(self) -> Any:
+        if self.weights is None:
+            content: Any = dict(self._model[0].pretrained_cfg)  # names the checkpoint that was downloaded
+        elif self.weights.is_file():
+            content = file_fingerprint(self.weights)
+        else:
+            raise ClassifierError(f"{self.weights}: weights: there is no such file; name a .safetensors file")
+        return self._timm.__version__, self.name, content, self.labels, self.preprocessing.model_dump()
+
+    def _outputs(self, pictures: list[Image.Image]) -> np.ndarray:
+        model, device = self._model
+        return run_torch(model, as_array(pictures, self.preprocessing), device)
+
+
+def preprocessing_of(configuration: dict[str, Any]) -> Preprocessing:
+    """timm's pretrained configuration in our words."""
+    _, height, width = configuration["input_size"]
+    resize = {"squash": "stretch", "border": "pad"}.get(configuration.get("crop_mode", "center"), "crop")
+    return Preprocessing.model_validate(
+        {
+            "size": (height, width),
+            "resize": resize,
+            "crop_pct": configuration.get("crop_pct") or 1.0,
+            "interpolation": configuration.get("interpolation") or "bicubic",
+            "mean": tuple(configuration["mean"]),
+            "std": tuple(configuration["std"]),
+        }
+    )

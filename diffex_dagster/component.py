@@ -1,0 +1,52 @@
+"""A study as a Dagster Component: `dg scaffold defs diffex_dagster.StudyComponent faces` in any Dagster project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+
+from diffex_dagster.assets.build import build_study
+from diffex_dagster.study import load_study
+
+_STARTING_POINT = """\
+# A study of an image classifier; see docs/howto/dagster.md. Paths are relative to this file.
+name: {name}
+domain: photographs of human faces # what your images show
+images: {{folder: images, size: 512}} # put them into a folder beside this file
+corpus: {{starter: face}}
+editors:
+  sd15: {{kind: ledits, checkpoint: stable-diffusion-v1-5/stable-diffusion-v1-5}}
+classifiers:
+  v1: {{kind: transformers, checkpoint: nateraw/vit-age-classifier}}
+target: {{label: 60-69}}
+"""
+
+
+class StudyScaffolder(dg.Scaffolder):
+    """Writes defs.yaml and a study file to fill in."""
+
+    def scaffold(self, request: dg.ScaffoldRequest) -> None:
+        """Both files go into the component's folder; a study file that is there stays."""
+        dg.scaffold_component(request, {"study": "study.yaml"})
+        folder = Path(request.target_path)
+        (folder / "images").mkdir(exist_ok=True)
+        if not (folder / "study.yaml").exists():
+            name = "".join(c if c.isalnum() else "_" for c in folder.name)
+            (folder / "study.yaml").write_text(_STARTING_POINT.format(name=name), "utf-8")
+
+
+@dg.scaffold_with(StudyScaffolder)
+class StudyComponent(dg.Component, dg.Model, dg.Resolvable):
+    """The assets, checks, job and sensor of one study."""
+
+    study: str = "study.yaml"
+    classifiers: list[str] | None = None
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """The study's definitions; its file is looked for beside defs.yaml.
+
+        Raises:
+            StudyError: the study file is missing or wrong.
+        """
+        return build_study(load_study(Path(context.path) / self.study), self.classifiers)

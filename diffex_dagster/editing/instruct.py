@@ -1,0 +1,183 @@
+"""Editing by instruction ("add round glasses") with any diffusers pipeline that takes a picture and a sentence.
+
+InstructPix2Pix (Brooks et al., CVPR 2023, arXiv 2211.09800), FLUX Kontext, Qwen-Image-Edit and their like differ in
+their weights and in a few parameters of the call; those are the study's to set.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+from diffex_dagster.editing.ledits import inversion_seed, picture_digest
+from diffex_dagster.editing.protocol import EditRequest
+from diffex_dagster.errors import EditorError
+from diffex_dagster.hashing import folder_fingerprint
+from diffex_dagster.store.keys import digest
+
+
+class InstructOptions(BaseModel):
+    """Everything a user chooses about an instruction editor."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    checkpoint: str  # a folder in diffusers format, or a hub id: timbrooks/instruct-pix2pix, Qwen/Qwen-Image-Edit, ...
+    revision: str | None = None  # of a hub model
+    add: str = Field("add {}", pattern=r"\{\}")  # the instruction that adds an attribute; {} is its prompt
+    remove: str = Field("remove {}", pattern=r"\{\}")
+    joined_by: str = " and "  # between the instructions of a joint edit
+    steps: int = Field(20, ge=1)
+    guidance: float | None = None  # on the text; the pipeline's own default when None
+    image_guidance: float | None = None  # InstructPix2Pix: how close the result stays to the picture
+    parameters: dict[str, Any] = {}  # further parameters of the pipeline's call
+    batch_size: int = Field(1, ge=1)  # edits at a time; only some pipelines take more than one
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    offload: bool = False  # keep only the part at work on the GPU: slower, and fits larger models
+
+
+class InstructEditor:
+    """An `Editor` that sends an instruction. The null edit is the empty instruction."""
+
+    def __init__(self, options: InstructOptions) -> None:
+        self.options = options
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of weights, options, library versions, device kind and dtype.
+
+        Raises:
+            EditorError: the checkpoint is missing.
+        """
+        options = self.options.model_dump(exclude={"checkpoint", "revision", "device", "dtype", "offload"})
+        libraries = [version(name) for name in ("torch", "diffusers", "transformers")]
+        device, dtype = self._placement
+        weights = folder_fingerprint(self._folder, (".json", ".txt", ".safetensors"))
+        return digest("instruct", weights, options, libraries, device.split(":")[0], dtype)
+
+    def edit(
+        self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]
+    ) -> Iterator[list[tuple[EditRequest, Image.Image]]]:
+        """Make the edits (see `Editor.edit`), in the order asked for, at the size of their pictures.
+
+        Raises:
+            EditorError: the checkpoint cannot be loaded, or the pipeline does not take what the study gives it.
+        """
+        for start in range(0, len(requests), self.options.batch_size):
+            batch = requests[start : start + self.options.batch_size]
+            sources = [images[request.image].convert("RGB") for request in batch]
+            made = self._call(
+                sources, [self.instruction(request) for request in batch], self._generators(sources, batch)
+            )
+            # Pipelines round sizes to what their autoencoder takes; the classifier compares pictures of one size.
+            sized = [
+                each if each.size == source.size else each.resize(source.size, Image.Resampling.LANCZOS)
+                for each, source in zip(made, sources, strict=True)
+            ]
+            yield list(zip(batch, (each.convert("RGB") for each in sized), strict=True))
+
+    def instruction(self, request: EditRequest) -> str:
+        """The sentence that asks for an edit; empty for the null edit."""
+        templates = {"add": self.options.add, "remove": self.options.remove}
+        return self.options.joined_by.join(templates[c.direction].replace("{}", c.prompt) for c in request.concepts)
+
+    def _call(self, sources: list[Image.Image], instructions: list[str], generators: list[Any]) -> list[Image.Image]:
+        options, one = self.options, len(sources) == 1
+        arguments: dict[str, Any] = {
+            "image": sources[0] if one else sources,
+            "prompt": instructions[0] if one else instructions,
+            "generator": generators[0] if one else generators,
+            "num_inference_steps": options.steps,
+            "guidance_scale": options.guidance,
+            "image_guidance_scale": options.image_guidance,
+        }
+        arguments = {name: value for name, value in arguments.items() if value is not None} | options.parameters
+        unknown = sorted(arguments.keys() - inspect.signature(self._pipeline.__call__).parameters.keys())
+        if unknown:
+            raise EditorError(
+                f"{options.checkpoint}: its pipeline ({type(self._pipeline).__name__}) takes no {', '.join(unknown)}; "
+                "leave it out of the study's editor"
+            )
+        try:
+            return list(self._pipeline(**arguments).images)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise EditorError(
+                f"{options.checkpoint}: the pipeline failed on {len(sources)} pictures "
+                f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); check the editor's "
+                "parameters, batch_size: 1, a smaller images.size, or offload: true"
+            ) from error
+
+    @staticmethod
+    def _generators(sources: Sequence[Image.Image], batch: Sequence[EditRequest]) -> list[Any]:
+        """One a picture, on the CPU and by its content: every edit of a picture starts from the same noise."""
+        import torch
+
+        return [
+            torch.Generator().manual_seed(inversion_seed(picture_digest(source), request.seed))
+            for source, request in zip(sources, batch, strict=True)
+        ]
+
+    @cached_property
+    def _placement(self) -> tuple[str, str]:
+        from diffex_dagster.devices import pick_device
+
+        device, dtype = pick_device(self.options.device), self.options.dtype
+        if dtype == "auto":
+            dtype = "bfloat16" if device.startswith("cuda") else "float32"
+        return device, dtype
+
+    @cached_property
+    def _folder(self) -> Path:
+        """The checkpoint's folder; a hub model's is downloaded once."""
+        from diffusers import DiffusionPipeline
+
+        folder = Path(self.options.checkpoint)
+        if folder.is_dir():
+            if not (folder / "model_index.json").exists():
+                raise EditorError(f"{folder}: there is no model_index.json; name a folder that `save_pretrained` wrote")
+            return folder
+        if folder.is_absolute():
+            raise EditorError(f"{folder}: there is no such checkpoint; name a folder in diffusers format, or a hub id")
+        try:
+            found = DiffusionPipeline.download(
+                self.options.checkpoint, revision=self.options.revision, use_safetensors=True
+            )
+        except (OSError, ValueError) as error:
+            raise EditorError(
+                f"{self.options.checkpoint}: the checkpoint cannot be downloaded ({str(error).splitlines()[0]}); "
+                "correct its name, or download it and give its folder"
+            ) from error
+        return Path(found)
+
+    @cached_property
+    def _pipeline(self) -> Any:
+        import torch
+        from diffusers import DiffusionPipeline
+
+        from diffex_dagster.devices import load_quietly
+
+        load_quietly()
+        device, dtype = self._placement
+        try:
+            pipeline = DiffusionPipeline.from_pretrained(
+                self._folder, torch_dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=True
+            )
+        except (OSError, ValueError, ImportError, AttributeError) as error:
+            raise EditorError(
+                f"{self._folder}: the pipeline cannot be loaded ({str(error).splitlines()[0]}); it needs a diffusers "
+                "folder with safetensors weights, of a pipeline that this version of diffusers knows"
+            ) from error
+        pipeline.set_progress_bar_config(disable=True)
+        if getattr(pipeline, "safety_checker", None) is not None:
+            pipeline.safety_checker = None  # it would black out edits at random, and the study's images are the user's
+        if self.options.offload:
+            pipeline.enable_model_cpu_offload(device=device)
+            return pipeline
+        return pipeline.to(device)

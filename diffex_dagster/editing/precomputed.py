@@ -1,0 +1,132 @@
+"""Edits that another tool made: pictures in a folder or a table, looked up instead of made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from PIL import Image
+
+from diffex_dagster.editing.protocol import Concept, EditRequest
+from diffex_dagster.errors import EditorError
+from diffex_dagster.hashing import file_fingerprint
+from diffex_dagster.store.keys import digest
+
+Key = tuple[str, frozenset[Concept]]  # name of the sample image, what was done to it
+_BATCH = 64
+
+
+class PrecomputedEditor:
+    """Looks edits up by the sample image's name and what was done to it.
+
+    A sample image without a null edit of its own is its own null edit: then the effect also holds whatever the other
+    tool did to every picture, and the report's noise floor does not know of it.
+
+    Args:
+        source: what messages name: the table or folder.
+        edits: (image name, concepts) -> file of the edited picture.
+        names: called once, when an edit is asked for: image key -> name, of the study's sample images.
+        prepare: from an open picture to one of the editor's size.
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        edits: Mapping[Key, Path],
+        names: Callable[[], Mapping[str, str]],
+        prepare: Callable[[Image.Image], Image.Image],
+    ) -> None:
+        self.source, self.edits, self._names, self.prepare = source, edits, names, prepare
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of every file and what it shows.
+
+        Raises:
+            EditorError: a file is missing.
+        """
+        missing = [file for file in self.edits.values() if not file.is_file()]
+        if missing:
+            raise EditorError(
+                f"{self.source}: {len(missing)} of {len(self.edits)} edits have no file, first {missing[0]}; make them "
+                "or remove their rows"
+            )
+        return digest(
+            "precomputed",
+            sorted([name, sorted((c.prompt, c.direction) for c in concepts), file_fingerprint(file)]
+                   for (name, concepts), file in self.edits.items()),
+        )  # fmt: skip
+
+    def edit(
+        self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]
+    ) -> Iterator[list[tuple[EditRequest, Image.Image]]]:
+        """Read the edits (see `Editor.edit`).
+
+        Raises:
+            EditorError: some of them were not made; says which, before any is read.
+        """
+        names = self._names()
+        wanted = [
+            (request, (names.get(request.image, request.image), frozenset(request.concepts))) for request in requests
+        ]
+        absent = [key for _, key in wanted if key not in self.edits and key[1]]
+        if absent:
+            name, concepts = absent[0]
+            what = " and ".join(f"{c.direction} {c.prompt!r}" for c in sorted(concepts))
+            raise EditorError(
+                f"{self.source}: {len(absent)} edits were not made by the other tool, first {what} on {name!r}; make "
+                "them, take the features out of the corpus, or set search.joint_size: 1 (no edits of several features) "
+                "and effects.nonsense: [] (no edits for the noise floor)"
+            )
+        for start in range(0, len(wanted), _BATCH):
+            yield [(request, self._read(images, request, key)) for request, key in wanted[start : start + _BATCH]]
+
+    def _read(self, images: Mapping[str, Image.Image], request: EditRequest, key: Key) -> Image.Image:
+        if key not in self.edits:  # no null edit: the picture itself
+            return images[request.image].convert("RGB")
+        try:
+            with Image.open(self.edits[key]) as picture:
+                return self.prepare(picture)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise EditorError(f"{self.edits[key]}: the edit cannot be read ({error}); make it again") from error
+
+
+def edits_in_rows(rows: Sequence[Mapping[str, object]], table: Path) -> dict[Key, Path]:
+    """Rows with `image`, `file`, `prompt` (several joined by ";", empty for the null edit) and perhaps `direction`.
+
+    Raises:
+        EditorError: a column is missing.
+    """
+    columns = list(rows[0]) if rows else []
+    for column in ("image", "file", "prompt"):
+        if column not in columns:
+            raise EditorError(
+                f"{table}: there is no column {column!r}; write image (name of the sample image), prompt (empty for "
+                f"the null edit), direction (add or remove) and file; the columns are {', '.join(columns) or 'none'}"
+            )
+    edits = {}
+    for row in rows:
+        direction = "remove" if row.get("direction") == "remove" else "add"
+        prompts = [prompt.strip() for prompt in str(row["prompt"] or "").split(";") if prompt.strip()]
+        concepts = frozenset(Concept(prompt, direction) for prompt in prompts)  # type: ignore[arg-type]
+        edits[str(row["image"]), concepts] = table.parent / str(row["file"])
+    return edits
+
+
+def edits_in_folder(folder: Path) -> dict[Key, Path]:
+    """`<folder>/<prompt>/<image name>`, `<folder>/remove <prompt>/...`, and `<folder>/null/...` for null edits.
+
+    Raises:
+        EditorError: the folder is missing or holds no such subfolders.
+    """
+    edits = {}
+    for sub in sorted(each for each in folder.glob("*") if each.is_dir()):
+        direction, prompt = ("remove", sub.name[7:]) if sub.name.startswith("remove ") else ("add", sub.name)
+        concepts = frozenset() if sub.name == "null" else frozenset([Concept(prompt, direction)])  # type: ignore[arg-type]
+        edits.update({(file.name, concepts): file for file in sorted(sub.iterdir()) if file.is_file()})
+    if not edits:
+        raise EditorError(
+            f"{folder}: there are no edits; put them into one folder for each prompt, under the sample images' names"
+        )
+    return edits

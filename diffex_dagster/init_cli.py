@@ -1,0 +1,216 @@
+"""`diffex init`: a study file from a folder of images and a classifier, checked before anything costs time."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from scipy.special import softmax
+
+from diffex_dagster.classifying.build import build
+from diffex_dagster.classifying.protocol import Classifier
+from diffex_dagster.corpus.starters import load_starter, starter_names
+from diffex_dagster.errors import CorpusError, StudyError
+from diffex_dagster.stages.edits import level1_combinations
+from diffex_dagster.stages.images import Samples, read_samples
+from diffex_dagster.study import Study, load_study, study_of
+from diffex_dagster.writing import write_atomically
+
+SCHEMA = "study.schema.json"
+_SUFFIXES = {".onnx": "onnx", ".pt2": "torch_export", ".ts": "torchscript", ".pt": "torchscript", ".pth": "torchscript"}
+_CLASSIFIERS = {
+    "transformers": "checkpoint", "clip": "checkpoint", "onnx": "file", "torchscript": "file", "torch_export": "file",
+    "timm": "model", "http": "url", "python": "callable", "factory": "factory",
+}  # fmt: skip
+_EDITORS = {"ledits": "checkpoint", "instruct": "checkpoint", "precomputed": "folder", "python": "factory"}
+_TABLES = {".csv", ".tsv", ".parquet"}
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the command line says; paths are relative to the working directory."""
+
+    name: str
+    images: str
+    classifier: str
+    label: str | None = None
+    labels: tuple[str, ...] = ()
+    domain: str | None = None
+    editor: str = "ledits:stable-diffusion-v1-5/stable-diffusion-v1-5"
+    size: int | None = None
+    starter: str | None = None
+    vlm: str | None = None
+    vlm_url: str | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """What `init` found out: the study, what its classifier says of three images, and what a run will cost."""
+
+    study: Study
+    images: Samples
+    predictions: list[tuple[str, str, float]]  # (image, predicted class, its probability)
+    level1_edits: int | None  # None where the corpus is not known yet
+    most_edits: int
+
+
+def make_study(wishes: Wishes, folder: Path) -> Made:
+    """Write `<folder>/study.yaml` and its schema, after everything in it has been tried.
+
+    Raises:
+        StudyError: the file exists, or something that was asked for is not there; nothing is written then.
+        DiffExError: the images or the classifier cannot be used.
+    """
+    file = folder / "study.yaml"
+    if file.exists():
+        raise StudyError(f"{file}: there is a study already; edit it, or choose another name")
+    fields: dict[str, Any] = {
+        "name": wishes.name,
+        "domain": wishes.domain or re.sub(r"[_-]+", " ", wishes.name),
+        "images": {**_images(wishes.images, folder), "size": wishes.size or 512},
+        "corpus": _corpus(wishes),
+        "editors": {"editor": _spec(wishes.editor, _EDITORS, "editor", folder)},
+        "classifiers": {"v1": _classifier(wishes, folder)},
+    }
+    draft = study_of({**fields, "target": {"label": wishes.label or "?"}}, file)
+    classifier = build(draft.classifiers["v1"], draft.folder, draft.checkpoint, "--classifier")
+    samples = read_samples(draft, lambda _: classifier)
+    predictions = _predict(classifier, samples.pictures)
+    label = wishes.label or Counter(label for _, label, _ in predictions).most_common(1)[0][0]
+    fields["target"] = {"label": label}
+    if label not in classifier.labels:
+        raise StudyError(
+            f"--label: the classifier has no class {label!r}; it knows {', '.join(classifier.labels[:20])}"
+        )
+    study_of(fields, file)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / SCHEMA, (json.dumps(json_schema(), indent=1) + "\n").encode(), mode=0o644)
+    write_atomically(file, study_text(fields, chosen=wishes.label is None).encode(), mode=0o644)
+    study = load_study(file)
+    return Made(study, samples, predictions, *count_edits(study, len(samples.pictures)))
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a study file, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Study.model_json_schema()}
+
+
+def study_text(fields: Mapping[str, Any], chosen: bool = False) -> str:
+    """A commented study file."""
+
+    def flow(value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False)  # JSON is YAML
+
+    corpus = fields["corpus"]
+    how = "the model's answer is cached" if "vlm" in corpus else "a shipped list; a vlm would look at your images"
+    note = (
+        " # the class predicted most often on three images: change it to the one you want explained" if chosen else ""
+    )
+    return f"""# yaml-language-server: $schema={SCHEMA}
+name: {flow(fields["name"])}
+domain: {flow(fields["domain"])} # what the images show, in words that a vision-language model understands
+
+images: {flow(fields["images"])} # further: limit, sample, labels, fit, unreadable (docs/howto/images.md)
+
+corpus: {flow(corpus)} # {how}; your own changes go into corpus.yaml
+
+editors: # the first is the default
+  editor: {flow(fields["editors"]["editor"])}
+
+classifiers: # one line for each version
+  v1: {flow(fields["classifiers"]["v1"])}
+
+target: {flow(fields["target"])}{note}
+
+search: {{beam: 4}} # groups that are looked into; more finds more and costs more
+"""
+
+
+def count_edits(study: Study, images: int) -> tuple[int | None, int]:
+    """Edits of level 1 (None where a model has yet to propose the corpus), and the most that a run can ask for."""
+    search, part = study.search, study.corpus
+    fixed = 1 + len(study.effects.nonsense)  # the null edit and the noise floor
+    joint = search.joint_width * search.joint_size * search.beam
+    if part.starter:
+        corpus = load_starter(part.starter)
+        level1 = len(level1_combinations(study, corpus)) * images
+        children = sorted((sum(f.group == g.id for f in corpus.walk()) for g in corpus.groups), reverse=True)
+        return level1, level1 + (sum(children[: search.beam]) + joint) * images
+    return None, (fixed + part.groups * search.probes + search.beam * part.max_children + joint) * images
+
+
+def _classifier(wishes: Wishes, folder: Path) -> dict[str, Any]:
+    spec = wishes.classifier
+    if ":" not in spec or spec.startswith(("http://", "https://")) or Path(spec).exists():
+        kind = "http" if spec.startswith("http") else _SUFFIXES.get(Path(spec).suffix.lower(), "transformers")
+        spec = f"{kind}:{spec}"
+    part = _spec(spec, _CLASSIFIERS, "classifier", folder)
+    if wishes.labels:
+        part["labels"] = list(wishes.labels)
+    return part
+
+
+def _spec(spec: str, kinds: Mapping[str, str], what: str, folder: Path) -> dict[str, Any]:
+    """ "kind:value" as the fields of a study's part."""
+    kind, _, value = spec.partition(":")
+    if kind not in kinds or not value:
+        raise StudyError(f"--{what} {spec!r}: write KIND:VALUE, where KIND is one of {', '.join(kinds)}")
+    field = kinds[kind]
+    if field in ("file", "folder", "checkpoint") and Path(value).expanduser().exists():
+        value = _relative(Path(value), folder)
+    return {"kind": "python" if kind == "factory" else kind, field: value}
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """A path as the study file in `folder` writes it."""
+    relative = os.path.relpath(path.expanduser().resolve(), folder.resolve())
+    return relative if relative.startswith("..") or "/" not in relative else f"./{relative}"
+
+
+def _images(where: str, folder: Path) -> dict[str, Any]:
+    path = Path(where).expanduser()
+    if any(mark in where for mark in "*?["):
+        return {"glob": str(path if path.is_absolute() else Path.cwd() / path)}
+    if path.is_dir():
+        nested = any(path.rglob("*.parquet")) or any(path.glob("metadata.*"))
+        return {"dataset" if nested else "folder": _relative(path, folder)}
+    if path.suffix.lower() in _TABLES:
+        return {"table": _relative(path, folder)}
+    if path.suffix.lower() == ".txt":
+        return {"files": _relative(path, folder)}
+    raise StudyError(f"--images {where}: there is no such folder; name a folder, a pattern, a .txt list or a table")
+
+
+def _corpus(wishes: Wishes) -> dict[str, Any]:
+    if wishes.vlm:
+        vlm = {"kind": "openai", "model": wishes.vlm}
+        return {"vlm": vlm | ({"base_url": wishes.vlm_url} if wishes.vlm_url else {})}
+    if wishes.starter:
+        load_starter(wishes.starter)  # says which there are
+        return {"starter": wishes.starter}
+    for word in re.findall(r"[A-Za-z-]+", f"{wishes.domain or ''} {wishes.name.replace('_', ' ')}".lower()):
+        try:
+            load_starter(word)
+            return {"starter": word}
+        except CorpusError:
+            continue
+    raise StudyError(
+        "--starter: say where the attributes come from: --starter NAME "
+        f"({', '.join(starter_names())}), or --vlm MODEL for a vision-language model"
+    )
+
+
+def _predict(classifier: Classifier, pictures: Mapping[str, Image.Image]) -> list[tuple[str, str, float]]:
+    names: Sequence[str] = list(pictures)[:3]
+    probabilities = softmax(classifier([pictures[name] for name in names]), axis=1)
+    return [
+        (name, classifier.labels[int(row.argmax())], float(row.max()))
+        for name, row in zip(names, probabilities, strict=True)
+    ]

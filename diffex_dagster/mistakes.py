@@ -1,0 +1,144 @@
+"""What pydantic finds wrong in a study file, as sentences: file, line, field, what is wrong, and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from ruamel.yaml import YAML, YAMLError
+
+
+def explain_mistakes(problems: Iterable[Mapping[str, Any]], model: type[BaseModel], file: Path) -> str:
+    """One sentence a problem, the file first.
+
+    Args:
+        problems: `ValidationError.errors()`.
+        model: what the file was validated as.
+        file: the YAML file; line numbers are given where it can be read.
+    """
+    lines = _load_with_lines(file)
+    return f"{file}: " + "; ".join(dict.fromkeys(_sentence(problem, model, lines) for problem in problems))
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """The known word that was probably meant, as a remedy; the known words where none is near."""
+    near = difflib.get_close_matches(word.lower(), known, 1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"use one of {', '.join(known)}, or remove it" if known else "remove it"
+
+
+def _sentence(problem: Mapping[str, Any], model: type[BaseModel], lines: Any) -> str:
+    path, at, options = _follow(problem["loc"], model)
+    field = ".".join(path)
+    line = _line(path, lines)
+    where = (f"line {line}: " if line else "") + (f"{field}: " if field else "")
+    match problem["type"]:
+        case "missing":
+            return f"{where}the field is missing; add it"
+        case "extra_forbidden":
+            known = sorted(at.model_fields) if at else []
+            return f"{where}there is no such field; {nearest(path[-1], known)}"
+        case "union_tag_not_found":
+            return f"{where}'kind' is missing; say which kind it is ({', '.join(_kinds(options))})"
+        case "union_tag_invalid":
+            known = _kinds(options)
+            tag = str(problem["ctx"]["tag"])
+            return f"{where}kind: there is no kind {tag!r}; {nearest(tag, known)} (the kinds are {', '.join(known)})"
+        case "string_pattern_mismatch":
+            return f"{where}{_pattern(problem['ctx']['pattern'])} (got {_short(problem.get('input'))})"
+        case _:
+            return f"{where}{problem['msg'].removeprefix('Value error, ')} (got {_short(problem.get('input'))})"
+
+
+_PATTERNS = {
+    r"^[A-Za-z0-9_]+$": "use only letters, digits and underscores: it becomes part of asset keys and folder names",
+    r"^[\w.]+:[\w.]+$": "write module:attribute, the module installed or beside the study file",
+    r"^https?://": "write an address that begins with http:// or https://",
+    r"\{\}": "write a sentence with {} where the class goes",
+}
+
+
+def _pattern(pattern: str) -> str:
+    return _PATTERNS.get(pattern, f"it must match the pattern {pattern}")
+
+
+def _kinds(options: Iterable[type[BaseModel]]) -> list[str]:
+    return [kind for option in options for kind in _tags(option)]
+
+
+def _follow(
+    loc: Sequence[Any], model: type[BaseModel]
+) -> tuple[list[str], type[BaseModel] | None, list[type[BaseModel]]]:
+    """A problem's place as it is in the file (without the kinds that pydantic adds), the model that holds the field,
+    and the models that may stand there.
+    """
+    path: list[str] = []
+    here: list[Any] = [model]
+    holder: type[BaseModel] | None = model
+    for part in loc:
+        here = [each for annotation in here for each in _alternatives(annotation)]
+        models = [each for each in here if isinstance(each, type) and issubclass(each, BaseModel)]
+        tagged = [each for each in models if part in _tags(each)]
+        if tagged and not any(part in each.model_fields for each in models):
+            here, holder = list(tagged), tagged[0]
+            continue  # the kind of a union: not a key of the file
+        path.append(str(part))
+        fields = [each.model_fields[part].annotation for each in models if part in each.model_fields]
+        if models:
+            holder = models[0]
+        if fields:
+            here = fields
+        elif part == "[key]" and path:
+            path.pop()
+        else:
+            here = [get_args(each)[-1] for each in here if get_args(each)]
+    there = [each for annotation in here for each in _alternatives(annotation)]
+    return path, holder, [each for each in there if isinstance(each, type) and issubclass(each, BaseModel)]
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """The types that an annotation stands for: unions taken apart, `Annotated` taken off."""
+    origin = get_origin(annotation)
+    if origin is typing.Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if origin in (Union, types.UnionType):
+        return [each for option in get_args(annotation) for each in _alternatives(option)]
+    return [annotation]
+
+
+def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
+    kind = model.model_fields.get("kind")
+    return get_args(kind.annotation) if kind else ()
+
+
+def _load_with_lines(file: Path) -> Any:
+    try:
+        return YAML(typ="rt").load(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, YAMLError):
+        return None
+
+
+def _line(path: Sequence[str], node: Any) -> int | None:
+    """The line of a field, from 1; that of what should hold it where it is missing."""
+    found = None
+    for key in path:
+        try:
+            if isinstance(node, list):
+                found, node = node.lc.item(int(key))[0] + 1, node[int(key)]  # type: ignore[attr-defined]
+            else:
+                actual = next(each for each in node if str(each) == key)
+                found, node = node.lc.key(actual)[0] + 1, node[actual]
+        except (AttributeError, KeyError, IndexError, StopIteration, TypeError, ValueError):
+            break
+    return found
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
