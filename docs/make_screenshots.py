@@ -5,6 +5,7 @@ Run `make ui` in another terminal, then `.venv/bin/python docs/make_screenshots.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -21,20 +22,18 @@ def open_ui(page: Page, path: str) -> None:
     """Open a page of the Dagster UI, put its welcome away, and wait until the page has settled."""
     page.goto(UI + path)
     page.wait_for_load_state("networkidle")
-    try:
+    with contextlib.suppress(TimeoutError):  # it is shown once only
         page.get_by_role("button", name="Skip", exact=True).click(timeout=8000)
-    except TimeoutError:
-        pass  # it is shown once only
     page.wait_for_timeout(3000)
 
 
 def lineage(page: Page) -> None:
     """The whole graph, every group open: both classifiers side by side, meeting in the comparison."""
-    open_ui(page, "/asset-groups?expanded=" + ",".join(EXPANDED))
+    open_ui(page, "/asset-groups")
+    page.mouse.move(1200, 700)
+    page.keyboard.press("Alt+e")  # expand all groups
+    page.wait_for_timeout(3500)
     page.screenshot(path=DOCS / "lineage.png")
-
-
-EXPANDED = [f"diffex_dagster.definitions:__repository__:avatars_{g}" for g in ("shared", "persona_v1", "persona_v2")]
 
 
 def main() -> None:
