@@ -15,6 +15,7 @@ from PIL import Image
 from scipy.special import softmax
 
 from diffex_dagster.classifying.build import build
+from diffex_dagster.classifying.parts import SHORT_FORMS
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.starters import load_starter, starter_names
 from diffex_dagster.errors import CorpusError, StudyError
@@ -25,10 +26,7 @@ from diffex_dagster.writing import write_atomically
 
 SCHEMA = "study.schema.json"
 _SUFFIXES = {".onnx": "onnx", ".pt2": "torch_export", ".ts": "torchscript", ".pt": "torchscript", ".pth": "torchscript"}
-_CLASSIFIERS = {
-    "transformers": "checkpoint", "clip": "checkpoint", "onnx": "file", "torchscript": "file", "torch_export": "file",
-    "timm": "model", "http": "url", "python": "callable", "factory": "factory",
-}  # fmt: skip
+_CLASSIFIERS = {**SHORT_FORMS, "factory": "factory"}
 _EDITORS = {"ledits": "checkpoint", "instruct": "checkpoint", "precomputed": "folder", "python": "factory"}
 _TABLES = {".csv", ".tsv", ".parquet"}
 
@@ -98,8 +96,15 @@ def make_study(wishes: Wishes, folder: Path) -> Made:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a study file, for editors."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Study.model_json_schema()}
+    """The JSON Schema of a study file, for editors: with the short forms that are spelled out before validation."""
+    schema = Study.model_json_schema()
+    label = schema["$defs"]["Target"]["properties"]["label"]
+    label["anyOf"] = [{"type": label.pop("type")}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
+    short = {"type": "object", "anyOf": [{"required": [kind]} for kind in SHORT_FORMS], "not": {"required": ["kind"]}}
+    named = schema["properties"]["classifiers"]["patternProperties"]
+    for pattern, classifier in named.items():
+        named[pattern] = {"anyOf": [classifier, short]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def study_text(fields: Mapping[str, Any], chosen: bool = False) -> str:

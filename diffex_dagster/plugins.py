@@ -12,14 +12,15 @@ from diffex_dagster.errors import StudyError
 
 
 def load_object(reference: str, folder: Path, field: str) -> Any:
-    """Import `module:attribute`; a module beside the study file is found too.
+    """Import `module:attribute`; a module beside the study file or in the working directory is found too.
 
     Raises:
         StudyError: the module or the attribute does not exist.
     """
     module_name, _, attribute = reference.partition(":")
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
+    for place in (str(folder), str(Path.cwd())):
+        if place not in sys.path:
+            sys.path.append(place)
     try:
         return functools.reduce(getattr, attribute.split("."), importlib.import_module(module_name))
     except (ImportError, AttributeError) as error:

@@ -31,13 +31,15 @@ def write_odd_images(folder: Path) -> None:
     for suffix in ("png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff", "ppm"):
         new().save(folder / f"format.{suffix}")
     for mode in ("L", "P", "1", "LA", "RGBA"):
-        new().convert(mode).save(folder / f"mode_{mode}.png")
+        made = new()
+        converted = made.quantize(8) if mode == "P" else made.convert(mode)  # a palette of its own
+        converted.save(folder / f"mode_{mode}.png")
     new().convert("CMYK").save(folder / "mode_CMYK.jpg", quality=95)
     new().convert("CMYK").save(folder / "mode_CMYK.tif")
     new().convert("YCbCr").save(folder / "mode_YCbCr.jpg", quality=95)
     deep = np.asarray(new().convert("L")).astype(np.uint16) * 257
     Image.fromarray(deep).save(folder / "deep_16.png")
-    Image.fromarray(deep).save(folder / "deep_16.tif")
+    Image.fromarray(np.asarray(new().convert("L")).astype(np.uint16) * 257).save(folder / "deep_16.tif")
     Image.fromarray((np.asarray(new().convert("L")) / 255).astype(np.float32)).save(folder / "deep_float.tif")
     turned = new().rotate(90, expand=True)  # the flag says: turn by 90° clockwise to see it upright
     exif = turned.getexif()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from diffex_dagster import cli
+from diffex_dagster.corpus.starters import load_starter
 from diffex_dagster.errors import StudyError
 from diffex_dagster.study import Study, find_study, load_study
 from tests.toys import edits_made, write_study
@@ -143,3 +144,16 @@ def test_a_checkpoint_is_a_folder_beside_the_study_or_a_hub_id(toy: Study) -> No
     # "images" is a folder here, so a missing "images/v2" is a missing folder, not somebody's hub repository.
     assert toy.checkpoint("images/v2") == str(toy.folder / "images" / "v2")
     assert toy.checkpoint("./missing") == str(toy.folder / "missing")
+
+
+@pytest.mark.parametrize("name", ["face_age", "cat_dog", "urban_rural", "plant_health"])
+def test_the_examples_are_valid_and_stay_out_of_the_demo(name: str) -> None:
+    """They need the model hub, so that they are not run: what can be known without it is checked."""
+    study = load_study(ROOT / "studies" / "examples" / name)
+    assert study.name == name and study.path(study.images.folder or study.images.dataset).is_dir()
+    assert load_starter(study.corpus.starter).groups
+    for part in study.classifiers.values():
+        assert part.checkpoint.count("/") == 1 and study.checkpoint(part.checkpoint) == part.checkpoint  # a hub id
+    assert find_study(f"examples/{name}", ROOT) == ROOT / "studies" / "examples" / name
+    demo = {file.parent.name for file in (ROOT / "studies").glob("*/study.yaml")}
+    assert name not in demo and "avatars" in demo

@@ -180,16 +180,18 @@ class PythonPart(TensorPart):
         return self
 
 
+# What a kind's own name stands for: {python: module:callable} means {kind: python, callable: module:callable}.
+SHORT_FORMS = {
+    "python": "callable", "transformers": "checkpoint", "clip": "checkpoint", "onnx": "file", "torchscript": "file",
+    "torch_export": "file", "timm": "model", "http": "url",
+}  # fmt: skip
+
+
 def _short_form(value: Any) -> Any:
-    """`{python: module:callable}` means `{kind: python, callable: module:callable}`; the same for the other kinds."""
-    main = {
-        "python": "callable", "transformers": "checkpoint", "clip": "checkpoint", "onnx": "file",
-        "torchscript": "file", "torch_export": "file", "timm": "model", "http": "url",
-    }  # fmt: skip
     if isinstance(value, dict) and "kind" not in value:
-        for kind in main.keys() & value.keys():
+        for kind in SHORT_FORMS.keys() & value.keys():
             rest = {key: given for key, given in value.items() if key != kind}
-            return {"kind": kind, main[kind]: value[kind], **rest}
+            return {"kind": kind, SHORT_FORMS[kind]: value[kind], **rest}
     return value
 
 

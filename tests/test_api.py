@@ -1,0 +1,89 @@
+"""`explain(...)` without a study file and without Dagster, and the study as a Dagster component."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster.components.testing import create_defs_folder_sandbox
+
+import diffex_dagster
+from diffex_dagster.errors import ClassifierError, StudyError
+from tests.toys import PaintEditor, edits_made, picture, warm, write_study
+
+TREE = [
+    {"name": "Red", "prompt": "red patch", "children": ["dark red patch"]},
+    {"name": "Blue", "prompt": "blue patch"},
+]
+
+
+def test_explain_takes_objects_and_gives_numbers_figures_and_a_page(tmp_path: Path) -> None:
+    editor = PaintEditor(tmp_path, {})
+    pictures = [picture(90 + 4 * i) for i in range(6)]
+    settings = {"effects": {"nonsense": ["flornip"]}, "search": {"joint_size": 1}}
+    found = diffex_dagster.explain(
+        pictures, warm, editor, TREE, "warm", labels=["cold", "warm"], size=16, folder=tmp_path / "kept", **settings
+    )
+    frame = found.to_frame()
+    effects = dict(zip(frame["name"], frame["effect"], strict=True))
+    assert effects["Red"] > 0.1 > 0 > effects["Blue"]
+    assert found.meta["target"] == 'probability of "warm"' and found.meta["images"] == 6
+    data = json.loads(found.to_json(tmp_path / "x.json"))
+    assert [row["name"] for row in data["features"]] == frame["name"].tolist()
+    assert json.loads((tmp_path / "x.json").read_text()) == data
+    assert found.plot(tmp_path / "bars.svg").width > 500 and (tmp_path / "bars.svg").read_bytes().startswith(b"<?xml")
+    with pytest.raises(StudyError, match=r"figures end in \.png or \.svg"):
+        found.plot(tmp_path / "bars.gif")
+    assert "Red" in found.to_html(tmp_path / "page").read_text("utf-8")
+    made = len(edits_made(tmp_path))
+    diffex_dagster.explain(
+        pictures, warm, editor, TREE, "cold", labels=["cold", "warm"], size=16, folder=tmp_path / "kept", **settings
+    )
+    assert len(edits_made(tmp_path)) == made  # another target costs no edit
+
+
+def test_explain_takes_the_fields_of_a_study(tmp_path: Path) -> None:
+    write_study(tmp_path)
+    found = diffex_dagster.explain(
+        tmp_path / "images",
+        {"kind": "python", "factory": "tests.toys:WarmClassifier"},
+        {"kind": "python", "factory": "tests.toys:PaintEditor", "options": {"log": str(tmp_path / "edits.log")}},
+        TREE,
+        {"label": "warm", "measure": "logit"},
+        size=16,
+    )
+    assert found.folder is None and found.meta["target"] == 'logit of "warm"' and found.report.images == 8
+
+
+def test_explain_checks_what_it_is_given_before_any_edit(tmp_path: Path) -> None:
+    editor, images = PaintEditor(tmp_path, {}), [picture(1)]
+    with pytest.raises(ClassifierError, match="no class 'hot'; it knows cold, warm"):
+        diffex_dagster.explain(images, warm, editor, TREE, "hot", labels=["cold", "warm"], size=16)
+    with pytest.raises(ClassifierError, match="labels: the callable has no attribute"):
+        diffex_dagster.explain(images, warm, editor, TREE, "warm", size=16)
+    with pytest.raises(StudyError, match=r"search\.beem: .*did you mean 'beam'"):
+        diffex_dagster.explain(images, warm, editor, TREE, "warm", labels=["cold", "warm"], size=16, search={"beem": 1})
+    with pytest.raises(StudyError, match="there is no picture"):
+        diffex_dagster.explain([], warm, editor, TREE, "warm", labels=["cold", "warm"], size=16)
+    assert edits_made(tmp_path) == []
+
+
+def test_importing_the_package_loads_neither_dagster_nor_torch() -> None:
+    code = "import diffex_dagster, sys; print({'dagster', 'torch', 'pandas'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_a_study_is_a_component_of_another_dagster_project(tmp_path: Path) -> None:
+    with create_defs_folder_sandbox() as sandbox:
+        path = sandbox.scaffold_component(component_cls=diffex_dagster.StudyComponent, defs_path="faces")
+        assert (path / "study.yaml").exists() and "study: study.yaml" in (path / "defs.yaml").read_text()
+        with sandbox.load_component_and_build_defs(defs_path=path) as (component, definitions):
+            assert isinstance(component, diffex_dagster.StudyComponent)
+            keys = {key.to_user_string() for key in definitions.resolve_asset_graph().materializable_asset_keys}
+    assert {"faces/sample_images", "faces/level1_edits", "faces/v1/ranked_report"} <= keys
+    assert isinstance(definitions, dg.Definitions)
