@@ -17,6 +17,7 @@ from diffex_dagster.report.model import Comparison, RankedFeature
 from diffex_dagster.report.tables import rich_table
 from diffex_dagster.running import Outcome, report_paths
 from diffex_dagster.stages.comparing import compare_classifiers
+from diffex_dagster.stages.parts import parts
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
 from diffex_dagster.study import Study
 
@@ -96,7 +97,9 @@ def graded(study: Study, classifier: str, ranking: Sequence[RankedFeature]) -> G
         return measure(model(pictures), model.labels, target, study.folder)
 
     prompts = {row.feature: (row.prompt, row.direction) for row in ranking}
-    names = list(build_store(study).samples(study.name).values())
+    store = build_store(study)
+    samples = store.samples(study.name)
+    names = [samples[image] for image in parts(study, store).reported]
     true = truth_of(study.folder, list(dict.fromkeys(prompts.values())), score, names)
     return grade(
         {row.feature: row.effect for row in ranking},

@@ -222,6 +222,12 @@ class EffectsPart(Part):
     minimum_effect: float = Field(0.0, ge=0.0)
     confidence: float = Field(0.95, gt=0.5, lt=1.0)
     margin: float = Field(0.02, gt=0.0, description="effects inside ± this are called 'no effect shown'")
+    confirmation: float = Field(
+        0.5, ge=0.0, le=0.9, description="share of the images that the search does not see and the report speaks of"
+    )
+    confirmation_from: int = Field(
+        40, ge=4, description="with fewer images than this, the search and the report share all of them"
+    )
     nonsense: tuple[str, ...] = Field(
         ("flornip", "quazzle vint"), description="edit prompts that mean nothing: they measure the noise floor"
     )

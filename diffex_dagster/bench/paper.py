@@ -54,7 +54,9 @@ def read(
     def score(combinations: Sequence[tuple[Feature, ...]]) -> dict[tuple[str, ...], NDArray[np.float64]]:
         asked = {key(features): concepts_of(features) for features in combinations}
         ensure_edits(store, editor, edit_requests(list(samples), [(), *asked.values()], study.seed), report, "edits")
-        paired, _ = paired_scores(study, store, classifier, editor.fingerprint, list(asked.values()), report)
+        paired, _ = paired_scores(
+            study, store, classifier, editor.fingerprint, list(asked.values()), list(samples), report
+        )
         return {ids: paired[concepts].edit - before for ids, concepts in asked.items()}
 
     options = study.search.model_copy(update={"gate": "signed", "joint_size": 1}).options()

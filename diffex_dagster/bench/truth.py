@@ -174,6 +174,7 @@ def grade_all(
         update={
             "name": f"{study.name}_bench",
             "images": study.images.model_copy(update={"limit": limit}),
+            "effects": study.effects.model_copy(update={"confirmation": 0.0}),
             "search": study.search.model_copy(update={"joint_size": 1}),
         }
     )

@@ -12,6 +12,7 @@ from diffex_dagster.effects.comparing import compare
 from diffex_dagster.effects.paired import summarise
 from diffex_dagster.report.model import ComparedFeature, Comparison, Example
 from diffex_dagster.stages.edits import concepts_of
+from diffex_dagster.stages.parts import parts
 from diffex_dagster.stages.reporting import Pictures, decision_options
 from diffex_dagster.stages.scores import Paired, paired_scores
 from diffex_dagster.stages.searching import search_study
@@ -34,16 +35,17 @@ def compare_classifiers(
     wanted = {feature_id for searched in found.values() for feature_id in searched.result.scores}
     features = [feature for feature in corpus.walk() if feature.id in wanted]
     combinations = [concepts_of([feature]) for feature in features]
+    images = parts(study, store).reported
     paired: dict[str, dict[str, Paired]] = {}
     for name, classifier in classifiers.items():
-        scores, _ = paired_scores(study, store, classifier, editor.fingerprint, combinations)
+        scores, _ = paired_scores(study, store, classifier, editor.fingerprint, combinations, images)
         paired[name] = {feature.id: scores[concepts_of([feature])] for feature in features}
 
     first, *_, last = classifiers
     effects = {name: {f: scores.effect for f, scores in of.items()} for name, of in paired.items()}
     compared = compare(effects[first], effects[last], decision_options(study))
     ranks = {name: _ranks(features, of) for name, of in paired.items()}
-    pictures = Pictures(study, store, editor.fingerprint, store.images(list(store.samples(study.name))))
+    pictures = Pictures(study, store, editor.fingerprint, store.images(images))
     nulls = pictures.edits(())
     order = sorted(features, key=lambda f: -abs(compared[f.id].difference))
     rows = []

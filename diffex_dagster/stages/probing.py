@@ -48,18 +48,19 @@ def gains(
     probe: ConceptProbe,
     editor: str,
     asked: Sequence[tuple[Concepts, Concept]],
+    images: Sequence[str],
     report: Reporter = silent,
 ) -> dict[tuple[Concepts, Concept], np.ndarray]:
     """How much more an edit shows a concept than the null edit does, for each image; negative: it shows it less.
 
     Args:
         asked: (what was edited, the concept looked for).
+        images: keys of the sample images.
 
     Returns:
         (edited, concept) -> gain in evidence, shape (images,), turned round for a concept that is removed, so that a
         positive gain always is what its edit is meant to do.
     """
-    images = list(store.samples(study.name))
 
     def at(concepts: Concepts, image: str, concept: Concept) -> tuple[EditRequest, str]:
         return EditRequest(image, concepts, study.seed), concept.prompt

@@ -17,6 +17,7 @@ from diffex_dagster.effects.deciding import DecisionOptions, decide
 from diffex_dagster.effects.paired import summarise
 from diffex_dagster.report.model import Example, Explanation, Group, JointCombination, RankedFeature
 from diffex_dagster.stages.edits import Concepts, concepts_of
+from diffex_dagster.stages.parts import Parts
 from diffex_dagster.stages.scores import Paired
 from diffex_dagster.stages.searching import Searched, search_study
 from diffex_dagster.store import Store
@@ -83,7 +84,7 @@ def explain(
     """
     searched = search_study(study, store, editor, classifier)
     corpus = store.current_corpus(study.name)
-    pictures = Pictures(study, store, editor.fingerprint, store.images(list(store.samples(study.name))))
+    pictures = Pictures(study, store, editor.fingerprint, store.images(searched.parts.reported))
     features = [corpus[feature_id] for feature_id in searched.result.scores]
     paired = {feature.id: searched.paired[concepts_of([feature])] for feature in features}
     nulls = pictures.edits(())
@@ -119,7 +120,7 @@ def explain(
         joint=_joint(study, corpus, searched, pictures, nulls),
         drops=tuple((drop.name, drop.reason) for drop in corpus.drops),
         examples=examples,
-        caveats=caveats(study, len(samples)),
+        caveats=caveats(study, searched.parts),
     )
     return explanation, searched
 
@@ -224,11 +225,19 @@ def _joint(
     )
 
 
-def caveats(study: Study, images: int) -> tuple[str, ...]:
+def caveats(study: Study, of: Parts) -> tuple[str, ...]:
     """What a reader has to know before believing the numbers."""
+    images = len(of.reported)
+    chosen_on = (
+        f"The search chose its features on {len(of.discovery)} images; effects and decisions come from {images} others."
+        if of.split
+        else "Effects are measured on the images that the search chose its features with; the strongest are therefore "
+        "somewhat overestimated (the winner's curse)"
+        + (f". From {study.effects.confirmation_from} images on, they come from images of their own."
+           if study.effects.confirmation else ".")
+    )  # fmt: skip
     notes = [
-        "Effects are measured on the images that the search chose its features with; the strongest are therefore "
-        "somewhat overestimated (the winner's curse).",
+        chosen_on,
         "An effect is that of the edit as the editor made it: where an edit also changed something else, so did its "
         "effect. Look at the pictures.",
         "Only attributes that the corpus names and the beam kept were looked at.",
@@ -254,7 +263,7 @@ def keep(
         "run": run,
     }
     store.put_ranking({**identity, "classifier_name": explanation.classifier}, explanation.features)
-    images = list(store.samples(explanation.study))
+    images = searched.parts.reported
     rows = []
     for row in explanation.features:
         paired = searched.paired[concepts_of([corpus[row.feature]])]

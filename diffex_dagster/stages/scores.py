@@ -23,7 +23,7 @@ BATCH = 128  # pictures read, scored and committed at a time
 
 @dataclass(frozen=True)
 class Paired:
-    """One combination of concepts on the sample images, in their order; every array has shape (images,)."""
+    """One combination of concepts on some sample images, in their order; every array has shape (images,)."""
 
     null: np.ndarray  # target measure of the null edit
     edit: np.ndarray  # target measure of the edit
@@ -93,17 +93,18 @@ def paired_scores(
     classifier: Classifier,
     editor: str,
     combinations: Sequence[Concepts],
+    images: Sequence[str],
     report: Reporter = silent,
 ) -> tuple[dict[Concepts, Paired], int]:
-    """Score stored edits of every sample image under each combination, paired with the null edits.
+    """Score stored edits of each image under each combination, paired with the null edits.
 
     Args:
         editor: fingerprint of the editor whose edits are scored.
+        images: keys of the sample images.
 
     Returns:
         combination -> paired scores, and how many pictures were scored now.
     """
-    images = list(store.samples(study.name))
     wanted = list(dict.fromkeys([(), *combinations]))
     requests = [EditRequest(image, concepts, study.seed) for concepts in wanted for image in images]
     outputs, scored = ensure_scores(store, classifier, requests, editor, report)

@@ -17,6 +17,7 @@ from diffex_dagster.search.joint import key
 from diffex_dagster.search.levels import GateOutcome, gate, level1_features
 from diffex_dagster.search.run import SearchResult, search
 from diffex_dagster.stages.edits import Concepts, EditCounts, concepts_of, edit_requests, ensure_edits
+from diffex_dagster.stages.parts import Parts, parts
 from diffex_dagster.stages.probing import gains
 from diffex_dagster.stages.scores import Paired, check_target, effects_of, paired_scores
 from diffex_dagster.stages.setup import build_probe
@@ -44,10 +45,14 @@ class Level1:
 
 @dataclass
 class Searched:
-    """A finished search, with every combination that was scored and what it cost."""
+    """A finished search, with every combination that was scored and what it cost.
+
+    The search has seen `parts.discovery`; `paired` and `gains` are over `parts.reported`, in that order.
+    """
 
     result: SearchResult
     noise: Noise
+    parts: Parts
     paired: dict[Concepts, Paired]
     gains: dict[str, NDArray[np.float64]] = field(default_factory=dict)  # feature id -> gain in evidence of itself
     edits: EditCounts = field(default_factory=EditCounts)
@@ -73,7 +78,8 @@ def level1_scores(study: Study, store: Store, editor: str, classifier: Classifie
     corpus, options = store.current_corpus(study.name), study.search.options()
     features = [feature for stand_ins in level1_features(corpus, options).values() for feature in stand_ins]
     combinations = [*((Concept(text),) for text in study.effects.nonsense), *(concepts_of([f]) for f in features)]
-    paired, scored = paired_scores(study, store, classifier, editor, combinations, report)
+    images = parts(study, store).discovery
+    paired, scored = paired_scores(study, store, classifier, editor, combinations, images, report)
     noise = measure_noise(study, paired)
     effects = {feature.id: paired[concepts_of([feature])].effect for feature in features}
     outcomes = gate(effects, corpus, noise.floor, options)
@@ -92,29 +98,54 @@ def search_study(
     """
     check_target(study, classifier)
     corpus = store.current_corpus(study.name)
-    images = list(store.samples(study.name))
+    of = parts(study, store)
+    images = of.discovery
     nonsense: list[Concepts] = [(Concept(text),) for text in study.effects.nonsense]
     counts = ensure_edits(store, editor, edit_requests(images, [(), *nonsense], study.seed), report, "null edits")
-    paired, scored = paired_scores(study, store, classifier, editor.fingerprint, nonsense, report)
+    paired, scored = paired_scores(study, store, classifier, editor.fingerprint, nonsense, images, report)
     noise = measure_noise(study, paired)
-    searched = Searched(None, noise, paired, edits=counts, scored=scored)  # type: ignore[arg-type]  # filled in below
+    searched = Searched(None, noise, of, paired, edits=counts, scored=scored)  # type: ignore[arg-type]  # filled in below
 
     def score(combinations: Sequence[tuple[Feature, ...]]) -> dict[tuple[str, ...], NDArray[np.float64]]:
         asked = {key(features): concepts_of(features) for features in combinations}
         requests = edit_requests(images, asked.values(), study.seed)
         searched.edits += ensure_edits(store, editor, requests, report, "edits")
-        new, count = paired_scores(study, store, classifier, editor.fingerprint, list(asked.values()), report)
+        combos = list(asked.values())
+        new, count = paired_scores(study, store, classifier, editor.fingerprint, combos, images, report)
         searched.paired |= new
         searched.scored += count
         effects = effects_of(new)
         return {ids: effects[concepts] for ids, concepts in asked.items()}
 
     searched.result = search(corpus, score, study.search.options(), noise_floor=noise.floor)
+    if of.split:
+        _confirm(study, store, editor, classifier, corpus, searched, report)
     if probe := build_probe(study, editor):
         own = {f: concepts_of([corpus[f]]) for f in searched.result.scores}
-        found = gains(study, store, probe, editor.fingerprint, [(c, c[0]) for c in own.values()], report)
+        found = gains(study, store, probe, editor.fingerprint, [(c, c[0]) for c in own.values()], of.reported, report)
         searched.gains = {feature: found[concepts, concepts[0]] for feature, concepts in own.items()}
     return searched
+
+
+def _confirm(
+    study: Study,
+    store: Store,
+    editor: Editor,
+    classifier: Classifier,
+    corpus: Corpus,
+    searched: Searched,
+    report: Reporter,
+) -> None:
+    """Edit and score what the search found on the images that it has not seen, and keep those numbers instead."""
+    joint = searched.result.joint
+    found = [concepts_of([corpus[feature]]) for feature in searched.result.scores]
+    found += [concepts_of(joint.features)] if joint else []
+    images = searched.parts.reported
+    searched.edits += ensure_edits(
+        store, editor, edit_requests(images, [(), *found], study.seed), report, "confirmation edits"
+    )
+    searched.paired, count = paired_scores(study, store, classifier, editor.fingerprint, found, images, report)
+    searched.scored += count
 
 
 def _identity(study: Study, corpus: Corpus, editor: str, classifier: Classifier) -> dict[str, str]:

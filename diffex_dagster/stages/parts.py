@@ -1,0 +1,33 @@
+"""Which of the sample images the search sees, and which the report speaks of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diffex_dagster.effects.splitting import split
+from diffex_dagster.store import Store
+from diffex_dagster.study import Study
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Keys of the images that the search chooses features on, and of those that the report speaks of."""
+
+    discovery: list[str]
+    reported: list[str]
+
+    @property
+    def split(self) -> bool:
+        """Whether the report speaks of images that the search has not seen."""
+        return self.discovery != self.reported
+
+
+def parts(study: Study, store: Store) -> Parts:
+    """Split the study's images into discovery and confirmation; a small study uses all of them for both.
+
+    Half of few images would find little, and an estimate that is somewhat too large says more than none.
+    """
+    images = list(store.samples(study.name))
+    if not study.effects.confirmation or len(images) < study.effects.confirmation_from:
+        return Parts(images, images)
+    return Parts(*split(images, study.effects.confirmation, study.seed))
