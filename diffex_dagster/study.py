@@ -222,6 +222,9 @@ class EffectsPart(Part):
     minimum_effect: float = Field(0.0, ge=0.0)
     confidence: float = Field(0.95, gt=0.5, lt=1.0)
     margin: float = Field(0.02, gt=0.0, description="effects inside ± this are called 'no effect shown'")
+    side_effects: int = Field(
+        5, ge=0, description="so many of the strongest features are checked for what their edits do to each other"
+    )
     confirmation: float = Field(
         0.5, ge=0.0, le=0.9, description="share of the images that the search does not see and the report speaks of"
     )
@@ -235,7 +238,7 @@ class EffectsPart(Part):
         0.002, ge=0.0, description="mean pixel change (0 to 1) under which an edit did not happen"
     )
     min_edit_success: float = Field(
-        0.6, ge=0.0, le=1.0, description="share of edits that must show their attribute; chance is a half"
+        0.5, ge=0.0, le=1.0, description="share of edits that must show their attribute; chance is a quarter"
     )
 
 

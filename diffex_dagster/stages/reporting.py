@@ -13,6 +13,7 @@ from PIL import Image
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.editing.protocol import Editor, EditRequest
+from diffex_dagster.effects.confounding import side_effects
 from diffex_dagster.effects.deciding import DecisionOptions, decide
 from diffex_dagster.effects.paired import summarise
 from diffex_dagster.report.model import Example, Explanation, Group, JointCombination, RankedFeature
@@ -53,15 +54,15 @@ def edit_strength(edits: Sequence[Image.Image], nulls: Sequence[Image.Image]) ->
 
 
 def edits_that_took(
-    study: Study, strength: Mapping[str, np.ndarray], gains: Mapping[str, np.ndarray]
+    study: Study, strength: Mapping[str, np.ndarray], gains: Mapping[str, np.ndarray], chance: float
 ) -> dict[str, np.ndarray]:
     """Feature -> whether each of its edits shows it, shape (images,); empty where no probe judges edits.
 
     An edit shows its attribute when the probe's evidence for it rose from the null edit (fell, for one that is
-    removed) and the picture changed by the study's `min_edit_strength`.
+    removed), by more than `chance`, and the picture changed by the study's `min_edit_strength`.
     """
     return {
-        feature: (gain > 0.0) & (strength[feature] >= study.effects.min_edit_strength)
+        feature: (gain > chance) & (strength[feature] >= study.effects.min_edit_strength)
         for feature, gain in gains.items()
     }
 
@@ -91,7 +92,7 @@ def explain(
     edited = {feature.id: pictures.edits(concepts_of([feature])) for feature in features}
     strength = {feature.id: edit_strength(edited[feature.id], nulls) for feature in features}
 
-    succeeded = edits_that_took(study, strength, searched.gains)
+    succeeded = edits_that_took(study, strength, searched.gains, searched.chance_gain)
     ranked = rank(study, corpus, features, paired, strength, succeeded, searched.noise.image)
     samples = list(pictures.samples.items())
     examples = {f.id: _examples(samples, nulls, edited[f.id], paired[f.id], succeeded.get(f.id)) for f in features}
@@ -120,7 +121,7 @@ def explain(
         joint=_joint(study, corpus, searched, pictures, nulls),
         drops=tuple((drop.name, drop.reason) for drop in corpus.drops),
         examples=examples,
-        caveats=caveats(study, searched.parts),
+        caveats=(*caveats(study, searched.parts), *_confounded(study, corpus, searched, ranked)),
     )
     return explanation, searched
 
@@ -249,6 +250,21 @@ def caveats(study: Study, of: Parts) -> tuple[str, ...]:
             "The images come from a world with known truth; the command line prints how the estimates compare."
         )
     return tuple(notes)
+
+
+def _confounded(study: Study, corpus: Corpus, searched: Searched, ranked: Sequence[RankedFeature]) -> tuple[str, ...]:
+    """A note for each feature with a decided effect that disappears when another one's leak is accounted for."""
+    claimed = {row.feature for row in ranked if row.decision in ("raises", "lowers")}
+    gains = {(f, f): gain for f, gain in searched.gains.items()} | searched.crossed
+    effects = {f: searched.paired[concepts_of([corpus[f]])].effect for f in searched.gains}
+    found = side_effects(effects, gains, margin=study.effects.margin, confidence=study.effects.confidence)
+    return tuple(
+        f"“{corpus[each.feature].name}” is confounded with “{corpus[each.other].name}”: its edits also show "
+        f"{each.leak:.0%} of the other, and what is left of its effect, {each.direct:+.3f} "
+        f"[{each.direct_low:+.3f}, {each.direct_high:+.3f}], cannot be told from none."
+        for each in found
+        if each.confounded and each.feature in claimed
+    )
 
 
 def keep(

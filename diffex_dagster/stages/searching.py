@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -55,6 +55,8 @@ class Searched:
     parts: Parts
     paired: dict[Concepts, Paired]
     gains: dict[str, NDArray[np.float64]] = field(default_factory=dict)  # feature id -> gain in evidence of itself
+    chance_gain: float = 0.0  # gain in evidence that an edit has to exceed to show its attribute
+    crossed: dict[tuple[str, str], NDArray[np.float64]] = field(default_factory=dict)  # (edited, looked for) -> gain
     edits: EditCounts = field(default_factory=EditCounts)
     scored: int = 0
 
@@ -70,6 +72,16 @@ def measure_noise(study: Study, paired: Mapping[Concepts, Paired]) -> Noise:
         return Noise(0.0, 0.0)
     table = np.stack([paired[concepts].effect for concepts in words], axis=1)
     return Noise(noise_floor(table), image_noise(table))
+
+
+def chance_gain(nonsense: Iterable[NDArray[np.float64]]) -> float:
+    """The gain in evidence of itself that one in four edits towards words that mean nothing reaches.
+
+    The judge is often the model that made the edit, and an edit towards any word raises the evidence of that word a
+    little. Never below zero, and zero where no nonsense was edited.
+    """
+    gained = [gain for gain in nonsense if gain.size]
+    return max(0.0, float(np.quantile(np.concatenate(gained), 0.75))) if gained else 0.0
 
 
 def level1_scores(study: Study, store: Store, editor: str, classifier: Classifier, report: Reporter = silent) -> Level1:
@@ -121,9 +133,16 @@ def search_study(
     if of.split:
         _confirm(study, store, editor, classifier, corpus, searched, report)
     if probe := build_probe(study, editor):
+        searched.chance_gain = chance_gain(
+            gains(study, store, probe, editor.fingerprint, [(c, c[0]) for c in nonsense], of.discovery, report).values()
+        )
         own = {f: concepts_of([corpus[f]]) for f in searched.result.scores}
         found = gains(study, store, probe, editor.fingerprint, [(c, c[0]) for c in own.values()], of.reported, report)
         searched.gains = {feature: found[concepts, concepts[0]] for feature, concepts in own.items()}
+        pairs = _pairs_to_check(study, searched, own)
+        crossed = [(own[edited], own[seen][0]) for edited, seen in pairs]
+        found = gains(study, store, probe, editor.fingerprint, crossed, of.reported, report)
+        searched.crossed = {(edited, seen): found[own[edited], own[seen][0]] for edited, seen in pairs}
     return searched
 
 
@@ -146,6 +165,13 @@ def _confirm(
     )
     searched.paired, count = paired_scores(study, store, classifier, editor.fingerprint, found, images, report)
     searched.scored += count
+
+
+def _pairs_to_check(study: Study, searched: Searched, own: Mapping[str, Concepts]) -> list[tuple[str, str]]:
+    """(edited, looked for) among the strongest features, of different groups: within a group one replaces another."""
+    strongest = sorted(own, key=lambda f: -abs(float(searched.paired[own[f]].effect.mean())))
+    top = strongest[: study.effects.side_effects]
+    return [(a, b) for a in top for b in top if a.split("/")[0] != b.split("/")[0]]
 
 
 def _identity(study: Study, corpus: Corpus, editor: str, classifier: Classifier) -> dict[str, str]:

@@ -60,8 +60,14 @@ def test_an_answer_is_asked_for_once_and_kept(toy: Study) -> None:
 
 def test_an_edit_took_when_evidence_rose_and_pixels_changed(toy: Study) -> None:
     strength = {"a": np.array([0.1, 0.1, 0.0]), "b": np.array([0.1, 0.1, 0.1])}
-    took = edits_that_took(toy, strength, {"a": np.array([0.3, -0.3, 0.3])})
+    took = edits_that_took(toy, strength, {"a": np.array([0.3, 0.1, 0.3])}, chance=0.2)
     assert {feature: list(values) for feature, values in took.items()} == {"a": [True, False, False]}
+
+
+def test_chance_is_what_a_quarter_of_the_edits_towards_nonsense_reach() -> None:
+    assert searching.chance_gain([np.array([0.0, 1.0, 2.0]), np.array([3.0, 4.0])]) == 3.0
+    assert searching.chance_gain([np.array([-2.0, -1.0])]) == 0.0
+    assert searching.chance_gain([]) == 0.0
 
 
 def test_a_feature_that_its_edits_do_not_show_is_not_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,52 @@
+"""A borrowed effect is told from one of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from diffex_dagster.effects.confounding import side_effects
+
+RNG = np.random.default_rng(0)
+IMAGES = 30
+
+
+def noisy(mean: float, spread: float = 0.02) -> np.ndarray:
+    return mean + spread * RNG.standard_normal(IMAGES)
+
+
+B = noisy(0.4)
+GAINS = {("b", "b"): noisy(2.0), ("a", "a"): noisy(2.0), ("a", "b"): noisy(1.0), ("b", "a"): noisy(0.0)}
+
+
+def of(d, gains=GAINS, **options):
+    return {(s.feature, s.other): s for s in side_effects(d, gains, margin=0.02, **options)}
+
+
+def test_an_effect_that_is_the_other_one_s_share_is_confounded() -> None:
+    found = of({"a": 0.5 * B + noisy(0.0, 0.01), "b": B})
+    assert found["a", "b"].leak == pytest.approx(0.5, abs=0.03)
+    assert found["a", "b"].confounded and abs(found["a", "b"].direct) < 0.02
+    assert not found["b", "a"].confounded and found["b", "a"].direct == pytest.approx(0.4, abs=0.02)
+
+
+def test_an_effect_of_its_own_stays() -> None:
+    found = of({"a": noisy(0.5), "b": B})["a", "b"]
+    assert not found.confounded and found.direct == pytest.approx(0.3, abs=0.03)
+    assert found.direct_low < found.direct < found.direct_high
+
+
+def test_a_weak_or_doubtful_leak_confounds_nothing() -> None:
+    d = {"a": 0.1 * B, "b": B}
+    assert not of(d, GAINS | {("a", "b"): noisy(0.2)})["a", "b"].confounded  # a tenth: too weak
+    doubtful = GAINS | {("a", "b"): noisy(0.6, 8.0)}
+    assert not of({"a": 0.3 * B, "b": B}, doubtful)["a", "b"].confounded  # its interval holds zero
+
+
+def test_pairs_that_cannot_be_judged_are_left_out_and_the_largest_leak_leads() -> None:
+    d = {"a": noisy(0.1), "b": B, "c": B}
+    gains = GAINS | {("a", "c"): noisy(1.0), ("c", "c"): noisy(-1.0), ("b", "unseen"): noisy(1.0)}
+    found = side_effects(d, gains, margin=0.02)
+    assert [(s.feature, s.other) for s in found] == [("a", "b"), ("b", "a")]  # c's own edit does not show
+    assert found[0].leak > found[1].leak
+    assert side_effects(d, {}, margin=0.02) == []
