@@ -140,6 +140,29 @@ def test_the_scores_are_those_of_the_torch_original(
     assert again.fingerprint == made.fingerprint and len(made.fingerprint) == 16
 
 
+def test_the_avatars_study_has_the_same_effects_whatever_file_the_classifier_is_in(exported: Path) -> None:
+    from diffex_dagster import explain
+
+    avatars = ROOT / "studies" / "avatars"
+    images = {"folder": str(avatars / "images"), "limit": 4}
+    attributes = {"attributes": str(avatars / "images" / "attributes.json")}
+    editor = {"kind": "python", "factory": "diffex_dagster.worlds.avatars:ExactEditor", "options": attributes}
+    tree = [{"name": "Eyewear", "editable": False, "children": ["sunglasses", "round glasses"]},
+            {"name": "Hair", "editable": False, "children": ["grey hair"]}]  # fmt: skip
+    files = {"onnx": "persona.onnx", "torchscript": "persona.ts", "torch_export": "persona.pt2"}
+    parts: list[dict[str, Any]] = [{"kind": "transformers", "checkpoint": str(PERSONA)}]
+    parts += [{"kind": kind, "file": str(exported / file), "manifest": str(exported / "manifest.json")}
+              for kind, file in files.items()]  # fmt: skip
+    parts.append({"python": "tests.classifying.callables:of_pictures", "labels": LABELS})
+    effects = []
+    for part in parts:
+        frame = explain(images, part, editor, tree, "senior", size=64, search={"joint_size": 1}).to_frame()
+        effects.append(dict(zip(frame["feature"], frame["effect"], strict=True)))
+    assert len(effects[0]) == 3 and max(map(abs, effects[0].values())) > 0.1
+    for other in effects[1:]:
+        assert other == pytest.approx(effects[0], abs=1e-4)
+
+
 # HTTP
 
 
