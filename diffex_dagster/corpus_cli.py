@@ -9,12 +9,13 @@ from typing import Any
 
 from rich.console import Console
 
+from diffex_dagster.corpus.editing import merge, read_edits
 from diffex_dagster.corpus.reading import read_answer, tree_from_raw
 from diffex_dagster.corpus.showing import diff
 from diffex_dagster.corpus.tree import Corpus, Feature
-from diffex_dagster.errors import CorpusError
+from diffex_dagster.errors import ClassifierError, CorpusError, StoreError
 from diffex_dagster.stages.corpus import cleaned_proposal, merged, problems
-from diffex_dagster.stages.setup import build_proposer, build_store
+from diffex_dagster.stages.setup import build_proposer, build_store, classifier_labels
 from diffex_dagster.study import OpenAIVLM, Study
 
 
@@ -30,8 +31,11 @@ def corpus_now(study: Study) -> Corpus:
     if isinstance(study.corpus.vlm, OpenAIVLM):
         proposal = store.current_corpus(study.name, "proposal")
     else:
-        proposer = build_proposer(study, store)
-        proposal = cleaned_proposal(study, proposer, []).corpus
+        try:
+            labels = classifier_labels(study, list(study.classifiers))
+        except ClassifierError:  # a corpus can be looked at before the classifier is there
+            labels = {}
+        proposal = cleaned_proposal(study, build_proposer(study, store), [], labels).corpus
     return merged(proposal, study.path(study.corpus.edits))
 
 
@@ -48,7 +52,14 @@ def check(study: Study, console: Console) -> None:
     Raises:
         CorpusError: it is wrong, contradicts the proposal, or leaves nothing to search.
     """
-    corpus = corpus_now(study)
+    edits = read_edits(study.path(study.corpus.edits))
+    try:
+        corpus = corpus_now(study)
+    except StoreError:
+        if edits.tree is None:
+            console.print("the corpus file can be read; what it names is checked once the model has been asked")
+            return
+        corpus = merge(edits.tree, edits)
     if found := problems(corpus, study.search.options()):
         raise CorpusError(f"{study.path(study.corpus.edits)}: " + "; ".join(found))
     console.print(f"{len(list(corpus.walk()))} features in {len(corpus.groups)} groups: ready to be searched")

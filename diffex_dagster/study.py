@@ -101,7 +101,9 @@ class OpenAIVLM(Part):
     kind: Literal["openai"] = "openai"
     model: str
     base_url: str | None = Field(None, description="the API's address; OpenAI's own when left out")
-    key_env: str | None = Field("OPENAI_API_KEY", description="name of the environment variable that holds the key")
+    key_env: str | None = Field(
+        None, description="environment variable with the key; OPENAI_API_KEY for OpenAI's own address when left out"
+    )
     images_per_call: int = Field(8, ge=1)
     max_images: int = Field(24, ge=1, description="at most so many sample images are sent")
     image_side: int = Field(512, ge=16, description="images are scaled down to this many pixels a side")
@@ -113,7 +115,9 @@ class OpenAIVLM(Part):
     prices: dict[str, tuple[float, float]] = Field(
         default_factory=dict, description="US dollars for a million tokens sent and received, by model"
     )
-    embedding_model: str | None = Field(None, description="finds near-duplicates among the features")
+    embedding_model: str | None = Field(
+        None, description="finds near-duplicates among the features, and the reference text that fits best"
+    )
     leak_check: bool = Field(False, description="ask the model which features only restate the class")
     retries: int = Field(4, ge=0)
     timeout_s: float = Field(120.0, gt=0)

@@ -11,6 +11,8 @@ import dagster as dg
 from PIL import Image
 
 from diffex_dagster import __version__
+from diffex_dagster.corpus.cleaning import STEPS
+from diffex_dagster.corpus.showing import CorpusDiff
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.progress import LogReporter, Reporter, reporter_or
@@ -44,13 +46,17 @@ class Names:
         """Key of the study's resource."""
         return f"{self.study.prefix}_study"
 
-    def options(self, *settings: str, group: str = "shared") -> dict[str, Any]:
-        """What every stage's asset has: a group, owners, its resource, and a version that its settings decide."""
+    def options(self, *settings: str, group: str = "shared", files: str = "") -> dict[str, Any]:
+        """What every stage's asset has: a group, owners, its resource, and a version that its settings decide.
+
+        Args:
+            files: a hash of what else decides the asset's content, when it is no asset itself.
+        """
         return {
             "group_name": f"{self.study.prefix}_{group}",
             "owners": list(self.study.owners) or None,
             "required_resource_keys": {self.resource},
-            "code_version": f"{__version__}-{settings_version(self.study, *settings)}",
+            "code_version": "-".join(filter(None, (__version__, settings_version(self.study, *settings), files))),
             "automation_condition": WHEN_DATA_CHANGES,
         }
 
@@ -77,12 +83,33 @@ def sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> dg.MarkdownMetad
 
 def tree_metadata(corpus: Corpus) -> dg.MarkdownMetadataValue:
     """The corpus as a nested list. Names come from a model or a file: they are escaped."""
-    lines = [
-        f"{'  ' * (f.level - 1)}- {markdown_text(f.name)}"
-        + (f" ({f.direction} {markdown_text(f.prompt)})" if f.editable else "")
-        for f in corpus.walk()
-    ]
+    lines = []
+    for f in corpus.walk():
+        line = f"{'  ' * (f.level - 1)}- {markdown_text(f.name)}"
+        line += f" ({f.direction} {markdown_text(f.prompt)})" if f.editable else ""
+        line += f" ×{f.support}" if f.support is not None else ""
+        lines.append(line + (f", from {markdown_text(f.citation)}" if f.citation else ""))
     return dg.MetadataValue.md("\n".join(lines))
+
+
+def steps_metadata(corpus: Corpus) -> dg.MarkdownMetadataValue:
+    """Every step of cleaning, with what it dropped and why."""
+    lines = []
+    for step in STEPS:
+        drops = [drop for drop in corpus.drops if drop.step == step]
+        lines.append(f"- **{step}**: {len(drops) or 'nothing'}")
+        lines += [f"  - {markdown_text(drop.name)}: {markdown_text(drop.reason)}" for drop in drops]
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def change_metadata(change: CorpusDiff) -> dg.MarkdownMetadataValue:
+    """What a merge changed since the one before."""
+    lines = [f"- added {markdown_text(f.id)}" for f in change.added]
+    lines += [f"- removed {markdown_text(f.id)}" for f in change.removed]
+    for one in change.changed:
+        what = "; ".join(f"{name}: {markdown_text(old)} → {markdown_text(new)}" for name, old, new in one.fields)
+        lines.append(f"- changed {markdown_text(one.feature.id)} ({what})")
+    return dg.MetadataValue.md("\n".join(lines) or "nothing")
 
 
 def drops_metadata(corpus: Corpus) -> dg.MarkdownMetadataValue:

@@ -4,7 +4,14 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from diffex_dagster.assets.common import Names, clear_errors, drops_metadata, tree_metadata
+from diffex_dagster.assets.common import (
+    Names,
+    change_metadata,
+    clear_errors,
+    drops_metadata,
+    steps_metadata,
+    tree_metadata,
+)
 from diffex_dagster.stages import corpus as stage
 from diffex_dagster.stages.scores import check_classifier
 from diffex_dagster.study import Study
@@ -20,7 +27,7 @@ def build(
         key=names.key("vlm_corpus"),
         deps=[names.key("sample_images")],
         kinds={"openai", "duckdb"},
-        **names.options("corpus", "domain", "target"),
+        **names.options("corpus", "domain", "target", files=stage.inputs_version(study)),
     )
     def vlm_corpus(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """The features that a vision-language model sees in the sample images, as a tree, cleaned.
@@ -29,7 +36,9 @@ def build(
         """
         resource = getattr(context.resources, names.resource)
         with clear_errors():
-            proposal = stage.propose(resource.study(), resource.store(), resource.proposer())
+            current = resource.study()
+            labels = {name: resource.classifier(name).labels for name in classifiers}
+            proposal = stage.propose(current, resource.store(), resource.proposer(), labels)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(proposal.corpus.version),
             metadata={
@@ -37,11 +46,11 @@ def build(
                 "calls_made": proposal.calls_made,
                 "calls_reused": proposal.calls_reused,
                 "tokens": proposal.tokens,
-                "price_usd": proposal.price if proposal.price is not None else "unknown",
+                "price_usd": proposal.price if proposal.price is not None else stage.NO_PRICE,
                 "model": proposal.model,
                 "warnings": list(proposal.warnings),
                 "tree": tree_metadata(proposal.corpus),
-                "dropped": drops_metadata(proposal.corpus),
+                "cleaning": steps_metadata(proposal.corpus),
             },
         )
 
@@ -71,12 +80,17 @@ def build(
             for name in classifiers:
                 check_classifier(current.for_classifier(name), resource.store(), resource.classifier(name), name)
             labels = {name: resource.classifier(name).labels for name in classifiers}
-            merged = stage.merge_edits(current, resource.store(), labels)
+            merged, change = stage.merge_edits(current, resource.store(), labels)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(merged.version),
             metadata={
                 "dagster/row_count": len(list(merged.walk())),
                 "groups": len(merged.groups),
+                "features_added": len(change.added),
+                "features_removed": len(change.removed),
+                "features_changed": len(change.changed),
+                "features_to_edit": len(change.new_edits),
+                "change": change_metadata(change),
                 "tree": tree_metadata(merged),
                 "dropped": drops_metadata(merged),
             },

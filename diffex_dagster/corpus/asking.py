@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 from ruamel.yaml import YAML
 
+from diffex_dagster.corpus.reading import CUT_OFF
 from diffex_dagster.corpus.wording import tidy
 from diffex_dagster.errors import CorpusError
 
@@ -38,6 +39,7 @@ _OVERFLOW = re.compile(
 )
 _NO_MODEL = re.compile(r"model_not_found|model\b.{0,120}\b(not (exist|found|loaded|available)|unknown)", re.IGNORECASE)
 _FORMATS = ("json_schema", "json_object", "text")
+_TEXTS_PER_CALL = 128  # under every server's limit on texts in one embedding request
 
 
 class AnswerCache(Protocol):
@@ -77,23 +79,46 @@ class Question:
 
 @dataclass
 class Tally:
-    """What a proposal has cost so far. Safe to share between threads."""
+    """What has been asked so far, and what it cost. Safe to share between threads.
 
+    Attributes:
+        made: calls to the server (retries not counted).
+        reused: answers that came from the cache.
+        tokens: (sent, received) in the calls that were made, by model.
+        prices: a user's own table over the shipped one; see `price_of`.
+    """
+
+    prices: Mapping[str, Sequence[float]] | None = None
     made: int = 0
     reused: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    tokens: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
-    def count(self, usage: Mapping[str, int] | None) -> None:
+    def count(self, model: str, usage: Mapping[str, int] | None) -> None:
         """Count a call that was made (with its usage) or reused (None)."""
         with self._lock:
             if usage is None:
                 self.reused += 1
-            else:
-                self.made += 1
-                self.prompt_tokens += usage.get("prompt_tokens", 0)
-                self.completion_tokens += usage.get("completion_tokens", 0)
+                return
+            self.made += 1
+            sent, received = self.tokens.get(model, (0, 0))
+            self.tokens[model] = (sent + usage.get("prompt_tokens", 0), received + usage.get("completion_tokens", 0))
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens sent, to all models."""
+        return sum(sent for sent, _ in self.tokens.values())
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens received, from all models."""
+        return sum(received for _, received in self.tokens.values())
+
+    @property
+    def price(self) -> float | None:
+        """US dollars for the calls that were made; None where a model is in no price table."""
+        each = [price_of(model, sent, received, self.prices) for model, (sent, received) in self.tokens.items()]
+        return None if None in each else float(sum(one for one in each if one is not None))
 
 
 class ContextOverflow(CorpusError):
@@ -110,7 +135,8 @@ class Asker:
     Args:
         base_url: the API's address, ending in `/v1` for most servers; None for OpenAI's own.
         model: the model's name, as the server knows it.
-        key_env: name of the environment variable with the API key; None for a server that needs no key.
+        key_env: name of the environment variable with the API key. None means OPENAI_API_KEY for OpenAI's own address,
+            and no key for any other: a key is never sent to a server that it was not named for.
         cache: where answers are kept.
         image_side: images are scaled down to at most this many pixels a side.
         parameters: further fields of the request ("temperature", "seed", "max_tokens", "reasoning_effort", ...).
@@ -130,7 +156,8 @@ class Asker:
         retries: int = 4,
         timeout_s: float = 120.0,
     ) -> None:
-        self.base_url, self.model, self.key_env, self.cache = base_url, model, key_env, cache
+        self.base_url, self.model, self.cache = base_url, model, cache
+        self.key_env = key_env if key_env or base_url else "OPENAI_API_KEY"
         self.image_side, self.parameters = image_side, dict(parameters or {})
         self.retries, self.timeout_s = retries, timeout_s
         self._client: openai.OpenAI | None = None
@@ -149,7 +176,7 @@ class Asker:
         """
         key = self.key(question)
         if (known := self.cache.get(key)) is not None:
-            tally.count(None)
+            tally.count(self.model, None)
             return known
         asked = question
         while True:
@@ -164,34 +191,55 @@ class Asker:
                     "%d images are too many for %s: asking with %d", len(asked.images), self.model, len(fewer)
                 )
                 asked = Question(asked.system, asked.text, fewer, asked.schema)
-        tally.count(usage)
+        tally.count(self.model, usage)
         if keep(answer):
             # under the question as it was first asked, so that a second run does not overflow again
             self.cache.put(key, answer, usage)
         return answer
 
-    def embed(self, texts: Sequence[str], model: str) -> np.ndarray:
-        """Embeddings of texts by a model of the same server, shape (len(texts), dimensions); each text is sent once.
+    def embed(self, texts: Sequence[str], model: str, tally: Tally) -> np.ndarray:
+        """Embeddings of texts by a model of the same server, shape (len(texts), dimensions).
+
+        Texts go out in lots; a lot that has been answered is not sent again.
 
         Raises:
-            CorpusError: as `ask`.
+            CorpusError: as `ask`, or the server sent something else than one vector for each text.
         """
-        keys = [hashlib.sha256(json.dumps(["embedding", model, text]).encode()).hexdigest() for text in texts]
-        known = {key: stored for key in keys if (stored := self.cache.get(key)) is not None}
-        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+        lots = [list(texts[i : i + _TEXTS_PER_CALL]) for i in range(0, len(texts), _TEXTS_PER_CALL)]
+        vectors = [vector for lot in lots for vector in self._embed(lot, model, tally)]
+        if len({len(vector) for vector in vectors}) > 1:
+            raise CorpusError(f"{self._server} sent vectors of different lengths: check `embedding_model` ({model!r}).")
+        return np.array(vectors, dtype=np.float64).reshape(len(texts), -1 if texts else 0)
+
+    def _embed(self, texts: Sequence[str], model: str, tally: Tally) -> list[list[float]]:
+        key = hashlib.sha256(json.dumps(["embedding", model, list(texts)]).encode()).hexdigest()
+        if (stored := self.cache.get(key)) is not None:
+            tally.count(model, None)
+            known: list[list[float]] = json.loads(stored)
+            return known
         problem: CorpusError | None = None
-        if missing:
-            client = self._connect()
-            try:
-                answer = client.embeddings.create(model=model, input=list(missing.values()))
-            except Exception as error:  # every failure of the client becomes one CorpusError
-                problem = self._explain(error)
-            if problem is not None:
-                raise problem
-            for key, item in zip(missing, answer.data, strict=True):
-                known[key] = json.dumps(item.embedding)
-                self.cache.put(key, known[key], {"prompt_tokens": 0, "completion_tokens": 0})
-        return np.array([json.loads(known[key]) for key in keys], dtype=np.float64)
+        client = self._connect()
+        try:
+            # "float" is what every server speaks; the client's own default, base64, is not
+            answer: Any = client.embeddings.create(model=model, input=list(texts), encoding_format="float")
+            items = sorted(answer.data, key=lambda item: int(item.index))
+            vectors = [[float(number) for number in item.embedding] for item in items]
+        except (AttributeError, TypeError, ValueError):
+            vectors = []
+        except Exception as error:  # every failure of the client becomes one CorpusError
+            problem = self._explain(error, model)
+        if problem is not None:
+            raise problem
+        if len(vectors) != len(texts) or not all(vectors):
+            raise CorpusError(
+                f"{self._server} did not send one vector for each text: check that {model!r} (`embedding_model`) is an "
+                "embedding model."
+            )
+        usage = getattr(answer, "usage", None)
+        counts = {"prompt_tokens": int(getattr(usage, "prompt_tokens", 0) or 0), "completion_tokens": 0}
+        tally.count(model, counts)
+        self.cache.put(key, json.dumps(vectors), counts)
+        return vectors
 
     def remember(self, question: Question, answer: str) -> None:
         """Keep an answer that another question got (a second try) for this one too."""
@@ -257,6 +305,8 @@ class Asker:
         if refusal or (getattr(choices[0], "finish_reason", None) == "content_filter"):
             said = f' ("{self._scrub(str(refusal))}")' if refusal else ""
             raise Refused(f"The model {self.model!r} refused to describe the images{said}: use another model.")
+        if getattr(choices[0], "finish_reason", None) == "length" and answer.strip():
+            answer += CUT_OFF
         usage = getattr(completion, "usage", None)
         counts = {name: int(getattr(usage, name, 0) or 0) for name in ("prompt_tokens", "completion_tokens")}
         return self._without_key(answer), counts
@@ -300,9 +350,12 @@ class Asker:
         line = re.sub(r"\b(sk|key|Bearer)[-_ ][\w*.-]{6,}", "***", self._without_key(tidy(text)))
         return line if len(line) <= 160 else line[:159] + "…"
 
-    def _explain(self, error: Exception) -> CorpusError:
-        """What went wrong in one sentence with a remedy."""
+    def _explain(self, error: Exception, model: str | None = None) -> CorpusError:
+        """What went wrong in one sentence with a remedy; `model` where it is not the one that is asked."""
         import openai
+
+        field = "model" if model is None else "embedding_model"
+        model = model or self.model
 
         if isinstance(error, CorpusError):
             return error
@@ -318,7 +371,7 @@ class Asker:
         if status in (401, 403):
             return CorpusError(
                 f"{self._server} does not accept the key in the environment variable {self.key_env}: set a valid key "
-                f"with access to {self.model!r}."
+                f"with access to {model!r}."
                 if self.key_env
                 else f"{self._server} asks for an API key: name its environment variable as `key_env` in the study."
             )
@@ -329,17 +382,17 @@ class Asker:
             )
         if status == 413 or _OVERFLOW.search(str(error)):
             return ContextOverflow(
-                f"The request does not fit into the context of {self.model!r} ({said}): lower `images_per_call`, "
+                f"The request does not fit into the context of {model!r} ({said}): lower `images_per_call`, "
                 "`image_side` or the context budget."
             )
         if status == 404 or _NO_MODEL.search(str(error)):
             return CorpusError(
-                f"{self._server} has no model {self.model!r}{self._models()}: correct `model`, or `base_url` if the "
+                f"{self._server} has no model {model!r}{self._models()}: correct `{field}`, or `base_url` if the "
                 "API is elsewhere."
             )
         if status is not None and status >= 500:
             return CorpusError(f"{self._server} failed {self.retries + 1} times (status {status}): try again later.")
-        return CorpusError(f"{self._server} did not accept the request ({said}): check `model` and `parameters`.")
+        return CorpusError(f"{self._server} did not accept the request ({said}): check `{field}` and `parameters`.")
 
     def _models(self) -> str:
         """Which models there are, where the server says so."""

@@ -12,6 +12,9 @@ from diffex_dagster.corpus.tree import Corpus, Drop, Feature
 from diffex_dagster.corpus.wording import same_key, words
 from diffex_dagster.errors import CorpusError
 
+STEPS = ("merging", "leakage", "vagueness", "duplicates", "near-duplicates", "limits")
+"""The steps in which a proposal loses features, as `Drop.step` names them."""
+
 Embed = Callable[[Sequence[str]], np.ndarray]
 """Texts -> one vector each, shape (N, D)."""
 LeakCheck = Callable[[Sequence[str], Sequence[str]], Mapping[str, str]]
@@ -123,10 +126,10 @@ def _with_synonyms(tokens: Sequence[str]) -> set[str]:
     return own
 
 
-def _reasons(corpus: Corpus, labels: Sequence[str], options: CleaningOptions) -> dict[str, str]:
+def _reasons(corpus: Corpus, labels: Sequence[str], options: CleaningOptions) -> dict[str, Drop]:
     """Feature id -> why its name cannot stay."""
     written = {feature.id for feature in corpus.walk() if feature.source == "person"}
-    reasons: dict[str, str] = {}
+    reasons: dict[str, Drop] = {}
     judged: Mapping[str, str] = {}
     if options.leak_check and labels:
         judged = options.leak_check([feature.prompt for feature in corpus.walk() if feature.editable], labels)
@@ -137,24 +140,27 @@ def _reasons(corpus: Corpus, labels: Sequence[str], options: CleaningOptions) ->
             continue
         tokens = words(feature.name)
         if label := restates(feature.name, labels) or (restates(feature.prompt, labels) if feature.editable else None):
-            reasons[feature.id] = f"restates the class {label!r}"
+            step, why = "leakage", f"restates the class {label!r}"
         elif phrase := restates(feature.name, options.leakage):
-            reasons[feature.id] = f"is on the leakage list ({phrase!r})"
+            step, why = "leakage", f"is on the leakage list ({phrase!r})"
         elif feature.editable and feature.prompt in judged:
-            reasons[feature.id] = f"restates a class: {judged[feature.prompt]}"
+            step, why = "leakage", f"restates a class: {judged[feature.prompt]}"
         elif not tokens or all(token in vague for token in tokens) or same_key(feature.name) in phrases:
-            reasons[feature.id] = "is too vague to draw"
+            step, why = "vagueness", "is too vague to draw"
         elif any(token in _UNEDITABLE for token in tokens):
-            reasons[feature.id] = "cannot be drawn by an editor"
+            step, why = "vagueness", "cannot be drawn by an editor"
         elif len(feature.name.split()) > _MAX_WORDS:
-            reasons[feature.id] = f"is a sentence of more than {_MAX_WORDS} words, not an attribute"
+            step, why = "vagueness", f"is a sentence of more than {_MAX_WORDS} words, not an attribute"
+        else:
+            continue
+        reasons[feature.id] = Drop(feature.name, why, step)
     _mark_duplicates(corpus, written, reasons)
     if options.embed is not None:
         _mark_near_duplicates(corpus, written, reasons, options.embed, options.near_duplicate)
     return reasons
 
 
-def _mark_duplicates(corpus: Corpus, written: set[str], reasons: dict[str, str]) -> None:
+def _mark_duplicates(corpus: Corpus, written: set[str], reasons: dict[str, Drop]) -> None:
     """Of features that ask for the same edit, or siblings of the same name, the best one stays."""
     edits: dict[tuple[tuple[str, ...], str], Feature] = {}
     names: dict[tuple[str, tuple[str, ...]], Feature] = {}
@@ -168,7 +174,7 @@ def _mark_duplicates(corpus: Corpus, written: set[str], reasons: dict[str, str])
         sibling = (feature.id.rpartition("/")[0], same_key(feature.name))
         twin = (edits.get(edit) if feature.editable else None) or names.get(sibling)
         if twin is not None and feature.id not in written:
-            reasons[feature.id] = f"is the same as {twin.id!r}"
+            reasons[feature.id] = Drop(feature.name, f"is the same as {twin.id!r}", "duplicates")
             continue
         if feature.editable:
             edits.setdefault(edit, feature)
@@ -176,7 +182,7 @@ def _mark_duplicates(corpus: Corpus, written: set[str], reasons: dict[str, str])
 
 
 def _mark_near_duplicates(
-    corpus: Corpus, written: set[str], reasons: dict[str, str], embed: Embed, threshold: float
+    corpus: Corpus, written: set[str], reasons: dict[str, Drop], embed: Embed, threshold: float
 ) -> None:
     kept = [feature for feature in corpus.walk() if feature.editable and feature.id not in reasons]
     if len(kept) < 2:
@@ -197,22 +203,23 @@ def _mark_near_duplicates(
             related = feature.id.startswith(other.id + "/")
             same_way = feature.direction == other.direction
             if alike[i, j] >= threshold and same_way and not related and other.id not in reasons:
-                reasons[feature.id] = f"means nearly the same as {other.id!r} (similarity {alike[i, j]:.2f})"
+                why = f"means nearly the same as {other.id!r} (similarity {alike[i, j]:.2f})"
+                reasons[feature.id] = Drop(feature.name, why, "near-duplicates")
                 break
 
 
-def _without(features: Sequence[Feature], reasons: Mapping[str, str], drops: list[Drop]) -> tuple[Feature, ...]:
+def _without(features: Sequence[Feature], reasons: Mapping[str, Drop], drops: list[Drop]) -> tuple[Feature, ...]:
     kept = []
     for feature in features:
         children = _without(feature.children, reasons, drops)
         reason = reasons.get(feature.id)
         if reason and not children:
-            drops.append(Drop(feature.name, reason))
+            drops.append(reason)
         elif reason and feature.editable:
-            drops.append(Drop(feature.name, f"{reason}: only its children are edited"))
+            drops.append(dataclasses.replace(reason, reason=f"{reason.reason}: only its children are edited"))
             kept.append(dataclasses.replace(feature, editable=False, children=children))
         elif not feature.editable and not children and feature.source != "person":
-            drops.append(Drop(feature.name, "is no edit itself and has no children"))
+            drops.append(Drop(feature.name, "is no edit itself and has no children", "vagueness"))
         else:
             kept.append(dataclasses.replace(feature, children=children))
     return tuple(kept)
@@ -225,7 +232,7 @@ def _limited(features: tuple[Feature, ...], limit: int | None, what: str, drops:
     ranked = sorted(features, key=lambda feature: (feature.source != "person", -(feature.support or 0)))
     keep = {feature.id for feature in ranked[:limit]} | {one.id for one in features if one.source == "person"}
     drops.extend(
-        Drop(feature.name, f"is beyond the {limit} {what} with most support")
+        Drop(feature.name, f"is beyond the {limit} {what} with most support", "limits")
         for feature in features
         if feature.id not in keep
     )

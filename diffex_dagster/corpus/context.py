@@ -1,6 +1,7 @@
-"""Reference text for the proposer: glossaries, guidelines and taxonomies, cut into passages and chosen by BM25.
+"""Reference text for the proposer: glossaries, guidelines and taxonomies, cut into passages and chosen.
 
-Robertson and Zaragoza 2009, "The Probabilistic Relevance Framework: BM25 and Beyond"; the index is `bm25s`.
+By embeddings where a model for them is configured, else by BM25 (Robertson and Zaragoza 2009, "The Probabilistic
+Relevance Framework: BM25 and Beyond"); the index is `bm25s`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from diffex_dagster.corpus.cleaning import Embed
 from diffex_dagster.corpus.wording import words
 from diffex_dagster.errors import CorpusError
 
@@ -46,35 +50,49 @@ def read_context(paths: Sequence[str | Path]) -> list[Passage]:
     return [passage for path in paths for passage in _passages(Path(path))]
 
 
-def select(passages: Sequence[Passage], query: str, token_budget: int = 1500) -> tuple[Passage, ...]:
+def select(
+    passages: Sequence[Passage], query: str, token_budget: int = 1500, embed: Embed | None = None
+) -> tuple[Passage, ...]:
     """The passages that fit the query best, within a budget.
 
     Args:
         passages: what `read_context` gave.
         query: the domain and class names, and anything else to look for.
         token_budget: about how many tokens the passages may cost together.
+        embed: an embedding model, where one is configured: fit is then the cosine similarity to the query, not BM25.
 
     Returns:
-        Best first; none that shares no word with the query. The same input gives the same passages.
+        Best first. By BM25 none that shares no word with the query, by embedding none that points away from it. The
+        same input gives the same passages.
     """
-    terms = list(dict.fromkeys(words(query)))
-    tokenized = [list(words(passage.text)) for passage in passages]
-    if not terms or not any(tokenized):
+    if not passages or not query.strip():
         return ()
-    import bm25s
-
-    index = bm25s.BM25()
-    index.index(tokenized, show_progress=False)
-    known = [term for term in terms if any(term in tokens for tokens in tokenized)]
-    if not known:
-        return ()
-    scores = index.get_scores(known)
+    scores = _bm25(passages, query) if embed is None else _similarity(passages, query, embed)
     chosen, left = [], token_budget
     for i in sorted(range(len(passages)), key=lambda i: (-float(scores[i]), i)):
         if scores[i] > 0 and passages[i].tokens <= left and passages[i] not in chosen:
             chosen.append(passages[i])
             left -= passages[i].tokens
     return tuple(chosen)
+
+
+def _bm25(passages: Sequence[Passage], query: str) -> np.ndarray:
+    tokenized = [list(words(passage.text)) for passage in passages]
+    known = [term for term in dict.fromkeys(words(query)) if any(term in tokens for tokens in tokenized)]
+    if not known:
+        return np.zeros(len(passages))
+    import bm25s
+
+    index = bm25s.BM25()
+    index.index(tokenized, show_progress=False)
+    return np.asarray(index.get_scores(known))
+
+
+def _similarity(passages: Sequence[Passage], query: str, embed: Embed) -> np.ndarray:
+    vectors = np.asarray(embed([query, *(passage.text for passage in passages)]), dtype=np.float64)
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    similarity: np.ndarray = vectors[1:] @ vectors[0]
+    return similarity
 
 
 def _passages(path: Path) -> Iterator[Passage]:

@@ -204,18 +204,19 @@ def merge(proposal: Corpus, edits: CorpusEdits) -> Corpus:
     if edits.is_empty:
         return base
     find = _Finder(base, edits.path)
+    file = Path(edits.path).name  # reasons are shown in reports, which travel without the folder
     dropped: dict[str, str] = {}  # id -> reason
     for mention in edits.remove:
-        dropped[find(mention, "remove").id] = f"removed by {_where(edits.path, mention.line)}"
+        dropped[find(mention, "remove").id] = f"removed by {_where(file, mention.line)}"
     for mention in edits.deny:
         for feature in base.walk():
             if _denies(mention.feature, feature):
-                dropped.setdefault(feature.id, f"denied by {_where(edits.path, mention.line)}")
+                dropped.setdefault(feature.id, f"denied by {_where(file, mention.line)}")
     if edits.allow:
         allowed = [find(mention, "allow").id for mention in edits.allow]
         for feature in base.walk():
             if not any(_related(feature.id, one) for one in allowed):
-                dropped.setdefault(feature.id, f"not on the allow list of {edits.path}")
+                dropped.setdefault(feature.id, f"not on the allow list of {file}")
     names = {find(mention, "rename").id: mention for mention in edits.rename}
     prompts = {find(mention, "prompt").id: mention for mention in edits.prompt}
     for key, changes in (("rename", names), ("prompt", prompts)):
@@ -233,7 +234,7 @@ def merge(proposal: Corpus, edits: CorpusEdits) -> Corpus:
         lines: dict[str, int] = {}
         for feature in features:
             if feature.id in dropped:
-                drops.append(Drop(feature.name, dropped[feature.id]))
+                drops.append(Drop(feature.name, dropped[feature.id], "a person's edits"))
                 continue
             renamed = names.get(feature.id)
             name = tidy(renamed.to) if renamed else feature.name

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from diffex_dagster.corpus.reading import RawFeature
+from diffex_dagster.corpus.tree import Drop
 from diffex_dagster.corpus.wording import same_key
 
 
-def merge_answers(answers: Sequence[Sequence[RawFeature]]) -> list[RawFeature]:
+def merge_answers(answers: Sequence[Sequence[RawFeature]], drops: list[Drop] | None = None) -> list[RawFeature]:
     """Merge raw trees.
 
     Args:
         answers: one raw tree for each image batch.
+        drops: where the wordings that gave way to another one are recorded (those that differ in case only are not).
 
     Returns:
         One tree. Names that differ only in case, number, spelling or word order are one feature; the first answer's
@@ -29,6 +31,9 @@ def merge_answers(answers: Sequence[Sequence[RawFeature]]) -> list[RawFeature]:
         for node in answer:
             key = same_key(node["name"])
             merged[key] = {**node, **merged.get(key, {})}
+            if drops is not None and node["name"].casefold() != (kept := merged[key]["name"]).casefold():
+                same = Drop(node["name"], f"is {kept!r} in other words", "merging")
+                drops += [same] if same not in drops else []
             if key not in counted:
                 counted.add(key)
                 support[key] = support.get(key, 0) + node.get("support", 1)
@@ -38,7 +43,7 @@ def merge_answers(answers: Sequence[Sequence[RawFeature]]) -> list[RawFeature]:
     result = []
     for key in sorted(merged, key=lambda key: -support[key]):  # stable: ties stay in order of appearance
         node = {**merged[key], "support": support[key]}
-        if below := merge_answers(children[key]):
+        if below := merge_answers(children[key], drops):
             node["children"] = below
         else:
             node.pop("children", None)

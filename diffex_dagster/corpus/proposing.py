@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from PIL import Image
 
-from diffex_dagster.corpus.asking import AnswerCache, Asker, MemoryCache, Question, Refused, Tally, price_of
+from diffex_dagster.corpus.asking import AnswerCache, Asker, MemoryCache, Question, Refused, Tally
 from diffex_dagster.corpus.context import Passage
 from diffex_dagster.corpus.lenient import Box, parse_boxes
 from diffex_dagster.corpus.merging import merge_answers
@@ -31,6 +31,7 @@ _Other = TypeVar("_Other")
 
 __all__ = [
     "AnswerCache", "MemoryCache", "OpenAIProposer", "Proposal", "ProposalRequest", "Proposer", "RecordedProposer",
+    "Tally",
 ]  # fmt: skip
 
 
@@ -64,29 +65,36 @@ class Proposal:
     Attributes:
         corpus: the tree, not yet cleaned; `support` counts the image batches that named a feature.
         answers: the raw answers, in order.
-        calls_made: calls to the server (retries not counted).
-        calls_reused: answers that came from the cache.
-        prompt_tokens: tokens sent in the calls that were made.
-        completion_tokens: tokens received in them.
-        price: US dollars for them, 0 where no call was made; None where the model is in no price table.
+        tally: the calls that were made, the answers that came from the cache, the tokens and their price.
         model: the model's name, or the recorded file.
         warnings: answers that had to be left out, and why.
     """
 
     corpus: Corpus
     answers: tuple[str, ...] = ()
-    calls_made: int = 0
-    calls_reused: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    price: float | None = 0.0
+    tally: Tally = field(default_factory=Tally)
     model: str = ""
     warnings: tuple[str, ...] = ()
 
     @property
+    def calls_made(self) -> int:
+        """Calls to the server."""
+        return self.tally.made
+
+    @property
+    def calls_reused(self) -> int:
+        """Answers that came from the cache."""
+        return self.tally.reused
+
+    @property
     def tokens(self) -> int:
         """Tokens sent and received."""
-        return self.prompt_tokens + self.completion_tokens
+        return self.tally.prompt_tokens + self.tally.completion_tokens
+
+    @property
+    def price(self) -> float | None:
+        """US dollars for the calls that were made; None where a model is in no price table."""
+        return self.tally.price
 
 
 class Proposer(Protocol):
@@ -143,7 +151,8 @@ class OpenAIProposer:
     Args:
         base_url: the API's address ("http://localhost:11434/v1" for Ollama); None for OpenAI's own.
         model: the model's name, as the server knows it.
-        key_env: name of the environment variable with the API key; None for a server that needs no key.
+        key_env: name of the environment variable with the API key. None means OPENAI_API_KEY for OpenAI's own address,
+            and no key for any other.
         cache: where answers are kept; in memory by default.
         images_per_call: size of an image batch.
         max_images: at most so many images are sent, evenly chosen.
@@ -160,7 +169,7 @@ class OpenAIProposer:
         self,
         base_url: str | None,
         model: str,
-        key_env: str | None = "OPENAI_API_KEY",
+        key_env: str | None = None,
         cache: AnswerCache | None = None,
         *,
         images_per_call: int = 8,
@@ -181,16 +190,23 @@ class OpenAIProposer:
         self.groups_per_call, self.parallel = groups_per_call, parallel
         self.prices = prices
 
-    def propose(self, images: Sequence[Image.Image], request: ProposalRequest) -> Proposal:
-        """See `Proposer`. An answer that cannot be used is left out with a warning as long as another one can."""
+    def propose(self, images: Sequence[Image.Image], request: ProposalRequest, tally: Tally | None = None) -> Proposal:
+        """See `Proposer`. An answer that cannot be used is left out with a warning as long as another one can.
+
+        Calls are counted in `tally`, on top of what it holds already (embeddings of reference text).
+        """
         if not images:
             raise CorpusError("There are no sample images to propose a corpus from: add some to the study's folder.")
-        session = _Session(self.asker)
+        session = _Session(self.asker, tally or self.new_tally())
         batches = _batches(images, self.images_per_call, self.max_images)
 
         # 1. categories
         found = self._parallel(lambda batch: session.read(groups_prompt(request), batch, _GROUPS_SCHEMA), batches)
-        groups = merge_answers(session.usable(found))[: request.groups]
+        drops: list[Drop] = []
+        groups = merge_answers(session.usable(found), drops)
+        beyond = f"is beyond the {request.groups} groups with most support"
+        drops += [Drop(group["name"], beyond, "limits") for group in groups[request.groups :]]
+        groups = groups[: request.groups]
 
         # 2. their children, a few categories to a call
         chunks = [groups[i : i + self.groups_per_call] for i in range(0, len(groups), self.groups_per_call)]
@@ -199,35 +215,47 @@ class OpenAIProposer:
         found = self._parallel(
             lambda question: session.read(children_prompt(request, question[0]), question[1], schema), questions
         )
-        drops = _attach(groups, merge_answers(session.usable(found)))
+        drops += _attach(groups, merge_answers(session.usable(found), drops))
 
         corpus = tree_from_raw([_cited(group, request.context) for group in groups])
-        tally = session.tally
         return Proposal(
-            corpus=dataclasses.replace(corpus, drops=(*corpus.drops, *drops)),
+            corpus=dataclasses.replace(corpus, drops=(*drops, *corpus.drops)),
             answers=tuple(session.answers),
-            calls_made=tally.made,
-            calls_reused=tally.reused,
-            prompt_tokens=tally.prompt_tokens,
-            completion_tokens=tally.completion_tokens,
-            price=price_of(self.asker.model, tally.prompt_tokens, tally.completion_tokens, self.prices)
-            if tally.made
-            else 0.0,
+            tally=session.tally,
             model=self.asker.model,
             warnings=tuple(session.warnings),
         )
 
-    def embedder(self, model: str) -> Callable[[Sequence[str]], np.ndarray]:
-        """Embeds texts with a model of the same server. A `cleaning.Embed`."""
-        return lambda texts: self.asker.embed(texts, model)
+    def new_tally(self) -> Tally:
+        """A count that knows this proposer's prices."""
+        return Tally(self.prices)
 
-    def leaks(self, names: Sequence[str], class_labels: Sequence[str]) -> dict[str, str]:
-        """Which features only restate a class, in the model's opinion: name -> reason. A `cleaning.LeakCheck`."""
+    def embedder(self, model: str, tally: Tally) -> Callable[[Sequence[str]], np.ndarray]:
+        """Embeds texts with a model of the same server. A `cleaning.Embed`."""
+        return lambda texts: self.asker.embed(texts, model, tally)
+
+    def leaks(self, names: Sequence[str], class_labels: Sequence[str], tally: Tally) -> dict[str, str]:
+        """Which features only restate a class, in the model's opinion: name -> reason. A `cleaning.LeakCheck`.
+
+        Raises:
+            CorpusError: the model cannot be asked, or its answer cannot be read at the second try either.
+        """
         text = _prompt(
-            "leakage", labels=", ".join(class_labels), features="\n".join(f"- {tidy(name)}" for name in names)
+            "leakage",
+            labels=", ".join(map(tidy, class_labels)),
+            features="\n".join(f"- {tidy(name)}" for name in names),
         )
-        question = Question(_prompt("system"), text, schema=_LEAKAGE_SCHEMA)
-        answer = self.asker.ask(question, Tally(), keep=lambda answer: bool(parse_boxes(answer)))
+        question = Question(system_prompt(), text, schema=_LEAKAGE_SCHEMA)
+        answer = self.asker.ask(question, tally, keep=_is_structured)
+        if not _is_structured(answer):
+            again = dataclasses.replace(question, text=f"{text}\n\n{_prompt('again')}")
+            answer = self.asker.ask(again, tally, keep=_is_structured)
+            if not _is_structured(answer):
+                raise CorpusError(
+                    f"The model {self.asker.model!r} did not answer the leakage check in a readable form: use another "
+                    "model, or switch `leak_check` off."
+                )
+            self.asker.remember(question, answer)
         asked = {tidy(name): name for name in names}
         found: dict[str, str] = {}
         todo: list[object] = list(parse_boxes(answer))
@@ -252,9 +280,9 @@ class OpenAIProposer:
 class _Session:
     """One proposal under way: its answers, its cost, and what went wrong."""
 
-    def __init__(self, asker: Asker) -> None:
+    def __init__(self, asker: Asker, tally: Tally) -> None:
         self.asker = asker
-        self.tally = Tally()
+        self.tally = tally
         self.answers: list[str] = []
         self.warnings: list[str] = []
 
@@ -264,7 +292,7 @@ class _Session:
         """The features of one answer, asking again for what was cut off or unreadable; or what went wrong."""
         tree: list[RawFeature] = []
         texts: list[str] = []
-        first = asked = Question(_prompt("system"), text, images, schema)
+        first = asked = Question(system_prompt(), text, images, schema)
         unreadable = 0
         try:
             for _ in range(4):  # an answer, at most three continuations
@@ -313,6 +341,11 @@ class _Session:
 
 
 # Prompts -------------------------------------------------------------------------------------------------------------
+
+
+def system_prompt() -> str:
+    """The text that comes before every question."""
+    return _prompt("system")
 
 
 def groups_prompt(request: ProposalRequest) -> str:
@@ -415,6 +448,13 @@ def _is_readable(answer: str) -> bool:
     return True
 
 
+def _is_structured(answer: str) -> bool:
+    try:
+        return bool(parse_boxes(answer))
+    except CorpusError:
+        return False
+
+
 def _size(tree: Sequence[RawFeature]) -> int:
     return sum(1 + _size(node.get("children", [])) for node in tree)
 
@@ -450,7 +490,7 @@ def _attach(groups: list[RawFeature], expanded: Sequence[RawFeature]) -> list[Dr
     for node in expanded:
         group = known.get(same_key(node["name"]))
         if group is None:
-            drops.append(Drop(node["name"], "is no category of the first pass"))
+            drops.append(Drop(node["name"], "is no category of the first pass", "merging"))
         elif children := node.get("children"):
             group["children"] = merge_answers([[*group.get("children", []), *children]])
     return drops

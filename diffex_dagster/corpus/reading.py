@@ -23,10 +23,11 @@ from typing import TypedDict
 
 from diffex_dagster.corpus.lenient import Box, Value, parse_boxes
 from diffex_dagster.corpus.tree import Corpus, Direction, Drop, Feature, slug
-from diffex_dagster.corpus.wording import names_an_edit, standalone_prompt, tidy
+from diffex_dagster.corpus.wording import names_an_edit, same_key, standalone_prompt, tidy
 from diffex_dagster.errors import CorpusError
 
 MAX_LEVELS = 6  # deeper nesting is prose or an accident; the search has two or three levels
+CUT_OFF = "\n<cut off>"  # stands at the end of an answer that the server stopped in the middle
 UNNAMED_GROUP = "Other"  # children that came without the name of a group
 
 
@@ -96,16 +97,18 @@ def read(text: str) -> Answer:
     """As `read_answer`, and also says whether the answer was cut off."""
     if not isinstance(text, str) or not text.strip():
         raise CorpusError("The answer is empty: ask the model again, or give it fewer images.")
-    visible = _THINKING.sub(" ", text)
+    visible = _THINKING.sub(" ", text.removesuffix(CUT_OFF))
     fenced = [match.group(1) for match in _FENCE.finditer(visible)]
     for candidate in (*(["\n".join(fenced)] if fenced else []), visible):
         boxes = parse_boxes(candidate)
         tree = _join(_from_boxes(boxes))
         if tree:
             return Answer(tree, truncated=any(not box.whole for box in boxes))
-    outline = _join(_from_outline("\n".join(fenced) if fenced else visible))
+    cut = text.endswith(CUT_OFF)  # braces show by themselves that they were left open, an outline does not
+    outline_text = "\n".join(fenced) if fenced else visible
+    outline = _join(_from_outline(outline_text.rpartition("\n")[0] if cut else outline_text))
     if outline:
-        return Answer(outline, truncated=False)
+        return Answer(outline, truncated=cut)
     if is_refusal(text):
         raise CorpusError(f'The model refused to describe the images ("{_excerpt(text)}"): use another model.')
     raise CorpusError(f'The answer holds no feature tree ("{_excerpt(text)}"): ask again, or use another model.')
@@ -152,8 +155,8 @@ def raw_from_tree(corpus: Corpus) -> list[RawFeature]:
             node["region"] = feature.region
         if feature.support is not None:
             node["support"] = feature.support
-        if feature.source not in ("vlm", "person", "starter"):
-            node["citation"] = feature.source
+        if feature.citation is not None:
+            node["citation"] = feature.citation
         if feature.children:
             node["children"] = [raw(child) for child in feature.children]
         return node
@@ -169,7 +172,7 @@ def _features(raw: Sequence[RawFeature], parent: Feature | None, source: str, dr
             continue
         key = slug(name)
         if key in merged:
-            drops.append(Drop(name, f"named twice under {parent.name if parent else 'the root'}"))
+            drops.append(Drop(name, f"named twice under {parent.name if parent else 'the root'}", "merging"))
             children = [*merged[key].get("children", []), *node.get("children", [])]
             merged[key] = {**merged[key], "children": children} if children else merged[key]
         else:
@@ -180,7 +183,7 @@ def _features(raw: Sequence[RawFeature], parent: Feature | None, source: str, dr
         feature = Feature(
             id=f"{parent.id}/{key}" if parent else key,
             name=node["name"],
-            prompt=tidy(node.get("prompt", "")) or standalone_prompt(node["name"], parent.name if parent else None),
+            prompt=_prompt(node, parent.name if parent else None, source),
             direction=node.get("direction", "add"),
             editable=node.get("editable", names_an_edit(node["name"], bool(children_raw))),
             support=node.get("support"),
@@ -190,6 +193,14 @@ def _features(raw: Sequence[RawFeature], parent: Feature | None, source: str, dr
         below = _features(children_raw, feature, source, drops)
         features.append(dataclasses.replace(feature, children=below))
     return tuple(features)
+
+
+def _prompt(node: RawFeature, parent: str | None, source: str) -> str:
+    """The node's edit prompt. A model that only repeats the name ("logo" under "Hat") has not made it stand alone."""
+    given = tidy(node.get("prompt", ""))
+    alone = standalone_prompt(node["name"], parent)
+    repeats = source == "vlm" and same_key(given) == same_key(node["name"]) != same_key(alone)
+    return alone if not given or repeats else given
 
 
 # From boxes to raw features ------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 Direction = Literal["add", "remove"]
+_WRITERS = frozenset({"vlm", "person", "starter"})  # any other `source` is a citation
 
 
 def slug(name: str) -> str:
@@ -46,6 +47,11 @@ class Feature:
     source: str = "vlm"
 
     @property
+    def citation(self) -> str | None:
+        """The passage of a context document that the feature came from, if it came from one."""
+        return None if self.source in _WRITERS else self.source
+
+    @property
     def level(self) -> int:
         """1 for a group, 2 for its children, and so on."""
         return self.id.count("/") + 1
@@ -58,10 +64,11 @@ class Feature:
 
 @dataclass(frozen=True)
 class Drop:
-    """Something that cleaning or merging left out, and why."""
+    """Something that cleaning or merging left out, why, and in which step."""
 
     name: str
     reason: str
+    step: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ class RankedFeature:
     p_value: float | None = None
     edit_strength: float | None = None  # mean absolute pixel change against the null edit, in [0, 1]
     edit_success: float | None = None  # share of edits that show the attribute, where a probe is configured
+    citation: str | None = None  # the passage of reference text that named it, e.g. "guideline.pdf, page 3"
 
 
 @dataclass(frozen=True)

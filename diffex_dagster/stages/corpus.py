@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,77 +11,121 @@ from pathlib import Path
 from PIL import Image
 
 from diffex_dagster.classifying.target import check_labels
-from diffex_dagster.corpus.cleaning import CleaningOptions, clean
+from diffex_dagster.corpus.cleaning import CleaningOptions, Embed, clean
 from diffex_dagster.corpus.context import read_context, select
 from diffex_dagster.corpus.editing import merge, read_edits
 from diffex_dagster.corpus.proposing import OpenAIProposer, Proposal, ProposalRequest, Proposer
+from diffex_dagster.corpus.showing import CorpusDiff, diff
 from diffex_dagster.corpus.tree import Corpus
-from diffex_dagster.errors import ClassifierError, CorpusError
+from diffex_dagster.errors import ClassifierError, CorpusError, StoreError
+from diffex_dagster.hashing import file_fingerprint
 from diffex_dagster.search.levels import level1_features
 from diffex_dagster.search.options import SearchOptions
 from diffex_dagster.store import Store
-from diffex_dagster.study import OpenAIVLM, Study
+from diffex_dagster.study import OpenAIVLM, RecordedVLM, Study
+
+Labels = Mapping[str, Sequence[str]]
+"""Class names of each classifier, by the classifier's name in the study."""
+
+NO_PRICE = "unknown: add the model's price to corpus.vlm.prices"
+MANY_CLASSES = 20  # a classifier of a thousand classes has some ("sunglasses") that are attributes of the others
 
 
-def proposal_request(study: Study) -> ProposalRequest:
-    """What the study asks a vision-language model for, with the reference passages that fit it best."""
-    part = study.corpus
+def class_names(study: Study, labels: Labels) -> tuple[str, ...]:
+    """What no feature may restate: the classes that the study names, and all of the classifiers' where they are few."""
+    named = [*study.labels, *([study.target.against] if study.target.against else [])]
+    every = list(dict.fromkeys([*named, *(label for known in labels.values() for label in known)]))
+    return tuple(every if len(every) <= MANY_CLASSES else named)
+
+
+def proposal_request(study: Study, labels: Labels, embed: Embed | None = None) -> ProposalRequest:
+    """What the study asks a vision-language model for, with the reference passages that fit it best.
+
+    Args:
+        embed: an embedding model that judges the fit, where one is configured.
+    """
+    part, classes = study.corpus, class_names(study, labels)
     passages = read_context([study.path(path) for path in part.context])
-    query = " ".join([study.domain, *study.labels, *part.examples])
+    query = " ".join([study.domain, *classes, *part.examples])
     return ProposalRequest(
         domain=study.domain,
-        class_labels=study.labels,
+        class_labels=classes,
         examples=part.examples,
         levels=part.levels,
         groups=part.groups,
         children=part.max_children,
-        context=select(passages, query, part.context_tokens),
+        context=select(passages, query, part.context_tokens, embed),
     )
 
 
-def cleaned_proposal(study: Study, proposer: Proposer, images: Sequence[Image.Image]) -> Proposal:
+def cleaned_proposal(
+    study: Study, proposer: Proposer, images: Sequence[Image.Image], labels: Labels | None = None
+) -> Proposal:
     """Ask for the features that the images show, and clean the answer.
+
+    Returns:
+        The proposal; its tally counts everything that was asked, embeddings and the leakage check too.
 
     Raises:
         CorpusError: no answer could be used, or cleaning left nothing.
     """
-    proposal = proposer.propose(images, proposal_request(study))
-    if not proposal.corpus.groups:
-        return proposal
     part, vlm = study.corpus, study.corpus.vlm
     options = CleaningOptions(max_children=part.max_children, leakage=part.leakage, vague=part.vague)
     if isinstance(proposer, OpenAIProposer) and isinstance(vlm, OpenAIVLM):
-        if vlm.leak_check:
-            options = replace(options, leak_check=proposer.leaks)
+        tally = proposer.new_tally()
         if vlm.embedding_model:
-            options = replace(options, embed=proposer.embedder(vlm.embedding_model))
-    return replace(proposal, corpus=clean(proposal.corpus, study.labels, options))
+            options = replace(options, embed=proposer.embedder(vlm.embedding_model, tally))
+        if vlm.leak_check:
+            options = replace(options, leak_check=functools.partial(proposer.leaks, tally=tally))
+        request = proposal_request(study, labels or {}, options.embed)
+        proposal = proposer.propose(images, request, tally)
+    else:
+        request = proposal_request(study, labels or {})
+        proposal = proposer.propose(images, request)
+    if not proposal.corpus.groups:
+        return proposal
+    return replace(proposal, corpus=clean(proposal.corpus, request.class_labels, options))
 
 
-def propose(study: Study, store: Store, proposer: Proposer) -> Proposal:
+def propose(study: Study, store: Store, proposer: Proposer, labels: Labels | None = None) -> Proposal:
     """Ask for the features that the study's sample images show, and keep the answer as its proposal."""
     images = list(store.images(list(store.samples(study.name))).values())
-    proposal = cleaned_proposal(study, proposer, images)
+    proposal = cleaned_proposal(study, proposer, images, labels)
     store.put_corpus(study.name, proposal.corpus)
     store.set_current(study.name, "proposal", proposal.corpus.version)
     return proposal
 
 
-def edits_version(study: Study) -> str:
-    """Hash of the person's file as it is, comments included; a missing file is no edits.
+def inputs_version(study: Study) -> str:
+    """Hash of the files that a proposal is made from besides the images: a recorded answer, reference text."""
+    part = study.corpus
+    files = [study.path(path) for path in part.context]
+    if isinstance(part.vlm, RecordedVLM):
+        files.append(study.path(part.vlm.file))
+    known = [file_fingerprint(file) if file.is_file() else "none" for file in files]
+    return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
 
-    The merge then runs again after a comment, cheaply; its own version is that of the merged tree, so that nothing
-    after it does.
+
+def edits_version(study: Study) -> str:
+    """Hash of what the person's file says: a comment or an empty line changes nothing; a missing file says nothing.
+
+    Of a file that cannot be read it is a hash of the bytes, so that the merge runs and says what is wrong.
     """
     path = study.path(study.corpus.edits)
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.exists() else "none"
+    try:
+        return read_edits(path).version
+    except CorpusError:
+        return f"broken-{file_fingerprint(path)[:16]}"
 
 
-def merge_edits(study: Study, store: Store, labels: Mapping[str, Sequence[str]]) -> Corpus:
+def merge_edits(study: Study, store: Store, labels: Labels) -> tuple[Corpus, CorpusDiff]:
     """Merge the person's file into the proposal and keep the result as the study's corpus.
 
     Args:
         labels: class names of every classifier; checked here, before any picture is edited.
+
+    Returns:
+        The corpus, and what changed since it was last merged (everything is new the first time).
 
     Raises:
         CorpusError: the file is wrong or contradicts the proposal; names the line.
@@ -97,9 +142,13 @@ def merge_edits(study: Study, store: Store, labels: Mapping[str, Sequence[str]])
             f"{study.file}: corpus: there is no feature; name a vlm or a starter, or write a tree into "
             f"{study.corpus.edits}"
         )
+    try:
+        before = store.current_corpus(study.name)
+    except StoreError:
+        before = Corpus(())
     store.put_corpus(study.name, corpus)
     store.set_current(study.name, "corpus", corpus.version)
-    return corpus
+    return corpus, diff(before, corpus)
 
 
 def merged(proposal: Corpus, path: Path) -> Corpus:

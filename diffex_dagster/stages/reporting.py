@@ -174,6 +174,7 @@ def rank(
                 p_value=decision.p_value,
                 edit_strength=float(strength[feature.id].mean()),
                 edit_success=float(succeeded[feature.id].mean()) if feature.id in succeeded else None,
+                citation=feature.citation,
             )
         )
     return rows

@@ -97,6 +97,11 @@ def build_probe(study: Study, editor: Editor) -> ConceptProbe | None:
     return None
 
 
+def classifier_labels(study: Study, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The class names of these classifiers, without loading their weights."""
+    return {name: tuple(build_classifier(study, name).labels) for name in names}
+
+
 def settings_version(study: Study, *parts: str) -> str:
     """Hash of the named fields of the study: the part of an asset's code version that the study decides."""
     from diffex_dagster.store.keys import digest

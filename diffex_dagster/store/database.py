@@ -177,6 +177,8 @@ class Store:
                 for i, f in enumerate(corpus.walk())
             ],
         )  # fmt: skip
+        with self._connect() as connection:  # the same tree may come about by other drops: the last ones count
+            connection.execute("DELETE FROM drops WHERE study = ? AND corpus_version = ?", list(version.values()))
         self._insert("drops", [{**version, "name": drop.name, "reason": drop.reason} for drop in corpus.drops])
 
     def set_current(self, study: str, what: str, version: str) -> None:

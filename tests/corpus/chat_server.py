@@ -48,6 +48,11 @@ class Server:
     url: str
     requests: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def questions(self) -> list[dict[str, Any]]:
+        """The requests that were no embeddings."""
+        return [request for request in self.requests if "messages" in request]
+
     def text(self, i: int) -> str:
         """The prompt of a request."""
         return str(self.requests[i]["messages"][1]["content"][0]["text"])
@@ -55,6 +60,13 @@ class Server:
     def images(self, i: int) -> int:
         """How many images a request had."""
         return len(self.requests[i]["messages"][1]["content"]) - 1
+
+
+def embeddings(request: dict[str, Any], embed: Callable[[str], list[float]]) -> Reply:
+    """The answer to an embedding request; in reverse order, as the API allows."""
+    data = [{"object": "embedding", "index": i, "embedding": embed(text)} for i, text in enumerate(request["input"])]
+    usage = {"prompt_tokens": 10 * len(data), "total_tokens": 10 * len(data)}
+    return Reply(body={"object": "list", "model": request["model"], "data": data[::-1], "usage": usage})
 
 
 Script = Callable[[dict[str, Any], int], Reply]
@@ -70,7 +82,8 @@ def serving(script: Script) -> Iterator[Server]:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             with lock:
                 number = len(server.requests)
-                server.requests.append({**request, "authorization": self.headers.get("Authorization")})
+                authorization = self.headers.get("Authorization")
+                server.requests.append({**request, "authorization": authorization, "path": self.path})
             reply = script(request, number)
             time.sleep(reply.delay_s)
             self._send(reply.status, reply.payload(request["model"]), reply.headers)

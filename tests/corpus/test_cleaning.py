@@ -86,6 +86,16 @@ def test_a_models_opinion_counts() -> None:
     assert dropped(result) == {"grey hair": "restates a class: typical of age"}
 
 
+def test_every_drop_names_its_step() -> None:
+    tree = '{"Hat": ["glaucoma", "nice", "cap", "caps", "flat cap", "fez", "beret"], "DNA": ["DNA"]}'
+    options = CleaningOptions(max_children=1, embed=lambda prompts: np.array([[1.0, "cap" not in p] for p in prompts]))
+    steps = {drop.name: drop.step for drop in clean(corpus(tree), ["glaucoma"], options).drops}
+    assert steps == {
+        "glaucoma": "leakage", "nice": "vagueness", "DNA": "vagueness", "caps": "duplicates",
+        "flat cap": "near-duplicates", "beret": "near-duplicates", "fez": "limits",
+    }  # fmt: skip
+
+
 def test_vague_uneditable_and_long_names() -> None:
     tree = '{"Hat": ["nice", "various styles", "image resolution", "cap"], "Other features": ["scar"], "Quality": ["good"]}'
     result = clean(corpus(tree), options=CleaningOptions(vague=("scar",)))

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffex_dagster.corpus.reading import RawFeature, raw_from_tree, read, read_answer, tree_from_raw, write_answer
+from diffex_dagster.corpus.reading import (
+    CUT_OFF,
+    RawFeature,
+    raw_from_tree,
+    read,
+    read_answer,
+    tree_from_raw,
+    write_answer,
+)
 from diffex_dagster.corpus.wording import tidy
 from diffex_dagster.errors import CorpusError
 from diffex_dagster.worlds.avatars import PHRASES
@@ -122,22 +129,27 @@ def test_a_refusal_is_named_as_one() -> None:
         read_answer("I'm sorry, but I can't help with that.")
 
 
+@pytest.mark.timeout(120)  # about 1 s for all of them; quadratic work would take hours
 @pytest.mark.parametrize(
     "unit", ["[", "{", '{"a":', '{"a', '"', "'", "' ", "\n", "{\n", '{"\n', "/*", "```\n", "<think>", "- ", "a ", "\\", "{'a'b'", "**a** "]
 )  # fmt: skip
 def test_no_repetition_makes_it_hang(unit: str) -> None:
-    start = time.process_time()
     for text in (unit * (200_000 // len(unit)), "{'" + unit * (100_000 // len(unit))):
         try:
             read_answer(text)
         except CorpusError:
             pass
-    assert time.process_time() - start < 10  # about 1 s; quadratic work would take minutes
 
 
 def test_too_long_an_answer_is_an_error() -> None:
     with pytest.raises(CorpusError, match="characters"):
         read_answer("[" + "x" * 2_000_001)
+
+
+def test_an_outline_that_the_server_cut_off_keeps_its_whole_lines() -> None:
+    answer = read("- Hat\n  - cap\n  - bea" + CUT_OFF)
+    assert answer.truncated and answer.tree == [{"name": "Hat", "children": [{"name": "cap"}]}]
+    assert not read('{"Hat": ["cap"]}' + CUT_OFF).truncated  # braces say themselves whether they are whole
 
 
 def test_truncation_is_noticed() -> None:
@@ -191,6 +203,8 @@ def test_tree_from_raw_fills_in_what_is_missing() -> None:
     corpus = tree_from_raw(read_answer('{"Hat": ["logo", "red", "cap"], "Hair colour": ["black", "grey hair"]}'))
     assert [feature.prompt for feature in corpus["hat"].children] == ["a hat with a logo", "red hat", "cap"]
     assert [feature.prompt for feature in corpus["hair-colour"].children] == ["black hair", "grey hair"]
+    repeated = tree_from_raw([{"name": "Hat", "children": [{"name": "Logo", "prompt": "the logo"}]}])
+    assert repeated["hat/logo"].prompt == "a hat with a logo"  # a prompt that repeats the name does not stand alone
     assert corpus["hat"].editable and not corpus["hair-colour"].editable
     assert corpus["hat/cap"].level == 2 and corpus["hat/cap"].source == "vlm"
 

@@ -87,19 +87,38 @@ def test_everything_is_fresh_after_a_run(home: Home) -> None:
     assert home.stale() == set()
 
 
-def test_a_comment_in_the_corpus_file_touches_only_the_merge(home: Home) -> None:
+def test_a_comment_in_the_corpus_file_leaves_everything_fresh(home: Home) -> None:
     (home.study.folder / "corpus.yaml").write_text("# another comment\n")
     home.observe()
-    assert "vlm_corpus" not in home.stale() and "sample_images" not in home.stale()
+    assert home.stale() == set()
+    merged = home.materialize("corpus")
+    counts = metadata(merged, "corpus")
+    assert [counts[f"features_{what}"] for what in ("added", "removed", "changed", "to_edit")] == [0, 0, 0, 0]
+    assert home.stale() == set()
+
+    # An edit that changes nothing touches only the merge.
+    (home.study.folder / "corpus.yaml").write_text("deny: [a word that no feature has]\n")
+    home.observe()
+    assert home.stale() == {"corpus"}
     assert home.materialize("corpus").success
     assert home.stale() == set()  # the merged tree is the same: early cut-off
+
+    # A broken file shows as a change, and the merge says what is wrong with it.
+    (home.study.folder / "corpus.yaml").write_text("add: [unclosed\n")
+    home.observe()
+    assert home.stale() == {"corpus"}
+    assert not home.materialize("corpus").success
 
 
 def test_a_new_child_feature_leaves_level1_alone(home: Home) -> None:
     made = len(edits_made(home.study.folder))
     (home.study.folder / "corpus.yaml").write_text("add: [{group: Red, name: Ruby, prompt: ruby patch}]\n")
     home.observe()
-    assert home.materialize("corpus").success
+    assert home.stale() == {"corpus"}
+    merged = home.materialize("corpus")
+    counts = metadata(merged, "corpus")
+    assert [counts[f"features_{what}"] for what in ("added", "removed", "changed", "to_edit")] == [1, 0, 0, 1]
+    assert "ruby" in str(counts["change"])
     touched = home.stale()
     assert touched >= {"level1_edits", "v1/level2_scores"} and not touched & {"sample_images", "vlm_corpus", "corpus"}
     level1 = home.materialize("level1_edits")
@@ -112,7 +131,8 @@ def test_a_new_child_feature_leaves_level1_alone(home: Home) -> None:
         assert home.materialize(*sorted(stale)).success
         touched |= stale
     assert touched == {"v1/level2_scores", "v2/level2_scores", "v1/ranked_report", "classifier_comparison"}
-    assert len(edits_made(home.study.folder)) - made == 8
+    new = edits_made(home.study.folder)[made:]
+    assert len(new) == 8 and {prompts for _, prompts in new} == {("ruby patch",)}
 
 
 def test_new_weights_of_one_version_touch_only_its_own_stages(home: Home) -> None:
@@ -137,6 +157,9 @@ def test_a_changed_setting_touches_the_stages_that_it_decides(home: Home) -> Non
     study = load_study(write_study(home.study.folder, title="Another title"))
     touched = Home(study, home.instance).stale()
     assert touched == {"v1/ranked_report", "v2/ranked_report", "classifier_comparison"}
+    study = load_study(write_study(home.study.folder))
+    (study.folder / "proposal.json").write_text('{"Red": ["ruby patch"]}')
+    assert Home(study, home.instance).stale() == {"vlm_corpus"}  # a new recorded answer is a new proposal
 
 
 def test_metadata_shows_counts_and_a_contact_sheet_of_bounded_size(home: Home) -> None:
@@ -186,7 +209,9 @@ def test_the_watch_sensor_reports_changes_once(toy: Study, instance: dg.DagsterI
     assert {event.asset_key.path[-1] for event in first.asset_events} == {"corpus_edits", "classifier"}
     again = sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=first.cursor))
     assert not again.asset_events
-    (toy.folder / "corpus.yaml").write_text("# changed\n")
+    (toy.folder / "corpus.yaml").write_text("# a comment\n")
+    assert not sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=first.cursor)).asset_events
+    (toy.folder / "corpus.yaml").write_text("remove: [Light]\n")
     assert sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=first.cursor)).asset_events
 
 
