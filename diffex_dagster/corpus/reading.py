@@ -238,7 +238,8 @@ def _unwrap(box: Box) -> Box:
     """Step into `{"domain": ..., "categories": ...}`, `[[...]]` and the like."""
     for _ in range(4):
         wrapped = [value for key, value in box.pairs if _plain(key) in _WRAPPERS and isinstance(value, Box)]
-        others = [key for key, value in box.pairs if _plain(key) not in _WRAPPERS and isinstance(value, Box)]
+        known = (*_WRAPPERS, "drops")  # what `diffex corpus --format json` left out is no part of its tree
+        others = [key for key, value in box.pairs if _plain(key) not in known and isinstance(value, Box)]
         named = [key for key, value in box.pairs if _plain(key) in _NAME and isinstance(value, str)]
         if len(wrapped) == 1 and not others and not named:
             box = _with_loose(wrapped[0], box)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from diffex_dagster.corpus.reading import (
     tree_from_raw,
     write_answer,
 )
+from diffex_dagster.corpus.tree import Drop
 from diffex_dagster.corpus.wording import tidy
+from diffex_dagster.corpus_cli import as_json
 from diffex_dagster.errors import CorpusError
 from diffex_dagster.worlds.avatars import PHRASES
 
@@ -207,6 +210,12 @@ def test_tree_from_raw_fills_in_what_is_missing() -> None:
     assert repeated["hat/logo"].prompt == "a hat with a logo"  # a prompt that repeats the name does not stand alone
     assert corpus["hat"].editable and not corpus["hair-colour"].editable
     assert corpus["hat/cap"].level == 2 and corpus["hat/cap"].source == "vlm"
+
+
+def test_what_the_command_line_prints_can_be_read_again() -> None:
+    corpus = tree_from_raw([{"name": "Hat", "support": 2, "children": [{"name": "cap", "citation": "hats.md"}]}])
+    printed = as_json(dataclasses.replace(corpus, drops=(Drop("nice", "is too vague to draw"),)))
+    assert tree_from_raw(read_answer(printed)) == corpus
 
 
 def test_twins_are_merged_and_recorded() -> None:
