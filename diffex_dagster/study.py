@@ -122,6 +122,14 @@ class OpenAIVLM(Part):
     retries: int = Field(4, ge=0)
     timeout_s: float = Field(120.0, gt=0)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_key_for_openai(cls, fields: Any) -> Any:
+        """Without `key_env`, OpenAI's own address gets OPENAI_API_KEY, and any other server gets no key."""
+        if isinstance(fields, dict) and not fields.get("base_url") and "key_env" not in fields:
+            return {**fields, "key_env": "OPENAI_API_KEY"}
+        return fields
+
 
 class CorpusPart(Part):
     """Where the features come from, and the person's edits."""

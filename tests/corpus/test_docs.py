@@ -27,4 +27,6 @@ def test_every_line_for_a_server_is_a_valid_part_of_a_study(page: str) -> None:
     lines = re.findall(r"^ *(vlm: \{kind: openai.*)$", section, re.MULTILINE)
     parts = [CorpusPart.model_validate(YAML(typ="safe").load(line)).vlm for line in lines]
     addresses = [part.base_url for part in parts if isinstance(part, OpenAIVLM)]
+    keys = [part.key_env for part in parts if isinstance(part, OpenAIVLM)]
+    assert keys[:3] == ["OPENAI_API_KEY", None, None]
     assert addresses[:3] == [None, "http://localhost:8000/v1", "http://localhost:11434/v1"]
