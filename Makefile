@@ -49,6 +49,7 @@ train: setup ## train the demo checkpoint, probe and classifiers again (about tw
 	$(BIN)/python -m training.probe
 	$(BIN)/python -m training.assemble
 	$(BIN)/python -m training.personas
+	$(BIN)/python -m training.rules
 	$(BIN)/python -m training.evaluate --write
 	$(BIN)/python -m training.card
 
