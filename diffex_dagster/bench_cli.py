@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from diffex_dagster.errors import DiffExError
+
 bench = typer.Typer(no_args_is_help=True, help="Measure the tool itself: its speed, its savings, its truth.")
 JsonOption = Annotated[Path | None, typer.Option("--json", help="write every figure and raw sample to this file")]
 
@@ -58,6 +60,79 @@ def truth(
     _write(loaded.results_folder / "bench" / "truth.json", figures)
     _write(file, figures)
     Console(stderr=True).print(f"figure: {picture}", highlight=False, soft_wrap=True)
+
+
+@bench.command()
+def speed(
+    study: Annotated[str, typer.Argument(help="a study whose editor is a diffusion editor")] = "avatars",
+    editor: Annotated[str | None, typer.Option("--editor", help="another of the study's editors")] = None,
+    images: Annotated[int, typer.Option(min=1, help="pictures of the study to edit")] = 4,
+    prompts: Annotated[int, typer.Option(min=1, help="features of its corpus to edit them with")] = 8,
+    repetitions: Annotated[int, typer.Option(min=1, help="turns of every contender")] = 3,
+    batches: Annotated[str, typer.Option(help="numbers of edits at a time to try")] = "4,8,16,32,64",
+    growth: Annotated[bool, typer.Option(help="measure 1, 2 and 4 times the features as well")] = True,
+    mask: Annotated[str | None, typer.Option(help="another mask than the study's editor has")] = None,
+    file: JsonOption = None,
+) -> None:
+    """Time the editor against diffusers' pipeline and against the UNet alone."""
+    from diffex_dagster.bench import speed as bench_speed
+    from diffex_dagster.cli import _load
+
+    loaded = _load(study, editor)
+    console = Console(stderr=True)
+    sizes = _numbers(batches, "--batches")
+    with console.status("starting") as status:
+        found = bench_speed.measure(
+            loaded, images=images, prompts=prompts, repetitions=repetitions, batches=sizes,
+            growth=(1, 2, 4) if growth else (), mask=mask, say=status.update,
+        )  # fmt: skip
+    print(bench_speed.as_markdown(found))
+    workload = {"study": loaded.name, "images": images, "prompts": prompts, "mask": mask or "the study's"}
+    _write(
+        file,
+        {"machine": bench_speed.machine(bench_speed.options_of(loaded)), "workload": workload}
+        | bench_speed.as_json(found),
+    )
+
+
+@bench.command()
+def racing(
+    study: Annotated[str, typer.Argument(help="a study of the avatars world")] = "avatars",
+    pool: Annotated[int, typer.Option(min=10, help="avatars that the studies' images are drawn from")] = 200,
+    images: Annotated[str, typer.Option(help="numbers of images of a study")] = "24,64,128",
+    studies: Annotated[int, typer.Option(min=1, help="resampled studies for each number of images")] = 200,
+    top: Annotated[int | None, typer.Option(min=1, help="another racing_top than the study's")] = None,
+    tolerance: Annotated[float | None, typer.Option(min=0, help="another racing_tolerance than the study's")] = None,
+    file: JsonOption = None,
+) -> None:
+    """Count the edits that racing saves on resampled studies, and how often it finds the same features."""
+    from diffex_dagster.bench import racing as bench_racing
+    from diffex_dagster.cli import _load
+
+    changes = {"racing_top": top, "racing_tolerance": tolerance}
+    loaded = _load(study, None)
+    search = loaded.search.model_copy(update={name: value for name, value in changes.items() if value is not None})
+    sizes = _numbers(images, "--images")
+    if max(sizes) > pool:
+        raise DiffExError(
+            f"bench racing: --images {max(sizes)} are more than the pool's {pool}: ask for a larger --pool"
+        )
+    with Console(stderr=True).status("drawing the pool") as status:
+        saved = bench_racing.measure_savings(
+            loaded, search.options(), pool=pool, images=sizes, studies=studies, say=status.update
+        )
+    print(bench_racing.as_markdown(saved))
+    _write(file, {"pool": pool, "search": search.model_dump(mode="json"), "settings": bench_racing.as_json(saved)})
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise DiffExError(f"bench: {option}: {text!r} is no list of positive numbers; write for example 4,8,16")
+    return numbers
 
 
 def _write(file: Path | None, figures: dict[str, Any]) -> None:

@@ -198,6 +198,14 @@ class SearchPart(Part):
     joint_width: int = Field(3, ge=1)
     joint_directions: Literal["both", "strongest"] = "both"
     joint_gain: float = 0.0
+    allocation: Literal["exhaustive", "racing"] = "exhaustive"
+    racing_top: int = Field(5, ge=1)
+    racing_error: float = Field(0.05, gt=0.0, lt=1.0)
+    racing_tolerance: float = Field(0.0, ge=0.0)
+    racing_gate_tolerance: float = Field(0.1, ge=0.0)
+    racing_start: int = Field(6, ge=2)
+    racing_growth: float = Field(1.5, gt=1.0)
+    racing_bounds: Literal["normal", "bounded"] = "normal"
 
     def options(self) -> SearchOptions:
         """As the search takes them."""
@@ -299,6 +307,15 @@ class Study(Part):
     @classmethod
     def _a_classifier_for_each_class(cls, value: Any) -> Any:
         return _expand_classes(value) if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _bounds_fit_the_measure(self) -> Study:
+        if self.search.racing_bounds == "bounded" and self.target.measure != "probability":
+            raise ValueError(
+                f"search.racing_bounds 'bounded' needs effects that cannot leave [−1, 1], and the measure is "
+                f"{self.target.measure!r}: use racing_bounds: normal, or measure: probability"
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Study:

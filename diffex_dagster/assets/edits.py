@@ -4,7 +4,7 @@ import dagster as dg
 
 from diffex_dagster.assets.common import Names, clear_errors, edit_metadata, reporter, sheet
 from diffex_dagster.editing.protocol import Concept
-from diffex_dagster.stages.edits import level1_combinations, level1_edits
+from diffex_dagster.stages.edits import level1_edits, level1_plan
 from diffex_dagster.stages.reporting import Pictures, edit_strength
 from diffex_dagster.store.keys import digest
 from diffex_dagster.study import Study
@@ -32,8 +32,8 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
             current, store, editor = resource.study(), resource.store(), resource.editor()
             counts, keys = level1_edits(current, store, editor, reporter(context))
             pictures = Pictures(current, store, editor.fingerprint, store.images(list(store.samples(current.name))))
-            combinations = level1_combinations(current, store.current_corpus(current.name))
-            rows = [(_label(concepts), pictures.edits(concepts)) for concepts in combinations]
+            plan = level1_plan(current, store.current_corpus(current.name), list(pictures.samples))
+            rows = [(_label(concepts), pictures.edits(concepts, images)) for concepts, images in plan.items()]
         return dg.MaterializeResult(
             data_version=dg.DataVersion(digest(sorted(keys))),
             metadata={"dagster/row_count": len(keys), **edit_metadata(counts), "edits": sheet(rows)},
@@ -48,10 +48,10 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
         resource = getattr(context.resources, names.resource)
         store, fingerprint = resource.store(), resource.editor().fingerprint
         pictures = Pictures(study, store, fingerprint, store.images(list(store.samples(study.name))))
-        nulls, idle = pictures.edits(()), []
-        for concepts in level1_combinations(study, store.current_corpus(study.name)):
+        idle: list[str] = []
+        for concepts, images in level1_plan(study, store.current_corpus(study.name), list(pictures.samples)).items():
             if concepts and concepts[0].prompt not in study.effects.nonsense:
-                strength = edit_strength(pictures.edits(concepts), nulls).mean()
+                strength = edit_strength(pictures.edits(concepts, images), pictures.edits((), images)).mean()
                 idle += [_label(concepts)] if strength < study.effects.min_edit_strength else []
         return dg.AssetCheckResult(
             passed=not idle,

@@ -5,6 +5,7 @@ import dagster as dg
 from diffex_dagster.assets.common import Names, clear_errors, edit_metadata, reporter
 from diffex_dagster.report.tables import markdown_text
 from diffex_dagster.search.levels import GateOutcome
+from diffex_dagster.search.racing import Race
 from diffex_dagster.stages.searching import level1_scores, search_study
 from diffex_dagster.stages.setup import build_classifier
 from diffex_dagster.store.keys import digest
@@ -82,10 +83,17 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition | dg.SourceAsset]
                 "features_scored": len(result.scores),
                 "groups_expanded": list(result.expanded),
                 "joint_combination": joint,
+                **_race_metadata(result.race),
             },
         )
 
     return [classifier, level1_scores_asset, level2_scores_asset]
+
+
+def _race_metadata(race: Race | None) -> dict[str, int | str]:
+    if race is None:
+        return {}
+    return {"edits_without_racing": race.exhaustive, "edits_with_racing": race.spent, "racing": race.describe()}
 
 
 def _gate_table(outcomes: list[GateOutcome]) -> dg.MarkdownMetadataValue:

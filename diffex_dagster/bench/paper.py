@@ -59,7 +59,7 @@ def read(
         )
         return {ids: paired[concepts].edit - before for ids, concepts in asked.items()}
 
-    options = study.search.model_copy(update={"gate": "signed", "joint_size": 1}).options()
+    options = study.search.model_copy(update={"gate": "signed", "joint_size": 1, "allocation": "exhaustive"}).options()
     result = search(corpus, score, options)
     return Reading(
         {feature: float(np.mean(d)) for feature, d in result.scores.items()},

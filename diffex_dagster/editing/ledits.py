@@ -105,7 +105,7 @@ class LeditsEditor:
         Raises:
             EditorError: the checkpoint is missing.
         """
-        device, dtype = self._placement
+        device, dtype = self.placement
         parts = {
             "editor": "ledits",
             "algorithm": ALGORITHM,
@@ -232,7 +232,7 @@ class LeditsEditor:
         return checkpoints.locate(self.options.checkpoint, self.options.revision)
 
     @cached_property
-    def _placement(self) -> tuple[str, str]:
+    def placement(self) -> tuple[str, str]:
         """Device and dtype by name, with "auto" resolved."""
         device, dtype = self.options.device, self.options.dtype
         if device == "auto":
@@ -247,7 +247,7 @@ class LeditsEditor:
     def _first_rows(self) -> int:
         if self.options.batch_size is not None:
             return 2 * self.options.batch_size
-        return _ROWS.get(self._placement[0].split(":")[0], 16)
+        return _ROWS.get(self.placement[0].split(":")[0], 16)
 
     def _next_rows(self, engine: Engine, rows: int, full: bool) -> int:
         """A GPU's batch doubles while twice as much is sure to fit; never by the clock, to stay repeatable."""
@@ -260,13 +260,17 @@ class LeditsEditor:
         spare = free + torch.cuda.memory_reserved(engine.device) - peak
         return min(2 * rows, _MOST_ROWS) if spare > 1.5 * peak else rows
 
+    def forget_inversions(self) -> None:
+        """Let go of the inversions that are kept for later calls."""
+        self._inversions = _Cache(self.options.inversion_cache_mb * 2**20)
+
     def _load(self, folder: Path) -> Engine:
         if self._engine is None:
             import torch
 
             from diffex_dagster.editing.engine import Engine
 
-            device, dtype = self._placement
+            device, dtype = self.placement
             options = self.options
             self._engine = Engine(
                 folder,

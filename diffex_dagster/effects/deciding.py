@@ -23,7 +23,7 @@ change when signs flip. Choosing them by signed mean does. Both bias the *effect
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -107,6 +107,7 @@ def decide(
     *,
     edit_success: Mapping[str, float] | None = None,
     image_noise: float = 0.0,
+    left: int = 0,
 ) -> dict[str, Decision]:
     """Decide for every feature; the first of these that applies:
 
@@ -126,6 +127,10 @@ def decide(
         d: feature -> paired differences over the same images in the same order, shape (images,).
         edit_success: feature -> share of its edits that show the attribute; features that are missing are tested.
         image_noise: |d| of one image that noise rarely exceeds (`effects.noise.image_noise`).
+        left: features of the same family that are not in `d`, because a race dropped them before it had seen all images
+            (`search.racing`). Each counts as one with p = 1 (e = 0): whatever made it leave, that is not smaller than
+            the p-value that it would have had, so that the error rates hold for the whole family. Max-T needs every
+            feature's differences and gives way to Holm then.
 
     Returns:
         A decision for every feature, in the order of `d`. The same input and seed give the same decisions; the order of
@@ -140,8 +145,8 @@ def decide(
     tested = [name for name in d if name not in set(failed)]
     table = stack({name: d[name] for name in tested})
 
-    p_mean, p_raw = _adjusted(table, options)
-    counts, p_mixed = _mixed(table, options, max(options.margin, image_noise))
+    p_mean, p_raw = _adjusted(table, options, left)
+    counts, p_mixed = _mixed(table, options, max(options.margin, image_noise), left)
 
     decided: dict[str, Decision] = {}
     for name in failed:
@@ -178,23 +183,32 @@ def stack(d: Mapping[str, ArrayLike]) -> NDArray[np.float64]:
 
 
 def _adjusted(
-    table: NDArray[np.float64], options: DecisionOptions
+    table: NDArray[np.float64], options: DecisionOptions, left: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
     """Adjusted p-values of the means, and raw ones where the method has them."""
     if options.error_rate == "fdr-ebh":
         evidence = e_values(table, minimum_effect=options.minimum_effect, level=options.level)
-        return adjust_ebh(evidence), None
+        return adjust_ebh(np.append(evidence, np.zeros(left)))[: len(evidence)], None
     result = sign_flips(table, minimum_effect=options.minimum_effect, flips=options.flips, seed=options.seed)
-    return (result.p_max if options.error_rate == "fwer" else adjust_by(result.p_raw)), result.p_raw
+    if options.error_rate == "fwer":
+        return (_with_left(_holm, result.p_raw, left) if left else result.p_max), result.p_raw
+    return _with_left(adjust_by, result.p_raw, left), result.p_raw
+
+
+def _with_left(
+    adjust: Callable[[NDArray[np.float64]], NDArray[np.float64]], p: NDArray[np.float64], left: int
+) -> NDArray[np.float64]:
+    """Adjusted p-values of a family with `left` further features of p = 1."""
+    return adjust(np.append(p, np.ones(left)))[: len(p)]
 
 
 def _mixed(
-    table: NDArray[np.float64], options: DecisionOptions, move: float
+    table: NDArray[np.float64], options: DecisionOptions, move: float, left: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Images moving up and down by more than `move`, (2, features), and adjusted p-values that both are many."""
     counts = np.stack([(table > move).sum(axis=0), (table < -move).sum(axis=0)])
     p = stats.binom.sf(counts - 1, len(table), options.mixed_share).max(axis=0)
-    return counts, (_holm(p) if options.error_rate == "fwer" else adjust_by(p))
+    return counts, _with_left(_holm if options.error_rate == "fwer" else adjust_by, p, left)
 
 
 def _holm(p: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -196,17 +196,25 @@ def next_level(
         One outcome for each candidate, the strongest first; empty when no candidate is left, which ends the search.
         Published Algorithm 1 does not refill its beam; a strong child of a weak sibling would be lost.
     """
+    parents = _unexpanded(corpus, expanded)
+    return _gate([corpus[child] for child in parents], scores, noise_floor, options, parents)
+
+
+def candidates(corpus: Corpus, expanded: Sequence[str], options: SearchOptions) -> dict[str, tuple[Feature, ...]]:
+    """What `next_level` chooses from, with the features that each is scored by."""
+    return {child: stand_ins(corpus[child], options) for child in _unexpanded(corpus, expanded)}
+
+
+def _unexpanded(corpus: Corpus, expanded: Sequence[str]) -> dict[str, Feature]:
+    """Children of expanded nodes that have children of their own and are not expanded yet -> their parents."""
     done = set(expanded)
-    parents: dict[str, Feature] = {}
-    candidates: list[Feature] = []
-    for parent in corpus.walk():
-        if parent.id not in done:
-            continue
-        for child in parent.children:
-            if child.children and child.id not in done:
-                candidates.append(child)
-                parents[child.id] = parent
-    return _gate(candidates, scores, noise_floor, options, parents)
+    return {
+        child.id: parent
+        for parent in corpus.walk()
+        if parent.id in done
+        for child in parent.children
+        if child.children and child.id not in done
+    }
 
 
 def survivors(

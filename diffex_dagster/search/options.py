@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from diffex_dagster.search.bounds import Bounds
+
 Gate = Literal["magnitude", "signed"]
+Allocation = Literal["exhaustive", "racing"]
 JointDirections = Literal["both", "strongest"]
 
 
@@ -25,6 +28,16 @@ class SearchOptions:
         joint_directions: "both" grows one combination upwards and one downwards and reports the stronger;
             "strongest" grows only in the direction of the strongest single feature, at half the edits.
         joint_gain: how much an extension must add to be kept; 0 is the paper's f(b') > f(b).
+        allocation: "exhaustive" measures every feature on every image; "racing" stops spending images on features that
+            can no longer be among the strongest (`search.racing`).
+        racing_top: how many of the strongest features the race is after (k).
+        racing_error: probability with which the race may miss one of them.
+        racing_tolerance: a miss by less than this does not count, in the unit of the target measure.
+        racing_gate_tolerance: groups whose mean |d| is this close are alike for the beam.
+        racing_start: images that every feature is measured on.
+        racing_growth: by how much the images grow from one look to the next.
+        racing_bounds: "normal" suits tens of images and is approximate; "bounded" holds for any effects that a
+            probability allows, and saves edits from some hundred images on.
     """
 
     gate: Gate = "magnitude"
@@ -35,6 +48,14 @@ class SearchOptions:
     joint_width: int = 3
     joint_directions: JointDirections = "both"
     joint_gain: float = 0.0
+    allocation: Allocation = "exhaustive"
+    racing_top: int = 5
+    racing_error: float = 0.05
+    racing_tolerance: float = 0.0
+    racing_gate_tolerance: float = 0.1
+    racing_start: int = 6
+    racing_growth: float = 1.5
+    racing_bounds: Bounds = "normal"
 
     def __post_init__(self) -> None:
         """Raises: ValueError: an option is out of range."""
@@ -43,6 +64,18 @@ class SearchOptions:
         if self.joint_directions not in get_args(JointDirections):
             choices = ", ".join(get_args(JointDirections))
             raise ValueError(f"joint_directions is {self.joint_directions!r}; choose one of {choices}.")
-        for name in ("beam", "probes", "joint_width"):
+        for name, kind in (("allocation", Allocation), ("racing_bounds", Bounds)):
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(get_args(kind))}.")
+        if not 0.0 < self.racing_error < 1.0:
+            raise ValueError(f"racing_error is {self.racing_error}; it must lie between 0 and 1.")
+        if not self.racing_growth > 1.0:
+            raise ValueError(f"racing_growth is {self.racing_growth}; it must be above 1.")
+        for name in ("racing_tolerance", "racing_gate_tolerance"):
+            if getattr(self, name) < 0.0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative.")
+        if self.racing_start < 2:
+            raise ValueError(f"racing_start is {self.racing_start}; it must be at least 2.")
+        for name in ("beam", "probes", "joint_width", "racing_top"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.search.joint import JointResult, grow_joint
 from diffex_dagster.search.levels import (
     GateOutcome,
+    candidates,
     depth,
     expand,
     gate,
@@ -21,8 +22,10 @@ from diffex_dagster.search.levels import (
     survivors,
 )
 from diffex_dagster.search.options import SearchOptions
+from diffex_dagster.search.racing import Kind, Need, Race
 
-Score = Callable[[Sequence[tuple[Feature, ...]]], Mapping[tuple[str, ...], NDArray[np.float64]]]
+Answers = Mapping[tuple[str, ...], NDArray[np.float64]]
+Score = Callable[..., Answers]  # (feature sets) or, under racing, (feature sets, images)
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,16 @@ class SearchResult:
     """What a search found, and what it asked for on the way.
 
     Attributes:
-        scores: feature id -> d of shape (images,), for every single feature that was edited.
+        scores: feature id -> d of shape (images,), for every single feature that was edited. Under racing, of fewer
+            images (the first of the race's order) for those in `race.left`.
         gate: what the gate made of each level-1 group.
         deeper: what the refilled beam made of the nodes below, one list for each level.
         expanded: ids of the nodes that were expanded, in order.
         survivors: the features that a joint combination may use.
         joint: the best joint combination, if any beats its best member.
-        asked: how many feature sets were edited; times the images, the edits made.
+        asked: how many feature sets were edited.
+        edits: how many edits that took: one a feature set and image.
+        race: how the images were spent, under racing.
     """
 
     scores: dict[str, NDArray[np.float64]]
@@ -46,41 +52,72 @@ class SearchResult:
     survivors: tuple[Feature, ...]
     joint: JointResult | None
     asked: int
+    edits: int = 0
+    race: Race | None = None
 
 
 def search(
-    corpus: Corpus, score: Score, options: SearchOptions | None = None, *, noise_floor: float = 0.0
+    corpus: Corpus,
+    score: Score,
+    options: SearchOptions | None = None,
+    *,
+    noise_floor: float = 0.0,
+    order: Sequence[int] = (),
+    reach: tuple[float, float] = (-1.0, 1.0),
+    before: Sequence[float] = (),
 ) -> SearchResult:
     """DiffEx: level-1 scores, gate, expansion of the beam level by level, joint combination.
 
     Args:
         score: edits and scores feature sets (the features of one set are edited together); the answer maps the ids of
-            each set, in canonical order, to d of shape (images,). Every set is asked for once.
+            each set, in canonical order, to d of shape (images,). Every set is asked for once. Under racing it is also
+            called as `score(feature sets, images)` with the numbers of the images that d is wanted of, and each set is
+            asked for once an image.
         noise_floor: mean |d| that editing noise alone reaches, in the unit of d.
+        order: under racing, the numbers of all images in the random order in which they are spent.
+        reach, before: under racing, see `Race`.
     """
     options = options or SearchOptions()
+    if options.allocation == "racing" and not order:
+        raise ValueError("racing needs the order of the images")
     scores: dict[str, NDArray[np.float64]] = {}
-    asked = 0
+    editable = [feature.id for feature in corpus.walk() if feature.editable]
+    race = Race(order, len(editable), options, *reach, before) if options.allocation == "racing" else None
+    asked = edits = 0
 
-    def ask(features: Sequence[Feature]) -> None:
-        nonlocal asked
+    def ask(features: Sequence[Feature], gated: Mapping[str, tuple[Feature, ...]]) -> None:
+        """Score new features; `gated` are the nodes that a gate will choose from, with what they are scored by."""
+        nonlocal asked, edits
         new = list({feature.id: feature for feature in features if feature.id not in scores}.values())
-        if new:
-            answers = score([(feature,) for feature in new])
-            scores.update({feature.id: answers[(feature.id,)] for feature in new})
-            asked += len(new)
+        if not new:
+            return
+        asked += len(new)
+        if race:
+            race.run([feature.id for feature in new], _beam_need(gated, noise_floor, options), score_on)
+            scores.update(race.result())
+            return
+        answers = score([(feature,) for feature in new])
+        scores.update({feature.id: answers[(feature.id,)] for feature in new})
+        edits += sum(len(scores[feature.id]) for feature in new)
 
-    def ask_joint(combinations: Sequence[tuple[Feature, ...]]) -> Mapping[tuple[str, ...], NDArray[np.float64]]:
-        nonlocal asked
+    def score_on(ids: Sequence[str], images: Sequence[int]) -> Mapping[str, NDArray[np.float64]]:
+        answers = score([(corpus[feature_id],) for feature_id in ids], images)
+        return {feature_id: answers[(feature_id,)] for feature_id in ids}
+
+    def ask_joint(combinations: Sequence[tuple[Feature, ...]]) -> Answers:
+        nonlocal asked, edits
+        answers = score(combinations)
         asked += len(combinations)
-        return score(combinations)
+        edits += sum(len(d) for d in answers.values())
+        return answers
 
     # 1. Score the groups.
-    ask([feature for probes in level1_features(corpus, options).values() for feature in probes])
+    groups = level1_features(corpus, options)
+    ask([feature for probes in groups.values() for feature in probes], groups)
     # 2. Gate them, expand the beam.
     level1 = gate(scores, corpus, noise_floor, options)
     expanded = kept_ids(level1)
-    ask(expand(corpus, expanded, options))
+    ask(expand(corpus, expanded, options), candidates(corpus, expanded, options))
     # 3. Refill the beam at every deeper level.
     deeper = []
     for _ in range(2, depth(corpus)):
@@ -89,9 +126,33 @@ def search(
         if not kept:
             break
         deeper.append(tuple(outcomes))
-        ask(expand(corpus, kept, options))
         expanded += kept
+        ask(expand(corpus, kept, options), candidates(corpus, expanded, options))
+    if race:  # who is strongest is asked over all levels at once
+        race.run([], [_top_need(race.seen, options)], score_on)
+        scores.update(race.result())
     # 4. Grow the joint combination.
     alive = survivors(scores, corpus, expanded, noise_floor, options)
+    if race:  # a combination is compared with its members, on the same images
+        measured = set(race.finalists())
+        alive = [feature for feature in alive if feature.id in measured]
     joint = grow_joint(alive, scores, ask_joint, options)
-    return SearchResult(scores, tuple(level1), tuple(deeper), tuple(expanded), tuple(alive), joint, asked)
+    edits += race.spent if race else 0
+    return SearchResult(scores, tuple(level1), tuple(deeper), tuple(expanded), tuple(alive), joint, asked, edits, race)
+
+
+def _top_need(ids: Iterable[str], options: SearchOptions) -> Need:
+    """The strongest features of all that were measured."""
+    competitors = {feature_id: (feature_id,) for feature_id in ids}
+    return Need(competitors, options.racing_top, "effect", finish=True, tolerance=options.racing_tolerance)
+
+
+def _beam_need(gated: Mapping[str, tuple[Feature, ...]], noise_floor: float, options: SearchOptions) -> list[Need]:
+    """Who enters the next beam; nothing to find out where there is a place for each."""
+    beam = {node: tuple(feature.id for feature in features) for node, features in gated.items() if features}
+    if len(beam) <= options.beam:
+        return []
+    signed = options.gate == "signed"
+    kind: Kind = "signed" if signed else "magnitude"
+    floor, tolerance = options.delta if signed else noise_floor, options.racing_gate_tolerance
+    return [Need(beam, options.beam, kind, finish=False, tolerance=tolerance, floor=floor)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -72,10 +73,31 @@ def level1_combinations(study: Study, corpus: Corpus) -> list[Concepts]:
     return list(dict.fromkeys(combinations))
 
 
+def level1_plan(study: Study, corpus: Corpus, images: Sequence[str]) -> dict[Concepts, list[str]]:
+    """The combinations of level 1 with the images each is edited on.
+
+    Under racing that is the first round of the race: who goes on depends on the classifier. The controls are needed on
+    every image by whatever is scored later.
+    """
+    options = study.search.options()
+    start = list(images)
+    if options.allocation == "racing":
+        start = [images[i] for i in race_order(images, study.seed)[: options.racing_start]]
+    controls = [(), *((Concept(words),) for words in study.effects.nonsense)]
+    return {
+        concepts: list(images) if concepts in controls else start for concepts in level1_combinations(study, corpus)
+    }
+
+
+def race_order(images: Sequence[str], seed: int) -> list[int]:
+    """The order in which a race spends the images: random, and the same for the same images and seed."""
+    return sorted(range(len(images)), key=lambda i: hashlib.sha256(f"race {seed} {images[i]}".encode()).digest())
+
+
 def level1_edits(study: Study, store: Store, editor: Editor, report: Reporter = silent) -> tuple[EditCounts, list[str]]:
     """Make every edit of level 1; returns what it cost and the keys of the edits. No classifier is involved."""
     images = list(store.samples(study.name))
-    combinations = level1_combinations(study, store.current_corpus(study.name))
-    requests = edit_requests(images, combinations, study.seed)
+    plan = level1_plan(study, store.current_corpus(study.name), images)
+    requests = [EditRequest(image, concepts, study.seed) for concepts, on in plan.items() for image in on]
     counts = ensure_edits(store, editor, requests, report, "level-1 edits")
     return counts, [edit_key(request, editor.fingerprint) for request in requests]

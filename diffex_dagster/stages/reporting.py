@@ -36,9 +36,9 @@ class Pictures:
     editor: str
     samples: Mapping[str, Image.Image]
 
-    def edits(self, concepts: Concepts) -> list[Image.Image]:
+    def edits(self, concepts: Concepts, images: Sequence[str] | None = None) -> list[Image.Image]:
         """The edit of every sample image, in their order."""
-        requests = [EditRequest(image, concepts, self.study.seed) for image in self.samples]
+        requests = [EditRequest(image, concepts, self.study.seed) for image in images or self.samples]
         files = self.store.stored_edits(requests, self.editor)
         return [self.store.pictures.get(files[request]) for request in requests]
 
@@ -93,7 +93,10 @@ def explain(
     strength = {feature.id: edit_strength(edited[feature.id], nulls) for feature in features}
 
     succeeded = edits_that_took(study, strength, searched.gains, searched.chance_gain)
-    ranked = rank(study, corpus, features, paired, strength, succeeded, searched.noise.image)
+    race = searched.result.race
+    # Confirmation images had no part in the race: there the finalists are the family.
+    left = len(race.left) if race and not searched.parts.split else 0
+    ranked = rank(study, corpus, features, paired, strength, succeeded, searched.noise.image, left)
     samples = list(pictures.samples.items())
     examples = {f.id: _examples(samples, nulls, edited[f.id], paired[f.id], succeeded.get(f.id)) for f in features}
     explanation = Explanation(
@@ -121,7 +124,7 @@ def explain(
         joint=_joint(study, corpus, searched, pictures, nulls),
         drops=tuple((drop.name, drop.reason) for drop in corpus.drops),
         examples=examples,
-        caveats=(*caveats(study, searched.parts), *_confounded(study, corpus, searched, ranked)),
+        caveats=(*caveats(study, searched.parts), *_confounded(study, corpus, searched, ranked), *racing_notes(searched)),
     )
     return explanation, searched
 
@@ -134,6 +137,7 @@ def rank(
     strength: Mapping[str, np.ndarray],
     succeeded: Mapping[str, np.ndarray],
     image_noise: float,
+    left: int = 0,
 ) -> list[RankedFeature]:
     """The ranked list, by |mean effect|; equal effects in the order of the corpus.
 
@@ -147,6 +151,7 @@ def rank(
         decision_options(study),
         edit_success=happened,
         image_noise=image_noise,
+        left=left,
     )
     summaries = {f.id: summarise(paired[f.id].effect, paired[f.id].flipped, study.effects.confidence) for f in features}
     order = {feature.id: i for i, feature in enumerate(corpus.walk())}
@@ -251,6 +256,12 @@ def caveats(study: Study, of: Parts) -> tuple[str, ...]:
             "The images come from a world with known truth; the command line prints how the estimates compare."
         )
     return tuple(notes)
+
+
+def racing_notes(searched: Searched) -> tuple[str, ...]:
+    """What racing guarantees and saved; nothing for an exhaustive search."""
+    race = searched.result.race
+    return () if race is None else (race.describe(),)
 
 
 def _confounded(study: Study, corpus: Corpus, searched: Searched, ranked: Sequence[RankedFeature]) -> tuple[str, ...]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,15 @@ from diffex_dagster.progress import Reporter, silent
 from diffex_dagster.search.joint import key
 from diffex_dagster.search.levels import GateOutcome, gate, level1_features
 from diffex_dagster.search.run import SearchResult, search
-from diffex_dagster.stages.edits import Concepts, EditCounts, concepts_of, edit_requests, ensure_edits
+from diffex_dagster.stages.edits import (
+    Concepts,
+    EditCounts,
+    concepts_of,
+    edit_requests,
+    ensure_edits,
+    level1_plan,
+    race_order,
+)
 from diffex_dagster.stages.parts import Parts, parts
 from diffex_dagster.stages.probing import gains
 from diffex_dagster.stages.scores import Paired, check_target, effects_of, paired_scores
@@ -89,10 +98,15 @@ def level1_scores(study: Study, store: Store, editor: str, classifier: Classifie
     check_target(study, classifier)
     corpus, options = store.current_corpus(study.name), study.search.options()
     features = [feature for stand_ins in level1_features(corpus, options).values() for feature in stand_ins]
-    combinations = [*((Concept(text),) for text in study.effects.nonsense), *(concepts_of([f]) for f in features)]
     images = parts(study, store).discovery
-    paired, scored = paired_scores(study, store, classifier, editor, combinations, images, report)
+    nonsense: list[Concepts] = [(Concept(text),) for text in study.effects.nonsense]
+    paired, scored = paired_scores(study, store, classifier, editor, nonsense, images, report)
     noise = measure_noise(study, paired)
+    plan = level1_plan(study, corpus, images)
+    combinations = [concepts_of([feature]) for feature in features]
+    first = next((plan[concepts] for concepts in combinations), images)  # under racing, this gate is a first look
+    new, count = paired_scores(study, store, classifier, editor, combinations, first, report)
+    paired, scored = paired | new, scored + count
     effects = {feature.id: paired[concepts_of([feature])].effect for feature in features}
     outcomes = gate(effects, corpus, noise.floor, options)
     identity = _identity(study, corpus, editor, classifier)
@@ -118,18 +132,32 @@ def search_study(
     noise = measure_noise(study, paired)
     searched = Searched(None, noise, of, paired, edits=counts, scored=scored)  # type: ignore[arg-type]  # filled in below
 
-    def score(combinations: Sequence[tuple[Feature, ...]]) -> dict[tuple[str, ...], NDArray[np.float64]]:
+    def score(
+        combinations: Sequence[tuple[Feature, ...]], wanted: Sequence[int] | None = None
+    ) -> dict[tuple[str, ...], NDArray[np.float64]]:
+        on = images if wanted is None else [images[i] for i in wanted]
         asked = {key(features): concepts_of(features) for features in combinations}
-        requests = edit_requests(images, asked.values(), study.seed)
+        requests = edit_requests(on, asked.values(), study.seed)
         searched.edits += ensure_edits(store, editor, requests, report, "edits")
         combos = list(asked.values())
-        new, count = paired_scores(study, store, classifier, editor.fingerprint, combos, images, report)
+        new, count = paired_scores(study, store, classifier, editor.fingerprint, combos, on, report)
         searched.paired |= new
         searched.scored += count
         effects = effects_of(new)
         return {ids: effects[concepts] for ids, concepts in asked.items()}
 
-    searched.result = search(corpus, score, study.search.options(), noise_floor=noise.floor)
+    reach = (-1.0, 1.0) if study.target.measure in ("probability", "sigmoid") else (-math.inf, math.inf)
+    searched.result = search(
+        corpus, score, study.search.options(), noise_floor=noise.floor,
+        order=race_order(images, study.seed), reach=reach, before=paired[()].null.tolist(),
+    )  # fmt: skip
+    if race := searched.result.race:
+        # What left the race is not reported; what finished was scored a few images at a time, and all is in the store.
+        finalists = {feature: searched.result.scores[feature] for feature in race.finalists()}
+        searched.result = replace(searched.result, scores=finalists)
+        singles = [concepts_of([corpus[feature]]) for feature in finalists]
+        whole, _ = paired_scores(study, store, classifier, editor.fingerprint, [*nonsense, *singles], images)
+        searched.paired |= whole
     if of.split:
         _confirm(study, store, editor, classifier, corpus, searched, report)
     if probe := build_probe(study, editor):

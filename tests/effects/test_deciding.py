@@ -133,3 +133,20 @@ def test_order_of_features_and_images_and_the_unit_do_not_matter(seed: int, rate
     assert texts({name: values * unit for name, values in d.items()}, scaled) == expected
     swap = {"raises": "lowers", "lowers": "raises"}
     assert texts({n: -v for n, v in d.items()}) == {n: swap.get(text, text) for n, text in expected.items()}
+
+
+@pytest.mark.parametrize("error_rate", ["fwer", "fdr-by", "fdr-ebh"])
+def test_features_that_left_a_race_still_count(error_rate: str) -> None:
+    """As if they were there with differences that say nothing: never a smaller p-value than without them."""
+    rng = np.random.default_rng(3)
+    d = {f"f{i}": rng.normal(0.3 if i < 2 else 0.0, 0.3, 14) for i in range(6)}
+    options = DecisionOptions(error_rate=error_rate)  # type: ignore[arg-type]
+    alone, among = decide(d, options), decide(d, options, left=60)
+    for name in d:
+        assert among[name].p_value >= alone[name].p_value - 1e-12
+    assert decide({"f0": d["f0"]}, options, left=500)["f0"].decision == "inconclusive"
+    if error_rate == "fwer":
+        raw = np.array([alone[name].p_raw for name in d] + [1.0] * 60)
+        expected = dict(zip(d, _holm(raw), strict=False))
+        tested = {name: among[name].p_value for name in d if among[name].decision != "mixed"}
+        assert tested == pytest.approx({name: expected[name] for name in tested})

@@ -194,3 +194,42 @@ def test_scores_have_the_shape_that_the_labels_say(toy: Study) -> None:
 
     assert classifier([picture(1), picture(2)]).shape == (2, 2)
     assert np.isfinite(classifier([picture(1)])).all()
+
+
+def test_racing_spends_fewer_edits_and_reports_the_same_features(tmp_path: Path) -> None:
+    """What cannot be among the two strongest is dropped, level 1 is shared, and a re-run costs nothing."""
+    racing = {"allocation": "racing", "racing_top": 2, "racing_start": 4, "racing_tolerance": 0.02}
+    whole = load_study(write_study(tmp_path / "whole", 12))
+    raced = load_study(write_study(tmp_path / "raced", 12, search=racing))
+    exhaustive, outcome = run(whole, "v1"), run(raced, "v1")
+    assert outcome.total("edits_made") < exhaustive.total("edits_made")
+
+    expected = latest_ranking(whole, "v1")
+    rows = latest_ranking(raced, "v1")
+    assert [(r.feature, r.effect, r.images) for r in rows[:2]] == [(r.feature, r.effect, 12) for r in expected[:2]]
+    left = [row for row in rows if row.images < 12]
+    assert left and all((row.decision, row.p_value) == ("inconclusive", None) for row in left)
+    assert "light" in {row.feature for row in left}
+
+    level2 = outcome.metadata["v1/level2_scores"]
+    assert level2["edits_with_racing"] < level2["edits_without_racing"]
+    assert "features left before all 12 images" in level2["racing"]
+    store = build_store(raced)
+    kept = store.query("SELECT feature, count(*) AS n FROM effects GROUP BY feature").set_index("feature")["n"]
+    assert {row.feature: row.images for row in rows} == kept.to_dict()
+
+    assert run(raced, "v1").total("edits_made") == 0
+    made = run(raced, "v2")
+    assert made.metadata["level1_edits"]["edits_made"] == 0
+
+
+def test_bounded_racing_needs_a_probability(tmp_path: Path) -> None:
+    from diffex_dagster.errors import StudyError
+
+    file = write_study(
+        tmp_path,
+        search={"allocation": "racing", "racing_bounds": "bounded"},
+        target={"label": "warm", "measure": "logit"},
+    )
+    with pytest.raises(StudyError, match="racing_bounds 'bounded' needs effects that cannot leave"):
+        load_study(file)
