@@ -77,20 +77,20 @@ def diffusers_pipeline(options: LeditsOptions) -> Any:
     import torch
     from diffusers import DPMSolverMultistepScheduler, LEditsPPPipelineStableDiffusion
 
-    from diffex_dagster.devices import load_quietly
+    from diffex_dagster.editing.engine import load_parts
 
-    load_quietly()
-    folder = checkpoints.locate(options.checkpoint, options.revision)
     device, dtype = LeditsEditor(options).placement
-    pipeline = LEditsPPPipelineStableDiffusion.from_pretrained(
-        folder,
-        torch_dtype=getattr(torch, dtype),
-        variant=checkpoints.variant(folder),
+    folder = checkpoints.locate(options.checkpoint, options.revision)
+    unet, vae, text_encoder, tokenizer, schedule = load_parts(folder, getattr(torch, dtype))
+    pipeline = LEditsPPPipelineStableDiffusion(
+        vae=vae.eval(),
+        text_encoder=text_encoder.eval(),
+        tokenizer=tokenizer,
+        unet=unet.eval(),
+        scheduler=DPMSolverMultistepScheduler.from_config(schedule, algorithm_type="sde-dpmsolver++", solver_order=2),
         safety_checker=None,
+        feature_extractor=None,
         requires_safety_checker=False,
-    )
-    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(
-        pipeline.scheduler.config, algorithm_type="sde-dpmsolver++", solver_order=2
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)

@@ -93,7 +93,7 @@ class Engine:
         self.device, self.dtype, self.mask_resolution = device, dtype, mask_resolution
         if device.type == "cpu":
             keep_freed_memory()
-        self.unet, self.vae, self.text_encoder, self.tokenizer, schedule = _load(folder, dtype)
+        self.unet, self.vae, self.text_encoder, self.tokenizer, schedule = load_parts(folder, dtype)
         for model in (self.unet, self.vae, self.text_encoder):
             model.eval().requires_grad_(False).to(device)
         if channels_last:
@@ -353,7 +353,7 @@ class _Plan:
         )
 
 
-def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+def load_parts(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
     """UNet, VAE, text encoder, tokenizer and scheduler configuration of a checkpoint."""
     from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
     from safetensors import SafetensorError

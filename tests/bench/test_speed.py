@@ -1,0 +1,93 @@
+"""The speed bench: the same work for every contender, ratios of one round, errors in words. No time is judged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from diffex_dagster.bench.contenders import CONTENDERS, Sample, Workload
+from diffex_dagster.bench.speed import Contender, Ratio, Speed, as_json, as_markdown, options_of, ratios, workload_of
+from diffex_dagster.errors import DiffExError
+from diffex_dagster.study import load_study
+from tests.editing.conftest import build_checkpoint
+from tests.toys import write_study
+
+
+@pytest.fixture(scope="module")
+def workload(tmp_path_factory: pytest.TempPathFactory) -> Workload:
+    folder = tmp_path_factory.mktemp("bench")
+    build_checkpoint(folder / "checkpoint")
+    files = []
+    for i in range(2):
+        files.append(str(folder / f"{i}.png"))
+        Image.new("RGB", (64, 64), (60 + 90 * i, 80, 40)).save(files[-1])
+    options = {"checkpoint": str(folder / "checkpoint"), "steps": 4, "skip": 0.0, "mask": "intersection"}
+    return Workload(options | {"device": "cpu", "batch_size": 3}, tuple(files), ("beard", "hat", "smile"))
+
+
+def test_every_contender_makes_every_edit(workload: Workload) -> None:
+    """UNet rows and calls, counted by hand: 2 pictures, 3 prompts, 4 steps."""
+    counted = {}
+    for name in ("authors", "invert_once", "engine"):
+        work, rows = CONTENDERS[name](workload)
+        assert work(False) == 6, name
+        counted[name] = (rows.rows, rows.calls)
+    assert counted["authors"] == (6 * (4 + 2 * 4), 6 * (4 + 4))
+    assert counted["invert_once"] == (2 * 4 + 6 * 2 * 4, 2 * 4 + 6 * 4)
+    # The engine inverts a picture in one call, and has the first step's unconditional output from there.
+    assert counted["engine"] == (2 * 4 + 6 * (2 * 4 - 1), 2 * (2 + 4) - 2)
+
+
+def test_the_limit_computes_the_rows_it_is_told(workload: Workload) -> None:
+    from dataclasses import replace
+
+    work, rows = CONTENDERS["limit"](replace(workload, rows=20, rows_at_once=6))
+    work(False)
+    assert (rows.rows, rows.calls) == (20, 4)
+
+
+def test_a_process_takes_turns_and_says_why_it_ended(workload: Workload, tmp_path: Path) -> None:
+    with Contender("engine", workload, tmp_path) as contender:
+        first, second = contender.turn(), contender.turn()
+    assert (first.edits, first.rows) == (second.edits, second.rows) == (6, 50)
+    assert first.seconds > 0 and first.peak_mb > 0
+    broken = Workload({"checkpoint": str(tmp_path / "nothing")}, (), ())
+    with pytest.raises(DiffExError, match=r"contender 'engine' ended early: .*there is no diffusion checkpoint"):
+        Contender("engine", broken, tmp_path)
+
+
+def sample(seconds: float) -> Sample:
+    return Sample(seconds, 2 * seconds, 6, 50, 12, 100.0)
+
+
+def test_ratios_compare_turns_of_one_round() -> None:
+    seconds = {"authors": [6, 16], "invert_once": [4, 8], "engine_single": [2, 4], "engine": [1, 4], "limit": [0.5, 3]}
+    samples = {name: [sample(s) for s in of] for name, of in seconds.items()}
+    found = ratios(samples, "seconds")
+    assert found["vs_authors"] == Ratio(5.0, 4.0, 6.0)
+    assert found["vs_invert_once"] == Ratio(3.0, 2.0, 4.0)
+    assert found["of_limit"] == Ratio(0.625, 0.5, 0.75)
+    speed = Speed(8, samples, found, ratios(samples, "cpu_seconds"), {8: sample(1)}, {1: sample(1), 2: sample(2)})
+    figures = json.loads(json.dumps(as_json(speed)))
+    assert figures["ratios"]["vs_authors"] == 5.0 and len(figures["samples"]["limit"]) == 2
+    text = as_markdown(speed)
+    assert "| this engine, 8 edits at a time | 417 | 12 | 50 | 1.00 |" in text
+    assert "| vs_authors | 5.00 | 4.00 | 6.00 | 5.00 |" in text
+
+
+def test_what_cannot_be_measured_is_named(tmp_path: Path) -> None:
+    toy = load_study(write_study(tmp_path / "toy"))
+    with pytest.raises(DiffExError, match=r"editors\.paint is of kind 'python', and the bench measures 'ledits'"):
+        options_of(toy)
+    editors = {"ledits": {"kind": "ledits", "checkpoint": "../checkpoint", "scheduler": "ddim"}}
+    with pytest.raises(DiffExError, match="cannot invert with scheduler 'ddim'"):
+        workload_of(load_study(write_study(tmp_path / "ddim", editors=editors)), 1, 1, tmp_path)
+    editors["ledits"]["scheduler"] = "dpm"
+    study = load_study(write_study(tmp_path / "dpm", editors=editors))
+    with pytest.raises(DiffExError, match="the corpus has 6 editable features"):
+        workload_of(study, 1, 7, tmp_path)
+    found = workload_of(study, 2, 3, tmp_path, mask="noise")
+    assert len(found.pictures) == 2 and found.prompts[0] == "red patch" and found.options["mask"] == "noise"
