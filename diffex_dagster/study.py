@@ -310,7 +310,7 @@ class Study(Part):
 
     @model_validator(mode="after")
     def _bounds_fit_the_measure(self) -> Study:
-        if self.search.racing_bounds == "bounded" and self.target.measure != "probability":
+        if self.search.racing_bounds == "bounded" and self.target.measure not in ("probability", "sigmoid"):
             raise ValueError(
                 f"search.racing_bounds 'bounded' needs effects that cannot leave [−1, 1], and the measure is "
                 f"{self.target.measure!r}: use racing_bounds: normal, or measure: probability"

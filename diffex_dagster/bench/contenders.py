@@ -82,7 +82,7 @@ def diffusers_pipeline(options: LeditsOptions) -> Any:
     device, dtype = LeditsEditor(options).placement
     folder = checkpoints.locate(options.checkpoint, options.revision)
     unet, vae, text_encoder, tokenizer, schedule = load_parts(folder, getattr(torch, dtype))
-    pipeline = LEditsPPPipelineStableDiffusion(
+    pipeline: Any = LEditsPPPipelineStableDiffusion(
         vae=vae.eval(),
         text_encoder=text_encoder.eval(),
         tokenizer=tokenizer,

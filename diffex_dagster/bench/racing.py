@@ -65,7 +65,7 @@ def pool_effects(study: Study, corpus: Corpus, classifier: str, count: int, say:
 
     def score(pictures: list[Image.Image]) -> NDArray[np.float64]:
         logits = np.asarray(judge(pictures))
-        return measure(logits, judge.labels, study.target.label, study.target.measure, study.target.against)
+        return measure(logits, judge.labels, study.target, study.folder)
 
     rng = random.Random(POOL_SEED)
     states = [avatars.sample_state(rng) for _ in range(count)]

@@ -22,7 +22,8 @@ from typing import IO, Any
 from diffex_dagster.bench.contenders import Sample, Workload
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.stages.images import read_images
+from diffex_dagster.stages.images import read_samples
+from diffex_dagster.stages.setup import build_classifier
 from diffex_dagster.study import LeditsEditorPart, Study
 
 TITLES = {
@@ -148,7 +149,8 @@ def workload_of(study: Study, images: int, prompts: int, folder: Path, **changes
     if len(words) < prompts:
         raise DiffExError(f"{study.file}: the corpus has {len(words)} editable features: ask for --prompts that many")
     files = []
-    for name, picture in read_images(study.path(study.images.folder), study.images.size, images).items():
+    samples = read_samples(study, lambda name: build_classifier(study, name))
+    for name, picture in list(samples.pictures.items())[:images]:
         file = folder / f"{Path(name).stem}.png"
         picture.save(file)
         files.append(str(file))
