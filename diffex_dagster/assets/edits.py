@@ -32,7 +32,7 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
             current, store, editor = resource.study(), resource.store(), resource.editor()
             counts, keys = level1_edits(current, store, editor, reporter(context))
             pictures = Pictures(current, store, editor.fingerprint, store.images(list(store.samples(current.name))))
-            plan = level1_plan(current, store.current_corpus(current.name), list(pictures.samples))
+            plan = level1_plan(current, store)
             rows = [(_label(concepts), pictures.edits(concepts, images)) for concepts, images in plan.items()]
         return dg.MaterializeResult(
             data_version=dg.DataVersion(digest(sorted(keys))),
@@ -49,7 +49,7 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
         store, fingerprint = resource.store(), resource.editor().fingerprint
         pictures = Pictures(study, store, fingerprint, store.images(list(store.samples(study.name))))
         idle: list[str] = []
-        for concepts, images in level1_plan(study, store.current_corpus(study.name), list(pictures.samples)).items():
+        for concepts, images in level1_plan(study, store).items():
             if concepts and concepts[0].prompt not in study.effects.nonsense:
                 strength = edit_strength(pictures.edits(concepts, images), pictures.edits((), images)).mean()
                 idle += [_label(concepts)] if strength < study.effects.min_edit_strength else []

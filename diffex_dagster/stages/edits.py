@@ -73,20 +73,21 @@ def level1_combinations(study: Study, corpus: Corpus) -> list[Concepts]:
     return list(dict.fromkeys(combinations))
 
 
-def level1_plan(study: Study, corpus: Corpus, images: Sequence[str]) -> dict[Concepts, list[str]]:
+def level1_plan(study: Study, store: Store) -> dict[Concepts, list[str]]:
     """The combinations of level 1 with the images each is edited on.
 
     Under racing that is the first round of the race: who goes on depends on the classifier. The controls are needed on
     every image by whatever is scored later.
     """
-    options = study.search.options()
-    start = list(images)
+    from diffex_dagster.stages.parts import parts
+
+    options, corpus = study.search.options(), store.current_corpus(study.name)
+    images = start = list(store.samples(study.name))
     if options.allocation == "racing":
-        start = [images[i] for i in race_order(images, study.seed)[: options.racing_start]]
+        discovery = parts(study, store).discovery
+        start = [discovery[i] for i in race_order(discovery, study.seed)[: options.racing_start]]
     controls = [(), *((Concept(words),) for words in study.effects.nonsense)]
-    return {
-        concepts: list(images) if concepts in controls else start for concepts in level1_combinations(study, corpus)
-    }
+    return {concepts: images if concepts in controls else start for concepts in level1_combinations(study, corpus)}
 
 
 def race_order(images: Sequence[str], seed: int) -> list[int]:
@@ -96,8 +97,7 @@ def race_order(images: Sequence[str], seed: int) -> list[int]:
 
 def level1_edits(study: Study, store: Store, editor: Editor, report: Reporter = silent) -> tuple[EditCounts, list[str]]:
     """Make every edit of level 1; returns what it cost and the keys of the edits. No classifier is involved."""
-    images = list(store.samples(study.name))
-    plan = level1_plan(study, store.current_corpus(study.name), images)
+    plan = level1_plan(study, store)
     requests = [EditRequest(image, concepts, study.seed) for concepts, on in plan.items() for image in on]
     counts = ensure_edits(store, editor, requests, report, "level-1 edits")
     return counts, [edit_key(request, editor.fingerprint) for request in requests]

@@ -124,7 +124,11 @@ def explain(
         joint=_joint(study, corpus, searched, pictures, nulls),
         drops=tuple((drop.name, drop.reason) for drop in corpus.drops),
         examples=examples,
-        caveats=(*caveats(study, searched.parts), *_confounded(study, corpus, searched, ranked), *racing_notes(searched)),
+        caveats=(
+            *caveats(study, searched.parts),
+            *_confounded(study, corpus, searched, ranked),
+            *racing_notes(searched),
+        ),
     )
     return explanation, searched
 

@@ -23,7 +23,6 @@ from diffex_dagster.stages.edits import (
     concepts_of,
     edit_requests,
     ensure_edits,
-    level1_plan,
     race_order,
 )
 from diffex_dagster.stages.parts import Parts, parts
@@ -102,10 +101,10 @@ def level1_scores(study: Study, store: Store, editor: str, classifier: Classifie
     nonsense: list[Concepts] = [(Concept(text),) for text in study.effects.nonsense]
     paired, scored = paired_scores(study, store, classifier, editor, nonsense, images, report)
     noise = measure_noise(study, paired)
-    plan = level1_plan(study, corpus, images)
     combinations = [concepts_of([feature]) for feature in features]
-    first = next((plan[concepts] for concepts in combinations), images)  # under racing, this gate is a first look
-    new, count = paired_scores(study, store, classifier, editor, combinations, first, report)
+    if options.allocation == "racing":  # this gate is a first look
+        images = [images[i] for i in race_order(images, study.seed)[: options.racing_start]]
+    new, count = paired_scores(study, store, classifier, editor, combinations, images, report)
     paired, scored = paired | new, scored + count
     effects = {feature.id: paired[concepts_of([feature])].effect for feature in features}
     outcomes = gate(effects, corpus, noise.floor, options)
