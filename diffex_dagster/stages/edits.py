@@ -11,6 +11,7 @@ from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.editing.protocol import Concept, Editor, EditRequest
 from diffex_dagster.progress import Reporter, silent
 from diffex_dagster.search.levels import level1_features
+from diffex_dagster.stages.parts import parts
 from diffex_dagster.store import Store, edit_key
 from diffex_dagster.study import Study
 
@@ -79,8 +80,6 @@ def level1_plan(study: Study, store: Store) -> dict[Concepts, list[str]]:
     Under racing that is the first round of the race: who goes on depends on the classifier. The controls are needed on
     every image by whatever is scored later.
     """
-    from diffex_dagster.stages.parts import parts
-
     options, corpus = study.search.options(), store.current_corpus(study.name)
     images = start = list(store.samples(study.name))
     if options.allocation == "racing":
