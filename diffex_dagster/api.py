@@ -150,7 +150,7 @@ def _explain(study: Study, pictures: Any, classifier: Any, editor: Any, corpus: 
     from diffex_dagster.classifying.python_adapter import CallableClassifier
     from diffex_dagster.stages.edits import level1_edits
     from diffex_dagster.stages.image_files import prepare
-    from diffex_dagster.stages.images import sample_images
+    from diffex_dagster.stages.images import keep_samples, sample_images
     from diffex_dagster.stages.reporting import explain as explain_study
     from diffex_dagster.stages.scores import check_classifier
     from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
@@ -171,11 +171,7 @@ def _explain(study: Study, pictures: Any, classifier: Any, editor: Any, corpus: 
         named = pictures if isinstance(pictures, Mapping) else {f"{i:04d}": each for i, each in enumerate(pictures)}
         if not named:
             raise StudyError("images: there is no picture; pass at least one")
-        keys: dict[str, str] = {}
-        prepared = {str(key): prepare(each, study.images.size) for key, each in named.items()}
-        for image, key in store.put_images(prepared).items():
-            keys.setdefault(key, image)
-        store.put_samples(study.name, keys)
+        keep_samples(study, store, {str(key): prepare(each, study.images.size) for key, each in named.items()})
     store.put_corpus(study.name, tree)
     store.set_current(study.name, "corpus", tree.version)
     level1_edits(study, store, made_editor)

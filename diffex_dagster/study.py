@@ -363,8 +363,8 @@ class Study(Part):
         target = self.classifiers[name].target
         if target is None:
             return self
-        study = self.model_copy(update={"target": target})
-        study._file, study._own_target = self._file, True
+        study = self.changed(target=target)
+        study._own_target = True
         return study
 
     def subject(self, fingerprint: str) -> str:
@@ -399,7 +399,11 @@ class Study(Part):
         """
         if name not in self.editors:
             raise StudyError(f"{self.file}: editors: there is no {name!r}; the study has {', '.join(self.editors)}")
-        study = self.model_copy(update={"editor": name})
+        return self.changed(editor=name)
+
+    def changed(self, **fields: Any) -> Study:
+        """The same study, of the same file, with some fields replaced (not validated again)."""
+        study = self.model_copy(update=fields)
         study._file = self._file
         return study
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from diffex_dagster import cli
 from diffex_dagster.study import Study, load_study
 from tests.toys import write_study
 
 ROOT = Path(__file__).parent.parent
+Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,3 +31,20 @@ def dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def toy(tmp_path: Path) -> Study:
     """The toy study in a folder of its own."""
     return load_study(write_study(tmp_path / "toy"))
+
+
+@pytest.fixture
+def diffex(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line in this process: exit status, standard output, standard error (as one line)."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["diffex", *map(str, arguments)])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        printed = capsys.readouterr()
+        return status, printed.out, " ".join(printed.err.split())
+
+    return run

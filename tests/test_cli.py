@@ -5,34 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from diffex_dagster import cli
 from diffex_dagster.stages.setup import build_store
 from diffex_dagster.study import load_study
+from tests.conftest import Run
 from tests.toys import edits_made, write_study
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def diffex(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process: exit status, standard output, standard error (as one line)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["diffex", *map(str, arguments)])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        printed = capsys.readouterr()
-        return status, printed.out, " ".join(printed.err.split())
-
-    return run
 
 
 def test_run_then_show_as_json_and_table(tmp_path: Path, diffex: Run) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
-from diffex_dagster import cli, doctor
+from diffex_dagster import doctor
 from diffex_dagster.init_cli import json_schema
 from diffex_dagster.study import load_study
 from tests.odd_images import BROKEN, write_odd_images
@@ -25,21 +24,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DIFFEX_ROOT", raising=False)
     return tmp_path
-
-
-@pytest.fixture
-def diffex(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["diffex", *map(str, arguments)])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        printed = capsys.readouterr()
-        return status, printed.out, " ".join(printed.err.split())
-
-    return run
 
 
 WARM = ("--classifier", "python:tests.toys:warm", "--labels", "cold,warm", "--starter", "face")

@@ -90,17 +90,14 @@ def senior_probability(model: nn.Module, pictures: list[Image.Image]) -> np.ndar
     return torch.cat([model(chunk).logits.softmax(1)[:, 1] for chunk in images.split(256)]).numpy().astype(np.float64)
 
 
-def train(name: str, steps: int, batch: int, count: int = 16_000, seed: int = 0) -> None:
-    """Train one version and save weights, processor and model card in `studies/avatars/classifiers/<name>`."""
-    generator = common.setup(seed)
-    states, labels = persona_data(count, seed=10, shortcut=name == "persona_v1")
-    images = common.to_tensor(np.concatenate([data._pixels(states[i : i + 500]) for i in range(0, count, 500)]))
-    targets = torch.from_numpy(labels)
-    model = build().to(memory_format=torch.channels_last).train()
+def fit(
+    model: nn.Module, images: torch.Tensor, targets: torch.Tensor, steps: int, batch: int, generator: torch.Generator
+) -> None:
+    """Train a classifier on pictures (N, 3, 64, 64) in [-1, 1] and class indices (N,), with noise of pixel and tint."""
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=2e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, steps)
     progress = common.Progress(steps)
-    for step, index in enumerate(common.batches(count, batch, steps, generator), 1):
+    for step, index in enumerate(common.batches(len(images), batch, steps, generator), 1):
         x = images[index] + 0.03 * torch.randn(batch, 3, 64, 64) + 0.05 * torch.randn(batch, 3, 1, 1)
         loss = nn.functional.cross_entropy(model(x).logits, targets[index])
         optimiser.zero_grad(set_to_none=True)
@@ -108,11 +105,26 @@ def train(name: str, steps: int, batch: int, count: int = 16_000, seed: int = 0)
         optimiser.step()
         schedule.step()
         progress(step, loss.item())
+
+
+def save(model: ResNetForImageClassification, folder: Path) -> None:
+    """Write weights and processor, ready for `from_pretrained`; the model is in evaluation mode afterwards."""
     model.eval()
-    folder = OUT / name
     model.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(processor_config(), indent=2) + "\n")
     AutoImageProcessor.from_pretrained(folder)  # fails here rather than at the user's
+
+
+def train(name: str, steps: int, batch: int, count: int = 16_000, seed: int = 0) -> None:
+    """Train one version and save weights, processor and model card in `studies/avatars/classifiers/<name>`."""
+    generator = common.setup(seed)
+    states, labels = persona_data(count, seed=10, shortcut=name == "persona_v1")
+    images = common.to_tensor(np.concatenate([data._pixels(states[i : i + 500]) for i in range(0, count, 500)]))
+    targets = torch.from_numpy(labels)
+    model = build().to(memory_format=torch.channels_last).train()
+    fit(model, images, targets, steps, batch, generator)
+    folder = OUT / name
+    save(model, folder)
     write_card(name, model, folder, steps, batch, count)
 
 

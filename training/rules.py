@@ -8,7 +8,6 @@ is nothing to find? `diffex bench truth` grades the tool on them.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from transformers import ResNetConfig, ResNetForImageClassification
 
 from diffex_dagster.worlds import avatars
 from training import common, data
-from training.personas import processor_config, senior_probability
+from training.personas import fit, save, senior_probability
 
 LABELS = ("no", "yes")
 OUT = Path(__file__).parent.parent / "studies" / "avatars" / "bench"
@@ -135,25 +134,13 @@ def train(name: str, steps: int, batch: int, seed: int = 0) -> None:
     images, targets = common.to_tensor(pixels), torch.from_numpy(labels)
     model = build().to(memory_format=torch.channels_last).train()
     if rule.trained:
-        optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=2e-2)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, steps)
-        progress = common.Progress(steps)
-        for step, index in enumerate(common.batches(COUNT, batch, steps, generator), 1):
-            x = images[index] + 0.03 * torch.randn(batch, 3, 64, 64) + 0.05 * torch.randn(batch, 3, 1, 1)
-            loss = nn.functional.cross_entropy(model(x).logits, targets[index])
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            progress(step, loss.item())
+        fit(model, images, targets, steps, batch, generator)
     else:
         with torch.no_grad():
             for index in common.batches(COUNT, batch, 50, generator):
                 model(images[index])  # the running statistics of batch norm, and nothing else
-    model.eval()
     folder = OUT / name
-    model.save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(processor_config(), indent=2) + "\n")
+    save(model, folder)
     write_card(name, rule, model, folder, steps, batch)
 
 

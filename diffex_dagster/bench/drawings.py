@@ -17,9 +17,9 @@ Feature = tuple[str, bool]  # (prompt, whether it is removed)
 SEED = 5  # of the world's sample; training uses 1 and 2, the study's images 3
 
 
-def sample_states(count: int) -> list[avatars.State]:
+def sample_states(count: int, seed: int = SEED) -> list[avatars.State]:
     """States that no training script and no study has seen, drawn as the world draws them."""
-    rng = random.Random(SEED)
+    rng = random.Random(seed)
     return [avatars.sample_state(rng) for _ in range(count)]
 
 

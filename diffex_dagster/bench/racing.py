@@ -8,7 +8,6 @@ edited is counted. Effects are those of the study's classifiers.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -59,6 +58,7 @@ class Saved:
 
 def pool_effects(study: Study, corpus: Corpus, classifier: str, count: int, say: Say = lambda _: None) -> Table:
     """d of every editable feature on a pool of `count` new avatars, by exact edits."""
+    from diffex_dagster.bench.drawings import sample_states
     from diffex_dagster.worlds import avatars
 
     judge = build_classifier(study, classifier)
@@ -67,8 +67,7 @@ def pool_effects(study: Study, corpus: Corpus, classifier: str, count: int, say:
         logits = np.asarray(judge(pictures))
         return measure(logits, judge.labels, study.target, study.folder)
 
-    rng = random.Random(POOL_SEED)
-    states = [avatars.sample_state(rng) for _ in range(count)]
+    states = sample_states(count, POOL_SEED)
     table = {NULL: score([avatars.draw(state) for state in states])}
     features = [feature for feature in corpus.walk() if feature.editable]
     for i, feature in enumerate(features, 1):

@@ -23,7 +23,7 @@ from diffex_dagster.bench.contenders import Sample, Workload
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.stages.images import read_samples
-from diffex_dagster.stages.setup import build_classifier
+from diffex_dagster.stages.setup import build_classifier, ledits_options
 from diffex_dagster.study import LeditsEditorPart, Study
 
 TITLES = {
@@ -127,8 +127,7 @@ def options_of(study: Study) -> LeditsOptions:
             f"{study.file}: editors.{study.editor_name} is of kind {part.kind!r}, and the bench measures 'ledits': "
             "name another with --editor"
         )
-    options = part.model_dump(exclude={"kind", "checkpoint"})
-    return LeditsOptions(checkpoint=study.checkpoint(part.checkpoint), **options)
+    return ledits_options(study, part)
 
 
 def workload_of(study: Study, images: int, prompts: int, folder: Path, **changes: Any) -> Workload:

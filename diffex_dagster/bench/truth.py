@@ -170,15 +170,12 @@ def grade_all(
     Edits and scores are kept among the study's results: those that exist are not made again.
     """
     limit = images or study.images.limit
-    base = study.model_copy(
-        update={
-            "name": f"{study.name}_bench",
-            "images": study.images.model_copy(update={"limit": limit}),
-            "effects": study.effects.model_copy(update={"confirmation": 0.0}),
-            "search": study.search.model_copy(update={"joint_size": 1}),
-        }
+    base = study.changed(
+        name=f"{study.name}_bench",
+        images=study.images.model_copy(update={"limit": limit}),
+        effects=study.effects.model_copy(update={"confirmation": 0.0}),
+        search=study.search.model_copy(update={"joint_size": 1}),
     )
-    base._file = study.file
     store = setup.build_store(base)
     names = list(sample_images(base, store).keys.values())
     states = json.loads((base.path(base.images.folder or Path("images")) / "attributes.json").read_text("utf-8"))
@@ -192,9 +189,7 @@ def grade_all(
 
     marks: dict[str, list[Marked]] = {arm: [] for arm in arms}
     for subject in chosen:
-        target = Target(label=subject.label)
-        one = base.model_copy(update={"classifiers": {subject.name: subject.part}, "target": target})
-        one._file = study.file
+        one = base.changed(classifiers={subject.name: subject.part}, target=Target(label=subject.label))
         classifier = setup.build_classifier(one, subject.name)
         say(f"{subject.name}: its true effects")
         true, true_world = (_true_effects(some, corpus, classifier, subject.label) for some in (here, world))

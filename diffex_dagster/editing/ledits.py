@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from PIL import Image, ImageOps
 from pydantic import BaseModel, ConfigDict, Field
 
+from diffex_dagster.devices import pick_device
 from diffex_dagster.editing import checkpoints
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.errors import EditorError
@@ -234,11 +235,7 @@ class LeditsEditor:
     @cached_property
     def placement(self) -> tuple[str, str]:
         """Device and dtype by name, with "auto" resolved."""
-        device, dtype = self.options.device, self.options.dtype
-        if device == "auto":
-            import torch
-
-            device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        device, dtype = pick_device(self.options.device), self.options.dtype
         if dtype == "auto":
             dtype = "float16" if device.startswith("cuda") else "float32"
         return device, dtype
@@ -298,6 +295,17 @@ def picture_digest(picture: Image.Image) -> str:
     return hashlib.sha256(f"{rgb.size}".encode() + rgb.tobytes()).hexdigest()
 
 
+def picture_tensor(picture: Image.Image, side: int) -> torch.Tensor:
+    """(3, side, side) float32 in [−1, 1]; a picture that is not square loses its longer sides' ends."""
+    import numpy as np
+    import torch
+
+    rgb = picture.convert("RGB")
+    if rgb.size != (side, side):
+        rgb = ImageOps.fit(rgb, (side, side), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.asarray(rgb, dtype=np.float32)).permute(2, 0, 1) / 127.5 - 1
+
+
 class _Pictures:
     """The pictures to edit, as square tensors and by content."""
 
@@ -313,14 +321,8 @@ class _Pictures:
         return self._digests[key]
 
     def tensor(self, key: str) -> torch.Tensor:
-        """(3, side, side) float32 in [−1, 1]; a picture that is not square loses its longer sides' ends."""
-        import numpy as np
-        import torch
-
-        picture = self._images[key].convert("RGB")
-        if picture.size != (self._side, self._side):
-            picture = ImageOps.fit(picture, (self._side, self._side), Image.Resampling.LANCZOS)
-        return torch.from_numpy(np.asarray(picture, dtype=np.float32)).permute(2, 0, 1) / 127.5 - 1
+        """See `picture_tensor`."""
+        return picture_tensor(self._images[key], self._side)
 
 
 @dataclass

@@ -20,10 +20,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from diffex_dagster.editing.ledits import LeditsEditor
+from diffex_dagster.editing.ledits import LeditsEditor, picture_tensor
 from diffex_dagster.probing.protocol import Pair
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ class DiffusionProbe:
     ) -> list[tuple[Pair, float]]:
         import torch
 
-        latents = engine.encode(torch.stack([_tensor(pictures[key], engine.resolution) for key in batch]))
+        latents = engine.encode(torch.stack([picture_tensor(pictures[key], engine.resolution) for key in batch]))
         # A row without words for every picture first, then one for every concept of it.
         owner = torch.tensor([i for i, prompts in enumerate(batch.values()) for _ in prompts], device=engine.device)
         words = [prompt for prompts in batch.values() for prompt in prompts]
@@ -116,12 +115,3 @@ def noise_error(step: Step, clean: torch.Tensor, x: torch.Tensor, output: torch.
     With x = signal·clean + sigma·ε, predicting m for the clean latents is predicting ε with signal / sigma the error.
     """
     return ((step.clean(x, output) - clean) * (step.signal / step.sigma)).square().mean(dim=(1, 2, 3))
-
-
-def _tensor(picture: Image.Image, side: int) -> torch.Tensor:
-    """(3, side, side) float32 in [−1, 1]."""
-    import torch
-
-    fitted = ImageOps.fit(picture.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
-    exact = picture.convert("RGB") if picture.size == (side, side) else fitted
-    return torch.from_numpy(np.asarray(exact, dtype=np.float32)).permute(2, 0, 1) / 127.5 - 1

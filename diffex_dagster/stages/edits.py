@@ -65,10 +65,14 @@ def ensure_edits(
     return EditCounts(done, len(stored), time.monotonic() - start)
 
 
+def nonsense_edits(study: Study) -> list[Concepts]:
+    """Edits towards the study's words that mean nothing: what they move is the noise floor."""
+    return [(Concept(words),) for words in study.effects.nonsense]
+
+
 def level1_combinations(study: Study, corpus: Corpus) -> list[Concepts]:
     """What level 1 edits: nothing (the null edit), words that mean nothing (the noise floor), and every group."""
-    combinations: list[Concepts] = [()]
-    combinations += [(Concept(words),) for words in study.effects.nonsense]
+    combinations: list[Concepts] = [(), *nonsense_edits(study)]
     for features in level1_features(corpus, study.search.options()).values():
         combinations += [concepts_of([feature]) for feature in features]
     return list(dict.fromkeys(combinations))
@@ -80,18 +84,22 @@ def level1_plan(study: Study, store: Store) -> dict[Concepts, list[str]]:
     Under racing that is the first round of the race: who goes on depends on the classifier. The controls are needed on
     every image by whatever is scored later.
     """
-    options, corpus = study.search.options(), store.current_corpus(study.name)
+    corpus = store.current_corpus(study.name)
     images = start = list(store.samples(study.name))
-    if options.allocation == "racing":
-        discovery = parts(study, store).discovery
-        start = [discovery[i] for i in race_order(discovery, study.seed)[: options.racing_start]]
-    controls = [(), *((Concept(words),) for words in study.effects.nonsense)]
+    if study.search.allocation == "racing":
+        start = first_look(study, parts(study, store).discovery)
+    controls = [(), *nonsense_edits(study)]
     return {concepts: images if concepts in controls else start for concepts in level1_combinations(study, corpus)}
 
 
 def race_order(images: Sequence[str], seed: int) -> list[int]:
     """The order in which a race spends the images: random, and the same for the same images and seed."""
     return sorted(range(len(images)), key=lambda i: hashlib.sha256(f"race {seed} {images[i]}".encode()).digest())
+
+
+def first_look(study: Study, discovery: Sequence[str]) -> list[str]:
+    """The images of the search that a race measures every feature on."""
+    return [discovery[i] for i in race_order(discovery, study.seed)[: study.search.racing_start]]
 
 
 def level1_edits(study: Study, store: Store, editor: Editor, report: Reporter = silent) -> tuple[EditCounts, list[str]]:

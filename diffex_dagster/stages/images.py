@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,10 +57,17 @@ def read_samples(study: Study, classifier: Callable[[str], Classifier] | None = 
 def sample_images(study: Study, store: Store, classifier: Callable[[str], Classifier] | None = None) -> Samples:
     """Keep the study's sample images; pictures with equal content count once."""
     samples = read_samples(study, classifier)
-    for name, key in store.put_images(samples.pictures).items():
-        samples.keys.setdefault(key, name)
-    store.put_samples(study.name, samples.keys)
+    samples.keys = keep_samples(study, store, samples.pictures)
     return samples
+
+
+def keep_samples(study: Study, store: Store, pictures: Mapping[str, Image.Image]) -> dict[str, str]:
+    """Make prepared pictures (name -> picture) the study's sample images; returns image key -> name, in order."""
+    keys: dict[str, str] = {}
+    for name, key in store.put_images(pictures).items():
+        keys.setdefault(key, name)
+    store.put_samples(study.name, keys)
+    return keys
 
 
 def _read(study: Study, entries: Sequence[Entry]) -> Samples:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.tree import Corpus, Feature
-from diffex_dagster.editing.protocol import Concept, Editor
+from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.effects.noise import image_noise, noise_floor
 from diffex_dagster.progress import Reporter, silent
 from diffex_dagster.search.joint import key
@@ -23,6 +23,8 @@ from diffex_dagster.stages.edits import (
     concepts_of,
     edit_requests,
     ensure_edits,
+    first_look,
+    nonsense_edits,
     race_order,
 )
 from diffex_dagster.stages.parts import Parts, parts
@@ -75,7 +77,7 @@ def measure_noise(study: Study, paired: Mapping[Concepts, Paired]) -> Noise:
     Null edits under other seeds would say less: an inversion that keeps its own noise maps reproduces the image under
     every seed, so that they differ by rounding only.
     """
-    words = [(Concept(text),) for text in study.effects.nonsense]
+    words = nonsense_edits(study)
     if not words:
         return Noise(0.0, 0.0)
     table = np.stack([paired[concepts].effect for concepts in words], axis=1)
@@ -98,12 +100,12 @@ def level1_scores(study: Study, store: Store, editor: str, classifier: Classifie
     corpus, options = store.current_corpus(study.name), study.search.options()
     features = [feature for stand_ins in level1_features(corpus, options).values() for feature in stand_ins]
     images = parts(study, store).discovery
-    nonsense: list[Concepts] = [(Concept(text),) for text in study.effects.nonsense]
+    nonsense = nonsense_edits(study)
     paired, scored = paired_scores(study, store, classifier, editor, nonsense, images, report)
     noise = measure_noise(study, paired)
     combinations = [concepts_of([feature]) for feature in features]
     if options.allocation == "racing":  # this gate is a first look
-        images = [images[i] for i in race_order(images, study.seed)[: options.racing_start]]
+        images = first_look(study, images)
     new, count = paired_scores(study, store, classifier, editor, combinations, images, report)
     paired, scored = paired | new, scored + count
     effects = {feature.id: paired[concepts_of([feature])].effect for feature in features}
@@ -125,7 +127,7 @@ def search_study(
     corpus = store.current_corpus(study.name)
     of = parts(study, store)
     images = of.discovery
-    nonsense: list[Concepts] = [(Concept(text),) for text in study.effects.nonsense]
+    nonsense = nonsense_edits(study)
     counts = ensure_edits(store, editor, edit_requests(images, [(), *nonsense], study.seed), report, "null edits")
     paired, scored = paired_scores(study, store, classifier, editor.fingerprint, nonsense, images, report)
     noise = measure_noise(study, paired)

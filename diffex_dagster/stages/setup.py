@@ -13,6 +13,7 @@ from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.proposing import OpenAIProposer, Proposal, ProposalRequest, Proposer, RecordedProposer
 from diffex_dagster.corpus.starters import load_starter
 from diffex_dagster.corpus.tree import Corpus
+from diffex_dagster.editing.ledits import LeditsOptions
 from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.plugins import load_object
 from diffex_dagster.probing.protocol import ConceptProbe
@@ -37,10 +38,9 @@ def build_editor(study: Study) -> Editor:
     """The editor in use; a checkpoint is looked for at once, and loaded at the first edit."""
     part = study.editors[study.editor_name]
     if isinstance(part, LeditsEditorPart):
-        from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
+        from diffex_dagster.editing.ledits import LeditsEditor
 
-        options = part.model_dump(exclude={"kind", "checkpoint"})
-        return LeditsEditor(LeditsOptions(checkpoint=study.checkpoint(part.checkpoint), **options))
+        return LeditsEditor(ledits_options(study, part))
     if isinstance(part, InstructEditorPart):
         from diffex_dagster.editing.instruct import InstructEditor, InstructOptions
 
@@ -51,6 +51,13 @@ def build_editor(study: Study) -> Editor:
     factory = load_object(part.factory, study.folder, f"editors.{study.editor_name}.factory")
     editor: Editor = factory(folder=study.folder, options=part.options)
     return editor
+
+
+def ledits_options(study: Study, part: LeditsEditorPart) -> LeditsOptions:
+    """The editor's options as the study writes them, the checkpoint resolved."""
+    return LeditsOptions(
+        checkpoint=study.checkpoint(part.checkpoint), **part.model_dump(exclude={"kind", "checkpoint"})
+    )
 
 
 def _precomputed(study: Study, part: PrecomputedEditorPart) -> Editor:
