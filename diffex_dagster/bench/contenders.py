@@ -75,23 +75,34 @@ class Rows:
 def diffusers_pipeline(options: LeditsOptions) -> Any:
     """diffusers' LEDITS++ pipeline on the editor's checkpoint, device and dtype, set up as its documentation does."""
     import torch
-    from diffusers import DPMSolverMultistepScheduler, LEditsPPPipelineStableDiffusion
+    from diffusers import (
+        DPMSolverMultistepScheduler,
+        LEditsPPPipelineStableDiffusion,
+        LEditsPPPipelineStableDiffusionXL,
+    )
 
-    from diffex_dagster.editing.engine import load_parts
+    from diffex_dagster.editing.parts import load_parts
 
     device, dtype = LeditsEditor(options).placement
     folder = checkpoints.locate(options.checkpoint, options.revision)
-    unet, vae, text_encoder, tokenizer, schedule = load_parts(folder, getattr(torch, dtype))
-    pipeline: Any = LEditsPPPipelineStableDiffusion(
-        vae=vae.eval(),
-        text_encoder=text_encoder.eval(),
-        tokenizer=tokenizer,
-        unet=unet.eval(),
-        scheduler=DPMSolverMultistepScheduler.from_config(schedule, algorithm_type="sde-dpmsolver++", solver_order=2),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+    parts = load_parts(folder, getattr(torch, dtype))
+    for model in parts.models:
+        model.eval()
+    scheduler = DPMSolverMultistepScheduler.from_config(
+        parts.schedule, algorithm_type="sde-dpmsolver++", solver_order=2
     )
+    if parts.is_xl:
+        (text_encoder, text_encoder_2), (tokenizer, tokenizer_2) = parts.encoders, parts.tokenizers
+        pipeline: Any = LEditsPPPipelineStableDiffusionXL(
+            vae=parts.vae, text_encoder=text_encoder, text_encoder_2=text_encoder_2, tokenizer=tokenizer,
+            tokenizer_2=tokenizer_2, unet=parts.unet, scheduler=scheduler, add_watermarker=False,
+            force_zeros_for_empty_prompt=parts.zeros_when_empty,
+        )  # fmt: skip
+    else:
+        pipeline = LEditsPPPipelineStableDiffusion(
+            vae=parts.vae, text_encoder=parts.encoders[0], tokenizer=parts.tokenizers[0], unet=parts.unet,
+            scheduler=scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+        )  # fmt: skip
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 
@@ -160,22 +171,24 @@ def limit_contender(workload: Workload) -> tuple[Work, Rows]:
     """As many UNet rows in as large batches, on random inputs, and nothing else."""
     import torch
 
+    from diffex_dagster.editing.parts import Texts
+
     editor = LeditsEditor(workload.editor_options())
     engine = editor.engine()
     config = engine.unet.config
     at_once = workload.rows_at_once
     shape = (at_once, config.in_channels, config.sample_size, config.sample_size)
     x = torch.randn(shape, device=engine.device, dtype=engine.dtype)
-    words = engine.text("")[0]
-    text = torch.randn((at_once, *words.shape), device=engine.device, dtype=engine.dtype)
-    time_ids = torch.full((at_once,), 500, device=engine.device)
+    texts = Texts.repeat(engine.text("noise"), at_once)
+    timesteps = torch.full((at_once,), 500, device=engine.device)
 
     @torch.no_grad()
     def work(warm_up: bool) -> int:
         left = at_once if warm_up else workload.rows
         while left > 0:
             count = min(left, at_once)
-            engine.unet(x[:count], time_ids[:count], encoder_hidden_states=text[:count], return_dict=False)
+            conditions = engine.conditions(texts[:count], x[:count])
+            engine.unet(x[:count], timesteps[:count], return_dict=False, **conditions)
             left -= count
         return 0
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from diffex_dagster.errors import EditorError
 
 PARTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
-_FILES = [f"{part}/{pattern}" for part in PARTS for pattern in ("*.json", "*.txt", "*.safetensors")]
+_XL_PARTS = ("text_encoder_2", "tokenizer_2")  # Stable Diffusion XL has these as well
+_INDEX = "model_index.json"
+
+
+def _files(parts: tuple[str, ...]) -> list[str]:
+    return [f"{part}/{pattern}" for part in parts for pattern in ("*.json", "*.txt", "*.safetensors")]
 
 
 def locate(checkpoint: str, revision: str | None = None) -> Path:
@@ -32,14 +39,16 @@ def locate(checkpoint: str, revision: str | None = None) -> Path:
                 "give the folder of a Stable Diffusion checkpoint or a Hugging Face model id"
             )
         folder = _from_hub(checkpoint, revision)
-    missing = [part for part in PARTS if not (folder / part).is_dir()]
+    parts = _parts(folder)
+    missing = [part for part in parts if not (folder / part).is_dir()]
     if missing:
         raise EditorError(
             f"the diffusion checkpoint {folder.absolute()} has no {', '.join(missing)}: "
             "give a folder in Stable Diffusion format, as `pipeline.save_pretrained(folder)` writes it"
         )
-    for part in ("text_encoder", "unet", "vae"):
-        if not any((folder / part).glob("*.safetensors")):
+    for part in parts:
+        has_weights = any((folder / part).glob("*.safetensors"))
+        if part.startswith(("text_encoder", "unet", "vae")) and not has_weights:
             raise EditorError(
                 f"the diffusion checkpoint {folder.absolute()} has no *.safetensors file in {part}: "
                 "save it again with safe_serialization=True"
@@ -51,18 +60,46 @@ def _from_hub(checkpoint: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    files = [*_files(PARTS + _XL_PARTS), _INDEX]
     try:
-        return Path(snapshot_download(checkpoint, revision=revision, allow_patterns=_FILES, local_files_only=True))
+        return Path(snapshot_download(checkpoint, revision=revision, allow_patterns=files, local_files_only=True))
     except (LocalEntryNotFoundError, FileNotFoundError):
         pass
     try:
-        return Path(snapshot_download(checkpoint, revision=revision, allow_patterns=_FILES))
+        return Path(snapshot_download(checkpoint, revision=revision, allow_patterns=files))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise EditorError(
             f"the diffusion checkpoint {checkpoint!r} is neither a folder ({Path(checkpoint).absolute()}) "
             f"nor a model that could be downloaded from the Hugging Face hub ({type(error).__name__}): "
             "correct the name, or download the model and give its folder"
         ) from error
+
+
+def model_index(folder: Path) -> dict[str, Any]:
+    """What model_index.json says; nothing where there is none.
+
+    Raises:
+        EditorError: it is not JSON.
+    """
+    try:
+        found: dict[str, Any] = json.loads((folder / _INDEX).read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise EditorError(
+            f"{folder.absolute() / _INDEX} is not JSON ({error}): save the checkpoint again, or correct the file"
+        ) from error
+    return found
+
+
+def is_xl(folder: Path) -> bool:
+    """Whether a folder holds Stable Diffusion XL: by its model_index.json, or by its second text encoder."""
+    name = str(model_index(folder).get("_class_name", ""))
+    return "StableDiffusionXL" in name or (folder / "text_encoder_2").is_dir()
+
+
+def _parts(folder: Path) -> tuple[str, ...]:
+    return PARTS + _XL_PARTS if is_xl(folder) else PARTS
 
 
 def variant(folder: Path) -> str | None:
@@ -72,9 +109,12 @@ def variant(folder: Path) -> str | None:
 
 
 def content_hash(folder: Path) -> str:
-    """SHA-256 over the five parts' configuration and weights; an unchanged file is read once a process."""
+    """SHA-256 over the parts' configuration and weights; an unchanged file is read once a process."""
     digest = hashlib.sha256()
-    for pattern in _FILES:
+    patterns = _files(_parts(folder))
+    if is_xl(folder):
+        patterns.append(_INDEX)  # says what an empty prompt is
+    for pattern in patterns:
         for path in sorted(folder.glob(pattern)):
             state = path.stat()
             name = path.relative_to(folder).as_posix()

@@ -6,7 +6,6 @@ paper's section "perfect inversion", `edit` its sections "textual editing" and "
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,11 @@ from typing import Any
 
 import torch
 
-from diffex_dagster.devices import keep_freed_memory, load_quietly
-from diffex_dagster.editing import checkpoints, guidance, solver
+from diffex_dagster.devices import keep_freed_memory
+from diffex_dagster.editing import guidance, solver
 from diffex_dagster.editing.guidance import AttentionMaps, Concepts, Guidance
+from diffex_dagster.editing.parts import Text, Texts, load_parts
 from diffex_dagster.errors import EditorError
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,7 @@ class Inversion:
 class GuidedConcept:
     """One concept of an edit, ready for the UNet."""
 
-    text: torch.Tensor  # (T, D): its prompt's embedding
-    words: torch.Tensor  # (T,): 1 at the tokens of its words, 0 at start, end and padding
+    text: Text
     sign: float  # +1 adds, −1 removes
     guidance: Guidance
 
@@ -93,8 +90,9 @@ class Engine:
         self.device, self.dtype, self.mask_resolution = device, dtype, mask_resolution
         if device.type == "cpu":
             keep_freed_memory()
-        self.unet, self.vae, self.text_encoder, self.tokenizer, schedule = load_parts(folder, dtype)
-        for model in (self.unet, self.vae, self.text_encoder):
+        self.parts = load_parts(folder, dtype)
+        self.unet, self.vae, schedule = self.parts.unet, self.parts.vae, self.parts.schedule
+        for model in self.parts.models:
             model.eval().requires_grad_(False).to(device)
         if channels_last:
             self.unet.to(memory_format=torch.channels_last)
@@ -105,7 +103,7 @@ class Engine:
         self._maps = AttentionMaps()
         guidance.install(self.unet, self._maps)
         self._compiled = torch.compile(self.unet) if compile else None
-        self._texts: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._texts: dict[str, Text] = {}
 
     @property
     def resolution(self) -> int:
@@ -122,46 +120,30 @@ class Engine:
     @torch.no_grad()
     def encode(self, pictures: torch.Tensor) -> torch.Tensor:
         """Pictures (N, 3, H, W) in [−1, 1] to scaled latents (N, C, h, w), float32: the mode, so nothing is drawn."""
-        latents = self.vae.encode(pictures.to(self.device, self.dtype)).latent_dist.mode()
+        latents = self.vae.encode(pictures.to(self.device, self.vae.dtype)).latent_dist.mode()
         return latents.float() * self.vae.config.scaling_factor
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Scaled latents (N, C, h, w) to pictures (N, 3, H, W) in [0, 1], float32."""
-        pictures = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.dtype)).sample
+        pictures = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
         return (pictures.float() / 2 + 0.5).clamp(0, 1)
 
-    @torch.no_grad()
-    def text(self, prompt: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """A prompt's embedding (T, D) and the mask (T,) of its own tokens; each prompt is encoded once."""
+    def text(self, prompt: str) -> Text:
+        """A prompt as the UNet reads it; each is encoded once."""
         if prompt not in self._texts:
-            limit = self.tokenizer.model_max_length
-            # Counted without padding: with it, a fast tokenizer gives the padded length for every prompt.
-            own = len(self.tokenizer(prompt).input_ids) - 2  # not the start and the end
-            if own > limit - 2:
-                log.warning("prompt %r has %d tokens; the checkpoint reads the first %d", prompt, own, limit - 2)
-            tokens = self.tokenizer(
-                prompt, padding="max_length", max_length=limit, truncation=True, return_tensors="pt"
-            )
-            attended = getattr(self.text_encoder.config, "use_attention_mask", None)
-            hidden = self.text_encoder(
-                tokens.input_ids.to(self.device),
-                attention_mask=tokens.attention_mask.to(self.device) if attended else None,
-            )[0]
-            words = torch.zeros(limit, device=self.device)
-            words[1 : 1 + min(own, limit - 2)] = 1
-            self._texts[prompt] = (hidden[0].to(self.dtype), words)
+            self._texts[prompt] = self.parts.encode(prompt)
         return self._texts[prompt]
 
     def predict(
-        self, x: torch.Tensor, timesteps: torch.Tensor, text: torch.Tensor, words: torch.Tensor | None, rows: int
+        self, x: torch.Tensor, timesteps: torch.Tensor, texts: Texts, words: torch.Tensor | None, rows: int
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """UNet outputs of N rows, at most `rows` in one call.
 
         Args:
             x: latents (N, C, H, W).
             timesteps: (N,).
-            text: embeddings (N, T, D).
+            texts: N prompts.
             words: (K, T) token masks of the last K rows if their attention maps are wanted.
             rows: the largest batch.
 
@@ -177,22 +159,34 @@ class Engine:
             if words is not None and stop > first_read:
                 read = words[max(start - first_read, 0) : stop - first_read]
                 self._maps.start(read, *self._mask_size(x))
-            outputs.append(self._unet(x[start:stop], timesteps[start:stop], text[start:stop], rows, read is not None))
+            outputs.append(self._unet(x[start:stop], timesteps[start:stop], texts[start:stop], rows, read is not None))
             if read is not None:
                 maps.append(self._finished_maps())
         return torch.cat(outputs), torch.cat(maps) if maps else None
 
-    def _unet(
-        self, x: torch.Tensor, timesteps: torch.Tensor, text: torch.Tensor, rows: int, reading: bool
-    ) -> torch.Tensor:
+    def _unet(self, x: torch.Tensor, timesteps: torch.Tensor, texts: Texts, rows: int, reading: bool) -> torch.Tensor:
         count = len(x)
         if self._compiled is None or reading:
             model = self.unet
         else:  # a compiled UNet sees one size of batch only: each other would be compiled again
             model, spare = self._compiled, rows - count
-            x, timesteps, text = (torch.cat([t, t[:1].expand(spare, *t.shape[1:])]) for t in (x, timesteps, text))
-        output = model(x.to(self.dtype), timesteps, encoder_hidden_states=text, return_dict=False)[0]
-        return output[:count].float()
+            x, timesteps = (torch.cat([t, t[:1].expand(spare, *t.shape[1:])]) for t in (x, timesteps))
+            texts = texts.padded(rows)
+        conditions = self.conditions(texts, x)
+        return model(x.to(self.dtype), timesteps, return_dict=False, **conditions)[0][:count].float()
+
+    def conditions(self, texts: Texts, x: torch.Tensor) -> dict[str, Any]:
+        """The UNet's arguments beside latents (N, C, H, W) and time step.
+
+        Stable Diffusion XL is also told every picture's size, that nothing was cropped, and the size to draw
+        ("micro-conditioning", section 2.2 of its paper).
+        """
+        added = None
+        if texts.pooled is not None:
+            height, width = (side * self.vae_factor for side in x.shape[-2:])
+            sizes = torch.tensor([height, width, 0, 0, height, width], device=x.device)
+            added = {"text_embeds": texts.pooled, "time_ids": sizes.expand(len(x), -1)}
+        return {"encoder_hidden_states": texts.embeddings, "added_cond_kwargs": added}
 
     def _finished_maps(self) -> torch.Tensor:
         try:
@@ -231,8 +225,8 @@ class Engine:
         path = torch.stack(paths)  # (N, S + 1, C, H, W)
 
         timesteps = torch.tensor([step.timestep for step in self.steps], device=self.device).repeat(len(path))
-        text = self.text("")[0].expand(len(timesteps), -1, -1)
-        outputs = self.predict(path[:, :-1].flatten(0, 1), timesteps, text, None, rows)[0].view(path[:, :-1].shape)
+        texts = Texts.repeat(self.text(""), len(timesteps))
+        outputs = self.predict(path[:, :-1].flatten(0, 1), timesteps, texts, None, rows)[0].view(path[:, :-1].shape)
 
         noises = torch.zeros_like(outputs)
         previous: torch.Tensor | None = None
@@ -264,7 +258,7 @@ class Engine:
         starts = [edit.start(steps) for edit in edits]
         x = torch.stack([edit.inversion.latents[start] for edit, start in zip(edits, starts, strict=True)])
         previous = torch.stack([self._clean_before(edit, start) for edit, start in zip(edits, starts, strict=True)])
-        plan = _Plan(edits, starts, self.text("")[0], self.device)
+        plan = _Plan(edits, starts, self.text(""), self.device)
         for i in range(min(starts), steps):
             step, now = self.steps[i], plan.at(i)
             known = [edits[e].inversion.outputs[i] for e in now.joining]
@@ -273,7 +267,7 @@ class Engine:
             timesteps = torch.full((len(batch),), step.timestep, device=self.device)
             words = now.words if maps_wanted else None
             if len(batch):
-                predicted, maps = self.predict(batch, timesteps, now.text, words, rows)
+                predicted, maps = self.predict(batch, timesteps, now.texts, words, rows)
             else:
                 predicted, maps = batch, None
             unguided = predicted[: len(predicted) - now.count]
@@ -309,7 +303,7 @@ class _Now:
     joining: list[int]  # those whose unconditional output is known from the inversion
     running: torch.Tensor
     source: torch.Tensor  # the edit that each row's latents come from
-    text: torch.Tensor  # (rows, T, D)
+    texts: Texts  # a prompt a row
     count: int  # active concepts
     owner: torch.Tensor  # position in `running` of each active concept's edit
     words: torch.Tensor | None  # (count, T)
@@ -319,7 +313,7 @@ class _Now:
 class _Plan:
     """Puts together the batch of each step, and again only when it changes."""
 
-    def __init__(self, edits: Sequence[Edit], starts: list[int], empty: torch.Tensor, device: torch.device) -> None:
+    def __init__(self, edits: Sequence[Edit], starts: list[int], empty: Text, device: torch.device) -> None:
         self.edits, self.starts, self.empty, self.device = edits, starts, empty, device
         self._last: tuple[Any, _Now] | None = None
 
@@ -335,46 +329,19 @@ class _Plan:
     def _put_together(self, running: list[int], joining: list[int], active: list[tuple[int, GuidedConcept]]) -> _Now:
         evaluated = running[: len(running) - len(joining)]
         concepts = [c for _, c in active]
-        texts = [self.empty.expand(len(evaluated), -1, -1)]
+        texts = Texts.repeat(self.empty, len(evaluated))
         if concepts:
-            texts.append(torch.stack([c.text for c in concepts]))
+            texts += Texts.stack([c.text for c in concepts])
         return _Now(
             running_list=running,
             joining=joining,
             running=torch.tensor(running, device=self.device),
             source=torch.tensor(evaluated + [running[p] for p, _ in active], device=self.device, dtype=torch.long),
-            text=torch.cat(texts),
+            texts=texts,
             count=len(active),
             owner=torch.tensor([p for p, _ in active], device=self.device, dtype=torch.long),
-            words=torch.stack([c.words for c in concepts]) if concepts else None,
+            words=torch.stack([c.text.words for c in concepts]) if concepts else None,
             concepts=Concepts([c.sign for c in concepts], [c.guidance for c in concepts], self.device)
             if active
             else None,
         )
-
-
-def load_parts(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-    """UNet, VAE, text encoder, tokenizer and scheduler configuration of a checkpoint."""
-    from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
-    from safetensors import SafetensorError
-    from transformers import CLIPTextModel, CLIPTokenizer
-
-    load_quietly()
-
-    options: dict[str, Any] = {
-        "variant": checkpoints.variant(folder),
-        "use_safetensors": True,
-        "local_files_only": True,
-    }
-    try:
-        unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=dtype, **options)
-        vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype, **options)
-        text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=dtype, **options)
-        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        schedule = DPMSolverMultistepScheduler.load_config(folder / "scheduler", local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise EditorError(
-            f"the diffusion checkpoint {folder.absolute()} cannot be loaded ({error}): "
-            "give a Stable Diffusion 1.x or 2.x checkpoint with safetensors weights"
-        ) from error
-    return unet, vae, text_encoder, tokenizer, dict(schedule)

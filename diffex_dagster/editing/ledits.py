@@ -212,9 +212,8 @@ class LeditsEditor:
 
         def prepared(prompt: str, direction: str) -> GuidedConcept:
             options = self.options.for_prompt(prompt)
-            text, words = engine.text(prompt)
             guidance = Guidance(options.scale, options.threshold, options.mask, options.warmup, options.cooldown)
-            return GuidedConcept(text, words, 1.0 if direction == "add" else -1.0, guidance)
+            return GuidedConcept(engine.text(prompt), 1.0 if direction == "add" else -1.0, guidance)
 
         return Edit(inversion, tuple(prepared(c.prompt, c.direction) for c in request.concepts))
 

@@ -80,18 +80,20 @@ class DiffusionProbe:
     ) -> list[tuple[Pair, float]]:
         import torch
 
+        from diffex_dagster.editing.parts import Texts
+
         latents = engine.encode(torch.stack([picture_tensor(pictures[key], engine.resolution) for key in batch]))
         # A row without words for every picture first, then one for every concept of it.
         owner = torch.tensor([i for i, prompts in enumerate(batch.values()) for _ in prompts], device=engine.device)
         words = [prompt for prompts in batch.values() for prompt in prompts]
-        text = torch.stack([engine.text(prompt)[0] for prompt in [""] * len(batch) + words])
+        texts = Texts.stack([engine.text(prompt) for prompt in [""] * len(batch) + words])
         source = torch.cat([torch.arange(len(batch), device=engine.device), owner])
         total = torch.zeros(len(words), dtype=torch.float64, device=engine.device)
         for step, noise in self._draws(engine, latents.shape[1:]):
             clean = latents[source]
             x = step.noised(clean, noise)
             with torch.no_grad():
-                output, _ = engine.predict(x, torch.full((len(x),), step.timestep, device=x.device), text, None, _ROWS)
+                output, _ = engine.predict(x, torch.full((len(x),), step.timestep, device=x.device), texts, None, _ROWS)
             error = noise_error(step, clean, x, output)
             total += (error[: len(batch)][owner] - error[len(batch) :]).double()
         evidence = (total / self.draws).tolist()

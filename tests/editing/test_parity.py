@@ -89,7 +89,7 @@ def edits_for(engine: Engine, pictures: Sequence[Image.Image], case: Case) -> li
     latents = engine.encode(torch.stack([tensor(picture) for picture in pictures]))
     generators = [torch.Generator().manual_seed(SEED + i) for i in range(len(pictures))]
     concepts = tuple(
-        GuidedConcept(*engine.text(prompt), sign, case.guidance())
+        GuidedConcept(engine.text(prompt), sign, case.guidance())
         for prompt, sign in zip(case.prompts, case.signs, strict=True)
     )
     return [Edit(inversion, concepts) for inversion in engine.invert(latents, generators)]
@@ -193,7 +193,7 @@ def test_null_edit_matches_diffusers_and_the_unguided_loop(
     assert distance(free, diffusers_edit(checkpoint, list(images.values()), case)) < TOLERANCE
 
     # A concept that guides with nothing makes the engine walk the whole loop.
-    nothing = GuidedConcept(*engine.text("beard"), 1.0, Guidance(0.0, 0.5, "none", 0, None))
+    nothing = GuidedConcept(engine.text("beard"), 1.0, Guidance(0.0, 0.5, "none", 0, None))
     walked = engine.edit([Edit(edit.inversion, (nothing,)) for edit in null])
     assert distance(free, walked) < TOLERANCE
 
@@ -201,8 +201,10 @@ def test_null_edit_matches_diffusers_and_the_unguided_loop(
 def test_defect_2_padding_in_the_attention_mask(checkpoint: Path) -> None:
     """diffusers counts a prompt's tokens from padded ids; we count its own."""
     engine = engine_for(checkpoint, Case())
-    padded = engine.tokenizer(["beard"], padding="max_length", max_length=12, return_length=True, return_tensors="pt")
-    assert engine.text("beard")[1].tolist() == [0] + [1] * 5 + [0] * 6  # five letters, a token each
+    padded = engine.parts.tokenizers[0](
+        ["beard"], padding="max_length", max_length=12, return_length=True, return_tensors="pt"
+    )
+    assert engine.text("beard").words.tolist() == [0] + [1] * 5 + [0] * 6  # five letters, a token each
     assert int(padded.attention_mask.sum()) - 2 == 5
     # Fails when transformers counts without padding again: defect 2 is then history.
     assert int(padded["length"][0]) - 2 == 10

@@ -49,7 +49,7 @@ def test_evidence_is_the_difference_of_noise_prediction_errors(checkpoint: Path,
         for prompt in ("", "hat"):
             with torch.no_grad():
                 output = engine.unet(
-                    x, torch.tensor([step.timestep]), encoder_hidden_states=engine.text(prompt)[0][None]
+                    x, torch.tensor([step.timestep]), encoder_hidden_states=engine.text(prompt).embedding[None]
                 ).sample
             predicted = output if kind == "epsilon" else step.signal * output + step.sigma * x
             errors.append(float((noise - predicted).square().mean()))
