@@ -66,6 +66,9 @@ class Engine:
         skip: share of extra steps left out at the noisy end.
         scheduler: "dpm" or "ddim".
         correct_end: whether the last step, which adds no noise, is corrected as the others are (see `invert`).
+        zero_noise_steps: last steps that get no noise from the inversion; None is 3 for Stable Diffusion XL, where
+            diffusers warns of grain otherwise, and 0 for the others. Where it is not 0, null edits are the model's
+            own ending of a picture, no exact reconstruction.
         device: where the models run.
         dtype: of the models; latents stay float32 since differences of close numbers are masked and amplified.
         mask_resolution: side of the cross-attention maps; None for a quarter of the latents' side.
@@ -81,6 +84,7 @@ class Engine:
         skip: float,
         scheduler: solver.SchedulerName,
         correct_end: bool = True,
+        zero_noise_steps: int | None = None,
         device: torch.device,
         dtype: torch.dtype,
         mask_resolution: int | None = None,
@@ -98,6 +102,7 @@ class Engine:
             self.unet.to(memory_format=torch.channels_last)
             self.vae.to(memory_format=torch.channels_last)
         self.correct_end = correct_end
+        self.zero_noise_steps = (3 if self.parts.is_xl else 0) if zero_noise_steps is None else zero_noise_steps
         self.steps = solver.timetable(scheduler, schedule, steps, skip)
         self.train_timesteps = int(schedule.get("num_train_timesteps", 1000))
         self._maps = AttentionMaps()
@@ -215,7 +220,7 @@ class Engine:
             generators: one CPU generator a picture, so that its noise does not depend on its batch or the device.
             rows: the largest UNet batch.
         """
-        shape = latents.shape[1:]
+        shape, count = latents.shape[1:], len(self.steps)
         paths = []
         for clean, generator in zip(latents, generators, strict=True):
             # Drawn from the least noisy step on, the order in which diffusers draws.
@@ -224,22 +229,29 @@ class Engine:
             paths.append(torch.stack([*noisy, clean]))
         path = torch.stack(paths)  # (N, S + 1, C, H, W)
 
-        timesteps = torch.tensor([step.timestep for step in self.steps], device=self.device).repeat(len(path))
-        texts = Texts.repeat(self.text(""), len(timesteps))
-        outputs = self.predict(path[:, :-1].flatten(0, 1), timesteps, texts, None, rows)[0].view(path[:, :-1].shape)
-
-        noises = torch.zeros_like(outputs)
+        outputs, noises = torch.zeros_like(path[:, 1:]), torch.zeros_like(path[:, 1:])
+        free = max(count - self.zero_noise_steps, 0)  # the first step that is left without noise
+        on_path = min(free + 1, count)
+        outputs[:, :on_path] = self._unguided(path[:, :on_path], self.steps[:on_path], rows)
         previous: torch.Tensor | None = None
         for i, step in enumerate(self.steps):
+            if i > free:  # the step before went its own way
+                outputs[:, i : i + 1] = self._unguided(path[:, i : i + 1], [step], rows)
             clean = step.clean(path[:, i], outputs[:, i])
             mean = step.mean(path[:, i], clean, previous)
-            if step.noisy or self.correct_end:
+            if i < free and (step.noisy or self.correct_end):
                 noises[:, i] = path[:, i + 1] - mean
             else:
                 path[:, i + 1] = mean
             previous = clean
         # Copies, so that a kept inversion does not hold on to the whole batch.
         return [Inversion(*(part.clone() for part in parts)) for parts in zip(path, outputs, noises, strict=True)]
+
+    def _unguided(self, x: torch.Tensor, steps: Sequence[solver.Step], rows: int) -> torch.Tensor:
+        """The UNet's unconditional outputs at latents (N, steps, C, H, W)."""
+        timesteps = torch.tensor([step.timestep for step in steps], device=self.device).repeat(len(x))
+        texts = Texts.repeat(self.text(""), len(timesteps))
+        return self.predict(x.flatten(0, 1), timesteps, texts, None, rows)[0].view(x.shape)
 
     # -- editing ---------------------------------------------------------------------------------------------------
 
@@ -274,13 +286,16 @@ class Engine:
             output = torch.cat([unguided, torch.stack(known)]) if known else unguided  # in the order of now.running
             if now.concepts is not None:
                 difference = predicted[len(unguided) :] - output[now.owner]
-                output = output.index_add(0, now.owner, now.concepts.guide(difference, maps, step.timestep))
+                output = output.index_add(0, now.owner, now.concepts.guide(difference, maps, self._intersects(step)))
             here = x[now.running]
             clean = step.clean(here, output)
             noise = torch.stack([edits[e].inversion.noises[i] for e in now.running_list])
             x[now.running] = step.mean(here, clean, previous[now.running]) + noise
             previous[now.running] = clean
         return x
+
+    def _intersects(self, step: solver.Step) -> bool:
+        return self.parts.is_xl or step.timestep <= guidance.INTERSECT_FROM_TIMESTEP
 
     def _clean_before(self, edit: Edit, start: int) -> torch.Tensor:
         """m_{start−1} of the inversion, which the second-order solver looks back to."""

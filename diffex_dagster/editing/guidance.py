@@ -19,8 +19,9 @@ import torch
 import torch.nn.functional as F
 
 MaskMode = Literal["noise", "cross_attention", "intersection", "none"]
-# While almost nothing but noise is visible, where the guidance is large says little: diffusers trusts M¹ alone there.
-NOISE_MASK_FROM_TIMESTEP = 800
+# While almost nothing but noise is visible, where the guidance is large says little: diffusers trusts M¹ alone there,
+# except with Stable Diffusion XL.
+INTERSECT_FROM_TIMESTEP = 800
 
 
 @dataclass(frozen=True)
@@ -57,22 +58,22 @@ class Concepts:
         self.thresholds = torch.tensor([g.threshold for g in guidances], device=device)
         self.needs_attention = any(g.needs_attention for g in guidances)
         self._noise_masked = _Choice([g.mask == "noise" for g in guidances], device)
-        self._noise_masked_late = _Choice([g.mask in ("noise", "intersection") for g in guidances], device)
+        self._noise_or_both = _Choice([g.mask in ("noise", "intersection") for g in guidances], device)
         self._attention_masked = _Choice([g.needs_attention for g in guidances], device)
 
-    def guide(self, difference: torch.Tensor, attention: torch.Tensor | None, timestep: int) -> torch.Tensor:
+    def guide(self, difference: torch.Tensor, attention: torch.Tensor | None, intersect: bool = True) -> torch.Tensor:
         """γ_k for every concept.
 
         Args:
             difference: e_k − e, (K, C, H, W).
             attention: cross-attention maps (K, h, w) if `needs_attention`.
-            timestep: of this step.
+            intersect: whether the mask "intersection" is M¹·M² at this step, or M¹ alone.
 
         Returns:
             (K, C, H, W).
         """
         guided = difference * self.strength[:, None, None, None]
-        noise_masked = self._noise_masked if timestep > NOISE_MASK_FROM_TIMESTEP else self._noise_masked_late
+        noise_masked = self._noise_or_both if intersect else self._noise_masked
         mask_1 = mask_2 = None
         if noise_masked.any:
             mask_2 = noise_masked.apply(above_quantile(guided.abs().sum(dim=1), self.thresholds))

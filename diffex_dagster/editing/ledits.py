@@ -72,6 +72,7 @@ class LeditsOptions(ConceptOptions):
     mask_resolution: int | None = Field(None, ge=2)  # side of the attention maps; None: a quarter of the latents' side
     scheduler: Literal["dpm", "ddim"] = "dpm"  # DPM-Solver++ SDE, second order, or DDPM sampling on fewer steps
     correct_end: bool = True  # null edits reconstruct the picture exactly; False ends as diffusers does
+    zero_noise_steps: int | None = Field(None, ge=0)  # last steps without the inversion's noise; None: 3 for XL, else 0
     resolution: int | None = Field(None, ge=8)  # side in pixels; None: what the checkpoint was trained on
     prompts: dict[str, ConceptOptions] = {}  # prompts that need options of their own
     device: str = "auto"  # "cuda", "mps", "cpu"; auto takes the first that is there
@@ -274,6 +275,7 @@ class LeditsEditor:
                 skip=options.skip,
                 scheduler=options.scheduler,
                 correct_end=options.correct_end,
+                zero_noise_steps=options.zero_noise_steps,
                 device=torch.device(device),
                 dtype=getattr(torch, dtype),
                 mask_resolution=options.mask_resolution,

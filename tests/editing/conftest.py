@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import string
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-MAX_TOKENS = 12
+from diffex_dagster.bench.random_weights import write_checkpoint
+
 SIDE = 64  # pixels; latents are 16×16 and the default mask 4×4
 
 
@@ -20,44 +19,12 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def build_checkpoint(folder: Path, prediction_type: str = "epsilon") -> Path:
-    """Write a random checkpoint with the demo checkpoint's architecture and fewer channels."""
-    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+def build_checkpoint(folder: Path, prediction_type: str = "epsilon", size: str = "tiny") -> Path:
+    """Write a random checkpoint of a size of `bench.random_weights`, whose masks say something."""
+    from diffusers import UNet2DConditionModel
 
-    torch.manual_seed(0)
-    letters = [letter + end for letter in string.ascii_lowercase for end in ("", "</w>")]
-    tokenizer_folder = folder / "tokenizer"
-    tokenizer_folder.mkdir(parents=True)
-    tokens = [*letters, "<|startoftext|>", "<|endoftext|>"]
-    (tokenizer_folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
-    (tokenizer_folder / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder, model_max_length=MAX_TOKENS)
-    tokenizer.save_pretrained(tokenizer_folder)
-    text_encoder = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokens),
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            projection_dim=16,
-            max_position_embeddings=MAX_TOKENS,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-    unet = UNet2DConditionModel(
-        sample_size=16,
-        block_out_channels=(16, 24, 32),
-        layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D",) * 3,
-        up_block_types=("CrossAttnUpBlock2D",) * 3,
-        cross_attention_dim=16,
-        attention_head_dim=4,
-        norm_num_groups=8,
-    )
+    write_checkpoint(folder, size, dtype=torch.float32, prediction_type=prediction_type)
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet")
     # As initialised, attention is uniform: sharpen it, so that masks differ. But an untrained UNet also amplifies
     # rounding errors from step to step until masks flip: damp its output, and the comparison means something.
     with torch.no_grad():
@@ -65,22 +32,7 @@ def build_checkpoint(folder: Path, prediction_type: str = "epsilon") -> Path:
             if "attn2.to_q" in name or "attn2.to_k" in name:
                 weights.mul_(6)
         unet.conv_out.weight.mul_(0.3)
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(8, 8, 16),
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=4,
-        sample_size=SIDE,
-        scaling_factor=1.7,
-    )
-    text_encoder.save_pretrained(folder / "text_encoder")
     unet.save_pretrained(folder / "unet")
-    vae.save_pretrained(folder / "vae")
-    DDPMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=prediction_type
-    ).save_pretrained(folder / "scheduler")
     return folder
 
 
