@@ -28,7 +28,7 @@ WHEN_DATA_CHANGES = dg.AutomationCondition.eager().replace(
     "newly_updated", dg.AutomationCondition.data_version_changed()
 )
 
-SHEET_IMAGES, SHEET_ROWS = 8, 14
+SHEET_IMAGES, SHEET_ROWS = 7, 14  # as wide as the dialog in which the UI shows it
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from diffex_dagster.assets.common import Names, clear_errors, sheet
+from diffex_dagster.assets.common import SHEET_IMAGES, Names, clear_errors, sheet
 from diffex_dagster.report.tables import markdown_text
 from diffex_dagster.stages.images import sample_images
 from diffex_dagster.store.keys import digest
@@ -31,7 +31,7 @@ def build(study: Study) -> dg.AssetsDefinition:
             samples = sample_images(current, store, resource.classifier)
             keys = samples.keys
             pictures = list(store.images(list(keys)[:32]).values())
-        rows = [("", pictures[i : i + 8]) for i in range(0, len(pictures), 8)]
+        rows = [("", pictures[i : i + SHEET_IMAGES]) for i in range(0, len(pictures), SHEET_IMAGES)]
         return dg.MaterializeResult(
             data_version=dg.DataVersion(digest(sorted(keys))),
             metadata={

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,13 +10,11 @@ import pytest
 
 from diffex_dagster.report.files import write_comparison, write_report
 from diffex_dagster.report.model import Comparison, Explanation
+from tests.browsers import chromium
 from tests.report import material
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-CHROMIUM_FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-                  "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -46,13 +43,5 @@ def comparison_folder(comparison: Comparison, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        # Not a skip: a report that nobody has opened in a browser has not been tested.
-        pytest.fail("No Chromium was found: install Debian's `chromium`, or deselect with `-m 'not browser'`.")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=CHROMIUM_FLAGS)
-        yield browser
-        browser.close()
+    with chromium() as found:
+        yield found
