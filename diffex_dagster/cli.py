@@ -17,10 +17,12 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from diffex_dagster import report_cli
 from diffex_dagster.bench_cli import bench
 from diffex_dagster.definitions import studies_root
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.progress import Reporter
+from diffex_dagster.report_cli import TableFormat
 from diffex_dagster.study import Study, find_study, load_study
 
 app = typer.Typer(
@@ -33,11 +35,12 @@ app.add_typer(bench, name="bench")
 console = Console(stderr=True)
 
 StudyArgument = Annotated[str, typer.Argument(help="a study file, its folder, or its name under studies/")]
+TableOption = Annotated[TableFormat, typer.Option("--format", help="how to print it")]
 EditorOption = Annotated[str | None, typer.Option("--editor", help="another of the study's editors")]
 
 
 class Format(StrEnum):
-    """How `diffex show` prints."""
+    """How `diffex corpus` prints."""
 
     table = "table"
     json = "json"
@@ -76,32 +79,76 @@ def run(
 
 
 @app.command()
-def show(
+def plan(
     study: StudyArgument,
-    classifier: Annotated[str, typer.Argument(help="one of the study's classifiers")],
-    output: Annotated[Format, typer.Option("--format", help="how to print it")] = Format.table,
+    classifier: Annotated[str | None, typer.Option(help="only this one of the study's classifiers")] = None,
+    output: TableOption = TableFormat.table,
     editor: EditorOption = None,
 ) -> None:
-    """Print the ranked list of a classifier's latest report."""
-    from diffex_dagster.report.tables import rich_table, rows
-    from diffex_dagster.showing import latest_ranking, terminal
-
+    """Say what `run` would do now and why: stale stages, edits and scores to make, and how long that may take."""
     loaded = _load(study, editor)
-    (name,) = _classifiers(loaded, classifier)
-    ranking = latest_ranking(loaded, name)
-    if output is Format.json:
-        print(json.dumps(rows(ranking), indent=2, ensure_ascii=False))
-    else:
-        terminal().print(rich_table(ranking, title=f"{loaded.name}: {name}"))
+    report_cli.plan(loaded, _classifiers(loaded, classifier), output)
 
 
 @app.command()
-def compare(study: StudyArgument, editor: EditorOption = None) -> None:
-    """Compare the study's classifier versions on the edits that exist."""
-    from diffex_dagster.report.tables import comparison_rich_table
-    from diffex_dagster.showing import compare_latest, terminal
+def report(
+    study: StudyArgument,
+    classifier: Annotated[str | None, typer.Argument(help="one of the classifiers; else the comparison")] = None,
+    open_it: Annotated[bool, typer.Option("--open", help="open it in the browser")] = False,
+    editor: EditorOption = None,
+) -> None:
+    """Print where a report is, and open it."""
+    loaded = _load(study, editor)
+    if classifier is not None:
+        _classifiers(loaded, classifier)
+    report_cli.report(loaded, classifier, open_it)
 
-    terminal().print(comparison_rich_table(compare_latest(_load(study, editor)), limit=25))
+
+@app.command()
+def show(
+    study: StudyArgument,
+    classifier: Annotated[str, typer.Argument(help="one of the study's classifiers")],
+    output: TableOption = TableFormat.table,
+    editor: EditorOption = None,
+) -> None:
+    """Print the ranked list of a classifier's latest report."""
+    loaded = _load(study, editor)
+    (name,) = _classifiers(loaded, classifier)
+    report_cli.show(loaded, name, output)
+
+
+@app.command()
+def compare(
+    study: StudyArgument,
+    versions: Annotated[list[str] | None, typer.Argument(help="classifiers, the oldest first; else all")] = None,
+    output: TableOption = TableFormat.table,
+    editor: EditorOption = None,
+) -> None:
+    """Compare classifier versions on the edits that exist."""
+    loaded = _load(study, editor)
+    names = [name for version in versions or () for name in _classifiers(loaded, version)]
+    report_cli.compare(loaded, names, output)
+
+
+@app.command()
+def survey(
+    study: StudyArgument,
+    classifier: Annotated[str | None, typer.Argument(help="about whose features; else the first one's")] = None,
+    questions: Annotated[int, typer.Option(min=1, help="how many pairs of pictures to ask about")] = 20,
+    editor: EditorOption = None,
+) -> None:
+    """Write a page that asks people which attribute changed, and how good the edits are."""
+    loaded = _load(study, editor)
+    report_cli.survey(loaded, _classifiers(loaded, classifier)[0], questions)
+
+
+@app.command("survey-results")
+def survey_results(
+    files: Annotated[list[Path], typer.Argument(help="the answers that participants downloaded")],
+    output: TableOption = TableFormat.table,
+) -> None:
+    """Say how often people named the attribute that changed, and how they rated the edits."""
+    report_cli.survey_results(files, output)
 
 
 @app.command()

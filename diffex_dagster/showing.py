@@ -43,24 +43,28 @@ def latest_ranking(study: Study, classifier: str) -> list[RankedFeature]:
         [study.name, classifier, build_editor(study).fingerprint],
     )
     if frame.empty:
-        raise DiffExError(f"{study.name}: {classifier} has no report yet; run `diffex run {study.name}` first")
+        raise DiffExError(f"{study.name}: {classifier} has no report yet; run `diffex run {study.folder.name}` first")
     rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
     return [RankedFeature(**row) for row in rows]
 
 
-def compare_latest(study: Study) -> Comparison:
-    """Compare the study's classifiers on the edits that exist."""
-    if len(study.comparable) < 2:
+def compare_latest(study: Study, versions: Sequence[str] = ()) -> Comparison:
+    """Compare classifiers of the study on the edits that exist: `versions`, the oldest first, or all that can be.
+
+    Raises:
+        DiffExError: there are not two of them with the study's target, or one has no report yet.
+    """
+    names = list(dict.fromkeys(versions or study.comparable))
+    if len(names) < 2 or not set(names) <= set(study.comparable):
         raise DiffExError(
             f"{study.file}: classifiers: a comparison needs two with the same target; the study has "
             f"{', '.join(study.comparable) or 'none'}"
         )
-    for name in study.comparable:
+    for name in names:
         latest_ranking(study, name)  # says which run is missing
-    classifiers = {name: build_classifier(study, name) for name in study.comparable}
-    return compare_classifiers(
-        study, build_store(study), build_editor(study), classifiers, f"diffex compare {study.name}"
-    )
+    classifiers = {name: build_classifier(study, name) for name in names}
+    command = " ".join(["diffex compare", study.folder.name, *versions])
+    return compare_classifiers(study, build_store(study), build_editor(study), classifiers, command)
 
 
 def terminal() -> Console:

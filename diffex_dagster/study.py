@@ -262,6 +262,15 @@ class EffectsPart(Part):
     )
 
 
+class RulePart(Part):
+    """A limit on how far a feature may move a classifier; a broken one fails (or warns about) its asset's check."""
+
+    feature: str = Field(description="a feature or a group, by id, by 'Group / Name', or by its name")
+    below: float = Field(gt=0.0, description="mean |effect| has to stay below this, in the unit of the target measure")
+    classifiers: tuple[Name, ...] = Field((), description="whom the rule is for; the last one when left out")
+    severity: Literal["fail", "warn"] = "fail"
+
+
 class Study(Part):
     """One question: which attributes does each classifier version rely on, on these images?"""
 
@@ -285,6 +294,7 @@ class Study(Part):
     probe: Annotated[DiffusionProbePart | ClipProbePart | NoProbePart, Field(discriminator="kind")] = (
         DiffusionProbePart()
     )
+    rules: tuple[RulePart, ...] = Field((), description="limits on the reliance on a feature")
     seed: int = 0
     results: Path = Path("results")
     owners: tuple[str, ...] = ()
@@ -325,6 +335,15 @@ class Study(Part):
         if asked and asked.classifier not in self.classifiers:
             known = ", ".join(self.classifiers)
             raise ValueError(f"images.predicted.classifier {asked.classifier!r} is not one of classifiers ({known})")
+        return self
+
+    @model_validator(mode="after")
+    def _rules_name_classifiers(self) -> Study:
+        named = [name for rule in self.rules for name in rule.classifiers]
+        if unknown := [name for name in named if name not in self.classifiers]:
+            raise ValueError(
+                f"rules: classifier {unknown[0]!r} is not one of classifiers ({', '.join(self.classifiers)})"
+            )
         return self
 
     @property

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,6 +58,65 @@ def test_a_classifier_that_cannot_score_stops_before_any_edit(tmp_path: Path, di
         status == 1 and "classifiers.v1: tests.classifying.callables:raises: the callable failed on 1 pictures" in err
     )
     assert edits_made(tmp_path) == []
+
+
+def test_plan_says_what_is_missing_before_and_nothing_after(
+    tmp_path: Path, diffex: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_study(tmp_path)
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))  # one that has seen no other toy study
+
+    def planned(*options: str) -> dict[str, dict[str, Any]]:
+        status, out, err = diffex("plan", tmp_path, "--format", "json", *options)
+        assert status == 0, err
+        return {row["stage"]: row for row in json.loads(out)}
+
+    before = planned()
+    assert before["level1_edits"]["edits_missing"] == 6 * 8 and before["level1_edits"]["edits_reused"] == 0
+    assert before["v1/level1_scores"]["scores_missing"] == 6 * 8
+    assert "and up to 16 edits" in before["v1/level2_scores"]["note"]  # dark red and the unknown thing
+    assert before["corpus"]["why"] == "never made"
+    assert edits_made(tmp_path) == []
+    diffex("run", tmp_path)
+    made = edits_made(tmp_path)
+    after = planned()
+    assert all(row["why"] == "up to date" for row in after.values())
+    assert not any(row["edits_missing"] or row["scores_missing"] or row["note"] for row in after.values())
+    (tmp_path / "corpus.yaml").write_text("prompt: {light: glow}\n")
+    edited = planned()
+    assert edited["level1_edits"]["edits_missing"] == 8 and edited["level1_edits"]["edits_reused"] == 40
+    assert edited["v2/level2_scores"]["edits_missing"] == 0  # level 1 of the same run makes them
+    assert edited["level1_edits"]["edit_seconds"] > 0
+    assert "corpus_edits" in edited["corpus"]["why"] and edited["sample_images"]["why"] == "up to date"
+    assert edits_made(tmp_path) == made
+    assert "level1_edits" in diffex("plan", tmp_path, "--classifier", "v1")[1]
+
+
+def test_show_and_compare_print_csv_and_chosen_versions(tmp_path: Path, diffex: Run) -> None:
+    rules = [{"feature": "Red", "below": 0.05, "classifiers": ["v1"]}]
+    write_study(tmp_path, rules=rules)
+    assert diffex("run", tmp_path)[0] == 0
+    shown = list(csv.DictReader(io.StringIO(diffex("show", tmp_path, "v1", "--format", "csv")[1])))
+    assert shown[0]["rank"] == "1" and {row["name"] for row in shown} >= {"Red", "Plain blue"}
+    compared = json.loads(diffex("compare", tmp_path, "v2", "v1", "--format", "json")[1])
+    (red,) = [row for row in compared if row["feature"] == "red"]
+    assert red["difference"] > 0.1 and red["decision"] == "more reliant"  # from v2 to v1, as asked for
+    assert "broken reliance of v1 on “Red”" in " ".join(diffex("compare", tmp_path)[1].split())
+    assert "a comparison needs two" in diffex("compare", tmp_path, "v1")[2]
+
+
+def test_report_prints_the_page_and_opens_it(tmp_path: Path, diffex: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_study(tmp_path)
+    status, _, err = diffex("report", tmp_path)
+    assert status == 1 and "comparison has no report yet; run `diffex run" in err
+    diffex("run", tmp_path)
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
+    page = tmp_path / "results" / "reports" / "v1" / "index.html"
+    assert diffex("report", tmp_path, "v1")[1].strip() == str(page) and opened == []
+    assert diffex("report", tmp_path, "v1", "--open")[0] == 0 and opened == [page.as_uri()]
+    assert "comparison" in diffex("report", tmp_path)[1]
 
 
 def test_one_classifier_only(tmp_path: Path, diffex: Run) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
 
 from diffex_dagster.assets import corpus, edits, images, report, scores
 from diffex_dagster.assets.common import Names
 from diffex_dagster.resources import StudyResource
-from diffex_dagster.study import Study
+from diffex_dagster.study import Study, load_study
 
 
 def build_study(study: Study, classifiers: Sequence[str] | None = None) -> dg.Definitions:
@@ -29,7 +31,9 @@ def build_study(study: Study, classifiers: Sequence[str] | None = None) -> dg.De
     if len(study.comparable) > 1 and set(study.comparable) <= set(chosen):
         everything.append(report.build_comparison(study))
     checks = [each for each in everything if isinstance(each, dg.AssetChecksDefinition)]
-    assets = [each for each in everything if not isinstance(each, dg.AssetChecksDefinition)]
+    assets = dg.with_source_code_references(
+        [each for each in everything if not isinstance(each, dg.AssetChecksDefinition)]
+    )
     selection = dg.AssetSelection.assets(*(each for each in assets if isinstance(each, dg.AssetsDefinition)))
     job = dg.define_asset_job(
         f"{study.prefix}_explain", selection, description=f"Every stage of the study {study.prefix}."
@@ -56,23 +60,44 @@ def observe(study: Study, classifiers: Sequence[str]) -> list[dg.AssetObservatio
     return [dg.AssetObservation(key, tags={DATA_VERSION_TAG: version}) for key, version in versions.items()]
 
 
+def _settings(study: Study) -> dict[str, Any]:
+    """What a study file says; which of its editors is in use is not in the file alone."""
+    return study.model_dump(exclude={"editor"})
+
+
 def _watch(study: Study, classifiers: list[str]) -> dg.SensorDefinition:
+    sample_images = Names(study).key("sample_images")
+
     @dg.sensor(
         name=f"{study.prefix}_watch",
         minimum_interval_seconds=15,
-        description="Notices an edited corpus file or new classifier weights, without a run. Together with the "
-        "automation sensor, the stages that the change touches are then requested.",
+        target=dg.AssetSelection.assets(sample_images),
+        description="Notices an edited corpus file or new classifier weights, without a run; a changed folder of "
+        "images, which it requests to be read again; and a changed study file. Together with the automation sensor, "
+        "the stages that the change touches are then requested.",
     )
     def watch(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         from diffex_dagster.errors import DiffExError
+        from diffex_dagster.stages.images import images_version
 
         try:
             observations = observe(study, classifiers)
+            images = images_version(study)
+            changed = _settings(load_study(study.file)) != _settings(study)
         except DiffExError as error:
             return dg.SkipReason(str(error))
-        cursor = repr([(o.asset_key.to_user_string(), o.data_version) for o in observations])
+        versions = {o.asset_key.to_user_string(): o.data_version for o in observations}
+        cursor = json.dumps({"observed": versions, "images": images})
+        before = json.loads(context.cursor) if context.cursor else {}
         if cursor == context.cursor:
-            return dg.SkipReason("nothing changed")
-        return dg.SensorResult(asset_events=observations, cursor=cursor)
+            reload = f"{study.file} has changed: reload the code location to see its new stages and versions"
+            return dg.SkipReason(reload if changed else "nothing changed")
+        # A first look requests nothing: it only learns what the folder holds.
+        new_images = before and before["images"] != images
+        return dg.SensorResult(
+            asset_events=observations if versions != before.get("observed") else [],
+            run_requests=[dg.RunRequest(run_key=images, asset_selection=[sample_images])] if new_images else [],
+            cursor=cursor,
+        )
 
     return watch

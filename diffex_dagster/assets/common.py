@@ -22,10 +22,10 @@ from diffex_dagster.stages.edits import EditCounts
 from diffex_dagster.stages.setup import settings_version
 from diffex_dagster.study import Study
 
-# Requested when an upstream version changed, not merely because an upstream asset was materialized again: an edited
-# corpus file requests exactly the stages that it touches.
+# Requested when an upstream version changed, not because an upstream asset was materialized again or is about to be: an
+# edited corpus file requests exactly the stages that it touches, each once the stage before it has really changed.
 WHEN_DATA_CHANGES = dg.AutomationCondition.eager().replace(
-    "newly_updated", dg.AutomationCondition.data_version_changed()
+    "any_deps_updated", dg.AutomationCondition.any_deps_match(dg.AutomationCondition.data_version_changed())
 )
 
 SHEET_IMAGES, SHEET_ROWS = 7, 14  # as wide as the dialog in which the UI shows it

@@ -1,27 +1,35 @@
 """Assets: the ranked report of one classifier version, and the comparison of all of them."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import dagster as dg
 
 from diffex_dagster.assets.common import Names, clear_errors, sheet
 from diffex_dagster.report.files import write_comparison
+from diffex_dagster.report.model import Comparison, Explanation
 from diffex_dagster.report.tables import comparison_markdown_table, comparison_rows, markdown_table, markdown_text, rows
 from diffex_dagster.report.verdict import comparison_verdict, verdict
+from diffex_dagster.report.wording import CHANGED, SHOWN
 from diffex_dagster.stages.comparing import compare_classifiers
 from diffex_dagster.stages.reporting import ranked_report
+from diffex_dagster.stages.rules import RuleOutcome, judge_rules, rules_for
 from diffex_dagster.stages.setup import reports_folder
 from diffex_dagster.store.keys import digest
-from diffex_dagster.study import Study
+from diffex_dagster.study import RulePart, Study
 
 
 def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
-    """`<study>/<classifier>/ranked_report` and the check that something rises above the noise."""
+    """`<study>/<classifier>/ranked_report`, with the check of the study's rules for this classifier."""
     names = Names(study.for_classifier(name))
+    key, rules = names.key(name, "ranked_report"), rules_for(study, name)
 
     @dg.asset(
-        key=names.key(name, "ranked_report"),
+        key=key,
         deps=[names.key(name, "level2_scores")],
         kinds={"html", "duckdb"},
-        **names.options("title", "effects", "probe", "target", "search", group=name),
+        check_specs=_rule_checks(key, rules),
+        **names.options("title", "effects", "probe", "target", "search", "rules", group=name),
     )
     def ranked_report_asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """The features by the size of their effect, each with its interval, decision and pictures.
@@ -42,6 +50,12 @@ def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.Asset
                 folder=folder,
                 command=command(current, name),
             )
+            judged = judge_rules(
+                current,
+                resource.store().current_corpus(current.name),
+                name,
+                {row.feature: row.magnitude for row in explanation.features},
+            )
         top = explanation.features[:6]
         pictures = [(row.name, [e.edit for e in explanation.examples[row.feature]]) for row in top]
         return dg.MaterializeResult(
@@ -51,29 +65,34 @@ def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.Asset
                 "verdict": dg.MetadataValue.md("\n\n".join(map(markdown_text, verdict(explanation)))),
                 "ranking": dg.MetadataValue.md(markdown_table(explanation.features, limit=20)),
                 "strongest": sheet(pictures),
-                "top_effect": abs(top[0].effect) if top else 0.0,
-                "top_flip_rate": top[0].flip_rate if top else 0.0,
-                "noise_floor": explanation.noise_floor,
+                **_ranking_numbers(explanation),
                 "report": dg.MetadataValue.path(str(folder / "index.html")),
                 "files": len(files),
             },
+            check_results=_rule_results(key, judged),
         )
 
     return [ranked_report_asset]
 
 
 def build_comparison(study: Study) -> dg.AssetsDefinition:
-    """`<study>/classifier_comparison`, where the study has more than one classifier with its target."""
+    """`<study>/classifier_comparison` and its rules, where the study has more than one classifier with its target."""
     names = Names(study)
+    key = names.key("classifier_comparison")
 
     @dg.asset(
-        key=names.key("classifier_comparison"),
+        key=key,
         deps=[names.key(name, "ranked_report") for name in study.comparable],
         kinds={"html"},
-        **names.options("title", "effects", "target"),
+        check_specs=_rule_checks(key, study.rules),
+        **names.options("title", "effects", "target", "rules"),
     )
     def classifier_comparison(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        """How the classifier versions differ: the effect of every feature in each, on the same images and edits."""
+        """How the classifier versions differ: the effect of every feature in each, on the same images and edits.
+
+        One row of the table is one feature: its effect under every version, and the paired difference between the last
+        and the first.
+        """
         resource = getattr(context.resources, names.resource)
         with clear_errors():
             current = resource.study()
@@ -89,16 +108,68 @@ def build_comparison(study: Study) -> dg.AssetsDefinition:
                 "dagster/row_count": len(comparison.features),
                 "verdict": dg.MetadataValue.md("\n\n".join(map(markdown_text, comparison_verdict(comparison)))),
                 "comparison": dg.MetadataValue.md(comparison_markdown_table(comparison, limit=20)),
+                **_comparison_numbers(comparison),
                 "report": dg.MetadataValue.path(str(folder / "index.html")),
             },
+            check_results=_rule_results(key, comparison.rules),
         )
 
     return classifier_comparison
 
 
+def _rule_checks(key: dg.AssetKey, rules: Sequence[RulePart]) -> list[dg.AssetCheckSpec]:
+    limits = "; ".join(f"{markdown_text(rule.feature)} below {rule.below:g}" for rule in rules)
+    description = f"Reliance (mean |effect|) stays within the study's rules: {limits}."
+    return [dg.AssetCheckSpec("reliance_rules", asset=key, description=description)] if rules else []
+
+
+def _rule_results(key: dg.AssetKey, outcomes: Sequence[RuleOutcome]) -> list[dg.AssetCheckResult]:
+    """One result for all rules of an asset; it only warns where no broken rule is one that has to hold."""
+    if not outcomes:
+        return []
+    broken = [outcome for outcome in outcomes if not outcome.holds]
+    failed = any(outcome.severity == "fail" for outcome in broken)
+    return [
+        dg.AssetCheckResult(
+            passed=not broken,
+            check_name="reliance_rules",
+            asset_key=key,
+            severity=dg.AssetCheckSeverity.ERROR if failed else dg.AssetCheckSeverity.WARN,
+            description="broken: " + "; ".join(o.text for o in broken) if broken else "every rule holds",
+            metadata={"rules": len(outcomes), "broken": len(broken), "all": [outcome.text for outcome in outcomes]},
+        )
+    ]
+
+
+def _ranking_numbers(explanation: Explanation) -> Mapping[str, Any]:
+    """Numbers of a report that are worth a line over its materializations."""
+    features = explanation.features
+    decisions = [row.decision for row in features]
+    return {
+        "top_effect": abs(features[0].effect) if features else 0.0,
+        "top_flip_rate": features[0].flip_rate if features else 0.0,
+        "joint_effect": abs(explanation.joint.effect) if explanation.joint else 0.0,
+        "noise_floor": explanation.noise_floor,
+        "effects_shown": sum(decision in SHOWN for decision in decisions),
+        "effects_inconclusive": decisions.count("inconclusive"),
+        "edits_failed": decisions.count("edit failed"),
+    }
+
+
+def _comparison_numbers(comparison: Comparison) -> Mapping[str, Any]:
+    decisions = [row.decision for row in comparison.features]
+    return {
+        "largest_difference": max((abs(row.difference) for row in comparison.features), default=0.0),
+        "features_changed": sum(decision in CHANGED for decision in decisions),
+        "features_more_reliant": decisions.count("more reliant"),
+        "features_less_reliant": decisions.count("less reliant"),
+        "rules_broken": sum(not rule.holds for rule in comparison.rules),
+    }
+
+
 def command(study: Study, classifier: str | None) -> str:
     """The command that makes a report again."""
-    parts = ["diffex run", study.name]
+    parts = ["diffex run", study.folder.name]  # by which the command line finds it
     if study.editor_name != next(iter(study.editors)):
         parts.append(f"--editor {study.editor_name}")
     if classifier:

@@ -72,11 +72,14 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition | dg.SourceAsset]
             current = resource.study().for_classifier(name)
             store, editor = resource.store(), resource.editor()
             searched = search_study(current, store, editor, resource.classifier(name), reporter(context))
+            corpus = store.current_corpus(study.name)
         result = searched.result
         effects = {feature: [float(x) for x in d] for feature, d in result.scores.items()}
         joint = [] if result.joint is None else [f.name for f in result.joint.features]
+        # A renamed feature scores the same, but the report must say its new name.
+        said = [(f.name, f.prompt, f.direction, corpus[f.group].name) for f in corpus.walk() if f.id in result.scores]
         return dg.MaterializeResult(
-            data_version=dg.DataVersion(digest(effects, joint)),
+            data_version=dg.DataVersion(digest(effects, joint, said)),
             metadata={
                 **edit_metadata(searched.edits),
                 "pictures_scored": searched.scored,

@@ -11,7 +11,7 @@ from diffex_dagster.report.html import render
 from diffex_dagster.report.model import ComparedFeature, Comparison
 from diffex_dagster.report.pictures import BUDGET, Book, fitted
 from diffex_dagster.report.verdict import comparison_verdict
-from diffex_dagster.report.wording import digits_for
+from diffex_dagster.report.wording import CHANGED, digits_for
 
 HIGHLIGHTS = 3  # changes shown large beside the verdict
 
@@ -31,7 +31,7 @@ def render_comparison(comparison: Comparison, budget: int = BUDGET) -> str:
     digits = digits_for(effect for feature in features for effect in feature.effects)
     failures = Failures()
     book, (rows, data) = fitted(lambda book: _pictures(comparison, book, digits, failures), budget)
-    changed = [row for row in rows if row.feature.decision in ("more reliant", "less reliant") and row.typical]
+    changed = [row for row in rows if row.feature.decision in CHANGED and row.typical]
     changed.sort(key=lambda row: -abs(row.feature.difference))
     first: dict[str, ComparedRow] = {}
     for row in changed:  # one of each group before a second of any

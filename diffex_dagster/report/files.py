@@ -16,7 +16,7 @@ from diffex_dagster.report.figures import ranked_bars
 from diffex_dagster.report.model import Comparison, Explanation
 from diffex_dagster.report.page import render_report
 from diffex_dagster.report.schema import comparison_as_json, report_as_json
-from diffex_dagster.report.tables import COLUMNS, rows
+from diffex_dagster.report.tables import COLUMNS, comparison_flat_rows, rows
 from diffex_dagster.writing import write_atomically
 
 _SQL_TYPES = {"rank": "INTEGER", "level": "INTEGER", "images": "INTEGER", "feature": "VARCHAR", "name": "VARCHAR",
@@ -60,20 +60,12 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     Raises:
         DiffExError: the folder cannot be written.
     """
-    flat = []
-    for f in comparison.features:
-        row: dict[str, Any] = {"feature": f.feature, "name": f.name, "group": f.group, "level": f.level}
-        for name, effect, rank, flip_rate in zip(comparison.classifiers, f.effects, f.ranks, f.flip_rates, strict=True):
-            row |= {f"effect {name}": effect, f"rank {name}": rank, f"flip_rate {name}": flip_rate}
-        row |= {"difference": f.difference, "ci_low": f.ci_low, "ci_high": f.ci_high, "images": f.images,
-                "decision": f.decision, "flips_gained": f.flips_gained, "flips_lost": f.flips_lost}  # fmt: skip
-        flat.append(row)
     return _write(
         folder,
         {
             "index.html": render_comparison(comparison).encode("utf-8"),
             "comparison.json": _json(comparison_as_json(comparison)),
-            "comparison.csv": effects_csv(flat).encode("utf-8"),
+            "comparison.csv": effects_csv(comparison_flat_rows(comparison)).encode("utf-8"),
         },
     )
 

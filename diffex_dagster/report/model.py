@@ -129,6 +129,16 @@ class ComparedFeature:
 
 
 @dataclass(frozen=True)
+class RuleOutcome:
+    """Whether one classifier keeps one rule of the study. What could not be measured is not kept: nothing was shown."""
+
+    classifier: str
+    text: str  # the rule in words, with what was measured
+    holds: bool
+    severity: str = "fail"  # fail | warn
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Everything on the comparison page of a study: versions in the order of the study file."""
 
@@ -144,4 +154,4 @@ class Comparison:
     editor: str | None = None
     corpus_version: str | None = None
     images: int | None = None
-    rules: tuple[tuple[str, bool], ...] = ()  # (a sensitivity rule of the study in words, whether it holds)
+    rules: tuple[RuleOutcome, ...] = ()  # the sensitivity rules of the study

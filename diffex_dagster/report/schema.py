@@ -15,7 +15,7 @@ from importlib.resources import files
 from typing import Any
 
 from diffex_dagster.report.model import Comparison, Example, Explanation, Group, JointCombination, RankedFeature
-from diffex_dagster.report.tables import comparison_rows, rows
+from diffex_dagster.report.tables import comparison_rows, finite, rows
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 
 REPORT_SCHEMA = "diffex.report/1"
@@ -68,7 +68,7 @@ def report_as_json(explanation: Explanation) -> dict[str, Any]:
         "examples": {feature: [_example(x) for x in examples] for feature, examples in e.examples.items()},
         "caveats": list(e.caveats),
     }  # fmt: skip
-    return _finite(data)
+    return finite(data)
 
 
 def explanation_from_json(data: Mapping[str, Any]) -> Explanation:
@@ -120,7 +120,7 @@ def explanation_from_json(data: Mapping[str, Any]) -> Explanation:
 def comparison_as_json(comparison: Comparison) -> dict[str, Any]:
     """A comparison as plain JSON data (schema `comparison-1`). No number is NaN."""
     c = comparison
-    return _finite(
+    return finite(
         {
             "schema": COMPARISON_SCHEMA,
             "study": c.study,
@@ -135,7 +135,9 @@ def comparison_as_json(comparison: Comparison) -> dict[str, Any]:
             "noise_floor": c.noise_floor,
             "verdict": comparison_verdict(c),
             "features": comparison_rows(c),
-            "rules": [{"rule": rule, "holds": holds} for rule, holds in c.rules],
+            "rules": [
+                {"rule": r.text, "holds": r.holds, "classifier": r.classifier, "severity": r.severity} for r in c.rules
+            ],
             "caveats": list(c.caveats),
         }
     )
@@ -151,17 +153,6 @@ def _example(x: Example) -> dict[str, Any]:
         "flipped": bool(x.flipped),
         "succeeded": x.succeeded,
     }
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become null. numpy scalars become Python's."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if not isinstance(value, str | bool | int | float | None) and hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _feature(row: Mapping[str, Any]) -> RankedFeature:

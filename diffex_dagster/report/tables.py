@@ -13,7 +13,8 @@ from diffex_dagster.report.wording import digits_for, glyph, plain, share, signe
 if TYPE_CHECKING:
     from rich.table import Table
 
-_STYLES = {"raises": "red", "lowers": "blue", "mixed": "magenta", "more reliant": "red", "less reliant": "green"}
+_STYLES = {"raises": "red", "lowers": "blue", "mixed": "magenta", "more reliant": "red", "less reliant": "green",
+           "direction changed": "magenta"}  # fmt: skip
 
 
 COLUMNS = (
@@ -28,10 +29,17 @@ def rows(features: Sequence[RankedFeature]) -> list[dict[str, Any]]:
 
     An interval that has no end (one image moved) is None there, as JSON has no infinity.
     """
-    return [{column: _finite(getattr(f, column)) for column in COLUMNS} for f in features]
+    return [{column: finite(getattr(f, column)) for column in COLUMNS} for f in features]
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become null, at any depth. numpy scalars become Python's."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if not isinstance(value, str | bool | int | float | None) and hasattr(value, "item"):
+        value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -57,6 +65,19 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
         }
         for f in comparison.features
     ]
+
+
+def comparison_flat_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """One flat dictionary for each compared feature ("effect persona_v1", ...), for a table with columns."""
+    flat = []
+    for f in comparison.features:
+        row: dict[str, Any] = {"feature": f.feature, "name": f.name, "group": f.group, "level": f.level}
+        for name, effect, rank, flip_rate in zip(comparison.classifiers, f.effects, f.ranks, f.flip_rates, strict=True):
+            row |= {f"effect {name}": effect, f"rank {name}": rank, f"flip_rate {name}": flip_rate}
+        row |= {"difference": f.difference, "ci_low": f.ci_low, "ci_high": f.ci_high, "images": f.images,
+                "decision": f.decision, "flips_gained": f.flips_gained, "flips_lost": f.flips_lost}  # fmt: skip
+        flat.append(row)
+    return flat
 
 
 def rich_table(features: Sequence[RankedFeature], limit: int | None = None, title: str | None = None) -> Table:

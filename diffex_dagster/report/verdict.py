@@ -148,7 +148,7 @@ def comparison_verdict(comparison: Comparison) -> list[str]:
             "Nothing can be said about what changed.",
             "Materialize the reports of both versions to fill this page.",
         ]
-    changed = [f for f in comparison.features if f.decision in ("more reliant", "less reliant")]
+    changed = [f for f in comparison.features if f.decision in wording.CHANGED]
     changed.sort(key=lambda f: -abs(f.difference))
     return [
         _biggest_change(changed, comparison, first, last),
@@ -168,6 +168,8 @@ def _biggest_change(changed: Sequence[ComparedFeature], comparison: Comparison, 
         kept = "hardly reacts to it any more, unlike"
     elif top.decision == "more reliant" and _gone(top, comparison.noise_floor, end=0):
         kept = "has come to rely on it, unlike"
+    elif top.decision == "direction changed":
+        kept = "reacts to it in another direction than"
     where = "" if top.level == 1 or top.group == top.name else f" (in the group {_quoted(top.group)})"
     return (
         f"The biggest change is {_quoted(_low(top.name))}{where}: its effect on the {curly(target)} went from "
@@ -187,11 +189,15 @@ def _now(changed: Sequence[ComparedFeature], comparison: Comparison, first: str,
     target = comparison.target
     lead = changed[0].group if changed else ""
     parts = []
-    for decision in ("less reliant", "more reliant"):
+    for decision, words in (
+        ("less reliant", "less reliant on"),
+        ("more reliant", "more reliant on"),
+        ("direction changed", "moved in another direction by"),
+    ):
         names = _by_group([f for f in changed[1:] if f.decision == decision], lead)
         if names:
             named = names[:3] + ([f"{len(names) - 3} more"] if len(names) > 3 else [])
-            parts.append(f"{decision} on {listing(named)}")
+            parts.append(f"{words} {listing(named)}")
     also = f"{last} is also {listing(parts)}; " if parts else ""
     top = sorted(comparison.features, key=lambda f: -abs(f.effects[-1]))[:3]
     named = [f"{_quoted(_low(f.name))} ({signed_amount(f.effects[-1], target)})" for f in top]
@@ -213,7 +219,7 @@ def _by_group(features: Sequence[ComparedFeature], named: str) -> list[str]:
 
 def _unchanged(comparison: Comparison, changed: int) -> str:
     total = len(comparison.features)
-    broken = [plain(rule) for rule, holds in comparison.rules if not holds]
+    broken = [plain(rule.text) for rule in comparison.rules if not rule.holds]
     same = sum(f.decision == "no change shown" for f in comparison.features)
     unsure = total - changed - same
     text = f"Of {total} features, {changed} changed, {same} show no change" if total > 1 else (

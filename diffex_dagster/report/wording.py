@@ -10,9 +10,11 @@ from collections.abc import Iterable, Sequence
 MINUS = "−"  # U+2212, as wide as the plus sign in tabular figures
 SHOWN = ("raises", "lowers", "mixed")
 """The decisions that claim an effect."""
+CHANGED = ("more reliant", "less reliant", "direction changed")
+"""The decisions that claim a change between versions."""
 
 _GLYPHS = {"raises": "▲", "lowers": "▼", "mixed": "◆", "no effect shown": "○", "inconclusive": "◌", "edit failed": "✕",
-           "more reliant": "▲", "less reliant": "▼", "no change shown": "○"}  # fmt: skip
+           "more reliant": "▲", "less reliant": "▼", "direction changed": "◆", "no change shown": "○"}  # fmt: skip
 
 
 def plain(text: str, limit: int | None = None) -> str:
@@ -84,7 +86,7 @@ def amount(value: float, target: str, unit: bool = True) -> str:
     if not is_probability(target):
         return f"{abs(value):.2f}"
     points = abs(value) * 100
-    text = f"{points:.0f}" if points >= 0.95 else f"{points:.1f}"
+    text = f"{points:.0f}" if points >= 0.95 or points < 0.05 else f"{points:.1f}"
     return text if not unit else f"{text} percentage point{'' if text == '1' else 's'}"
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+
+import numpy as np
 
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.tree import Feature
@@ -14,6 +16,7 @@ from diffex_dagster.report.model import ComparedFeature, Comparison, Example
 from diffex_dagster.stages.edits import concepts_of
 from diffex_dagster.stages.parts import parts
 from diffex_dagster.stages.reporting import Pictures, decision_options
+from diffex_dagster.stages.rules import judge_rules
 from diffex_dagster.stages.scores import Paired, paired_scores
 from diffex_dagster.stages.searching import search_study
 from diffex_dagster.store import Store
@@ -45,16 +48,21 @@ def compare_classifiers(
     effects = {name: {f: scores.effect for f, scores in of.items()} for name, of in paired.items()}
     compared = compare(effects[first], effects[last], decision_options(study))
     ranks = {name: _ranks(features, of) for name, of in paired.items()}
+    judged = {
+        name: judge_rules(study, corpus, name, {f: float(np.abs(d).mean()) for f, d in effects[name].items()})
+        for name in classifiers
+    }
     pictures = Pictures(study, store, editor.fingerprint, store.images(images))
     nulls = pictures.edits(())
     order = sorted(features, key=lambda f: -abs(compared[f.id].difference))
     rows = []
     for position, feature in enumerate(order):
         of = compared[feature.id]
-        summaries = [summarise(paired[n][feature.id].effect, paired[n][feature.id].flipped) for n in classifiers]
+        versions = [paired[name][feature.id] for name in classifiers]
+        summaries = [summarise(each.effect, each.flipped, study.effects.confidence) for each in versions]
+        before, after = versions[0], versions[-1]
         examples: tuple[tuple[Example, Example], ...] = ()
         if position < WITH_PICTURES:
-            before, after = paired[first][feature.id], paired[last][feature.id]
             edits = pictures.edits(concepts_of([feature]))
             strongest = sorted(range(len(edits)), key=lambda i: -abs(after.effect[i] - before.effect[i]))[:EXAMPLES]
             keys = list(pictures.samples)
@@ -81,6 +89,8 @@ def compare_classifiers(
                 images=of.images,
                 decision=of.decision,
                 examples=examples,
+                flips_gained=int((after.flipped & ~before.flipped).sum()),
+                flips_lost=int((before.flipped & ~after.flipped).sum()),
             )
         )
     return Comparison(
@@ -91,7 +101,31 @@ def compare_classifiers(
         created=datetime.now(UTC),
         command=command,
         features=tuple(rows),
+        caveats=comparison_caveats(study, len(pictures.samples), list(classifiers)),
+        noise_floor=max(searched.noise.floor for searched in found.values()),
+        editor=study.editor_name,
+        corpus_version=corpus.version,
+        images=len(pictures.samples),
+        rules=tuple(outcome for name in classifiers for outcome in judged[name]),
     )
+
+
+def comparison_caveats(study: Study, images: int, classifiers: Sequence[str]) -> tuple[str, ...]:
+    """What a reader has to know before believing the differences."""
+    notes = [
+        "A version that reacts to the noise of edits more strongly seems to rely more on everything: read a small "
+        "change next to the noise of the edits.",
+        "Only features that the search of at least one version reached are compared.",
+    ]
+    if images < 30:
+        notes.insert(0, f"Only {images} images were used: intervals are wide and small changes stay undecided.")
+    if len(classifiers) > 2:
+        notes.append(f"Differences are between the last version ({classifiers[-1]}) and the first ({classifiers[0]}).")
+    if study.effects.error_rate != "fwer":
+        notes.append(
+            "Changes are decided at a family-wise error rate, whatever rate the study sets for single effects."
+        )
+    return tuple(notes)
 
 
 def _ranks(features: list[Feature], paired: Mapping[str, Paired]) -> dict[str, int]:

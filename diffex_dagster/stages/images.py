@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -68,6 +70,22 @@ def keep_samples(study: Study, store: Store, pictures: Mapping[str, Image.Image]
         keys.setdefault(key, name)
     store.put_samples(study.name, keys)
     return keys
+
+
+def images_version(study: Study) -> str:
+    """Hash of the names, sizes and times of the study's image files: it changes when they do. No picture is decoded.
+
+    Raises:
+        StudyError: what the study names is missing.
+    """
+    seen: list[tuple[str, int, int | str]] = []
+    for entry in find_images(study):
+        if isinstance(entry.content, Path):
+            there = entry.content.stat() if entry.content.exists() else None
+            seen.append((entry.name, there.st_size if there else 0, there.st_mtime_ns if there else 0))
+        else:
+            seen.append((entry.name, len(entry.content), hashlib.sha256(entry.content).hexdigest()))
+    return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
 
 
 def _read(study: Study, entries: Sequence[Entry]) -> Samples:

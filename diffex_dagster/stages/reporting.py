@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from diffex_dagster.classifying.protocol import Classifier
+from diffex_dagster.classifying.target import measure
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.editing.protocol import Editor, EditRequest
 from diffex_dagster.effects.confounding import side_effects
@@ -74,6 +75,40 @@ def decision_options(study: Study) -> DecisionOptions:
     return DecisionOptions(**options, edit_success_threshold=study.effects.min_edit_success, seed=study.seed)
 
 
+def settings_shown(study: Study) -> tuple[tuple[str, str], ...]:
+    """Everything in the study that decides the numbers, as (what, value) for the method section of a report.
+
+    Options of a user's own editor are left out: nobody knows what is in them.
+    """
+    part, search, effects = study.editors[study.editor_name], study.search, study.effects
+    of_editor = part.model_dump(mode="json", exclude={"kind", "options"}, exclude_none=True)
+    return (
+        *((f"Editor: {field.replace('_', ' ')}", str(value)) for field, value in of_editor.items()),
+        ("Seed", str(study.seed)),
+        ("Image side", f"{study.images.size} pixels"),
+        ("Beam", f"{search.beam} groups; {search.probes} children stand in for a group that is no edit"),
+        ("Joint combination", f"up to {search.joint_size} features, {search.joint_width} candidates kept"),
+        ("Error rate", f"{effects.error_rate}, level {effects.level:g}"),
+        ("No effect shown", f"interval inside ±{effects.margin:g}"),
+        ("Noise words", ", ".join(effects.nonsense) or "none"),
+        ("An edit happened from", f"{effects.min_edit_strength:g} mean pixel change"),
+        ("Edits that must take", f"{effects.min_edit_success:.0%}, where a probe judges them ({study.probe.kind})"),
+    )
+
+
+def original_scores(study: Study, pictures: Pictures, classifier: Classifier) -> np.ndarray:
+    """Target measure f(original) of every sample image, shape (images,); scored once and kept like any other score."""
+    store, fingerprint = pictures.store, classifier.fingerprint
+    scores = store.stored_scores(pictures.samples, fingerprint)
+    missing = {key: picture for key, picture in pictures.samples.items() if key not in scores}
+    if missing:
+        new = dict(zip(missing, classifier(list(missing.values())), strict=True))
+        store.put_scores(new, fingerprint)
+        scores |= new
+    logits = np.stack([scores[key] for key in pictures.samples])
+    return measure(logits, classifier.labels, study.target, study.folder)
+
+
 def explain(
     study: Study, store: Store, editor: Editor, classifier: Classifier, name: str, command: str
 ) -> tuple[Explanation, Searched]:
@@ -97,8 +132,10 @@ def explain(
     # Confirmation images had no part in the race: there the finalists are the family.
     left = len(race.left) if race and not searched.parts.split else 0
     ranked = rank(study, corpus, features, paired, strength, succeeded, searched.noise.image, left)
-    samples = list(pictures.samples.items())
-    examples = {f.id: _examples(samples, nulls, edited[f.id], paired[f.id], succeeded.get(f.id)) for f in features}
+    originals = original_scores(study, pictures, classifier)
+    examples = {
+        f.id: _examples(pictures, originals, nulls, edited[f.id], paired[f.id], succeeded.get(f.id)) for f in features
+    }
     explanation = Explanation(
         study=study.name,
         title=study.title or study.name,
@@ -113,7 +150,7 @@ def explain(
         corpus_version=corpus.version,
         created=datetime.now(UTC),
         command=command,
-        images=len(samples),
+        images=len(pictures.samples),
         noise_floor=searched.noise.floor,
         gate=study.search.gate,
         features=tuple(ranked),
@@ -121,7 +158,7 @@ def explain(
             Group(outcome.feature, corpus[outcome.feature].name, outcome.kept, outcome.reason, outcome.magnitude)
             for outcome in searched.result.gate
         ),
-        joint=_joint(study, corpus, searched, pictures, nulls),
+        joint=_joint(study, searched, pictures, originals, nulls),
         drops=tuple((drop.name, drop.reason) for drop in corpus.drops),
         examples=examples,
         caveats=(
@@ -129,6 +166,7 @@ def explain(
             *_confounded(study, corpus, searched, ranked),
             *racing_notes(searched),
         ),
+        settings=settings_shown(study),
     )
     return explanation, searched
 
@@ -190,7 +228,8 @@ def rank(
 
 
 def _examples(
-    samples: Sequence[tuple[str, Image.Image]],
+    pictures: Pictures,
+    originals: np.ndarray,
     nulls: Sequence[Image.Image],
     edits: Sequence[Image.Image],
     paired: Paired,
@@ -200,15 +239,16 @@ def _examples(
     examples = [
         Example(
             key,
-            original,
+            picture,
             nulls[i],
             edits[i],
             float(paired.null[i]),
             float(paired.edit[i]),
             bool(paired.flipped[i]),
             succeeded=None if succeeded is None else bool(succeeded[i]),
+            score_original=float(originals[i]),
         )
-        for i, (key, original) in enumerate(samples)
+        for i, (key, picture) in enumerate(pictures.samples.items())
     ]
     examples.sort(key=lambda example: -example.effect)
     half = MANY_IMAGES // 2
@@ -216,7 +256,7 @@ def _examples(
 
 
 def _joint(
-    study: Study, corpus: Corpus, searched: Searched, pictures: Pictures, nulls: Sequence[Image.Image]
+    study: Study, searched: Searched, pictures: Pictures, originals: np.ndarray, nulls: Sequence[Image.Image]
 ) -> JointCombination | None:
     joint = searched.result.joint
     if joint is None:
@@ -232,7 +272,7 @@ def _joint(
         ci_high=summary.ci_high,
         flip_rate=summary.flip_rate,
         images=summary.images,
-        examples=_examples(list(pictures.samples.items()), nulls, pictures.edits(concepts), paired),
+        examples=_examples(pictures, originals, nulls, pictures.edits(concepts), paired),
     )
 
 

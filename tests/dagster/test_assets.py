@@ -11,7 +11,7 @@ from dagster._utils.test.data_versions import get_stale_status_resolver
 
 from diffex_dagster.assets.build import build_study, observe
 from diffex_dagster.study import Study, load_study
-from tests.toys import edits_made, write_study
+from tests.toys import edits_made, picture, write_study
 
 CLASSIFIERS = ("v1", "v2")
 SHARED = {"sample_images", "vlm_corpus", "corpus", "level1_edits"}
@@ -213,6 +213,89 @@ def test_the_watch_sensor_reports_changes_once(toy: Study, instance: dg.DagsterI
     assert not sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=first.cursor)).asset_events
     (toy.folder / "corpus.yaml").write_text("remove: [Light]\n")
     assert sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=first.cursor)).asset_events
+
+
+def test_the_watch_sensor_has_changed_images_read_again_and_says_when_to_reload(
+    toy: Study, instance: dg.DagsterInstance
+) -> None:
+    sensor = build_study(toy).resolve_sensor_def("toy_watch")
+
+    def tick(cursor: str | None) -> dg.SensorExecutionData:
+        return sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=cursor))
+
+    first = tick(None)
+    assert not first.run_requests  # a first look requests nothing
+    assert tick(first.cursor).skip_message == "nothing changed"
+    picture(40).save(toy.folder / "images" / "new.png")
+    second = tick(first.cursor)
+    (request,) = second.run_requests
+    assert [key.to_user_string() for key in request.asset_selection] == ["toy/sample_images"]
+    assert not second.asset_events
+    assert not tick(second.cursor).run_requests
+    with toy.file.open("a") as file:
+        file.write("title: Another title\n")
+    assert "reload the code location" in tick(second.cursor).skip_message
+
+
+def automated(home: Home, cursor: object) -> tuple[list[set[str]], object]:
+    """What the automation requests, tick by tick, when every request is run, until it has no more to request."""
+    rounds: list[set[str]] = []
+    while True:
+        tick = dg.evaluate_automation_conditions(home.definitions, home.instance, cursor=cursor)
+        cursor = tick.cursor
+        keys = home.definitions.resolve_asset_graph().materializable_asset_keys
+        requested = {"/".join(key.path[1:]) for key in keys if tick.get_num_requested(key)}
+        if not requested:
+            return rounds, cursor
+        rounds.append(requested)
+        assert home.materialize(*sorted(requested)).success
+
+
+def test_an_edited_corpus_file_requests_exactly_the_stages_it_touches(home: Home) -> None:
+    rounds, cursor = automated(home, None)
+    assert rounds == []
+    (home.study.folder / "corpus.yaml").write_text("# another comment\n")
+    home.observe()
+    rounds, cursor = automated(home, cursor)
+    assert rounds == [{"corpus"}]
+    (home.study.folder / "corpus.yaml").write_text("prompt: {light: glow}\n")
+    home.observe()
+    rounds, _ = automated(home, cursor)
+    assert rounds[0] == {"corpus"} and rounds[1] == {"level1_edits", "v1/level2_scores", "v2/level2_scores"}
+    assert set().union(*rounds) == EVERYTHING - {"sample_images", "vlm_corpus"}
+    assert home.stale() == set()
+
+
+def test_a_broken_rule_fails_the_checks_and_a_warning_warns(toy: Study, instance: dg.DagsterInstance) -> None:
+    rules = [
+        {"feature": "Red", "below": 0.05, "classifiers": ["v1"]},
+        {"feature": "Blue", "below": 0.01, "severity": "warn"},
+    ]
+    home = Home(load_study(write_study(toy.folder, rules=rules)), instance)
+    result = home.materialize()
+    # A rule judges the classifier; it stops nothing.
+    assert result.success, [e.step_failure_data.user_failure_data for e in result.get_step_failure_events()]
+    found = {
+        "/".join(check.asset_key.path[1:]): check
+        for check in result.get_asset_check_evaluations()
+        if check.check_name == "reliance_rules"
+    }
+    assert set(found) == {"v1/ranked_report", "v2/ranked_report", "classifier_comparison"}
+    assert not any(check.passed for check in found.values())
+    severities = {stage: check.severity.value for stage, check in found.items()}
+    assert severities == {"v1/ranked_report": "ERROR", "v2/ranked_report": "WARN", "classifier_comparison": "ERROR"}
+    assert "reliance of v1 on “Red” stays below 0.05: measured" in str(found["classifier_comparison"].description)
+    assert metadata(result, "classifier_comparison")["rules_broken"] == 2
+
+
+def test_assets_lead_to_their_code_and_numbers_can_be_plotted(home: Home) -> None:
+    graph = home.definitions.resolve_asset_graph()
+    for key in graph.materializable_asset_keys:
+        (reference,) = graph.get(key).metadata["dagster/code_references"].code_references
+        assert Path(reference.file_path).parent.name == "assets", key
+    numbers = metadata(home.materialize("v1/ranked_report"), "v1/ranked_report")
+    assert {"top_effect", "top_flip_rate", "joint_effect", "effects_shown", "edits_failed"} <= set(numbers)
+    assert all(isinstance(numbers[name], int | float) for name in ("top_effect", "effects_shown", "noise_floor"))
 
 
 def test_the_code_location_loads_every_study_under_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

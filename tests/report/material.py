@@ -21,6 +21,7 @@ from diffex_dagster.report.model import (
     Group,
     JointCombination,
     RankedFeature,
+    RuleOutcome,
 )
 from diffex_dagster.worlds.avatars import PHRASES, State, has_feature, sample_state, set_feature
 from diffex_dagster.worlds.avatars import draw as draw_afresh
@@ -247,7 +248,8 @@ def comparison(n: int = 12, size: int = 64, draw: Draw = draw) -> Comparison:
     return Comparison("avatars", "Avatars", ("persona_v1", "persona_v2"), first.target, first.created,
                       "diffex compare avatars persona_v1 persona_v2", tuple(compared), noise_floor=0.02,
                       editor=first.editor, corpus_version=first.corpus_version, images=n,
-                      rules=(("reliance of persona_v2 on “Round glasses” stays below 0.05", True),))  # fmt: skip
+                      rules=(RuleOutcome("persona_v2", "reliance of persona_v2 on “Round glasses” stays below 0.05",
+                                         True),))  # fmt: skip
 
 
 HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>"

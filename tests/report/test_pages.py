@@ -17,7 +17,7 @@ from PIL import Image
 
 from diffex_dagster.report.comparison_page import render_comparison
 from diffex_dagster.report.examples import Failures, parts
-from diffex_dagster.report.model import Comparison, Example, Explanation
+from diffex_dagster.report.model import Comparison, Example, Explanation, RuleOutcome
 from diffex_dagster.report.page import render_report
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from tests.report import material
@@ -109,7 +109,7 @@ def hostile_comparison() -> Comparison:
                                                        for a, b in f.examples)) for f in c.features[:3]
     )  # fmt: skip
     return replace(c, study=bad, title=bad, classifiers=(bad, bad + "2"), target=bad, command=bad, features=features,
-                   rules=((bad, False),), caveats=(bad,), editor=bad, corpus_version=bad)  # fmt: skip
+                   rules=(RuleOutcome(bad, bad, False),), caveats=(bad,), editor=bad, corpus_version=bad)  # fmt: skip
 
 
 @pytest.mark.parametrize("make", [lambda: render_report(material.hostile()),

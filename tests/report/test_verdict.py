@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from diffex_dagster.report.model import ComparedFeature, Comparison, Explanation, RankedFeature
+from diffex_dagster.report.model import ComparedFeature, Comparison, Explanation, RankedFeature, RuleOutcome
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from tests.report.material import HOSTILE
 
@@ -104,7 +104,8 @@ def test_the_comparison_says_that_the_shortcut_is_gone_and_what_matters_now(comp
         compared("Hat", 0.0, 0.0, "no change shown"),
         compared("Hoodie", 0.0, 0.03, "inconclusive"),
     )
-    first, second, third = comparison_verdict(replace(comparison, features=features, rules=(("a stays low", False),)))
+    rules = (RuleOutcome("persona_v2", "a stays low", False),)
+    first, second, third = comparison_verdict(replace(comparison, features=features, rules=rules))
     assert first.startswith("The biggest change is “round glasses” (in the group “Eyewear”)")
     assert "from +31 points in persona_v1 to +1 point in persona_v2" in first
     assert first.endswith("so persona_v2 hardly reacts to it any more, unlike persona_v1.")
@@ -119,6 +120,17 @@ def test_a_weaker_shortcut_is_not_called_gone(comparison: Comparison) -> None:
         replace(comparison, features=(compared("Glasses", 0.5, 0.2, "less reliant"),))
     )  # fmt: skip
     assert "still leans on it, but less than persona_v1" in first
+
+
+def test_a_turned_direction_is_a_change(comparison: Comparison) -> None:
+    features = (
+        compared("Glasses", 0.4, -0.4, "direction changed"),
+        compared("Hat", 0.2, -0.2, "direction changed", group="Headwear"),
+    )
+    first, second, third = comparison_verdict(replace(comparison, features=features, rules=()))
+    assert "from +40 points in persona_v1 to −40 points in persona_v2" in first
+    assert first.endswith("so persona_v2 reacts to it in another direction than persona_v1.")
+    assert "moved in another direction by “hat”" in second and third.startswith("Of 2 features, 2 changed")
 
 
 @pytest.mark.parametrize("features", [(), (compared("Hat", 0.0, 0.0, "no change shown"),)])

@@ -1,0 +1,220 @@
+"""`diffex plan`, `report`, `show`, `compare` and `survey`: what would happen, and what was found."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from diffex_dagster.assets.build import build_study, observe
+from diffex_dagster.assets.common import Names
+from diffex_dagster.corpus_cli import corpus_now
+from diffex_dagster.errors import DiffExError
+from diffex_dagster.report.files import effects_csv
+from diffex_dagster.report.tables import (
+    COLUMNS,
+    comparison_flat_rows,
+    comparison_rich_table,
+    finite,
+    rich_table,
+    rows,
+)
+from diffex_dagster.report.wording import number, plain, share
+from diffex_dagster.running import instance
+from diffex_dagster.showing import compare_latest, latest_ranking, terminal
+from diffex_dagster.stages.images import read_samples
+from diffex_dagster.stages.planning import PlannedStage, plan_edits
+from diffex_dagster.stages.setup import build_classifier, build_editor, build_store, reports_folder
+from diffex_dagster.store.keys import image_key
+from diffex_dagster.study import Study
+
+
+class TableFormat(StrEnum):
+    """How a table is printed."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+def show(study: Study, classifier: str, output: TableFormat) -> None:
+    """Print the ranked list of a classifier's latest report."""
+    ranking = latest_ranking(study, classifier)
+    if output is TableFormat.table:
+        terminal().print(rich_table(ranking, title=f"{study.name}: {classifier}"))
+    else:
+        _print_rows(rows(ranking), output, COLUMNS)
+
+
+def compare(study: Study, versions: Sequence[str], output: TableFormat) -> None:
+    """Print how classifier versions differ on the edits that exist, and the rules of the study."""
+    comparison = compare_latest(study, versions)
+    if output is not TableFormat.table:
+        return _print_rows(comparison_flat_rows(comparison), output)
+    console = terminal()
+    console.print(comparison_rich_table(comparison, limit=25))
+    for rule in comparison.rules:
+        mark, colour = ("✓ holds", "green") if rule.holds else ("✕ broken", "red")
+        console.print(Text(f"{mark}  {plain(rule.text)}", colour))
+    return None
+
+
+def report(study: Study, classifier: str | None, open_it: bool) -> None:
+    """Print where a report is (the comparison's, where no classifier is named), and open it in the browser.
+
+    Raises:
+        DiffExError: it has not been made yet.
+    """
+    what = classifier or ("comparison" if len(study.comparable) > 1 else next(iter(study.classifiers)))
+    page = reports_folder(study, what) / "index.html"
+    if not page.exists():
+        raise DiffExError(f"{study.name}: {what} has no report yet; run `diffex run {study.folder.name}` first")
+    print(page)
+    if open_it:
+        import webbrowser
+
+        if not webbrowser.open(page.as_uri()):
+            raise DiffExError(f"{page}: no browser was found to open it; open the file yourself")
+
+
+def plan(study: Study, classifiers: Sequence[str], output: TableFormat) -> None:
+    """Print what a materialization would do now, and why. Nothing is edited, scored or asked of a model."""
+    states = staleness(study, classifiers)
+    store, editor = build_store(study), build_editor(study)
+    models = {name: build_classifier(study, name) for name in classifiers}
+    pictures = read_samples(study, lambda name: build_classifier(study, name)).pictures
+    images = list(dict.fromkeys(image_key(picture) for picture in pictures.values()))
+    corpus = corpus_now(study)
+    work = {s.stage: s for s in plan_edits(study, store, editor.fingerprint, models, corpus, images)}
+    stages = list(states) or list(work)
+    table = [_plan_row(name, states.get(name, ""), work.get(name)) for name in stages]
+    if output is not TableFormat.table:
+        return _print_rows(table, output)
+    _print_plan(table)
+    return None
+
+
+def _plan_row(name: str, why: str, work: PlannedStage | None) -> dict[str, Any]:
+    counts = {field: getattr(work, field) if work else 0 for field in
+              ("edits_missing", "edits_reused", "scores_missing", "scores_reused")}  # fmt: skip
+    seconds = round(work.seconds, 1) if work and work.seconds is not None else None
+    return {"stage": name, "why": why, **counts, "edit_seconds": seconds, "note": work.note if work else ""}
+
+
+def _print_plan(table: Sequence[dict[str, Any]]) -> None:
+    shown = Table(header_style="bold")
+    for heading in ("stage", "now", "edits to make", "reused", "to score", "reused", "seconds"):
+        shown.add_column(heading, justify="left" if heading in ("stage", "now") else "right")
+    for row in table:
+        counts = [str(row[field] or "") for field in
+                  ("edits_missing", "edits_reused", "scores_missing", "scores_reused")]  # fmt: skip
+        seconds = "?" if row["edits_missing"] and row["edit_seconds"] is None else f"{row['edit_seconds'] or 0:.0f}"
+        why = Text(plain(row["why"], 120), "dim" if row["why"] == FRESH else "")
+        shown.add_row(row["stage"], why, *counts, seconds if row["edits_missing"] else "")
+    console = terminal()
+    console.print(shown)
+    for row in table:
+        if row["note"]:
+            console.print(f"{row['stage']}: {row['note']}", highlight=False, markup=False)
+
+
+def survey(study: Study, classifier: str, questions: int) -> None:
+    """Write a survey about a classifier's features beside its report, and print where it is."""
+    from diffex_dagster.report.survey import render_survey
+    from diffex_dagster.stages.reporting import explain
+    from diffex_dagster.writing import write_atomically
+
+    latest_ranking(study, classifier)  # says which run is missing
+    command = f"diffex survey {study.folder.name} {classifier}"
+    explanation, _ = explain(
+        study.for_classifier(classifier),
+        build_store(study),
+        build_editor(study),
+        build_classifier(study, classifier),
+        classifier,
+        command,
+    )
+    page = reports_folder(study, classifier) / "survey.html"
+    write_atomically(page, render_survey(explanation, questions, study.seed).encode("utf-8"), 0o644)
+    print(page)
+
+
+def survey_results(files: Sequence[Path], output: TableFormat) -> None:
+    """Print what the participants of a survey answered: accuracy and ratings, with intervals."""
+    from diffex_dagster.report.survey import read_answers
+    from diffex_dagster.report.survey import survey_results as results
+
+    found = results(read_answers(files))
+    if output is not TableFormat.table:
+        return _print_rows([vars(row) for row in found.rows], output)
+    shown = Table("feature", "answers", "named it", "edit quality (1–5)", "disentanglement (1–5)", header_style="bold")
+    for row in found.rows:
+        shown.add_row(
+            Text(plain(row.feature, 60)),
+            str(row.answers),
+            f"{share(row.identified)} [{share(row.identified_low)}, {share(row.identified_high)}]",
+            *(
+                f"{number(mean)} [{number(low)}, {number(high)}]"
+                for mean, low, high in (
+                    (row.quality, row.quality_low, row.quality_high),
+                    (row.disentanglement, row.disentanglement_low, row.disentanglement_high),
+                )
+            ),
+        )
+    console = terminal()
+    console.print(shown)
+    console.print(
+        f"{found.participants} participants; {found.excluded} more failed an attention check", highlight=False
+    )
+    return None
+
+
+FRESH = "up to date"
+
+
+def staleness(study: Study, classifiers: Sequence[str]) -> dict[str, str]:
+    """What Dagster says of every stage: up to date, never made, or why it is unsynced; stages in the order they run.
+
+    The corpus file and the classifiers' weights are observed first, as the watch sensor does. Empty without an instance
+    (no DAGSTER_HOME): nothing is known of earlier runs then.
+    """
+    from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView, TemporalContext
+    from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+    from dagster._time import get_current_datetime
+
+    if not os.environ.get("DAGSTER_HOME"):
+        return {}
+    graph = build_study(study, classifiers).resolve_asset_graph()
+    prefix = len(Names(study).key().path)
+    states = {}
+    with instance() as home:
+        for observation in observe(study, classifiers):
+            home.report_runless_asset_event(observation)
+        now = TemporalContext(effective_dt=get_current_datetime(), last_event_id=None)
+        view = AssetGraphView(temporal_context=now, instance=home, asset_graph=graph)
+        resolver = CachingStaleStatusResolver(home, graph, view)
+        for key in graph.toposorted_asset_keys:
+            if key in graph.materializable_asset_keys:
+                status = resolver.get_status(key)
+                causes = [_because(cause.reason, cause.dependency) for cause in resolver.get_stale_causes(key)]
+                state = FRESH if status == StaleStatus.FRESH else "never made"
+                states["/".join(key.path[prefix:])] = state if status != StaleStatus.STALE else "; ".join(causes)
+    return states
+
+
+def _because(reason: str, dependency: Any) -> str:
+    of = f" ({'/'.join(dependency.asset_key.path[1:])})" if dependency is not None else ""
+    return f"{reason}{of}"
+
+
+def _print_rows(table: Sequence[dict[str, Any]], output: TableFormat, columns: Sequence[str] | None = None) -> None:
+    if output is TableFormat.json:
+        print(json.dumps(finite(list(table)), indent=2, ensure_ascii=False))
+    else:
+        print(effects_csv(table, columns), end="")

@@ -1,0 +1,120 @@
+"""What the stages put into the report and the comparison, on the toy domain, whose answer is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffex_dagster.errors import StudyError
+from diffex_dagster.report.model import Comparison, Explanation
+from diffex_dagster.report.verdict import comparison_verdict, verdict
+from diffex_dagster.stages.comparing import compare_classifiers
+from diffex_dagster.stages.corpus import merge_edits, propose
+from diffex_dagster.stages.images import sample_images
+from diffex_dagster.stages.reporting import explain
+from diffex_dagster.stages.rules import judge_rules, rules_for
+from diffex_dagster.stages.setup import build_classifier, build_editor, build_proposer, build_store
+from diffex_dagster.store import Store
+from diffex_dagster.study import Study, load_study
+from tests.toys import write_study
+
+RULES = [
+    {"feature": "Red", "below": 0.05, "classifiers": ["v1", "v2"]},
+    {"feature": "blue / plain blue", "below": 0.01, "severity": "warn"},
+    {"feature": "Green", "below": 0.1},
+]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """v1 has a planted shortcut: red. v2 does not react to red at all."""
+    return load_study(write_study(tmp_path_factory.mktemp("toy"), 12, rules=RULES))
+
+
+@pytest.fixture(scope="module")
+def store(study: Study) -> Store:
+    made = build_store(study)
+    sample_images(study, made)
+    propose(study, made, build_proposer(study, made))
+    merge_edits(study, made, {})
+    return made
+
+
+@pytest.fixture(scope="module")
+def explanation(study: Study, store: Store) -> Explanation:
+    made, _ = explain(study, store, build_editor(study), build_classifier(study, "v1"), "v1", "diffex run toy")
+    return made
+
+
+@pytest.fixture(scope="module")
+def comparison(study: Study, store: Store, explanation: Explanation) -> Comparison:
+    classifiers = {name: build_classifier(study, name) for name in study.classifiers}
+    return compare_classifiers(study, store, build_editor(study), classifiers, "diffex compare toy")
+
+
+def test_the_report_of_v1_names_the_planted_shortcut(explanation: Explanation) -> None:
+    first, second, _ = verdict(explanation)
+    assert first.startswith("v1 relies most on “red”: adding it raises the probability of “warm” by ")
+    assert second.startswith("“Red” is behind 2 of the 4 strongest features; it also reacts to “plain blue” (−")
+
+
+def test_the_comparison_says_that_v2_has_it_no_more(comparison: Comparison) -> None:
+    first, _, _ = comparison_verdict(comparison)
+    assert first.startswith("The biggest change is “red”")
+    assert "to 0 points in v2" in first and first.endswith("so v2 hardly reacts to it any more, unlike v1.")
+
+
+def test_every_picture_has_the_score_of_its_original(explanation: Explanation) -> None:
+    # The toy editor's null edit is the original, so that both have the same score; "warm" of grey is a half.
+    examples = [example for found in explanation.examples.values() for example in found]
+    assert examples and all(example.score_original == example.score_null == 0.5 for example in examples)
+    assert all(np.array_equal(np.asarray(x.original), np.asarray(x.null)) for x in examples)
+
+
+def test_the_settings_that_decide_the_numbers_are_shown(explanation: Explanation) -> None:
+    shown = dict(explanation.settings)
+    assert shown["Editor: factory"] == "tests.toys:PaintEditor" and shown["Noise words"] == "flornip"
+    assert shown["Error rate"] == "fwer, level 0.05" and shown["Image side"] == "16 pixels"
+
+
+def test_options_of_a_users_own_editor_are_not_shown(tmp_path: Path) -> None:
+    from diffex_dagster.stages.reporting import settings_shown
+
+    paint = {"kind": "python", "factory": "tests.toys:PaintEditor", "options": {"key": "secret"}}
+    assert "secret" not in str(settings_shown(load_study(write_study(tmp_path, editors={"paint": paint}))))
+
+
+def test_flips_gained_and_lost_are_counted(comparison: Comparison) -> None:
+    rows = {row.feature: row for row in comparison.features}
+    # Grey is undecided at a half, which is "cold": red makes v1 say "warm" on every image, and v2 on none.
+    assert (rows["red"].flips_gained, rows["red"].flips_lost) == (0, 12)
+    assert rows["red"].flip_rates == (1.0, 0.0)
+    assert (rows["blue/plain-blue"].flips_gained, rows["blue/plain-blue"].flips_lost) == (0, 0)
+    assert comparison.images == 12 and comparison.noise_floor == 0.0 and comparison.editor == "paint"
+    assert "Only 12 images" in comparison.caveats[0]
+
+
+def test_rules_are_judged_on_reliance_and_an_unmeasured_one_is_not_kept(comparison: Comparison) -> None:
+    outcomes = {(rule.classifier, rule.text.split("“")[1].split("”")[0]): rule for rule in comparison.rules}
+    assert set(outcomes) == {("v1", "Red"), ("v2", "Red"), ("v2", "blue / plain blue"), ("v2", "Green")}
+    assert not outcomes["v1", "Red"].holds and "(Red)" in outcomes["v1", "Red"].text
+    assert outcomes["v2", "Red"].holds
+    assert not outcomes["v2", "blue / plain blue"].holds and outcomes["v2", "blue / plain blue"].severity == "warn"
+    assert not outcomes["v2", "Green"].holds and "the corpus has no such feature" in outcomes["v2", "Green"].text
+    assert "3 rules of the study are broken" in comparison_verdict(comparison)[2]
+
+
+def test_a_rule_on_a_group_speaks_of_everything_below_it(study: Study, store: Store) -> None:
+    corpus = store.current_corpus(study.name)
+    (rule, *_) = judge_rules(study, corpus, "v1", {"red": 0.01, "red/dark-red": 0.3})
+    assert not rule.holds and "measured 0.300 (Dark red)" in rule.text
+    (rule, *_) = judge_rules(study, corpus, "v1", {"blue": 0.9})
+    assert not rule.holds and rule.text.endswith("not measured")
+    assert [rule.feature for rule in rules_for(study, "v1")] == ["Red"]  # the others are for the newest version
+
+
+def test_a_rule_for_nobody_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"study.yaml: .*rules: classifier 'v3' is not one of classifiers \(v1, v2\)"):
+        load_study(write_study(tmp_path, rules=[{"feature": "Red", "below": 0.05, "classifiers": ["v3"]}]))
