@@ -89,9 +89,11 @@ def plan(study: Study, classifiers: Sequence[str], output: TableFormat) -> None:
     store, editor = build_store(study), build_editor(study)
     models = {name: build_classifier(study, name) for name in classifiers}
     pictures = read_samples(study, lambda name: build_classifier(study, name)).pictures
-    images = list(dict.fromkeys(image_key(picture) for picture in pictures.values()))
+    samples: dict[str, str] = {}
+    for name, picture in pictures.items():
+        samples.setdefault(image_key(picture), name)
     corpus = corpus_now(study)
-    work = {s.stage: s for s in plan_edits(study, store, editor.fingerprint, models, corpus, images)}
+    work = {s.stage: s for s in plan_edits(study, store, editor, models, corpus, samples)}
     stages = list(states) or list(work)
     table = [_plan_row(name, states.get(name, ""), work.get(name)) for name in stages]
     if output is not TableFormat.table:

@@ -262,6 +262,14 @@ class EffectsPart(Part):
     )
 
 
+class ReportPart(Part):
+    """What is on the report's page besides the effects."""
+
+    gradcam: int = Field(
+        3, ge=0, description="so many of the strongest features are shown with Grad-CAM, where the classifier is torch"
+    )
+
+
 class RulePart(Part):
     """A limit on how far a feature may move a classifier; a broken one fails (or warns about) its asset's check."""
 
@@ -294,6 +302,7 @@ class Study(Part):
     probe: Annotated[DiffusionProbePart | ClipProbePart | NoProbePart, Field(discriminator="kind")] = (
         DiffusionProbePart()
     )
+    report: ReportPart = ReportPart()
     rules: tuple[RulePart, ...] = Field((), description="limits on the reliance on a feature")
     seed: int = 0
     results: Path = Path("results")

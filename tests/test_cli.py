@@ -125,7 +125,7 @@ def test_one_classifier_only(tmp_path: Path, diffex: Run) -> None:
     assert (tmp_path / "results" / "reports" / "v1" / "index.html").exists()
     assert not (tmp_path / "results" / "reports" / "v2").exists()
     status, _, err = diffex("show", tmp_path, "v2")
-    assert status == 1 and "v2 has no report yet; run `diffex run toy` first" in err
+    assert status == 1 and f"v2 has no report yet; run `diffex run {tmp_path.name}` first" in err
 
 
 def test_fresh_starts_over_and_keeps_the_old_results(tmp_path: Path, diffex: Run) -> None:

@@ -29,7 +29,7 @@ def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.Asset
         deps=[names.key(name, "level2_scores")],
         kinds={"html", "duckdb"},
         check_specs=_rule_checks(key, rules),
-        **names.options("title", "effects", "probe", "target", "search", "rules", group=name),
+        **names.options("title", "effects", "probe", "target", "search", "rules", "report", group=name),
     )
     def ranked_report_asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """The features by the size of their effect, each with its interval, decision and pictures.

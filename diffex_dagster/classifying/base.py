@@ -6,13 +6,16 @@ import functools
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import Image
 from scipy.special import logit
 
 from diffex_dagster.errors import ClassifierError
+
+if TYPE_CHECKING:
+    from diffex_dagster.classifying.gradcam import Differentiable
 
 SMALLEST = 1e-12  # a probability below it is taken as this one, so that its logarithm exists
 
@@ -40,6 +43,10 @@ class BatchedClassifier:
     def _outputs(self, pictures: list[Image.Image]) -> np.ndarray:
         """RGB pictures -> the model's outputs, shape (N, C) or (N,)."""
         raise NotImplementedError
+
+    def differentiable(self) -> Differentiable | None:
+        """The model for gradients, loading its weights; None where it is no torch module that can be looked into."""
+        return None
 
     @functools.cached_property
     def labels(self) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from diffex_dagster.classifying.base import BatchedClassifier
+from diffex_dagster.classifying.base import SMALLEST, BatchedClassifier
+from diffex_dagster.classifying.gradcam import Differentiable
 from diffex_dagster.classifying.parts import Preprocessing
 from diffex_dagster.classifying.preprocessing import as_array, read_labels, read_manifest
 from diffex_dagster.errors import ClassifierError
@@ -224,13 +225,36 @@ def run_torch(module: Any, array: np.ndarray, device: str) -> np.ndarray:
     return to_numpy(returned)
 
 
-def to_numpy(returned: Any) -> np.ndarray:
-    """What models return (a tensor, an array, lists, an object or dict with `logits`, a tuple of these) as float64."""
+def logits_of(returned: Any) -> Any:
+    """The outputs in what models return: itself, its `logits` (attribute or key), or the first of a tuple."""
     if isinstance(returned, dict) and "logits" in returned:
         returned = returned["logits"]
     returned = getattr(returned, "logits", returned)
-    if isinstance(returned, tuple) and returned:
-        returned = returned[0]
+    return returned[0] if isinstance(returned, tuple) and returned else returned
+
+
+def module_for_gradients(module: Any, options: Preprocessing, device: str, outputs: str) -> Differentiable | None:
+    """A torch module that takes prepared pictures, for gradients; None for a callable of another kind."""
+    import torch
+
+    if not isinstance(module, torch.nn.Module) or isinstance(module, torch.jit.ScriptModule):
+        return None
+
+    def logits(pixels: Any) -> Any:
+        found = logits_of(module(pixels))
+        return found.clamp(min=SMALLEST).log() if outputs == "probabilities" else found
+
+    return Differentiable(
+        module,
+        lambda pictures: torch.from_numpy(as_array(pictures, options)).to(device),
+        logits,
+        options.crop_pct if options.resize == "crop" and options.size is not None else 1.0,
+    )
+
+
+def to_numpy(returned: Any) -> np.ndarray:
+    """What models return (a tensor, an array, lists, an object or dict with `logits`, a tuple of these) as float64."""
+    returned = logits_of(returned)
     if hasattr(returned, "detach"):
         returned = returned.detach().double().cpu().numpy()
     return np.asarray(returned, dtype=np.float64)

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from diffex_dagster.classifying.base import BatchedClassifier
-from diffex_dagster.classifying.files_adapter import run_torch, to_numpy
+from diffex_dagster.classifying.files_adapter import module_for_gradients, run_torch, to_numpy
+from diffex_dagster.classifying.gradcam import Differentiable
 from diffex_dagster.classifying.parts import Preprocessing
 from diffex_dagster.classifying.preprocessing import as_array, read_labels
 from diffex_dagster.errors import ClassifierError
@@ -55,6 +56,11 @@ class CallableClassifier(BatchedClassifier):
         super().__init__(name or getattr(function, "__name__", type(function).__name__), batch_size, outputs)
         if not callable(function):
             raise ClassifierError(f"{self.name}: callable: it cannot be called; name a function or a callable object")
+        if inspect.isclass(function):
+            raise ClassifierError(
+                f"{self.name}: callable: it is a class; name one made of it (`model = {function.__name__}()` in its "
+                "module), or something that makes a Classifier under 'factory'"
+            )
         self.function, self.given_labels, self.takes, self.files = function, labels, takes, tuple(files)
         self.preprocessing, self.version, self.device = preprocessing or Preprocessing(), version, device
 
@@ -79,6 +85,12 @@ class CallableClassifier(BatchedClassifier):
         if hasattr(self.function, "state_dict"):
             identity += [version("torch"), parameters_hash(self.function.state_dict())]
         return [*identity, _source(self.function)]
+
+    def differentiable(self) -> Differentiable | None:
+        """The callable for gradients, where it is a torch module that takes a tensor."""
+        if self.takes != "tensor":
+            return None
+        return module_for_gradients(self._ready, self.preprocessing, self._device, self.outputs)
 
     def _outputs(self, pictures: list[Image.Image]) -> np.ndarray:
         try:

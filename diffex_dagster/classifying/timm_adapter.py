@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from diffex_dagster.classifying.base import BatchedClassifier
-from diffex_dagster.classifying.files_adapter import run_torch
+from diffex_dagster.classifying.files_adapter import module_for_gradients, run_torch
+from diffex_dagster.classifying.gradcam import Differentiable
 from diffex_dagster.classifying.parts import Preprocessing
 from diffex_dagster.classifying.preprocessing import as_array, read_labels
 from diffex_dagster.errors import ClassifierError
@@ -99,6 +100,11 @@ class TimmClassifier(BatchedClassifier):
         else:
             raise ClassifierError(f"{self.weights}: weights: there is no such file; name a .safetensors file")
         return self._timm.__version__, self.name, content, self.labels, self.preprocessing.model_dump()
+
+    def differentiable(self) -> Differentiable | None:
+        """The model with its preprocessing, for gradients."""
+        model, device = self._model
+        return module_for_gradients(model, self.preprocessing, device, self.outputs)
 
     def _outputs(self, pictures: list[Image.Image]) -> np.ndarray:
         model, device = self._model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from diffex_dagster.classifying.base import BatchedClassifier
+from diffex_dagster.classifying.gradcam import Differentiable
 from diffex_dagster.errors import ClassifierError
 from diffex_dagster.hashing import folder_fingerprint
 
@@ -86,9 +88,28 @@ class TransformersClassifier(BatchedClassifier):
             content = f"{self.name}@{getattr(self._config, '_commit_hash', None)}"
         return transformers.__version__, content
 
+    def differentiable(self) -> Differentiable | None:
+        """The model and its image processor, for gradients."""
+        model = self._model
+
+        def inputs(pictures: Sequence[Image.Image]) -> Any:
+            return self._processor(images=list(pictures), return_tensors="pt").to(model.device)["pixel_values"]
+
+        return Differentiable(model, inputs, lambda pixels: model(pixel_values=pixels).logits, _crop(self._processor))
+
     def _outputs(self, pictures: list[Image.Image]) -> np.ndarray:
         import torch
 
         inputs = self._processor(images=pictures, return_tensors="pt").to(self._model.device)
         with torch.inference_mode():
             return np.asarray(self._model(**inputs).logits.double().cpu().numpy())
+
+
+def _crop(processor: Any) -> float:
+    """The share of a square picture's side that an image processor's centre crop leaves."""
+    size, crop = getattr(processor, "size", None) or {}, getattr(processor, "crop_size", None) or {}
+    scaled = size.get("shortest_edge") or size.get("height")
+    resized = scaled if getattr(processor, "do_resize", False) else None
+    if not getattr(processor, "do_center_crop", False) or not resized or "height" not in crop:
+        return 1.0
+    return min(1.0, float(crop["height"] / resized))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 
@@ -79,6 +81,36 @@ class Group:
 
 
 @dataclass(frozen=True)
+class LookedAt:
+    """Grad-CAM on one image: maps of shape (height, width), >= 0, in the unit of the classifier's evidence."""
+
+    image: str  # key of the sample image
+    null: Image.Image
+    null_map: NDArray[np.float64]
+    edit: Image.Image
+    edit_map: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Look:
+    """Where the classifier looks before and after the edits of one feature. Means over images; NaN where there is none.
+
+    Attributes:
+        changed: the share of the picture that an edit changes visibly.
+        before, after: the share of the Grad-CAM map that lies there, on the null edit and on the edit.
+        images: where the edit changed something and the map is not empty.
+    """
+
+    feature: str
+    name: str
+    changed: float
+    before: float
+    after: float
+    images: int
+    example: LookedAt | None = None
+
+
+@dataclass(frozen=True)
 class Explanation:
     """Everything on the report page of one study and classifier version."""
 
@@ -105,6 +137,7 @@ class Explanation:
     examples: dict[str, tuple[Example, ...]]  # feature id -> every example, by descending effect
     caveats: tuple[str, ...] = ()
     settings: tuple[tuple[str, str], ...] = ()  # more of the method, (what, value), e.g. ("guidance scale", "5")
+    looks: tuple[Look, ...] = ()  # Grad-CAM of the strongest features, where the classifier is a torch module
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from typing import Any
 
 from diffex_dagster.report.axis import Axis, axis_over
 from diffex_dagster.report.examples import Failures, entry, parts, typical
+from diffex_dagster.report.heatmap import overlay
 from diffex_dagster.report.html import render
-from diffex_dagster.report.model import Example, Explanation, Group, JointCombination, RankedFeature
+from diffex_dagster.report.model import Example, Explanation, Group, JointCombination, Look, RankedFeature
 from diffex_dagster.report.pictures import BUDGET, Book, fitted
-from diffex_dagster.report.verdict import strongest, verdict
+from diffex_dagster.report.verdict import one_a_group, verdict
 from diffex_dagster.report.wording import digits_for
 
 HIGHLIGHTS = 3  # features shown large beside the verdict
@@ -40,6 +41,7 @@ class Branch:
 class _Pictures:
     rows: tuple[Row, ...]
     highlights: list[Row]
+    looks: list[dict[str, Any]]
     joint: int | None  # place of the joint combination in the data block
     data: list[dict[str, Any]]
     shown: int  # examples on the page
@@ -68,6 +70,7 @@ def render_report(explanation: Explanation, budget: int = BUDGET) -> str:
         highlights=pictures.highlights,
         branches=_branches(explanation.groups, rows),
         joint_number=pictures.joint,
+        looks=pictures.looks,
         axis=_axis(features, explanation.noise_floor),
         joint_rows=joint_rows,
         joint_axis=_axis([row.feature for row in joint_rows], 0.0, explanation.joint),
@@ -84,15 +87,6 @@ def render_report(explanation: Explanation, budget: int = BUDGET) -> str:
 def _axis(features: Sequence[RankedFeature], noise: float, joint: JointCombination | None = None) -> Axis:
     shown: list[RankedFeature | JointCombination] = [*features, *([joint] if joint else [])]
     return axis_over([*(x for f in shown for x in (f.ci_low, f.ci_high, f.effect)), noise, -noise])
-
-
-def _one_a_group(features: Sequence[RankedFeature]) -> list[RankedFeature]:
-    """The strongest feature of each group, then the others: five variants of one thing are one thing to look at."""
-    ordered = strongest(features)
-    first: dict[str, RankedFeature] = {}
-    for feature in ordered:
-        first.setdefault(feature.group, feature)
-    return [*first.values(), *(feature for feature in ordered if feature is not first[feature.group])]
 
 
 def _pictures(explanation: Explanation, book: Book, digits: int, failures: Failures) -> _Pictures:
@@ -112,7 +106,20 @@ def _pictures(explanation: Explanation, book: Book, digits: int, failures: Failu
         block, kept = _block(name, ordered, explanation.joint.effect, book, digits, failures)
         data.append(block)
         shown, total = shown + kept, total + len(ordered)
-    return _Pictures(tuple(rows), _highlights(explanation, rows, book, digits, failures), joint, data, shown, total)
+    highlights = _highlights(explanation, rows, book, digits, failures)
+    return _Pictures(tuple(rows), highlights, _looks(explanation.looks, book), joint, data, shown, total)
+
+
+def _looks(found: Sequence[Look], book: Book) -> list[dict[str, Any]]:
+    """Grad-CAM for the template: the numbers, and four pictures under one scale of colours."""
+    shown = []
+    for look in found:
+        if (x := look.example) is not None:
+            highest = float(max(x.null_map.max(), x.edit_map.max()))
+            pairs = [(x.null, x.null_map), (x.edit, x.edit_map)]
+            pictures = [each for picture, heat in pairs for each in (picture, overlay(picture, heat, highest))]
+            shown.append({"look": look, "pictures": [book.add(each) for each in pictures]})
+    return shown
 
 
 def _highlights(
@@ -122,7 +129,7 @@ def _highlights(
     by_feature = {row.feature.feature: row for row in rows}
     shown: list[Row] = []
     used: list[str] = []
-    for feature in _one_a_group(explanation.features):
+    for feature in one_a_group(explanation.features):
         examples = explanation.examples.get(feature.feature, ())
         mean = feature.magnitude if feature.decision == "mixed" else feature.effect
         example = typical(examples, mean, failures, but=used)

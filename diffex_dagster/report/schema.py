@@ -14,12 +14,13 @@ from datetime import datetime
 from importlib.resources import files
 from typing import Any
 
-from diffex_dagster.report.model import Comparison, Example, Explanation, Group, JointCombination, RankedFeature
+from diffex_dagster.report.model import Comparison, Example, Explanation, Group, JointCombination, Look, RankedFeature
 from diffex_dagster.report.tables import comparison_rows, finite, rows
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 
 REPORT_SCHEMA = "diffex.report/1"
 COMPARISON_SCHEMA = "diffex.comparison/1"
+LOOK_FIELDS = ("feature", "name", "changed", "before", "after", "images")
 
 
 def load_schema(name: str) -> dict[str, Any]:
@@ -64,6 +65,7 @@ def report_as_json(explanation: Explanation) -> dict[str, Any]:
             "images": e.joint.images,
             "examples": [_example(x) for x in e.joint.examples],
         },
+        "looks": [{field: getattr(look, field) for field in LOOK_FIELDS} for look in e.looks],
         "drops": [{"name": name, "reason": reason} for name, reason in e.drops],
         "examples": {feature: [_example(x) for x in examples] for feature, examples in e.examples.items()},
         "caveats": list(e.caveats),
@@ -114,6 +116,7 @@ def explanation_from_json(data: Mapping[str, Any]) -> Explanation:
         examples={},
         caveats=tuple(data["caveats"]),
         settings=tuple((what, value) for what, value in data["settings"]),
+        looks=tuple(_look(row) for row in data.get("looks", ())),
     )
 
 
@@ -158,6 +161,11 @@ def _example(x: Example) -> dict[str, Any]:
 def _feature(row: Mapping[str, Any]) -> RankedFeature:
     measured = ("effect", "ci_low", "ci_high", "magnitude", "sign_agreement", "flip_rate")
     return RankedFeature(**{**row, **{key: _number(row[key]) for key in measured}})
+
+
+def _look(row: Mapping[str, Any]) -> Look:
+    changed, before, after = (_number(row[name]) for name in ("changed", "before", "after"))
+    return Look(row["feature"], row["name"], changed, before, after, row["images"])
 
 
 def _number(value: float | None) -> float:

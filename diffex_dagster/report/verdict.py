@@ -25,6 +25,15 @@ def strongest(features: Sequence[RankedFeature], limit: int | None = None) -> li
     return claimed[:limit]
 
 
+def one_a_group(features: Sequence[RankedFeature]) -> list[RankedFeature]:
+    """The strongest feature of each group, then the others: five variants of one thing are one thing to look at."""
+    ordered = strongest(features)
+    first: dict[str, RankedFeature] = {}
+    for feature in ordered:
+        first.setdefault(feature.group, feature)
+    return [*first.values(), *(feature for feature in ordered if feature is not first[feature.group])]
+
+
 def verdict(explanation: Explanation) -> list[str]:
     """Three sentences: what the classifier relies on most, what else it reacts to, what was not shown."""
     if not explanation.features:

@@ -1,23 +1,19 @@
-"""What a materialization would do now: edits and scores that are missing or reused, found without making any."""
+"""What a materialization would do now: edits, scores and edit checks that are missing or reused. None is made."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from diffex_dagster.classifying.protocol import Classifier
-from diffex_dagster.classifying.target import flips, measure
-from diffex_dagster.corpus.tree import Corpus, Feature
-from diffex_dagster.editing.protocol import Concept, EditRequest
-from diffex_dagster.search.joint import key
+from diffex_dagster.corpus.tree import Corpus
+from diffex_dagster.editing.protocol import Editor, EditRequest
 from diffex_dagster.search.levels import expand
-from diffex_dagster.search.run import search
-from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests, level1_combinations
-from diffex_dagster.stages.scores import Paired
-from diffex_dagster.stages.searching import measure_noise
+from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests, level1_combinations, level1_plan
+from diffex_dagster.stages.parts import parts
+from diffex_dagster.stages.searching import search_study
 from diffex_dagster.store import Store, edit_key
 from diffex_dagster.study import Study
 
@@ -45,16 +41,60 @@ class PlannedStage:
     note: str = ""
 
 
-@dataclass
-class _Looked:
-    """What a search has asked for so far."""
-
-    edits: dict[EditRequest, bool] = field(default_factory=dict)  # whether it exists
-    scores: dict[EditRequest, bool] = field(default_factory=dict)
-
-
 class _UnknownYetError(Exception):
-    """The search needs an edit or a score that does not exist."""
+    """What a stage does next depends on something that does not exist yet."""
+
+
+class _Looking(Store):
+    """A store as the next run will find it, which notes what is asked of it and stops who asks for what is missing.
+
+    Stages run on it as they are, so that a plan cannot differ from the run that it speaks of.
+    """
+
+    def __init__(self, store: Store, corpus: Corpus, samples: Mapping[str, str]) -> None:
+        super().__init__(store.folder, store.lock_timeout)
+        self.corpus, self.chosen = corpus, dict(samples)
+        self.edits: dict[EditRequest, bool] = {}  # asked for -> whether it exists
+        self.scores: dict[EditRequest, bool] = {}
+        self.checks_missing = 0
+        self.classifier: str | None = None
+
+    def current_corpus(self, study: str, what: str = "corpus") -> Corpus:
+        return self.corpus if what == "corpus" else super().current_corpus(study, what)
+
+    def samples(self, study: str) -> dict[str, str]:
+        return dict(self.chosen)
+
+    def look(self, requests: Sequence[EditRequest], editor: str) -> dict[EditRequest, str]:
+        """Note which of these exist and which are scored; nobody is stopped."""
+        stored = super().stored_edits(requests, editor)
+        self.edits |= {request: request in stored for request in requests}
+        if self.classifier is not None:
+            keys = {request: edit_key(request, editor) for request in requests}
+            scored = super().stored_scores(keys.values(), self.classifier)
+            self.scores |= {request: key in scored for request, key in keys.items()}
+        return stored
+
+    def stored_edits(self, requests: Sequence[EditRequest], editor: str) -> dict[EditRequest, str]:
+        stored = self.look(requests, editor)
+        if len(stored) < len(set(requests)):
+            raise _UnknownYetError
+        return stored
+
+    def stored_scores(self, subjects: Iterable[str], classifier: str) -> dict[str, np.ndarray]:
+        wanted = set(subjects)
+        found = super().stored_scores(wanted, classifier)
+        if len(found) < len(wanted):
+            raise _UnknownYetError
+        return found
+
+    def stored_evidence(self, pairs: Iterable[tuple[str, str]], probe: str) -> dict[tuple[str, str], float]:
+        wanted = set(pairs)
+        found = super().stored_evidence(wanted, probe)
+        if len(found) < len(wanted):
+            self.checks_missing = len(wanted) - len(found)
+            raise _UnknownYetError
+        return found
 
 
 def seconds_per_edit(store: Store, editor: str) -> float | None:
@@ -73,10 +113,10 @@ def seconds_per_edit(store: Store, editor: str) -> float | None:
 def plan_edits(
     study: Study,
     store: Store,
-    editor: str,
+    editor: Editor,
     classifiers: Mapping[str, Classifier],
     corpus: Corpus,
-    images: Sequence[str],
+    samples: Mapping[str, str],
 ) -> list[PlannedStage]:
     """Every stage that edits or scores, in the order in which they would run.
 
@@ -84,110 +124,65 @@ def plan_edits(
     note says how much may follow.
 
     Args:
-        editor: fingerprint.
         corpus: as it would be merged now.
-        images: keys of the sample images as they are now.
+        samples: image key -> name of the sample images as they are now.
     """
-    pace = seconds_per_edit(store, editor)
+    pace = seconds_per_edit(store, editor.fingerprint)
     planned: set[EditRequest] = set()  # what an earlier stage of the same run makes is there for the later ones
 
-    def stage(name: str, looked: _Looked, note: str = "") -> PlannedStage:
-        missing = [request for request, exists in looked.edits.items() if not exists and request not in planned]
+    def stage(name: str, edits: Mapping[EditRequest, bool], scores: Collection[bool], note: str = "") -> PlannedStage:
+        missing = [request for request, exists in edits.items() if not exists and request not in planned]
         planned.update(missing)
-        scored = sum(looked.scores.values())
-        return PlannedStage(
-            name,
-            len(missing),
-            len(looked.edits) - len(missing),
-            len(looked.scores) - scored,
-            scored,
-            None if pace is None else len(missing) * pace,
-            note,
-        )
+        seconds = None if pace is None else len(missing) * pace
+        scored = sum(scores)
+        return PlannedStage(name, len(missing), len(edits) - len(missing), len(scores) - scored, scored, seconds, note)
 
-    level1 = edit_requests(images, level1_combinations(study, corpus), study.seed)
-    stages = [stage("level1_edits", _look(store, editor, level1, None))]
+    looking = _Looking(store, corpus, samples)
+    level1 = [EditRequest(i, concepts, study.seed) for concepts, on in level1_plan(study, looking).items() for i in on]
+    searched_on = set(parts(study, looking).discovery)
+    looking.look(level1, editor.fingerprint)
+    stages = [stage("level1_edits", looking.edits, ())]
     for name, classifier in classifiers.items():
-        only_scores = _Looked({}, _look(store, editor, level1, classifier.fingerprint).scores)
-        stages.append(stage(f"{name}/level1_scores", only_scores))
-        looked, note = _search(study.for_classifier(name), store, editor, classifier, corpus, images, planned)
-        looked.scores = {request: known for request, known in looked.scores.items() if request not in set(level1)}
-        stages.append(stage(f"{name}/level2_scores", looked, note))
+        looking = _Looking(store, corpus, samples)
+        looking.classifier = classifier.fingerprint
+        looking.look([request for request in level1 if request.image in searched_on], editor.fingerprint)
+        known = dict(looking.scores)
+        stages.append(stage(f"{name}/level1_scores", {}, known.values()))
+        looking.edits.clear()
+        note = _follow(study.for_classifier(name), looking, editor, classifier, planned, all(known.values()))
+        scores = [exists for request, exists in looking.scores.items() if request not in known]
+        stages.append(stage(f"{name}/level2_scores", looking.edits, scores, note))
     return stages
 
 
-def _look(store: Store, editor: str, requests: Sequence[EditRequest], classifier: str | None) -> _Looked:
-    stored = store.stored_edits(requests, editor)
-    looked = _Looked({request: request in stored for request in requests})
-    if classifier is not None:
-        keys = {request: edit_key(request, editor) for request in requests}
-        scored = store.stored_scores(keys.values(), classifier)
-        looked.scores = {request: key in scored for request, key in keys.items()}
-    return looked
-
-
-def _search(
+def _follow(
     study: Study,
-    store: Store,
-    editor: str,
+    looking: _Looking,
+    editor: Editor,
     classifier: Classifier,
-    corpus: Corpus,
-    images: Sequence[str],
     planned: Collection[EditRequest],
-) -> tuple[_Looked, str]:
-    """Follow the search as far as the store knows the scores that it asks for."""
-    seen = _Looked()
-
-    def paired(combinations: Sequence[Concepts]) -> dict[Concepts, Paired]:
-        requests = edit_requests(images, [(), *combinations], study.seed)
-        looked = _look(store, editor, requests, classifier.fingerprint)
-        seen.edits |= looked.edits
-        seen.scores |= looked.scores
-        if not (all(looked.edits.values()) and all(looked.scores.values())):
-            raise _UnknownYetError
-        outputs = store.stored_scores((edit_key(request, editor) for request in requests), classifier.fingerprint)
-
-        def stack(concepts: Concepts) -> NDArray[np.float64]:
-            return np.stack([outputs[edit_key(EditRequest(i, concepts, study.seed), editor)] for i in images])
-
-        def target(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-            return measure(logits, classifier.labels, study.target, study.folder)
-
-        null = stack(())
-        return {
-            concepts: Paired(
-                target(null), target(edit), flips(null, edit, classifier.labels, study.target, study.folder)
-            )
-            for concepts, edit in ((concepts, stack(concepts)) for concepts in combinations)
-        }
-
-    levels = 0
-
-    def score(combinations: Sequence[tuple[Feature, ...]]) -> dict[tuple[str, ...], NDArray[np.float64]]:
-        nonlocal levels
-        found = paired([concepts_of(features) for features in combinations])
-        levels += 1
-        return {key(features): found[concepts_of(features)].effect for features in combinations}
-
+    gate_known: bool,
+) -> str:
+    """Search as far as the store knows what the search asks for; returns what remains unknown."""
     try:
-        noise = measure_noise(study, paired([(Concept(text),) for text in study.effects.nonsense]))
-        search(corpus, score, study.search.options(), noise_floor=noise.floor)
+        search_study(study, looking, editor, classifier)
     except _UnknownYetError:
-        if levels == 0:
-            most = _most(study, store, editor, corpus, images, planned)
-            return seen, f"and up to {most} edits of the groups it keeps"
-        return seen, "and what the scores of these lead to (deeper levels, joint combinations)"
-    return seen, ""
+        if looking.checks_missing:
+            return f"and {looking.checks_missing} checks of whether edits show their attribute"
+        if gate_known:
+            return "and what the scores of these lead to (deeper levels, joint combinations, confirmation)"
+        return f"and up to {_most(study, looking, editor.fingerprint, planned)} edits of the groups it keeps"
+    return ""
 
 
-def _most(
-    study: Study, store: Store, editor: str, corpus: Corpus, images: Sequence[str], planned: Collection[EditRequest]
-) -> int:
-    """The most edits, besides those planned already, that expanding a full beam could need."""
-    options = study.search.options()
-    of_groups = []
-    for group in corpus.groups:
-        children = [concepts_of([child]) for child in expand(corpus, [group.id], options)]
-        looked = _look(store, editor, edit_requests(images, children, study.seed), None)
-        of_groups.append(sum(not exists and request not in planned for request, exists in looked.edits.items()))
-    return sum(sorted(of_groups, reverse=True)[: options.beam])
+def _most(study: Study, looking: _Looking, editor: str, planned: Collection[EditRequest]) -> int:
+    """The most edits, besides those planned already, of a full beam's single features on every image."""
+    options, images = study.search.options(), list(looking.samples(study.name))
+
+    def missing(combinations: Iterable[Concepts]) -> int:
+        requests = [r for r in edit_requests(images, combinations, study.seed) if r not in planned]
+        return len(requests) - len(Store.stored_edits(looking, requests, editor))
+
+    groups = (expand(looking.corpus, [group.id], options) for group in looking.corpus.groups)
+    of_groups = [missing(concepts_of([child]) for child in children) for children in groups]
+    return missing(level1_combinations(study, looking.corpus)) + sum(sorted(of_groups, reverse=True)[: options.beam])

@@ -18,7 +18,9 @@ from diffex_dagster.effects.confounding import side_effects
 from diffex_dagster.effects.deciding import DecisionOptions, decide
 from diffex_dagster.effects.paired import summarise
 from diffex_dagster.report.model import Example, Explanation, Group, JointCombination, RankedFeature
+from diffex_dagster.report.verdict import one_a_group
 from diffex_dagster.stages.edits import Concepts, concepts_of
+from diffex_dagster.stages.looking import looks
 from diffex_dagster.stages.parts import Parts
 from diffex_dagster.stages.scores import Paired
 from diffex_dagster.stages.searching import Searched, search_study
@@ -132,10 +134,13 @@ def explain(
     # Confirmation images had no part in the race: there the finalists are the family.
     left = len(race.left) if race and not searched.parts.split else 0
     ranked = rank(study, corpus, features, paired, strength, succeeded, searched.noise.image, left)
+    shown = one_a_group(ranked)[: study.report.gradcam]
     originals = original_scores(study, pictures, classifier)
     examples = {
         f.id: _examples(pictures, originals, nulls, edited[f.id], paired[f.id], succeeded.get(f.id)) for f in features
     }
+    of = {f.id: concepts_of([f]) for f in features}
+    seen, why_not = looks(study, store, editor.fingerprint, classifier, shown, of, examples)
     explanation = Explanation(
         study=study.name,
         title=study.title or study.name,
@@ -166,7 +171,8 @@ def explain(
             *_confounded(study, corpus, searched, ranked),
             *racing_notes(searched),
         ),
-        settings=settings_shown(study),
+        settings=(*settings_shown(study), *([("Grad-CAM", f"not shown: {why_not}")] if why_not else [])),
+        looks=seen,
     )
     return explanation, searched
 

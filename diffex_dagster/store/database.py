@@ -281,6 +281,21 @@ class Store:
         rows = [{"subject": s, "concept": c, "probe": probe, "value": float(value)} for (s, c), value in answers]
         self._insert("evidence", rows)
 
+    # Where classifiers look
+
+    def stored_looks(self, subjects: Iterable[str], classifier: str) -> dict[str, tuple[np.ndarray, float]]:
+        """Grad-CAM maps of edits: subject -> (map of shape (h, w), share of the picture's side that it covers)."""
+        rows = self._existing("looks", "subject", subjects, classifier=classifier)
+        return {row[0]: (np.asarray(row[4], dtype=np.float64).reshape(row[2], -1), row[3]) for row in rows}
+
+    def put_looks(self, maps: Mapping[str, tuple[np.ndarray, float]], classifier: str) -> None:
+        """Keep Grad-CAM maps; see `stored_looks`."""
+        rows = [
+            {"subject": s, "classifier": classifier, "rows": len(heat), "crop": crop, "map": heat.ravel().tolist()}
+            for s, (heat, crop) in maps.items()
+        ]
+        self._insert("looks", rows)
+
     # What a report shows
 
     def put_ranking(self, identity: Mapping[str, str], ranked: Sequence[RankedFeature]) -> None:

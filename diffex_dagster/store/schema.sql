@@ -55,6 +55,16 @@ CREATE TABLE IF NOT EXISTS evidence (
     created TIMESTAMPTZ DEFAULT now(),
     PRIMARY KEY (subject, concept, probe)
 );
+-- One row of `looks` is where a classifier looks on one edit (Grad-CAM).
+CREATE TABLE IF NOT EXISTS looks (
+    subject VARCHAR,                    -- an edit
+    classifier VARCHAR,                 -- fingerprint, with its target where that is its own
+    "rows" INTEGER NOT NULL,            -- height of the map
+    crop DOUBLE NOT NULL,               -- share of the picture's side that the map covers, around the centre
+    map DOUBLE[] NOT NULL,              -- row by row, in the resolution of the layer
+    created TIMESTAMPTZ DEFAULT now(),
+    PRIMARY KEY (subject, classifier)
+);
 -- One row of `effects` is the paired difference of one feature on one image, as a report showed it.
 CREATE TABLE IF NOT EXISTS effects (
     study VARCHAR, classifier VARCHAR, editor VARCHAR, corpus_version VARCHAR, run VARCHAR,

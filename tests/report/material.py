@@ -20,6 +20,8 @@ from diffex_dagster.report.model import (
     Explanation,
     Group,
     JointCombination,
+    Look,
+    LookedAt,
     RankedFeature,
     RuleOutcome,
 )
@@ -170,6 +172,10 @@ def explanation(n: int = 12, version: str = "v1", size: int = 64, draw: Draw = d
         for i, (p, b) in enumerate(zip(people, both, strict=True))
     )  # fmt: skip
     mean = float(np.mean([x.effect for x in joint]))
+    first = features[0]
+    x = examples[first.feature][0]
+    heat = np.linspace(0.0, 1.0, size * size).reshape(size, size)
+    look = Look(first.feature, first.name, 0.08, 0.11, 0.43, n, LookedAt(x.image, x.null, heat, x.edit, heat.T))
     return Explanation(
         study="avatars",
         title="Avatars",
@@ -199,6 +205,7 @@ def explanation(n: int = 12, version: str = "v1", size: int = 64, draw: Draw = d
         examples=examples,
         caveats=("The editor keeps other attributes in 85% of edits.",),
         settings=(("Guidance scale", "5"), ("Mask threshold", "0.85"), ("Steps", "20")),
+        looks=(look,),
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from diffex_dagster.report.comparison_page import render_comparison
 from diffex_dagster.report.examples import Failures, parts
+from diffex_dagster.report.heatmap import overlay
 from diffex_dagster.report.model import Comparison, Example, Explanation, RuleOutcome
 from diffex_dagster.report.page import render_report
 from diffex_dagster.report.verdict import comparison_verdict, verdict
@@ -82,7 +83,8 @@ def test_every_picture_is_in_the_page_once(html: str, explanation: Explanation) 
         for example in examples
         for picture in (example.original, example.null, example.edit)
     }
-    assert len(pictures) == len(set(pictures)) == len(distinct)
+    overlays = 2 * len(explanation.looks)
+    assert len(pictures) == len(set(pictures)) == len(distinct) + overlays
     assert "data:image/webp;base64," not in html.replace('"data:image/webp;base64," +', "")
     assert Image.open(io.BytesIO(base64.b64decode(pictures[0]))).format == "WEBP"
 
@@ -161,6 +163,24 @@ def test_large_pictures_shrink_then_fewer_are_shown_and_the_page_says_so(explana
     assert len(html.encode()) < 1_000_000
     assert 0 < len(page.data["examples"][0]["items"]) < 16
     assert "To keep this page small" in page.text
+
+
+def test_grad_cam_is_shown_with_its_numbers_and_left_out_where_there_is_none(explanation: Explanation) -> None:
+    page = Page(render_report(explanation))
+    assert "Where it looked" in page.text
+    for what in ("Changed part of the picture", "8%", "Looked there before", "11%", "Looked there after", "43%"):
+        assert what in page.text
+    assert "Where it looked" not in Page(render_report(replace(explanation, looks=()))).text
+    one = replace(explanation.looks[0], images=0, before=float("nan"))
+    assert "No image has evidence" in Page(render_report(replace(explanation, looks=(one,)))).text
+
+
+def test_colours_of_a_map_grow_with_it_and_leave_the_picture_where_it_is_zero() -> None:
+    grey = Image.new("RGB", (4, 1), (100, 100, 100))
+    pixels = np.asarray(overlay(grey, np.array([[0.0, 0.25, 1.0, 9.0]]), highest=1.0)).astype(int)[0]
+    assert pixels[0].tolist() == [100, 100, 100] and pixels[3].tolist() == pixels[2].tolist()
+    assert pixels[1, 0] < pixels[2, 0] and pixels[2, 0] > pixels[2, 2] + 60  # towards yellow
+    assert np.asarray(overlay(grey, np.zeros((1, 4)), 0.0)).tolist() == np.asarray(grey).tolist()
 
 
 def test_a_report_without_pictures_or_features_still_renders(explanation: Explanation) -> None:

@@ -1,0 +1,113 @@
+"""Stage: where the classifier looks before and after the edits of its strongest features (Grad-CAM)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from PIL import Image, ImageChops
+
+from diffex_dagster.classifying.base import BatchedClassifier
+from diffex_dagster.classifying.gradcam import Differentiable, GradCam, on_picture
+from diffex_dagster.classifying.protocol import Classifier
+from diffex_dagster.editing.protocol import EditRequest
+from diffex_dagster.errors import DiffExError
+from diffex_dagster.report.examples import BARELY
+from diffex_dagster.report.model import Example, Look, LookedAt, RankedFeature
+from diffex_dagster.stages.edits import Concepts
+from diffex_dagster.store import Store, edit_key
+from diffex_dagster.study import Study
+
+
+def looks(
+    study: Study,
+    store: Store,
+    editor: str,
+    classifier: Classifier,
+    features: Sequence[RankedFeature],
+    concepts: Mapping[str, Concepts],
+    examples: Mapping[str, Sequence[Example]],
+) -> tuple[tuple[Look, ...], str]:
+    """Grad-CAM of the null edits and the edits of these features, and how much of it lies where the edit changed.
+
+    A report does not depend on it: where it cannot be made, the second value says why.
+
+    Args:
+        editor: fingerprint.
+        features: which, in the order shown.
+        concepts: feature id -> what was edited.
+        examples: feature id -> its images.
+
+    Returns:
+        One `Look` a feature, and a note ("" where all went well).
+    """
+    features = [feature for feature in features if examples.get(feature.feature)]
+    if not features:
+        return (), ""
+    pictures: dict[str, Image.Image] = {}
+    for feature in features:
+        for example in examples[feature.feature]:
+            pictures[_key(study, example.image, (), editor)] = example.null
+            pictures[_key(study, example.image, concepts[feature.feature], editor)] = example.edit
+    try:
+        maps = _maps(study, store, classifier, pictures)
+    except DiffExError as error:
+        return (), str(error)
+    found = []
+    for feature in features:
+        pairs = [
+            (
+                example,
+                maps[_key(study, example.image, (), editor)],
+                maps[_key(study, example.image, concepts[feature.feature], editor)],
+            )
+            for example in examples[feature.feature]
+        ]
+        found.append(_look(feature, pairs))
+    return tuple(found), ""
+
+
+def _key(study: Study, image: str, concepts: Concepts, editor: str) -> str:
+    return edit_key(EditRequest(image, concepts, study.seed), editor)
+
+
+def _maps(
+    study: Study, store: Store, classifier: Classifier, pictures: Mapping[str, Image.Image]
+) -> dict[str, np.ndarray]:
+    """Edit key -> map at the picture's resolution, asking the classifier only for what the store does not hold."""
+    subject = study.subject(classifier.fingerprint)
+    stored = store.stored_looks(pictures, subject)
+    if missing := [key for key in pictures if key not in stored]:
+        model = _differentiable(classifier)
+        made = GradCam(model, classifier.labels, study.target)([pictures[key] for key in missing])
+        new = {key: (each, model.crop) for key, each in zip(missing, made, strict=True)}
+        store.put_looks(new, subject)
+        stored |= new
+    return {key: on_picture(stored[key][0][None], pictures[key].size, stored[key][1])[0] for key in pictures}
+
+
+def _differentiable(classifier: Classifier) -> Differentiable:
+    model = classifier.differentiable() if isinstance(classifier, BatchedClassifier) else None
+    if model is None:
+        raise DiffExError("Grad-CAM is for torch modules, and this classifier is not one that it can look into")
+    return model
+
+
+def changed_region(before: Image.Image, after: Image.Image) -> np.ndarray:
+    """Which pixels an edit changed visibly (some channel by more than 10 of 255 levels): bool (height, width)."""
+    difference = np.asarray(ImageChops.difference(before.convert("RGB"), after.convert("RGB")))
+    return np.asarray(difference.max(axis=2) > BARELY)
+
+
+def _look(feature: RankedFeature, pairs: Sequence[tuple[Example, np.ndarray, np.ndarray]]) -> Look:
+    """The shares over the images whose edit changed something and where the class has evidence before and after."""
+    shares = []
+    for example, null, edit in pairs:
+        region = changed_region(example.null, example.edit)
+        if region.any() and null.sum() > 0 and edit.sum() > 0:
+            shares.append((region.mean(), null[region].sum() / null.sum(), edit[region].sum() / edit.sum()))
+    changed, before, after = (float(x) for x in (np.mean(shares, axis=0) if shares else np.full(3, np.nan)))
+    taken = [pair for pair in pairs if pair[0].succeeded is not False] or list(pairs)
+    example, null, edit = min(taken, key=lambda pair: abs(pair[0].effect - feature.effect))
+    shown = LookedAt(example.image, example.null, null, example.edit, edit)
+    return Look(feature.feature, feature.name, changed, before, after, len(shares), shown)

@@ -1,0 +1,77 @@
+"""A plan says exactly what the run that follows it does, also where images are split and where features race."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from diffex_dagster.editing.protocol import Editor, EditRequest
+from diffex_dagster.stages.corpus import merge_edits, propose
+from diffex_dagster.stages.edits import level1_edits
+from diffex_dagster.stages.images import sample_images
+from diffex_dagster.stages.planning import PlannedStage, plan_edits
+from diffex_dagster.stages.searching import level1_scores, search_study
+from diffex_dagster.stages.setup import build_classifier, build_editor, build_proposer, build_store
+from diffex_dagster.study import load_study
+from tests.toys import write_study
+
+SPLIT = {"nonsense": ["flornip"], "confirmation": 0.5, "confirmation_from": 12}
+
+
+class Stop(Exception):
+    """The editor was asked a second time."""
+
+
+class OneAnswer:
+    """An editor that answers the first time it is asked, and stops the search the second time."""
+
+    def __init__(self, editor: Editor) -> None:
+        self.editor, self.made, self.fingerprint = editor, 0, editor.fingerprint
+
+    def edit(
+        self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]
+    ) -> Iterator[list[tuple[EditRequest, Image.Image]]]:
+        if self.made:
+            raise Stop
+        self.made = len(requests)
+        yield from self.editor.edit(images, requests)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"effects": SPLIT}, {"search": {"allocation": "racing", "racing_start": 4}}],
+    ids=["plain", "split", "racing"],
+)
+def test_the_run_does_what_the_plan_said(tmp_path: Path, changes: dict[str, Any]) -> None:
+    study = load_study(write_study(tmp_path, 16, **changes))
+    store, editor, v1 = build_store(study), build_editor(study), build_classifier(study, "v1")
+    samples = sample_images(study, store)
+    propose(study, store, build_proposer(study, store))
+    corpus, *_ = merge_edits(study, store, {})
+
+    def plan() -> dict[str, PlannedStage]:
+        return {s.stage: s for s in plan_edits(study, store, editor, {"v1": v1}, corpus, samples.keys)}
+
+    before = plan()
+    assert before["v1/level2_scores"].edits_missing == 0
+    most = int(before["v1/level2_scores"].note.removeprefix("and up to ").split()[0])
+    assert level1_edits(study, store, editor)[0].made == before["level1_edits"].edits_missing > 0
+    assert level1_scores(study, store, editor.fingerprint, v1).scored == before["v1/level1_scores"].scores_missing > 0
+
+    steps = []
+    while (planned := plan())["v1/level2_scores"].note:  # one step further each time that what it saw has been made
+        assert planned["level1_edits"].edits_missing == planned["v1/level1_scores"].scores_missing == 0
+        one = OneAnswer(editor)
+        try:
+            search_study(study, store, one, v1)
+        except Stop:
+            pass
+        assert one.made == planned["v1/level2_scores"].edits_missing > 0
+        steps.append(one.made)
+    searched = search_study(study, store, editor, v1)
+    assert len(steps) > 1 and steps[0] <= most
+    assert (searched.edits.made, searched.scored) == (0, 0)
