@@ -19,6 +19,7 @@ from diffex_dagster.progress import LogReporter, Reporter, reporter_or
 from diffex_dagster.report.sheets import contact_sheet, data_uri
 from diffex_dagster.report.tables import markdown_text
 from diffex_dagster.stages.edits import EditCounts
+from diffex_dagster.stages.planning import PlannedStage
 from diffex_dagster.stages.setup import settings_version
 from diffex_dagster.study import Study
 
@@ -116,6 +117,19 @@ def drops_metadata(corpus: Corpus) -> dg.MarkdownMetadataValue:
     """What was left out and why."""
     lines = [f"- {markdown_text(drop.name)}: {markdown_text(drop.reason)}" for drop in corpus.drops]
     return dg.MetadataValue.md("\n".join(lines) or "nothing")
+
+
+def announce(context: dg.AssetExecutionContext, planned: PlannedStage) -> None:
+    """Say on the asset's page, before any picture is edited, what the stage is about to do (as `diffex plan` does)."""
+    seconds = {} if planned.seconds is None else {"expected_edit_seconds": round(planned.seconds, 1)}
+    metadata: dict[str, int | float | str] = {
+        "edits_to_make": planned.edits_missing,
+        "edits_to_reuse": planned.edits_reused,
+        "pictures_to_score": planned.scores_missing,
+        **seconds,
+        **({"and_then": planned.note} if planned.note else {}),
+    }
+    context.log_event(dg.AssetObservation(context.asset_key, description="the plan of this run", metadata=metadata))
 
 
 def edit_metadata(counts: EditCounts) -> Mapping[str, Any]:

@@ -2,9 +2,10 @@
 
 import dagster as dg
 
-from diffex_dagster.assets.common import Names, clear_errors, edit_metadata, reporter, sheet
+from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, reporter, sheet
 from diffex_dagster.editing.protocol import Concept
 from diffex_dagster.stages.edits import level1_edits, level1_plan
+from diffex_dagster.stages.planning import plan_edits
 from diffex_dagster.stages.reporting import Pictures, edit_strength
 from diffex_dagster.store.keys import digest
 from diffex_dagster.study import Study
@@ -30,6 +31,7 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
         resource = getattr(context.resources, names.resource)
         with clear_errors():
             current, store, editor = resource.study(), resource.store(), resource.editor()
+            announce(context, plan_edits(current, store, editor, {})[0])
             counts, keys = level1_edits(current, store, editor, reporter(context))
             pictures = Pictures(current, store, editor.fingerprint, store.images(list(store.samples(current.name))))
             plan = level1_plan(current, store)

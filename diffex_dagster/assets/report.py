@@ -8,7 +8,14 @@ import dagster as dg
 from diffex_dagster.assets.common import Names, clear_errors, sheet
 from diffex_dagster.report.files import write_comparison
 from diffex_dagster.report.model import Comparison, Explanation
-from diffex_dagster.report.tables import comparison_markdown_table, comparison_rows, markdown_table, markdown_text, rows
+from diffex_dagster.report.tables import (
+    comparison_markdown_table,
+    comparison_rows,
+    markdown_table,
+    markdown_text,
+    markdown_tree,
+    rows,
+)
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from diffex_dagster.report.wording import CHANGED, SHOWN
 from diffex_dagster.stages.comparing import compare_classifiers
@@ -64,6 +71,7 @@ def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.Asset
                 "dagster/row_count": len(explanation.features),
                 "verdict": dg.MetadataValue.md("\n\n".join(map(markdown_text, verdict(explanation)))),
                 "ranking": dg.MetadataValue.md(markdown_table(explanation.features, limit=20)),
+                "hierarchy": dg.MetadataValue.md(markdown_tree(explanation)),
                 "strongest": sheet(pictures),
                 **_ranking_numbers(explanation),
                 "report": dg.MetadataValue.path(str(folder / "index.html")),

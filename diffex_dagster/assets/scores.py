@@ -2,10 +2,11 @@
 
 import dagster as dg
 
-from diffex_dagster.assets.common import Names, clear_errors, edit_metadata, reporter
+from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, reporter
 from diffex_dagster.report.tables import markdown_text
 from diffex_dagster.search.levels import GateOutcome
 from diffex_dagster.search.racing import Race
+from diffex_dagster.stages.planning import plan_edits
 from diffex_dagster.stages.searching import level1_scores, search_study
 from diffex_dagster.stages.setup import build_classifier
 from diffex_dagster.store.keys import digest
@@ -71,7 +72,9 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition | dg.SourceAsset]
         with clear_errors():
             current = resource.study().for_classifier(name)
             store, editor = resource.store(), resource.editor()
-            searched = search_study(current, store, editor, resource.classifier(name), reporter(context))
+            scorer = resource.classifier(name)
+            announce(context, plan_edits(current, store, editor, {name: scorer})[-1])
+            searched = search_study(current, store, editor, scorer, reporter(context))
             corpus = store.current_corpus(study.name)
         result = searched.result
         effects = {feature: [float(x) for x in d] for feature, d in result.scores.items()}

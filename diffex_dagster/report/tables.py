@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from diffex_dagster.report.model import ComparedFeature, Comparison, RankedFeature
+from diffex_dagster.report.model import ComparedFeature, Comparison, Explanation, RankedFeature
 from diffex_dagster.report.wording import digits_for, glyph, plain, share, signed
 
 if TYPE_CHECKING:
@@ -182,6 +182,28 @@ def markdown_table(features: Sequence[RankedFeature], limit: int = 20) -> str:
     )
     more = len(features) - limit
     return table + (f"\n\n{more} more feature{'s' if more > 1 else ''} below these." if more > 0 else "")
+
+
+def markdown_tree(explanation: Explanation) -> str:
+    """The groups with their scored features, as a nested Markdown list for Dagster metadata. Untrusted text is inert.
+
+    Groups come by their strongest feature, kept ones first; below each its features by |effect|.
+    """
+    digits = digits_for(f.effect for f in explanation.features)
+    under = {group.name: [f for f in explanation.features if f.group == group.name] for group in explanation.groups}
+    order = sorted(
+        explanation.groups, key=lambda g: (not g.kept, -max((abs(f.effect) for f in under[g.name]), default=0.0))
+    )
+    lines = []
+    for group in order:
+        searched = "in the beam" if group.kept else "not searched further"
+        lines.append(f"- **{markdown_text(plain(group.name, 40))}**, {searched}: {markdown_text(plain(group.reason))}")
+        lines += [
+            f"  - {markdown_text(_name(f))} **{signed(f.effect, digits)}** {glyph(f.decision)} "
+            f"{markdown_text(f.decision)}"
+            for f in under[group.name]
+        ]
+    return "\n".join(lines)
 
 
 def comparison_markdown_table(comparison: Comparison, limit: int = 20) -> str:

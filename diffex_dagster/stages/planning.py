@@ -115,8 +115,8 @@ def plan_edits(
     store: Store,
     editor: Editor,
     classifiers: Mapping[str, Classifier],
-    corpus: Corpus,
-    samples: Mapping[str, str],
+    corpus: Corpus | None = None,
+    samples: Mapping[str, str] | None = None,
 ) -> list[PlannedStage]:
     """Every stage that edits or scores, in the order in which they would run.
 
@@ -124,9 +124,11 @@ def plan_edits(
     note says how much may follow.
 
     Args:
-        corpus: as it would be merged now.
-        samples: image key -> name of the sample images as they are now.
+        corpus: as it would be merged now; the store's when left out.
+        samples: image key -> name of the sample images as they are now; the store's when left out.
     """
+    corpus = store.current_corpus(study.name) if corpus is None else corpus
+    samples = store.samples(study.name) if samples is None else samples
     pace = seconds_per_edit(store, editor.fingerprint)
     planned: set[EditRequest] = set()  # what an earlier stage of the same run makes is there for the later ones
 

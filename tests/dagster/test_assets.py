@@ -83,8 +83,16 @@ def test_the_graph_has_every_stage_with_a_description_group_and_kinds(toy: Study
     assert [check.name for check in graph.asset_check_keys if check.asset_key == keys["corpus"]]
 
 
-def test_everything_is_fresh_after_a_run(home: Home) -> None:
+def test_everything_is_fresh_after_a_run_and_each_edit_stage_said_before_what_it_would_do(home: Home) -> None:
     assert home.stale() == set()
+    for stage in ("level1_edits", "v1/level2_scores"):
+        (said,) = home.instance.fetch_observations(dg.AssetKey(["toy", *stage.split("/")]), limit=5).records
+        (done,) = home.instance.fetch_materializations(said.asset_key, limit=5).records
+        assert said.storage_id < done.storage_id and said.asset_observation and done.asset_materialization
+        told = {name: value.value for name, value in said.asset_observation.metadata.items()}
+        made = done.asset_materialization.metadata["edits_made"].value
+        assert 0 < told["edits_to_make"] <= made
+        assert told["edits_to_make"] == made or "what the scores of these lead to" in str(told["and_then"])
 
 
 def test_a_comment_in_the_corpus_file_leaves_everything_fresh(home: Home) -> None:
@@ -294,6 +302,7 @@ def test_assets_lead_to_their_code_and_numbers_can_be_plotted(home: Home) -> Non
         (reference,) = graph.get(key).metadata["dagster/code_references"].code_references
         assert Path(reference.file_path).parent.name == "assets", key
     numbers = metadata(home.materialize("v1/ranked_report"), "v1/ranked_report")
+    assert "**Red**, in the beam" in str(numbers["hierarchy"])
     assert {"top_effect", "top_flip_rate", "joint_effect", "effects_shown", "edits_failed"} <= set(numbers)
     assert all(isinstance(numbers[name], int | float) for name in ("top_effect", "effects_shown", "noise_floor"))
 

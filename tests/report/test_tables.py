@@ -65,6 +65,13 @@ def test_markdown_is_inert(explanation: Explanation, name: str) -> None:
     assert "://" not in html.replace("\u2060://", "")  # no bare address that an autolinker would find
 
 
+def test_the_tree_holds_every_group_and_feature_once_the_strongest_group_first(explanation: Explanation) -> None:
+    lines = tables.markdown_tree(explanation).splitlines()
+    assert lines[0].startswith("- **Eyewear**, in the beam: ")
+    assert sum(line.startswith("- ") for line in lines) == len(explanation.groups)
+    assert sum(line.startswith("  - ") for line in lines) == len(explanation.features)
+
+
 def test_markdown_says_what_it_left_out(explanation: Explanation) -> None:
     assert f"{len(explanation.features) - 2} more features" in tables.markdown_table(explanation.features, limit=2)
 
