@@ -72,7 +72,7 @@ def run(
     names = _classifiers(loaded, classifier)
     start = time.monotonic()
     with _progress_bar() as report:
-        outcome = explain_study(loaded, names, report)
+        outcome = explain_study(loaded, names, report, note=_note)
     from diffex_dagster.showing import print_outcome
 
     print_outcome(loaded, outcome, time.monotonic() - start)
@@ -266,6 +266,10 @@ def _set_aside(study: Study) -> None:
         aside = folder.with_name(f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}")
         folder.rename(aside)
         console.print(f"earlier results are kept in {aside}", highlight=False)
+
+
+def _note(sentence: str) -> None:
+    console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -155,7 +155,7 @@ def _vlm(vlm: OpenAIVLM) -> Iterator[Finding]:
     key = os.environ.get(vlm.key_env) if vlm.key_env else None
     if vlm.key_env:
         found = f"{vlm.key_env} is {'set' if key else 'not set'}"
-        yield Finding(bool(key), "vlm key", found, f"export {vlm.key_env}=..., or key_env: null for a local model")
+        yield Finding(bool(key), "vlm key", found, f"export {vlm.key_env}=..., or name a local model's base_url")
     address = (vlm.base_url or "https://api.openai.com/v1").rstrip("/")
     try:
         answer = httpx.get(

@@ -1,4 +1,4 @@
-"""The errors a user can do something about."""
+"""The errors a user can do something about, and how those of others are quoted in them."""
 
 from __future__ import annotations
 
@@ -25,3 +25,8 @@ class ClassifierError(DiffExError):
 
 class StoreError(DiffExError):
     """The results database cannot be opened or written."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text that says something, or its kind where it has none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Sequence
+import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.events import EngineEventData  # what tells that a step waits for a pool has no public name
 
 from diffex_dagster.assets.build import build_study, observe
 from diffex_dagster.assets.common import Names
+from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.progress import Reporter, reporting_to
+from diffex_dagster.resources import using
 from diffex_dagster.stages.scores import check_classifier
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
 from diffex_dagster.study import Study
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,32 +43,45 @@ def instance() -> dg.DagsterInstance:
     return dg.DagsterInstance.get() if os.environ.get("DAGSTER_HOME") else dg.DagsterInstance.ephemeral()
 
 
-def check_before_running(study: Study, classifiers: Sequence[str]) -> None:
+def check_before_running(study: Study, classifiers: Sequence[str]) -> dict[str, Classifier]:
     """Find what would fail later, before anything is computed.
+
+    Returns:
+        The classifiers by name, as they were tried.
 
     Raises:
         DiffExError: the checkpoint is missing, a classifier cannot be read, cannot score a picture or lacks a class.
     """
     build_editor(study).fingerprint  # noqa: B018 (reads the checkpoint's files, loads nothing)
-    for name in classifiers:
-        check_classifier(study.for_classifier(name), build_store(study), build_classifier(study, name), name)
+    built = {name: build_classifier(study, name) for name in classifiers}
+    for name, classifier in built.items():
+        check_classifier(study.for_classifier(name), build_store(study), classifier, name)
+    return built
 
 
-def explain_study(study: Study, classifiers: Sequence[str], report: Reporter) -> Outcome:
+def explain_study(
+    study: Study, classifiers: Sequence[str], report: Reporter, note: Callable[[str], None] = log.info
+) -> Outcome:
     """Materialize the study's assets for these classifiers.
+
+    Args:
+        report: told how far each stage is.
+        note: told, in a sentence, what the run waits for.
 
     Raises:
         DiffExError: a stage failed in a way that the user can put right; what was finished is kept.
     """
-    check_before_running(study, classifiers)
+    built = check_before_running(study, classifiers)
     definitions = build_study(study, classifiers)
-    with instance() as home, reporting_to(report):
+    with instance() as home, reporting_to(report), using(study, built):
         for observation in observe(study, classifiers):
             home.report_runless_asset_event(observation)
         job = definitions.resolve_job_def(f"{study.prefix}_explain")
         # The bar shows the progress, and the instance keeps the events for the UI: nothing is logged to the terminal.
         quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-        result = job.execute_in_process(instance=home, raise_on_error=False, run_config=quiet)
+        run_id = str(uuid.uuid4())
+        home.add_event_listener(run_id, _waiting(note))
+        result = job.execute_in_process(instance=home, run_id=run_id, raise_on_error=False, run_config=quiet)
     if not result.success:
         raise _first_failure(result)
     prefix = len(Names(study).key().path)
@@ -71,6 +91,22 @@ def explain_study(study: Study, classifiers: Sequence[str], report: Reporter) ->
         if event.asset_key
     }
     return Outcome(metadata, tuple(classifiers))
+
+
+def _waiting(note: Callable[[str], None]) -> Callable[[dg.EventLogEntry], None]:
+    """Says so when a stage waits because another run has all places of its pool."""
+
+    def listen(entry: dg.EventLogEntry) -> None:
+        event = entry.dagster_event
+        data = event.event_specific_data if event and event.is_engine_event else None
+        if isinstance(data, EngineEventData) and "pool" in data.metadata:
+            stage = "/".join(event.step_key.split("__")[1:]) if event and event.step_key else "a stage"
+            note(
+                f"{stage} waits for another run that uses the {data.metadata['pool'].value}: it goes on when that run "
+                "ends (`make ui` shows which)"
+            )
+
+    return listen
 
 
 def _first_failure(result: dg.ExecuteInProcessResult) -> DiffExError:

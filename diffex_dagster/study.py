@@ -15,6 +15,7 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator, model
 from ruamel.yaml import YAML, YAMLError
 
 from diffex_dagster.classifying.parts import AnyClassifierPart, Part, Target
+from diffex_dagster.corpus.asking import key_variable
 from diffex_dagster.editing.instruct import InstructOptions
 from diffex_dagster.editing.ledits import LeditsOptions
 from diffex_dagster.errors import StudyError
@@ -126,9 +127,9 @@ class OpenAIVLM(Part):
     @classmethod
     def _a_key_for_openai(cls, fields: Any) -> Any:
         """Without `key_env`, OpenAI's own address gets OPENAI_API_KEY, and any other server gets no key."""
-        if isinstance(fields, dict) and not fields.get("base_url") and "key_env" not in fields:
-            return {**fields, "key_env": "OPENAI_API_KEY"}
-        return fields
+        if not isinstance(fields, dict):
+            return fields
+        return {**fields, "key_env": key_variable(fields.get("base_url"), fields.get("key_env"))}
 
 
 class CorpusPart(Part):

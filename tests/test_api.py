@@ -78,6 +78,13 @@ def test_importing_the_package_loads_neither_dagster_nor_torch() -> None:
     assert done.stdout.strip() == "set()"
 
 
+def test_the_code_location_loads_nothing_heavy() -> None:
+    heavy = {"torch", "diffusers", "transformers", "pandas", "scipy.stats", "matplotlib", "openai"}
+    code = f"import diffex_dagster.definitions as d, sys; d.defs(); print({heavy!r} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
 def test_a_study_is_a_component_of_another_dagster_project(tmp_path: Path) -> None:
     with create_defs_folder_sandbox() as sandbox:
         path = sandbox.scaffold_component(component_cls=diffex_dagster.StudyComponent, defs_path="faces")

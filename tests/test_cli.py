@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
+from diffex_dagster import cli
 from diffex_dagster.stages.setup import build_store
 from diffex_dagster.study import load_study
 from tests.conftest import Run
@@ -117,6 +119,32 @@ def test_report_prints_the_page_and_opens_it(tmp_path: Path, diffex: Run, monkey
     assert diffex("report", tmp_path, "v1")[1].strip() == str(page) and opened == []
     assert diffex("report", tmp_path, "v1", "--open")[0] == 0 and opened == [page.as_uri()]
     assert "comparison" in diffex("report", tmp_path)[1]
+
+
+def test_weights_are_loaded_once_for_the_check_and_the_run(tmp_path: Path, diffex: Run) -> None:
+    late = {"v1": {"kind": "python", "factory": "tests.classifying.callables:LoadsLate"}}
+    write_study(tmp_path, 4, classifiers=late)
+    assert diffex("run", tmp_path)[0] == 0
+    assert (tmp_path / "loaded.txt").read_text() == "loaded\n"
+
+
+def test_a_run_that_waits_for_another_says_so(tmp_path: Path, diffex: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_study(tmp_path, 4)
+    said = []
+    with dg.DagsterInstance.get() as home:
+        storage = home.event_log_storage
+        storage.initialize_concurrency_limit_to_default("gpu")
+        assert storage.claim_concurrency_slot("gpu", "another-run", "its_step").is_claimed
+
+        def note(sentence: str) -> None:
+            said.append(sentence)
+            storage.free_concurrency_slots_for_run("another-run")
+
+        monkeypatch.setattr(cli, "_note", note)
+        status, _, err = diffex("run", tmp_path, "--classifier", "v1")
+    assert status == 0, err
+    (sentence,) = said
+    assert sentence.startswith("level1_edits waits for another run that uses the gpu: it goes on when that run ends")
 
 
 def test_one_classifier_only(tmp_path: Path, diffex: Run) -> None:

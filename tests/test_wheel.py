@@ -10,6 +10,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.toys import picture
 
@@ -40,6 +41,9 @@ def lighter(folder, options):
 '''
 
 
+DECLARED = "import importlib.metadata as m; print(*m.requires('diffex-dagster'), sep='\\n')"
+
+
 @pytest.mark.slow
 def test_init_and_run_from_the_installed_wheel(tmp_path: Path) -> None:
     def run(*command: object) -> str:
@@ -61,9 +65,14 @@ def test_init_and_run_from_the_installed_wheel(tmp_path: Path) -> None:
     run(sys.executable, "-m", "venv", tmp_path / "venv")
     bin_folder = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin")
     run(bin_folder / "python", "-m", "pip", "install", "-q", "--no-deps", "--no-index", wheel)
-    # The dependencies are those of this environment: only the package itself is installed anew.
+    # The dependencies are those of this environment. Once more with them: pip would refuse if one that is declared was
+    # not among them.
     (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    run(bin_folder / "python", "-m", "pip", "install", "-q", "--no-index", wheel)
+    declared = [Requirement(each) for each in run(bin_folder / "python", "-c", DECLARED).splitlines()]
+    base = {each.name for each in declared if each.marker is None}
+    assert "torch" in base and not base & {"torchvision", "timm", "onnxruntime", "dagster-webserver", "peft", "pytest"}
     where = run(bin_folder / "python", "-c", "import diffex_dagster; print(diffex_dagster.__file__)")
     assert str(site) in where
 

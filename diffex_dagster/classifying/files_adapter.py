@@ -15,7 +15,7 @@ from diffex_dagster.classifying.base import SMALLEST, BatchedClassifier
 from diffex_dagster.classifying.gradcam import Differentiable
 from diffex_dagster.classifying.parts import Preprocessing
 from diffex_dagster.classifying.preprocessing import as_array, read_labels, read_manifest
-from diffex_dagster.errors import ClassifierError
+from diffex_dagster.errors import ClassifierError, first_line
 from diffex_dagster.hashing import file_fingerprint
 
 
@@ -111,7 +111,7 @@ class OnnxClassifier(FileClassifier):
             return onnxruntime.InferenceSession(str(self.file), options, providers=providers)
         except Exception as error:  # onnxruntime's own exceptions share no base but Exception
             raise ClassifierError(
-                f"{self.name}: file: onnxruntime cannot load the model ({_first_line(error)}); export it again"
+                f"{self.name}: file: onnxruntime cannot load the model ({first_line(error)}); export it again"
             ) from error
 
     def _installed(self) -> Any:
@@ -149,7 +149,7 @@ class OnnxClassifier(FileClassifier):
         except Exception as error:  # as above
             raise ClassifierError(
                 f"{self.name}: preprocessing: the model takes {first.type} of shape {first.shape} and was given "
-                f"{array.shape} ({_first_line(error)}); set preprocessing.size, channels or layout"
+                f"{array.shape} ({first_line(error)}); set preprocessing.size, channels or layout"
             ) from error
 
 
@@ -169,7 +169,7 @@ class TorchFileClassifier(FileClassifier):
             module = self._read(torch, device)
         except Exception as error:  # torch raises RuntimeError, pickle and zip errors, and its own
             raise ClassifierError(
-                f"{self.name}: file: torch {torch.__version__} cannot load it ({_first_line(error)}); kind torchscript "
+                f"{self.name}: file: torch {torch.__version__} cannot load it ({first_line(error)}); kind torchscript "
                 "reads what torch.jit.save wrote, torch_export what torch.export.save wrote"
             ) from error
         return module, device
@@ -185,7 +185,7 @@ class TorchFileClassifier(FileClassifier):
         except (RuntimeError, AssertionError, TypeError, IndexError) as error:
             raise ClassifierError(
                 f"{self.name}: preprocessing: the model was given float32 of shape {array.shape} and failed "
-                f"({_first_line(error)}); set preprocessing.size, channels or layout"
+                f"({first_line(error)}); set preprocessing.size, channels or layout"
             ) from error
 
     @property
@@ -258,7 +258,3 @@ def to_numpy(returned: Any) -> np.ndarray:
     if hasattr(returned, "detach"):
         returned = returned.detach().double().cpu().numpy()
     return np.asarray(returned, dtype=np.float64)
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

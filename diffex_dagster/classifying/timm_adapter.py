@@ -18,7 +18,7 @@ from diffex_dagster.classifying.files_adapter import module_for_gradients, run_t
 from diffex_dagster.classifying.gradcam import Differentiable
 from diffex_dagster.classifying.parts import Preprocessing
 from diffex_dagster.classifying.preprocessing import as_array, read_labels
-from diffex_dagster.errors import ClassifierError
+from diffex_dagster.errors import ClassifierError, first_line
 from diffex_dagster.hashing import file_fingerprint
 
 
@@ -74,7 +74,7 @@ class TimmClassifier(BatchedClassifier):
                 model.load_state_dict(load_file(self.weights))
         except Exception as error:  # timm, the hub and safetensors each raise their own
             raise ClassifierError(
-                f"{self.name}: the timm model cannot be loaded ({str(error).splitlines()[0]}); check its name with "
+                f"{self.name}: the timm model cannot be loaded ({first_line(error)}); check its name with "
                 "timm.list_models(), the number of labels, and the weights file"
             ) from error
         return model.eval().to(device), device

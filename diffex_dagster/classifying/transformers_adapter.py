@@ -12,7 +12,7 @@ from PIL import Image
 
 from diffex_dagster.classifying.base import BatchedClassifier
 from diffex_dagster.classifying.gradcam import Differentiable
-from diffex_dagster.errors import ClassifierError
+from diffex_dagster.errors import ClassifierError, first_line
 from diffex_dagster.hashing import folder_fingerprint
 
 
@@ -45,7 +45,7 @@ class TransformersClassifier(BatchedClassifier):
             return loader.from_pretrained(self.name, **options)
         except (OSError, ValueError, ImportError) as error:
             raise ClassifierError(
-                f"{self.name}: the classifier's {what} cannot be loaded ({str(error).splitlines()[0]}); name a "
+                f"{self.name}: the classifier's {what} cannot be loaded ({first_line(error)}); name a "
                 "folder written by save_pretrained with its image processor, or a hub id that this machine can reach"
             ) from error
 

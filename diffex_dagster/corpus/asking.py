@@ -129,14 +129,20 @@ class Refused(CorpusError):
     """The model will not describe these images."""
 
 
+def key_variable(base_url: str | None, key_env: str | None) -> str | None:
+    """The environment variable with the key for a server: the one that is named for it, OPENAI_API_KEY for OpenAI's own
+    address (`base_url` None), and none for any other: a key is never sent to a server that it was not named for.
+    """
+    return key_env if key_env or base_url else "OPENAI_API_KEY"
+
+
 class Asker:
     """Asks one model.
 
     Args:
         base_url: the API's address, ending in `/v1` for most servers; None for OpenAI's own.
         model: the model's name, as the server knows it.
-        key_env: name of the environment variable with the API key. None means OPENAI_API_KEY for OpenAI's own address,
-            and no key for any other: a key is never sent to a server that it was not named for.
+        key_env: name of the environment variable with the API key; see `key_variable` for None.
         cache: where answers are kept.
         image_side: images are scaled down to at most this many pixels a side.
         parameters: further fields of the request ("temperature", "seed", "max_tokens", "reasoning_effort", ...).
@@ -157,7 +163,7 @@ class Asker:
         timeout_s: float = 120.0,
     ) -> None:
         self.base_url, self.model, self.cache = base_url, model, cache
-        self.key_env = key_env if key_env or base_url else "OPENAI_API_KEY"
+        self.key_env = key_variable(base_url, key_env)
         self.image_side, self.parameters = image_side, dict(parameters or {})
         self.retries, self.timeout_s = retries, timeout_s
         self._client: openai.OpenAI | None = None

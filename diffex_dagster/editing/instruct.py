@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from diffex_dagster.editing.ledits import inversion_seed, picture_digest
 from diffex_dagster.editing.protocol import EditRequest
-from diffex_dagster.errors import EditorError
+from diffex_dagster.errors import EditorError, first_line
 from diffex_dagster.hashing import folder_fingerprint
 from diffex_dagster.store.keys import digest
 
@@ -110,7 +110,7 @@ class InstructEditor:
         except (ValueError, TypeError, RuntimeError) as error:
             raise EditorError(
                 f"{options.checkpoint}: the pipeline failed on {len(sources)} pictures "
-                f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); check the editor's "
+                f"({first_line(error)}); check the editor's "
                 "parameters, batch_size: 1, a smaller images.size, or offload: true"
             ) from error
 
@@ -151,7 +151,7 @@ class InstructEditor:
             )
         except (OSError, ValueError) as error:
             raise EditorError(
-                f"{self.options.checkpoint}: the checkpoint cannot be downloaded ({str(error).splitlines()[0]}); "
+                f"{self.options.checkpoint}: the checkpoint cannot be downloaded ({first_line(error)}); "
                 "correct its name, or download it and give its folder"
             ) from error
         return Path(found)
@@ -171,7 +171,7 @@ class InstructEditor:
             )
         except (OSError, ValueError, ImportError, AttributeError) as error:
             raise EditorError(
-                f"{self._folder}: the pipeline cannot be loaded ({str(error).splitlines()[0]}); it needs a diffusers "
+                f"{self._folder}: the pipeline cannot be loaded ({first_line(error)}); it needs a diffusers "
                 "folder with safetensors weights, of a pipeline that this version of diffusers knows"
             ) from error
         pipeline.set_progress_bar_config(disable=True)

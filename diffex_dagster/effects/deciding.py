@@ -29,7 +29,6 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from diffex_dagster.effects.paired import interval
 from diffex_dagster.effects.signflip import adjust_by, adjust_ebh, e_values, sign_flips
@@ -207,6 +206,8 @@ def _mixed(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Images moving up and down by more than `move`, (2, features), and adjusted p-values that both are many."""
     counts = np.stack([(table > move).sum(axis=0), (table < -move).sum(axis=0)])
+    from scipy import stats  # see effects.paired
+
     p = stats.binom.sf(counts - 1, len(table), options.mixed_share).max(axis=0)
     return counts, _with_left(_holm if options.error_rate == "fwer" else adjust_by, p, left)
 

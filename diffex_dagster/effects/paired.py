@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 
 def paired_effects(edit: ArrayLike, null: ArrayLike) -> NDArray[np.float64]:
@@ -110,6 +109,8 @@ def interval(d: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
     mean, spread = float(x.mean()), _spread(x)
     if spread == 0.0:
         return (mean, mean) if x.size > 1 or mean == 0.0 else (-math.inf, math.inf)
+    from scipy import stats  # two seconds: the definitions of a code location load without it
+
     quantile = float(stats.t.ppf((1.0 + confidence) / 2.0, x.size - 1))
     centred = (x - mean) / float(np.sqrt(np.mean((x - mean) ** 2)))
     k = float(np.mean(centred**3)) / math.sqrt(x.size)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from diffex_dagster.errors import ClassifierError
+from diffex_dagster.errors import ClassifierError, first_line
 from diffex_dagster.hashing import folder_fingerprint
 from diffex_dagster.probing.protocol import Pair
 
@@ -101,7 +101,7 @@ class ClipProbe:
             processor = CLIPProcessor.from_pretrained(self.checkpoint)
         except (OSError, ValueError, ImportError) as error:
             raise ClassifierError(
-                f"{self.checkpoint}: the probe's CLIP model cannot be loaded ({str(error).splitlines()[0]}); name a "
+                f"{self.checkpoint}: the probe's CLIP model cannot be loaded ({first_line(error)}); name a "
                 "folder written by save_pretrained with its processor, or a hub id that this machine can reach"
             ) from error
         return model.eval().to(pick_device(self.device)), processor

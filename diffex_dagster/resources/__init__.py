@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,21 @@ from diffex_dagster.resources.ownership import owned
 from diffex_dagster.stages import setup
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study, load_study
+
+_given: list[tuple[Path, Mapping[str, Classifier]]] = []
+
+
+@contextmanager
+def using(study: Study, classifiers: Mapping[str, Classifier]) -> Iterator[None]:
+    """While inside, runs of this study in this process use these classifiers instead of building their own.
+
+    Who has tried a classifier before the run hands it on, so that its weights are loaded once.
+    """
+    _given.append((study.file, classifiers))
+    try:
+        yield
+    finally:
+        _given.pop()
 
 
 class StudyResource(dg.ConfigurableResource):
@@ -53,7 +68,8 @@ class StudyResource(dg.ConfigurableResource):
     def classifier(self, name: str) -> Classifier:
         """One of the classifiers; its weights load at the first picture that must be scored."""
         if name not in self._classifiers:
-            self._classifiers[name] = setup.build_classifier(self.study(), name)
+            ready = [given[name] for file, given in _given if str(file) == self.file and name in given]
+            self._classifiers[name] = ready[-1] if ready else setup.build_classifier(self.study(), name)
         return self._classifiers[name]
 
     def proposer(self) -> Proposer:

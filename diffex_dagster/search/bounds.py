@@ -18,7 +18,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Bounds = Literal["normal", "bounded"]
 Array = NDArray[np.float64]
@@ -107,6 +106,8 @@ def normal(values: Array, low: float, high: float, covariate: Array, error: floa
     squares, degrees = (residuals**2).sum(axis=1), n - 1 - fitted
     shared = float(squares.mean()) / degrees
     deviation = np.sqrt((squares + _SHARED_OBSERVATIONS * shared) / (degrees + _SHARED_OBSERVATIONS))
+    from scipy import stats  # see effects.paired
+
     quantile = float(stats.t.isf(error / (2 * looks), degrees + _SHARED_OBSERVATIONS))
     leverage = shift**2 / spread if fitted else 0.0
     half = quantile * deviation * math.sqrt((1 - n / population) / n + leverage)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from diffex_dagster.errors import StudyError
+from diffex_dagster.errors import StudyError, first_line
 from diffex_dagster.study import Images, Study
 
 SUFFIXES = {
@@ -207,4 +207,4 @@ def read_rows(file: Path, field: str) -> list[Mapping[str, Any]]:
             names = [column[0] for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     except duckdb.Error as error:
-        raise StudyError(f"{file}: {field}: it cannot be read ({str(error).splitlines()[0]}); mend the file") from error
+        raise StudyError(f"{file}: {field}: it cannot be read ({first_line(error)}); mend the file") from error

@@ -12,20 +12,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
-import pandas as pd
 from PIL import Image
 from tenacity import RetryError, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from diffex_dagster.corpus.tree import Corpus, Drop, Feature
 from diffex_dagster.editing.protocol import EditRequest
-from diffex_dagster.errors import StoreError
+from diffex_dagster.errors import StoreError, first_line
 from diffex_dagster.report.model import RankedFeature
 from diffex_dagster.store.files import PictureFiles
 from diffex_dagster.store.keys import edit_key, image_key
+
+if TYPE_CHECKING:
+    import pandas as pd  # half a second: not before a query
 
 
 def _is_locked(error: BaseException) -> bool:
@@ -67,7 +69,7 @@ class Store:
             ) from error
         except (duckdb.Error, OSError) as error:
             raise StoreError(
-                f"{self.path}: the results database cannot be opened ({str(error).splitlines()[0]}); check that the "
+                f"{self.path}: the results database cannot be opened ({first_line(error)}); check that the "
                 "folder is writable, or move the file away to start a new one"
             ) from error
         try:
@@ -97,6 +99,8 @@ class Store:
 
     def _existing(self, table: str, column: str, keys: Iterable[str], **equal: str) -> list[tuple[Any, ...]]:
         """Rows of a table whose `column` is one of `keys` (any number of them), and whose other columns equal."""
+        import pandas as pd
+
         wanted = pd.DataFrame({"key": list(dict.fromkeys(keys))}, dtype="string")
         with self._connect() as connection:
             connection.register("wanted", wanted)

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tests.toys import WarmClassifier
+
 LABELS = ("junior", "senior")
 PERSONA = Path(__file__).parent.parent.parent / "studies" / "avatars" / "classifiers" / "persona_v1"
 
@@ -68,3 +70,18 @@ def spread(outputs, labels):
 
 def same(outputs, labels):
     return outputs
+
+
+class LoadsLate(WarmClassifier):
+    """Notes in a file when its weights would be loaded: at the first picture."""
+
+    def __init__(self, folder, options):
+        super().__init__(folder, options)
+        self.notes, self.loaded = folder / "loaded.txt", False
+
+    def __call__(self, pictures):
+        if not self.loaded:
+            with self.notes.open("a") as file:
+                file.write("loaded\n")
+        self.loaded = True
+        return super().__call__(pictures)
