@@ -16,6 +16,7 @@ from diffex_dagster.stages.edits import ensure_edits
 from diffex_dagster.stages.images import sample_images
 from diffex_dagster.stages.setup import build_editor, build_store
 from diffex_dagster.study import Study, load_study
+from tests.editing.pipelines import qwen_edit, save_kontext
 from tests.toys import picture, write_study
 
 AVATARS = Path(__file__).parent.parent.parent / "studies" / "avatars" / "editor"
@@ -87,6 +88,36 @@ def test_edits_are_the_pipelines_own_seeded_by_picture(pix2pix: Path) -> None:
         InstructEditor(options(pix2pix, guidance=4.0, image_guidance=1.5, batch_size=2)).fingerprint
         == editor.fingerprint
     )
+
+
+def differences(editor: InstructEditor) -> tuple[float, float]:
+    """How far two edits of a picture are from its null edit, after checks that hold for every pipeline."""
+    images = {"a": picture(90).resize((64, 48))}
+    requests = [EditRequest("a", concepts) for concepts in ((), (Concept("round glasses"),), (Concept("a beard"),))]
+    null, *edits = (picture for batch in editor.edit(images, requests) for _, picture in batch)
+    assert {each.size for each in (null, *edits)} == {(64, 48)} and null.mode == "RGB"
+    (again,) = next(iter(editor.edit(images, requests[1:2])))
+    assert np.array_equal(np.asarray(again[1]), np.asarray(edits[0]))  # the same noise, whatever was edited before
+    glasses, beard = (float(np.abs(np.asarray(each, int) - np.asarray(null, int)).mean()) for each in edits)
+    return glasses, beard
+
+
+def test_flux_kontext_at_a_small_size(tmp_path: Path) -> None:
+    small = {"height": 48, "width": 64, "max_area": 48 * 64, "_auto_resize": False, "max_sequence_length": 16}
+    editor = InstructEditor(options(save_kontext(tmp_path), guidance=2.5, parameters=small))
+    assert min(differences(editor)) > 0 and len(editor.fingerprint) > 8
+
+
+def test_qwen_image_edit_at_a_small_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit
+
+    # It looks at every picture at a million pixels, which small random weights need not.
+    monkeypatch.setattr(pipeline_qwenimage_edit, "calculate_dimensions", lambda area, ratio: (64, 64, None))
+    guided = {"true_cfg_scale": 4.0, "negative_prompt": " ", "height": 64, "width": 64}
+    editor = InstructEditor(options(tmp_path, parameters=guided))
+    vars(editor)["_pipeline"] = qwen_edit()  # as its cached property would
+    editor._pipeline.set_progress_bar_config(disable=True)
+    assert min(differences(editor)) > 0
 
 
 def test_what_a_pipeline_does_not_take_is_named(pix2pix: Path, tmp_path: Path) -> None:
