@@ -414,10 +414,11 @@ class Study(Part):
     def checkpoint(self, name: str) -> str:
         """A checkpoint as a folder beside the study, or as it stands where it can only be a hub id.
 
-        A hub id is "owner/name" with no folder "owner" beside the study file.
+        A hub id is "owner/name" with no folder "owner" beside the study file; a name with the ending of a file is none.
         """
-        folder = self.path(Path(name))
-        is_hub_id = name.count("/") == 1 and not name.startswith((".", "/")) and not folder.parent.exists()
+        folder = self.path(Path(name).expanduser())
+        could_be = name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith(".safetensors")
+        is_hub_id = could_be and not folder.parent.exists()
         return name if is_hub_id else str(folder)
 
     def with_editor(self, name: str) -> Study:

@@ -28,6 +28,10 @@ def classifier(**fields: Any) -> dict[str, Any]:
     return {"classifiers": {"v1": fields}}
 
 
+def sd(**fields: Any) -> dict[str, Any]:
+    return {"editors": {"e": {"kind": "ledits", "checkpoint": "x", **fields}}}
+
+
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     # keys and names
     ({"nmae": "x"}, r"line \d+: nmae: there is no such field; did you mean 'name'\?"),
@@ -63,6 +67,16 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
         r"editors\.e\.setps: .*did you mean 'steps'",
     ),
     ({"editor": "other"}, r"editor 'other' is not one of editors \(paint\)"),
+    (
+        sd(config="models/sd15"),
+        r"line \d+: editors\.e: config belongs to a checkpoint that is a single \.safetensors file",
+    ),
+    (sd(compile=True, offload=True), r"editors\.e: compile needs the UNet to stay .*; keep one of them"),
+    (sd(attention="flash"), r"editors\.e\.attention: .*'sdpa' or 'xformers'"),
+    (sd(attention="xformers", device="cpu"), r"editors\.e: attention: xformers needs a CUDA device .*use sdpa"),
+    (sd(dtype="fp16"), r"editors\.e\.dtype: .*'float16'"),
+    (sd(loras=[{"checkpoint": "a", "scael": 1}]), r"editors\.e\.loras\.0\.scael: .*did you mean 'scale'"),
+    (sd(loras=[{"scale": 1}]), r"editors\.e\.loras\.0\.checkpoint: the field is missing; add it"),
     # classifiers
     ({"classifiers": {"corpus": {"kind": "transformers", "checkpoint": "x"}}}, r"that is the name of a stage"),
     (classifier(kind="onx", file="a.onnx"), r"classifiers\.v1: kind: there is no kind 'onx'; did you mean 'onnx'\?"),

@@ -84,8 +84,8 @@ def diffusers_pipeline(options: LeditsOptions) -> Any:
     from diffex_dagster.editing.parts import load_parts
 
     device, dtype = LeditsEditor(options).placement
-    folder = checkpoints.locate(options.checkpoint, options.revision)
-    parts = load_parts(folder, getattr(torch, dtype))
+    checkpoint = checkpoints.locate(options.checkpoint, options.revision, options.config)
+    parts = load_parts(checkpoint, getattr(torch, dtype), options.lora_files())
     for model in parts.models:
         model.eval()
     scheduler = DPMSolverMultistepScheduler.from_config(

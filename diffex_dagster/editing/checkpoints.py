@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from diffex_dagster.errors import EditorError
+from diffex_dagster.errors import EditorError, first_line
 
 PARTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
@@ -17,50 +18,151 @@ _XL_PARTS = ("text_encoder_2", "tokenizer_2")  # Stable Diffusion XL has these a
 _INDEX = "model_index.json"
 
 
-def _files(parts: tuple[str, ...]) -> list[str]:
-    return [f"{part}/{pattern}" for part in parts for pattern in ("*.json", "*.txt", "*.safetensors")]
+_CONFIGURATION = ("*.json", "*.txt")
+_WEIGHTS = "*.safetensors"
 
 
-def locate(checkpoint: str, revision: str | None = None) -> Path:
-    """The folder of a checkpoint in Stable Diffusion format.
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a diffusion model is: a folder, or a single file with its weights and a folder with its configuration."""
+
+    folder: Path
+    file: Path | None = None
+
+    def __str__(self) -> str:
+        return str((self.file or self.folder).absolute())
+
+
+def _files(parts: tuple[str, ...], patterns: tuple[str, ...] = (*_CONFIGURATION, _WEIGHTS)) -> list[str]:
+    return [f"{part}/{pattern}" for part in parts for pattern in patterns]
+
+
+def locate(checkpoint: str, revision: str | None = None, config: str | None = None) -> Checkpoint:
+    """A checkpoint in Stable Diffusion format.
 
     Args:
-        checkpoint: a folder, or the id of a model on the Hugging Face hub, which is downloaded once.
+        checkpoint: a folder; a single .safetensors file, as web interfaces for Stable Diffusion use them; or the id of
+            a model on the Hugging Face hub, which is downloaded once.
         revision: of the hub model.
+        config: for a single file, the folder or hub id of a checkpoint of the same architecture, whose configuration is
+            read and whose weights are not; when None, the one that diffusers infers from the file's tensors.
 
     Raises:
         EditorError: it is not there, or is not complete.
     """
     folder = Path(checkpoint).expanduser()
+    if folder.suffix in (".safetensors", ".ckpt", ".pt", ".pth", ".bin") and not folder.is_dir():
+        return _single_file(folder, config)
     if not folder.is_dir():
         if not _HUB_ID.fullmatch(checkpoint) or folder.exists():
             raise EditorError(
                 f"there is no diffusion checkpoint at {folder.absolute()}: "
-                "give the folder of a Stable Diffusion checkpoint or a Hugging Face model id"
+                "give the folder of a Stable Diffusion checkpoint, a .safetensors file or a Hugging Face model id"
             )
-        folder = _from_hub(checkpoint, revision)
-    parts = _parts(folder)
-    missing = [part for part in parts if not (folder / part).is_dir()]
-    if missing:
-        raise EditorError(
-            f"the diffusion checkpoint {folder.absolute()} has no {', '.join(missing)}: "
-            "give a folder in Stable Diffusion format, as `pipeline.save_pretrained(folder)` writes it"
-        )
-    for part in parts:
-        has_weights = any((folder / part).glob("*.safetensors"))
+        folder = _from_hub(checkpoint, revision, _files(PARTS + _XL_PARTS))
+    _complete(folder)
+    for part in _parts(folder):
+        has_weights = any((folder / part).glob(_WEIGHTS))
         if part.startswith(("text_encoder", "unet", "vae")) and not has_weights:
             raise EditorError(
                 f"the diffusion checkpoint {folder.absolute()} has no *.safetensors file in {part}: "
                 "save it again with safe_serialization=True"
             )
-    return folder
+    return Checkpoint(folder)
 
 
-def _from_hub(checkpoint: str, revision: str | None) -> Path:
+def _complete(folder: Path) -> None:
+    missing = [part for part in _parts(folder) if not (folder / part).is_dir()]
+    if missing:
+        raise EditorError(
+            f"the diffusion checkpoint {folder.absolute()} has no {', '.join(missing)}: "
+            "give a folder in Stable Diffusion format, as `pipeline.save_pretrained(folder)` writes it"
+        )
+
+
+def _single_file(file: Path, config: str | None) -> Checkpoint:
+    if file.suffix != ".safetensors":
+        raise EditorError(
+            f"the diffusion checkpoint {file.absolute()} is not a .safetensors file, and reading other formats can run "
+            "code that is in them: convert it to safetensors"
+        )
+    if not file.is_file():
+        raise EditorError(f"there is no diffusion checkpoint {file.absolute()}: correct the path")
+    asked = config or _inferred_config(file)
+    folder = Path(asked).expanduser()
+    if not folder.is_dir():
+        if not _HUB_ID.fullmatch(asked) or folder.exists():
+            raise EditorError(
+                f"there is no folder {folder.absolute()} with the configuration of {file.name}: set the editor's "
+                "config to the folder or hub id of a checkpoint of the same architecture"
+            )
+        configuration = _files(PARTS + _XL_PARTS, _CONFIGURATION)
+        folder = _from_hub(asked, None, configuration, f"the configuration of {file.name},")
+    if not (folder / _INDEX).is_file():
+        raise EditorError(
+            f"{folder.absolute()} has no {_INDEX}: set the editor's config to a folder that "
+            "`pipeline.save_pretrained(folder)` wrote; its weights may be left out"
+        )
+    _complete(folder)
+    return Checkpoint(folder, file)
+
+
+def _inferred_config(file: Path) -> str:
+    """The hub id of the checkpoint that has a file's architecture, from the names and shapes of its tensors."""
+    import torch
+    from diffusers.loaders.single_file_utils import fetch_diffusers_config
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "pt") as tensors:
+            shapes = {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118 (no dict)
+    except SafetensorError as error:
+        raise EditorError(
+            f"the diffusion checkpoint {file.absolute()} cannot be read ({first_line(error)}): get it again"
+        ) from error
+    if not any(name.startswith("model.diffusion_model.") for name in shapes):
+        raise EditorError(
+            f"{file.absolute()} is not a whole Stable Diffusion checkpoint (it has no model.diffusion_model.*): give "
+            "one with UNet, autoencoder and text encoder; a LoRA goes under loras"
+        )
+    empty = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    return str(fetch_diffusers_config(empty)["pretrained_model_name_or_path"])
+
+
+def locate_lora(checkpoint: str, file: str | None = None, revision: str | None = None) -> Path:
+    """The file of a LoRA.
+
+    Args:
+        checkpoint: a .safetensors file, a folder with one, or a hub id.
+        file: which one, where a folder or a hub model has several.
+        revision: of the hub model.
+
+    Raises:
+        EditorError: it is not there, or it is not said which one.
+    """
+    place = Path(checkpoint).expanduser()
+    if place.suffix == ".safetensors":
+        if not place.is_file():
+            raise EditorError(f"there is no LoRA {place.absolute()}: correct the path")
+        return place
+    if not place.is_dir():
+        if not _HUB_ID.fullmatch(checkpoint) or place.exists():
+            raise EditorError(
+                f"there is no LoRA at {place.absolute()}: give a .safetensors file, a folder with one, or a hub id"
+            )
+        place = _from_hub(checkpoint, revision, [file or _WEIGHTS], "the LoRA")
+    found = sorted(path.relative_to(place).as_posix() for path in place.rglob(file or _WEIGHTS))
+    if len(found) != 1:
+        there = f"has {', '.join(found)}" if found else f"has no {file or _WEIGHTS}"
+        raise EditorError(f"the LoRA {checkpoint} {there}: name one of its .safetensors files as its `file`")
+    return place / found[0]
+
+
+def _from_hub(checkpoint: str, revision: str | None, files: list[str], what: str = "the diffusion checkpoint") -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    files = [*_files(PARTS + _XL_PARTS), _INDEX]
+    files = [*files, _INDEX]
     try:
         return Path(snapshot_download(checkpoint, revision=revision, allow_patterns=files, local_files_only=True))
     except (LocalEntryNotFoundError, FileNotFoundError):
@@ -69,7 +171,7 @@ def _from_hub(checkpoint: str, revision: str | None) -> Path:
         return Path(snapshot_download(checkpoint, revision=revision, allow_patterns=files))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise EditorError(
-            f"the diffusion checkpoint {checkpoint!r} is neither a folder ({Path(checkpoint).absolute()}) "
+            f"{what} {checkpoint!r} is neither a folder ({Path(checkpoint).absolute()}) "
             f"nor a model that could be downloaded from the Hugging Face hub ({type(error).__name__}): "
             "correct the name, or download the model and give its folder"
         ) from error
@@ -108,18 +210,26 @@ def variant(folder: Path) -> str | None:
     return "fp16" if names and all(".fp16" in name for name in names) else None
 
 
-def content_hash(folder: Path) -> str:
+def content_hash(checkpoint: Checkpoint) -> str:
     """SHA-256 over the parts' configuration and weights; an unchanged file is read once a process."""
-    digest = hashlib.sha256()
-    patterns = _files(_parts(folder))
+    digest, folder = hashlib.sha256(), checkpoint.folder
+    patterns = _files(_parts(folder), _CONFIGURATION if checkpoint.file else (*_CONFIGURATION, _WEIGHTS))
     if is_xl(folder):
         patterns.append(_INDEX)  # says what an empty prompt is
     for pattern in patterns:
         for path in sorted(folder.glob(pattern)):
-            state = path.stat()
-            name = path.relative_to(folder).as_posix()
-            digest.update(f"{name} {_file_hash(path.resolve(), state.st_size, state.st_mtime_ns)}\n".encode())
+            if checkpoint.file and path.name.endswith(".index.json"):
+                continue  # lists the weights that the folder may have, and that are not read
+            digest.update(f"{path.relative_to(folder).as_posix()} {file_hash(path)}\n".encode())
+    if checkpoint.file:
+        digest.update(f"{file_hash(checkpoint.file)}\n".encode())
     return digest.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content, read once while it stays as it is."""
+    state = path.stat()
+    return _file_hash(path.resolve(), state.st_size, state.st_mtime_ns)
 
 
 @lru_cache(maxsize=512)

@@ -15,7 +15,9 @@ import torch
 
 from diffex_dagster.devices import keep_freed_memory
 from diffex_dagster.editing import guidance, solver
+from diffex_dagster.editing.checkpoints import Checkpoint
 from diffex_dagster.editing.guidance import AttentionMaps, Concepts, Guidance
+from diffex_dagster.editing.loading import LoadingOptions, attention_processor, place
 from diffex_dagster.editing.parts import Text, Texts, load_parts
 from diffex_dagster.errors import EditorError
 
@@ -61,7 +63,7 @@ class Engine:
     """A loaded checkpoint that inverts and edits.
 
     Args:
-        folder: of the checkpoint, complete (see `checkpoints.locate`).
+        checkpoint: complete (see `checkpoints.locate`), or its folder.
         steps: denoising steps taken.
         skip: share of extra steps left out at the noisy end.
         scheduler: "dpm" or "ddim".
@@ -74,11 +76,12 @@ class Engine:
         mask_resolution: side of the cross-attention maps; None for a quarter of the latents' side.
         channels_last: memory format of the convolutions.
         compile: whether the UNet goes through `torch.compile`. Calls whose attention is read stay uncompiled.
+        loading: LoRA, attention, and what saves memory; its device and dtype are those above.
     """
 
     def __init__(
         self,
-        folder: Path,
+        checkpoint: Checkpoint | Path,
         *,
         steps: int,
         skip: float,
@@ -90,14 +93,16 @@ class Engine:
         mask_resolution: int | None = None,
         channels_last: bool = True,
         compile: bool = False,
+        loading: LoadingOptions | None = None,
     ) -> None:
         self.device, self.dtype, self.mask_resolution = device, dtype, mask_resolution
         if device.type == "cpu":
             keep_freed_memory()
-        self.parts = load_parts(folder, dtype)
+        loading = loading or LoadingOptions()
+        checkpoint = Checkpoint(checkpoint) if isinstance(checkpoint, Path) else checkpoint
+        self.parts = load_parts(checkpoint, dtype, loading.lora_files())
         self.unet, self.vae, schedule = self.parts.unet, self.parts.vae, self.parts.schedule
-        for model in self.parts.models:
-            model.eval().requires_grad_(False).to(device)
+        place(self.parts.models, loading, device)
         if channels_last:
             self.unet.to(memory_format=torch.channels_last)
             self.vae.to(memory_format=torch.channels_last)
@@ -106,7 +111,7 @@ class Engine:
         self.steps = solver.timetable(scheduler, schedule, steps, skip)
         self.train_timesteps = int(schedule.get("num_train_timesteps", 1000))
         self._maps = AttentionMaps()
-        guidance.install(self.unet, self._maps)
+        guidance.install(self.unet, self._maps, attention_processor(loading, device))
         self._compiled = torch.compile(self.unet) if compile else None
         self._texts: dict[str, Text] = {}
 

@@ -198,15 +198,15 @@ class ReadableCrossAttention:
         return attn.to_out[0](mixed.transpose(1, 2).flatten(2)) / attn.rescale_output_factor
 
 
-def install(unet: Any, maps: AttentionMaps) -> None:
-    """Fused attention everywhere; cross-attention outside the middle block also shows itself to `maps`."""
-    from diffusers.models.attention_processor import AttnProcessor2_0
+def install(unet: Any, maps: AttentionMaps, attention: Any) -> None:
+    """Fused attention everywhere; cross-attention outside the middle block also shows itself to `maps`.
 
+    Args:
+        attention: diffusers' processor for the layers that `maps` does not read.
+    """
     unet.set_attn_processor(
         {
-            name: ReadableCrossAttention(maps)
-            if "attn2" in name and not name.startswith("mid_block")
-            else AttnProcessor2_0()
+            name: ReadableCrossAttention(maps) if "attn2" in name and not name.startswith("mid_block") else attention
             for name in unet.attn_processors
         }
     )

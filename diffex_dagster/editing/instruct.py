@@ -11,22 +11,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from diffex_dagster.editing.ledits import inversion_seed, picture_digest
+from diffex_dagster.editing.loading import (
+    LOADING,
+    LoadingOptions,
+    attention_processor,
+    fit_vae,
+    merge_loras,
+    placement,
+)
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.errors import EditorError, first_line
 from diffex_dagster.hashing import folder_fingerprint
 from diffex_dagster.store.keys import digest
 
 
-class InstructOptions(BaseModel):
+class InstructOptions(LoadingOptions):
     """Everything a user chooses about an instruction editor."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     checkpoint: str  # a folder in diffusers format, or a hub id: timbrooks/instruct-pix2pix, Qwen/Qwen-Image-Edit, ...
     revision: str | None = None  # of a hub model
@@ -36,11 +42,8 @@ class InstructOptions(BaseModel):
     steps: int = Field(20, ge=1)
     guidance: float | None = None  # on the text; the pipeline's own default when None
     image_guidance: float | None = None  # InstructPix2Pix: how close the result stays to the picture
-    parameters: dict[str, Any] = {}  # further parameters of the pipeline's call
+    parameters: dict[str, Any] = Field(default_factory=dict)  # further parameters of the pipeline's call
     batch_size: int = Field(1, ge=1)  # edits at a time; only some pipelines take more than one
-    device: str = "auto"
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    offload: bool = False  # keep only the part at work on the GPU: slower, and fits larger models
 
 
 class InstructEditor:
@@ -54,9 +57,9 @@ class InstructEditor:
         """Hash of weights, options, library versions, device kind and dtype.
 
         Raises:
-            EditorError: the checkpoint is missing.
+            EditorError: the checkpoint, a LoRA, or a package that an option needs is missing.
         """
-        options = self.options.model_dump(exclude={"checkpoint", "revision", "device", "dtype", "offload"})
+        options = self.options.model_dump(exclude=LOADING | {"checkpoint", "revision"}) | self.options.pixels()
         libraries = [version(name) for name in ("torch", "diffusers", "transformers")]
         device, dtype = self._placement
         weights = folder_fingerprint(self._folder, (".json", ".txt", ".safetensors"))
@@ -126,12 +129,7 @@ class InstructEditor:
 
     @cached_property
     def _placement(self) -> tuple[str, str]:
-        from diffex_dagster.devices import pick_device
-
-        device, dtype = pick_device(self.options.device), self.options.dtype
-        if dtype == "auto":
-            dtype = "bfloat16" if device.startswith("cuda") else "float32"
-        return device, dtype
+        return placement(self.options, half="bfloat16")
 
     @cached_property
     def _folder(self) -> Path:
@@ -177,7 +175,27 @@ class InstructEditor:
         pipeline.set_progress_bar_config(disable=True)
         if getattr(pipeline, "safety_checker", None) is not None:
             pipeline.safety_checker = None  # it would black out edits at random, and the study's images are the user's
-        if self.options.offload:
+        self._set_up(pipeline, torch.device(device))
+        return pipeline
+
+    def _set_up(self, pipeline: Any, device: Any) -> None:
+        options = self.options
+        kind = type(pipeline).__name__
+        if options.loras:
+            if not hasattr(pipeline, "load_lora_weights"):
+                raise EditorError(f"{options.checkpoint}: its pipeline ({kind}) takes no LoRA; remove loras")
+            merge_loras(pipeline, options.lora_files())
+        if options.vae_tiling or options.vae_slicing:
+            if not hasattr(pipeline.vae, "enable_tiling"):
+                raise EditorError(
+                    f"{options.checkpoint}: its autoencoder ({type(pipeline.vae).__name__}) has neither tiling nor "
+                    "slicing; remove vae_tiling and vae_slicing"
+                )
+            fit_vae(pipeline.vae, options)
+        if options.attention == "xformers":
+            attention_processor(options, device)  # says what is missing
+            pipeline.enable_xformers_memory_efficient_attention()
+        if options.offload and device.type != "cpu":  # on the CPU nothing has to leave
             pipeline.enable_model_cpu_offload(device=device)
-            return pipeline
-        return pipeline.to(device)
+        else:
+            pipeline.to(device)

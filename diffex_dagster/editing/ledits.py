@@ -14,14 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image, ImageOps
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from diffex_dagster.devices import pick_device
 from diffex_dagster.editing import checkpoints
+from diffex_dagster.editing.loading import LOADING, LoadingOptions, placement
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.errors import EditorError
 
@@ -36,11 +35,10 @@ ALGORITHM = 2  # raised when a change of the code changes pixels: it is part of 
 _ROWS = {"cpu": 32, "mps": 16, "cuda": 32}  # UNet rows to start with
 _MOST_ROWS = 256  # beyond this a GPU gains nothing at any size of UNet
 # Not part of the fingerprint as they stand: what they mean for pixels enters it by content, or they change only speed.
-_NOT_PIXELS = {
+_NOT_PIXELS = LOADING | {
     "checkpoint",
     "revision",
-    "device",
-    "dtype",
+    "config",
     "batch_size",
     "channels_last",
     "compile",
@@ -62,11 +60,12 @@ class ConceptOptions(BaseModel):
     cooldown: int | None = Field(None, ge=0)  # step from which guidance ends; None for never
 
 
-class LeditsOptions(ConceptOptions):
+class LeditsOptions(ConceptOptions, LoadingOptions):
     """Everything a user chooses about the diffusion editor."""
 
-    checkpoint: str  # a folder in Stable Diffusion format, or a Hugging Face model id
+    checkpoint: str  # a folder in Stable Diffusion format, a single .safetensors file, or a Hugging Face model id
     revision: str | None = None  # of a hub model
+    config: str | None = None  # of a single file: folder or hub id of its architecture; None: inferred, from the hub
     steps: int = Field(20, ge=1)  # denoising steps
     skip: float = Field(0.1, ge=0, lt=1)  # extra noisy steps left out: less skip, larger changes
     mask_resolution: int | None = Field(None, ge=2)  # side of the attention maps; None: a quarter of the latents' side
@@ -75,12 +74,18 @@ class LeditsOptions(ConceptOptions):
     zero_noise_steps: int | None = Field(None, ge=0)  # last steps without the inversion's noise; None: 3 for XL, else 0
     resolution: int | None = Field(None, ge=8)  # side in pixels; None: what the checkpoint was trained on
     prompts: dict[str, ConceptOptions] = {}  # prompts that need options of their own
-    device: str = "auto"  # "cuda", "mps", "cpu"; auto takes the first that is there
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"  # auto: float16 on CUDA, float32 elsewhere
     batch_size: int | None = Field(None, ge=1)  # single-concept edits at a time; None: found by trying
     channels_last: bool = True
     compile: bool = False  # torch.compile the UNet: minutes at the start, for long runs
     inversion_cache_mb: int = Field(1024, ge=0)  # inverted pictures kept for later calls
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> LeditsOptions:
+        if self.config and not self.checkpoint.endswith(".safetensors"):
+            raise ValueError("config belongs to a checkpoint that is a single .safetensors file; remove it")
+        if self.compile and self.offload:
+            raise ValueError("compile needs the UNet to stay on the device, and offload moves it; keep one of them")
+        return self
 
     def for_prompt(self, prompt: str) -> ConceptOptions:
         """The options that hold for a prompt."""
@@ -111,11 +116,12 @@ class LeditsEditor:
         parts = {
             "editor": "ledits",
             "algorithm": ALGORITHM,
-            "checkpoint": checkpoints.content_hash(self._folder),
+            "checkpoint": checkpoints.content_hash(self._checkpoint),
             "options": self.options.model_dump(mode="json", exclude=_NOT_PIXELS),
             "device": device.split(":")[0],
             "dtype": dtype,
             "libraries": {name: version(name) for name in ("torch", "diffusers", "transformers")},
+            **self.options.pixels(),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -137,10 +143,10 @@ class LeditsEditor:
     ) -> Iterator[tuple[list[EditRequest], torch.Tensor]]:
         """As `edit`, but with the pictures (N, 3, H, W), float32 in [0, 1], still on the device."""
         _check(images, requests)
-        folder = self._folder  # a missing checkpoint is reported before any work
+        checkpoint = self._checkpoint  # one that is missing is reported before any work
         if not requests:
             return
-        engine = self._load(folder)
+        engine = self._load(checkpoint)
         pictures = _Pictures(images, self.options.resolution or engine.resolution, engine.vae_factor)
         waiting = _by_picture(requests)
         while waiting:
@@ -224,21 +230,19 @@ class LeditsEditor:
         Raises:
             EditorError: the checkpoint is missing or cannot be loaded.
         """
-        return self._load(self._folder)
+        return self._load(self._checkpoint)
 
     # -- loading and sizes -----------------------------------------------------------------------------------------
 
     @cached_property
-    def _folder(self) -> Path:
-        return checkpoints.locate(self.options.checkpoint, self.options.revision)
+    def _checkpoint(self) -> checkpoints.Checkpoint:
+        self.options.check()
+        return checkpoints.locate(self.options.checkpoint, self.options.revision, self.options.config)
 
     @cached_property
     def placement(self) -> tuple[str, str]:
         """Device and dtype by name, with "auto" resolved."""
-        device, dtype = pick_device(self.options.device), self.options.dtype
-        if dtype == "auto":
-            dtype = "float16" if device.startswith("cuda") else "float32"
-        return device, dtype
+        return placement(self.options)
 
     @property
     def _first_rows(self) -> int:
@@ -261,7 +265,7 @@ class LeditsEditor:
         """Let go of the inversions that are kept for later calls."""
         self._inversions = _Cache(self.options.inversion_cache_mb * 2**20)
 
-    def _load(self, folder: Path) -> Engine:
+    def _load(self, checkpoint: checkpoints.Checkpoint) -> Engine:
         if self._engine is None:
             import torch
 
@@ -270,7 +274,7 @@ class LeditsEditor:
             device, dtype = self.placement
             options = self.options
             self._engine = Engine(
-                folder,
+                checkpoint,
                 steps=options.steps,
                 skip=options.skip,
                 scheduler=options.scheduler,
@@ -281,6 +285,7 @@ class LeditsEditor:
                 mask_resolution=options.mask_resolution,
                 channels_last=options.channels_last and not device.startswith("mps"),
                 compile=options.compile,
+                loading=options,
             )
         return self._engine
 

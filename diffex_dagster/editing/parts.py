@@ -12,7 +12,9 @@ import torch
 
 from diffex_dagster.devices import load_quietly
 from diffex_dagster.editing import checkpoints
-from diffex_dagster.errors import EditorError
+from diffex_dagster.editing.checkpoints import Checkpoint
+from diffex_dagster.editing.loading import merge_loras
+from diffex_dagster.errors import EditorError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +84,20 @@ class Parts:
         """All models."""
         return (self.unet, self.vae, *self.encoders)
 
+    def pipeline(self) -> Any:
+        """The same models as a pipeline of diffusers, which knows how LoRA files name them."""
+        from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+
+        scheduler = DPMSolverMultistepScheduler.from_config(self.schedule)
+        shared = {"unet": self.unet, "vae": self.vae, "scheduler": scheduler}
+        shared |= {"text_encoder": self.encoders[0], "tokenizer": self.tokenizers[0]}
+        if self.is_xl:
+            second = {"text_encoder_2": self.encoders[1], "tokenizer_2": self.tokenizers[1]}
+            return StableDiffusionXLPipeline(**shared, **second, add_watermarker=False)
+        return StableDiffusionPipeline(
+            **shared, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        )
+
     @torch.no_grad()
     def encode(self, prompt: str) -> Text:
         """A prompt through the text encoder, or through both and side by side (XL, section 2.1 of its paper).
@@ -121,8 +137,13 @@ class Parts:
         return words
 
 
-def load_parts(folder: Path, dtype: torch.dtype) -> Parts:
-    """Load a checkpoint.
+def load_parts(checkpoint: Checkpoint, dtype: torch.dtype, loras: Sequence[tuple[Path, float]] = ()) -> Parts:
+    """Load a checkpoint, and merge LoRA into its UNet and text encoders.
+
+    Args:
+        checkpoint: complete (see `checkpoints.locate`).
+        dtype: of the models.
+        loras: their files and scales.
 
     Stable Diffusion XL's autoencoder overflows in half precision: it is loaded in float32 where its configuration says
     so (`force_upcast`) and `dtype` is float16.
@@ -130,11 +151,18 @@ def load_parts(folder: Path, dtype: torch.dtype) -> Parts:
     Raises:
         EditorError: a file cannot be read as what it should be.
     """
+    load_quietly()
+    parts = _from_file(checkpoint, dtype) if checkpoint.file else _from_folder(checkpoint.folder, dtype)
+    if loras:
+        merge_loras(parts.pipeline(), loras)
+    return parts
+
+
+def _from_folder(folder: Path, dtype: torch.dtype) -> Parts:
     from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
     from safetensors import SafetensorError
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-    load_quietly()
     options: dict[str, Any] = {
         "variant": checkpoints.variant(folder),
         "use_safetensors": True,
@@ -159,3 +187,37 @@ def load_parts(folder: Path, dtype: torch.dtype) -> Parts:
         ) from error
     zeros = is_xl and bool(checkpoints.model_index(folder).get("force_zeros_for_empty_prompt", True))
     return Parts(unet, vae, tuple(encoders), tuple(tokenizers), dict(schedule), zeros)
+
+
+def _from_file(checkpoint: Checkpoint, dtype: torch.dtype) -> Parts:
+    from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline
+    from diffusers.loaders.single_file_utils import SingleFileComponentError
+    from safetensors import SafetensorError
+
+    is_xl = checkpoints.is_xl(checkpoint.folder)
+    file, config = str(checkpoint.file), str(checkpoint.folder)
+    options: dict[str, Any] = {"torch_dtype": dtype, "local_files_only": True}
+    try:
+        if is_xl and dtype == torch.float16:
+            options["vae"] = AutoencoderKL.from_single_file(
+                file, config=config, subfolder="vae", torch_dtype=torch.float32, local_files_only=True
+            )
+            if not options["vae"].config.force_upcast:
+                options["vae"].to(dtype)
+        if not is_xl:
+            options |= {"safety_checker": None, "feature_extractor": None}
+        kind = StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline
+        loaded: Any = kind.from_single_file(file, config=config, **options)
+    except (
+        OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, SingleFileComponentError
+    ) as error:  # fmt: skip
+        raise EditorError(
+            f"the diffusion checkpoint {checkpoint} cannot be loaded with the configuration in "
+            f"{checkpoint.folder.absolute()} ({first_line(error)}): give a Stable Diffusion 1.x, 2.x or XL file, and a "
+            "config of the same architecture"
+        ) from error
+    ends = ("", "_2") if is_xl else ("",)
+    encoders = tuple(getattr(loaded, f"text_encoder{end}") for end in ends)
+    tokenizers = tuple(getattr(loaded, f"tokenizer{end}") for end in ends)
+    zeros = is_xl and bool(loaded.config.force_zeros_for_empty_prompt)
+    return Parts(loaded.unet, loaded.vae, encoders, tokenizers, dict(loaded.scheduler.config), zeros)

@@ -44,8 +44,7 @@ def build_editor(study: Study) -> Editor:
     if isinstance(part, InstructEditorPart):
         from diffex_dagster.editing.instruct import InstructEditor, InstructOptions
 
-        chosen = part.model_dump(exclude={"kind", "checkpoint"})
-        return InstructEditor(InstructOptions(checkpoint=study.checkpoint(part.checkpoint), **chosen))
+        return InstructEditor(InstructOptions(**_located(study, part)))
     if isinstance(part, PrecomputedEditorPart):
         return _precomputed(study, part)
     factory = load_object(part.factory, study.folder, f"editors.{study.editor_name}.factory")
@@ -55,9 +54,17 @@ def build_editor(study: Study) -> Editor:
 
 def ledits_options(study: Study, part: LeditsEditorPart) -> LeditsOptions:
     """The editor's options as the study writes them, the checkpoint resolved."""
-    return LeditsOptions(
-        checkpoint=study.checkpoint(part.checkpoint), **part.model_dump(exclude={"kind", "checkpoint"})
-    )
+    return LeditsOptions(**_located(study, part))
+
+
+def _located(study: Study, part: LeditsEditorPart | InstructEditorPart) -> dict[str, Any]:
+    """An editor's options, what they name beside the study file made absolute."""
+    options: dict[str, Any] = part.model_dump(exclude={"kind"})
+    options["checkpoint"] = study.checkpoint(part.checkpoint)
+    options["loras"] = [each | {"checkpoint": study.checkpoint(each["checkpoint"])} for each in options["loras"]]
+    if options.get("config"):
+        options["config"] = study.checkpoint(options["config"])
+    return options
 
 
 def _precomputed(study: Study, part: PrecomputedEditorPart) -> Editor:
