@@ -48,7 +48,9 @@ class Format(StrEnum):
 
 def main() -> None:
     """Run the command line: what the user can put right is one sentence and exit status 1."""
-    warnings.filterwarnings("ignore", module="dagster")  # notes to developers, about Dagster's own beta features
+    # Notes to developers about beta features, which Dagster attributes to its own modules or to those that use it.
+    warnings.filterwarnings("ignore", module="dagster")
+    warnings.filterwarnings("ignore", message=".* is currently in (beta|preview)")
     try:
         app()
     except DiffExError as error:

@@ -16,7 +16,10 @@ from diffex_dagster.errors import DiffExError
 from diffex_dagster.study import LeditsEditorPart, OpenAIVLM, Study, load_study
 
 NEEDED = ("dagster", "diffusers", "duckdb", "torch", "transformers")
-EXTRAS = {"dagster-webserver": "ui", "onnxruntime": "onnx", "timm": "timm", "dicebear-core": "worlds"}
+EXTRAS = {
+    "dagster-webserver": "ui", "onnxruntime": "onnx", "timm": "timm", "dicebear-core": "worlds", "peft": "lora",
+    "accelerate": "offload", "captum": "gradcam",
+}  # fmt: skip
 LITTLE_DISK, LITTLE_MEMORY = 5, 4  # GB
 
 
@@ -122,7 +125,7 @@ def _study(study: Study) -> Iterator[Finding]:
 
     def editor() -> str:
         build_editor(study).fingerprint  # noqa: B018 (finds and reads the checkpoint)
-        return f"{study.editor_name} is there"
+        return f"what {study.editor_name} needs is there"
 
     def classifier(name: str) -> Callable[[], str]:
         def check() -> str:

@@ -17,7 +17,7 @@ from scipy.special import softmax
 from diffex_dagster.classifying.build import build
 from diffex_dagster.classifying.parts import SHORT_FORMS
 from diffex_dagster.classifying.protocol import Classifier
-from diffex_dagster.corpus.starters import load_starter, starter_names
+from diffex_dagster.corpus.starters import load_starter, starter_called, starter_names
 from diffex_dagster.errors import CorpusError, StudyError
 from diffex_dagster.stages.edits import level1_combinations
 from diffex_dagster.stages.images import Samples, read_samples
@@ -69,12 +69,13 @@ def make_study(wishes: Wishes, folder: Path) -> Made:
     file = folder / "study.yaml"
     if file.exists():
         raise StudyError(f"{file}: there is a study already; edit it, or choose another name")
+    editor = _spec(wishes.editor, _EDITORS, "editor", folder)
     fields: dict[str, Any] = {
         "name": wishes.name,
         "domain": wishes.domain or re.sub(r"[_-]+", " ", wishes.name),
         "images": {**_images(wishes.images, folder), "size": wishes.size or 512},
         "corpus": _corpus(wishes),
-        "editors": {"editor": _spec(wishes.editor, _EDITORS, "editor", folder)},
+        "editors": {editor["kind"]: editor},
         "classifiers": {"v1": _classifier(wishes, folder)},
     }
     draft = study_of({**fields, "target": {"label": wishes.label or "?"}}, file)
@@ -113,7 +114,7 @@ def study_text(fields: Mapping[str, Any], chosen: bool = False) -> str:
     def flow(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False)  # JSON is YAML
 
-    corpus = fields["corpus"]
+    corpus, (editor,) = fields["corpus"], fields["editors"]
     how = "the model's answer is cached" if "vlm" in corpus else "a shipped list; a vlm would look at your images"
     note = (
         " # the class predicted most often on three images: change it to the one you want explained" if chosen else ""
@@ -127,7 +128,7 @@ images: {flow(fields["images"])} # further: limit, sample, labels, fit, unreadab
 corpus: {flow(corpus)} # {how}; your own changes go into corpus.yaml
 
 editors: # the first is the default
-  editor: {flow(fields["editors"]["editor"])}
+  {editor}: {flow(fields["editors"][editor])}
 
 classifiers: # one line for each version
   v1: {flow(fields["classifiers"]["v1"])}
@@ -158,6 +159,8 @@ def _classifier(wishes: Wishes, folder: Path) -> dict[str, Any]:
         spec = f"{kind}:{spec}"
     part = _spec(spec, _CLASSIFIERS, "classifier", folder)
     if wishes.labels:
+        if part["kind"] == "transformers":
+            raise StudyError(f"--labels: {wishes.classifier} names its classes itself; leave --labels out")
         part["labels"] = list(wishes.labels)
     return part
 
@@ -168,7 +171,9 @@ def _spec(spec: str, kinds: Mapping[str, str], what: str, folder: Path) -> dict[
     if kind not in kinds or not value:
         raise StudyError(f"--{what} {spec!r}: write KIND:VALUE, where KIND is one of {', '.join(kinds)}")
     field = kinds[kind]
-    if field in ("file", "folder", "checkpoint") and Path(value).expanduser().exists():
+    # Written relative to the study file, also where it is missing, so that the message names where it was looked for.
+    is_path = field in ("file", "folder") or (field == "checkpoint" and not re.fullmatch(r"[\w.-]+/[\w.-]+", value))
+    if is_path or (field == "checkpoint" and Path(value).expanduser().exists()):
         value = _relative(Path(value), folder)
     return {"kind": "python" if kind == "factory" else kind, field: value}
 
@@ -198,12 +203,10 @@ def _corpus(wishes: Wishes) -> dict[str, Any]:
         vlm = {"kind": "openai", "model": wishes.vlm}
         return {"vlm": vlm | ({"base_url": wishes.vlm_url} if wishes.vlm_url else {})}
     if wishes.starter:
-        load_starter(wishes.starter)  # says which there are
-        return {"starter": wishes.starter}
+        return {"starter": starter_called(wishes.starter)}  # says which there are
     for word in re.findall(r"[A-Za-z-]+", f"{wishes.domain or ''} {wishes.name.replace('_', ' ')}".lower()):
         try:
-            load_starter(word)
-            return {"starter": word}
+            return {"starter": starter_called(word)}
         except CorpusError:
             continue
     raise StudyError(

@@ -26,7 +26,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-WARM = ("--classifier", "python:tests.toys:warm", "--labels", "cold,warm", "--starter", "face")
+WARM = ("--classifier", "python:tests.toys:warm", "--labels", "cold,warm", "--starter", "faces")
 PAINT = ("--editor", "python:tests.toys:PaintEditor", "--size", "16")
 
 
@@ -61,6 +61,7 @@ def test_the_class_is_the_one_predicted_most_often_when_none_is_named(here: Path
     status, out, err = diffex("init", "grey", "--images", "other/images", *WARM, *PAINT)
     assert status == 0, err
     study = load_study(here / "studies" / "grey")
+    assert list(study.editors) == ["python"] and study.corpus.starter == "face"
     assert study.target.label == "cold" and "00.png: cold (0.50)" in out
     assert study.path(study.images.folder) == here / "other" / "images"
 
@@ -73,7 +74,9 @@ def test_the_class_is_the_one_predicted_most_often_when_none_is_named(here: Path
             {"--classifier": "magic:x"},
             "--classifier 'magic:x': write KIND:VALUE, where KIND is one of python, transformers, ",
         ),
-        ({"--classifier": "none.onnx"}, "none.onnx: file: there is no such model file"),
+        ({"--classifier": "none.onnx"}, "HERE/none.onnx: file: there is no such model file"),
+        ({"--classifier": "none", "--labels": ""}, "HERE/none: there is no classifier in this folder (no config.json)"),
+        ({"--classifier": "some/vit"}, "--labels: some/vit names its classes itself; leave --labels out"),
         ({"--label": "hot"}, "--label: the classifier has no class 'hot'; it knows cold, warm"),
         ({"--starter": "dragons"}, "dragons"),
         ({"--editor": "ledits"}, "--editor 'ledits': write KIND:VALUE"),
@@ -84,7 +87,7 @@ def test_a_wish_that_cannot_be_met_writes_nothing(here: Path, diffex, change: di
     flags = dict(zip(WARM[::2], WARM[1::2], strict=True)) | dict(zip(PAINT[::2], PAINT[1::2], strict=True))
     flags |= {"--images": "other/images", **change}
     status, _, err = diffex("init", "new", *(part for flag in flags.items() for part in flag))
-    assert status == 1 and sentence in err, err
+    assert status == 1 and sentence.replace("HERE", str(here)) in err, err
     assert not (here / "studies").exists()
 
 

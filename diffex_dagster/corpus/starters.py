@@ -23,7 +23,21 @@ def starter_names() -> list[str]:
 
 
 def load_starter(name: str) -> Corpus:
-    """A starter corpus by name; plurals and a few other names ("birds", "leaf", "fundus") are understood.
+    """A starter corpus by name; see `starter_called` for the names.
+
+    Raises:
+        CorpusError: there is no such starter.
+    """
+    found = starter_called(name)
+    text = (files(__package__) / "starters" / f"{found}.yaml").read_text("utf-8")
+    tree = edits_from_text(text, f"starters/{found}.yaml", source="starter").tree
+    if tree is None:
+        raise CorpusError(f"starters/{found}.yaml has no `tree`: reinstall the package.")
+    return tree
+
+
+def starter_called(name: str) -> str:
+    """The starter that a name means; plurals and a few other names ("birds", "leaf", "fundus") are understood.
 
     Raises:
         CorpusError: there is no such starter.
@@ -32,11 +46,7 @@ def load_starter(name: str) -> Corpus:
     wanted = slug(name)
     for candidate in (wanted, wanted.removesuffix("s"), _ALIASES.get(wanted), _ALIASES.get(wanted.removesuffix("s"))):
         if candidate in known:
-            text = (files(__package__) / "starters" / f"{candidate}.yaml").read_text("utf-8")
-            tree = edits_from_text(text, f"starters/{candidate}.yaml", source="starter").tree
-            if tree is None:
-                raise CorpusError(f"starters/{candidate}.yaml has no `tree`: reinstall the package.")
-            return tree
+            return candidate
     close = difflib.get_close_matches(wanted, known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}."
     raise CorpusError(f"There is no starter corpus {name!r}: {hint}")
