@@ -140,7 +140,8 @@ def test_the_scores_are_those_of_the_torch_original(
     assert again.fingerprint == made.fingerprint and len(made.fingerprint) == 16
 
 
-def test_the_avatars_study_has_the_same_effects_whatever_file_the_classifier_is_in(exported: Path) -> None:
+def avatars_effects(classifier: Any, target: Any, labels: tuple[str, ...] = ()) -> dict[str, float]:
+    """The effects that an explanation of a few avatars finds, by feature."""
     from diffex_dagster import explain
 
     avatars = ROOT / "studies" / "avatars"
@@ -149,16 +150,27 @@ def test_the_avatars_study_has_the_same_effects_whatever_file_the_classifier_is_
     editor = {"kind": "python", "factory": "diffex_dagster.worlds.avatars:ExactEditor", "options": attributes}
     tree = [{"name": "Eyewear", "editable": False, "children": ["sunglasses", "round glasses"]},
             {"name": "Hair", "editable": False, "children": ["grey hair"]}]  # fmt: skip
+    settings: dict[str, Any] = {"size": 64, "search": {"joint_size": 1}, "labels": labels}
+    frame = explain(images, classifier, editor, tree, target, **settings).to_frame()
+    return dict(zip(frame["feature"], frame["effect"], strict=True))
+
+
+def test_the_avatars_study_has_the_same_effects_wherever_the_classifier_is(
+    exported: Path, persona: torch.nn.Module
+) -> None:
+    def answer(body: dict[str, Any], number: int) -> tuple[int, Any]:
+        with torch.inference_mode():
+            return 200, {"outputs": persona(tensor(decoded(body["images"]))).softmax(1).tolist()}
+
     files = {"onnx": "persona.onnx", "torchscript": "persona.ts", "torch_export": "persona.pt2"}
     parts: list[dict[str, Any]] = [{"kind": "transformers", "checkpoint": str(PERSONA)}]
     parts += [{"kind": kind, "file": str(exported / file), "manifest": str(exported / "manifest.json")}
               for kind, file in files.items()]  # fmt: skip
     parts.append({"python": "tests.classifying.callables:of_pictures", "labels": LABELS})
-    effects = []
-    for part in parts:
-        frame = explain(images, part, editor, tree, "senior", size=64, search={"joint_size": 1}).to_frame()
-        effects.append(dict(zip(frame["feature"], frame["effect"], strict=True)))
-    assert len(effects[0]) == 3 and max(map(abs, effects[0].values())) > 0.1
+    with serving(answer) as (url, _):
+        parts.append({"kind": "http", "url": url, "labels": LABELS})
+        effects = [avatars_effects(part, "senior") for part in parts]
+    assert len(effects) == 6 and len(effects[0]) == 3 and max(map(abs, effects[0].values())) > 0.1
     for other in effects[1:]:
         assert other == pytest.approx(effects[0], abs=1e-4)
 
@@ -306,6 +318,24 @@ def test_clip_is_the_scaled_cosine_of_picture_and_sentence(clip: Path, pictures:
     assert np.ptp(expected) > 1e-3
     other = classifier(clip, kind="clip", checkpoint=str(clip), labels=labels, template="a photo of {}")
     assert other.fingerprint != made.fingerprint
+
+
+def test_clip_explains_the_avatars_as_the_torch_original_does(clip: Path) -> None:
+    from transformers import CLIPModel, CLIPProcessor
+
+    labels = ("a person with glasses", "a person with a beard")
+    model, processor = CLIPModel.from_pretrained(clip).eval(), CLIPProcessor.from_pretrained(clip)
+
+    def zero_shot(pictures: list[Image.Image]) -> np.ndarray:
+        inputs = processor(text=[f"a drawing of {label}" for label in labels], images=pictures, return_tensors="pt",
+                           padding=True)  # fmt: skip
+        with torch.inference_mode():
+            return model(**inputs).logits_per_image.double().numpy()
+
+    target = {"label": labels[0], "measure": "margin", "against": labels[1]}
+    part = {"kind": "clip", "checkpoint": str(clip), "labels": list(labels), "template": "a drawing of {}"}
+    effects, expected = avatars_effects(part, target), avatars_effects(zero_shot, target, labels)
+    assert effects == pytest.approx(expected, abs=1e-4) and max(map(abs, effects.values())) > 1e-3
 
 
 # timm imports torchvision, which the base install does not have
