@@ -67,6 +67,7 @@ class Page:
 
     def __init__(self, page: Path, folder: Path, diffex: Run) -> None:
         self.page, self.folder, self.diffex = page, folder, diffex
+        self.ran: set[str] = set()
 
     def run(self) -> int:
         """Every example in order; returns how many there are, those that are skipped included."""
@@ -94,6 +95,7 @@ class Page:
             assert program == "diffex", f"{command!r} is not of this project: mark the block with skip"
             status, out, err = self.diffex(*arguments)
             assert status == 0, f"{command}: {out}{err}"
+            self.ran.add(command)
             pattern = re.escape(expected.strip()).replace(r"\.\.\.", ".*")
             if not re.fullmatch(pattern or ".*", out.strip(), flags=re.DOTALL):
                 return f"{command} printed\n{out}\nand the page says\n{expected}"
@@ -151,7 +153,7 @@ class Page:
         else:
             for command in (step["run"] for job in fields["jobs"].values() for step in job["steps"] if "run" in step):
                 program, *arguments = shlex.split(command)
-                if program == "diffex":
+                if program == "diffex" and command not in self.ran:
                     assert self.diffex(*arguments)[0] == 0
                 elif program == "python":
                     with pytest.raises(SystemExit) as stop:
@@ -181,7 +183,11 @@ def test_the_examples_of_a_page_run(
     (tmp_path / "labels.txt").write_text("cat\ndog\n")
     (tmp_path / "answer.json").write_text('{"Eyewear": ["round glasses", "sunglasses"]}')
     if page.name != "tasks.md":
-        write_study(tmp_path / "studies" / "faces", 4, name="faces")
+        names = ("v1", "v2") if page.name == "compare_in_ci.md" else ("v1",)
+        warm = {"kind": "python", "factory": "tests.toys:WarmClassifier"}
+        versions = {name: {**warm, "options": {"red": red}} for name, red in zip(names, (3.0, 0.0), strict=False)}
+        quick = {"search": {"joint_size": 1, "beam": 1}, "effects": {"nonsense": ["flornip"], "side_effects": 0}}
+        write_study(tmp_path / "studies" / "faces", 3, name="faces", classifiers=versions, **quick)
     if page.name == "read_results.md":
         assert diffex("run", "faces")[0] == 0
     count = Page(page, tmp_path, diffex).run()
