@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 def pick_device(wanted: str = "auto") -> str:
     """ "auto" becomes "cuda", "mps" or "cpu", whichever there is; anything else comes back as it is."""
@@ -12,6 +14,20 @@ def pick_device(wanted: str = "auto") -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def measure_gpu_memory() -> Callable[[], float | None]:
+    """Start measuring; the answer, called later, is the most GPU memory held since, in GB of 10⁹ bytes.
+
+    None where this process uses no CUDA device: a stage whose model runs elsewhere holds none of it.
+    """
+    import sys
+
+    torch = sys.modules.get("torch")  # a process that has not imported torch holds no memory of it
+    if torch is None or not torch.cuda.is_available():
+        return lambda: None
+    torch.cuda.reset_peak_memory_stats()
+    return lambda: float(torch.cuda.max_memory_allocated() / 1e9)
 
 
 def load_quietly() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from diffex_dagster.assets.build import build_study, observe
-from diffex_dagster.assets.common import Names
+from diffex_dagster.assets.common import GPU_MEMORY, Names
 from diffex_dagster.corpus_cli import corpus_now
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.files import effects_csv
@@ -95,30 +96,45 @@ def plan(study: Study, classifiers: Sequence[str], output: TableFormat) -> None:
     corpus = corpus_now(study)
     work = {s.stage: s for s in plan_edits(study, store, editor, models, corpus, samples)}
     stages = list(states) or list(work)
-    table = [_plan_row(name, states.get(name, ""), work.get(name)) for name in stages]
+    table = [_plan_row(name, states.get(name, Known()), work.get(name)) for name in stages]
     if output is not TableFormat.table:
         return _print_rows(table, output)
     _print_plan(table)
     return None
 
 
-def _plan_row(name: str, why: str, work: PlannedStage | None) -> dict[str, Any]:
+def _plan_row(name: str, known: Known, work: PlannedStage | None) -> dict[str, Any]:
     counts = {field: getattr(work, field) if work else 0 for field in
               ("edits_missing", "edits_reused", "scores_missing", "scores_reused")}  # fmt: skip
     seconds = round(work.seconds, 1) if work and work.seconds is not None else None
-    return {"stage": name, "why": why, **counts, "edit_seconds": seconds, "note": work.note if work else ""}
+    note = work.note if work else ""
+    return {"stage": name, "why": known.why, **counts, "edit_seconds": seconds, GPU_MEMORY: known.gpu_gb, "note": note}
 
 
 def _print_plan(table: Sequence[dict[str, Any]]) -> None:
     shown = Table(header_style="bold")
-    for heading in ("stage", "now", "edits to make", "reused", "to score", "reused", "seconds"):
+    gpu = any(row[GPU_MEMORY] is not None for row in table)  # nothing to say on a CPU
+    headings = (
+        "stage",
+        "now",
+        "edits to make",
+        "reused",
+        "to score",
+        "reused",
+        "seconds",
+        *(("GPU GB",) if gpu else ()),
+    )
+    for heading in headings:
         shown.add_column(heading, justify="left" if heading in ("stage", "now") else "right")
     for row in table:
         counts = [str(row[field] or "") for field in
                   ("edits_missing", "edits_reused", "scores_missing", "scores_reused")]  # fmt: skip
         seconds = "?" if row["edits_missing"] and row["edit_seconds"] is None else f"{row['edit_seconds'] or 0:.0f}"
         why = Text(plain(row["why"], 120), "dim" if row["why"] == FRESH else "")
-        shown.add_row(row["stage"], why, *counts, seconds if row["edits_missing"] else "")
+        memory = (
+            [f"{row[GPU_MEMORY]:.1f}" if row[GPU_MEMORY] is not None and row["edits_missing"] else ""] if gpu else []
+        )
+        shown.add_row(row["stage"], why, *counts, seconds if row["edits_missing"] else "", *memory)
     console = terminal()
     console.print(shown)
     for row in table:
@@ -180,8 +196,16 @@ def survey_results(files: Sequence[Path], output: TableFormat) -> None:
 FRESH = "up to date"
 
 
-def staleness(study: Study, classifiers: Sequence[str]) -> dict[str, str]:
-    """What Dagster says of every stage: up to date, never made, or why it is unsynced; stages in the order they run.
+@dataclass(frozen=True)
+class Known:
+    """What Dagster knows of a stage: "up to date", "never made" or why it is unsynced; the GPU memory it last took."""
+
+    why: str = ""
+    gpu_gb: float | None = None
+
+
+def staleness(study: Study, classifiers: Sequence[str]) -> dict[str, Known]:
+    """What Dagster knows of every stage, in the order in which they run.
 
     The corpus file and the classifiers' weights are observed first, as the watch sensor does. Empty without an instance
     (no DAGSTER_HOME): nothing is known of earlier runs then.
@@ -206,8 +230,17 @@ def staleness(study: Study, classifiers: Sequence[str]) -> dict[str, str]:
                 status = resolver.get_status(key)
                 causes = [_because(cause.reason, cause.dependency) for cause in resolver.get_stale_causes(key)]
                 state = FRESH if status == StaleStatus.FRESH else "never made"
-                states["/".join(key.path[prefix:])] = state if status != StaleStatus.STALE else "; ".join(causes)
+                why = state if status != StaleStatus.STALE else "; ".join(causes)
+                states["/".join(key.path[prefix:])] = Known(why, _gpu_memory(home, key))
     return states
+
+
+def _gpu_memory(home: Any, key: Any) -> float | None:
+    """The most GPU memory, in GB, of the latest of a stage's recent materializations that edited anything."""
+    for record in home.fetch_materializations(key, limit=20).records:
+        if GPU_MEMORY in (record.asset_materialization.metadata if record.asset_materialization else {}):
+            return float(record.asset_materialization.metadata[GPU_MEMORY].value)
+    return None
 
 
 def _because(reason: str, dependency: Any) -> str:

@@ -66,6 +66,8 @@ def test_plan_says_what_is_missing_before_and_nothing_after(
     tmp_path: Path, diffex: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_study(tmp_path)
+    # The toy editor holds no GPU memory; as if this machine had a GPU, and had held 3.25 GB of it.
+    monkeypatch.setattr("diffex_dagster.stages.edits.measure_gpu_memory", lambda: lambda: 3.25)
     (tmp_path / "home").mkdir()
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))  # one that has seen no other toy study
 
@@ -78,7 +80,7 @@ def test_plan_says_what_is_missing_before_and_nothing_after(
     assert before["level1_edits"]["edits_missing"] == 6 * 8 and before["level1_edits"]["edits_reused"] == 0
     assert before["v1/level1_scores"]["scores_missing"] == 6 * 8
     assert "and up to 16 edits" in before["v1/level2_scores"]["note"]  # dark red and the unknown thing
-    assert before["corpus"]["why"] == "never made"
+    assert before["corpus"]["why"] == "never made" and before["level1_edits"]["gpu_memory_gb"] is None
     assert edits_made(tmp_path) == []
     diffex("run", tmp_path)
     made = edits_made(tmp_path)
@@ -89,7 +91,8 @@ def test_plan_says_what_is_missing_before_and_nothing_after(
     edited = planned()
     assert edited["level1_edits"]["edits_missing"] == 8 and edited["level1_edits"]["edits_reused"] == 40
     assert edited["v2/level2_scores"]["edits_missing"] == 0  # level 1 of the same run makes them
-    assert edited["level1_edits"]["edit_seconds"] > 0
+    assert edited["level1_edits"]["edit_seconds"] > 0 and edited["level1_edits"]["gpu_memory_gb"] == 3.25
+    assert edited["corpus"]["gpu_memory_gb"] is None
     assert "corpus_edits" in edited["corpus"]["why"] and edited["sample_images"]["why"] == "up to date"
     assert edits_made(tmp_path) == made
     assert "level1_edits" in diffex("plan", tmp_path, "--classifier", "v1")[1]

@@ -29,6 +29,8 @@ WHEN_DATA_CHANGES = dg.AutomationCondition.eager().replace(
     "any_deps_updated", dg.AutomationCondition.any_deps_match(dg.AutomationCondition.data_version_changed())
 )
 
+GPU_MEMORY = "gpu_memory_gb"  # metadata of an edit stage: the most it held, which `diffex plan` expects again
+
 SHEET_IMAGES, SHEET_ROWS = 7, 14  # as wide as the dialog in which the UI shows it
 
 
@@ -138,4 +140,5 @@ def edit_metadata(counts: EditCounts) -> Mapping[str, Any]:
         "edits_made": counts.made,
         "edits_reused": counts.reused,
         "edit_seconds": round(counts.seconds, 2),
+        **({} if counts.gpu_gb is None else {GPU_MEMORY: round(counts.gpu_gb, 2)}),
     }

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from diffex_dagster.corpus.tree import Corpus, Feature
+from diffex_dagster.devices import measure_gpu_memory
 from diffex_dagster.editing.protocol import Concept, Editor, EditRequest
 from diffex_dagster.progress import Reporter, silent
 from diffex_dagster.search.levels import level1_features
@@ -20,14 +21,19 @@ Concepts = tuple[Concept, ...]
 
 @dataclass(frozen=True)
 class EditCounts:
-    """What a stage cost: edits made now, edits found in the store, seconds spent making them."""
+    """What a stage cost: edits made now, edits found in the store, seconds spent making them.
+
+    `gpu_gb` is the most GPU memory held meanwhile, in GB; None without a CUDA device, and where nothing was made.
+    """
 
     made: int = 0
     reused: int = 0
     seconds: float = 0.0
+    gpu_gb: float | None = None
 
     def __add__(self, other: EditCounts) -> EditCounts:
-        return EditCounts(self.made + other.made, self.reused + other.reused, self.seconds + other.seconds)
+        most = max((gb for gb in (self.gpu_gb, other.gpu_gb) if gb is not None), default=None)
+        return EditCounts(self.made + other.made, self.reused + other.reused, self.seconds + other.seconds, most)
 
 
 def concepts_of(features: Iterable[Feature]) -> Concepts:
@@ -56,13 +62,13 @@ def ensure_edits(
     report(stage, 0, len(missing), len(stored))
     if not missing:
         return EditCounts(0, len(stored))
-    start, done = time.monotonic(), 0
+    start, done, gpu_memory = time.monotonic(), 0, measure_gpu_memory()
     images = store.images(list(dict.fromkeys(request.image for request in missing)))
     for batch in editor.edit(images, missing):
         store.put_edits(batch, editor.fingerprint)
         done += len(batch)
         report(stage, done, len(missing), len(stored))
-    return EditCounts(done, len(stored), time.monotonic() - start)
+    return EditCounts(done, len(stored), time.monotonic() - start, gpu_memory())
 
 
 def nonsense_edits(study: Study) -> list[Concepts]:
