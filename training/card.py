@@ -47,7 +47,7 @@ seed 3.
 
 ## Recipe
 
-`make train` runs it: about two hours on two cores with nothing else running.
+`make train` runs it: about three hours on two cores with nothing else running.
 
 1. `training.vae`: 2,000 steps of 24 pictures; L1 + MSE + image-gradient loss + 1e-5 KL; AdamW 1e-3 one-cycle, EMA
    0.995. Then `--polish 5000`: the decoder alone on the same latents, the face counted twice and its outlines
@@ -55,7 +55,8 @@ seed 3.
 2. `training.text`: 1,500 steps of 64 captions; the encoder alone learns to say which concepts a caption names. One
    caption in ten is random letters that name nothing, so that unknown words ask for no change.
 3. `training.unet`: 6,000 steps of 32 latents, text encoder frozen; noise prediction weighted by the square root of
-   min-SNR-5; AdamW 6e-4 one-cycle, EMA 0.999; one caption in ten empty, one in twenty nonsense. Seed 0 throughout, 1 for `--polish`.
+   min-SNR-5; AdamW 6e-4 one-cycle, EMA 0.999; one caption in ten empty, one in twenty nonsense. Then `--cycle 2`: 3,500
+   steps more from the averaged weights, 4e-4 one-cycle. Seed 0 throughout, 1 for `--polish`, 1000 for the second cycle.
 
 ## Measured quality
 
