@@ -70,8 +70,13 @@ def speed(
     prompts: Annotated[int, typer.Option(min=1, help="features of its corpus to edit them with")] = 8,
     repetitions: Annotated[int, typer.Option(min=1, help="turns of every contender")] = 3,
     batches: Annotated[str, typer.Option(help="numbers of edits at a time to try")] = "4,8,16,32,64",
-    growth: Annotated[bool, typer.Option(help="measure 1, 2 and 4 times the features as well")] = True,
+    growth: Annotated[bool, typer.Option(help="measure 1, 2 and 4 times the features and the images as well")] = True,
     mask: Annotated[str | None, typer.Option(help="another mask than the study's editor has")] = None,
+    device: Annotated[str | None, typer.Option(help="another device: cuda, mps, cpu")] = None,
+    dtype: Annotated[str | None, typer.Option(help="another number format: float32, float16, bfloat16")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="a checkpoint with random weights: sd15, sdxl, tiny, tiny-xl; else the study's")
+    ] = None,
     file: JsonOption = None,
 ) -> None:
     """Time the editor against diffusers' pipeline and against the UNet alone."""
@@ -84,15 +89,31 @@ def speed(
     with console.status("starting") as status:
         found = bench_speed.measure(
             loaded, images=images, prompts=prompts, repetitions=repetitions, batches=sizes,
-            growth=(1, 2, 4) if growth else (), mask=mask, say=status.update,
+            growth=(1, 2, 4) if growth else (), mask=mask, device=device, dtype=dtype, size=size, say=status.update,
         )  # fmt: skip
     print(bench_speed.as_markdown(found))
-    workload = {"study": loaded.name, "images": images, "prompts": prompts, "mask": mask or "the study's"}
-    _write(
-        file,
-        {"machine": bench_speed.machine(bench_speed.options_of(loaded)), "workload": workload}
-        | bench_speed.as_json(found),
-    )
+    options = bench_speed.options_of(loaded, mask=mask, device=device, dtype=dtype)
+    workload = {
+        "study": loaded.name, "images": images, "prompts": prompts, "mask": options.mask, "size": size or "the study's"
+    }  # fmt: skip
+    _write(file, {"machine": bench_speed.machine(options), "workload": workload} | bench_speed.as_json(found))
+
+
+@bench.command()
+def stages(
+    study: Annotated[str, typer.Argument(help="any study; its results are left alone")] = "avatars",
+    editor: Annotated[str | None, typer.Option("--editor", help="another of the study's editors")] = None,
+    added: Annotated[str, typer.Option(help="the feature that the last run adds to the corpus")] = "aviator glasses",
+    file: JsonOption = None,
+) -> None:
+    """Time whole runs by stage: from nothing, a second classifier, nothing changed, one feature added."""
+    from diffex_dagster.bench import stages as bench_stages
+    from diffex_dagster.cli import _load
+
+    with Console(stderr=True).status("starting") as status:
+        runs = bench_stages.measure(_load(study, editor), added, say=status.update)
+    print(bench_stages.as_markdown(runs))
+    _write(file, bench_stages.as_json(runs))
 
 
 @bench.command()

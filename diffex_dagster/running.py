@@ -6,7 +6,7 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Outcome:
 
     metadata: dict[str, dict[str, Any]]
     classifiers: tuple[str, ...]
+    seconds: dict[str, float] = field(default_factory=dict)  # of each stage, checks among them, in order
 
     def total(self, field: str) -> int:
         """Sum of a numeric metadata field over all assets."""
@@ -90,7 +91,12 @@ def explain_study(
         for event in result.get_asset_materialization_events()
         if event.asset_key
     }
-    return Outcome(metadata, tuple(classifiers))
+    seconds = {
+        event.step_key.removeprefix(f"{study.prefix}__").replace("__", "/"): event.step_success_data.duration_ms / 1000
+        for event in result.filter_events(lambda event: event.is_step_success)
+        if event.step_key
+    }
+    return Outcome(metadata, tuple(classifiers), seconds)
 
 
 def _waiting(note: Callable[[str], None]) -> Callable[[dg.EventLogEntry], None]:

@@ -92,7 +92,7 @@ def write_checkpoint(
             "projection_class_embeddings_input_dim": sizes + encoders[1]["hidden_size"],
         }
     down = shape["down"]
-    unet = UNet2DConditionModel(
+    unet: Any = UNet2DConditionModel(
         down_block_types=down,
         up_block_types=tuple(kind.replace("Down", "Up") for kind in reversed(down)),
         cross_attention_dim=width,
@@ -100,7 +100,7 @@ def write_checkpoint(
     )
     unet.to(dtype).save_pretrained(folder / "unet")
     levels = len(shape["vae"]["block_out_channels"])
-    vae = AutoencoderKL(
+    vae: Any = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
         sample_size=unet_options["sample_size"] * 2 ** (levels - 1),
@@ -109,10 +109,11 @@ def write_checkpoint(
         **shape["vae"],
     )
     vae.to(dtype).save_pretrained(folder / "vae")
-    DDPMScheduler(
+    scheduler: Any = DDPMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, clip_sample=False,
         prediction_type=prediction_type,
-    ).save_pretrained(folder / "scheduler")  # fmt: skip
+    )  # fmt: skip
+    scheduler.save_pretrained(folder / "scheduler")
     name = "StableDiffusionXLPipeline" if is_xl else "StableDiffusionPipeline"
     (folder / "model_index.json").write_text(
         json.dumps({"_class_name": name, **({"force_zeros_for_empty_prompt": True} if is_xl else {})}), "utf-8"
@@ -133,7 +134,7 @@ def _write_tokenizer(folder: Path, tokens: int) -> Any:
     return tokenizer
 
 
-def _write_encoder(folder: Path, shape: dict[str, int], tokenizer: Any, *, projected: bool, dtype: torch.dtype) -> None:
+def _write_encoder(folder: Path, shape: dict[str, Any], tokenizer: Any, *, projected: bool, dtype: torch.dtype) -> None:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     config = CLIPTextConfig(
@@ -145,5 +146,5 @@ def _write_encoder(folder: Path, shape: dict[str, int], tokenizer: Any, *, proje
         pad_token_id=tokenizer.pad_token_id,
         **shape,
     )
-    kind = CLIPTextModelWithProjection if projected else CLIPTextModel
+    kind: Any = CLIPTextModelWithProjection if projected else CLIPTextModel
     kind(config).to(dtype).save_pretrained(folder)

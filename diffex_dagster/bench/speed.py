@@ -19,6 +19,8 @@ from pathlib import Path
 from statistics import median
 from typing import IO, Any
 
+from pydantic import ValidationError
+
 from diffex_dagster.bench.contenders import Sample, Workload
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
 from diffex_dagster.errors import DiffExError
@@ -61,7 +63,7 @@ class Speed:
     ratios: dict[str, Ratio]
     cpu_ratios: dict[str, Ratio]  # the same of processor seconds: less disturbed where the machine is shared
     batches: dict[int, Sample] = field(default_factory=dict)  # batch size -> one repetition in a process of its own
-    growth: dict[int, Sample] = field(default_factory=dict)  # times the prompts -> the same
+    growth: dict[str, Sample] = field(default_factory=dict)  # "2× features" -> the same
 
     def seconds_per_edit(self, name: str) -> float:
         """Median over the repetitions; for the limit, of the edits that its rows belong to."""
@@ -74,7 +76,8 @@ class Contender:
 
     def __init__(self, name: str, workload: Workload, folder: Path) -> None:
         self.name = name
-        file = folder / f"{name}-{workload.options.get('batch_size')}-{len(workload.prompts)}.json"
+        batch = workload.options.get("batch_size")
+        file = folder / f"{name}-{batch}-{len(workload.pictures)}-{len(workload.prompts)}.json"
         file.write_text(json.dumps(asdict(workload)), "utf-8")
         command = [sys.executable, "-m", "diffex_dagster.bench.contenders", name, str(file)]
         self._log = file.with_suffix(".log").open("w+", encoding="utf-8")
@@ -115,8 +118,10 @@ class Contender:
         self._log.close()
 
 
-def options_of(study: Study) -> LeditsOptions:
-    """The diffusion editor of the study.
+def options_of(study: Study, **changes: Any) -> LeditsOptions:
+    """The diffusion editor of the study, with the options that are not None in the place of its own.
+
+    It keeps no inversions on disk: what an earlier run left there would make it faster than it is.
 
     Raises:
         DiffExError: the editor in use is of another kind.
@@ -127,18 +132,34 @@ def options_of(study: Study) -> LeditsOptions:
             f"{study.file}: editors.{study.editor_name} is of kind {part.kind!r}, and the bench measures 'ledits': "
             "name another with --editor"
         )
-    return ledits_options(study, part)
+    given = {name: value for name, value in changes.items() if value is not None} | {"inversion_folder": None}
+    options = ledits_options(study, part).model_dump() | given
+    if "mask" in given:  # for the prompts that have options of their own as well
+        options["prompts"] = {prompt: own | {"mask": given["mask"]} for prompt, own in options["prompts"].items()}
+    try:
+        return LeditsOptions.model_validate(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DiffExError(f"bench: --{first['loc'][0]} {first['input']!r}: {first['msg']}") from error
 
 
-def workload_of(study: Study, images: int, prompts: int, folder: Path, **changes: Any) -> Workload:
+def workload_of(
+    study: Study, images: int, prompts: int, folder: Path, size: str | None = None, **changes: Any
+) -> Workload:
     """The study's first pictures and the first editable features of its corpus, with its editor's options.
 
+    Args:
+        images, prompts: how many.
+        folder: for the pictures, and the checkpoint where a size is named.
+        size: of a checkpoint with random weights in the place of the study's; one of `random_weights.SIZES`.
+        changes: other options than the study's.
+
     Raises:
-        DiffExError: the study has fewer features than asked for, or no diffusion editor.
+        DiffExError: the study has fewer features or pictures than asked for, or no diffusion editor.
     """
     from diffex_dagster.corpus_cli import corpus_now
 
-    options = options_of(study).model_copy(update=changes)
+    options = options_of(study, **changes)
     if options.scheduler != "dpm":
         raise DiffExError(
             "bench speed: diffusers' LEDITS++ cannot invert with scheduler 'ddim', so that nothing can be compared: "
@@ -147,13 +168,30 @@ def workload_of(study: Study, images: int, prompts: int, folder: Path, **changes
     words = list(dict.fromkeys(feature.prompt for feature in corpus_now(study).walk() if feature.editable))
     if len(words) < prompts:
         raise DiffExError(f"{study.file}: the corpus has {len(words)} editable features: ask for --prompts that many")
+    if size:
+        options = options.model_copy(
+            update={"checkpoint": str(_random_checkpoint(options, size, folder)), "resolution": None}
+        )
     files = []
     samples = read_samples(study, lambda name: build_classifier(study, name))
+    if len(samples.pictures) < images:
+        raise DiffExError(f"{study.file}: the study has {len(samples.pictures)} images: ask for --images that many")
     for name, picture in list(samples.pictures.items())[:images]:
         file = folder / f"{Path(name).stem}.png"
         picture.save(file)
         files.append(str(file))
     return Workload(options.model_dump(mode="json"), tuple(files), tuple(words[:prompts]))
+
+
+def _random_checkpoint(options: LeditsOptions, size: str, folder: Path) -> Path:
+    import torch
+
+    from diffex_dagster.bench.random_weights import SIZES, write_checkpoint
+
+    if size not in SIZES:
+        raise DiffExError(f"bench speed: --size {size!r} is not known: use one of {', '.join(SIZES)}")
+    dtype = getattr(torch, LeditsEditor(options).placement[1])
+    return write_checkpoint(folder / size, size, dtype=dtype)
 
 
 def measure(
@@ -165,6 +203,9 @@ def measure(
     batches: Sequence[int] = BATCHES,
     growth: Sequence[int] = (1, 2, 4),
     mask: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    size: str | None = None,
     say: Say = lambda _: None,
 ) -> Speed:
     """Run the bench.
@@ -173,24 +214,26 @@ def measure(
         images, prompts: every picture is edited towards every prompt.
         repetitions: rounds in which each contender takes one turn.
         batches: numbers of edits at a time to try; the fastest is the engine's in the comparison.
-        growth: the engine on so many times the prompts, for time and memory; empty to leave out.
-        mask: another mask than the study's editor has.
+        growth: the engine on so many times the prompts, and the images, for time and memory; empty to leave out.
+        mask, device, dtype: other ones than the study's editor has.
+        size: of a checkpoint with random weights in the place of the study's (see `random_weights.SIZES`).
         say: is told what is going on.
 
     Raises:
         DiffExError: the study has no diffusion editor, or a contender failed.
     """
-    changes: dict[str, Any] = {"mask": mask} if mask else {}
+    most = max(growth, default=1)
     with tempfile.TemporaryDirectory() as name, ExitStack() as open_processes:
         folder = Path(name)
-        workload = workload_of(study, images, prompts * max(growth, default=1), folder, **changes)
-        whole, workload = workload, replace(workload, prompts=workload.prompts[:prompts])
+        whole = workload_of(study, images * most, prompts * most, folder, size, mask=mask, device=device, dtype=dtype)
+        pictures, words = whole.pictures, whole.prompts
+        workload = replace(whole, pictures=pictures[:images], prompts=words[:prompts])
 
         tried = {}
-        for size in sorted(set(batches)):
-            say(f"batch {size}")
-            tried[size] = _alone(_sized(workload, size), folder)
-        best = min(tried, key=lambda size: tried[size].seconds)
+        for batch in sorted(set(batches)):
+            say(f"batch {batch}")
+            tried[batch] = _alone(_sized(workload, batch), folder)
+        best = min(tried, key=lambda batch: tried[batch].seconds)
 
         rows = tried[best].rows
         at_once = min(2 * best, rows)
@@ -204,11 +247,14 @@ def measure(
                 samples[name].append(contender.turn())
         open_processes.close()
 
+        larger = {f"{times}× features": replace(workload, prompts=words[: prompts * times]) for times in growth}
+        larger |= {
+            f"{times}× images": replace(workload, pictures=pictures[: images * times]) for times in growth if times > 1
+        }
         grown = {}
-        for times in growth:
-            say(f"growth {times}×")
-            more = replace(whole, prompts=whole.prompts[: prompts * times])
-            grown[times] = _alone(_sized(more, best), folder)
+        for what, more in larger.items():
+            say(what)
+            grown[what] = _alone(_sized(more, best), folder)
     return Speed(best, samples, ratios(samples, "seconds"), ratios(samples, "cpu_seconds"), tried, grown)
 
 
@@ -260,7 +306,7 @@ def as_json(speed: Speed) -> dict[str, Any]:
         "cpu_ratios": {name: asdict(ratio) for name, ratio in speed.cpu_ratios.items()},
         "samples": {name: [asdict(sample) for sample in found] for name, found in speed.samples.items()},
         "batches": {str(size): asdict(sample) for size, sample in speed.batches.items()},
-        "growth": {str(times): asdict(sample) for times, sample in speed.growth.items()},
+        "growth": {what: asdict(sample) for what, sample in speed.growth.items()},
     }
 
 
@@ -284,8 +330,8 @@ def as_markdown(speed: Speed) -> str:
         lines += ["", "| edits at a time | ms an edit | peak memory, MB |", "|---|---|---|"]
         lines += [_per_edit(str(size), sample) for size, sample in speed.batches.items()]
     if speed.growth:
-        lines += ["", "| features × images | ms an edit | peak memory, MB |", "|---|---|---|"]
-        lines += [_per_edit(f"{times}× ({s.edits} edits)", s) for times, s in speed.growth.items()]
+        lines += ["", "| growth | ms an edit | peak memory, MB |", "|---|---|---|"]
+        lines += [_per_edit(f"{what} ({s.edits} edits)", s) for what, s in speed.growth.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image, ImageOps
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from diffex_dagster.editing import checkpoints
+from diffex_dagster.editing.inversions import InversionsInMemory, InversionsOnDisk
 from diffex_dagster.editing.loading import LOADING, LoadingOptions, placement
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.errors import EditorError
@@ -43,7 +43,11 @@ _NOT_PIXELS = LOADING | {
     "channels_last",
     "compile",
     "inversion_cache_mb",
+    "inversion_folder",
+    "inversion_folder_mb",
 }
+# An inversion does not depend on how an edit is guided.
+_NOT_INVERSION = _NOT_PIXELS | {"prompts", "scale", "threshold", "mask", "mask_resolution", "warmup", "cooldown"}
 
 Mask = Literal["noise", "cross_attention", "intersection", "none"]
 
@@ -78,6 +82,8 @@ class LeditsOptions(ConceptOptions, LoadingOptions):
     channels_last: bool = True
     compile: bool = False  # torch.compile the UNet: minutes at the start, for long runs
     inversion_cache_mb: int = Field(1024, ge=0)  # inverted pictures kept for later calls
+    inversion_folder: Path | None = None  # inverted pictures kept for later runs too; a folder beside the study
+    inversion_folder_mb: int = Field(4096, ge=1)  # its largest size; 20 steps at 512 pixels are 4 MB a picture
 
     @model_validator(mode="after")
     def _fits_together(self) -> LeditsOptions:
@@ -100,7 +106,7 @@ class LeditsEditor:
 
     def __init__(self, options: LeditsOptions) -> None:
         self.options = options
-        self._inversions = _Cache(options.inversion_cache_mb * 2**20)
+        self._inversions = InversionsInMemory(options.inversion_cache_mb * 2**20)
         self._engine: Engine | None = None
         self._rows: int | None = None  # UNet rows at a time, once known
         self._had_to_halve = False
@@ -112,12 +118,15 @@ class LeditsEditor:
         Raises:
             EditorError: the checkpoint is missing.
         """
+        return self._hash(_NOT_PIXELS)
+
+    def _hash(self, leave_out: set[str]) -> str:
         device, dtype = self.placement
         parts = {
             "editor": "ledits",
             "algorithm": ALGORITHM,
             "checkpoint": checkpoints.content_hash(self._checkpoint),
-            "options": self.options.model_dump(mode="json", exclude=_NOT_PIXELS),
+            "options": self.options.model_dump(mode="json", exclude=leave_out),
             "device": device.split(":")[0],
             "dtype": dtype,
             "libraries": {name: version(name) for name in ("torch", "diffusers", "transformers")},
@@ -199,19 +208,28 @@ class LeditsEditor:
         import torch
 
         wanted = list(dict.fromkeys((request.image, request.seed) for request in batch))
-        found = {key: self._inversions.get((pictures.digest(key[0]), key[1])) for key in wanted}
-        missing = [key for key in wanted if found[key] is None]
+        keys = {(image, seed): (pictures.digest(image), seed) for image, seed in wanted}
+        found = {each: self._kept(keys[each], engine) for each in wanted}
+        missing = [each for each in wanted if found[each] is None]
         at_once = max(rows // 2, 1)
         for start in range(0, len(missing), at_once):
-            keys = missing[start : start + at_once]
-            latents = engine.encode(torch.stack([pictures.tensor(image) for image, _ in keys]))
-            generators = [
-                torch.Generator().manual_seed(inversion_seed(pictures.digest(image), seed)) for image, seed in keys
-            ]
-            for (image, seed), inversion in zip(keys, engine.invert(latents, generators, rows), strict=True):
-                found[image, seed] = inversion
-                self._inversions.put((pictures.digest(image), seed), inversion)
-        return {key: inversion for key, inversion in found.items() if inversion is not None}
+            part = missing[start : start + at_once]
+            latents = engine.encode(torch.stack([pictures.tensor(image) for image, _ in part]))
+            generators = [torch.Generator().manual_seed(inversion_seed(*keys[each])) for each in part]
+            for each, inversion in zip(part, engine.invert(latents, generators, rows), strict=True):
+                found[each] = inversion
+                self._inversions.put(keys[each], inversion)
+                if self._on_disk:
+                    self._on_disk.put(keys[each], inversion)
+        return {each: inversion for each, inversion in found.items() if inversion is not None}
+
+    def _kept(self, key: tuple[str, int], engine: Engine) -> Inversion | None:
+        inversion = self._inversions.get(key)
+        if inversion is None and self._on_disk:
+            inversion = self._on_disk.get(key, engine.device)
+            if inversion is not None:
+                self._inversions.put(key, inversion)
+        return inversion
 
     def _prepared(self, engine: Engine, inversion: Inversion, request: EditRequest) -> Edit:
         from diffex_dagster.editing.engine import Edit, GuidedConcept
@@ -261,9 +279,16 @@ class LeditsEditor:
         spare = free + torch.cuda.memory_reserved(engine.device) - peak
         return min(2 * rows, _MOST_ROWS) if spare > 1.5 * peak else rows
 
+    @cached_property
+    def _on_disk(self) -> InversionsOnDisk | None:
+        folder = self.options.inversion_folder
+        if folder is None:
+            return None
+        return InversionsOnDisk(folder, self.options.inversion_folder_mb * 2**20, self._hash(_NOT_INVERSION))
+
     def forget_inversions(self) -> None:
-        """Let go of the inversions that are kept for later calls."""
-        self._inversions = _Cache(self.options.inversion_cache_mb * 2**20)
+        """Let go of the inversions that are kept in memory for later calls."""
+        self._inversions = InversionsInMemory(self.options.inversion_cache_mb * 2**20)
 
     def _load(self, checkpoint: checkpoints.Checkpoint) -> Engine:
         if self._engine is None:
@@ -329,26 +354,6 @@ class _Pictures:
     def tensor(self, key: str) -> torch.Tensor:
         """See `picture_tensor`."""
         return picture_tensor(self._images[key], self._side)
-
-
-@dataclass
-class _Cache:
-    """The inversions used last, up to so many bytes."""
-
-    limit: int
-    _items: OrderedDict[tuple[str, int], Any] = field(default_factory=OrderedDict)
-    _bytes: int = 0
-
-    def get(self, key: tuple[str, int]) -> Inversion | None:
-        if key in self._items:
-            self._items.move_to_end(key)
-        return self._items.get(key)
-
-    def put(self, key: tuple[str, int], inversion: Inversion) -> None:
-        self._items[key] = inversion
-        self._bytes += inversion.nbytes
-        while self._bytes > self.limit and self._items:
-            self._bytes -= self._items.popitem(last=False)[1].nbytes
 
 
 def _check(images: Mapping[str, Image.Image], requests: Sequence[EditRequest]) -> None:

@@ -54,7 +54,10 @@ def build_editor(study: Study) -> Editor:
 
 def ledits_options(study: Study, part: LeditsEditorPart) -> LeditsOptions:
     """The editor's options as the study writes them, the checkpoint resolved."""
-    return LeditsOptions(**_located(study, part))
+    options = LeditsOptions(**_located(study, part))
+    if options.inversion_folder is None:
+        return options
+    return options.model_copy(update={"inversion_folder": study.path(options.inversion_folder)})
 
 
 def _located(study: Study, part: LeditsEditorPart | InstructEditorPart) -> dict[str, Any]:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from diffex_dagster.bench.contenders import CONTENDERS, Sample, Workload
 from diffex_dagster.bench.speed import Contender, Ratio, Speed, as_json, as_markdown, options_of, ratios, workload_of
+from diffex_dagster.bench_cli import bench
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.study import load_study
 from tests.editing.conftest import build_checkpoint
@@ -70,12 +72,51 @@ def test_ratios_compare_turns_of_one_round() -> None:
     assert found["vs_authors"] == Ratio(5.0, 4.0, 6.0)
     assert found["vs_invert_once"] == Ratio(3.0, 2.0, 4.0)
     assert found["of_limit"] == Ratio(0.625, 0.5, 0.75)
-    speed = Speed(8, samples, found, ratios(samples, "cpu_seconds"), {8: sample(1)}, {1: sample(1), 2: sample(2)})
+    speed = Speed(8, samples, found, ratios(samples, "cpu_seconds"), {8: sample(1)}, {"2× images": sample(2)})
     figures = json.loads(json.dumps(as_json(speed)))
     assert figures["ratios"]["vs_authors"] == 5.0 and len(figures["samples"]["limit"]) == 2
     text = as_markdown(speed)
     assert "| this engine, 8 edits at a time | 417 | 12 | 50 | 1.00 |" in text
     assert "| vs_authors | 5.00 | 4.00 | 6.00 | 5.00 |" in text
+    assert "| 2× images (6 edits) | 333 | 100 |" in text
+
+
+def test_the_whole_bench_with_random_weights_of_sdxl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a command, at a tiny size: what `--device cuda --size sdxl` does on a GPU."""
+    editors = {"ledits": {"kind": "ledits", "checkpoint": "none", "steps": 4, "inversion_folder": "kept"}}
+    write_study(tmp_path / "study", editors=editors)
+    # Contenders in this process: six imports of torch would be all that the test does.
+    monkeypatch.setattr("diffex_dagster.bench.speed.Contender", InThisProcess)
+    arguments = f"speed {tmp_path / 'study'} --size tiny-xl --device cpu --dtype float32 --mask intersection"
+    arguments += f" --images 1 --prompts 1 --repetitions 1 --batches 2 --json {tmp_path / 'speed.json'}"
+    outcome = CliRunner().invoke(bench, arguments.split(), catch_exceptions=False)
+    assert outcome.exit_code == 0 and "| 4× images (4 edits) |" in outcome.stdout
+    figures = json.loads((tmp_path / "speed.json").read_text())
+    assert figures["workload"]["size"] == "tiny-xl" and figures["machine"]["dtype"] == "float32"
+    # 4 steps; the last three without noise: the second and third of them are walked again at inversion.
+    assert [figures["samples"][name][0]["rows"] for name in ("authors", "engine")] == [12, 4 + 2 * 4 - 1]
+    assert figures["growth"].keys() == {f"{n}× {what}" for n in (1, 2, 4) for what in ("features", "images")} - {
+        "1× images"
+    }
+    assert figures["growth"]["4× features"]["edits"] == 4
+    assert not (tmp_path / "study" / "kept").exists(), "what an earlier run kept must not make the bench faster"
+
+
+class InThisProcess:
+    """In the place of `Contender`: the same work without a process of its own."""
+
+    def __init__(self, name: str, workload: Workload, folder: Path) -> None:
+        self.work, self.rows = CONTENDERS[name](workload)
+
+    def turn(self) -> Sample:
+        self.rows.rows = self.rows.calls = 0
+        return Sample(1.0, 1.0, self.work(False), self.rows.rows, self.rows.calls, 1.0)
+
+    def __enter__(self) -> InThisProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
 
 def test_what_cannot_be_measured_is_named(tmp_path: Path) -> None:
@@ -89,5 +130,11 @@ def test_what_cannot_be_measured_is_named(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path / "dpm", editors=editors))
     with pytest.raises(DiffExError, match="the corpus has 6 editable features"):
         workload_of(study, 1, 7, tmp_path)
+    with pytest.raises(DiffExError, match="the study has 8 images: ask for --images that many"):
+        workload_of(study, 9, 1, tmp_path)
+    with pytest.raises(DiffExError, match="--size 'huge' is not known: use one of sd15, sdxl, tiny, tiny-xl"):
+        workload_of(study, 1, 1, tmp_path, size="huge")
+    with pytest.raises(DiffExError, match=r"--mask 'everywhere': Input should be 'noise'"):
+        workload_of(study, 1, 1, tmp_path, mask="everywhere")
     found = workload_of(study, 2, 3, tmp_path, mask="noise")
     assert len(found.pictures) == 2 and found.prompts[0] == "red patch" and found.options["mask"] == "noise"

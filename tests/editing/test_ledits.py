@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,8 @@ import torch
 from PIL import Image
 
 from diffex_dagster.editing.checkpoints import locate, variant
-from diffex_dagster.editing.engine import Engine
+from diffex_dagster.editing.engine import Engine, Inversion
+from diffex_dagster.editing.inversions import InversionsOnDisk
 from diffex_dagster.editing.ledits import ConceptOptions, LeditsEditor, LeditsOptions, inversion_seed, picture_digest
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.errors import EditorError
@@ -121,6 +123,57 @@ def test_each_picture_and_seed_is_inverted_once(
     assert sum(inverted) == 9
 
 
+def test_inversions_are_kept_on_disk_for_later_runs(
+    checkpoint: Path, images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inverted = []
+    original = Engine.invert
+    monkeypatch.setattr(Engine, "invert", lambda self, x, *rest: inverted.append(len(x)) or original(self, x, *rest))
+    folder = tmp_path / "inversions"
+    beard = [EditRequest("one", (Concept("beard"),))]
+
+    def edit_in_a_new_run(requests: list[EditRequest] = beard, **options: object) -> dict[EditRequest, torch.Tensor]:
+        inverted.clear()
+        return edited(editor_for(checkpoint, inversion_folder=folder, **options), images, requests)
+
+    first = edit_in_a_new_run()[beard[0]]
+    assert inverted == [1] and len(list(folder.iterdir())) == 1
+    again = edit_in_a_new_run()[beard[0]]
+    assert inverted == [] and torch.equal(first, again)
+    stronger = edit_in_a_new_run(scale=9.0)[beard[0]]  # how an edit is guided does not change the inversion
+    assert inverted == [] and distance(first, stronger) > 1e-3
+    edit_in_a_new_run(steps=7)
+    assert inverted == [1], "other steps are another inversion"
+    edit_in_a_new_run([EditRequest("one", seed=1)])
+    assert inverted == [1]
+
+    for file in folder.iterdir():
+        file.write_bytes(file.read_bytes()[:100])  # a disk that ran full
+    torn = edit_in_a_new_run()[beard[0]]
+    assert inverted == [1] and torch.equal(first, torn)
+
+
+def test_the_folder_of_inversions_stays_in_its_bounds(images: Images, tmp_path: Path) -> None:
+    parts = (torch.randn(4, 4, 16, 16) for _ in range(3))
+    inversion = Inversion(*parts)
+    kept = InversionsOnDisk(tmp_path / "kept", limit=3 * 50_000, settings="x")  # one takes 49 kB
+    for seed in range(3):
+        kept.put(("picture", seed), inversion)
+        os.utime(kept._file(("picture", seed)), (seed, seed))
+    cpu = torch.device("cpu")
+    assert kept.get(("picture", 0), cpu) is not None  # used now, so that 1 is the oldest
+    kept.put(("picture", 3), inversion)
+    assert [seed for seed in range(4) if kept.get(("picture", seed), cpu)] == [0, 2, 3]
+    found = kept.get(("picture", 3), cpu)
+    assert found is not None and torch.equal(found.noises, inversion.noises)
+    assert InversionsOnDisk(kept.folder, 3 * 50_000, settings="y").get(("picture", 3), cpu) is None
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        EditorError, match=r"inversions cannot be kept in .*file.*: correct the editor's inversion_fold"
+    ):
+        InversionsOnDisk(tmp_path / "file", 10**6, "x").put(("picture", 0), inversion)
+
+
 def test_the_noise_depends_on_picture_and_seed(images: Images) -> None:
     seeds = {inversion_seed(picture_digest(picture), seed) for picture in images.values() for seed in range(3)}
     assert len(seeds) == 9 and all(0 <= seed < 2**63 for seed in seeds)
@@ -194,7 +247,13 @@ def test_fingerprint_covers_what_changes_pixels_and_nothing_else(checkpoint: Pat
         {"device": "cuda"}, {"prompts": {"hat": {"scale": 9}}},
     ):  # fmt: skip
         assert editor_for(checkpoint, **change).fingerprint != plain, change
-    for same in ({"batch_size": 3}, {"channels_last": False}, {"inversion_cache_mb": 1}, {"dtype": "float32"}):
+    for same in (
+        {"batch_size": 3},
+        {"channels_last": False},
+        {"inversion_cache_mb": 1},
+        {"dtype": "float32"},
+        {"inversion_folder": "here"},
+    ):
         assert editor_for(checkpoint, **same).fingerprint == plain, same
 
     copy = shutil.copytree(checkpoint, tmp_path / "moved")

@@ -1,0 +1,199 @@
+"""Whole runs of a study, stage by stage (`diffex bench stages`).
+
+Each run is a process of its own, on a copy of the study with results and a Dagster instance of its own: from nothing
+with the first classifier, then with all of them, then again with nothing changed, then with one feature added to the
+corpus. A run of as many assets that do nothing says what Dagster itself takes to start and to finish.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from diffex_dagster.errors import DiffExError
+from diffex_dagster.progress import silent
+from diffex_dagster.study import Study, load_study
+
+Say = Callable[[str], None]
+TITLES = {
+    "empty": "as many assets that do nothing",
+    "first": "from nothing, one classifier",
+    "second": "the other classifiers",
+    "again": "nothing changed",
+    "added": "one feature added",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a study, or of empty assets."""
+
+    seconds: float  # of the process, from start to end
+    stages: dict[str, float] = field(default_factory=dict)  # seconds of each stage, in order
+    edits: dict[str, int] = field(default_factory=dict)  # made by each stage that edits
+    peak_mb: float = 0.0
+
+    @property
+    def edits_made(self) -> int:
+        """Edits of all stages."""
+        return sum(self.edits.values())
+
+
+def measure(study: Study, added: str, say: Say = lambda _: None) -> dict[str, Run]:
+    """The runs by name (see `TITLES`).
+
+    Args:
+        study: any; its results are not touched.
+        added: the feature that the last run adds to the corpus, as a group of its own.
+        say: is told what is going on.
+
+    Raises:
+        DiffExError: a run failed.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        file = _copied(study, folder / study.folder.name)
+        home = folder / "dagster"
+        home.mkdir()
+        environment = os.environ | {"DAGSTER_HOME": str(home), "DAGSTER_DISABLE_TELEMETRY": "1"}
+
+        def run(title: str, *arguments: str) -> Run:
+            say(TITLES[title])
+            return _run(arguments, environment)
+
+        names = list(study.classifiers)
+        runs = {"first": run("first", str(file), study.editor_name, *names[:1])}
+        if len(names) > 1:
+            runs["second"] = run("second", str(file), study.editor_name, *names)
+        runs["again"] = run("again", str(file), study.editor_name, *names)
+        runs["empty"] = run("empty", "--empty", str(len(runs["again"].stages)))
+        _add_feature(load_study(file), added)
+        runs["added"] = run("added", str(file), study.editor_name, *names)
+        return {title: runs[title] for title in TITLES if title in runs}
+
+
+def _copied(study: Study, folder: Path) -> Path:
+    """The study in another folder: its file and its corpus file copied, all else linked, no results."""
+    own = {study.file.name, study.corpus.edits.name, study.results.name}
+    folder.mkdir(parents=True)
+    for entry in study.folder.iterdir():
+        if entry.name not in own and not entry.name.startswith("results"):
+            (folder / entry.name).symlink_to(entry, target_is_directory=entry.is_dir())
+    file = folder / study.file.name
+    shutil.copyfile(study.file, file)
+    if study.results.is_absolute() or study.path(study.corpus.edits).parent != study.folder:
+        raise DiffExError(f"{study.file}: bench stages: results and corpus.edits must be names beside the study file")
+    if study.path(study.corpus.edits).exists():
+        shutil.copyfile(study.path(study.corpus.edits), folder / study.corpus.edits)
+    return file
+
+
+def _add_feature(study: Study, name: str) -> None:
+    from ruamel.yaml import YAML
+
+    yaml, file = YAML(), study.path(study.corpus.edits)
+    content = (yaml.load(file.read_text("utf-8")) if file.exists() else None) or {}
+    content.setdefault("add", []).append({"name": name})
+    with file.open("w", encoding="utf-8") as open_file:
+        yaml.dump(content, open_file)
+
+
+def _run(arguments: Sequence[str], environment: dict[str, str]) -> Run:
+    start = time.perf_counter()
+    process = subprocess.run(  # noqa: S603 (our own module)
+        [sys.executable, "-m", "diffex_dagster.bench.stages", *arguments],
+        env=environment, capture_output=True, text=True, encoding="utf-8", check=False,
+    )  # fmt: skip
+    seconds = time.perf_counter() - start
+    lines = process.stdout.strip().splitlines()
+    if process.returncode or not lines:
+        last = (process.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise DiffExError(f"bench stages: a run failed: {last}")
+    return Run(seconds=seconds, **json.loads(lines[-1]))
+
+
+def explain_here(file: Path, editor: str, classifiers: Sequence[str]) -> dict[str, Any]:
+    """Run a study in this process; the fields of `Run` beside its time.
+
+    Raises:
+        DiffExError: a stage failed.
+    """
+    from diffex_dagster.running import explain_study
+
+    outcome = explain_study(load_study(file).with_editor(editor), list(classifiers), silent)
+    edits = {name: int(found["edits_made"]) for name, found in outcome.metadata.items() if "edits_made" in found}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return {"stages": outcome.seconds, "edits": edits, "peak_mb": peak}
+
+
+def _empty_here(count: int) -> dict[str, Any]:
+    """A chain of `count` assets that do nothing, on the instance that a study would run on."""
+    import dagster as dg
+
+    from diffex_dagster.running import instance
+
+    def asset(i: int) -> dg.AssetsDefinition:
+        @dg.asset(name=f"empty_{i}", deps=[f"empty_{i - 1}"] if i else [])
+        def nothing() -> None: ...
+
+        return nothing
+
+    definitions = dg.Definitions([asset(i) for i in range(count)], jobs=[dg.define_asset_job("all_of_them")])
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    with instance() as home:
+        definitions.resolve_job_def("all_of_them").execute_in_process(instance=home, run_config=quiet)
+    return {}
+
+
+def as_json(runs: dict[str, Run]) -> dict[str, Any]:
+    """Every figure, by run."""
+    return {name: asdict(run) | {"edits_made": run.edits_made} for name, run in runs.items()}
+
+
+def as_markdown(runs: dict[str, Run]) -> str:
+    """The tables of docs/speed.md."""
+    empty = runs["empty"].seconds
+    lines = ["| run | seconds | beyond Dagster's own | edits made | peak memory, MB |", "|---|---|---|---|---|"]
+    for name, run in runs.items():
+        beyond, edits = (f"{run.seconds - empty:.1f}", str(run.edits_made)) if name != "empty" else ("", "")
+        memory = f"{run.peak_mb:.0f}" if run.peak_mb else ""
+        lines.append(f"| {TITLES[name]} | {run.seconds:.1f} | {beyond} | {edits} | {memory} |")
+    shown = [name for name in runs if name != "empty"]
+    lines += ["", "| stage, seconds (edits) | " + " | ".join(TITLES[name] for name in shown) + " |"]
+    lines += ["|---" * (len(shown) + 1) + "|"]
+    for stage in dict.fromkeys(stage for name in shown for stage in runs[name].stages):
+        cells = [_cell(runs[name], stage) for name in shown]
+        lines.append(f"| {stage} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(run: Run, stage: str) -> str:
+    if stage not in run.stages:
+        return ""
+    return f"{run.stages[stage]:.1f}" + (f" ({run.edits[stage]})" if stage in run.edits else "")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """One run in this process; its figures are the last line of the output."""
+    if arguments[0] == "--empty":
+        figures = _empty_here(int(arguments[1]))
+    else:
+        figures = explain_here(Path(arguments[0]), arguments[1], arguments[2:])
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except DiffExError as failure:
+        sys.exit(str(failure).replace("\n", " "))

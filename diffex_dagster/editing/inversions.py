@@ -1,0 +1,119 @@
+"""Inversions kept for later: those used last in memory, and in a folder where there is one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffex_dagster.errors import EditorError
+
+if TYPE_CHECKING:
+    import torch
+
+    from diffex_dagster.editing.engine import Inversion
+
+Key = tuple[str, int]  # digest of a picture's pixels, and the seed
+
+
+@dataclass
+class InversionsInMemory:
+    """The inversions used last, up to so many bytes."""
+
+    limit: int
+    _items: OrderedDict[Key, Inversion] = field(default_factory=OrderedDict)
+    _bytes: int = 0
+
+    def get(self, key: Key) -> Inversion | None:
+        """The inversion, if it is kept."""
+        if key in self._items:
+            self._items.move_to_end(key)
+        return self._items.get(key)
+
+    def put(self, key: Key, inversion: Inversion) -> None:
+        """Keep an inversion; those that were not used for longest go."""
+        if key in self._items:
+            self._bytes -= self._items.pop(key).nbytes
+        self._items[key] = inversion
+        self._bytes += inversion.nbytes
+        while self._bytes > self.limit and self._items:
+            self._bytes -= self._items.popitem(last=False)[1].nbytes
+
+
+@dataclass(frozen=True)
+class InversionsOnDisk:
+    """One safetensors file for each picture, seed and settings, exact (float32), up to so many bytes in all.
+
+    Runs may share a folder, at the same time too: a file appears whole or not at all, and one that cannot be read is as
+    good as none.
+    """
+
+    folder: Path
+    limit: int  # bytes
+    settings: str  # hash of all that an inversion depends on beside picture and seed
+
+    def get(self, key: Key, device: torch.device) -> Inversion | None:
+        """The inversion on `device`, if it is kept."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        from diffex_dagster.editing.engine import Inversion
+
+        file = self._file(key)
+        try:
+            tensors = load_file(file, device=str(device))
+            inversion = Inversion(tensors["latents"], tensors["outputs"], tensors["noises"])
+            os.utime(file)  # used now
+        except FileNotFoundError:
+            return None
+        except (SafetensorError, KeyError, OSError):
+            file.unlink(missing_ok=True)
+            return None
+        return inversion
+
+    def put(self, key: Key, inversion: Inversion) -> None:
+        """Keep an inversion; files that were not used for longest go.
+
+        Raises:
+            EditorError: the folder cannot be written to.
+        """
+        from safetensors.torch import save
+
+        content = save({name: getattr(inversion, name).cpu() for name in ("latents", "outputs", "noises")})
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._make_room(len(content))
+            if len(content) > self.limit:
+                return
+            with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as file:
+                file.write(content)
+            Path(file.name).replace(self._file(key))
+        except OSError as error:
+            raise EditorError(
+                f"inversions cannot be kept in {self.folder} ({error.strerror}): "
+                "correct the editor's inversion_folder, or leave it out"
+            ) from error
+
+    def _make_room(self, wanted: int) -> None:
+        states = []
+        for file in self.folder.glob("*.safetensors"):
+            try:
+                state = file.stat()
+            except FileNotFoundError:  # another run made room
+                continue
+            states.append((state.st_mtime_ns, state.st_size, file))
+        total = sum(size for _, size, _ in states) + wanted
+        for _, size, file in sorted(states):
+            if total <= self.limit:
+                break
+            file.unlink(missing_ok=True)
+            total -= size
+
+    def _file(self, key: Key) -> Path:
+        digest, seed = key
+        name = hashlib.sha256(f"{digest} {seed} {self.settings}".encode()).hexdigest()
+        return self.folder / f"{name[:40]}.safetensors"
