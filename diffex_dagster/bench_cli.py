@@ -100,6 +100,35 @@ def speed(
 
 
 @bench.command()
+def profile(
+    study: Annotated[str, typer.Argument(help="a study whose editor is a diffusion editor")] = "avatars",
+    editor: Annotated[str | None, typer.Option("--editor", help="another of the study's editors")] = None,
+    images: Annotated[int, typer.Option(min=1, help="pictures of the study to edit")] = 2,
+    prompts: Annotated[int, typer.Option(min=1, help="features of its corpus to edit them with")] = 8,
+    batch: Annotated[int, typer.Option(min=1, help="edits at a time")] = 16,
+    mask: Annotated[str | None, typer.Option(help="another mask than the study's editor has")] = None,
+    device: Annotated[str | None, typer.Option(help="another device: cuda, mps, cpu")] = None,
+    dtype: Annotated[str | None, typer.Option(help="another number format: float32, float16, bfloat16")] = None,
+    size: Annotated[str | None, typer.Option(help="a checkpoint with random weights, as in `bench speed`")] = None,
+    trace: Annotated[Path | None, typer.Option(help="write a timeline for a trace viewer to this file")] = None,
+) -> None:
+    """Show where the engine's time goes, by operator."""
+    import tempfile
+
+    from diffex_dagster.bench import profiling
+    from diffex_dagster.bench.speed import workload_of
+    from diffex_dagster.cli import _load
+
+    with tempfile.TemporaryDirectory() as folder, Console(stderr=True).status("editing"):
+        workload = workload_of(
+            _load(study, editor), images, prompts, Path(folder), size, mask=mask, device=device, dtype=dtype,
+            batch_size=batch,
+        )  # fmt: skip
+        operators = profiling.profile(workload, trace)
+    print(profiling.as_markdown(operators))
+
+
+@bench.command()
 def stages(
     study: Annotated[str, typer.Argument(help="any study; its results are left alone")] = "avatars",
     editor: Annotated[str | None, typer.Option("--editor", help="another of the study's editors")] = None,

@@ -56,6 +56,12 @@ SIZES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+def resolution(size: str) -> int:
+    """The side in pixels of the pictures that a size works on."""
+    levels = len(SIZES[size]["vae"]["block_out_channels"])
+    return int(SIZES[size]["unet"]["sample_size"]) * 2 ** (levels - 1)
+
+
 def write_checkpoint(
     folder: Path, size: str, *, dtype: torch.dtype, prediction_type: str = "epsilon", seed: int = 0
 ) -> Path:
@@ -98,17 +104,17 @@ def write_checkpoint(
         cross_attention_dim=width,
         **unet_options,
     )
-    unet.to(dtype).save_pretrained(folder / "unet")
+    _cast(unet, dtype).save_pretrained(folder / "unet")
     levels = len(shape["vae"]["block_out_channels"])
     vae: Any = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
-        sample_size=unet_options["sample_size"] * 2 ** (levels - 1),
+        sample_size=resolution(size),
         force_upcast=is_xl,
         latent_channels=4,
         **shape["vae"],
     )
-    vae.to(dtype).save_pretrained(folder / "vae")
+    _cast(vae, dtype).save_pretrained(folder / "vae")
     scheduler: Any = DDPMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, clip_sample=False,
         prediction_type=prediction_type,
@@ -119,6 +125,12 @@ def write_checkpoint(
         json.dumps({"_class_name": name, **({"force_zeros_for_empty_prompt": True} if is_xl else {})}), "utf-8"
     )
     return folder
+
+
+def _cast(model: Any, dtype: torch.dtype) -> Any:
+    for weights in model.parameters():  # `model.to(dtype)` warns of models that keep some layers in float32
+        weights.data = weights.data.to(dtype)
+    return model
 
 
 def _write_tokenizer(folder: Path, tokens: int) -> Any:
@@ -147,4 +159,4 @@ def _write_encoder(folder: Path, shape: dict[str, Any], tokenizer: Any, *, proje
         **shape,
     )
     kind: Any = CLIPTextModelWithProjection if projected else CLIPTextModel
-    kind(config).to(dtype).save_pretrained(folder)
+    _cast(kind(config), dtype).save_pretrained(folder)

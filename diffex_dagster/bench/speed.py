@@ -168,30 +168,30 @@ def workload_of(
     words = list(dict.fromkeys(feature.prompt for feature in corpus_now(study).walk() if feature.editable))
     if len(words) < prompts:
         raise DiffExError(f"{study.file}: the corpus has {len(words)} editable features: ask for --prompts that many")
+    side = None
     if size:
-        options = options.model_copy(
-            update={"checkpoint": str(_random_checkpoint(options, size, folder)), "resolution": None}
-        )
+        checkpoint, side = _random_checkpoint(options, size, folder)
+        options = options.model_copy(update={"checkpoint": str(checkpoint), "resolution": None})
     files = []
     samples = read_samples(study, lambda name: build_classifier(study, name))
     if len(samples.pictures) < images:
         raise DiffExError(f"{study.file}: the study has {len(samples.pictures)} images: ask for --images that many")
     for name, picture in list(samples.pictures.items())[:images]:
         file = folder / f"{Path(name).stem}.png"
-        picture.save(file)
+        (picture.resize((side, side)) if side else picture).save(file)  # diffusers takes pictures as they are
         files.append(str(file))
     return Workload(options.model_dump(mode="json"), tuple(files), tuple(words[:prompts]))
 
 
-def _random_checkpoint(options: LeditsOptions, size: str, folder: Path) -> Path:
+def _random_checkpoint(options: LeditsOptions, size: str, folder: Path) -> tuple[Path, int]:
     import torch
 
-    from diffex_dagster.bench.random_weights import SIZES, write_checkpoint
+    from diffex_dagster.bench.random_weights import SIZES, resolution, write_checkpoint
 
     if size not in SIZES:
         raise DiffExError(f"bench speed: --size {size!r} is not known: use one of {', '.join(SIZES)}")
     dtype = getattr(torch, LeditsEditor(options).placement[1])
-    return write_checkpoint(folder / size, size, dtype=dtype)
+    return write_checkpoint(folder / size, size, dtype=dtype), resolution(size)
 
 
 def measure(

@@ -10,6 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from diffex_dagster.bench.contenders import CONTENDERS, Sample, Workload
+from diffex_dagster.bench.profiling import profile
 from diffex_dagster.bench.speed import Contender, Ratio, Speed, as_json, as_markdown, options_of, ratios, workload_of
 from diffex_dagster.bench_cli import bench
 from diffex_dagster.errors import DiffExError
@@ -49,6 +50,15 @@ def test_the_limit_computes_the_rows_it_is_told(workload: Workload) -> None:
     work, rows = CONTENDERS["limit"](replace(workload, rows=20, rows_at_once=6))
     work(False)
     assert (rows.rows, rows.calls) == (20, 4)
+
+
+def test_the_profile_names_the_operators_of_the_unet(workload: Workload, tmp_path: Path) -> None:
+    operators = profile(workload, tmp_path / "trace.json")
+    calls = {operator.name: operator.calls for operator in operators}
+    assert calls["aten::mkldnn_convolution"] > 100 and calls["aten::addmm"] > 100
+    assert sum(operator.share for operator in operators) == pytest.approx(1.0)
+    assert operators == sorted(operators, key=lambda operator: -operator.share)
+    assert (tmp_path / "trace.json").stat().st_size > 0
 
 
 def test_a_process_takes_turns_and_says_why_it_ended(workload: Workload, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages, "_run", here)
         patch.delenv("DAGSTER_HOME", raising=False)
-        found = measure(study, "Bright", lambda _: None)
+        found = measure(study, "Shine", lambda _: None)
     assert not (folder / "results").exists() and edits_made(folder) == [], "the study itself is left alone"
     assert (folder / "corpus.yaml").read_text() == "# no changes\n"
     return found
