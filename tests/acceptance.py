@@ -71,7 +71,7 @@ def test_the_pages_exist_and_name_the_shortcut(study: Study) -> None:
 
 def test_the_estimates_agree_with_the_truth(study: Study) -> None:
     # persona_v2 stays lower: hair edits of this small editor also touch hair colour, which is what it reads.
-    for classifier, at_least in (("persona_v1", 0.7), ("persona_v2", 0.45)):
+    for classifier, at_least in (("persona_v1", 0.7), ("persona_v2", 0.65)):
         assert graded(study, classifier, latest_ranking(study, classifier)).spearman_relevant > at_least, classifier
 
 

@@ -113,4 +113,5 @@ def level1_edits(study: Study, store: Store, editor: Editor, report: Reporter = 
     plan = level1_plan(study, store)
     requests = [EditRequest(image, concepts, study.seed) for concepts, on in plan.items() for image in on]
     counts = ensure_edits(store, editor, requests, report, "level-1 edits")
-    return counts, [edit_key(request, editor.fingerprint) for request in requests]
+    fingerprint = editor.fingerprint  # once: it reads the checkpoint's file times
+    return counts, [edit_key(request, fingerprint) for request in requests]

@@ -34,6 +34,7 @@ def _is_locked(error: BaseException) -> bool:
     return isinstance(error, duckdb.IOException) and "lock" in str(error).lower()
 
 
+ROWS = 256  # inserted by one statement: a statement a row takes milliseconds each
 LOCK_TIMEOUT = 30.0  # seconds to keep trying while another process holds the database
 
 
@@ -85,12 +86,13 @@ class Store:
             return
         columns = list(rows[0])
         names = ", ".join(f'"{column}"' for column in columns)
-        marks = ", ".join("?" * len(columns))
+        marks = f"({', '.join('?' * len(columns))})"
         verb = "INSERT OR REPLACE" if replace else "INSERT OR IGNORE"
         with self._connect() as connection:
-            connection.executemany(
-                f"{verb} INTO {table} ({names}) VALUES ({marks})", [[row[column] for column in columns] for row in rows]
-            )
+            for start in range(0, len(rows), ROWS):
+                some = rows[start : start + ROWS]
+                values = [row[column] for row in some for column in columns]
+                connection.execute(f"{verb} INTO {table} ({names}) VALUES {', '.join([marks] * len(some))}", values)
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
         """Run a query and return its rows; raises StoreError when the database cannot be opened."""

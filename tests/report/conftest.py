@@ -41,7 +41,7 @@ def comparison_folder(comparison: Comparison, tmp_path_factory: pytest.TempPathF
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop must be gone when the next module starts one
 def browser() -> Iterator[Browser]:
     with chromium() as found:
         yield found
