@@ -13,6 +13,12 @@ from rich.console import Console
 from diffex_dagster.errors import DiffExError
 
 bench = typer.Typer(no_args_is_help=True, help="Measure the tool itself: its speed, its savings, its truth.")
+StudyArgument = Annotated[str, typer.Argument(help="a study whose editor is a diffusion editor")]
+EditorOption = Annotated[str | None, typer.Option("--editor", help="another of the study's editors")]
+PromptsOption = Annotated[int, typer.Option(min=1, help="features of its corpus to edit them with")]
+MaskOption = Annotated[str | None, typer.Option(help="another mask than the study's editor has")]
+DeviceOption = Annotated[str | None, typer.Option(help="another device: cuda, mps, cpu")]
+NumbersOption = Annotated[str | None, typer.Option(help="another number format: float32, float16, bfloat16")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="write every figure and raw sample to this file")]
 
 
@@ -64,16 +70,16 @@ def truth(
 
 @bench.command()
 def speed(
-    study: Annotated[str, typer.Argument(help="a study whose editor is a diffusion editor")] = "avatars",
-    editor: Annotated[str | None, typer.Option("--editor", help="another of the study's editors")] = None,
+    study: StudyArgument = "avatars",
+    editor: EditorOption = None,
     images: Annotated[int, typer.Option(min=1, help="pictures of the study to edit")] = 4,
-    prompts: Annotated[int, typer.Option(min=1, help="features of its corpus to edit them with")] = 8,
+    prompts: PromptsOption = 8,
     repetitions: Annotated[int, typer.Option(min=1, help="turns of every contender")] = 3,
     batches: Annotated[str, typer.Option(help="numbers of edits at a time to try")] = "4,8,16,32,64",
     growth: Annotated[bool, typer.Option(help="measure 1, 2 and 4 times the features and the images as well")] = True,
-    mask: Annotated[str | None, typer.Option(help="another mask than the study's editor has")] = None,
-    device: Annotated[str | None, typer.Option(help="another device: cuda, mps, cpu")] = None,
-    dtype: Annotated[str | None, typer.Option(help="another number format: float32, float16, bfloat16")] = None,
+    mask: MaskOption = None,
+    device: DeviceOption = None,
+    dtype: NumbersOption = None,
     size: Annotated[
         str | None, typer.Option(help="a checkpoint with random weights: sd15, sdxl, tiny, tiny-xl; else the study's")
     ] = None,
@@ -101,14 +107,14 @@ def speed(
 
 @bench.command()
 def profile(
-    study: Annotated[str, typer.Argument(help="a study whose editor is a diffusion editor")] = "avatars",
-    editor: Annotated[str | None, typer.Option("--editor", help="another of the study's editors")] = None,
+    study: StudyArgument = "avatars",
+    editor: EditorOption = None,
     images: Annotated[int, typer.Option(min=1, help="pictures of the study to edit")] = 2,
-    prompts: Annotated[int, typer.Option(min=1, help="features of its corpus to edit them with")] = 8,
+    prompts: PromptsOption = 8,
     batch: Annotated[int, typer.Option(min=1, help="edits at a time")] = 16,
-    mask: Annotated[str | None, typer.Option(help="another mask than the study's editor has")] = None,
-    device: Annotated[str | None, typer.Option(help="another device: cuda, mps, cpu")] = None,
-    dtype: Annotated[str | None, typer.Option(help="another number format: float32, float16, bfloat16")] = None,
+    mask: MaskOption = None,
+    device: DeviceOption = None,
+    dtype: NumbersOption = None,
     size: Annotated[str | None, typer.Option(help="a checkpoint with random weights, as in `bench speed`")] = None,
     trace: Annotated[Path | None, typer.Option(help="write a timeline for a trace viewer to this file")] = None,
 ) -> None:
@@ -131,7 +137,7 @@ def profile(
 @bench.command()
 def stages(
     study: Annotated[str, typer.Argument(help="any study; its results are left alone")] = "avatars",
-    editor: Annotated[str | None, typer.Option("--editor", help="another of the study's editors")] = None,
+    editor: EditorOption = None,
     added: Annotated[str, typer.Option(help="the feature that the last run adds to the corpus")] = "aviator glasses",
     file: JsonOption = None,
 ) -> None:

@@ -100,21 +100,38 @@ def tensor(picture: Image.Image) -> torch.Tensor:
     return pixels.permute(2, 0, 1).float() / 127.5 - 1
 
 
-def pipeline_for(checkpoint: Path, case: Case, **schedule: Any) -> Pipeline:
+def parts_for(checkpoint: Path, case: Case, **schedule: Any) -> dict[str, Any]:
+    """What diffusers' pipelines for Stable Diffusion and for XL are both made of."""
     config = DPMSolverMultistepScheduler.load_config(checkpoint / "scheduler") | schedule
     if case.scheduler == "ddim":
         scheduler = IndexableDDIM.from_config(config)
     else:
         scheduler = DPMSolverMultistepScheduler.from_config(config, algorithm_type="sde-dpmsolver++", solver_order=2)
-    pipeline = Pipeline(
-        vae=AutoencoderKL.from_pretrained(checkpoint / "vae"),
-        text_encoder=CLIPTextModel.from_pretrained(checkpoint / "text_encoder"),
-        tokenizer=CountingTokenizer.from_pretrained(checkpoint / "tokenizer"),
-        unet=UNet2DConditionModel.from_pretrained(checkpoint / "unet"),
-        scheduler=scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
+    return {
+        "vae": AutoencoderKL.from_pretrained(checkpoint / "vae"),
+        "text_encoder": CLIPTextModel.from_pretrained(checkpoint / "text_encoder"),
+        "tokenizer": CountingTokenizer.from_pretrained(checkpoint / "tokenizer"),
+        "unet": UNet2DConditionModel.from_pretrained(checkpoint / "unet"),
+        "scheduler": scheduler,
+    }
+
+
+def pipeline_for(checkpoint: Path, case: Case, **schedule: Any) -> Pipeline:
+    parts = parts_for(checkpoint, case, **schedule)
+    pipeline = Pipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def edited_latents(pipeline: Any, case: Case) -> torch.Tensor:
+    """Edited latents (N, C, H, W) of the pictures that a pipeline of diffusers has inverted."""
+    settings = {"edit_threshold": case.threshold} | MASKS[case.mask]
+    return pipeline(
+        editing_prompt=list(case.prompts), reverse_editing_direction=[sign < 0 for sign in case.signs],
+        edit_guidance_scale=case.scale, edit_warmup_steps=case.warmup,
+        edit_cooldown_steps=None if case.cooldown is None else [case.cooldown] * len(case.prompts),
+        output_type="latent", **settings,
+    ).images  # fmt: skip
 
 
 def diffusers_edit(
@@ -129,13 +146,7 @@ def diffusers_edit(
     )  # fmt: skip
     if not case.prompts:
         return pipeline(output_type="latent", use_intersect_mask=False).images
-    settings = {"edit_threshold": case.threshold} | MASKS[case.mask]
-    return pipeline(
-        editing_prompt=list(case.prompts), reverse_editing_direction=[sign < 0 for sign in case.signs],
-        edit_guidance_scale=case.scale, edit_warmup_steps=case.warmup,
-        edit_cooldown_steps=None if case.cooldown is None else [case.cooldown] * len(case.prompts),
-        output_type="latent", **settings,
-    ).images  # fmt: skip
+    return edited_latents(pipeline, case)
 
 
 def distance(a: torch.Tensor, b: torch.Tensor) -> float:

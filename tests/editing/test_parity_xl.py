@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
 from diffusers import LEditsPPPipelineStableDiffusionXL as Pipeline
 from PIL import Image
-from transformers import CLIPTextModel, CLIPTextModelWithProjection
+from transformers import CLIPTextModelWithProjection
 
 from diffex_dagster.editing.checkpoints import locate
 from diffex_dagster.editing.engine import Engine
@@ -33,9 +32,10 @@ from tests.editing.test_parity import (
     TOLERANCE,
     Case,
     CountingTokenizer,
-    IndexableDDIM,
     distance,
+    edited_latents,
     edits_for,
+    parts_for,
 )
 
 
@@ -60,35 +60,21 @@ def engine_for(checkpoint: Path, case: XLCase) -> Engine:
 
 def diffusers_edit(checkpoint: Path, picture: Image.Image, case: XLCase, seed: int = SEED) -> torch.Tensor:
     """Edited latents (1, C, H, W) of diffusers' pipeline."""
-    config = DPMSolverMultistepScheduler.load_config(checkpoint / "scheduler")
-    if case.scheduler == "ddim":
-        scheduler = IndexableDDIM.from_config(config)
-    else:
-        scheduler = DPMSolverMultistepScheduler.from_config(config, algorithm_type="sde-dpmsolver++", solver_order=2)
     pipeline = Pipeline(
-        vae=AutoencoderKL.from_pretrained(checkpoint / "vae"),
-        text_encoder=CLIPTextModel.from_pretrained(checkpoint / "text_encoder"),
+        **parts_for(checkpoint, case),
         text_encoder_2=CLIPTextModelWithProjection.from_pretrained(checkpoint / "text_encoder_2"),
-        tokenizer=CountingTokenizer.from_pretrained(checkpoint / "tokenizer"),
         tokenizer_2=CountingTokenizer.from_pretrained(checkpoint / "tokenizer_2"),
-        unet=UNet2DConditionModel.from_pretrained(checkpoint / "unet"),
         force_zeros_for_empty_prompt=json.loads((checkpoint / "model_index.json").read_text())[
             "force_zeros_for_empty_prompt"
         ],
-        scheduler=scheduler, add_watermarker=False,
+        add_watermarker=False,
     )  # fmt: skip
     pipeline.set_progress_bar_config(disable=True)
     pipeline.invert(
         picture, num_inversion_steps=case.steps, skip=case.skip, num_zero_noise_steps=case.zero_noise_steps,
         generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
-    settings = {"edit_threshold": case.threshold} | MASKS[case.mask]
-    return pipeline(
-        editing_prompt=list(case.prompts), reverse_editing_direction=[sign < 0 for sign in case.signs],
-        edit_guidance_scale=case.scale, edit_warmup_steps=case.warmup,
-        edit_cooldown_steps=None if case.cooldown is None else [case.cooldown] * len(case.prompts),
-        output_type="latent", **settings,
-    ).images  # fmt: skip
+    return edited_latents(pipeline, case)
 
 
 CASES = {mask: XLCase(mask=mask) for mask in MASKS} | {
