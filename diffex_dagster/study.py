@@ -256,7 +256,11 @@ class EffectsPart(Part):
         ("flornip", "quazzle vint"), description="edit prompts that mean nothing: they measure the noise floor"
     )
     min_edit_strength: float = Field(
-        0.002, ge=0.0, description="mean pixel change (0 to 1) under which an edit did not happen"
+        0.025,
+        ge=0.0,
+        le=1.0,
+        description="an edit that changes no window of an eighth of the picture's side by so much on average (0 to 1) "
+        "did not happen",
     )
     min_edit_success: float = Field(
         0.5, ge=0.0, le=1.0, description="share of edits that must show their attribute; chance is a quarter"

@@ -50,7 +50,7 @@ class RankedFeature:
     images: int
     decision: str  # e.g. "raises", "lowers", "mixed", "no effect shown", "inconclusive", "edit failed"
     p_value: float | None = None
-    edit_strength: float | None = None  # mean absolute pixel change against the null edit, in [0, 1]
+    edit_strength: float | None = None  # mean pixel change in the most changed window, in [0, 1]
     edit_success: float | None = None  # share of edits that show the attribute, where a probe is configured
     citation: str | None = None  # the passage of reference text that named it, e.g. "guideline.pdf, page 3"
 

@@ -14,6 +14,7 @@ from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.target import measure
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.editing.protocol import Editor, EditRequest
+from diffex_dagster.effects.changes import pixel_change, strength
 from diffex_dagster.effects.confounding import side_effects
 from diffex_dagster.effects.deciding import DecisionOptions, decide
 from diffex_dagster.effects.paired import summarise
@@ -47,17 +48,12 @@ class Pictures:
 
 
 def edit_strength(edits: Sequence[Image.Image], nulls: Sequence[Image.Image]) -> np.ndarray:
-    """Mean absolute pixel change of each edit against its null edit, in [0, 1], shape (images,)."""
-    return np.array(
-        [
-            np.abs(np.asarray(edit, dtype=np.float64) - np.asarray(null, dtype=np.float64)).mean() / 255
-            for edit, null in zip(edits, nulls, strict=True)
-        ]
-    )
+    """How far each edit changed its null edit where it changed it most (`effects.changes`), shape (images,)."""
+    return np.array([strength(pixel_change(edit, null)) for edit, null in zip(edits, nulls, strict=True)])
 
 
 def edits_that_took(
-    study: Study, strength: Mapping[str, np.ndarray], gains: Mapping[str, np.ndarray], chance: float
+    study: Study, strengths: Mapping[str, np.ndarray], gains: Mapping[str, np.ndarray], chance: float
 ) -> dict[str, np.ndarray]:
     """Feature -> whether each of its edits shows it, shape (images,); empty where no probe judges edits.
 
@@ -65,7 +61,7 @@ def edits_that_took(
     removed), by more than `chance`, and the picture changed by the study's `min_edit_strength`.
     """
     return {
-        feature: (gain > chance) & (strength[feature] >= study.effects.min_edit_strength)
+        feature: (gain > chance) & (strengths[feature] >= study.effects.min_edit_strength)
         for feature, gain in gains.items()
     }
 
@@ -93,7 +89,7 @@ def settings_shown(study: Study) -> tuple[tuple[str, str], ...]:
         ("Error rate", f"{effects.error_rate}, level {effects.level:g}"),
         ("No effect shown", f"interval inside ±{effects.margin:g}"),
         ("Noise words", ", ".join(effects.nonsense) or "none"),
-        ("An edit happened from", f"{effects.min_edit_strength:g} mean pixel change"),
+        ("An edit happened from", f"{effects.min_edit_strength:g} mean pixel change in the most changed window"),
         ("Edits that must take", f"{effects.min_edit_success:.0%}, where a probe judges them ({study.probe.kind})"),
     )
 
@@ -127,13 +123,13 @@ def explain(
     paired = {feature.id: searched.paired[concepts_of([feature])] for feature in features}
     nulls = pictures.edits(())
     edited = {feature.id: pictures.edits(concepts_of([feature])) for feature in features}
-    strength = {feature.id: edit_strength(edited[feature.id], nulls) for feature in features}
+    strengths = {feature.id: edit_strength(edited[feature.id], nulls) for feature in features}
 
-    succeeded = edits_that_took(study, strength, searched.gains, searched.chance_gain)
+    succeeded = edits_that_took(study, strengths, searched.gains, searched.chance_gain)
     race = searched.result.race
     # Confirmation images had no part in the race: there the finalists are the family.
     left = len(race.left) if race and not searched.parts.split else 0
-    ranked = rank(study, corpus, features, paired, strength, succeeded, searched.noise.image, left)
+    ranked = rank(study, corpus, features, paired, strengths, succeeded, searched.noise.image, left)
     shown = one_a_group(ranked)[: study.report.gradcam]
     originals = original_scores(study, pictures, classifier)
     examples = {
@@ -182,18 +178,18 @@ def rank(
     corpus: Corpus,
     features: Sequence[Feature],
     paired: Mapping[str, Paired],
-    strength: Mapping[str, np.ndarray],
+    strengths: Mapping[str, np.ndarray],
     succeeded: Mapping[str, np.ndarray],
     image_noise: float,
     left: int = 0,
 ) -> list[RankedFeature]:
     """The ranked list, by |mean effect|; equal effects in the order of the corpus.
 
-    A feature whose edits changed the picture less than the study's `min_edit_strength` on average, or of whose edits
-    fewer than `min_edit_success` show it, is marked *edit failed* and not tested.
+    A feature whose edits changed their pictures by less than the study's `min_edit_strength` on average, or of whose
+    edits fewer than `min_edit_success` show it, is marked *edit failed* and not tested.
     """
     happened = {feature: float(np.mean(took)) for feature, took in succeeded.items()}
-    happened |= {f.id: 0.0 for f in features if strength[f.id].mean() < study.effects.min_edit_strength}
+    happened |= {f.id: 0.0 for f in features if strengths[f.id].mean() < study.effects.min_edit_strength}
     decisions = decide(
         {f.id: paired[f.id].effect for f in features},
         decision_options(study),
@@ -225,7 +221,7 @@ def rank(
                 images=summary.images,
                 decision=decision.decision,
                 p_value=decision.p_value,
-                edit_strength=float(strength[feature.id].mean()),
+                edit_strength=float(strengths[feature.id].mean()),
                 edit_success=float(succeeded[feature.id].mean()) if feature.id in succeeded else None,
                 citation=feature.citation,
             )
