@@ -100,8 +100,10 @@ def test_equivalence_is_two_one_sided_tests() -> None:
     seen = set()
     for _ in range(50):
         half = rng.normal(0, 0.05, 12)
-        d = np.r_[half, -half] + rng.uniform(0, 0.04)  # symmetric: Hall's interval is Student's
-        p = weightstats.DescrStatsW(d).ttost_mean(-0.03, 0.03)[0]
+        d = np.r_[half, -half] + rng.uniform(0, 0.04)
+        furthest = np.abs(d - d.mean()).max()
+        more = np.r_[d, d.mean() + furthest, d.mean() - furthest]  # the interval's own two images
+        p = weightstats.DescrStatsW(more).ttost_mean(-0.03, 0.03)[0]
         low, high = interval(d)
         assert (low >= -0.03 and high <= 0.03) == (p <= 0.025)
         seen.add(p <= 0.025)

@@ -30,12 +30,13 @@ def test_error_rates_hold_for_dependent_features(family: simulations.Family) -> 
 @pytest.mark.parametrize("images", [16, 32])
 def test_intervals_hold_their_level(images: int) -> None:
     rows = {name: simulations.coverage(draw, images) for name, draw in simulations.SHAPES.items()}
-    hall = {name: row["Hall (used)"][0] for name, row in rows.items()}
-    assert 0.93 <= np.mean(list(hall.values())) <= 0.97
-    assert np.mean([row["Hall (used)"][0] for row in rows.values()]) > np.mean([row["BCa"][0] for row in rows.values()])
-    # With 16 images, 10% of them moving, every fifth sample has no moving image: no interval can know.
-    beyond_reach = {"10% of images, 0.5"} if images == 16 else set()
-    assert min(share for name, share in hall.items() if name not in beyond_reach) >= 0.88
+    used = {name: row["used"][0] for name, row in rows.items()}
+    student, bca = ([row[method][0] for row in rows.values()] for method in ("Student", "BCa"))
+    assert 0.92 <= np.mean(list(used.values())) <= 0.97
+    assert np.mean(list(used.values())) > max(np.mean(student), np.mean(bca))
+    # Where the few images that move most are rarer than one in a sample, no interval can know of them.
+    beyond_reach = {"log-normal", *(["10% of images, 0.5"] if images == 16 else [])}
+    assert min(share for name, share in used.items() if name not in beyond_reach) >= 0.88
 
 
 def test_mild_skewness_is_tolerated_and_strong_skewness_is_not() -> None:
