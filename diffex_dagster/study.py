@@ -246,6 +246,9 @@ class EffectsPart(Part):
     side_effects: int = Field(
         5, ge=0, description="so many of the strongest features are checked for what their edits do to each other"
     )
+    seeds: int = Field(
+        1, ge=1, description="edit each image under so many seeds, from the study's own on; averaged within the image"
+    )
     confirmation: float = Field(
         0.5, ge=0.0, le=0.9, description="share of the images that the search does not see and the report speaks of"
     )
@@ -379,6 +382,11 @@ class Study(Part):
     def prefix(self) -> str:
         """First part of the study's asset keys: its name, and the editor where it is not the first one."""
         return self.name if self.editor_name == next(iter(self.editors)) else f"{self.name}_{self.editor_name}"
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that each image is edited under; pictures are shown of the first."""
+        return tuple(range(self.seed, self.seed + self.effects.seeds))
 
     @property
     def labels(self) -> tuple[str, ...]:

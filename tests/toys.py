@@ -40,6 +40,7 @@ class PaintEditor:
         self.batch = int(options.get("batch", 4))
         self.pause = float(options.get("pause", 0.0))
         self.version = options.get("version", "1")
+        self.fading = int(options.get("fading", 0))  # red is so much paler with each seed
 
     @property
     def fingerprint(self) -> str:
@@ -58,13 +59,13 @@ class PaintEditor:
                 os.fsync(file.fileno())
             yield [(request, self._paint(images[request.image], request)) for request in batch]
 
-    @staticmethod
-    def _paint(image: Image.Image, request: EditRequest) -> Image.Image:
+    def _paint(self, image: Image.Image, request: EditRequest) -> Image.Image:
         pixels = np.asarray(image).copy()
         for concept in request.concepts:
             if concept.prompt in PAINTS:
                 columns, colour = PAINTS[concept.prompt]
                 pixels[:, columns] = colour
+                pixels[:, columns, 0] -= self.fading * request.seed
             elif concept.prompt == "bright":
                 pixels = np.minimum(pixels.astype(int) + 30, 255).astype(np.uint8)
         return Image.fromarray(pixels)

@@ -53,7 +53,7 @@ def read(
 
     def score(combinations: Sequence[tuple[Feature, ...]]) -> dict[tuple[str, ...], NDArray[np.float64]]:
         asked = {key(features): concepts_of(features) for features in combinations}
-        ensure_edits(store, editor, edit_requests(list(samples), [(), *asked.values()], study.seed), report, "edits")
+        ensure_edits(store, editor, edit_requests(list(samples), [(), *asked.values()], study.seeds), report, "edits")
         paired, _ = paired_scores(
             study, store, classifier, editor.fingerprint, list(asked.values()), list(samples), report
         )

@@ -113,7 +113,9 @@ def interval(d: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
     from scipy import stats  # two seconds: the definitions of a code location load without it
 
     furthest = float(np.abs(x - mean).max())
-    spread = furthest * float(np.append((x - mean) / furthest, [1.0, -1.0]).std(ddof=1))  # squares of tiny numbers vanish
+    spread = furthest * float(
+        np.append((x - mean) / furthest, [1.0, -1.0]).std(ddof=1)
+    )  # squares of tiny numbers vanish
     half = float(stats.t.ppf((1.0 + confidence) / 2.0, x.size + 1)) * spread / math.sqrt(x.size + 2)
     return mean - half, mean + half
 

@@ -70,7 +70,7 @@ def compare_classifiers(
             def example(i: int, scores: Paired, edits: list = edits, keys: list[str] = keys) -> Example:
                 return Example(
                     keys[i], pictures.samples[keys[i]], nulls[i], edits[i],
-                    float(scores.null[i]), float(scores.edit[i]), bool(scores.flipped[i]),
+                    float(scores.null[i]), float(scores.edit[i]), bool(scores.flips[i]),
                 )  # fmt: skip
 
             examples = tuple((example(i, before), example(i, after)) for i in strongest)
@@ -89,8 +89,8 @@ def compare_classifiers(
                 images=of.images,
                 decision=of.decision,
                 examples=examples,
-                flips_gained=int((after.flipped & ~before.flipped).sum()),
-                flips_lost=int((before.flipped & ~after.flipped).sum()),
+                flips_gained=int((after.flips & ~before.flips).sum()),
+                flips_lost=int((before.flips & ~after.flips).sum()),
             )
         )
     return Comparison(

@@ -41,9 +41,14 @@ def concepts_of(features: Iterable[Feature]) -> Concepts:
     return tuple(Concept(feature.prompt, feature.direction) for feature in features)
 
 
-def edit_requests(images: Sequence[str], combinations: Iterable[Concepts], seed: int) -> list[EditRequest]:
-    """Every image under every combination of concepts, combination by combination."""
-    return [EditRequest(image, concepts, seed) for concepts in dict.fromkeys(combinations) for image in images]
+def edit_requests(images: Sequence[str], combinations: Iterable[Concepts], seeds: Sequence[int]) -> list[EditRequest]:
+    """Every image under every combination of concepts and every seed, combination by combination."""
+    return [
+        EditRequest(image, concepts, seed)
+        for concepts in dict.fromkeys(combinations)
+        for image in images
+        for seed in seeds
+    ]
 
 
 def ensure_edits(
@@ -111,7 +116,7 @@ def first_look(study: Study, discovery: Sequence[str]) -> list[str]:
 def level1_edits(study: Study, store: Store, editor: Editor, report: Reporter = silent) -> tuple[EditCounts, list[str]]:
     """Make every edit of level 1; returns what it cost and the keys of the edits. No classifier is involved."""
     plan = level1_plan(study, store)
-    requests = [EditRequest(image, concepts, study.seed) for concepts, on in plan.items() for image in on]
+    requests = [request for concepts, on in plan.items() for request in edit_requests(on, [concepts], study.seeds)]
     counts = ensure_edits(store, editor, requests, report, "level-1 edits")
     fingerprint = editor.fingerprint  # once: it reads the checkpoint's file times
     return counts, [edit_key(request, fingerprint) for request in requests]

@@ -140,7 +140,11 @@ def plan_edits(
         return PlannedStage(name, len(missing), len(edits) - len(missing), len(scores) - scored, scored, seconds, note)
 
     looking = _Looking(store, corpus, samples)
-    level1 = [EditRequest(i, concepts, study.seed) for concepts, on in level1_plan(study, looking).items() for i in on]
+    level1 = [
+        request
+        for concepts, on in level1_plan(study, looking).items()
+        for request in edit_requests(on, [concepts], study.seeds)
+    ]
     searched_on = set(parts(study, looking).discovery)
     looking.look(level1, editor.fingerprint)
     stages = [stage("level1_edits", looking.edits, ())]
@@ -182,7 +186,7 @@ def _most(study: Study, looking: _Looking, editor: str, planned: Collection[Edit
     options, images = study.search.options(), list(looking.samples(study.name))
 
     def missing(combinations: Iterable[Concepts]) -> int:
-        requests = [r for r in edit_requests(images, combinations, study.seed) if r not in planned]
+        requests = [r for r in edit_requests(images, combinations, study.seeds) if r not in planned]
         return len(requests) - len(Store.stored_edits(looking, requests, editor))
 
     groups = (expand(looking.corpus, [group.id], options) for group in looking.corpus.groups)

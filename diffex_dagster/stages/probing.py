@@ -9,7 +9,7 @@ import numpy as np
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.probing.protocol import ConceptProbe, Pair
 from diffex_dagster.progress import Reporter, silent
-from diffex_dagster.stages.edits import Concepts
+from diffex_dagster.stages.edits import Concepts, edit_requests
 from diffex_dagster.store import Store, edit_key
 from diffex_dagster.study import Study
 
@@ -58,18 +58,19 @@ def gains(
         images: keys of the sample images.
 
     Returns:
-        (edited, concept) -> gain in evidence, shape (images,), turned round for a concept that is removed, so that a
+        (edited, concept) -> gain in evidence, mean over seeds, shape (images,), turned round for a concept that is removed, so that a
         positive gain always is what its edit is meant to do.
     """
 
-    def at(concepts: Concepts, image: str, concept: Concept) -> tuple[EditRequest, str]:
-        return EditRequest(image, concepts, study.seed), concept.prompt
+    def at(concepts: Concepts, of: Concept) -> list[tuple[EditRequest, str]]:
+        return [(request, of.prompt) for request in edit_requests(images, [concepts], study.seeds)]
 
-    wanted = [at(c, image, of) for edited, of in asked for c in ((), edited) for image in images]
+    wanted = [pair for edited, of in asked for concepts in ((), edited) for pair in at(concepts, of)]
     found = ensure_evidence(store, probe, list(dict.fromkeys(wanted)), editor, report)
 
     def gain(edited: Concepts, of: Concept) -> np.ndarray:
-        rise = np.array([found[at(edited, image, of)] - found[at((), image, of)] for image in images])
+        rises = [found[after] - found[before] for after, before in zip(at(edited, of), at((), of), strict=True)]
+        rise = np.array(rises).reshape(len(images), len(study.seeds)).mean(axis=1)
         return rise if of.direction == "add" else -rise
 
     return {(edited, of): gain(edited, of) for edited, of in asked}

@@ -82,7 +82,7 @@ def settings_shown(study: Study) -> tuple[tuple[str, str], ...]:
     of_editor = part.model_dump(mode="json", exclude={"kind", "options"}, exclude_none=True)
     return (
         *((f"Editor: {field.replace('_', ' ')}", str(value)) for field, value in of_editor.items()),
-        ("Seed", str(study.seed)),
+        ("Seed", ", ".join(map(str, study.seeds))),
         ("Image side", f"{study.images.size} pixels"),
         ("Beam", f"{search.beam} groups; {search.probes} children stand in for a group that is no edit"),
         ("Joint combination", f"up to {search.joint_size} features, {search.joint_width} candidates kept"),
@@ -246,7 +246,7 @@ def _examples(
             edits[i],
             float(paired.null[i]),
             float(paired.edit[i]),
-            bool(paired.flipped[i]),
+            bool(paired.flips[i]),
             succeeded=None if succeeded is None else bool(succeeded[i]),
             score_original=float(originals[i]),
         )
@@ -348,7 +348,7 @@ def keep(
                 "score_null": float(paired.null[i]),
                 "score_edit": float(paired.edit[i]),
                 "effect": float(paired.effect[i]),
-                "flipped": bool(paired.flipped[i]),
+                "flipped": bool(paired.flips[i]),
             }
             for i, image in enumerate(images)
         ]

@@ -14,7 +14,7 @@ from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.effects.paired import paired_effects
 from diffex_dagster.errors import ClassifierError
 from diffex_dagster.progress import Reporter, silent
-from diffex_dagster.stages.edits import Concepts
+from diffex_dagster.stages.edits import Concepts, edit_requests
 from diffex_dagster.store import Store, edit_key
 from diffex_dagster.study import Study
 
@@ -23,16 +23,25 @@ BATCH = 128  # pictures read, scored and committed at a time
 
 @dataclass(frozen=True)
 class Paired:
-    """One combination of concepts on some sample images, in their order; every array has shape (images,)."""
+    """One combination of concepts on some sample images, in their order; every array has shape (images,).
+
+    Where a study edits under several seeds, each number is the mean over the image's seeds: the seeds of one image are
+    not independent images.
+    """
 
     null: np.ndarray  # target measure of the null edit
     edit: np.ndarray  # target measure of the edit
-    flipped: np.ndarray  # whether the predicted class differs
+    flipped: np.ndarray  # share of the seeds under which the predicted class differs: 0 or 1 for a single one
 
     @property
     def effect(self) -> np.ndarray:
         """d = f(edit) − f(null)."""
         return paired_effects(self.edit, self.null)
+
+    @property
+    def flips(self) -> np.ndarray:
+        """Whether the predicted class differs under at least half of the seeds."""
+        return np.asarray(self.flipped >= 0.5)
 
 
 def check_target(study: Study, classifier: Classifier) -> None:
@@ -106,21 +115,25 @@ def paired_scores(
         combination -> paired scores, and how many pictures were scored now.
     """
     wanted = list(dict.fromkeys([(), *combinations]))
-    requests = [EditRequest(image, concepts, study.seed) for concepts in wanted for image in images]
+    requests = edit_requests(images, wanted, study.seeds)
     outputs, scored = ensure_scores(store, classifier, requests, editor, report)
 
     def stack(concepts: Concepts) -> np.ndarray:
-        return np.stack([outputs[EditRequest(image, concepts, study.seed)] for image in images])
+        """Logits (images · seeds, classes)."""
+        return np.stack([outputs[request] for request in edit_requests(images, [concepts], study.seeds)])
+
+    def by_image(values: np.ndarray) -> np.ndarray:
+        return values.reshape(len(images), len(study.seeds)).mean(axis=1)
 
     def target(logits: np.ndarray) -> np.ndarray:
-        return measure(logits, classifier.labels, study.target, study.folder)
+        return by_image(measure(logits, classifier.labels, study.target, study.folder))
 
     null = stack(())
     paired = {}
     for concepts in wanted:
         edit = stack(concepts)
         flipped = flips(null, edit, classifier.labels, study.target, study.folder)
-        paired[concepts] = Paired(target(null), target(edit), flipped)
+        paired[concepts] = Paired(target(null), target(edit), by_image(flipped))
     return paired, scored
 
 

@@ -128,7 +128,7 @@ def search_study(
     of = parts(study, store)
     images = of.discovery
     nonsense = nonsense_edits(study)
-    counts = ensure_edits(store, editor, edit_requests(images, [(), *nonsense], study.seed), report, "null edits")
+    counts = ensure_edits(store, editor, edit_requests(images, [(), *nonsense], study.seeds), report, "null edits")
     paired, scored = paired_scores(study, store, classifier, editor.fingerprint, nonsense, images, report)
     noise = measure_noise(study, paired)
     searched = Searched(None, noise, of, paired, edits=counts, scored=scored)  # type: ignore[arg-type]  # filled in below
@@ -138,7 +138,7 @@ def search_study(
     ) -> dict[tuple[str, ...], NDArray[np.float64]]:
         on = images if wanted is None else [images[i] for i in wanted]
         asked = {key(features): concepts_of(features) for features in combinations}
-        requests = edit_requests(on, asked.values(), study.seed)
+        requests = edit_requests(on, asked.values(), study.seeds)
         searched.edits += ensure_edits(store, editor, requests, report, "edits")
         combos = list(asked.values())
         new, count = paired_scores(study, store, classifier, editor.fingerprint, combos, on, report)
@@ -190,7 +190,7 @@ def _confirm(
     found += [concepts_of(joint.features)] if joint else []
     images = searched.parts.reported
     searched.edits += ensure_edits(
-        store, editor, edit_requests(images, [(), *found], study.seed), report, "confirmation edits"
+        store, editor, edit_requests(images, [(), *found], study.seeds), report, "confirmation edits"
     )
     searched.paired, count = paired_scores(study, store, classifier, editor.fingerprint, found, images, report)
     searched.scored += count

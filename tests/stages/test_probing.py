@@ -46,13 +46,13 @@ class ColourProbe:
 def test_an_answer_is_asked_for_once_and_kept(toy: Study) -> None:
     store, editor, probe = build_store(toy), build_editor(toy), ColourProbe()
     images = list(sample_images(toy, store).keys)
-    ensure_edits(store, editor, edit_requests(images, [(), (RED,), (BLUE,)], toy.seed))
+    ensure_edits(store, editor, edit_requests(images, [(), (RED,), (BLUE,)], toy.seeds))
     found = gains(toy, store, probe, editor.fingerprint, [((RED,), RED), ((BLUE,), RED)], images)
     assert found[(RED,), RED] == pytest.approx(np.full(len(images), 160.0))
     assert found[(BLUE,), RED] == pytest.approx(np.zeros(len(images)))
     assert len(probe.asked) == len(set(probe.asked)) == 3 * len(images)  # the null edit is shared
     removed = Concept("red patch", "remove")
-    ensure_edits(store, editor, edit_requests(images, [(removed,)], toy.seed))
+    ensure_edits(store, editor, edit_requests(images, [(removed,)], toy.seeds))
     again = gains(toy, store, probe, editor.fingerprint, [((RED,), RED), ((RED,), removed)], images)
     assert len(probe.asked) == 3 * len(images)
     assert again[(RED,), removed] == pytest.approx(-found[(RED,), RED])  # what removal is meant to do is a gain

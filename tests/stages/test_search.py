@@ -61,6 +61,21 @@ def test_effects_are_those_that_the_toy_was_built_with(toy: Study) -> None:
     assert {row.feature: row.effect for row in latest_ranking(toy, "v2")}["red"] == pytest.approx(0.0)
 
 
+def test_seeds_of_an_image_are_averaged_within_it(tmp_path: Path) -> None:
+    editors = {"paint": {"kind": "python", "factory": "tests.toys:PaintEditor", "options": {"fading": 40}}}
+    file = write_study(tmp_path, editors=editors, effects={"nonsense": ["flornip"], "seeds": 2})
+    study = load_study(file)
+    outcome = run(study, "v1")
+    red = {row.feature: row for row in latest_ranking(study, "v1")}["red"]
+    assert red.effect == pytest.approx((sigmoid(3 * 160 / 255) + sigmoid(3 * 120 / 255)) / 2 - 0.5)
+    assert red.images == IMAGES  # two seeds are no more images
+    made = edits_made(tmp_path)
+    assert made.count((made[0][0], ("red patch",))) == 2
+    run(study.changed(effects=study.effects.model_copy(update={"seeds": 1})), "v1")
+    assert len(edits_made(tmp_path)) == len(made)  # the first seed's edits are there
+    assert outcome.metadata["level1_edits"]["edits_made"] == 2 * IMAGES * 6
+
+
 def test_the_beam_of_a_version_decides_what_is_expanded(toy: Study) -> None:
     outcome = run(toy)
     assert sorted(outcome.metadata["v1/level2_scores"]["groups_expanded"]) == ["blue", "red"]
@@ -167,7 +182,7 @@ def test_a_failing_editor_keeps_what_was_finished(toy: Study) -> None:
             yield batch
 
     editor.edit = breaks  # type: ignore[method-assign]
-    requests = edit_requests(keys, [()], 0)
+    requests = edit_requests(keys, [()], [0])
     with pytest.raises(RuntimeError):
         ensure_edits(store, editor, requests)
     editor.edit = real  # type: ignore[method-assign]
