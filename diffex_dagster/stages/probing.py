@@ -58,8 +58,8 @@ def gains(
         images: keys of the sample images.
 
     Returns:
-        (edited, concept) -> gain in evidence, mean over seeds, shape (images,), turned round for a concept that is removed, so that a
-        positive gain always is what its edit is meant to do.
+        (edited, concept) -> gain in evidence, mean over seeds, shape (images,), turned round for a concept that is
+        removed, so that a positive gain always is what its edit is meant to do.
     """
 
     def at(concepts: Concepts, of: Concept) -> list[tuple[EditRequest, str]]:
