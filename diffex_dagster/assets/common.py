@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
-from PIL import Image
 
 from diffex_dagster import __version__
 from diffex_dagster.corpus.cleaning import STEPS
@@ -16,6 +15,7 @@ from diffex_dagster.corpus.showing import CorpusDiff
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.progress import LogReporter, Reporter, reporter_or
+from diffex_dagster.report.model import Picture
 from diffex_dagster.report.sheets import contact_sheet, data_uri
 from diffex_dagster.report.tables import markdown_text
 from diffex_dagster.stages.edits import EditCounts
@@ -78,7 +78,7 @@ def reporter(context: dg.AssetExecutionContext) -> Reporter:
     return reporter_or(LogReporter(context.log.info))
 
 
-def sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> dg.MarkdownMetadataValue:
+def sheet(rows: Sequence[tuple[str, Sequence[Picture]]]) -> dg.MarkdownMetadataValue:
     """A contact sheet as metadata: a picture of at most 140 KB in the page itself."""
     shown = [(label, pictures[:SHEET_IMAGES]) for label, pictures in rows[:SHEET_ROWS]]
     return dg.MetadataValue.md(f"![contact sheet]({data_uri(contact_sheet(shown, max_bytes=140_000))})")

@@ -35,7 +35,8 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
             counts, keys = level1_edits(current, store, editor, reporter(context))
             pictures = Pictures(current, store, editor.fingerprint, store.images(list(store.samples(current.name))))
             plan = level1_plan(current, store)
-            rows = [(_label(concepts), pictures.edits(concepts, images)) for concepts, images in plan.items()]
+            with store.hold():
+                rows = [(_label(concepts), pictures.edits(concepts, images)) for concepts, images in plan.items()]
         return dg.MaterializeResult(
             data_version=dg.DataVersion(digest(sorted(keys))),
             metadata={"dagster/row_count": len(keys), **edit_metadata(counts), "edits": sheet(rows)},
@@ -50,11 +51,14 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
         resource = getattr(context.resources, names.resource)
         store, fingerprint = resource.store(), resource.editor().fingerprint
         pictures = Pictures(study, store, fingerprint, store.images(list(store.samples(study.name))))
-        idle: list[str] = []
-        for concepts, images in level1_plan(study, store).items():
-            if concepts and concepts[0].prompt not in study.effects.nonsense:
-                strength = edit_strength(pictures.edits(concepts, images), pictures.edits((), images)).mean()
-                idle += [_label(concepts)] if strength < study.effects.min_edit_strength else []
+        with store.hold():
+            made = {
+                _label(concepts): (pictures.edits(concepts, images), pictures.edits((), images))
+                for concepts, images in level1_plan(study, store).items()
+                if concepts and concepts[0].prompt not in study.effects.nonsense
+            }
+        least = study.effects.min_edit_strength
+        idle = [label for label, (edits, nulls) in made.items() if edit_strength(edits, nulls).mean() < least]
         return dg.AssetCheckResult(
             passed=not idle,
             severity=dg.AssetCheckSeverity.WARN,

@@ -30,7 +30,7 @@ def build(study: Study) -> dg.AssetsDefinition:
             current, store = resource.study(), resource.store()
             samples = sample_images(current, store, resource.classifier)
             keys = samples.keys
-            pictures = list(store.images(list(keys)[:32]).values())
+            pictures = list(store.images(list(keys)[:32]).stored.values())
         rows = [("", pictures[i : i + SHEET_IMAGES]) for i in range(0, len(pictures), SHEET_IMAGES)]
         return dg.MaterializeResult(
             data_version=dg.DataVersion(digest(sorted(keys))),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import ImageChops
 
-from diffex_dagster.report.model import Example
+from diffex_dagster.report.model import Example, opened
 from diffex_dagster.report.pictures import Book
 from diffex_dagster.report.wording import number, plain, signed
 
@@ -20,9 +20,10 @@ def change(example: Example) -> int:
 
     Not the mean: glasses cover few pixels, and resampling noise changes all of them a little.
     """
-    if example.edit.size != example.null.size:
+    edit, null = opened(example.edit).convert("RGB"), opened(example.null).convert("RGB")
+    if edit.size != null.size:
         return 255
-    difference = ImageChops.difference(example.edit.convert("RGB"), example.null.convert("RGB"))
+    difference = ImageChops.difference(edit, null)
     counts = difference.convert("L").histogram()
     return int(np.searchsorted(np.cumsum(counts), 0.99 * sum(counts)))
 

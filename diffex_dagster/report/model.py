@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,15 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+Picture = Image.Image | Callable[[], Image.Image]
+"""A picture, or what reads it when it is needed: a report of many features has more pictures than fit into memory."""
+
+
+def opened(picture: Picture) -> Image.Image:
+    """The pixels of a picture."""
+    return picture if isinstance(picture, Image.Image) else picture()
+
 
 @dataclass(frozen=True)
 class Example:
     """One image under one feature: original, null edit, edit, and what the classifier says of the last two."""
 
     image: str  # key of the sample image
-    original: Image.Image
-    null: Image.Image
-    edit: Image.Image
+    original: Picture
+    null: Picture
+    edit: Picture
     score_null: float  # target measure f(null)
     score_edit: float  # target measure f(edit)
     flipped: bool  # the predicted class differs between null and edit

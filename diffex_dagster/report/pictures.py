@@ -11,6 +11,8 @@ from typing import TypeVar
 
 from PIL import Image
 
+from diffex_dagster.report.model import Picture, opened
+
 T = TypeVar("T")
 
 BUDGET = 3_900_000  # characters of base64 on a page, so that the page stays under 5 MB with its text
@@ -56,22 +58,23 @@ class Book:
         self.sizes: list[tuple[int, int]] = []
         self._left = int(budget * fit.part)
         self._numbers: dict[bytes, int] = {}
-        # Hashing pixels is slow beside a dictionary; the images stay alive here, so that their ids stay theirs.
-        self._seen: dict[int, tuple[Image.Image, int]] = {}
+        # Reading and hashing is slow beside a dictionary; images stay alive here, so that their ids stay theirs.
+        self._seen: dict[object, tuple[Picture, int]] = {}
 
-    def add(self, picture: Image.Image) -> int:
+    def add(self, picture: Picture) -> int:
         """The number of a picture, encoding it the first time.
 
         Raises:
             OverBudget: no room is left.
         """
-        if id(picture) in self._seen:
-            return self._seen[id(picture)][1]
-        plain = picture.convert("RGB")
+        name = id(picture) if isinstance(picture, Image.Image) else picture
+        if name in self._seen:
+            return self._seen[name][1]
+        plain = opened(picture).convert("RGB")
         key = hashlib.blake2b(plain.tobytes(), digest_size=16, person=f"{plain.width}x{plain.height}".encode()).digest()
         if key not in self._numbers:
             self._numbers[key] = self._encode(plain)
-        self._seen[id(picture)] = (picture, self._numbers[key])
+        self._seen[name] = (picture, self._numbers[key])
         return self._numbers[key]
 
     def _encode(self, picture: Image.Image) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
+from diffex_dagster.report.model import Picture, opened
 from diffex_dagster.report.wording import plain
 
 _PAPER, _INK, _SOFT = "#fbfaf7", "#1b1d21", "#5c6068"
@@ -16,7 +17,7 @@ _LABEL = 150  # width of the label column, in pixels
 _LADDER = ((128, 90), (128, 80), (96, 80), (64, 80), (64, 65), (48, 65), (32, 60))
 """(side of a picture, WebP quality), tried in turn before rows and columns are left out."""
 
-Row = tuple[str, Sequence[Image.Image]]
+Row = tuple[str, Sequence[Picture]]
 
 
 def contact_sheet(rows: Sequence[Row], max_bytes: int = 200_000) -> bytes:
@@ -95,7 +96,7 @@ def _draw(rows: Sequence[Row], columns: int, side: int, left_out: tuple[int, int
             pen.text((8, y), line, fill=_INK, font=font)
             y += 16
         for c, picture in enumerate(pictures[:columns]):
-            tile = enlarge(picture, side)
+            tile = enlarge(opened(picture), side)
             left = _LABEL + c * (side + _GAP)
             sheet.paste(tile, (left + (side - tile.width) // 2, top + (side - tile.height) // 2))
     if note:

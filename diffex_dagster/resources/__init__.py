@@ -40,6 +40,7 @@ class StudyResource(dg.ConfigurableResource):
     editor_name: str  # which of the study's editors
 
     _editor: Editor | None = PrivateAttr(default=None)
+    _store: Store | None = PrivateAttr(default=None)
     _classifiers: dict[str, Classifier] = PrivateAttr(default_factory=dict)
 
     @contextmanager
@@ -57,7 +58,9 @@ class StudyResource(dg.ConfigurableResource):
 
     def store(self) -> Store:
         """The results database and pictures."""
-        return setup.build_store(self.study())
+        if self._store is None:
+            self._store = setup.build_store(self.study())
+        return self._store
 
     def editor(self) -> Editor:
         """The diffusion editor (or another kind); the model loads at the first edit that must be made."""

@@ -69,7 +69,7 @@ def compare_classifiers(
 
             def example(i: int, scores: Paired, edits: list = edits, keys: list[str] = keys) -> Example:
                 return Example(
-                    keys[i], pictures.samples[keys[i]], nulls[i], edits[i],
+                    keys[i], pictures.samples.stored[keys[i]], nulls[i], edits[i],
                     float(scores.null[i]), float(scores.edit[i]), bool(scores.flips[i]),
                 )  # fmt: skip
 

@@ -68,11 +68,12 @@ def ensure_edits(
     if not missing:
         return EditCounts(0, len(stored))
     start, done, gpu_memory = time.monotonic(), 0, measure_gpu_memory()
-    images = store.images(list(dict.fromkeys(request.image for request in missing)))
-    for batch in editor.edit(images, missing):
-        store.put_edits(batch, editor.fingerprint)
-        done += len(batch)
-        report(stage, done, len(missing), len(stored))
+    with store.let_go():
+        images = store.images(list(dict.fromkeys(request.image for request in missing)))
+        for batch in editor.edit(images, missing):
+            store.put_edits(batch, editor.fingerprint)
+            done += len(batch)
+            report(stage, done, len(missing), len(stored))
     return EditCounts(done, len(stored), time.monotonic() - start, gpu_memory())
 
 

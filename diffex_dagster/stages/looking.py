@@ -13,7 +13,7 @@ from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.examples import BARELY
-from diffex_dagster.report.model import Example, Look, LookedAt, RankedFeature
+from diffex_dagster.report.model import Example, Look, LookedAt, RankedFeature, opened
 from diffex_dagster.stages.edits import Concepts
 from diffex_dagster.store import Store, edit_key
 from diffex_dagster.study import Study
@@ -47,8 +47,8 @@ def looks(
     pictures: dict[str, Image.Image] = {}
     for feature in features:
         for example in examples[feature.feature]:
-            pictures[_key(study, example.image, (), editor)] = example.null
-            pictures[_key(study, example.image, concepts[feature.feature], editor)] = example.edit
+            pictures[_key(study, example.image, (), editor)] = opened(example.null)
+            pictures[_key(study, example.image, concepts[feature.feature], editor)] = opened(example.edit)
     try:
         maps = _maps(study, store, classifier, pictures)
     except DiffExError as error:
@@ -103,11 +103,11 @@ def _look(feature: RankedFeature, pairs: Sequence[tuple[Example, np.ndarray, np.
     """The shares over the images whose edit changed something and where the class has evidence before and after."""
     shares = []
     for example, null, edit in pairs:
-        region = changed_region(example.null, example.edit)
+        region = changed_region(opened(example.null), opened(example.edit))
         if region.any() and null.sum() > 0 and edit.sum() > 0:
             shares.append((region.mean(), null[region].sum() / null.sum(), edit[region].sum() / edit.sum()))
     changed, before, after = (float(x) for x in (np.mean(shares, axis=0) if shares else np.full(3, np.nan)))
     taken = [pair for pair in pairs if pair[0].succeeded is not False] or list(pairs)
     example, null, edit = min(taken, key=lambda pair: abs(pair[0].effect - feature.effect))
-    shown = LookedAt(example.image, example.null, null, example.edit, edit)
+    shown = LookedAt(example.image, opened(example.null), null, opened(example.edit), edit)
     return Look(feature.feature, feature.name, changed, before, after, len(shares), shown)

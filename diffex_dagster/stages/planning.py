@@ -14,6 +14,7 @@ from diffex_dagster.search.levels import expand
 from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests, level1_combinations, level1_plan
 from diffex_dagster.stages.parts import parts
 from diffex_dagster.stages.searching import search_study
+from diffex_dagster.stages.setup import know
 from diffex_dagster.store import Store, edit_key
 from diffex_dagster.study import Study
 
@@ -127,6 +128,19 @@ def plan_edits(
         corpus: as it would be merged now; the store's when left out.
         samples: image key -> name of the sample images as they are now; the store's when left out.
     """
+    know(editor, *classifiers.values())
+    with store.hold():
+        return _plan_edits(study, store, editor, classifiers, corpus, samples)
+
+
+def _plan_edits(
+    study: Study,
+    store: Store,
+    editor: Editor,
+    classifiers: Mapping[str, Classifier],
+    corpus: Corpus | None,
+    samples: Mapping[str, str] | None,
+) -> list[PlannedStage]:
     corpus = store.current_corpus(study.name) if corpus is None else corpus
     samples = store.samples(study.name) if samples is None else samples
     pace = seconds_per_edit(store, editor.fingerprint)

@@ -33,12 +33,13 @@ def ensure_evidence(
         some = missing[start : start + PICTURES]
         requests = {key: pairs[key, prompt][0] for key, prompt in some}
         files = store.stored_edits(list(requests.values()), editor)
-        pictures = {key: store.pictures.get(files[request]) for key, request in requests.items()}
-        for answers in probe.evidence(pictures, some):
-            store.put_evidence(answers, probe.fingerprint)
-            found |= dict(answers)
-            done += len(answers)
-            report("edit checks", done, len(missing), reused)
+        with store.let_go():
+            pictures = {key: store.pictures.get(files[request]) for key, request in requests.items()}
+            for answers in probe.evidence(pictures, some):
+                store.put_evidence(answers, probe.fingerprint)
+                found |= dict(answers)
+                done += len(answers)
+                report("edit checks", done, len(missing), reused)
     return {asked: found[pair] for pair, asked in pairs.items()}
 
 

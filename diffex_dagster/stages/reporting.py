@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.target import measure
@@ -18,14 +17,14 @@ from diffex_dagster.effects.changes import pixel_change, strength
 from diffex_dagster.effects.confounding import side_effects
 from diffex_dagster.effects.deciding import DecisionOptions, decide
 from diffex_dagster.effects.paired import summarise
-from diffex_dagster.report.model import Example, Explanation, Group, JointCombination, RankedFeature
+from diffex_dagster.report.model import Example, Explanation, Group, JointCombination, Picture, RankedFeature, opened
 from diffex_dagster.report.verdict import one_a_group
-from diffex_dagster.stages.edits import Concepts, concepts_of
+from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests
 from diffex_dagster.stages.looking import looks
 from diffex_dagster.stages.parts import Parts
-from diffex_dagster.stages.scores import Paired
+from diffex_dagster.stages.scores import BATCH, Paired
 from diffex_dagster.stages.searching import Searched, search_study
-from diffex_dagster.store import Store
+from diffex_dagster.store import Store, StoredPicture, StoredPictures
 from diffex_dagster.study import Study
 
 MANY_IMAGES = 32  # examples of a feature on the page; all of them in the database
@@ -33,23 +32,32 @@ MANY_IMAGES = 32  # examples of a feature on the page; all of them in the databa
 
 @dataclass(frozen=True)
 class Pictures:
-    """The sample images of a study and their edits, read from the store as they are needed."""
+    """The sample images of a study and their edits: where they are in the store. Each is read when it is needed."""
 
     study: Study
     store: Store
     editor: str
-    samples: Mapping[str, Image.Image]
+    samples: StoredPictures
+    _files: dict[EditRequest, str] = field(default_factory=dict)  # found so far
 
-    def edits(self, concepts: Concepts, images: Sequence[str] | None = None) -> list[Image.Image]:
+    def find(self, combinations: Iterable[Concepts]) -> None:
+        """Look the edits of every image up at once; what `edits` has not got it looks up itself."""
+        requests = edit_requests(list(self.samples), combinations, [self.study.seed])
+        self._files.update(self.store.stored_edits(requests, self.editor))
+
+    def edits(self, concepts: Concepts, images: Sequence[str] | None = None) -> list[StoredPicture]:
         """The edit of every sample image, in their order."""
         requests = [EditRequest(image, concepts, self.study.seed) for image in images or self.samples]
-        files = self.store.stored_edits(requests, self.editor)
-        return [self.store.pictures.get(files[request]) for request in requests]
+        if missing := [request for request in requests if request not in self._files]:
+            self._files.update(self.store.stored_edits(missing, self.editor))
+        return [StoredPicture(self.store.pictures, self._files[request]) for request in requests]
 
 
-def edit_strength(edits: Sequence[Image.Image], nulls: Sequence[Image.Image]) -> np.ndarray:
+def edit_strength(edits: Iterable[Picture], nulls: Iterable[Picture]) -> np.ndarray:
     """How far each edit changed its null edit where it changed it most (`effects.changes`), shape (images,)."""
-    return np.array([strength(pixel_change(edit, null)) for edit, null in zip(edits, nulls, strict=True)])
+    return np.array(
+        [strength(pixel_change(opened(edit), opened(null))) for edit, null in zip(edits, nulls, strict=True)]
+    )
 
 
 def edits_that_took(
@@ -98,9 +106,10 @@ def original_scores(study: Study, pictures: Pictures, classifier: Classifier) ->
     """Target measure f(original) of every sample image, shape (images,); scored once and kept like any other score."""
     store, fingerprint = pictures.store, classifier.fingerprint
     scores = store.stored_scores(pictures.samples, fingerprint)
-    missing = {key: picture for key, picture in pictures.samples.items() if key not in scores}
-    if missing:
-        new = dict(zip(missing, classifier(list(missing.values())), strict=True))
+    missing = [key for key in pictures.samples if key not in scores]
+    for start in range(0, len(missing), BATCH):
+        batch = missing[start : start + BATCH]
+        new = dict(zip(batch, classifier([pictures.samples[key] for key in batch]), strict=True))
         store.put_scores(new, fingerprint)
         scores |= new
     logits = np.stack([scores[key] for key in pictures.samples])
@@ -121,6 +130,7 @@ def explain(
     pictures = Pictures(study, store, editor.fingerprint, store.images(searched.parts.reported))
     features = [corpus[feature_id] for feature_id in searched.result.scores]
     paired = {feature.id: searched.paired[concepts_of([feature])] for feature in features}
+    pictures.find(searched.paired)
     nulls = pictures.edits(())
     edited = {feature.id: pictures.edits(concepts_of([feature])) for feature in features}
     strengths = {feature.id: edit_strength(edited[feature.id], nulls) for feature in features}
@@ -232,8 +242,8 @@ def rank(
 def _examples(
     pictures: Pictures,
     originals: np.ndarray,
-    nulls: Sequence[Image.Image],
-    edits: Sequence[Image.Image],
+    nulls: Sequence[Picture],
+    edits: Sequence[Picture],
     paired: Paired,
     succeeded: np.ndarray | None = None,
 ) -> tuple[Example, ...]:
@@ -250,7 +260,7 @@ def _examples(
             succeeded=None if succeeded is None else bool(succeeded[i]),
             score_original=float(originals[i]),
         )
-        for i, (key, picture) in enumerate(pictures.samples.items())
+        for i, (key, picture) in enumerate(pictures.samples.stored.items())
     ]
     examples.sort(key=lambda example: -example.effect)
     half = MANY_IMAGES // 2
@@ -258,7 +268,7 @@ def _examples(
 
 
 def _joint(
-    study: Study, searched: Searched, pictures: Pictures, originals: np.ndarray, nulls: Sequence[Image.Image]
+    study: Study, searched: Searched, pictures: Pictures, originals: np.ndarray, nulls: Sequence[Picture]
 ) -> JointCombination | None:
     joint = searched.result.joint
     if joint is None:

@@ -88,7 +88,8 @@ def ensure_scores(
     report("scores", 0, len(missing), reused)
     for start in range(0, len(missing), BATCH):
         batch = missing[start : start + BATCH]
-        outputs = classifier([store.pictures.get(files[request]) for request in batch])
+        with store.let_go():
+            outputs = classifier([store.pictures.get(files[request]) for request in batch])
         new = {keys[request]: output for request, output in zip(batch, outputs, strict=True)}
         store.put_scores(new, classifier.fingerprint)
         scores |= new

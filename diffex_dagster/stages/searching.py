@@ -13,6 +13,7 @@ from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.effects.noise import image_noise, noise_floor
+from diffex_dagster.probing.protocol import ConceptProbe
 from diffex_dagster.progress import Reporter, silent
 from diffex_dagster.search.joint import key
 from diffex_dagster.search.levels import GateOutcome, gate, level1_features
@@ -30,7 +31,7 @@ from diffex_dagster.stages.edits import (
 from diffex_dagster.stages.parts import Parts, parts
 from diffex_dagster.stages.probing import gains
 from diffex_dagster.stages.scores import Paired, check_target, effects_of, paired_scores
-from diffex_dagster.stages.setup import build_probe
+from diffex_dagster.stages.setup import build_probe, know
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
 
@@ -97,22 +98,24 @@ def chance_gain(nonsense: Iterable[NDArray[np.float64]]) -> float:
 def level1_scores(study: Study, store: Store, editor: str, classifier: Classifier, report: Reporter = silent) -> Level1:
     """Score the level-1 edits and decide which groups enter the beam; `editor` is the fingerprint of theirs."""
     check_target(study, classifier)
-    corpus, options = store.current_corpus(study.name), study.search.options()
-    features = [feature for stand_ins in level1_features(corpus, options).values() for feature in stand_ins]
-    images = parts(study, store).discovery
-    nonsense = nonsense_edits(study)
-    paired, scored = paired_scores(study, store, classifier, editor, nonsense, images, report)
-    noise = measure_noise(study, paired)
-    combinations = [concepts_of([feature]) for feature in features]
-    if options.allocation == "racing":  # this gate is a first look
-        images = first_look(study, images)
-    new, count = paired_scores(study, store, classifier, editor, combinations, images, report)
-    paired, scored = paired | new, scored + count
-    effects = {feature.id: paired[concepts_of([feature])].effect for feature in features}
-    outcomes = gate(effects, corpus, noise.floor, options)
-    identity = _identity(study, corpus, editor, classifier)
-    store.put_gates(identity, [vars(outcome) for outcome in outcomes])
-    return Level1(effects, noise, outcomes, scored)
+    know(classifier)
+    with store.hold():
+        corpus, options = store.current_corpus(study.name), study.search.options()
+        features = [feature for stand_ins in level1_features(corpus, options).values() for feature in stand_ins]
+        images = parts(study, store).discovery
+        nonsense = nonsense_edits(study)
+        paired, scored = paired_scores(study, store, classifier, editor, nonsense, images, report)
+        noise = measure_noise(study, paired)
+        combinations = [concepts_of([feature]) for feature in features]
+        if options.allocation == "racing":  # this gate is a first look
+            images = first_look(study, images)
+        new, count = paired_scores(study, store, classifier, editor, combinations, images, report)
+        paired, scored = paired | new, scored + count
+        effects = {feature.id: paired[concepts_of([feature])].effect for feature in features}
+        outcomes = gate(effects, corpus, noise.floor, options)
+        identity = _identity(study, corpus, editor, classifier)
+        store.put_gates(identity, [vars(outcome) for outcome in outcomes])
+        return Level1(effects, noise, outcomes, scored)
 
 
 def search_study(
@@ -124,6 +127,15 @@ def search_study(
     answer: the report reads its numbers this way.
     """
     check_target(study, classifier)
+    probe = build_probe(study, editor)
+    know(editor, classifier, probe)
+    with store.hold():
+        return _search(study, store, editor, classifier, probe, report)
+
+
+def _search(
+    study: Study, store: Store, editor: Editor, classifier: Classifier, probe: ConceptProbe | None, report: Reporter
+) -> Searched:
     corpus = store.current_corpus(study.name)
     of = parts(study, store)
     images = of.discovery
@@ -161,7 +173,7 @@ def search_study(
         searched.paired |= whole
     if of.split:
         _confirm(study, store, editor, classifier, corpus, searched, report)
-    if probe := build_probe(study, editor):
+    if probe:
         searched.chance_gain = chance_gain(
             gains(study, store, probe, editor.fingerprint, [(c, c[0]) for c in nonsense], of.discovery, report).values()
         )

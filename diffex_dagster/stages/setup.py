@@ -114,6 +114,12 @@ def build_probe(study: Study, editor: Editor) -> ConceptProbe | None:
     return None
 
 
+def know(*parts: Editor | Classifier | ConceptProbe | None) -> None:
+    """Ask for fingerprints that may read whole checkpoints, so that they are known before the database is held."""
+    for part in parts:
+        getattr(part, "fingerprint", None)
+
+
 def classifier_labels(study: Study, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """The class names of these classifiers, without loading their weights."""
     return {name: tuple(build_classifier(study, name).labels) for name in names}

@@ -1,13 +1,16 @@
 """The results database.
 
 A read-write DuckDB connection shuts every other process out, so a connection is opened for each batch and closed again,
-never held over model work, and opening is tried again while another process has the file. A picture is written to disk
-before the row that names it: a row is a promise that its file exists, and a killed run loses at most one batch.
+never held over model work, and opening is tried again while another process has the file. Opening takes 10 ms or more:
+a stage that asks many small questions holds one connection meanwhile (`hold`), and what works on a model lets go of it
+(`let_go`). A picture is written to disk before the row that names it: a row is a promise that its file exists, and a
+killed run loses at most one batch.
 """
 
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
@@ -23,7 +26,7 @@ from diffex_dagster.corpus.tree import Corpus, Drop, Feature
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.errors import StoreError, first_line
 from diffex_dagster.report.model import RankedFeature
-from diffex_dagster.store.files import PictureFiles
+from diffex_dagster.store.files import PictureFiles, StoredPicture, StoredPictures
 from diffex_dagster.store.keys import edit_key, image_key
 
 if TYPE_CHECKING:
@@ -34,8 +37,16 @@ def _is_locked(error: BaseException) -> bool:
     return isinstance(error, duckdb.IOException) and "lock" in str(error).lower()
 
 
-ROWS = 256  # inserted by one statement: a statement a row takes milliseconds each
 LOCK_TIMEOUT = 30.0  # seconds to keep trying while another process holds the database
+_HAVE_TABLES: set[Path] = set()  # databases that this process has run the schema on
+_MAKING_TABLES = threading.Lock()
+
+
+class _Held(threading.local):
+    """A thread's open connection, and how many `hold` it is in."""
+
+    connection: duckdb.DuckDBPyConnection | None = None
+    holds = 0
 
 
 class Store:
@@ -51,9 +62,54 @@ class Store:
         self.path = folder / "diffex.duckdb"
         self.lock_timeout = LOCK_TIMEOUT if lock_timeout is None else lock_timeout
         self.pictures = PictureFiles(folder)
+        self._held = _Held()
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep one connection open through many small reads and writes, each still a transaction of its own.
+
+        Other processes wait meanwhile: not for the work of a model or for going through many pictures, which belong
+        outside, or inside `let_go`. May be nested.
+        """
+        self._held.holds += 1
+        try:
+            yield
+        finally:
+            self._held.holds -= 1
+            if not self._held.holds:
+                self._close()
+
+    @contextmanager
+    def let_go(self) -> Iterator[None]:
+        """Inside, a connection is opened for each batch and closed again, whoever holds one outside."""
+        holds, self._held.holds = self._held.holds, 0
+        self._close()
+        try:
+            yield
+        finally:
+            self._held.holds = holds
 
     @contextmanager
     def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        connection = self._held.connection or self._open()
+        self._held.connection = connection
+        try:
+            connection.execute("BEGIN")
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            self._close()  # without a commit, closing rolls back
+            raise
+        if not self._held.holds:
+            self._close()
+
+    def _close(self) -> None:
+        connection, self._held.connection = self._held.connection, None
+        if connection is not None:
+            connection.close()
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        """A connection to a database that has all tables."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for attempt in Retrying(
@@ -74,43 +130,53 @@ class Store:
                 "folder is writable, or move the file away to start a new one"
             ) from error
         try:
-            connection.execute(files("diffex_dagster.store").joinpath("schema.sql").read_text("utf-8"))
-            connection.execute("BEGIN")
-            yield connection
-            connection.execute("COMMIT")
-        finally:
-            connection.close()  # without a commit, closing rolls back
+            self._make_tables(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _make_tables(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Run the schema, unless this process has run it on this file, which still has tables.
+
+        The file may have been moved away and begun anew under its name, by another process or `run --fresh`.
+        """
+        with _MAKING_TABLES:
+            if self.path in _HAVE_TABLES and connection.execute("SELECT 1 FROM duckdb_tables() LIMIT 1").fetchone():
+                return
+            schema = files("diffex_dagster.store").joinpath("schema.sql").read_text("utf-8")
+            connection.execute(f"BEGIN; {schema} COMMIT;")  # all tables or none
+            _HAVE_TABLES.add(self.path)
 
     def _insert(self, table: str, rows: Sequence[Mapping[str, Any]], replace: bool = False) -> None:
         if not rows:
             return
         columns = list(rows[0])
         names = ", ".join(f'"{column}"' for column in columns)
-        marks = f"({', '.join('?' * len(columns))})"
         verb = "INSERT OR REPLACE" if replace else "INSERT OR IGNORE"
-        with self._connect() as connection:
-            for start in range(0, len(rows), ROWS):
-                some = rows[start : start + ROWS]
-                values = [row[column] for row in some for column in columns]
-                connection.execute(f"{verb} INTO {table} ({names}) VALUES {', '.join([marks] * len(some))}", values)
+        with self._connect() as connection:  # a list a column: one parameter a value takes 20 times as long
+            connection.execute(
+                f"{verb} INTO {table} ({names}) SELECT {', '.join(['unnest(?)'] * len(columns))}",
+                [[row[column] for row in rows] for column in columns],
+            )
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
         """Run a query and return its rows; raises StoreError when the database cannot be opened."""
         with self._connect() as connection:
             return connection.execute(sql, list(parameters)).df()
 
+    def _rows(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """As `query`, without pandas."""
+        with self._connect() as connection:
+            return connection.execute(sql, list(parameters)).fetchall()
+
     def _existing(self, table: str, column: str, keys: Iterable[str], **equal: str) -> list[tuple[Any, ...]]:
         """Rows of a table whose `column` is one of `keys` (any number of them), and whose other columns equal."""
-        import pandas as pd
-
-        wanted = pd.DataFrame({"key": list(dict.fromkeys(keys))}, dtype="string")
-        with self._connect() as connection:
-            connection.register("wanted", wanted)
-            return connection.execute(
-                f"SELECT t.* FROM {table} t JOIN wanted w ON t.{column} = w.key WHERE TRUE"  # noqa: S608 (our own names)
-                + "".join(f" AND t.{name} = ?" for name in equal),
-                list(equal.values()),
-            ).fetchall()
+        return self._rows(
+            f"SELECT * FROM {table} WHERE {column} IN (SELECT unnest(?::VARCHAR[]))"  # noqa: S608 (our own names)
+            + "".join(f" AND {name} = ?" for name in equal),
+            [list(dict.fromkeys(keys)), *equal.values()],
+        )
 
     # Sample images
 
@@ -130,13 +196,13 @@ class Store:
         self._insert("images", rows)
         return keys
 
-    def images(self, keys: Sequence[str]) -> dict[str, Image.Image]:
-        """Sample images by key, in the order asked for."""
+    def images(self, keys: Sequence[str]) -> StoredPictures:
+        """Sample images by key, in the order asked for; each is read when it is looked up."""
         rows = {row[0]: row[2] for row in self._existing("images", "image", keys)}
         missing = [key for key in keys if key not in rows]
         if missing:
             raise StoreError(f"{self.path}: image {missing[0]} is not in the store; materialize sample_images again")
-        return {key: self.pictures.get(rows[key]) for key in keys}
+        return StoredPictures({key: StoredPicture(self.pictures, rows[key]) for key in keys})
 
     def put_samples(self, study: str, keys: Mapping[str, str]) -> None:
         """Say which images (key -> name, in order) a study is made on."""
@@ -151,10 +217,10 @@ class Store:
         Raises:
             StoreError: the study's images have not been read yet.
         """
-        frame = self.query("SELECT image, name FROM samples WHERE study = ? ORDER BY position", [study])
-        if frame.empty:
+        found = self._rows("SELECT image, name FROM samples WHERE study = ? ORDER BY position", [study])
+        if not found:
             raise StoreError(f"{self.path}: study {study!r} has no sample images yet; materialize sample_images first")
-        return dict(zip(frame["image"], frame["name"], strict=True))
+        return dict(found)
 
     # Answers of a VLM
 
@@ -197,11 +263,12 @@ class Store:
         Raises:
             StoreError: there is none yet.
         """
-        frame = self.query("SELECT version FROM currents WHERE study = ? AND what = ?", [study, what])
-        if frame.empty:
-            stage = "corpus" if what == "corpus" else "vlm_corpus"
-            raise StoreError(f"{self.path}: study {study!r} has no {what} yet; materialize {stage} first")
-        return self._corpus(study, str(frame["version"][0]))
+        with self.hold():
+            found = self._rows("SELECT version FROM currents WHERE study = ? AND what = ?", [study, what])
+            if not found:
+                stage = "corpus" if what == "corpus" else "vlm_corpus"
+                raise StoreError(f"{self.path}: study {study!r} has no {what} yet; materialize {stage} first")
+            return self._corpus(study, found[0][0])
 
     def corpus_version(self, study: str, version: str) -> Corpus:
         """One version of a study's corpus, by its hash or the beginning of it.
@@ -217,15 +284,15 @@ class Store:
         return self._corpus(study, found[0])
 
     def _corpus(self, study: str, version: str) -> Corpus:
-        with self._connect() as connection:
-            rows = connection.execute(
+        with self.hold():
+            rows = self._rows(
                 """SELECT feature, name, prompt, direction, editable, support, region, source FROM features
                 WHERE study = ? AND corpus_version = ? ORDER BY position""",
                 [study, version],
-            ).fetchall()
-            drops = connection.execute(
+            )
+            drops = self._rows(
                 "SELECT name, reason FROM drops WHERE study = ? AND corpus_version = ? ORDER BY name", [study, version]
-            ).fetchall()
+            )
         return _tree(rows, tuple(Drop(*drop) for drop in drops))
 
     def put_gates(self, identity: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -267,7 +334,7 @@ class Store:
         """Whether a classifier (fingerprint) has scored anything here."""
         if not self.path.exists():
             return False
-        return not self.query("SELECT 1 FROM scores WHERE classifier = ? LIMIT 1", [classifier]).empty
+        return bool(self._rows("SELECT 1 FROM scores WHERE classifier = ? LIMIT 1", [classifier]))
 
     def put_scores(self, scores: Mapping[str, np.ndarray], classifier: str) -> None:
         """Keep a classifier's outputs (subject -> logits of shape (classes,))."""

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from cachetools import LRUCache
 from PIL import Image
 
 from diffex_dagster.errors import StoreError
 from diffex_dagster.writing import write_atomically
+
+DECODED_MB = 64  # of pixels that are kept, so that pictures that are asked for again are not decoded again
 
 
 class PictureFiles:
@@ -17,6 +23,8 @@ class PictureFiles:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._decoded: LRUCache[str, Image.Image] = LRUCache(DECODED_MB * 2**20, getsizeof=_bytes)
+        self._lock = threading.Lock()
 
     def put(self, picture: Image.Image) -> str:
         """Keep a picture losslessly; returns its path relative to the folder."""
@@ -30,8 +38,17 @@ class PictureFiles:
         return relative
 
     def get(self, relative: str) -> Image.Image:
-        """Read a picture back; raises StoreError naming the file when it is gone."""
-        path = self.folder / relative
+        """Read a picture back, RGB; raises StoreError naming the file when it is gone."""
+        with self._lock:
+            known = self._decoded.get(relative)
+        if known is None:
+            known = self._read(self.folder / relative)
+            with self._lock:
+                if _bytes(known) <= self._decoded.maxsize:
+                    self._decoded[relative] = known
+        return known.copy()  # whoever asks may draw on it
+
+    def _read(self, path: Path) -> Image.Image:
         try:
             with Image.open(path) as picture:
                 return picture.convert("RGB")
@@ -40,3 +57,38 @@ class PictureFiles:
                 f"{path}: a picture that the database names cannot be read ({error}); restore it from a backup or run "
                 "again with --fresh"
             ) from error
+
+
+@dataclass(frozen=True)
+class StoredPicture:
+    """A picture on disk, read when it is called for: thousands of them take no memory."""
+
+    files: PictureFiles
+    relative: str
+
+    def __call__(self) -> Image.Image:
+        """The picture, RGB; raises StoreError when its file is gone."""
+        return self.files.get(self.relative)
+
+
+class StoredPictures(Mapping[str, Image.Image]):
+    """Pictures by key, each read when it is looked up."""
+
+    def __init__(self, stored: Mapping[str, StoredPicture]) -> None:
+        self.stored = stored
+
+    def __getitem__(self, key: str) -> Image.Image:
+        return self.stored[key]()
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.stored  # without reading it
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.stored)
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+
+def _bytes(picture: Image.Image) -> int:
+    return 3 * picture.width * picture.height

@@ -93,11 +93,65 @@ def test_a_locked_database_is_one_clear_sentence_and_then_works_again(store: Sto
     assert store.query("SELECT version FROM currents")["version"].tolist() == ["w"]
 
 
+OPEN = "import duckdb, sys; duckdb.connect(sys.argv[1]).execute('INSERT INTO currents VALUES (?, ?, ?)', sys.argv[2:])"
+
+
+def others_can_write(store: Store, study: str) -> bool:
+    """Whether another process can open the database and write into it now."""
+    return (
+        subprocess.run([sys.executable, "-c", OPEN, str(store.path), study, "corpus", "v"], check=False).returncode == 0
+    )
+
+
+def test_a_held_database_is_closed_to_other_processes_and_let_go_over_work(store: Store) -> None:
+    with store.hold():
+        store.set_current("s", "corpus", "v")
+        assert not others_can_write(store, "meanwhile")
+        with store.let_go():
+            assert others_can_write(store, "work")
+            store.set_current("s", "corpus", "w")  # a batch that is finished
+            assert others_can_write(store, "more work")
+        with store.hold():
+            versions = store.query("SELECT study, version FROM currents ORDER BY study").itertuples(index=False)
+            assert list(map(tuple, versions)) == [("more work", "v"), ("s", "w"), ("work", "v")]
+        assert not others_can_write(store, "still held")
+    assert others_can_write(store, "afterwards")
+
+
+def test_a_hold_that_nobody_uses_opens_nothing_and_a_failure_inside_ends_it_without_a_row(store: Store) -> None:
+    store.set_current("s", "corpus", "v")
+    with store.hold():
+        assert others_can_write(store, "other")
+    with pytest.raises(KeyError), store.hold():
+        store.set_current("s", "corpus", "w")  # a transaction of its own
+        with store._connect() as connection:
+            connection.execute("DELETE FROM currents")
+            raise KeyError
+    assert others_can_write(store, "afterwards")
+    assert store.query("SELECT version FROM currents WHERE study = 's'")["version"].tolist() == ["w"]
+
+
+def test_a_database_that_is_moved_away_is_begun_anew(store: Store) -> None:
+    store.set_current("s", "corpus", "v")
+    store.folder.rename(store.folder.with_name("aside"))
+    assert store.query("SELECT * FROM currents").empty
+    assert not Store(store.folder.with_name("aside")).query("SELECT * FROM currents").empty
+
+
+def test_pictures_are_read_when_they_are_looked_up_and_nobody_shares_one(store: Store) -> None:
+    keys = store.put_images({"a.png": picture(1), "b.png": picture(2)})
+    pictures = store.images(list(keys.values()))
+    assert list(pictures) == list(keys.values()) and keys["b.png"] in pictures
+    pictures[keys["a.png"]].paste((0, 0, 0), (0, 0, 4, 4))
+    assert np.array_equal(np.asarray(pictures[keys["a.png"]]), np.asarray(picture(1)))
+
+
 def test_a_missing_picture_file_is_named(store: Store) -> None:
     keys = store.put_images({"a.png": picture(1)})
     next((store.folder / "pictures").rglob("*.png")).unlink()
+    pictures = store.images(list(keys.values()))
     with pytest.raises(StoreError, match=r"\.png: a picture that the database names cannot be read"):
-        store.images(list(keys.values()))
+        pictures[keys["a.png"]]
 
 
 def test_a_file_that_is_no_database_is_reported(tmp_path: Path) -> None:
