@@ -53,9 +53,9 @@ class Explanation:
         """One row a feature, by rank: effect, interval, decision, flip rate, ..."""
         import pandas as pd
 
-        from diffex_dagster.report.tables import rows
+        from diffex_dagster.report.tables import flat_rows
 
-        return pd.DataFrame(rows(self.report.features))
+        return pd.DataFrame(flat_rows(self.report.features))
 
     def to_json(self, file: Path | None = None) -> str:
         """`meta` and the features as JSON; written to a file where one is named."""

@@ -23,6 +23,7 @@ from diffex_dagster.report.tables import (
     comparison_flat_rows,
     comparison_rich_table,
     finite,
+    flat_rows,
     rich_table,
     rows,
 )
@@ -50,7 +51,7 @@ def show(study: Study, classifier: str, output: TableFormat) -> None:
     if output is TableFormat.table:
         terminal().print(rich_table(ranking, title=f"{study.name}: {classifier}"))
     else:
-        _print_rows(rows(ranking), output, COLUMNS)
+        _print_rows((rows if output is TableFormat.json else flat_rows)(ranking), output, COLUMNS)
 
 
 def compare(study: Study, versions: Sequence[str], output: TableFormat) -> None:

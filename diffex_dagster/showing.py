@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -13,18 +14,14 @@ from diffex_dagster.classifying.target import measure
 from diffex_dagster.effects.grading import Grade, grade
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.plugins import load_object
-from diffex_dagster.report.model import Comparison, RankedFeature
+from diffex_dagster.report.model import Comparison, Confounder, RankedFeature
 from diffex_dagster.report.tables import rich_table
 from diffex_dagster.running import Outcome, report_paths
 from diffex_dagster.stages.comparing import compare_classifiers
 from diffex_dagster.stages.parts import parts
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
+from diffex_dagster.store.database import RANKING_FIELDS
 from diffex_dagster.study import Study
-
-_FIELDS = (
-    "rank", "feature", "name", "prompt", "direction", "group", "level", "effect", "ci_low", "ci_high", "magnitude",
-    "sign_agreement", "flip_rate", "images", "decision", "p_value", "edit_strength", "edit_success",
-)  # fmt: skip
 
 
 def latest_ranking(study: Study, classifier: str) -> list[RankedFeature]:
@@ -33,19 +30,31 @@ def latest_ranking(study: Study, classifier: str) -> list[RankedFeature]:
     Raises:
         DiffExError: there is none yet.
     """
-    columns = ", ".join(f'"{field}"' for field in _FIELDS)
+    columns = ", ".join(f'r."{field}"' for field in RANKING_FIELDS)
+    same = "study, classifier, editor, corpus_version, run"
     frame = build_store(study).query(
-        f"""SELECT {columns} FROM rankings
-        WHERE study = $1 AND classifier_name = $2 AND editor = $3 AND run = (
-            SELECT run FROM rankings WHERE study = $1 AND classifier_name = $2 AND editor = $3
-            ORDER BY created DESC LIMIT 1)
-        ORDER BY rank""",  # noqa: S608 (our own column names)
+        f"""WITH r AS (
+            SELECT * FROM rankings WHERE study = $1 AND classifier_name = $2 AND editor = $3 AND run = (
+                SELECT run FROM rankings WHERE study = $1 AND classifier_name = $2 AND editor = $3
+                ORDER BY created DESC LIMIT 1))
+        SELECT {columns}, s.looked_for, o.name AS other, s.leak, s.direct, s.direct_low, s.direct_high FROM r
+        LEFT JOIN (SELECT *, edited AS feature, looked_for AS confounded_with FROM side_effects) s
+            USING ({same}, feature, confounded_with)
+        LEFT JOIN r o ON o.feature = r.confounded_with
+        ORDER BY r.rank""",  # noqa: S608 (our own column names)
         [study.name, classifier, build_editor(study).fingerprint],
     )
     if frame.empty:
         raise DiffExError(f"{study.name}: {classifier} has no report yet; run `diffex run {study.folder.name}` first")
     rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return [RankedFeature(**row) for row in rows]
+    return [_ranked(row) for row in rows]
+
+
+def _ranked(row: Mapping[str, Any]) -> RankedFeature:
+    """A row of the query above."""
+    numbers = ("leak", "direct", "direct_low", "direct_high")
+    other = Confounder(row["looked_for"], row["other"], *(row[n] for n in numbers)) if row["looked_for"] else None
+    return RankedFeature(**{field: row[field] for field in RANKING_FIELDS}, confounded_with=other)
 
 
 def compare_latest(study: Study, versions: Sequence[str] = ()) -> Comparison:

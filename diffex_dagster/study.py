@@ -244,7 +244,7 @@ class EffectsPart(Part):
     confidence: float = Field(0.95, gt=0.5, lt=1.0)
     margin: float = Field(0.02, gt=0.0, description="effects inside ± this are called 'no effect shown'")
     side_effects: int = Field(
-        5, ge=0, description="so many of the strongest features are checked for what their edits do to each other"
+        8, ge=0, description="so many of the strongest features are checked for what their edits do to each other"
     )
     seeds: int = Field(
         1, ge=1, description="edit each image under so many seeds, from the study's own on; averaged within the image"

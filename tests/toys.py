@@ -41,6 +41,7 @@ class PaintEditor:
         self.pause = float(options.get("pause", 0.0))
         self.version = options.get("version", "1")
         self.fading = int(options.get("fading", 0))  # red is so much paler with each seed
+        self.entangled = int(options.get("entangled", 0))  # red that "bright" brings to the left half
 
     @property
     def fingerprint(self) -> str:
@@ -68,6 +69,7 @@ class PaintEditor:
                 pixels[:, columns, 0] -= self.fading * request.seed
             elif concept.prompt == "bright":
                 pixels = np.minimum(pixels.astype(int) + 30, 255).astype(np.uint8)
+                pixels[:, :8, 0] += np.uint8(self.entangled)
         return Image.fromarray(pixels)
 
 

@@ -1,10 +1,11 @@
 """Does a feature's effect stand on its own, or is it what the edit also changed?
 
-An edit towards one feature may bring another with it (grey hair that also grows a beard). The probe that checks edits
-sees it: under the edit of A, evidence for B rises, as it does under the edit of B itself. The *leak* is the ratio of
-the two rises, the share of a whole edit of B that the edit of A contains. If the classifier added up, that much of B's
-effect would be part of A's; what is left is A's *direct* effect. This first-order account is a warning, not a
-correction: neither evidence nor classifiers are linear.
+An edit towards one feature may bring another with it (grey hair that also grows a beard), or take it away (a hat that
+hides the hair). The probe that checks edits sees it: under the edit of A, evidence for B rises, as it does under the
+edit of B itself, or falls. The *leak* is the ratio of the two: the share of a whole edit of B that the edit of A
+contains or, below zero, undoes. If the classifier added up, that much of B's effect would be part of A's; what is left
+is A's *direct* effect. This first-order account is a warning, not a correction: neither evidence nor classifiers are
+linear.
 """
 
 from __future__ import annotations
@@ -20,18 +21,23 @@ from diffex_dagster.effects.paired import interval
 
 @dataclass(frozen=True)
 class SideEffect:
-    """What the edit of `feature` does to another feature.
+    """What the edit of one feature does to another.
 
     Attributes:
-        leak: share of a whole edit of `other` that it contains, in [0, 1].
-        direct: mean effect of `feature` less the leak's share of `other`'s.
+        edited: feature id.
+        looked_for: id of the other feature.
+        leak: share of a whole edit of `looked_for` that the edit contains, in [−1, 1]; below zero: that it undoes.
+        real: whether the leak can be told from none: the interval of the gain in evidence does not hold zero.
+        direct: mean effect of `edited` less the leak's share of `looked_for`'s, in the unit of the target measure.
         direct_low, direct_high: interval of it.
-        confounded: whether the leak is strong and the direct effect cannot be told from zero or inside the margin.
+        confounded: whether the leak is strong and real, and the direct effect cannot be told from none or lies inside
+            the margin.
     """
 
-    feature: str
-    other: str
+    edited: str
+    looked_for: str
     leak: float
+    real: bool
     direct: float
     direct_low: float
     direct_high: float
@@ -54,23 +60,23 @@ def side_effects(
             (B, B) is what the edit of B does to B itself. Pairs without it, or whose own edit does not show, are left
             out.
         margin: effects inside ± margin do not matter.
-        strong: leak from which a side effect can confound.
+        strong: size of a leak from which it can confound.
 
     Returns:
-        The largest leaks first.
+        The largest leaks first, whichever way.
     """
     found = []
-    for feature, other in gains:
-        own = np.asarray(gains.get((other, other), [0.0]), dtype=np.float64)
-        if feature == other or own.mean() <= 0.0:
+    for edited, looked_for in gains:
+        own = np.asarray(gains.get((looked_for, looked_for), [0.0]), dtype=np.float64)
+        if edited == looked_for or own.mean() <= 0.0:
             continue
-        gain = np.asarray(gains[feature, other], dtype=np.float64)
-        leak = float(np.clip(gain.mean() / own.mean(), 0.0, 1.0))
-        direct = np.asarray(d[feature], dtype=np.float64) - leak * np.asarray(d[other], dtype=np.float64)
+        gain = np.asarray(gains[edited, looked_for], dtype=np.float64)
+        leak = float(np.clip(gain.mean() / own.mean(), -1.0, 1.0))
+        gain_low, gain_high = interval(gain, confidence)
+        real = gain_low > 0.0 or gain_high < 0.0
+        direct = np.asarray(d[edited], dtype=np.float64) - leak * np.asarray(d[looked_for], dtype=np.float64)
         low, high = interval(direct, confidence)
-        real = interval(gain, confidence)[0] > 0.0
         gone = low <= 0.0 <= high or (-margin <= low and high <= margin)
-        found.append(
-            SideEffect(feature, other, leak, float(direct.mean()), low, high, leak >= strong and real and gone)
-        )
-    return sorted(found, key=lambda each: -each.leak)
+        confounded = abs(leak) >= strong and real and gone
+        found.append(SideEffect(edited, looked_for, leak, real, float(direct.mean()), low, high, confounded))
+    return sorted(found, key=lambda each: -abs(each.leak))

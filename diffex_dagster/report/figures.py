@@ -42,12 +42,15 @@ def ranked_bars(features: Sequence[RankedFeature], target: str, noise_floor: flo
         if noise_floor > 0:
             axes.axvspan(-noise_floor, noise_floor, color="#000000", alpha=0.06, linewidth=0, label="noise floor")
         for y, f in enumerate(top):
-            axes.barh(y, f.effect, height=0.62, color=COLOURS.get(f.decision, _QUIET), zorder=2)
+            hatch = "////" if f.confounded_with else None
+            colour = COLOURS.get(f.decision, _QUIET)
+            axes.barh(y, f.effect, height=0.62, color=colour, hatch=hatch, edgecolor="#ffffff", linewidth=0, zorder=2)
             axes.plot([f.ci_low, f.ci_high], [y, y], color="#1b1d21", linewidth=0.9, zorder=3)
         axes.axvline(0, color="#1b1d21", linewidth=0.8, zorder=1)
         axes.set_yticks(range(len(top)), [_label(f) for f in top])
         axes.set_ylim(len(top) - 0.4, -0.6)
-        axes.set_xlabel(f"effect on the {curly(target)}, with 95% interval")
+        hatched = "\nhatched: confounded with another feature" if any(f.confounded_with for f in top) else ""
+        axes.set_xlabel(f"effect on the {curly(target)}, with 95% interval{hatched}")
         axes.tick_params(axis="y", length=0)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.grid(axis="x", color="#000000", alpha=0.08, linewidth=0.6, zorder=0)

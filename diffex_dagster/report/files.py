@@ -16,11 +16,12 @@ from diffex_dagster.report.figures import ranked_bars
 from diffex_dagster.report.model import Comparison, Explanation
 from diffex_dagster.report.page import render_report
 from diffex_dagster.report.schema import comparison_as_json, report_as_json
-from diffex_dagster.report.tables import COLUMNS, comparison_flat_rows, rows
+from diffex_dagster.report.tables import COLUMNS, comparison_flat_rows, flat_rows
 from diffex_dagster.writing import write_atomically
 
 _SQL_TYPES = {"rank": "INTEGER", "level": "INTEGER", "images": "INTEGER", "feature": "VARCHAR", "name": "VARCHAR",
-              "group": "VARCHAR", "direction": "VARCHAR", "prompt": "VARCHAR", "decision": "VARCHAR"}  # fmt: skip
+              "group": "VARCHAR", "direction": "VARCHAR", "prompt": "VARCHAR", "decision": "VARCHAR",
+              "confounded_with": "VARCHAR"}  # fmt: skip
 # A spreadsheet runs a cell that starts with one of these as a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -39,7 +40,7 @@ def write_report(explanation: Explanation, folder: Path) -> list[Path]:
     Raises:
         DiffExError: the folder cannot be written.
     """
-    table = rows(explanation.features)
+    table = flat_rows(explanation.features)
     figure = ranked_bars(explanation.features, explanation.target, explanation.noise_floor)
     return _write(
         folder,

@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 
 from diffex_dagster import __version__
 from diffex_dagster.report import wording
+from diffex_dagster.report.matrix import signed_share
 from diffex_dagster.report.pictures import Book
 
 
@@ -41,6 +42,7 @@ def _environment() -> Environment:
         "signed": wording.signed,
         "number": wording.number,
         "share": wording.share,
+        "signed_share": signed_share,
         "glyph": wording.glyph,
         "kind": wording.kind,
         "plain": wording.plain,

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from diffex_dagster.effects.confounding import SideEffect
+
 Picture = Image.Image | Callable[[], Image.Image]
 """A picture, or what reads it when it is needed: a report of many features has more pictures than fit into memory."""
 
@@ -40,6 +42,18 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Confounder:
+    """Another feature whose side effect accounts for what a feature was found to do; see `effects.confounding`."""
+
+    feature: str  # id of the other one
+    name: str  # its name
+    leak: float  # share of a whole edit of it that the feature's edits contain, in [−1, 1]; below zero: undo
+    direct: float  # what is left of the effect, in the unit of the target measure
+    direct_low: float
+    direct_high: float
+
+
+@dataclass(frozen=True)
 class RankedFeature:
     """One row of the ranked list: an effect of a feature on the target measure over the sample images."""
 
@@ -61,6 +75,7 @@ class RankedFeature:
     p_value: float | None = None
     edit_strength: float | None = None  # mean pixel change in the most changed window, in [0, 1]
     edit_success: float | None = None  # share of edits that show the attribute, where a probe is configured
+    confounded_with: Confounder | None = None  # of a decided effect that does not stand on its own
     citation: str | None = None  # the passage of reference text that named it, e.g. "guideline.pdf, page 3"
 
 
@@ -146,6 +161,7 @@ class Explanation:
     examples: dict[str, tuple[Example, ...]]  # feature id -> every example, by descending effect
     caveats: tuple[str, ...] = ()
     settings: tuple[tuple[str, str], ...] = ()  # more of the method, (what, value), e.g. ("guidance scale", "5")
+    side_effects: tuple[SideEffect, ...] = ()  # of the strongest features on each other, the largest leaks first
     looks: tuple[Look, ...] = ()  # Grad-CAM of the strongest features, where the classifier is a torch module
 
 

@@ -10,6 +10,7 @@ from diffex_dagster.report.axis import Axis, axis_over
 from diffex_dagster.report.examples import Failures, entry, parts, typical
 from diffex_dagster.report.heatmap import overlay
 from diffex_dagster.report.html import render
+from diffex_dagster.report.matrix import matrix
 from diffex_dagster.report.model import Example, Explanation, Group, JointCombination, Look, RankedFeature
 from diffex_dagster.report.pictures import BUDGET, Book, fitted
 from diffex_dagster.report.verdict import one_a_group, verdict
@@ -71,6 +72,7 @@ def render_report(explanation: Explanation, budget: int = BUDGET) -> str:
         branches=_branches(explanation.groups, rows),
         joint_number=pictures.joint,
         looks=pictures.looks,
+        matrix=matrix(features, explanation.side_effects),
         axis=_axis(features, explanation.noise_floor),
         joint_rows=joint_rows,
         joint_axis=_axis([row.feature for row in joint_rows], 0.0, explanation.joint),

@@ -8,18 +8,29 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from importlib.resources import files
 from typing import Any
 
-from diffex_dagster.report.model import Comparison, Example, Explanation, Group, JointCombination, Look, RankedFeature
+from diffex_dagster.effects.confounding import SideEffect
+from diffex_dagster.report.model import (
+    Comparison,
+    Confounder,
+    Example,
+    Explanation,
+    Group,
+    JointCombination,
+    Look,
+    RankedFeature,
+)
 from diffex_dagster.report.tables import comparison_rows, finite, rows
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 
 REPORT_SCHEMA = "diffex.report/1"
 COMPARISON_SCHEMA = "diffex.comparison/1"
+EFFECT_NUMBERS = ("leak", "direct", "direct_low", "direct_high")
 LOOK_FIELDS = ("feature", "name", "changed", "before", "after", "images")
 
 
@@ -65,6 +76,7 @@ def report_as_json(explanation: Explanation) -> dict[str, Any]:
             "images": e.joint.images,
             "examples": [_example(x) for x in e.joint.examples],
         },
+        "side_effects": [vars(each) for each in e.side_effects],
         "looks": [{field: getattr(look, field) for field in LOOK_FIELDS} for look in e.looks],
         "drops": [{"name": name, "reason": reason} for name, reason in e.drops],
         "examples": {feature: [_example(x) for x in examples] for feature, examples in e.examples.items()},
@@ -116,6 +128,7 @@ def explanation_from_json(data: Mapping[str, Any]) -> Explanation:
         examples={},
         caveats=tuple(data["caveats"]),
         settings=tuple((what, value) for what, value in data["settings"]),
+        side_effects=tuple(SideEffect(**_numbers(row, EFFECT_NUMBERS)) for row in data.get("side_effects", ())),
         looks=tuple(_look(row) for row in data.get("looks", ())),
     )
 
@@ -160,12 +173,19 @@ def _example(x: Example) -> dict[str, Any]:
 
 def _feature(row: Mapping[str, Any]) -> RankedFeature:
     measured = ("effect", "ci_low", "ci_high", "magnitude", "sign_agreement", "flip_rate")
-    return RankedFeature(**{**row, **{key: _number(row[key]) for key in measured}})
+    other = row.get("confounded_with")
+    companion = other and Confounder(**_numbers(other, EFFECT_NUMBERS))
+    return RankedFeature(**{**_numbers(row, measured), "confounded_with": companion})
 
 
 def _look(row: Mapping[str, Any]) -> Look:
     changed, before, after = (_number(row[name]) for name in ("changed", "before", "after"))
     return Look(row["feature"], row["name"], changed, before, after, row["images"])
+
+
+def _numbers(row: Mapping[str, Any], which: Sequence[str]) -> dict[str, Any]:
+    """A row whose null numbers are NaN again."""
+    return {**row, **{key: _number(row[key]) for key in which}}
 
 
 def _number(value: float | None) -> float:

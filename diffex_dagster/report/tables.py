@@ -17,19 +17,35 @@ _STYLES = {"raises": "red", "lowers": "blue", "mixed": "magenta", "more reliant"
            "direction changed": "magenta"}  # fmt: skip
 
 
-COLUMNS = (
+FIELDS = (
     "rank", "feature", "name", "group", "level", "direction", "prompt", "effect", "ci_low", "ci_high", "flip_rate",
     "images", "decision", "magnitude", "sign_agreement", "p_value", "edit_strength", "edit_success",
 )  # fmt: skip
-"""The columns of the effects, in every format."""
+COLUMNS = (*FIELDS, "confounded_with", "leak", "direct", "direct_low", "direct_high")
+"""The columns of the effects, where they are a table; the last four belong to `confounded_with`."""
 
 
 def rows(features: Sequence[RankedFeature]) -> list[dict[str, Any]]:
     """One plain dictionary for each feature, in rank order: what `diffex show --format json` prints.
 
-    An interval that has no end (one image moved) is None there, as JSON has no infinity.
+    An interval that has no end (one image moved) is None there, as JSON has no infinity. `confounded_with` is None or a
+    dictionary of its own.
     """
-    return [{column: finite(getattr(f, column)) for column in COLUMNS} for f in features]
+    return [
+        {field: finite(getattr(f, field)) for field in FIELDS}
+        | {"confounded_with": f.confounded_with and finite(vars(f.confounded_with))}
+        for f in features
+    ]
+
+
+def flat_rows(features: Sequence[RankedFeature]) -> list[dict[str, Any]]:
+    """As `rows`, but with `COLUMNS`: `confounded_with` is the id of the other feature, its numbers stand beside it."""
+    flat = []
+    for row in rows(features):
+        other = row.pop("confounded_with") or {}
+        numbers = {column: other.get(column) for column in ("leak", "direct", "direct_low", "direct_high")}
+        flat.append({**row, "confounded_with": other.get("feature"), **numbers})
+    return flat
 
 
 def finite(value: Any) -> Any:
@@ -99,7 +115,7 @@ def rich_table(features: Sequence[RankedFeature], limit: int | None = None, titl
             f"{signed(f.ci_low, digits)} to {signed(f.ci_high, digits)}",
             share(f.flip_rate),
             str(f.images),
-            _decision(f.decision),
+            _decision(f.decision, confounder(f)),
         )
     if limit is not None and len(features) > limit:
         table.caption = Text(f"{len(features) - limit} more features, weaker than these")
@@ -134,10 +150,16 @@ def comparison_rich_table(comparison: Comparison, limit: int | None = None) -> T
     return table
 
 
-def _decision(decision: str) -> Any:
+def _decision(decision: str, note: str = "") -> Any:
     from rich.text import Text
 
-    return Text(f"{glyph(decision)} {plain(decision)}", style=_STYLES.get(decision, "dim"))
+    shown = Text(f"{glyph(decision)} {plain(decision)}", style=_STYLES.get(decision, "dim"))
+    return shown.append(f"\n{note}", style="yellow") if note else shown
+
+
+def confounder(feature: RankedFeature) -> str:
+    """`confounded with Round glasses`, or nothing; not escaped."""
+    return f"confounded with {plain(feature.confounded_with.name, 40)}" if feature.confounded_with else ""
 
 
 def _name(feature: RankedFeature) -> str:
@@ -175,13 +197,18 @@ def markdown_table(features: Sequence[RankedFeature], limit: int = 20) -> str:
                 f"**{signed(f.effect, digits)}**",
                 f"{signed(f.ci_low, digits)} to {signed(f.ci_high, digits)}",
                 share(f.flip_rate).replace("<", "&lt;").replace(">", "&gt;"),
-                f"{glyph(f.decision)} {markdown_text(f.decision)}",
+                _markdown_decision(f),
             )
             for f in features[:limit]
         ),
     )
     more = len(features) - limit
     return table + (f"\n\n{more} more feature{'s' if more > 1 else ''} below these." if more > 0 else "")
+
+
+def _markdown_decision(f: RankedFeature) -> str:
+    companion = f", {markdown_text(confounder(f))}" if f.confounded_with else ""
+    return f"{glyph(f.decision)} {markdown_text(f.decision)}{companion}"
 
 
 def markdown_tree(explanation: Explanation) -> str:
@@ -199,8 +226,7 @@ def markdown_tree(explanation: Explanation) -> str:
         searched = "in the beam" if group.kept else "not searched further"
         lines.append(f"- **{markdown_text(plain(group.name, 40))}**, {searched}: {markdown_text(plain(group.reason))}")
         lines += [
-            f"  - {markdown_text(_name(f))} **{signed(f.effect, digits)}** {glyph(f.decision)} "
-            f"{markdown_text(f.decision)}"
+            f"  - {markdown_text(_name(f))} **{signed(f.effect, digits)}** {_markdown_decision(f)}"
             for f in under[group.name]
         ]
     return "\n".join(lines)

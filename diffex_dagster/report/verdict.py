@@ -85,6 +85,8 @@ def _lead(lead: RankedFeature, explanation: Explanation) -> str:
     caution = ""
     if lead.magnitude <= explanation.noise_floor:
         caution = ", though this is no larger than the noise of the edits themselves"
+    elif lead.confounded_with:
+        caution = f"; but it is confounded with {_quoted(_low(lead.confounded_with.name))}, which its edits also change"
     return f"{head}{effect} and {flips} of {lead.images} images{caution}."
 
 
@@ -103,7 +105,8 @@ def _also(lead: RankedFeature, others: Sequence[RankedFeature], explanation: Exp
         others = [f for f in others if f.group != group] or others
     named = [
         f"{_quoted(_low(f.name))} ({'both ways' if f.decision == 'mixed' else signed_amount(f.effect, target)}"
-        f"{' when removed' if f.direction == 'remove' else ''})"
+        f"{' when removed' if f.direction == 'remove' else ''}"
+        f"{f', confounded with {_quoted(_low(f.confounded_with.name))}' if f.confounded_with else ''})"
         for f in others[:4]
     ]
     rest = len(others) - 4

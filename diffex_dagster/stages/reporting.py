@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,10 +14,19 @@ from diffex_dagster.classifying.target import measure
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.editing.protocol import Editor, EditRequest
 from diffex_dagster.effects.changes import pixel_change, strength
-from diffex_dagster.effects.confounding import side_effects
+from diffex_dagster.effects.confounding import SideEffect, side_effects
 from diffex_dagster.effects.deciding import DecisionOptions, decide
 from diffex_dagster.effects.paired import summarise
-from diffex_dagster.report.model import Example, Explanation, Group, JointCombination, Picture, RankedFeature, opened
+from diffex_dagster.report.model import (
+    Confounder,
+    Example,
+    Explanation,
+    Group,
+    JointCombination,
+    Picture,
+    RankedFeature,
+    opened,
+)
 from diffex_dagster.report.verdict import one_a_group
 from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests
 from diffex_dagster.stages.looking import looks
@@ -140,6 +149,7 @@ def explain(
     # Confirmation images had no part in the race: there the finalists are the family.
     left = len(race.left) if race and not searched.parts.split else 0
     ranked = rank(study, corpus, features, paired, strengths, succeeded, searched.noise.image, left)
+    ranked, between = confounded(ranked, features_side_effects(study, corpus, searched))
     shown = one_a_group(ranked)[: study.report.gradcam]
     originals = original_scores(study, pictures, classifier)
     examples = {
@@ -174,10 +184,10 @@ def explain(
         examples=examples,
         caveats=(
             *caveats(study, searched.parts),
-            *_confounded(study, corpus, searched, ranked),
             *racing_notes(searched),
         ),
         settings=(*settings_shown(study), *([("Grad-CAM", f"not shown: {why_not}")] if why_not else [])),
+        side_effects=tuple(between),
         looks=seen,
     )
     return explanation, searched
@@ -320,25 +330,43 @@ def racing_notes(searched: Searched) -> tuple[str, ...]:
     return () if race is None else (race.describe(),)
 
 
-def _confounded(study: Study, corpus: Corpus, searched: Searched, ranked: Sequence[RankedFeature]) -> tuple[str, ...]:
-    """A note for each feature with a decided effect that disappears when another one's leak is accounted for."""
-    claimed = {row.feature for row in ranked if row.decision in ("raises", "lowers")}
+def features_side_effects(study: Study, corpus: Corpus, searched: Searched) -> list[SideEffect]:
+    """What the edits of the strongest features do to each other, by the probe; empty where no probe judges edits."""
     gains = {(f, f): gain for f, gain in searched.gains.items()} | searched.crossed
     effects = {f: searched.paired[concepts_of([corpus[f]])].effect for f in searched.gains}
-    found = side_effects(effects, gains, margin=study.effects.margin, confidence=study.effects.confidence)
-    return tuple(
-        f"“{corpus[each.feature].name}” is confounded with “{corpus[each.other].name}”: its edits also show "
-        f"{each.leak:.0%} of the other, and what is left of its effect, {each.direct:+.3f} "
-        f"[{each.direct_low:+.3f}, {each.direct_high:+.3f}], cannot be told from none."
-        for each in found
-        if each.confounded and each.feature in claimed
-    )
+    return side_effects(effects, gains, margin=study.effects.margin, confidence=study.effects.confidence)
+
+
+def confounded(
+    ranked: Sequence[RankedFeature], found: Sequence[SideEffect]
+) -> tuple[list[RankedFeature], list[SideEffect]]:
+    """Mark the decided effects that do not stand on their own.
+
+    Only *raises* and *lowers* claim an effect that another feature could account for.
+
+    Args:
+        found: the largest leaks first; the first that confounds a feature is the one it is marked with.
+
+    Returns:
+        The features with `confounded_with` filled in, and the side effects, of which those that confound nothing that
+        is claimed are no longer marked so.
+    """
+    claimed = {row.feature for row in ranked if row.decision in ("raises", "lowers")}
+    found = [replace(each, confounded=each.confounded and each.edited in claimed) for each in found]
+    names = {row.feature: row.name for row in ranked}
+    first: dict[str, Confounder] = {}
+    for x in found:
+        if x.confounded:
+            name = names.get(x.looked_for, x.looked_for)
+            of = Confounder(x.looked_for, name, x.leak, x.direct, x.direct_low, x.direct_high)
+            first.setdefault(x.edited, of)
+    return [replace(row, confounded_with=first.get(row.feature)) for row in ranked], found
 
 
 def keep(
     explanation: Explanation, searched: Searched, store: Store, corpus: Corpus, run: str, subject: str | None = None
 ) -> None:
-    """Keep what the report shows in the tables `rankings` and `effects`; see `Study.subject`."""
+    """Keep what the report shows in `rankings`, `side_effects` and `effects`; see `Study.subject`."""
     identity = {
         "study": explanation.study,
         "classifier": subject or explanation.classifier_fingerprint,
@@ -347,6 +375,7 @@ def keep(
         "run": run,
     }
     store.put_ranking({**identity, "classifier_name": explanation.classifier}, explanation.features)
+    store.put_side_effects(identity, explanation.side_effects)
     images = searched.parts.reported
     rows = []
     for row in explanation.features:

@@ -209,8 +209,12 @@ def _confirm(
 
 
 def _pairs_to_check(study: Study, searched: Searched, own: Mapping[str, Concepts]) -> list[tuple[str, str]]:
-    """(edited, looked for) among the strongest features, of different groups: within a group one replaces another."""
-    strongest = sorted(own, key=lambda f: -abs(float(searched.paired[own[f]].effect.mean())))
+    """(edited, looked for) among the strongest features, of different groups: within a group one replaces another.
+
+    A feature that its own edits do not show is no measure of what others contain of it.
+    """
+    shown = [f for f in own if searched.gains[f].mean() > 0.0]
+    strongest = sorted(shown, key=lambda f: -abs(float(searched.paired[own[f]].effect.mean())))
     top = strongest[: study.effects.side_effects]
     return [(a, b) for a in top for b in top if a.split("/")[0] != b.split("/")[0]]
 

@@ -24,6 +24,7 @@ from tenacity import RetryError, Retrying, retry_if_exception, stop_after_delay,
 
 from diffex_dagster.corpus.tree import Corpus, Drop, Feature
 from diffex_dagster.editing.protocol import EditRequest
+from diffex_dagster.effects.confounding import SideEffect
 from diffex_dagster.errors import StoreError, first_line
 from diffex_dagster.report.model import RankedFeature
 from diffex_dagster.store.files import PictureFiles, StoredPicture, StoredPictures
@@ -37,6 +38,11 @@ def _is_locked(error: BaseException) -> bool:
     return isinstance(error, duckdb.IOException) and "lock" in str(error).lower()
 
 
+RANKING_FIELDS = (
+    "rank", "feature", "name", "prompt", "direction", "group", "level", "effect", "ci_low", "ci_high", "magnitude",
+    "sign_agreement", "flip_rate", "images", "decision", "p_value", "edit_strength", "edit_success",
+)  # fmt: skip
+"""The fields of a ranked feature that are columns of `rankings`."""
 LOCK_TIMEOUT = 30.0  # seconds to keep trying while another process holds the database
 _HAVE_TABLES: set[Path] = set()  # databases that this process has run the schema on
 _MAKING_TABLES = threading.Lock()
@@ -373,12 +379,19 @@ class Store:
 
     def put_ranking(self, identity: Mapping[str, str], ranked: Sequence[RankedFeature]) -> None:
         """Keep a report's ranked list; `identity` has all other columns but `created`."""
-        fields = (
-            "rank", "feature", "name", "prompt", "direction", "group", "level", "effect", "ci_low", "ci_high",
-            "magnitude", "sign_agreement", "flip_rate", "images", "decision", "p_value", "edit_strength",
-            "edit_success",
-        )  # fmt: skip
-        self._insert("rankings", [{**identity, **{f: getattr(row, f) for f in fields}} for row in ranked], replace=True)
+        rows = [
+            {
+                **identity,
+                **{field: getattr(row, field) for field in RANKING_FIELDS},
+                "confounded_with": row.confounded_with and row.confounded_with.feature,
+            }
+            for row in ranked
+        ]
+        self._insert("rankings", rows, replace=True)
+
+    def put_side_effects(self, identity: Mapping[str, str], found: Iterable[SideEffect]) -> None:
+        """Keep what the edits of features do to each other; `identity` has study, classifier, editor, version, run."""
+        self._insert("side_effects", [{**identity, **vars(each)} for each in found], replace=True)
 
     def put_effects(self, identity: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
         """Keep the paired differences behind a report."""

@@ -80,7 +80,19 @@ CREATE TABLE IF NOT EXISTS rankings (
     effect DOUBLE, ci_low DOUBLE, ci_high DOUBLE, magnitude DOUBLE, sign_agreement DOUBLE, flip_rate DOUBLE,
     images INTEGER, decision VARCHAR, p_value DOUBLE, edit_strength DOUBLE, edit_success DOUBLE,
     created TIMESTAMPTZ DEFAULT now(),
+    confounded_with VARCHAR,            -- feature that accounts for the effect; its numbers are in `side_effects`
     PRIMARY KEY (study, classifier, editor, corpus_version, run, rank)
+);
+ALTER TABLE rankings ADD COLUMN IF NOT EXISTS confounded_with VARCHAR; -- databases from before it
+-- One row of `side_effects` is what the edits of one feature do to another, as a report showed it.
+CREATE TABLE IF NOT EXISTS side_effects (
+    study VARCHAR, classifier VARCHAR, editor VARCHAR, corpus_version VARCHAR, run VARCHAR,
+    edited VARCHAR, looked_for VARCHAR,
+    leak DOUBLE NOT NULL,               -- share of a whole edit of `looked_for` that it contains, -1 to 1
+    "real" BOOLEAN NOT NULL,            -- the leak can be told from none
+    direct DOUBLE, direct_low DOUBLE, direct_high DOUBLE, -- what is left of the effect of `edited`
+    confounded BOOLEAN NOT NULL,        -- the effect of `edited` is claimed and does not stand on its own
+    PRIMARY KEY (study, classifier, editor, corpus_version, run, edited, looked_for)
 );
 -- One row of `samples` is a sample image of a study, in order.
 CREATE TABLE IF NOT EXISTS samples (

@@ -6,16 +6,18 @@ import functools
 import hashlib
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 from PIL import Image
 
+from diffex_dagster.effects.confounding import SideEffect
 from diffex_dagster.report.model import (
     ComparedFeature,
     Comparison,
+    Confounder,
     Example,
     Explanation,
     Group,
@@ -173,6 +175,10 @@ def explanation(n: int = 12, version: str = "v1", size: int = 64, draw: Draw = d
     )  # fmt: skip
     mean = float(np.mean([x.effect for x in joint]))
     first = features[0]
+    named = {feature.name: feature for feature in features}
+    beard = named["Majestic beard"]
+    borrowed = Confounder(beard.feature, beard.name, 0.62, 0.012, -0.031, 0.055)
+    features = tuple(replace(f, confounded_with=borrowed) if f.name == "Grey hair" else f for f in features)
     x = examples[first.feature][0]
     heat = np.linspace(0.0, 1.0, size * size).reshape(size, size)
     look = Look(first.feature, first.name, 0.08, 0.11, 0.43, n, LookedAt(x.image, x.null, heat, x.edit, heat.T))
@@ -206,7 +212,22 @@ def explanation(n: int = 12, version: str = "v1", size: int = 64, draw: Draw = d
         caveats=("The editor keeps other attributes in 85% of edits.",),
         settings=(("Guidance scale", "5"), ("Mask threshold", "0.85"), ("Steps", "20")),
         looks=(look,),
+        side_effects=_side_effects(features, borrowed),
     )  # fmt: skip
+
+
+def _side_effects(features: Sequence[RankedFeature], borrowed: Confounder) -> tuple[SideEffect, ...]:
+    """Leaks between the eight strongest features of different groups, of every size and sign."""
+    found = []
+    for i, a in enumerate(features[:8]):
+        for j, b in enumerate(features[:8]):
+            if a.group != b.group:
+                leak = round(float(np.sin(7 * i + 3 * j)), 2) * (0.4 if (i + j) % 3 else 1.0)
+                found.append(SideEffect(a.feature, b.feature, leak, abs(leak) > 0.1, 0.1, 0.05, 0.15, False))
+    grey = next(f.feature for f in features if f.confounded_with)
+    found = [x for x in found if (x.edited, x.looked_for) != (grey, borrowed.feature)]
+    found.append(SideEffect(grey, borrowed.feature, 0.62, True, 0.012, -0.031, 0.055, True))
+    return tuple(sorted(found, key=lambda x: -abs(x.leak)))
 
 
 def comparison(n: int = 12, size: int = 64, draw: Draw = draw) -> Comparison:
@@ -265,9 +286,12 @@ HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>"
 def hostile() -> Explanation:
     """An explanation whose every text tries to break out."""
     plain = explanation(6, draw=swatch)
+    other = Confounder(HOSTILE, HOSTILE, 0.5, 0.0, -0.1, 0.1)
     features = tuple(
-        replace(f, name=HOSTILE, prompt=HOSTILE, group=HOSTILE, feature=f.feature + HOSTILE) for f in plain.features[:4]
+        replace(f, name=HOSTILE, prompt=HOSTILE, group=HOSTILE, feature=f.feature + HOSTILE, confounded_with=other)
+        for f in plain.features[:4]
     )
+    between = (SideEffect(features[0].feature, features[1].feature, 0.5, True, 0.0, -0.1, 0.1, True),)
     return replace(
         plain,
         study=HOSTILE, title=HOSTILE, domain=HOSTILE, classifier=HOSTILE, classifier_fingerprint=HOSTILE,
@@ -276,6 +300,7 @@ def hostile() -> Explanation:
         groups=(Group("g", HOSTILE, True, HOSTILE, 0.1),),
         joint=replace(plain.joint, names=(HOSTILE, HOSTILE)) if plain.joint else None,
         drops=((HOSTILE, HOSTILE),), caveats=(HOSTILE,), settings=((HOSTILE, HOSTILE),),
+        side_effects=between,
         examples={f.feature: tuple(replace(x, image=HOSTILE) for x in plain.examples[p.feature])
                   for f, p in zip(features, plain.features, strict=False)},
     )  # fmt: skip

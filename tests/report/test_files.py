@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from diffex_dagster.errors import DiffExError
 from diffex_dagster.report import schema
 from diffex_dagster.report.files import effects_csv, write_atomically, write_comparison, write_report
 from diffex_dagster.report.model import Comparison, Explanation
-from diffex_dagster.report.tables import COLUMNS, rows
+from diffex_dagster.report.tables import COLUMNS, flat_rows
 from tests.report import material
 
 
@@ -47,6 +48,24 @@ def test_what_is_no_number_is_null_in_json(explanation: Explanation) -> None:
     assert data["features"][0]["effect"] is None and data["features"][0]["p_value"] is None
 
 
+def test_a_report_json_from_before_side_effects_is_read(explanation: Explanation) -> None:
+    data = schema.report_as_json(explanation)
+    del data["side_effects"]
+    for row in data["features"]:
+        del row["confounded_with"]
+    jsonschema.validate(data, schema.load_schema("report-1"))
+    back = schema.explanation_from_json(data)
+    assert back.side_effects == () and not any(f.confounded_with for f in back.features)
+
+
+def test_side_effects_without_an_end_are_null_in_json_and_come_back(explanation: Explanation) -> None:
+    endless = replace(explanation.side_effects[0], direct_low=-math.inf, direct_high=math.inf)
+    data = json.loads(json.dumps(schema.report_as_json(replace(explanation, side_effects=(endless,))), allow_nan=False))
+    jsonschema.validate(data, schema.load_schema("report-1"))
+    (back,) = schema.explanation_from_json(data).side_effects
+    assert back.leak == endless.leak and math.isnan(back.direct_high)
+
+
 def test_comparison_json_is_valid(comparison_folder: Path) -> None:
     data = json.loads((comparison_folder / "comparison.json").read_text("utf-8"))
     jsonschema.validate(data, schema.load_schema("comparison-1"))
@@ -61,13 +80,16 @@ def test_csv_and_parquet_hold_the_same_rows(report_folder: Path, explanation: Ex
     with (report_folder / "effects.csv").open(encoding="utf-8", newline="") as file:
         from_csv = list(csv.DictReader(file))
     from_parquet = duckdb.sql(f"FROM '{report_folder}/effects.parquet' ORDER BY rank").fetchall()
-    assert [dict(zip(COLUMNS, row, strict=True)) for row in from_parquet] == rows(explanation.features)
+    assert [dict(zip(COLUMNS, row, strict=True)) for row in from_parquet] == flat_rows(explanation.features)
     assert [float(row["effect"]) for row in from_csv] == [f.effect for f in explanation.features]
+    (borrowed,) = [row for row in from_csv if row["confounded_with"]]
+    assert (borrowed["name"], borrowed["confounded_with"]) == ("Grey hair", "facial-hair/majestic-beard")
+    assert (borrowed["leak"], borrowed["direct_low"]) == ("0.62", "-0.031")
 
 
 def test_a_spreadsheet_runs_no_name_as_a_formula(explanation: Explanation) -> None:
     bad = replace(explanation.features[0], name='=HYPERLINK("http://e.vil")', effect=-0.5)
-    text = effects_csv(rows([bad]))
+    text = effects_csv(flat_rows([bad]))
     assert "'=HYPERLINK" in text and ",-0.5," in text
 
 

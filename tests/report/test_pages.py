@@ -15,12 +15,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffex_dagster.effects.confounding import SideEffect
 from diffex_dagster.report.comparison_page import render_comparison
 from diffex_dagster.report.examples import Failures, parts
 from diffex_dagster.report.heatmap import overlay
+from diffex_dagster.report.matrix import matrix
 from diffex_dagster.report.model import Comparison, Example, Explanation, RuleOutcome
 from diffex_dagster.report.page import render_report
 from diffex_dagster.report.verdict import comparison_verdict, verdict
+from diffex_dagster.report.wording import signed
 from tests.report import material
 
 
@@ -124,6 +127,40 @@ def test_hostile_names_are_text_everywhere(make: Callable[[], str]) -> None:
     assert "<img src=x" not in html and "alert(2)</script>" not in html
     assert "<img src=x onerror=alert(1)>" in page.text
     assert page.data["examples"][0]["name"] == material.HOSTILE  # unharmed as data
+
+
+def test_a_confounded_feature_has_a_companion_and_its_numbers(html: str, explanation: Explanation) -> None:
+    text = " ".join(Page(html).text.split())
+    assert text.count("confounded with Majestic beard") == 2  # in the ranking, and group by group
+    (grey,) = [f for f in explanation.features if f.confounded_with]
+    assert "Confounded with Majestic beard: by the probe, these edits also contain 62% of what an edit towards" in text
+    assert f"+0.01 of {signed(grey.effect)} is left (95% interval −0.03 to +0.06" in text
+    taken = replace(grey, confounded_with=replace(grey.confounded_with, leak=-0.4))
+    undone = render_report(replace(explanation, features=(taken,)))
+    assert "these edits also undo 40% of what an edit" in " ".join(Page(undone).text.split())
+
+
+def test_the_matrix_says_who_does_what_to_whom(explanation: Explanation) -> None:
+    a, b, c = explanation.features[:3]
+    found = (
+        SideEffect(a.feature, b.feature, 0.456, True, 0.0, 0.0, 0.0, True),
+        SideEffect(b.feature, a.feature, -0.2, True, 0.0, 0.0, 0.0, False),
+        SideEffect(c.feature, a.feature, 0.9, False, 0.0, 0.0, 0.0, False),
+    )
+    rows = matrix(explanation.features, found)
+    assert [row.feature for row in rows] == [a, b, c]
+    assert [[cell.text for cell in row.cells] for row in rows] == [
+        ["", "46%", "–"],
+        ["−20%", "", "–"],
+        ["90%", "–", ""],
+    ]
+    kinds = [[cell.kind for cell in row.cells] for row in rows]
+    assert kinds[0][:2] == ["itself", "more-2 confounds"]
+    assert (kinds[1][0], kinds[2][0]) == ("less-1", "plain")  # what cannot be told from none has no colour
+    assert rows[1].cells[0].says == f"{b.name} edited, {a.name} looked for: −20%"
+    assert matrix(explanation.features, ()) == ()
+    page = Page(render_report(replace(explanation, side_effects=())))
+    assert not any(a.get("id") == "side-effects" for _, a in page.tags)
 
 
 def picture(seed: int, side: int) -> Image.Image:

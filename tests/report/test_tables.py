@@ -26,6 +26,16 @@ def test_rows_hold_what_show_promises(explanation: Explanation) -> None:
     assert [row["rank"] for row in rows] == list(range(1, len(rows) + 1))
 
 
+def test_a_confounded_feature_is_marked_wherever_its_decision_is_shown(explanation: Explanation) -> None:
+    (grey,) = [f for f in explanation.features if f.confounded_with]
+    (row,) = [row for row in tables.rows(explanation.features) if row["confounded_with"]]
+    assert (row["name"], row["confounded_with"]["name"]) == ("Grey hair", "Majestic beard")
+    for text in (printed(tables.rich_table([grey])), tables.markdown_table([grey]), tables.markdown_tree(explanation)):
+        assert text.count("confounded with Majestic beard") == 1
+    hostile = replace(grey, confounded_with=replace(grey.confounded_with, name="[red]x[/red]\x1b[2J"))
+    assert "[red]x[/red]" in (text := printed(tables.rich_table([hostile]))) and "\x1b[2J" not in text
+
+
 def test_comparison_rows_are_keyed_by_version(comparison: Comparison) -> None:
     assert tables.comparison_rows(comparison)[0]["effects"].keys() == {"persona_v1", "persona_v2"}
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from diffex_dagster.report.model import ComparedFeature, Comparison, Explanation, RankedFeature, RuleOutcome
+from diffex_dagster.report.model import ComparedFeature, Comparison, Confounder, Explanation, RankedFeature, RuleOutcome
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from tests.report.material import HOSTILE
 
@@ -136,3 +136,15 @@ def test_a_turned_direction_is_a_change(comparison: Comparison) -> None:
 @pytest.mark.parametrize("features", [(), (compared("Hat", 0.0, 0.0, "no change shown"),)])
 def test_a_comparison_always_has_three_sentences(comparison: Comparison, features: tuple[ComparedFeature, ...]) -> None:
     assert len(comparison_verdict(replace(comparison, features=features))) == 3
+
+
+def test_a_confounded_effect_is_never_told_without_its_companion(with_features) -> None:
+    hat = Confounder("hat", "Wide hat", 0.6, 0.01, -0.02, 0.04)
+    first, second, _ = verdict(
+        with_features(
+            ranked("Grey hair", 0.31, "raises", confounded_with=hat),
+            ranked("Beard", 0.2, "raises", group="Beard", confounded_with=hat),
+        )
+    )
+    assert first.endswith("of 32 images; but it is confounded with “wide hat”, which its edits also change.")
+    assert "“beard” (+20 points, confounded with “wide hat”)" in second

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,12 +14,13 @@ from PIL import Image
 from diffex_dagster.editing.protocol import Concept
 from diffex_dagster.errors import StudyError
 from diffex_dagster.probing.protocol import Pair
+from diffex_dagster.report.schema import load_schema
 from diffex_dagster.stages import searching
 from diffex_dagster.stages.edits import edit_requests, ensure_edits
 from diffex_dagster.stages.images import sample_images
 from diffex_dagster.stages.probing import gains
 from diffex_dagster.stages.reporting import edits_that_took
-from diffex_dagster.stages.setup import build_editor, build_probe, build_store
+from diffex_dagster.stages.setup import build_editor, build_probe, build_store, reports_folder
 from diffex_dagster.study import Study, load_study
 from tests.toys import write_study
 
@@ -91,6 +94,51 @@ def test_a_feature_that_its_edits_do_not_show_is_not_judged(tmp_path: Path, monk
     asked = len(probe.asked)
     explain_study(study, ["v1"], lambda *event: None)
     assert len(probe.asked) == asked == len(set(probe.asked))
+
+
+def test_an_effect_that_an_edit_borrows_is_marked_wherever_it_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half of a red patch comes with every lighter picture; the classifier does not react to light."""
+    from diffex_dagster.report_cli import TableFormat, show
+    from diffex_dagster.running import explain_study
+    from diffex_dagster.showing import latest_ranking
+
+    class Seeing(ColourProbe):
+        def evidence(self, pictures, pairs):
+            for [((key, prompt), value)] in super().evidence(pictures, pairs):
+                light = np.asarray(pictures[key], dtype=float)[0, :, 1].max()  # a patch leaves the other half as it is
+                yield [((key, prompt), light if prompt == "bright" else value)]
+
+    monkeypatch.setattr(searching, "build_probe", lambda study, editor: Seeing())
+    paint = {"kind": "python", "factory": "tests.toys:PaintEditor", "options": {"entangled": 80}}
+    effects = {"nonsense": ["flornip"], "margin": 0.05}
+    study = load_study(write_study(tmp_path, 12, editors={"paint": paint}, effects=effects))
+    explain_study(study, ["v1"], lambda *event: None)
+    rows = {row.feature: row for row in latest_ranking(study, "v1")}
+    light, other = rows["light"], rows["light"].confounded_with
+    assert light.decision == "raises" and light.effect == pytest.approx(0.22, abs=0.02)
+    assert other is not None and (other.feature, other.name) == ("red/dark-red", "Dark red")
+    assert other.leak == pytest.approx(0.8) and abs(other.direct) < 0.05  # the larger leak, of two that would do
+    assert rows["red"].confounded_with is None
+
+    folder = reports_folder(study, "v1")
+    data = json.loads((folder / "report.json").read_text("utf-8"))
+    jsonschema.validate(data, load_schema("report-1"))
+    marked = [(each["edited"], each["looked_for"]) for each in data["side_effects"] if each["confounded"]]
+    assert marked == [("light", "red/dark-red"), ("light", "red")]
+    written = {row["feature"]: row["confounded_with"] for row in data["features"]}
+    assert written["light"] == vars(other) and written["red"] is None
+    assert (folder / "index.html").read_text("utf-8").count("confounded with Dark red") >= 2
+    kept = build_store(study).query("SELECT edited, looked_for, leak FROM side_effects WHERE confounded ORDER BY leak")
+    assert kept.values.tolist() == [
+        ["light", "red", pytest.approx(0.5)],
+        ["light", "red/dark-red", pytest.approx(0.8)],
+    ]
+    for output in TableFormat:
+        show(study, "v1", output)
+        shown = " ".join(capsys.readouterr().out.split())
+        assert ("confounded with Dark red" if output is TableFormat.table else "confounded_with") in shown
 
 
 def test_a_study_chooses_its_probe(tmp_path: Path) -> None:

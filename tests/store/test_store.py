@@ -6,13 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 from PIL import Image
 
 from diffex_dagster.corpus.tree import Corpus, Drop, Feature
 from diffex_dagster.editing.protocol import Concept, EditRequest
+from diffex_dagster.effects.confounding import SideEffect
 from diffex_dagster.errors import StoreError
+from diffex_dagster.report.model import Confounder, RankedFeature
 from diffex_dagster.store import Store, edit_key, image_key
 from tests.toys import picture
 
@@ -158,3 +161,41 @@ def test_a_file_that_is_no_database_is_reported(tmp_path: Path) -> None:
     (tmp_path / "diffex.duckdb").write_text("this is no database" * 1000)
     with pytest.raises(StoreError, match="cannot be opened"):
         Store(tmp_path).query("SELECT 1")
+
+
+IDENTITY = {"study": "s", "classifier": "c", "editor": "e", "corpus_version": "v", "run": "r"}
+BEFORE = """CREATE TABLE rankings (
+    study VARCHAR, classifier VARCHAR, classifier_name VARCHAR, editor VARCHAR, corpus_version VARCHAR, run VARCHAR,
+    rank INTEGER, feature VARCHAR NOT NULL, name VARCHAR NOT NULL, prompt VARCHAR NOT NULL, direction VARCHAR NOT NULL,
+    "group" VARCHAR NOT NULL, level INTEGER NOT NULL,
+    effect DOUBLE, ci_low DOUBLE, ci_high DOUBLE, magnitude DOUBLE, sign_agreement DOUBLE, flip_rate DOUBLE,
+    images INTEGER, decision VARCHAR, p_value DOUBLE, edit_strength DOUBLE, edit_success DOUBLE,
+    created TIMESTAMPTZ DEFAULT now(),
+    PRIMARY KEY (study, classifier, editor, corpus_version, run, rank));
+INSERT INTO rankings (study, classifier, editor, corpus_version, run, rank, feature, name, prompt, direction, "group",
+    level, effect) VALUES ('s', 'c', 'e', 'v', 'before', 1, 'hat', 'Hat', 'a hat', 'add', 'Hat', 1, 0.25)"""
+
+
+def ranked(feature: str, rank: int, confounded_with: Confounder | None = None) -> RankedFeature:
+    return RankedFeature(rank, feature, feature.title(), feature, "add", feature, 1, 0.3, 0.2, 0.4, 0.3, 1.0, 0.5, 9,
+                         "raises", confounded_with=confounded_with)  # fmt: skip
+
+
+def test_a_database_from_before_keeps_its_rows_and_takes_new_ones(store: Store) -> None:
+    store.folder.mkdir(parents=True)
+    with duckdb.connect(str(store.path)) as connection:
+        connection.execute(BEFORE)
+    hat = Confounder("hat", "Hat", 0.5, 0.01, -0.02, 0.04)
+    store.put_ranking(IDENTITY, [ranked("hat", 1), ranked("beard", 2, hat)])
+    store.put_ranking(IDENTITY, [ranked("hat", 1), ranked("beard", 2, hat)])  # the same run again
+    rows = store.query("SELECT run, feature, effect, confounded_with FROM rankings ORDER BY run, rank")
+    found = rows.astype(object).where(rows.notna(), None).values.tolist()
+    assert found == [["before", "hat", 0.25, None], ["r", "hat", 0.3, None], ["r", "beard", 0.3, "hat"]]
+
+
+def test_side_effects_are_kept_under_what_they_are_of(store: Store) -> None:
+    found = [SideEffect("beard", "hat", -0.5, True, 0.01, -0.02, float("inf"), True)]
+    store.put_side_effects(IDENTITY, found)
+    store.put_side_effects(IDENTITY, found)
+    rows = store.query("SELECT * EXCLUDE (study, classifier, editor, corpus_version, run) FROM side_effects")
+    assert [SideEffect(**row) for row in rows.to_dict("records")] == found
