@@ -19,7 +19,9 @@ from diffex_dagster.report.tables import rich_table
 from diffex_dagster.running import Outcome, report_paths
 from diffex_dagster.stages.comparing import compare_classifiers
 from diffex_dagster.stages.parts import parts
+from diffex_dagster.stages.scores import picture_scores
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
+from diffex_dagster.store import image_key
 from diffex_dagster.store.database import RANKING_FIELDS
 from diffex_dagster.study import Study
 
@@ -106,14 +108,17 @@ def graded(study: Study, classifier: str, ranking: Sequence[RankedFeature]) -> G
     truth_of = load_object(study.truth, study.folder, "truth")
     model, target = build_classifier(study, classifier), study.for_classifier(classifier).target
 
+    store = build_store(study)
+
     def score(pictures: list[Image.Image]) -> np.ndarray:
-        return measure(model(pictures), model.labels, target, study.folder)
+        keys = [image_key(picture) for picture in pictures]
+        known = picture_scores(store, model, dict(zip(keys, pictures, strict=True)))
+        return measure(np.stack([known[key] for key in keys]), model.labels, target, study.folder)
 
     prompts = {row.feature: (row.prompt, row.direction) for row in ranking}
-    store = build_store(study)
     samples = store.samples(study.name)
     names = [samples[image] for image in parts(study, store).reported]
-    true = truth_of(study.folder, list(dict.fromkeys(prompts.values())), score, names)
+    true = truth_of(study.folder, list(dict.fromkeys(prompts.values())), score, names, store.folder / "drawings")
     return grade(
         {row.feature: row.effect for row in ranking},
         {feature: true[prompt] for feature, prompt in prompts.items()},

@@ -20,6 +20,7 @@ from torch import nn
 from transformers import AutoImageProcessor, ResNetConfig, ResNetForImageClassification
 
 from diffex_dagster.worlds import avatars
+from diffex_dagster.worlds.redrawing import redraw
 from training import common, data
 
 LABELS = ("junior", "senior")
@@ -138,8 +139,8 @@ def write_card(name: str, model: nn.Module, folder: Path, steps: int, batch: int
     phrases = [
         (phrases[0], False) for values in avatars.FACTORS.values() for v in values.values() if (phrases := v.phrases)
     ]
-    effects = avatars.true_effects(
-        data.states(data.HELD_OUT_SEED, 200), phrases, lambda pictures: senior_probability(model, pictures)
+    effects = redraw(data.states(data.HELD_OUT_SEED, 200), phrases).effects(
+        lambda pictures: senior_probability(model, pictures)
     )
     means = {phrase: float(effect.mean()) for (phrase, _), effect in effects.items()}
     rows = "\n".join(f"| {p} | {e:+.3f} |" for p, e in sorted(means.items(), key=lambda item: -abs(item[1])))

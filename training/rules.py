@@ -18,6 +18,7 @@ from torch import nn
 from transformers import ResNetConfig, ResNetForImageClassification
 
 from diffex_dagster.worlds import avatars
+from diffex_dagster.worlds.redrawing import redraw
 from training import common, data
 from training.personas import fit, save, senior_probability
 
@@ -154,7 +155,7 @@ def write_card(name: str, rule: Rule, model: nn.Module, folder: Path, steps: int
     accuracy = float(((probability > 0.5) == labels).mean())
     common.log.info("%s: accuracy %.3f, %.0f%% yes", name, accuracy, 100 * labels.mean())
     phrases = [(v.phrases[0], False) for values in avatars.FACTORS.values() for v in values.values() if v.phrases]
-    effects = avatars.true_effects(states[:100], phrases, lambda pictures: senior_probability(model, pictures))
+    effects = redraw(states[:100], phrases).effects(lambda pictures: senior_probability(model, pictures))
     means = {phrase: float(effect.mean()) for (phrase, _), effect in effects.items()}
     largest = sorted(means.items(), key=lambda item: -abs(item[1]))[:12]
     rows = "\n".join(f"| {phrase} | {effect:+.3f} |" for phrase, effect in largest)

@@ -58,23 +58,21 @@ class Saved:
 
 def pool_effects(study: Study, corpus: Corpus, classifier: str, count: int, say: Say = lambda _: None) -> Table:
     """d of every editable feature on a pool of `count` new avatars, by exact edits."""
-    from diffex_dagster.bench.drawings import sample_states
-    from diffex_dagster.worlds import avatars
+    from diffex_dagster.worlds.redrawing import redraw, sample_states
 
     judge = build_classifier(study, classifier)
 
     def score(pictures: list[Image.Image]) -> NDArray[np.float64]:
-        logits = np.asarray(judge(pictures))
-        return measure(logits, judge.labels, study.target, study.folder)
+        return measure(np.asarray(judge(pictures)), judge.labels, study.target, study.folder)
 
-    states = sample_states(count, POOL_SEED)
-    table = {NULL: score([avatars.draw(state) for state in states])}
     features = [feature for feature in corpus.walk() if feature.editable]
-    for i, feature in enumerate(features, 1):
-        say(f"{classifier}: effects of {feature.name} ({i} of {len(features)})")
-        phrase = (feature.prompt, feature.direction == "remove")
-        table[feature.id] = avatars.true_effects(states, [phrase], score)[phrase]
-    return table
+    changes = {feature.id: (feature.prompt, feature.direction == "remove") for feature in features}
+    say(f"{classifier}: effects of {len(features)} features")
+    asked = list(dict.fromkeys(changes.values()))
+    drawn = redraw(sample_states(count, POOL_SEED), asked, cache=study.results_folder / "drawings")
+    effects = drawn.effects(score)
+    before = score([Image.fromarray(each) for each in drawn.base])
+    return {NULL: before} | {feature: effects[change] for feature, change in changes.items()}
 
 
 def resample(

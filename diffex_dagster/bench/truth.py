@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from diffex_dagster.bench import paper
-from diffex_dagster.bench.drawings import Redrawn, redraw, sample_states
 from diffex_dagster.bench.resampling import Resampled, resample
 from diffex_dagster.classifying.parts import Target, TransformersPart
 from diffex_dagster.classifying.protocol import Classifier
@@ -39,6 +39,7 @@ from diffex_dagster.stages.images import sample_images
 from diffex_dagster.stages.reporting import decision_options, explain
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
+from diffex_dagster.worlds.redrawing import Redrawn, redraw, sample_states
 
 RELEVANT = 0.02  # |true effect| from which a feature counts as one that should be found
 NULL = 0.001  # |true effect| up to which a claim of an effect is false
@@ -181,7 +182,7 @@ def grade_all(
     states = json.loads((base.path(base.images.folder or Path("images")) / "attributes.json").read_text("utf-8"))
     corpus = _corpus(study, store, base.name)
     asked = {(f.prompt, f.direction == "remove") for f in corpus.walk() if f.editable}
-    cache, size = base.results_folder / "bench", base.images.size
+    cache, size = base.results_folder / "drawings", base.images.size
     say("drawing what is true of the images")
     here = redraw([states[name] for name in names], sorted(asked), size, cache)
     say(f"drawing what is true of {population} others")
@@ -216,11 +217,8 @@ def _corpus(study: Study, store: Store, name: str) -> Corpus:
 
 
 def _true_effects(drawn: Redrawn, corpus: Corpus, classifier: Classifier, label: str) -> Effects:
-    def score(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-        from PIL import Image
-
-        outputs = classifier([Image.fromarray(each) for each in pixels])
-        return measure(outputs, classifier.labels, Target(label=label))
+    def score(pictures: list[Image.Image]) -> NDArray[np.float64]:
+        return measure(classifier(pictures), classifier.labels, Target(label=label))
 
     effects = drawn.effects(score)
     return {f.id: effects[f.prompt, f.direction == "remove"] for f in corpus.walk() if f.editable}

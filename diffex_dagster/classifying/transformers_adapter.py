@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -75,18 +77,24 @@ class TransformersClassifier(BatchedClassifier):
         return self.load("image processor", AutoImageProcessor)
 
     def _labels(self) -> tuple[str, ...]:
-        names = self._config.id2label
+        names = self._written_labels() or self._config.id2label
         return tuple(names[i] for i in range(len(names)))
+
+    def _written_labels(self) -> dict[int, str]:
+        """What a folder's configuration calls its classes, read without importing `transformers` (two seconds)."""
+        try:
+            written = json.loads((Path(self.name) / "config.json").read_text("utf-8"))
+            return {int(number): str(name) for number, name in written["id2label"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}  # `transformers` knows what it means, or says what is wrong
 
     def _identity(self) -> Any:
         """The folder's weights, configuration and processor; the resolved commit for a hub id."""
-        import transformers
-
         if Path(self.name).is_dir():
             content = folder_fingerprint(Path(self.name), (".safetensors", ".json"))
         else:
             content = f"{self.name}@{getattr(self._config, '_commit_hash', None)}"
-        return transformers.__version__, content
+        return version("transformers"), content
 
     def differentiable(self) -> Differentiable | None:
         """The model and its image processor, for gradients."""

@@ -31,7 +31,7 @@ from diffex_dagster.report.verdict import one_a_group
 from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests
 from diffex_dagster.stages.looking import looks
 from diffex_dagster.stages.parts import Parts
-from diffex_dagster.stages.scores import BATCH, Paired
+from diffex_dagster.stages.scores import Paired, picture_scores
 from diffex_dagster.stages.searching import Searched, search_study
 from diffex_dagster.store import Store, StoredPicture, StoredPictures
 from diffex_dagster.study import Study
@@ -113,14 +113,7 @@ def settings_shown(study: Study) -> tuple[tuple[str, str], ...]:
 
 def original_scores(study: Study, pictures: Pictures, classifier: Classifier) -> np.ndarray:
     """Target measure f(original) of every sample image, shape (images,); scored once and kept like any other score."""
-    store, fingerprint = pictures.store, classifier.fingerprint
-    scores = store.stored_scores(pictures.samples, fingerprint)
-    missing = [key for key in pictures.samples if key not in scores]
-    for start in range(0, len(missing), BATCH):
-        batch = missing[start : start + BATCH]
-        new = dict(zip(batch, classifier([pictures.samples[key] for key in batch]), strict=True))
-        store.put_scores(new, fingerprint)
-        scores |= new
+    scores = picture_scores(pictures.store, classifier, pictures.samples)
     logits = np.stack([scores[key] for key in pictures.samples])
     return measure(logits, classifier.labels, study.target, study.folder)
 

@@ -97,6 +97,20 @@ def ensure_scores(
     return {request: scores[keys[request]] for request in requests}, len(missing)
 
 
+def picture_scores(store: Store, classifier: Classifier, pictures: Mapping[str, Image.Image]) -> dict[str, np.ndarray]:
+    """The classifier's outputs on pictures by image key, each of shape (classes,), scoring those it has not seen."""
+    scores = store.stored_scores(pictures, classifier.fingerprint)
+    missing = [key for key in pictures if key not in scores]
+    for start in range(0, len(missing), BATCH):
+        batch = missing[start : start + BATCH]
+        with store.let_go():
+            outputs = classifier([pictures[key] for key in batch])
+        new = dict(zip(batch, outputs, strict=True))
+        store.put_scores(new, classifier.fingerprint)
+        scores |= new
+    return scores
+
+
 def paired_scores(
     study: Study,
     store: Store,

@@ -14,14 +14,13 @@ import functools
 import io
 import json
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from diffex_dagster.editing.protocol import EditRequest
@@ -292,37 +291,6 @@ def _listing(names: Sequence[str], rng: random.Random) -> str:
     return ", ".join(names)
 
 
-def true_effects(
-    states: Sequence[State],
-    phrases: Iterable[tuple[str, bool]],
-    score: Callable[[list[Image.Image]], np.ndarray],
-    size: int = 64,
-) -> dict[tuple[str, bool], np.ndarray]:
-    """The causal concept effect of each feature, by drawing every state again with only that feature changed.
-
-    Args:
-        states: the study's images, as states.
-        phrases: (edit prompt, whether it is removed) for each feature.
-        score: pictures -> target measure, shape (N,).
-
-    Returns:
-        For each feature the per-image difference `f(changed) − f(unchanged)`, shape (len(states),); zeros where the
-        world cannot draw the feature.
-
-    Source: CaCE, Goyal et al. 2019, equation 1, with both interventions drawn exactly.
-    """
-    base = score([draw(state, size) for state in states])
-    effects = {}
-    for phrase, remove in phrases:
-        changed = [set_feature(state, phrase, remove) for state in states]
-        moved = [i for i, (before, after) in enumerate(zip(states, changed, strict=True)) if before != after]
-        effect = np.zeros(len(states))
-        if moved:
-            effect[moved] = score([draw(changed[i], size) for i in moved]) - base[moved]
-        effects[phrase, remove] = effect
-    return effects
-
-
 class ExactEditor:
     """Edits by drawing the avatar again with only the attribute changed; an editor without error.
 
@@ -343,7 +311,11 @@ class ExactEditor:
                 f"{self.file}: the exact editor needs the states that the images were drawn from ({error}); draw them "
                 "again with `python -m training.samples`"
             ) from error
-        self.by_image = {image_key(draw(state)): state for state in self.states.values()}
+
+    @functools.cached_property
+    def by_image(self) -> dict[str, State]:
+        """Image key -> the state that it was drawn from; draws them all."""
+        return {image_key(draw(state)): state for state in self.states.values()}
 
     @property
     def fingerprint(self) -> str:
@@ -372,26 +344,3 @@ class ExactEditor:
         for concept in request.concepts:
             state = set_feature(state, concept.prompt, concept.direction == "remove")
         return state
-
-
-def study_truth(
-    folder: Path,
-    prompts: Sequence[tuple[str, str]],
-    score: Callable[[list[Image.Image]], np.ndarray],
-    images: Sequence[str],
-) -> dict[tuple[str, str], float]:
-    """True mean effects over the images that a study edits, for `truth:` in a study file.
-
-    Args:
-        folder: the study's folder, with `images/attributes.json`.
-        prompts: (edit prompt, direction) of each feature.
-        score: pictures -> target measure, shape (N,).
-        images: file names of the study's sample images.
-
-    Returns:
-        (prompt, direction) -> mean true effect.
-    """
-    states = json.loads((folder / "images" / "attributes.json").read_text("utf-8"))
-    states = [states[name] for name in images]
-    effects = true_effects(states, [(prompt, direction == "remove") for prompt, direction in prompts], score)
-    return {(prompt, direction): float(effects[prompt, direction == "remove"].mean()) for prompt, direction in prompts}

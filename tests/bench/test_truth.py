@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from diffex_dagster.bench import drawings, paper, truth, truth_tables
+from diffex_dagster.bench import paper, truth, truth_tables
 from diffex_dagster.bench.resampling import resample
 from diffex_dagster.effects.deciding import DecisionOptions
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.study import Study, load_study
+from diffex_dagster.worlds import redrawing
 
 AVATARS = Path(__file__).parent.parent.parent / "studies" / "avatars"
 OPTIONS = DecisionOptions(flips=499)
@@ -98,19 +99,33 @@ def test_subjects_are_found_and_their_class_is_named(small: Study) -> None:
 
 
 def test_redrawing_changes_one_feature_and_is_kept(tmp_path: Path) -> None:
-    states = drawings.sample_states(4)
+    states = redrawing.sample_states(4)
     features = [("round glasses", False), ("earrings", False), ("eyewear", True)]
-    drawn = drawings.redraw(states, features, 64, tmp_path)
-    effects = drawn.effects(lambda pixels: pixels.astype(float).mean(axis=(1, 2, 3)))
+    drawn = redrawing.redraw(states, features, 64, tmp_path)
+    effects = drawn.effects(lambda pictures: np.array([np.asarray(each).mean() for each in pictures]))
     assert list(effects) == features
     assert not effects["earrings", False].any()
     for feature, d in effects.items():
         for i, state in enumerate(states):
-            changed = drawings.avatars.set_feature(state, *feature)
-            moved = drawings.avatars.draw(changed).tobytes() != drawings.avatars.draw(state).tobytes()
+            changed = redrawing.avatars.set_feature(state, *feature)
+            moved = redrawing.avatars.draw(changed).tobytes() != redrawing.avatars.draw(state).tobytes()
             assert bool(d[i]) <= moved
-    again = drawings.redraw(states, features, 64, tmp_path)
-    assert (again.pixels == drawn.pixels).all() and len(list(tmp_path.iterdir())) == 1
+    again = redrawing.redraw(states, features, 64, tmp_path)
+    assert (again.pixels == drawn.pixels).all() and (again.index == drawn.index).all()
+    assert len(list(tmp_path.iterdir())) == 4  # as they are, and a file a feature
+
+
+def test_what_was_drawn_for_one_list_of_features_is_not_drawn_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = redrawing.sample_states(3)
+    glasses, hat = ("round glasses", False), ("a wide hat", False)
+    first = redrawing.redraw(states, [glasses], 64, tmp_path)
+    draw, drawn_now = redrawing.avatars.draw, []
+    monkeypatch.setattr(redrawing.avatars, "draw", lambda *args: drawn_now.append(args) or draw(*args))
+    both = redrawing.redraw(states, [hat, glasses], 64, tmp_path)
+    assert len(drawn_now) == sum(redrawing.avatars.set_feature(state, *hat) != state for state in states)
+    assert (both.pixels[both.index[:, 0] == 1] == first.pixels).all()
 
 
 def test_resampling_keeps_the_promised_rates_and_notices_broken_ones() -> None:

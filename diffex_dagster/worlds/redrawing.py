@@ -1,0 +1,141 @@
+"""Drawing the truth: every image again with only one feature changed, kept so that it is drawn once.
+
+The causal concept effect of a feature (CaCE, Goyal et al. 2019, equation 1) is what the classifier says of the changed
+drawing, less what it says of the unchanged one: both interventions are drawn exactly.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from diffex_dagster.store.keys import digest
+from diffex_dagster.worlds import avatars
+from diffex_dagster.writing import write_atomically
+
+Feature = tuple[str, bool]  # (prompt, whether it is removed)
+Score = Callable[[list[Image.Image]], NDArray[np.float64]]
+SEED = 5  # of the world's sample; training uses 1 and 2, the study's images 3
+
+
+def sample_states(count: int, seed: int = SEED) -> list[avatars.State]:
+    """States that no training script and no study has seen, drawn as the world draws them."""
+    rng = random.Random(seed)
+    return [avatars.sample_state(rng) for _ in range(count)]
+
+
+@dataclass(frozen=True)
+class Redrawn:
+    """Images and their exact counterfactuals.
+
+    Attributes:
+        base: (images, side, side, 3) uint8.
+        pixels: (changes, side, side, 3): the pictures that differ from their base.
+        index: (changes, 2): feature and image of each.
+        features: the features, in the order that `index` counts them.
+    """
+
+    base: NDArray[np.uint8]
+    pixels: NDArray[np.uint8]
+    index: NDArray[np.int64]
+    features: tuple[Feature, ...]
+
+    def effects(self, score: Score) -> dict[Feature, NDArray[np.float64]]:
+        """f(changed) − f(unchanged) for each feature, shape (images,); zero where the drawing does not change.
+
+        Args:
+            score: pictures -> target measure, shape (N,).
+        """
+        table = np.zeros((len(self.features), len(self.base)))
+        before = score(_pictures(self.base))
+        if len(self.pixels):
+            table[self.index[:, 0], self.index[:, 1]] = score(_pictures(self.pixels)) - before[self.index[:, 1]]
+        return dict(zip(self.features, table, strict=True))
+
+
+def redraw(
+    states: Sequence[avatars.State], features: Sequence[Feature], size: int = 64, cache: Path | None = None
+) -> Redrawn:
+    """Draw states and all their counterfactuals; features that the world cannot draw change nothing.
+
+    Args:
+        size: side of the square pictures, in pixels.
+        cache: folder that the drawings are kept in, a file a feature: another list of features draws only what is new.
+    """
+    base, _ = _drawn(states, None, size, cache)
+    pixels, index = [np.empty((0, size, size, 3), np.uint8)], [np.empty((0, 2), np.int64)]
+    for j, feature in enumerate(features):
+        changed, moved = _drawn(states, feature, size, cache)
+        pixels.append(changed)
+        index.append(np.stack([np.full(len(moved), j), moved], axis=1))
+    return Redrawn(base, np.concatenate(pixels), np.concatenate(index), tuple(features))
+
+
+def study_truth(
+    folder: Path,
+    prompts: Sequence[tuple[str, str]],
+    score: Score,
+    images: Sequence[str],
+    cache: Path | None = None,
+) -> dict[tuple[str, str], float]:
+    """True mean effects over the images that a study edits, for `truth:` in a study file.
+
+    Args:
+        folder: the study's folder, with `images/attributes.json`.
+        prompts: (edit prompt, direction) of each feature.
+        score: pictures -> target measure, shape (N,).
+        images: file names of the study's sample images.
+        cache: see `redraw`.
+
+    Returns:
+        (prompt, direction) -> mean true effect; 0 where the world cannot draw the feature.
+    """
+    states = json.loads((folder / "images" / "attributes.json").read_text("utf-8"))
+    features = {(prompt, direction): (prompt, direction == "remove") for prompt, direction in prompts}
+    drawn = redraw([states[name] for name in images], list(dict.fromkeys(features.values())), cache=cache)
+    effects = drawn.effects(score)
+    return {prompt: float(effects[feature].mean()) for prompt, feature in features.items()}
+
+
+def _pictures(pixels: NDArray[np.uint8]) -> list[Image.Image]:
+    return [Image.fromarray(each) for each in pixels]
+
+
+def _drawn(
+    states: Sequence[avatars.State], feature: Feature | None, size: int, cache: Path | None
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Pictures (N, side, side, 3), and the numbers of their states: those that `feature` changes, or as they are."""
+    path = cache and cache / f"{digest(list(states), feature, size, _world())}.npz"
+    if path and path.exists():
+        stored = np.load(path)
+        return stored["pixels"], stored["moved"]
+    pixels, moved = [np.empty((0, size, size, 3), np.uint8)], []
+    for i, state in enumerate(states):
+        changed = avatars.set_feature(state, *feature) if feature else state
+        if feature is None or changed != state:
+            pixels.append(np.asarray(avatars.draw(changed, size))[None])
+            moved.append(i)
+    drawn, numbers = np.concatenate(pixels), np.array(moved, dtype=np.int64)
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()
+        np.savez_compressed(content, pixels=drawn, moved=numbers)
+        write_atomically(path, content.getvalue())
+    return drawn, numbers
+
+
+@functools.cache
+def _world() -> list[str]:
+    """What changes a drawing besides its state."""
+    from importlib.metadata import version
+
+    return [repr(avatars.FACTORS), *(version(name) for name in ("dicebear-styles", "dicebear-core", "resvg-py"))]
