@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import version
 
 
 def pick_device(wanted: str = "auto") -> str:
     """ "auto" becomes "cuda", "mps" or "cpu", whichever there is; anything else comes back as it is."""
     if wanted != "auto":
         return wanted
+    if version("torch").endswith("+cpu"):
+        return "cpu"  # a build that knows no other device: not worth the seconds that torch takes to import
     import torch
 
     if torch.cuda.is_available():

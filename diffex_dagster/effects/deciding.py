@@ -206,9 +206,9 @@ def _mixed(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Images moving up and down by more than `move`, (2, features), and adjusted p-values that both are many."""
     counts = np.stack([(table > move).sum(axis=0), (table < -move).sum(axis=0)])
-    from scipy import stats  # see effects.paired
+    from scipy import special  # see effects.paired
 
-    p = stats.binom.sf(counts - 1, len(table), options.mixed_share).max(axis=0)
+    p = special.bdtrc(counts - 1, len(table), options.mixed_share).max(axis=0)  # of so many images or more
     return counts, _with_left(_holm if options.error_rate == "fwer" else adjust_by, p, left)
 
 

@@ -12,7 +12,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,8 @@ def grade(
 
     def pair(names: Sequence[str]) -> tuple[list[float], list[float]]:
         return [scored[name] for name in names], [known[name] for name in names]
+
+    from scipy import stats  # see effects.paired
 
     errors = [abs(scored[name] - known[name]) for name in scored]
     signs = [scored[name] * known[name] > 0 for name in relevant_scored]
@@ -170,6 +171,8 @@ def _correlation(measure: object, x: Sequence[float], y: Sequence[float]) -> flo
     if len(x) < 3 or np.ptp(x) == 0.0 or np.ptp(y) == 0.0:
         return math.nan
     assert callable(measure)
+    from scipy import stats
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.ConstantInputWarning)
         return float(measure(x, y).statistic)

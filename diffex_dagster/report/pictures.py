@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from cachetools import LRUCache
 from PIL import Image
 
 from diffex_dagster.report.model import Picture, opened
@@ -45,6 +47,13 @@ LADDER = (
 """From best to smallest. Large pictures first lose pixels, then a feature shows fewer of its images."""
 
 
+_ENCODED: LRUCache[tuple[bytes, int, int | None], tuple[str, tuple[int, int]]] = LRUCache(
+    16 * 2**20, getsizeof=lambda encoded: len(encoded[0])
+)
+"""What was encoded last, as base64: the pages of two classifiers show the same edits."""
+_LOCK = threading.Lock()
+
+
 class OverBudget(Exception):
     """The pictures do not fit in this way."""
 
@@ -73,33 +82,44 @@ class Book:
         plain = opened(picture).convert("RGB")
         key = hashlib.blake2b(plain.tobytes(), digest_size=16, person=f"{plain.width}x{plain.height}".encode()).digest()
         if key not in self._numbers:
-            self._numbers[key] = self._encode(plain)
+            self._numbers[key] = self._encode(plain, key)
         self._seen[name] = (picture, self._numbers[key])
         return self._numbers[key]
 
-    def _encode(self, picture: Image.Image) -> int:
-        if max(picture.size) > self.fit.side:
-            if self.fit.quality is None:
-                raise OverBudget  # large pictures are photographs: better lossy and larger
-            picture = picture.copy()
-            picture.thumbnail((self.fit.side, self.fit.side), Image.Resampling.LANCZOS)
-        buffer = io.BytesIO()
-        if self.fit.quality is None:
-            picture.save(buffer, "WEBP", lossless=True, method=2)
-        else:
-            picture.save(buffer, "WEBP", quality=self.fit.quality, method=4)
-        text = base64.b64encode(buffer.getvalue()).decode("ascii")
+    def _encode(self, picture: Image.Image, key: bytes) -> int:
+        if max(picture.size) > self.fit.side and self.fit.quality is None:
+            raise OverBudget  # large pictures are photographs: better lossy and larger
+        name = (key, self.fit.side, self.fit.quality)
+        with _LOCK:
+            known = _ENCODED.get(name)
+        if known is None:
+            known = _webp(picture, self.fit)
+            with _LOCK:
+                _ENCODED[name] = known
+        text, size = known
         self._left -= len(text)
         if self._left < 0:
             raise OverBudget
         self.encoded.append(text)
-        self.sizes.append(picture.size)
+        self.sizes.append(size)
         return len(self.encoded) - 1
 
     @property
     def native(self) -> int:
         """The largest side of any picture, in pixels; 64 for a page without pictures."""
         return max((max(size) for size in self.sizes), default=64)
+
+
+def _webp(picture: Image.Image, fit: Fit) -> tuple[str, tuple[int, int]]:
+    if max(picture.size) > fit.side:
+        picture = picture.copy()
+        picture.thumbnail((fit.side, fit.side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    if fit.quality is None:
+        picture.save(buffer, "WEBP", lossless=True, method=2)
+    else:
+        picture.save(buffer, "WEBP", quality=fit.quality, method=4)
+    return base64.b64encode(buffer.getvalue()).decode("ascii"), picture.size
 
 
 def fitted(build: Callable[[Book], T], budget: int = BUDGET) -> tuple[Book, T]:

@@ -106,9 +106,9 @@ def normal(values: Array, low: float, high: float, covariate: Array, error: floa
     squares, degrees = (residuals**2).sum(axis=1), n - 1 - fitted
     shared = float(squares.mean()) / degrees
     deviation = np.sqrt((squares + _SHARED_OBSERVATIONS * shared) / (degrees + _SHARED_OBSERVATIONS))
-    from scipy import stats  # see effects.paired
+    from scipy import special  # see effects.paired
 
-    quantile = float(stats.t.isf(error / (2 * looks), degrees + _SHARED_OBSERVATIONS))
+    quantile = -float(special.stdtrit(degrees + _SHARED_OBSERVATIONS, error / (2 * looks)))
     leverage = shift**2 / spread if fitted else 0.0
     half = quantile * deviation * math.sqrt((1 - n / population) / n + leverage)
     unseen = (population - n) / population  # what is certain: the unseen between their ends

@@ -53,8 +53,9 @@ def compare_classifiers(
         for name in classifiers
     }
     pictures = Pictures(study, store, editor.fingerprint, store.images(images))
-    nulls = pictures.edits(())
     order = sorted(features, key=lambda f: -abs(compared[f.id].difference))
+    pictures.find([(), *(concepts_of([feature]) for feature in order[:WITH_PICTURES])])
+    nulls = pictures.edits(())
     rows = []
     for position, feature in enumerate(order):
         of = compared[feature.id]

@@ -100,14 +100,13 @@ class _Looking(Store):
 
 def seconds_per_edit(store: Store, editor: str) -> float | None:
     """The pace at which the edits of an editor (fingerprint) were committed; None with fewer than two batches."""
-    frame = store.query(
+    ((seconds, edits),) = store.rows(
         """SELECT sum(gap) AS seconds, sum(n) AS edits FROM (
             SELECT n, epoch(created) - lag(epoch(created)) OVER (ORDER BY created) AS gap FROM (
                 SELECT created, count(*) AS n FROM edits WHERE editor = $1 GROUP BY created))
         WHERE gap < $2""",
         [editor, PAUSE_S],
     )
-    seconds, edits = frame["seconds"][0], frame["edits"][0]
     return float(seconds) / float(edits) if edits and edits > 0 else None
 
 
