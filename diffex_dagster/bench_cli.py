@@ -139,6 +139,7 @@ def stages(
     study: Annotated[str, typer.Argument(help="any study; its results are left alone")] = "avatars",
     editor: EditorOption = None,
     added: Annotated[str, typer.Option(help="the feature that the last run adds to the corpus")] = "aviator glasses",
+    turns: Annotated[int, typer.Option(min=1, help="runs with nothing changed, to take the median of")] = 3,
     file: JsonOption = None,
 ) -> None:
     """Time whole runs by stage: from nothing, a second classifier, nothing changed, one feature added."""
@@ -146,7 +147,7 @@ def stages(
     from diffex_dagster.cli import _load
 
     with Console(stderr=True).status("starting") as status:
-        runs = bench_stages.measure(_load(study, editor), added, say=status.update)
+        runs = bench_stages.measure(_load(study, editor), added, turns, say=status.update)
     print(bench_stages.as_markdown(runs))
     _write(file, bench_stages.as_json(runs))
 

@@ -11,8 +11,8 @@ WINDOWS = 8  # windows of the strength to a side of the picture
 
 def pixel_change(edit: Image.Image, null: Image.Image) -> NDArray[np.float64]:
     """Mean absolute change of the three colours, in [0, 1]; shape (height, width), which both pictures share."""
-    pixels = [np.asarray(picture.convert("RGB"), dtype=np.float64) for picture in (edit, null)]
-    change: NDArray[np.float64] = np.abs(pixels[0] - pixels[1]).mean(axis=2) / 255
+    after, before = (np.asarray(picture.convert("RGB"), dtype=np.int16) for picture in (edit, null))
+    change: NDArray[np.float64] = np.abs(after - before) @ np.full(3, 1 / (3 * 255))
     return change
 
 

@@ -79,7 +79,8 @@ class Book:
         name = id(picture) if isinstance(picture, Image.Image) else picture
         if name in self._seen:
             return self._seen[name][1]
-        plain = opened(picture).convert("RGB")
+        plain = opened(picture)
+        plain = plain if plain.mode == "RGB" else plain.convert("RGB")
         key = hashlib.blake2b(plain.tobytes(), digest_size=16, person=f"{plain.width}x{plain.height}".encode()).digest()
         if key not in self._numbers:
             self._numbers[key] = self._encode(plain, key)

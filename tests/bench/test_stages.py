@@ -29,7 +29,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages, "_run", here)
         patch.delenv("DAGSTER_HOME", raising=False)
-        found = measure(study, "Shine", lambda _: None)
+        found = measure(study, "Shine", turns=2)
     assert not (folder / "results").exists() and edits_made(folder) == [], "the study itself is left alone"
     assert (folder / "corpus.yaml").read_text() == "# no changes\n"
     return found
@@ -47,12 +47,19 @@ def test_figures_are_shown_by_stage(runs: dict[str, Run]) -> None:
     assert {"sample_images", "level1_edits", "v1/level2_scores", "v1/ranked_report"} <= set(runs["first"].stages)
     assert "v2/level2_scores" not in runs["first"].stages and "v2/level2_scores" in runs["second"].stages
     text = as_markdown(runs)
-    assert "| nothing changed | 2.0 | 1.0 | 0 |" in text
+    in_stages = f"{runs['again'].in_stages:.1f}"
+    assert f"| nothing changed | 2.0 | 1.0 | {in_stages} | 0 |" in text
     assert "| level1_edits | " in text and "(8) |" in text
     figures: dict[str, Any] = json.loads(json.dumps(as_json(runs)))
+    assert figures["again"]["beyond_own_start"] == 1.0 and 0 < figures["again"]["in_stages"] < 60
     assert figures["again"]["edits_made"] == 0 and figures["first"]["peak_mb"] > 0
 
 
 def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(DiffExError, match=r"a run failed: .*there is no such study file"):
         stages._run([str(tmp_path / "study.yaml"), "paint", "v1"], {})
+
+
+def test_the_middle_run_is_reported() -> None:
+    assert stages._middle([Run(3.0), Run(1.0), Run(2.0)]) == Run(2.0)
+    assert stages._middle([Run(3.0), Run(1.0)]) == Run(1.0)
