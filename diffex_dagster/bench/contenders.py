@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import resource
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -167,6 +168,24 @@ def engine_contender(workload: Workload) -> tuple[Work, Rows]:
     return work, Rows(editor.engine().unet)
 
 
+def store_contender(workload: Workload) -> tuple[Work, Rows]:
+    """The engine as a study uses it: pictures come from a store, and every batch of edits is kept there."""
+    from diffex_dagster.stages.edits import ensure_edits
+    from diffex_dagster.store import Store
+
+    editor = LeditsEditor(workload.editor_options())
+
+    def work(warm_up: bool) -> int:
+        editor.forget_inversions()
+        with tempfile.TemporaryDirectory() as folder:
+            store = Store(Path(folder))
+            keys = store.put_images(workload.images())
+            requests = [EditRequest(key, (Concept(prompt),)) for key in keys.values() for prompt in workload.prompts]
+            return ensure_edits(store, editor, requests[:1] if warm_up else requests).made
+
+    return work, Rows(editor.engine().unet)
+
+
 def limit_contender(workload: Workload) -> tuple[Work, Rows]:
     """As many UNet rows in as large batches, on random inputs, and nothing else."""
     import torch
@@ -200,6 +219,7 @@ CONTENDERS: dict[str, Callable[[Workload], tuple[Work, Rows]]] = {
     "invert_once": lambda workload: diffusers_contender(workload, invert_again=False),
     "engine_single": engine_contender,
     "engine": engine_contender,
+    "store": store_contender,
     "limit": limit_contender,
 }
 

@@ -214,7 +214,8 @@ def measure(
         images, prompts: every picture is edited towards every prompt.
         repetitions: rounds in which each contender takes one turn.
         batches: numbers of edits at a time to try; the fastest is the engine's in the comparison.
-        growth: the engine on so many times the prompts, and the images, for time and memory; empty to leave out.
+        growth: the engine behind a store, as a study uses it, on so many times the prompts, and the images, for time
+            and memory; empty to leave out.
         mask, device, dtype: other ones than the study's editor has.
         size: of a checkpoint with random weights in the place of the study's (see `random_weights.SIZES`).
         say: is told what is going on.
@@ -254,7 +255,7 @@ def measure(
         grown = {}
         for what, more in larger.items():
             say(what)
-            grown[what] = _alone(_sized(more, best), folder)
+            grown[what] = _alone(_sized(more, best), folder, "store")
     return Speed(best, samples, ratios(samples, "seconds"), ratios(samples, "cpu_seconds"), tried, grown)
 
 
@@ -262,9 +263,9 @@ def _sized(workload: Workload, batch: int) -> Workload:
     return replace(workload, options=workload.options | {"batch_size": batch})
 
 
-def _alone(workload: Workload, folder: Path) -> Sample:
-    """One repetition of the engine in a process that ends with it, so that its peak memory is its own."""
-    with Contender("engine", workload, folder) as contender:
+def _alone(workload: Workload, folder: Path, name: str = "engine") -> Sample:
+    """One repetition of a contender in a process that ends with it, so that its peak memory is its own."""
+    with Contender(name, workload, folder) as contender:
         return contender.turn()
 
 

@@ -34,14 +34,14 @@ def workload(tmp_path_factory: pytest.TempPathFactory) -> Workload:
 def test_every_contender_makes_every_edit(workload: Workload) -> None:
     """UNet rows and calls, counted by hand: 2 pictures, 3 prompts, 4 steps."""
     counted = {}
-    for name in ("authors", "invert_once", "engine"):
+    for name in ("authors", "invert_once", "engine", "store"):
         work, rows = CONTENDERS[name](workload)
         assert work(False) == 6, name
         counted[name] = (rows.rows, rows.calls)
     assert counted["authors"] == (6 * (4 + 2 * 4), 6 * (4 + 4))
     assert counted["invert_once"] == (2 * 4 + 6 * 2 * 4, 2 * 4 + 6 * 4)
     # The engine inverts a picture in one call, and has the first step's unconditional output from there.
-    assert counted["engine"] == (2 * 4 + 6 * (2 * 4 - 1), 2 * (2 + 4) - 2)
+    assert counted["engine"] == counted["store"] == (2 * 4 + 6 * (2 * 4 - 1), 2 * (2 + 4) - 2)
 
 
 def test_the_limit_computes_the_rows_it_is_told(workload: Workload) -> None:

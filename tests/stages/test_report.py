@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diffex_dagster.errors import StudyError
-from diffex_dagster.report.model import Comparison, Explanation
+from diffex_dagster.report.model import Comparison, Explanation, opened
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from diffex_dagster.stages.comparing import compare_classifiers
 from diffex_dagster.stages.corpus import merge_edits, propose
@@ -16,7 +16,7 @@ from diffex_dagster.stages.images import sample_images
 from diffex_dagster.stages.reporting import explain
 from diffex_dagster.stages.rules import judge_rules, rules_for
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_proposer, build_store
-from diffex_dagster.store import Store
+from diffex_dagster.store import Store, StoredPicture
 from diffex_dagster.study import Study, load_study
 from tests.toys import write_study
 
@@ -70,7 +70,13 @@ def test_every_picture_has_the_score_of_its_original(explanation: Explanation) -
     # The toy editor's null edit is the original, so that both have the same score; "warm" of grey is a half.
     examples = [example for found in explanation.examples.values() for example in found]
     assert examples and all(example.score_original == example.score_null == 0.5 for example in examples)
-    assert all(np.array_equal(np.asarray(x.original), np.asarray(x.null)) for x in examples)
+    assert all(np.array_equal(np.asarray(opened(x.original)), np.asarray(opened(x.null))) for x in examples)
+
+
+def test_a_report_holds_no_pixels_of_its_examples(explanation: Explanation) -> None:
+    # Features times images of them would not fit into memory: each is read from the store where it is shown.
+    pictures = [p for found in explanation.examples.values() for x in found for p in (x.original, x.null, x.edit)]
+    assert len(pictures) > 100 and all(isinstance(each, StoredPicture) for each in pictures)
 
 
 def test_the_settings_that_decide_the_numbers_are_shown(explanation: Explanation) -> None:
