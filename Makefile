@@ -35,8 +35,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
-	@# without the torchvision that it asks for: the test of its adapter puts a stand-in in that place
-	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt timm
+	@# without the torchvision that they ask for: their tests put a stand-in in that place
+	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt timm lpips
 	touch $@
 
 browser: setup ## a Chromium for the tests that look at pages

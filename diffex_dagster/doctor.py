@@ -18,7 +18,7 @@ from diffex_dagster.study import LeditsEditorPart, OpenAIVLM, Study, load_study
 NEEDED = ("dagster", "diffusers", "duckdb", "torch", "transformers")
 EXTRAS = {
     "dagster-webserver": "ui", "onnxruntime": "onnx", "timm": "timm", "dicebear-core": "worlds", "peft": "lora",
-    "accelerate": "offload", "captum": "gradcam",
+    "accelerate": "offload", "captum": "gradcam", "lpips": "lpips",
 }  # fmt: skip
 LITTLE_DISK, LITTLE_MEMORY = 5, 4  # GB
 

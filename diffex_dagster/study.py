@@ -276,6 +276,9 @@ class ReportPart(Part):
     gradcam: int = Field(
         3, ge=0, description="so many of the strongest features are shown with Grad-CAM, where the classifier is torch"
     )
+    lpips: Literal["alex", "vgg", "squeeze"] | None = Field(
+        None, description="measure the LPIPS of every edit against its null edit with this backbone (extra: lpips)"
+    )
 
 
 class RulePart(Part):

@@ -54,6 +54,11 @@ class Edit:
     inversion: Inversion
     concepts: tuple[GuidedConcept, ...]
 
+    @property
+    def masked(self) -> bool:
+        """Whether every concept is held to a mask, so that the edit as a whole is."""
+        return all(concept.guidance.mask != "none" for concept in self.concepts)
+
     def start(self, steps: int) -> int:
         """The first step that guidance changes; `steps` if none does, which makes this a null edit."""
         return min((i for c in self.concepts for i in range(steps) if c.guidance.active(i)), default=steps)
@@ -260,9 +265,13 @@ class Engine:
 
     # -- editing ---------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def edit(self, edits: Sequence[Edit], rows: int = 32) -> torch.Tensor:
-        """Clean latents (N, C, H, W) of N independent edits.
+        """The clean latents of `edit_with_masks`."""
+        return self.edit_with_masks(edits, rows)[0]
+
+    @torch.no_grad()
+    def edit_with_masks(self, edits: Sequence[Edit], rows: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
+        """Clean latents of N independent edits, and where they were guided.
 
         An edit joins at the first step that its guidance changes: until then it would follow its inversion, whose UNet
         output and previous prediction are known. A concept costs a UNet row only in the steps that it is active in.
@@ -270,12 +279,17 @@ class Engine:
         Args:
             edits: any mix of pictures, prompts, directions and guidances.
             rows: the largest UNet batch.
+
+        Returns:
+            Latents (N, C, H, W), and bool (N, H, W): the places that the mask of some concept of the edit was open at
+            in some step.
         """
         steps = len(self.steps)
         starts = [edit.start(steps) for edit in edits]
         x = torch.stack([edit.inversion.latents[start] for edit, start in zip(edits, starts, strict=True)])
         previous = torch.stack([self._clean_before(edit, start) for edit, start in zip(edits, starts, strict=True)])
         plan = _Plan(edits, starts, self.text(""), self.device)
+        opened = torch.zeros(len(x), *x.shape[-2:], device=self.device)  # how often each place was guided
         for i in range(min(starts), steps):
             step, now = self.steps[i], plan.at(i)
             known = [edits[e].inversion.outputs[i] for e in now.joining]
@@ -291,13 +305,15 @@ class Engine:
             output = torch.cat([unguided, torch.stack(known)]) if known else unguided  # in the order of now.running
             if now.concepts is not None:
                 difference = predicted[len(unguided) :] - output[now.owner]
-                output = output.index_add(0, now.owner, now.concepts.guide(difference, maps, self._intersects(step)))
+                guided, places = now.concepts.guide(difference, maps, self._intersects(step))
+                output = output.index_add(0, now.owner, guided)
+                opened.index_add_(0, now.source[len(now.source) - now.count :], places)
             here = x[now.running]
             clean = step.clean(here, output)
             noise = torch.stack([edits[e].inversion.noises[i] for e in now.running_list])
             x[now.running] = step.mean(here, clean, previous[now.running]) + noise
             previous[now.running] = clean
-        return x
+        return x, opened > 0
 
     def _intersects(self, step: solver.Step) -> bool:
         return self.parts.is_xl or step.timestep <= guidance.INTERSECT_FROM_TIMESTEP

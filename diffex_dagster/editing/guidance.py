@@ -61,8 +61,10 @@ class Concepts:
         self._noise_or_both = _Choice([g.mask in ("noise", "intersection") for g in guidances], device)
         self._attention_masked = _Choice([g.needs_attention for g in guidances], device)
 
-    def guide(self, difference: torch.Tensor, attention: torch.Tensor | None, intersect: bool = True) -> torch.Tensor:
-        """γ_k for every concept.
+    def guide(
+        self, difference: torch.Tensor, attention: torch.Tensor | None, intersect: bool = True
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """γ_k for every concept, and where it may differ from zero.
 
         Args:
             difference: e_k − e, (K, C, H, W).
@@ -70,7 +72,7 @@ class Concepts:
             intersect: whether the mask "intersection" is M¹·M² at this step, or M¹ alone.
 
         Returns:
-            (K, C, H, W).
+            γ (K, C, H, W), and M¹·M² (K, H, W), 1 where the concept may steer and 0 elsewhere.
         """
         guided = difference * self.strength[:, None, None, None]
         noise_masked = self._noise_or_both if intersect else self._noise_masked
@@ -82,9 +84,11 @@ class Concepts:
             mask_1 = above_quantile(smooth(attention), self.thresholds)
             mask_1 = F.interpolate(mask_1[:, None], difference.shape[-2:], mode="nearest")[:, 0]
             mask_1 = self._attention_masked.apply(mask_1)
+        places = torch.ones_like(guided[:, 0])
         for mask in (mask_1, mask_2):
-            guided = guided if mask is None else guided * mask[:, None]
-        return guided
+            if mask is not None:
+                guided, places = guided * mask[:, None], places * mask
+        return guided, places
 
 
 class _Choice:

@@ -21,13 +21,18 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from diffex_dagster.editing import checkpoints
 from diffex_dagster.editing.inversions import InversionsInMemory, InversionsOnDisk
 from diffex_dagster.editing.loading import LOADING, LoadingOptions, placement
-from diffex_dagster.editing.protocol import EditRequest
+from diffex_dagster.editing.protocol import MASK, EditRequest
 from diffex_dagster.errors import EditorError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from diffex_dagster.editing.engine import Edit, Engine, GuidedConcept, Inversion
+
+    _Masks = dict[int, NDArray[np.uint8]]  # place in a batch -> (h, w) of the latents, 255 where the edit was guided
+    _Batch = tuple[list[EditRequest], torch.Tensor, _Masks]
 
 log = logging.getLogger(__name__)
 
@@ -139,18 +144,28 @@ class LeditsEditor:
     ) -> Iterator[list[tuple[EditRequest, Image.Image]]]:
         """Make the edits a batch at a time, ordered by picture and seed as they first appear (see `Editor.edit`).
 
+        Edits that are held to masks carry the union of them over concepts and steps (`protocol.MASK`).
+
         Raises:
             EditorError: the checkpoint is missing or cannot be loaded, a picture is missing, a prompt is empty, or one
                 edit does not fit into memory.
         """
-        for batch, pictures in self.edit_tensors(images, requests):
+        for batch, pictures, masks in self._batches(images, requests):
             pixels = (pictures * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-            yield [(request, Image.fromarray(p)) for request, p in zip(batch, pixels, strict=True)]
+            made = [Image.fromarray(p) for p in pixels]
+            for i, mask in masks.items():
+                made[i].info[MASK] = Image.fromarray(mask)
+            yield list(zip(batch, made, strict=True))
 
     def edit_tensors(
         self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]
     ) -> Iterator[tuple[list[EditRequest], torch.Tensor]]:
         """As `edit`, but with the pictures (N, 3, H, W), float32 in [0, 1], still on the device."""
+        for batch, pictures, _ in self._batches(images, requests):
+            yield batch, pictures
+
+    def _batches(self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]) -> Iterator[_Batch]:
+        """The requests, their pictures as `edit_tensors` has them, and the masks of those that are held to one."""
         _check(images, requests)
         checkpoint = self._checkpoint  # one that is missing is reported before any work
         if not requests:
@@ -166,14 +181,16 @@ class LeditsEditor:
                 self._rows, self._had_to_halve = rows // 2, True
                 log.warning("out of memory with %d UNet rows at a time: going on with %d", rows, self._rows)
                 continue
-            yield batch, made
+            yield batch, *made
             waiting = waiting[len(batch) :]
             self._rows = self._next_rows(engine, rows, full=bool(waiting))
 
     # -- one batch -------------------------------------------------------------------------------------------------
 
-    def _try(self, engine: Engine, pictures: _Pictures, batch: list[EditRequest], rows: int) -> torch.Tensor | None:
-        """The edited pictures, or None if they did not fit into memory."""
+    def _try(
+        self, engine: Engine, pictures: _Pictures, batch: list[EditRequest], rows: int
+    ) -> tuple[torch.Tensor, _Masks] | None:
+        """The edited pictures and their masks, or None if they did not fit into memory."""
         try:
             return self._make(engine, pictures, batch, rows)
         except RuntimeError as error:  # torch.OutOfMemoryError is one; mps and cpu raise plain ones
@@ -188,7 +205,9 @@ class LeditsEditor:
         _free_memory(engine.device.type)
         return None
 
-    def _make(self, engine: Engine, pictures: _Pictures, batch: list[EditRequest], rows: int) -> torch.Tensor:
+    def _make(
+        self, engine: Engine, pictures: _Pictures, batch: list[EditRequest], rows: int
+    ) -> tuple[torch.Tensor, _Masks]:
         import torch
 
         inversions = self._invert(engine, pictures, batch, rows)
@@ -196,10 +215,13 @@ class LeditsEditor:
         steps = len(engine.steps)
         changed = [i for i, edit in enumerate(edits) if edit.start(steps) < steps]
         latents = torch.stack([edit.inversion.latents[-1] for edit in edits])
+        masks: _Masks = {}
         if changed:
-            latents[changed] = engine.edit([edits[i] for i in changed], rows)
+            latents[changed], opened = engine.edit_with_masks([edits[i] for i in changed], rows)
+            levels = (opened.byte() * 255).cpu().numpy()
+            masks = {i: levels[place] for place, i in enumerate(changed) if edits[i].masked}
         at_once = max(rows // 2, 1)
-        return torch.cat([engine.decode(part) for part in latents.split(at_once)])
+        return torch.cat([engine.decode(part) for part in latents.split(at_once)]), masks
 
     def _invert(
         self, engine: Engine, pictures: _Pictures, batch: list[EditRequest], rows: int

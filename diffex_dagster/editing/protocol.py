@@ -10,6 +10,13 @@ from PIL import Image
 
 from diffex_dagster.corpus.tree import Direction
 
+MASK = "edit_mask"
+"""Key in the `info` of an edited picture: where the editor allowed the edit to change it, for editors that know.
+
+A PIL picture of mode L and any size, stretched over the edited one; not 0 where a change was allowed. The report then
+says how much of the change stayed inside. Nothing else depends on it, and a picture without it is as good.
+"""
+
 
 @dataclass(frozen=True, order=True)
 class Concept:
@@ -46,7 +53,7 @@ class Editor(Protocol):
             requests: the edits; each comes back exactly once, in an order the editor chooses.
 
         Yields:
-            Lists of (request, edited RGB picture of the editor's own size).
+            Lists of (request, edited RGB picture of the editor's own size, with `MASK` where the editor knows it).
 
         Raises:
             EditorError: the model cannot be loaded or cannot make an edit.

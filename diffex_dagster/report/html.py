@@ -42,6 +42,7 @@ def _environment() -> Environment:
         "signed": wording.signed,
         "number": wording.number,
         "share": wording.share,
+        "percent": wording.percent,
         "signed_share": signed_share,
         "glyph": wording.glyph,
         "kind": wording.kind,

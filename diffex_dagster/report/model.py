@@ -75,6 +75,10 @@ class RankedFeature:
     p_value: float | None = None
     edit_strength: float | None = None  # mean pixel change in the most changed window, in [0, 1]
     edit_success: float | None = None  # share of edits that show the attribute, where a probe is configured
+    ssim: float | None = None  # mean structural similarity of edit and null edit, 1 where they are the same
+    lpips: float | None = None  # mean perceptual distance of them, 0 where they are the same; where it was asked for
+    inside_mask: float | None = None  # mean share of the change inside the editor's mask, where it has one
+    mask_area: float | None = None  # mean share of the picture that the mask covers
     confounded_with: Confounder | None = None  # of a decided effect that does not stand on its own
     citation: str | None = None  # the passage of reference text that named it, e.g. "guideline.pdf, page 3"
 

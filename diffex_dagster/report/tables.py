@@ -20,6 +20,7 @@ _STYLES = {"raises": "red", "lowers": "blue", "mixed": "magenta", "more reliant"
 FIELDS = (
     "rank", "feature", "name", "group", "level", "direction", "prompt", "effect", "ci_low", "ci_high", "flip_rate",
     "images", "decision", "magnitude", "sign_agreement", "p_value", "edit_strength", "edit_success",
+    "ssim", "lpips", "inside_mask", "mask_area",
 )  # fmt: skip
 COLUMNS = (*FIELDS, "confounded_with", "leak", "direct", "direct_low", "direct_high")
 """The columns of the effects, where they are a table; the last four belong to `confounded_with`."""

@@ -66,6 +66,11 @@ def share(value: float | None) -> str:
     return f"{percent:.0f}%"
 
 
+def percent(value: float | None) -> str:
+    """A share in [0, 1] as percent with one decimal, `–` where there is none: for columns of small numbers."""
+    return "–" if value is None or not math.isfinite(value) else f"{value * 100:.1f}%"
+
+
 def glyph(decision: str) -> str:
     """A mark that tells decisions apart without colour."""
     return _GLYPHS.get(decision, "•")

@@ -13,10 +13,11 @@ from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.target import measure
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.editing.protocol import Editor, EditRequest
-from diffex_dagster.effects.changes import pixel_change, strength
+from diffex_dagster.effects.changes import Change
 from diffex_dagster.effects.confounding import SideEffect, side_effects
 from diffex_dagster.effects.deciding import DecisionOptions, decide
 from diffex_dagster.effects.paired import summarise
+from diffex_dagster.effects.perceptual import Lpips
 from diffex_dagster.report.model import (
     Confounder,
     Example,
@@ -25,15 +26,15 @@ from diffex_dagster.report.model import (
     JointCombination,
     Picture,
     RankedFeature,
-    opened,
 )
 from diffex_dagster.report.verdict import one_a_group
+from diffex_dagster.stages.changes import changes_of, mean_change, strengths
 from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests
 from diffex_dagster.stages.looking import looks
 from diffex_dagster.stages.parts import Parts
 from diffex_dagster.stages.scores import Paired, picture_scores
 from diffex_dagster.stages.searching import Searched, search_study
-from diffex_dagster.store import Store, StoredPicture, StoredPictures
+from diffex_dagster.store import Store, StoredPicture, StoredPictures, edit_key
 from diffex_dagster.study import Study
 
 MANY_IMAGES = 32  # examples of a feature on the page; all of them in the database
@@ -62,15 +63,8 @@ class Pictures:
         return [StoredPicture(self.store.pictures, self._files[request]) for request in requests]
 
 
-def edit_strength(edits: Iterable[Picture], nulls: Iterable[Picture]) -> np.ndarray:
-    """How far each edit changed its null edit where it changed it most (`effects.changes`), shape (images,)."""
-    return np.array(
-        [strength(pixel_change(opened(edit), opened(null))) for edit, null in zip(edits, nulls, strict=True)]
-    )
-
-
 def edits_that_took(
-    study: Study, strengths: Mapping[str, np.ndarray], gains: Mapping[str, np.ndarray], chance: float
+    study: Study, strength: Mapping[str, np.ndarray], gains: Mapping[str, np.ndarray], chance: float
 ) -> dict[str, np.ndarray]:
     """Feature -> whether each of its edits shows it, shape (images,); empty where no probe judges edits.
 
@@ -78,7 +72,7 @@ def edits_that_took(
     removed), by more than `chance`, and the picture changed by the study's `min_edit_strength`.
     """
     return {
-        feature: (gain > chance) & (strengths[feature] >= study.effects.min_edit_strength)
+        feature: (gain > chance) & (strength[feature] >= study.effects.min_edit_strength)
         for feature, gain in gains.items()
     }
 
@@ -135,13 +129,13 @@ def explain(
     pictures.find(searched.paired)
     nulls = pictures.edits(())
     edited = {feature.id: pictures.edits(concepts_of([feature])) for feature in features}
-    strengths = {feature.id: edit_strength(edited[feature.id], nulls) for feature in features}
-
-    succeeded = edits_that_took(study, strengths, searched.gains, searched.chance_gain)
+    changes, no_lpips = _changes(study, pictures, features, edited, nulls)
+    took = {feature: strengths(of_feature) for feature, of_feature in changes.items()}
+    succeeded = edits_that_took(study, took, searched.gains, searched.chance_gain)
     race = searched.result.race
     # Confirmation images had no part in the race: there the finalists are the family.
     left = len(race.left) if race and not searched.parts.split else 0
-    ranked = rank(study, corpus, features, paired, strengths, succeeded, searched.noise.image, left)
+    ranked = rank(study, corpus, features, paired, changes, succeeded, searched.noise.image, left)
     ranked, between = confounded(ranked, features_side_effects(study, corpus, searched))
     shown = one_a_group(ranked)[: study.report.gradcam]
     originals = original_scores(study, pictures, classifier)
@@ -179,11 +173,35 @@ def explain(
             *caveats(study, searched.parts),
             *racing_notes(searched),
         ),
-        settings=(*settings_shown(study), *([("Grad-CAM", f"not shown: {why_not}")] if why_not else [])),
+        settings=(
+            *settings_shown(study),
+            *([("Grad-CAM", f"not shown: {why_not}")] if why_not else []),
+            *([("LPIPS", f"not measured: {no_lpips}")] if no_lpips else []),
+        ),
         side_effects=tuple(between),
         looks=seen,
     )
     return explanation, searched
+
+
+def _changes(
+    study: Study,
+    pictures: Pictures,
+    features: Sequence[Feature],
+    edited: Mapping[str, Sequence[StoredPicture]],
+    nulls: Sequence[StoredPicture],
+) -> tuple[dict[str, list[Change]], str]:
+    """Feature -> what its edit of each image changed; and why there is no LPIPS, where it was asked for."""
+
+    def keys(feature: Feature) -> list[str]:
+        requests = edit_requests(list(pictures.samples), [concepts_of([feature])], [study.seed])
+        return [edit_key(request, pictures.editor) for request in requests]
+
+    asked = {f.id: dict(zip(keys(f), zip(edited[f.id], nulls, strict=True), strict=True)) for f in features}
+    lpips = Lpips(study.report.lpips) if study.report.lpips else None
+    every = {key: pair for of_feature in asked.values() for key, pair in of_feature.items()}
+    found, note = changes_of(pictures.store, every, lpips)
+    return {feature: [found[key] for key in of_feature] for feature, of_feature in asked.items()}, note
 
 
 def rank(
@@ -191,7 +209,7 @@ def rank(
     corpus: Corpus,
     features: Sequence[Feature],
     paired: Mapping[str, Paired],
-    strengths: Mapping[str, np.ndarray],
+    changes: Mapping[str, Sequence[Change]],
     succeeded: Mapping[str, np.ndarray],
     image_noise: float,
     left: int = 0,
@@ -202,7 +220,8 @@ def rank(
     edits fewer than `min_edit_success` show it, is marked *edit failed* and not tested.
     """
     happened = {feature: float(np.mean(took)) for feature, took in succeeded.items()}
-    happened |= {f.id: 0.0 for f in features if strengths[f.id].mean() < study.effects.min_edit_strength}
+    weak = study.effects.min_edit_strength
+    happened |= {f.id: 0.0 for f in features if strengths(changes[f.id]).mean() < weak}
     decisions = decide(
         {f.id: paired[f.id].effect for f in features},
         decision_options(study),
@@ -216,6 +235,7 @@ def rank(
     rows = []
     for position, feature in enumerate(ranked, 1):
         summary, decision = summaries[feature.id], decisions[feature.id]
+        change = mean_change(changes[feature.id])
         rows.append(
             RankedFeature(
                 rank=position,
@@ -234,7 +254,11 @@ def rank(
                 images=summary.images,
                 decision=decision.decision,
                 p_value=decision.p_value,
-                edit_strength=float(strengths[feature.id].mean()),
+                edit_strength=change.strength,
+                ssim=change.ssim,
+                lpips=change.lpips,
+                inside_mask=change.inside,
+                mask_area=change.area,
                 edit_success=float(succeeded[feature.id].mean()) if feature.id in succeeded else None,
                 citation=feature.citation,
             )

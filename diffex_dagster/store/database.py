@@ -23,7 +23,8 @@ from PIL import Image
 from tenacity import RetryError, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from diffex_dagster.corpus.tree import Corpus, Drop, Feature
-from diffex_dagster.editing.protocol import EditRequest
+from diffex_dagster.editing.protocol import MASK, EditRequest
+from diffex_dagster.effects.changes import Change
 from diffex_dagster.effects.confounding import SideEffect
 from diffex_dagster.errors import StoreError, first_line
 from diffex_dagster.report.model import RankedFeature
@@ -41,6 +42,7 @@ def _is_locked(error: BaseException) -> bool:
 RANKING_FIELDS = (
     "rank", "feature", "name", "prompt", "direction", "group", "level", "effect", "ci_low", "ci_high", "magnitude",
     "sign_agreement", "flip_rate", "images", "decision", "p_value", "edit_strength", "edit_success",
+    "ssim", "lpips", "inside_mask", "mask_area",
 )  # fmt: skip
 """The fields of a ranked feature that are columns of `rankings`."""
 LOCK_TIMEOUT = 30.0  # seconds to keep trying while another process holds the database
@@ -315,7 +317,15 @@ class Store:
         return {keys[key]: file for key, file in self._existing("edits", "edit", keys, "edit, file")}
 
     def put_edits(self, edits: Sequence[tuple[EditRequest, Image.Image]], editor: str) -> None:
-        """Keep a batch of edits: files first, then all rows in one transaction."""
+        """Keep a batch of edits: files and the masks that they carry first, then all rows in one transaction."""
+        masks = {edit_key(request, editor): mask for request, picture in edits if (mask := _mask(picture))}
+        self._insert(
+            "masks",
+            [
+                {"edit": key, "width": mask.width, "height": mask.height, "mask": mask.tobytes()}
+                for key, mask in masks.items()
+            ],
+        )
         self._insert(
             "edits",
             [
@@ -330,6 +340,27 @@ class Store:
                 for request, picture in edits
             ],
         )
+
+    def stored_masks(self, edits: Iterable[str]) -> dict[str, Image.Image]:
+        """Where edits (by key) were allowed to change their pictures, where that is known: mode L, 255 there."""
+        rows = self._existing("masks", "edit", edits, "edit, width, height, mask")
+        return {
+            edit: Image.frombytes("1", (width, height), bytes(bits)).convert("L") for edit, width, height, bits in rows
+        }
+
+    def stored_changes(self, edits: Iterable[str], lpips: str | None = None) -> dict[str, Change]:
+        """What edits (by key) changed; with `lpips`, a backbone, only those whose LPIPS was measured with it."""
+        rows = self._existing("changes", "edit", edits, "edit, strength, ssim, inside, area, lpips, lpips_net")
+        return {
+            edit: Change(strength, ssim, inside, area, distance if lpips else None)
+            for edit, strength, ssim, inside, area, distance, net in rows
+            if lpips in (None, net)
+        }
+
+    def put_changes(self, changes: Mapping[str, Change], lpips: str | None = None) -> None:
+        """Keep what edits changed (key -> change), in place of what is known; `lpips` is the backbone, if any."""
+        rows = [{"edit": key, **vars(change), "lpips_net": lpips} for key, change in changes.items()]
+        self._insert("changes", rows, replace=True)
 
     # Scores
 
@@ -399,6 +430,12 @@ class Store:
     def put_effects(self, identity: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
         """Keep the paired differences behind a report."""
         self._insert("effects", [{**identity, **row} for row in rows], replace=True)
+
+
+def _mask(picture: Image.Image) -> Image.Image | None:
+    """The mask that an edited picture carries, one bit a place."""
+    mask = picture.info.get(MASK)  # a file may bring anything under that name
+    return mask.convert("L").point(lambda level: 255 * (level > 0), mode="1") if isinstance(mask, Image.Image) else None
 
 
 def _tree(rows: Sequence[tuple[Any, ...]], drops: tuple[Drop, ...]) -> Corpus:

@@ -38,6 +38,22 @@ CREATE TABLE IF NOT EXISTS edits (
     file VARCHAR NOT NULL,
     created TIMESTAMPTZ DEFAULT now()
 );
+-- One row of `masks` is where an edit was allowed to change its picture, for editors that know.
+CREATE TABLE IF NOT EXISTS masks (
+    edit VARCHAR PRIMARY KEY,
+    width INTEGER NOT NULL, height INTEGER NOT NULL, -- of the mask, stretched over the picture
+    mask BLOB NOT NULL                  -- one bit a place, rows of whole bytes, 1 where a change was allowed
+);
+-- One row of `changes` is what an edit did to its picture, against the null edit.
+CREATE TABLE IF NOT EXISTS changes (
+    edit VARCHAR PRIMARY KEY,
+    strength DOUBLE NOT NULL,           -- mean absolute change in the most changed window, 0 to 1
+    ssim DOUBLE NOT NULL,               -- structural similarity, 1 where nothing changed
+    inside DOUBLE,                      -- share of the change inside the mask; NULL without a mask or a change
+    area DOUBLE,                        -- share of the picture that the mask covers
+    lpips DOUBLE,                       -- perceptual distance, 0 where nothing changed
+    lpips_net VARCHAR                   -- its backbone; NULL where it was not measured
+);
 -- One row of `scores` is a classifier's outputs on one edit or sample image.
 CREATE TABLE IF NOT EXISTS scores (
     subject VARCHAR,                    -- an edit or an image
@@ -80,10 +96,16 @@ CREATE TABLE IF NOT EXISTS rankings (
     effect DOUBLE, ci_low DOUBLE, ci_high DOUBLE, magnitude DOUBLE, sign_agreement DOUBLE, flip_rate DOUBLE,
     images INTEGER, decision VARCHAR, p_value DOUBLE, edit_strength DOUBLE, edit_success DOUBLE,
     created TIMESTAMPTZ DEFAULT now(),
+    ssim DOUBLE, lpips DOUBLE, inside_mask DOUBLE, mask_area DOUBLE, -- means of `changes` over the images
     confounded_with VARCHAR,            -- feature that accounts for the effect; its numbers are in `side_effects`
     PRIMARY KEY (study, classifier, editor, corpus_version, run, rank)
 );
-ALTER TABLE rankings ADD COLUMN IF NOT EXISTS confounded_with VARCHAR; -- databases from before it
+-- Databases from before these columns:
+ALTER TABLE rankings ADD COLUMN IF NOT EXISTS confounded_with VARCHAR;
+ALTER TABLE rankings ADD COLUMN IF NOT EXISTS ssim DOUBLE;
+ALTER TABLE rankings ADD COLUMN IF NOT EXISTS lpips DOUBLE;
+ALTER TABLE rankings ADD COLUMN IF NOT EXISTS inside_mask DOUBLE;
+ALTER TABLE rankings ADD COLUMN IF NOT EXISTS mask_area DOUBLE;
 -- One row of `side_effects` is what the edits of one feature do to another, as a report showed it.
 CREATE TABLE IF NOT EXISTS side_effects (
     study VARCHAR, classifier VARCHAR, editor VARCHAR, corpus_version VARCHAR, run VARCHAR,

@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 
 from diffex_dagster.editing.checkpoints import locate, variant
-from diffex_dagster.editing.engine import Engine, Inversion
+from diffex_dagster.editing.engine import Edit, Engine, GuidedConcept, Inversion
+from diffex_dagster.editing.guidance import Guidance
 from diffex_dagster.editing.inversions import InversionsOnDisk
 from diffex_dagster.editing.ledits import ConceptOptions, LeditsEditor, LeditsOptions, inversion_seed, picture_digest
-from diffex_dagster.editing.protocol import Concept, EditRequest
+from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
 from diffex_dagster.errors import EditorError
 from tests.editing.test_parity import Case, diffusers_edit, distance, pipeline_for, tensor
 
@@ -355,3 +356,39 @@ def test_importing_the_editor_loads_no_model_library() -> None:
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.strip() == "[]"
+
+
+def test_masked_edits_carry_where_they_were_guided(checkpoint: Path, images: Images) -> None:
+    """The union over steps and concepts; none where a concept is not masked, and none for what is no edit."""
+    options = {"prompts": OWN_OPTIONS, "batch_size": 50}
+    made = {r: p for batch in editor_for(checkpoint, **options).edit(images, MIXED) for r, p in batch}
+    carried = {request: MASK in picture.info for request, picture in made.items()}
+    assert [carried[request] for request in MIXED] == [True, True, False, False, True, False, False]
+    for request, picture in made.items():  # a batch mixes sizes and strengths: each mask is the edit's own
+        if carried[request]:
+            mask = np.asarray(picture.info[MASK])
+            [[(_, alone)]] = editor_for(checkpoint, **options).edit(images, [request])
+            assert mask.shape == (16, 16) and set(np.unique(mask)) <= {0, 255}
+            assert np.array_equal(mask, np.asarray(alone.info[MASK]))
+
+
+def test_the_mask_of_one_step_is_the_share_that_its_threshold_leaves_open(checkpoint: Path, images: Images) -> None:
+    beard = [EditRequest("one", (Concept("beard"),))]
+    for threshold, places in ((0.75, 64), (0.0, 256)):
+        options = {"mask": "noise", "threshold": threshold, "warmup": 2, "cooldown": 3}
+        [[(_, picture)]] = editor_for(checkpoint, **options).edit(images, beard)
+        assert (np.asarray(picture.info[MASK]) > 0).sum() == places
+    [[(_, picture)]] = editor_for(checkpoint, mask="noise", threshold=0.75).edit(images, beard)
+    assert 64 < (np.asarray(picture.info[MASK]) > 0).sum() < 256  # six steps open more than one
+
+
+def test_the_latents_outside_every_mask_are_touched_by_nothing_but_the_model(checkpoint: Path, images: Images) -> None:
+    """Guided in the last step alone, an edit differs from its null edit inside the mask and nowhere else."""
+    engine = editor_for(checkpoint).engine()
+    picture = torch.from_numpy(np.asarray(images["one"], dtype=np.float32)).permute(2, 0, 1)[None] / 127.5 - 1
+    [inversion] = engine.invert(engine.encode(picture), [torch.Generator().manual_seed(0)])
+    last = len(engine.steps) - 1
+    concept = GuidedConcept(engine.text("beard"), 1.0, Guidance(9.0, 0.75, "noise", last, None))
+    latents, opened = engine.edit_with_masks([Edit(inversion, (concept,))])
+    moved = (latents[0] - inversion.latents[-1]).abs().amax(dim=0) > 1e-5
+    assert torch.equal(moved, opened[0]) and moved.sum() == 64

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffex_dagster.effects.changes import pixel_change, strength
+from diffex_dagster.effects.changes import measure_change, pixel_change, share_inside, similarity, strength
 from diffex_dagster.study import EffectsPart
 from diffex_dagster.worlds.avatars import draw, set_feature
 
@@ -51,3 +51,39 @@ def test_the_smallest_exact_edits_happened_by_the_default(phrase: str) -> None:
     changes = [pixel_change(draw(set_feature(state, phrase)), draw(state)) for state in states]
     assert np.mean([change.mean() for change in changes]) < 0.005
     assert np.mean([strength(change) for change in changes]) > 1.5 * EffectsPart().min_edit_strength
+
+
+def test_the_share_inside_a_mask_counts_change_not_pixels() -> None:
+    edit, null = painted((slice(0, 8), slice(0, 64)), 100)
+    change = pixel_change(edit, null)
+    change[32:40] = 0.25 * change[0, 0]  # as many places outside the mask, a quarter as strong
+    mask = Image.fromarray(np.repeat([[255], [255], [0], [0]], 4, axis=1).astype(np.uint8))  # the upper half, 4×4
+    assert share_inside(change, mask) == (pytest.approx(0.8), 0.5)
+    assert share_inside(np.zeros((64, 64)), mask) == (None, 0.5)
+
+
+def test_similarity_is_one_for_equal_pictures_and_falls_with_the_change() -> None:
+    rng = np.random.default_rng(0)
+    null = Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    small, large = null.copy(), null.copy()
+    small.paste((0, 0, 0), (0, 0, 8, 8))
+    large.paste((0, 0, 0), (0, 0, 32, 32))
+    assert similarity(null, null) == pytest.approx(1.0)
+    assert 1.0 > similarity(small, null) > similarity(large, null) > 0.5
+
+
+@pytest.mark.parametrize("side", [3, 4, 6, 7, 16])
+def test_similarity_takes_pictures_smaller_than_its_window(side: int) -> None:
+    pictures = [Image.new("RGB", (side, side + 5), (level, level, level)) for level in (60, 200)]
+    assert similarity(pictures[0], pictures[0]) == pytest.approx(1.0)
+    means, c1 = (60 / 255, 200 / 255), 0.01**2  # flat pictures: only the luminance term is left (Wang et al., eq. 6)
+    expected = (2 * means[0] * means[1] + c1) / (means[0] ** 2 + means[1] ** 2 + c1)
+    assert similarity(*pictures) == pytest.approx(expected, abs=1e-4)
+
+
+def test_an_edit_is_measured_with_and_without_a_mask() -> None:
+    edit, null = painted((slice(0, 8), slice(0, 8)), 255)
+    whole = measure_change(edit, null)
+    assert (whole.inside, whole.area, whole.lpips) == (None, None, None) and whole.strength == pytest.approx(1.0)
+    masked = measure_change(edit, null, Image.new("L", (2, 2), 255))
+    assert (masked.inside, masked.area) == (1.0, 1.0) and masked.ssim == whole.ssim < 1.0

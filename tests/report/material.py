@@ -150,6 +150,10 @@ def _ranked(phrase: str, group: str, found: list[Example], level: int = 2) -> Ra
         p_value=0.0004,
         edit_strength=0.043,
         edit_success=success,
+        ssim=0.9 + 0.01 * (len(phrase) % 9),
+        lpips=0.004 * len(phrase),
+        inside_mask=0.6 + 0.02 * len(phrase),
+        mask_area=0.005 * len(phrase),
     )
 
 

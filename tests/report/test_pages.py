@@ -163,6 +163,19 @@ def test_the_matrix_says_who_does_what_to_whom(explanation: Explanation) -> None
     assert not any(a.get("id") == "side-effects" for _, a in page.tags)
 
 
+def test_what_the_edits_changed_is_a_table_of_what_was_measured(html: str, explanation: Explanation) -> None:
+    text = " ".join(Page(html).text.split())
+    first = explanation.features[0]
+    cells = (f"{first.edit_strength:.1%}", f"{first.ssim:.3f}", f"{first.lpips:.3f}", f"{first.inside_mask:.0%}")
+    assert "".join(f'<td class="num">{cell}</td>' for cell in cells) in html
+    assert "“Inside the mask” is the share of the change" in text and "LPIPS 0." in text
+    bare = tuple(replace(f, lpips=None, inside_mask=None, mask_area=None) for f in explanation.features)
+    text = " ".join(Page(render_report(replace(explanation, features=bare))).text.split())
+    assert "The share inside a mask is not applicable" in text and "LPIPS" not in text
+    old = tuple(replace(f, ssim=None) for f in bare)
+    assert "Every feature in numbers" not in render_report(replace(explanation, features=old))
+
+
 def picture(seed: int, side: int) -> Image.Image:
     """Smooth like a photograph, noisy like a sensor."""
     rng = np.random.default_rng(seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -12,7 +13,8 @@ import pytest
 from PIL import Image
 
 from diffex_dagster.corpus.tree import Corpus, Drop, Feature
-from diffex_dagster.editing.protocol import Concept, EditRequest
+from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
+from diffex_dagster.effects.changes import Change
 from diffex_dagster.effects.confounding import SideEffect
 from diffex_dagster.errors import StoreError
 from diffex_dagster.report.model import Confounder, RankedFeature
@@ -199,3 +201,28 @@ def test_side_effects_are_kept_under_what_they_are_of(store: Store) -> None:
     store.put_side_effects(IDENTITY, found)
     rows = store.query("SELECT * EXCLUDE (study, classifier, editor, corpus_version, run) FROM side_effects")
     assert [SideEffect(**row) for row in rows.to_dict("records")] == found
+
+
+def test_the_mask_that_an_edit_carries_is_kept_with_it(store: Store) -> None:
+    rng = np.random.default_rng(0)
+    mask = Image.fromarray((rng.random((5, 11)) > 0.5).astype(np.uint8) * 255)  # rows that are no whole bytes
+    request, bare, odd = (EditRequest(image, (Concept("beard"),)) for image in "abc")
+    carrying, other = picture(1), picture(3)
+    carrying.info[MASK] = mask
+    other.info[MASK] = "a text that a file brought"
+    store.put_edits([(request, carrying), (bare, picture(2)), (odd, other)], "e")
+    keys = {each.image: edit_key(each, "e") for each in (request, bare, odd)}
+    kept = store.stored_masks(keys.values())
+    assert set(kept) == {keys["a"]} and np.array_equal(np.asarray(kept[keys["a"]]), np.asarray(mask))
+    assert MASK not in store.pictures.get(store.stored_edits([request], "e")[request]).info
+
+
+def test_changes_are_kept_and_lpips_counts_only_with_its_backbone(store: Store) -> None:
+    plain, full = Change(0.1, 0.9), Change(0.2, -0.5, 0.75, 0.25, 0.3)
+    store.put_changes({"x": plain})
+    store.put_changes({"y": full}, "alex")
+    assert store.stored_changes(["x", "y", "z"]) == {"x": plain, "y": replace(full, lpips=None)}
+    assert store.stored_changes(["x", "y"], "alex") == {"y": full}
+    assert store.stored_changes(["x", "y"], "vgg") == {}
+    store.put_changes({"x": replace(plain, lpips=0.1)}, "alex")  # measured later
+    assert store.stored_changes(["x"], "alex")["x"].lpips == 0.1
