@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Console
@@ -160,13 +160,17 @@ def racing(
     studies: Annotated[int, typer.Option(min=1, help="resampled studies for each number of images")] = 200,
     top: Annotated[int | None, typer.Option(min=1, help="another racing_top than the study's")] = None,
     tolerance: Annotated[float | None, typer.Option(min=0, help="another racing_tolerance than the study's")] = None,
+    start: Annotated[int | None, typer.Option(min=2, help="another racing_start than the study's")] = None,
+    bounds: Annotated[str, typer.Option(help="kinds of bounds")] = "normal,bounded",
+    every: Annotated[bool, typer.Option("--every", help="the classifiers of the study's folder bench as well")] = False,
     file: JsonOption = None,
 ) -> None:
     """Count the edits that racing saves on resampled studies, and how often it finds the same features."""
     from diffex_dagster.bench import racing as bench_racing
     from diffex_dagster.cli import _load
+    from diffex_dagster.search.bounds import Bounds
 
-    changes = {"racing_top": top, "racing_tolerance": tolerance}
+    changes = {"racing_top": top, "racing_tolerance": tolerance, "racing_start": start}
     loaded = _load(study, None)
     search = loaded.search.model_copy(update={name: value for name, value in changes.items() if value is not None})
     sizes = _numbers(images, "--images")
@@ -174,10 +178,14 @@ def racing(
         raise DiffExError(
             f"bench racing: --images {max(sizes)} are more than the pool's {pool}: ask for a larger --pool"
         )
+    kinds = [kind for kind in get_args(Bounds) if kind in bounds.split(",")]
+    if len(kinds) != len(bounds.split(",")):
+        raise DiffExError(f"bench racing: --bounds {bounds!r}: write one or both of {','.join(get_args(Bounds))}")
     with Console(stderr=True).status("drawing the pool") as status:
         saved = bench_racing.measure_savings(
-            loaded, search.options(), pool=pool, images=sizes, studies=studies, say=status.update
-        )
+            loaded, search.options(), pool=pool, images=sizes, studies=studies, bounds=kinds, every=every,
+            say=status.update,
+        )  # fmt: skip
     print(bench_racing.as_markdown(saved))
     _write(file, {"pool": pool, "search": search.model_dump(mode="json"), "settings": bench_racing.as_json(saved)})
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from diffex_dagster.classifying.target import measure
 from diffex_dagster.corpus.tree import Corpus, Feature
+from diffex_dagster.search.bounds import Bounds
 from diffex_dagster.search.options import SearchOptions
 from diffex_dagster.search.run import SearchResult, search
 from diffex_dagster.stages.setup import build_classifier
@@ -54,6 +55,17 @@ class Saved:
     share_low: float
     share_high: float
     features: float
+
+
+def all_subjects(study: Study) -> dict[str, Study]:
+    """Classifier -> the study with it alone and the class it explains; those of the folder `bench` as well."""
+    from diffex_dagster.bench.truth import subjects
+    from diffex_dagster.classifying.parts import Target
+
+    return {
+        each.name: study.changed(classifiers={each.name: each.part}, target=Target(label=each.label))
+        for each in subjects(study)
+    }
 
 
 def pool_effects(study: Study, corpus: Corpus, classifier: str, count: int, say: Say = lambda _: None) -> Table:
@@ -137,12 +149,16 @@ def measure_savings(
     pool: int,
     images: Sequence[int],
     studies: int,
+    bounds: Sequence[Bounds] = ("normal", "bounded"),
+    every: bool = False,
     seed: int = 0,
     say: Say = lambda _: None,
 ) -> list[Saved]:
     """Run the benchmark for each of the study's classifiers, number of images, and kind of bounds.
 
     Args:
+        bounds: the kinds of bounds.
+        every: also for the classifiers of the study's folder `bench`.
         pool: avatars that are drawn and edited exactly; the studies are drawn from them.
         images: images a study.
         studies: resampled studies a setting.
@@ -150,12 +166,13 @@ def measure_savings(
     from diffex_dagster.corpus_cli import corpus_now
 
     corpus, saved = corpus_now(study), []
-    for classifier in study.classifiers:
-        table = pool_effects(study, corpus, classifier, pool, say)
+    chosen = all_subjects(study) if every else {name: study.for_classifier(name) for name in study.classifiers}
+    for classifier, of in chosen.items():
+        table = pool_effects(of, corpus, classifier, pool, say)
         for count in images:
-            for bounds in ("normal", "bounded"):
-                say(f"{classifier}: {studies} studies of {count} images, {bounds} bounds")
-                setting = replace(options, racing_bounds=bounds)
+            for kind in bounds:
+                say(f"{classifier}: {studies} studies of {count} images, {kind} bounds")
+                setting = replace(options, racing_bounds=kind)
                 pairs = resample(corpus, table, setting, images=count, studies=studies, seed=seed)
                 saved.append(summarise(pairs, classifier, count, setting))
     return saved

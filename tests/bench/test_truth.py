@@ -12,6 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from diffex_dagster.bench import paper, truth, truth_tables
+from diffex_dagster.bench.racing import all_subjects
 from diffex_dagster.bench.resampling import resample
 from diffex_dagster.effects.deciding import DecisionOptions
 from diffex_dagster.errors import DiffExError
@@ -96,6 +97,16 @@ def test_subjects_are_found_and_their_class_is_named(small: Study) -> None:
         truth.subjects(small, AVATARS / "classifiers" / "persona_v1", "child")
     with pytest.raises(DiffExError, match="diffusion arm needs one of kind 'ledits'"):
         truth.editors(small)
+
+
+def test_racing_is_counted_for_the_same_classifiers() -> None:
+    found = all_subjects(load_study(AVATARS / "study.yaml"))
+    assert list(found) == [subject.name for subject in truth.subjects(load_study(AVATARS / "study.yaml"))]
+    rule = found["opposite_children"]
+    assert (list(rule.classifiers), rule.for_classifier("opposite_children").target.label) == (
+        ["opposite_children"],
+        "yes",
+    )
 
 
 def test_redrawing_changes_one_feature_and_is_kept(tmp_path: Path) -> None:
