@@ -6,6 +6,7 @@ This module decides which edits share a batch and keeps inversions; the algorith
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 ALGORITHM = 2  # raised when a change of the code changes pixels: it is part of the fingerprint
 _ROWS = {"cpu": 32, "mps": 16, "cuda": 32}  # UNet rows to start with
 _MOST_ROWS = 256  # beyond this a GPU gains nothing at any size of UNet
+_version = functools.cache(version)  # reads a file each time, and a fingerprint is asked for often
 # Not part of the fingerprint as they stand: what they mean for pixels enters it by content, or they change only speed.
 _NOT_PIXELS = LOADING | {
     "checkpoint",
@@ -134,7 +136,7 @@ class LeditsEditor:
             "options": self.options.model_dump(mode="json", exclude=leave_out),
             "device": device.split(":")[0],
             "dtype": dtype,
-            "libraries": {name: version(name) for name in ("torch", "diffusers", "transformers")},
+            "libraries": {name: _version(name) for name in ("torch", "diffusers", "transformers")},
             **self.options.pixels(),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -18,8 +18,8 @@ from tests.toys import edits_made, write_study
 def here(arguments: list[str], environment: dict[str, str]) -> Run:
     """In the place of a process: six imports of Dagster would be all that the test does."""
     if arguments[0] == "--empty":
-        return Run(seconds=1.0, **stages._empty_here(int(arguments[1])))
-    return Run(seconds=2.0, **stages.explain_here(Path(arguments[0]), arguments[1], arguments[2:]))
+        return Run(seconds=1.0, cpu_seconds=0.5, **stages._empty_here(int(arguments[1])))
+    return Run(seconds=2.0, cpu_seconds=1.8, **stages.explain_here(Path(arguments[0]), arguments[1], arguments[2:]))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_figures_are_shown_by_stage(runs: dict[str, Run]) -> None:
     assert "v2/level2_scores" not in runs["first"].stages and "v2/level2_scores" in runs["second"].stages
     text = as_markdown(runs)
     in_stages = f"{runs['again'].in_stages:.1f}"
-    assert f"| nothing changed | 2.0 | 1.0 | {in_stages} | 0 |" in text
+    assert f"| nothing changed | 2.0 | 1.0 | 1.3 | {in_stages} | 0 |" in text
     assert "| level1_edits | " in text and "(8) |" in text
     figures: dict[str, Any] = json.loads(json.dumps(as_json(runs)))
     assert figures["again"]["beyond_own_start"] == 1.0 and 0 < figures["again"]["in_stages"] < 60
