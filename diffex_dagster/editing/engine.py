@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ import torch
 from diffex_dagster.devices import keep_freed_memory
 from diffex_dagster.editing import guidance, solver
 from diffex_dagster.editing.checkpoints import Checkpoint
+from diffex_dagster.editing.describing import Description, prompt_of
 from diffex_dagster.editing.guidance import AttentionMaps, Concepts, Guidance
 from diffex_dagster.editing.loading import LoadingOptions, attention_processor, place
 from diffex_dagster.editing.parts import Text, Texts, load_parts
 from diffex_dagster.errors import EditorError
+
+_TEXTS = 512  # encoded prompts that are kept: 60 MB for Stable Diffusion 1.5
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,9 @@ class Inversion:
     """
 
     latents: torch.Tensor  # (S + 1, C, H, W): x_0 (noisiest) ... x_S (clean)
-    outputs: torch.Tensor  # (S, C, H, W): the UNet's unconditional output at x_i
+    outputs: torch.Tensor  # (S, C, H, W): the UNet's output at x_i, given `shows`
     noises: torch.Tensor  # (S, C, H, W): what has to be added to the rule's mean to arrive at x_{i+1}
+    shows: Description = ()  # what the picture shows, as far as the inversion was told
 
     @property
     def nbytes(self) -> int:
@@ -42,8 +47,8 @@ class Inversion:
 class GuidedConcept:
     """One concept of an edit, ready for the UNet."""
 
-    text: Text
-    sign: float  # +1 adds, −1 removes
+    text: Text  # the concept, and what else the picture shows, where it was described
+    sign: float  # +1 goes towards the text, −1 away from it
     guidance: Guidance
 
 
@@ -118,7 +123,7 @@ class Engine:
         self._maps = AttentionMaps()
         guidance.install(self.unet, self._maps, attention_processor(loading, device))
         self._compiled = torch.compile(self.unet) if compile else None
-        self._texts: dict[str, Text] = {}
+        self.text = lru_cache(_TEXTS)(self.parts.encode)  # a prompt as the UNet reads it
 
     @property
     def resolution(self) -> int:
@@ -143,12 +148,6 @@ class Engine:
         """Scaled latents (N, C, h, w) to pictures (N, 3, H, W) in [0, 1], float32."""
         pictures = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
         return (pictures.float() / 2 + 0.5).clamp(0, 1)
-
-    def text(self, prompt: str) -> Text:
-        """A prompt as the UNet reads it; each is encoded once."""
-        if prompt not in self._texts:
-            self._texts[prompt] = self.parts.encode(prompt)
-        return self._texts[prompt]
 
     def predict(
         self, x: torch.Tensor, timesteps: torch.Tensor, texts: Texts, words: torch.Tensor | None, rows: int
@@ -215,7 +214,13 @@ class Engine:
     # -- inversion -------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def invert(self, latents: torch.Tensor, generators: Sequence[torch.Generator], rows: int = 32) -> list[Inversion]:
+    def invert(
+        self,
+        latents: torch.Tensor,
+        generators: Sequence[torch.Generator],
+        rows: int = 32,
+        shows: Sequence[Description] | None = None,
+    ) -> list[Inversion]:
         """Invert N pictures (edit-friendly DDPM inversion carried over to the solver; section "perfect inversion").
 
         Every noisy x_i is drawn from the forward process with noise of its own, and the noise that the sampler would
@@ -229,8 +234,11 @@ class Engine:
             latents: clean, (N, C, H, W).
             generators: one CPU generator a picture, so that its noise does not depend on its batch or the device.
             rows: the largest UNet batch.
+            shows: what each picture shows, which is the UNet's prompt; nothing when left out, as in LEDITS++.
         """
         shape, count = latents.shape[1:], len(self.steps)
+        shows = shows or [()] * len(latents)
+        texts = [self.text(prompt_of(each)) for each in shows]
         paths = []
         for clean, generator in zip(latents, generators, strict=True):
             # Drawn from the least noisy step on, the order in which diffusers draws.
@@ -242,11 +250,11 @@ class Engine:
         outputs, noises = torch.zeros_like(path[:, 1:]), torch.zeros_like(path[:, 1:])
         free = max(count - self.zero_noise_steps, 0)  # the first step that is left without noise
         on_path = min(free + 1, count)
-        outputs[:, :on_path] = self._unguided(path[:, :on_path], self.steps[:on_path], rows)
+        outputs[:, :on_path] = self._unguided(path[:, :on_path], self.steps[:on_path], texts, rows)
         previous: torch.Tensor | None = None
         for i, step in enumerate(self.steps):
             if i > free:  # the step before went its own way
-                outputs[:, i : i + 1] = self._unguided(path[:, i : i + 1], [step], rows)
+                outputs[:, i : i + 1] = self._unguided(path[:, i : i + 1], [step], texts, rows)
             clean = step.clean(path[:, i], outputs[:, i])
             mean = step.mean(path[:, i], clean, previous)
             if i < free and (step.noisy or self.correct_end):
@@ -255,13 +263,18 @@ class Engine:
                 path[:, i + 1] = mean
             previous = clean
         # Copies, so that a kept inversion does not hold on to the whole batch.
-        return [Inversion(*(part.clone() for part in parts)) for parts in zip(path, outputs, noises, strict=True)]
+        return [
+            Inversion(latents.clone(), output.clone(), noise.clone(), shown)
+            for latents, output, noise, shown in zip(path, outputs, noises, shows, strict=True)
+        ]
 
-    def _unguided(self, x: torch.Tensor, steps: Sequence[solver.Step], rows: int) -> torch.Tensor:
-        """The UNet's unconditional outputs at latents (N, steps, C, H, W)."""
+    def _unguided(
+        self, x: torch.Tensor, steps: Sequence[solver.Step], texts: Sequence[Text], rows: int
+    ) -> torch.Tensor:
+        """The UNet's outputs at latents (N, steps, C, H, W) under each picture's own text."""
         timesteps = torch.tensor([step.timestep for step in steps], device=self.device).repeat(len(x))
-        texts = Texts.repeat(self.text(""), len(timesteps))
-        return self.predict(x.flatten(0, 1), timesteps, texts, None, rows)[0].view(x.shape)
+        prompts = Texts.stack([text for text in texts for _ in steps])
+        return self.predict(x.flatten(0, 1), timesteps, prompts, None, rows)[0].view(x.shape)
 
     # -- editing ---------------------------------------------------------------------------------------------------
 
@@ -288,7 +301,8 @@ class Engine:
         starts = [edit.start(steps) for edit in edits]
         x = torch.stack([edit.inversion.latents[start] for edit, start in zip(edits, starts, strict=True)])
         previous = torch.stack([self._clean_before(edit, start) for edit, start in zip(edits, starts, strict=True)])
-        plan = _Plan(edits, starts, self.text(""), self.device)
+        sources = [self.text(prompt_of(edit.inversion.shows)) for edit in edits]
+        plan = _Plan(edits, starts, sources, self.device)
         opened = torch.zeros(len(x), *x.shape[-2:], device=self.device)  # how often each place was guided
         for i in range(min(starts), steps):
             step, now = self.steps[i], plan.at(i)
@@ -347,10 +361,10 @@ class _Now:
 
 
 class _Plan:
-    """Puts together the batch of each step, and again only when it changes."""
+    """Puts together the batch of each step, and again only when it changes; `sources` are the unguided texts."""
 
-    def __init__(self, edits: Sequence[Edit], starts: list[int], empty: Text, device: torch.device) -> None:
-        self.edits, self.starts, self.empty, self.device = edits, starts, empty, device
+    def __init__(self, edits: Sequence[Edit], starts: list[int], sources: Sequence[Text], device: torch.device) -> None:
+        self.edits, self.starts, self.sources, self.device = edits, starts, sources, device
         self._last: tuple[Any, _Now] | None = None
 
     def at(self, i: int) -> _Now:
@@ -365,9 +379,7 @@ class _Plan:
     def _put_together(self, running: list[int], joining: list[int], active: list[tuple[int, GuidedConcept]]) -> _Now:
         evaluated = running[: len(running) - len(joining)]
         concepts = [c for _, c in active]
-        texts = Texts.repeat(self.empty, len(evaluated))
-        if concepts:
-            texts += Texts.stack([c.text for c in concepts])
+        texts = Texts.stack([self.sources[e] for e in evaluated] + [c.text for c in concepts])
         return _Now(
             running_list=running,
             joining=joining,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from collections import OrderedDict
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from diffex_dagster.editing.engine import Inversion
 
+_TENSORS = ("latents", "outputs", "noises")
 Key = tuple[str, int]  # digest of a picture's pixels, and the seed
 
 
@@ -58,19 +60,21 @@ class InversionsOnDisk:
 
     def get(self, key: Key, device: torch.device) -> Inversion | None:
         """The inversion on `device`, if it is kept."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from safetensors import SafetensorError, safe_open
 
         from diffex_dagster.editing.engine import Inversion
 
         file = self._file(key)
         try:
-            tensors = load_file(file, device=str(device))
-            inversion = Inversion(tensors["latents"], tensors["outputs"], tensors["noises"])
+            with safe_open(file, framework="pt", device=str(device)) as kept:
+                shows = tuple((group, words) for group, words in json.loads(kept.metadata()["shows"]))
+                inversion = Inversion(
+                    kept.get_tensor("latents"), kept.get_tensor("outputs"), kept.get_tensor("noises"), shows
+                )
             os.utime(file)  # used now
         except FileNotFoundError:
             return None
-        except (SafetensorError, KeyError, OSError):
+        except (SafetensorError, KeyError, TypeError, ValueError, OSError):
             file.unlink(missing_ok=True)
             return None
         return inversion
@@ -83,7 +87,8 @@ class InversionsOnDisk:
         """
         from safetensors.torch import save
 
-        content = save({name: getattr(inversion, name).cpu() for name in ("latents", "outputs", "noises")})
+        tensors = {name: getattr(inversion, name).cpu() for name in _TENSORS}
+        content = save(tensors, metadata={"shows": json.dumps(inversion.shows)})
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._make_room(len(content))

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -20,9 +21,10 @@ from PIL import Image, ImageOps
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from diffex_dagster.editing import checkpoints
+from diffex_dagster.editing.describing import WordGroup, describe, prompt_with, prompt_without
 from diffex_dagster.editing.inversions import InversionsInMemory, InversionsOnDisk
 from diffex_dagster.editing.loading import LOADING, LoadingOptions, placement
-from diffex_dagster.editing.protocol import MASK, EditRequest
+from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
 from diffex_dagster.errors import EditorError
 
 if TYPE_CHECKING:
@@ -85,6 +87,7 @@ class LeditsOptions(ConceptOptions, LoadingOptions):
     zero_noise_steps: int | None = Field(None, ge=0)  # last steps without the inversion's noise; None: 3 for XL, else 0
     resolution: int | None = Field(None, ge=8)  # side in pixels; None: what the checkpoint was trained on
     prompts: dict[str, ConceptOptions] = {}  # prompts that need options of their own
+    describe: dict[str, WordGroup] = {}  # what pictures may show: edits leave alone what else it is (see `describing`)
     batch_size: int | None = Field(None, ge=1)  # single-concept edits at a time; None: found by trying
     channels_last: bool = True
     compile: bool = False  # torch.compile the UNet: minutes at the start, for long runs
@@ -129,11 +132,12 @@ class LeditsEditor:
 
     def _hash(self, leave_out: set[str]) -> str:
         device, dtype = self.placement
+        described = bool(self.options.describe)  # without it, edits made before there was the option stay valid
         parts = {
             "editor": "ledits",
             "algorithm": ALGORITHM,
             "checkpoint": checkpoints.content_hash(self._checkpoint),
-            "options": self.options.model_dump(mode="json", exclude=leave_out),
+            "options": self.options.model_dump(mode="json", exclude=leave_out | (set() if described else {"describe"})),
             "device": device.split(":")[0],
             "dtype": dtype,
             "libraries": {name: _version(name) for name in ("torch", "diffusers", "transformers")},
@@ -240,7 +244,8 @@ class LeditsEditor:
             part = missing[start : start + at_once]
             latents = engine.encode(torch.stack([pictures.tensor(image) for image, _ in part]))
             generators = [torch.Generator().manual_seed(inversion_seed(*keys[each])) for each in part]
-            for each, inversion in zip(part, engine.invert(latents, generators, rows), strict=True):
+            shows = [describe(engine, picture, self.options.describe, rows) for picture in latents]
+            for each, inversion in zip(part, engine.invert(latents, generators, rows, shows), strict=True):
                 found[each] = inversion
                 self._inversions.put(keys[each], inversion)
                 if self._on_disk:
@@ -256,15 +261,31 @@ class LeditsEditor:
         return inversion
 
     def _prepared(self, engine: Engine, inversion: Inversion, request: EditRequest) -> Edit:
-        from diffex_dagster.editing.engine import Edit, GuidedConcept
+        from diffex_dagster.editing.engine import Edit
+
+        return Edit(inversion, tuple(self._guided(engine, inversion, concept) for concept in request.concepts))
+
+    def _guided(self, engine: Engine, inversion: Inversion, concept: Concept) -> GuidedConcept:
+        """A concept with the text that it guides towards: its own, among what else the picture shows."""
+        from diffex_dagster.editing.engine import GuidedConcept
         from diffex_dagster.editing.guidance import Guidance
 
-        def prepared(prompt: str, direction: str) -> GuidedConcept:
-            options = self.options.for_prompt(prompt)
-            guidance = Guidance(options.scale, options.threshold, options.mask, options.warmup, options.cooldown)
-            return GuidedConcept(engine.text(prompt), 1.0 if direction == "add" else -1.0, guidance)
-
-        return Edit(inversion, tuple(prepared(c.prompt, c.direction) for c in request.concepts))
+        options, vocabulary = self.options.for_prompt(concept.prompt), self.options.describe
+        mask = options.mask
+        without = None
+        if concept.direction == "remove":
+            without = prompt_without(concept.prompt, inversion.shows, vocabulary)
+        if without is not None:  # towards the description without it
+            text, sign = engine.text(without), 1.0
+            mask = "noise" if mask in ("cross_attention", "intersection") else mask  # no word is left to attend to
+        else:
+            own = engine.text(concept.prompt)
+            whole = engine.text(prompt_with(concept.prompt, inversion.shows, vocabulary))
+            text = replace(whole, words=own.words)  # the concept comes first: its tokens are where they are alone
+            sign = 1.0 if concept.direction == "add" else -1.0
+        return GuidedConcept(
+            text, sign, Guidance(options.scale, options.threshold, mask, options.warmup, options.cooldown)
+        )
 
     def engine(self) -> Engine:
         """The loaded checkpoint, for those who ask its model something else; loads it at the first call.

@@ -55,13 +55,6 @@ class Texts:
         rows = [*range(len(self.embeddings)), *[0] * (count - len(self.embeddings))]
         return Texts(self.embeddings[rows], None if self.pooled is None else self.pooled[rows])
 
-    def __add__(self, other: Texts) -> Texts:
-        """These rows, then the others'."""
-        pooled = None
-        if self.pooled is not None and other.pooled is not None:
-            pooled = torch.cat([self.pooled, other.pooled])
-        return Texts(torch.cat([self.embeddings, other.embeddings]), pooled)
-
 
 @dataclass(frozen=True)
 class Parts:

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
-from diffex_dagster.probing.diffusion import DiffusionProbe, noise_error
+from diffex_dagster.editing.likelihood import noise_error
+from diffex_dagster.probing.diffusion import DiffusionProbe
 from diffex_dagster.worlds import avatars
 from tests.editing.conftest import build_checkpoint, images  # noqa: F401 (a fixture)
 

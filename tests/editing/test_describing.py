@@ -1,0 +1,134 @@
+"""Source prompts: the words, what an edit's text becomes, and that the engine's arithmetic follows them."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from diffex_dagster.editing.describing import WordGroup, describe, prompt_of, prompt_with, prompt_without
+from diffex_dagster.editing.engine import Edit, Engine, GuidedConcept
+from diffex_dagster.editing.guidance import Guidance
+from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions, picture_tensor
+from diffex_dagster.editing.protocol import Concept, EditRequest
+from diffex_dagster.stages.setup import build_editor
+from diffex_dagster.study import load_study
+from diffex_dagster.worlds import avatars
+from tests.editing.test_parity import distance
+
+ROOT = Path(__file__).parent.parent.parent
+VOCABULARY = {
+    "hair": WordGroup(words=("an afro", "a bob"), also=("a hat",)),
+    "beard": WordGroup(words=("a goatee", "a full beard"), none="a clean shaven face", also=("facial hair",)),
+    "eyewear": WordGroup(words=("glasses",), optional=True),
+}
+SHOWN = (("hair", "an afro"), ("beard", "a goatee"), ("eyewear", "glasses"))
+
+
+def test_a_concept_takes_the_place_of_what_it_replaces() -> None:
+    assert prompt_of(SHOWN) == "an afro, a goatee, glasses" and prompt_of(()) == ""
+    assert prompt_with("a bob", SHOWN, VOCABULARY) == "a bob, a goatee, glasses"
+    assert prompt_with("a hat", SHOWN, VOCABULARY) == "a hat, a goatee, glasses"
+    assert prompt_with("freckles", SHOWN, VOCABULARY) == "freckles, an afro, a goatee, glasses"
+    assert prompt_with("freckles", (), VOCABULARY) == "freckles"
+
+
+def test_removing_leads_to_the_words_for_nothing_or_to_none() -> None:
+    assert prompt_without("facial hair", SHOWN, VOCABULARY) == "a clean shaven face, an afro, glasses"
+    assert prompt_without("glasses", SHOWN, VOCABULARY) == "an afro, a goatee"
+    assert prompt_without("glasses", SHOWN[:2], VOCABULARY) is None  # it shows none, as far as is known
+    assert prompt_without("an afro", SHOWN, VOCABULARY) is None  # nobody said how no hair looks
+    assert prompt_without("freckles", SHOWN, VOCABULARY) is None
+
+
+def engine_for(checkpoint: Path, steps: int = 5) -> Engine:
+    return Engine(
+        checkpoint, steps=steps, skip=0, scheduler="dpm", device=torch.device("cpu"), dtype=torch.float32
+    )  # fmt: skip
+
+
+def latents_of(engine: Engine, images: dict[str, Image.Image]) -> torch.Tensor:
+    return engine.encode(torch.stack([picture_tensor(each, engine.resolution) for each in images.values()]))
+
+
+def test_a_picture_keeps_its_words_whatever_its_batch(checkpoint: Path, images: dict[str, Image.Image]) -> None:
+    engine = engine_for(checkpoint)
+    for picture in latents_of(engine, images):
+        shown = describe(engine, picture, VOCABULARY, rows=32)
+        assert shown == describe(engine, picture, VOCABULARY, rows=2)
+        said = dict(shown)
+        assert said["hair"] in VOCABULARY["hair"].words and said["beard"] in VOCABULARY["beard"].candidates
+    assert describe(engine, picture, {}, rows=32) == ()
+
+
+def test_inverting_and_editing_under_a_description(checkpoint: Path, images: dict[str, Image.Image]) -> None:
+    """With the source prompt in place of the empty one, the engine is what it was with the empty one."""
+    engine = engine_for(checkpoint)
+    latents = latents_of(engine, images)
+    generators = [torch.Generator().manual_seed(i) for i in range(3)]
+    shows = [SHOWN, (), SHOWN[:1]]
+    described = engine.invert(latents, generators, shows=shows)
+    for inversion, clean in zip(described, latents, strict=True):
+        assert distance(inversion.latents[-1], clean) < 1e-4  # null edits stay exact
+    assert described[0].shows == SHOWN
+
+    guidance = Guidance(6.0, 0.5, "noise", 0, None)
+    edits = [Edit(each, (GuidedConcept(engine.text("a bob, a goatee"), 1.0, guidance),)) for each in described]
+    made = engine.edit(edits)
+    assert distance(made[0], latents[0]) > 1e-3
+    # The same by hand: an engine whose empty prompt is the description.
+    by_hand = engine_for(checkpoint)
+    encode = by_hand.parts.encode
+    by_hand.text = lambda prompt: encode(prompt or prompt_of(SHOWN))  # type: ignore[assignment, method-assign]
+    [inversion] = by_hand.invert(latents[:1], [torch.Generator().manual_seed(0)])
+    concept = GuidedConcept(by_hand.text("a bob, a goatee"), 1.0, guidance)
+    assert distance(by_hand.edit([Edit(inversion, (concept,))])[0], made[0]) < 1e-4
+    # An edit towards what the picture is said to show changes nothing.
+    same = GuidedConcept(engine.text(prompt_of(SHOWN)), 1.0, guidance)
+    assert distance(engine.edit([Edit(described[0], (same,))])[0], latents[0]) < 1e-4
+
+
+@pytest.mark.parametrize("mask", ["intersection", "none"])
+def test_the_editor_describes_and_keeps_what_it_found(
+    checkpoint: Path, images: dict[str, Image.Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mask: str
+) -> None:
+    options = LeditsOptions(
+        checkpoint=str(checkpoint), steps=5, scale=6, mask=mask, device="cpu", describe=VOCABULARY,
+        inversion_folder=tmp_path,
+    )  # fmt: skip
+    asked = [Concept("a bob"), Concept("facial hair", "remove"), Concept("freckles", "remove")]
+    requests = [EditRequest("one", (concept,)) for concept in asked]
+
+    def edited() -> list[Image.Image]:
+        return [picture for batch in LeditsEditor(options).edit(images, requests) for _, picture in batch]
+
+    first = edited()
+    monkeypatch.setattr("diffex_dagster.editing.ledits.describe", lambda *rest: pytest.fail("described twice"))
+    assert [a.tobytes() for a in edited()] == [b.tobytes() for b in first]
+    plain = options.model_copy(update={"describe": {}})
+    other = options.model_copy(update={"describe": {"hair": VOCABULARY["hair"]}})
+    assert len({LeditsEditor(each).fingerprint for each in (options, plain, other)}) == 3
+
+
+@pytest.mark.slow
+def test_the_demo_editor_knows_what_its_drawings_show() -> None:
+    """Better than guessing among six kinds of facial hair, five colours and fourteen heads; right about most."""
+    editor = build_editor(load_study(ROOT / "studies" / "avatars"))
+    assert isinstance(editor, LeditsEditor)
+    engine, vocabulary = editor.engine(), editor.options.describe
+    factors = {"hair": "top", "hair colour": "hair_colour", "facial hair": "facial_hair", "skin": "skin"}
+    right: dict[str, list[bool]] = {group: [] for group in factors}
+    rng = random.Random(11)
+    for _ in range(8):
+        state = avatars.sample_state(rng)
+        latents = engine.encode(picture_tensor(avatars.draw(state), engine.resolution)[None])[0]
+        said = dict(describe(engine, latents, vocabulary, rows=32))
+        for group, factor in factors.items():
+            if avatars.visible(state, factor):
+                right[group].append(said[group] in avatars.FACTORS[factor][state[factor]].phrases)
+    shares = {group: sum(each) / len(each) for group, each in right.items()}
+    assert shares["skin"] >= 0.7 and shares["hair"] >= 0.6 and shares["hair colour"] >= 0.6, shares
+    assert shares["facial hair"] >= 0.35, shares
