@@ -77,6 +77,8 @@ class Marked:
     Attributes:
         ours, paper: the pipeline, and the paper's reading of the method on the same edits.
         beam, paper_beam: beam recall of each.
+        ours_shared, paper_shared: both again, on the features that both edited. A reading that looks at fewer features
+            has an easier choice of them; here neither has.
         resampled: intervals and decisions over many resampled studies; only where edits are exact.
         points: every feature, for the figure.
     """
@@ -86,6 +88,8 @@ class Marked:
     beam: float
     paper: Grade
     paper_beam: float
+    ours_shared: Grade
+    paper_shared: Grade
     resampled: Resampled | None
     points: tuple[Point, ...]
 
@@ -242,12 +246,16 @@ def _mark(
     truth = {feature: float(d.mean()) for feature, d in true.items()}
     world = {feature: float(d.mean()) for feature, d in true_world.items()}
     alone = paper.read(study, store, editor, classifier, corpus, report)
+    ours = {row.feature: row.effect for row in explanation.features}
+    shared = {feature: effect for feature, effect in truth.items() if feature in ours and feature in alone.effects}
     return Marked(
         subject.name,
         _grade(explanation, truth, world),
         beam_recall(kept_ids(searched.result.gate), truth, relevant_above=RELEVANT),
         _against(alone.effects, truth, world, None, alone.claims),
         beam_recall(alone.kept, truth, relevant_above=RELEVANT),
+        grade(ours, shared, relevant_above=RELEVANT),
+        grade(alone.effects, shared, relevant_above=RELEVANT),
         None,
         tuple(
             Point(f.feature, f.name, truth[f.feature], f.effect, f.ci_low, f.ci_high, f.decision)

@@ -28,6 +28,7 @@ MARKS = {  # key -> (heading, whether a larger number is better)
     "fdr": ("FDR", False),
     "beam_recall": ("beam", True),
 }
+ESTIMATES = ("spearman", "kendall", "spearman_all", "kendall_all", "sign_accuracy", "cace_mae")
 CAUSES = {"not scored": "gated out by the beam"}  # what a missed feature's decision is called
 
 
@@ -49,8 +50,18 @@ def _arm(marked: Sequence[Marked]) -> dict[str, Any]:
         "missed": dict(sum((Counter(_causes(each.ours)) for each in marked), Counter())),
         "classifiers": _clean(ours),
         "paper": {"mean": _mean(theirs.values()), "classifiers": _clean(theirs)},
+        "shared": {  # only the features that both edited
+            "ours": _mean([_estimates(each.ours_shared) for each in marked]),
+            "paper": _mean([_estimates(each.paper_shared) for each in marked]),
+        },
         "points": {each.subject: [_clean(vars(point)) for point in each.points] for each in marked},
     }
+
+
+def _estimates(grade: Grade) -> dict[str, float]:
+    """Only the marks of estimated effects: what there is to compare on the same features."""
+    marks = _marks(grade, math.nan)
+    return {key: marks[key] if key in ESTIMATES else math.nan for key in MARKS}
 
 
 def _marks(grade: Grade, beam: float) -> dict[str, float]:
@@ -116,6 +127,9 @@ def table(arm: str, figures: Mapping[str, Any]) -> Table:
     made.add_section()
     made.add_row("mean", *(_number(figures["mean"][key]) for key in MARKS))
     made.add_row("the paper's reading", *(_number(figures["paper"]["mean"][key]) for key in MARKS))
+    made.add_section()
+    made.add_row("mean, features that both edited", *(_number(figures["shared"]["ours"][key]) for key in MARKS))
+    made.add_row("the paper's reading of them", *(_number(figures["shared"]["paper"][key]) for key in MARKS))
     return made
 
 

@@ -81,20 +81,24 @@ def prompt_of(description: Description) -> str:
     return ", ".join(words for _, words in description)
 
 
-def prompt_with(concept: str, description: Description, vocabulary: Vocabulary) -> str:
-    """The description with a concept in place of what it replaces; the concept comes first."""
-    return ", ".join([concept, *_others(concept, description, vocabulary)])
+def around(concept: str, description: Description, vocabulary: Vocabulary) -> tuple[list[str], list[str]]:
+    """The words of the description before and after a concept that takes the place of what it replaces.
+
+    In its place, since a text encoder reads a prompt in order: every word before it means the same with and without the
+    edit, and an edit towards what the picture shows already is no edit. What replaces nothing comes first.
+    """
+    replaced = [i for i, (group, _) in enumerate(description) if vocabulary[group].holds(concept)]
+    words = [words for _, words in description]
+    if not replaced:
+        return [], words
+    return words[: replaced[0]], [word for i, word in enumerate(words) if i > replaced[0] and i not in replaced]
 
 
 def prompt_without(concept: str, description: Description, vocabulary: Vocabulary) -> str | None:
     """The description without what a concept names; None where the vocabulary does not say how that looks."""
-    others = _others(concept, description, vocabulary)
     nothing = [group.none for group in vocabulary.values() if group.none and group.holds(concept)]
     shown = [vocabulary[name] for name, _ in description if vocabulary[name].holds(concept)]
     if nothing or any(group.optional for group in shown):
-        return ", ".join([*nothing, *others])
+        before, after = around(concept, description, vocabulary)
+        return ", ".join([*before, *nothing, *after])
     return None
-
-
-def _others(concept: str, description: Description, vocabulary: Vocabulary) -> list[str]:
-    return [words for group, words in description if not vocabulary[group].holds(concept)]

@@ -7,7 +7,7 @@ paper's section "perfect inversion", `edit` its sections "textual editing" and "
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -148,6 +148,14 @@ class Engine:
         """Scaled latents (N, C, h, w) to pictures (N, 3, H, W) in [0, 1], float32."""
         pictures = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
         return (pictures.float() / 2 + 0.5).clamp(0, 1)
+
+    def text_among(self, concept: str, before: Sequence[str], after: Sequence[str]) -> Text:
+        """A concept among other words, with the mask of its own tokens only."""
+        text = self.text(", ".join([*before, concept, *after]))
+        start = 1 + self.parts.tokens(", ".join([*before, ""]))
+        words = torch.zeros_like(text.words)
+        words[start : start + self.parts.tokens(concept)] = 1
+        return replace(text, words=words * text.words)
 
     def predict(
         self, x: torch.Tensor, timesteps: torch.Tensor, texts: Texts, words: torch.Tensor | None, rows: int

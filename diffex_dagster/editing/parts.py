@@ -120,9 +120,13 @@ class Parts:
     def _limit(self) -> int:
         return int(self.tokenizers[0].model_max_length)
 
+    def tokens(self, prompt: str) -> int:
+        """How many tokens a prompt has, without those of the start and the end."""
+        return len(self.tokenizers[-1](prompt).input_ids) - 2
+
     def _words(self, prompt: str, embedding: torch.Tensor) -> torch.Tensor:
         # Counted without padding: with it, a fast tokenizer gives the padded length for every prompt.
-        own, limit = len(self.tokenizers[-1](prompt).input_ids) - 2, self._limit  # not the start and the end
+        own, limit = self.tokens(prompt), self._limit
         if own > limit - 2:
             log.warning("prompt %r has %d tokens; the checkpoint reads the first %d", prompt, own, limit - 2)
         words = torch.zeros(limit, device=embedding.device)

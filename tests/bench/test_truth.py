@@ -67,6 +67,9 @@ def test_the_exact_arm_is_exact(small: Study) -> None:
     # The signed gate looks upwards only: what lowers the class is claimed by nobody.
     claims = figures["arms"]["exact"]["paper"]["classifiers"]["colours"]
     assert claims["coverage"] is None and claims["cace_mae"] == pytest.approx(0.0, abs=1e-6)
+    shared = figures["arms"]["exact"]["shared"]
+    assert shared["ours"]["cace_mae"] == pytest.approx(0.0, abs=1e-6) and shared["ours"]["beam_recall"] is None
+    assert marked.ours_shared.features == marked.paper_shared.features <= marked.ours.features
     assert truth_tables.figure(found).startswith(b"\x89PNG")
     again = truth.grade_all(small, arms, chosen, population=12, resamples=3)
     assert truth_tables.as_json(again) == figures

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from diffex_dagster.editing.describing import WordGroup, describe, prompt_of, prompt_with, prompt_without
+from diffex_dagster.editing.describing import WordGroup, around, describe, prompt_of, prompt_without
 from diffex_dagster.editing.engine import Edit, Engine, GuidedConcept
 from diffex_dagster.editing.guidance import Guidance
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions, picture_tensor
@@ -30,14 +30,14 @@ SHOWN = (("hair", "an afro"), ("beard", "a goatee"), ("eyewear", "glasses"))
 
 def test_a_concept_takes_the_place_of_what_it_replaces() -> None:
     assert prompt_of(SHOWN) == "an afro, a goatee, glasses" and prompt_of(()) == ""
-    assert prompt_with("a bob", SHOWN, VOCABULARY) == "a bob, a goatee, glasses"
-    assert prompt_with("a hat", SHOWN, VOCABULARY) == "a hat, a goatee, glasses"
-    assert prompt_with("freckles", SHOWN, VOCABULARY) == "freckles, an afro, a goatee, glasses"
-    assert prompt_with("freckles", (), VOCABULARY) == "freckles"
+    assert around("a bob", SHOWN, VOCABULARY) == ([], ["a goatee", "glasses"])
+    assert around("a full beard", SHOWN, VOCABULARY) == (["an afro"], ["glasses"])
+    assert around("freckles", SHOWN, VOCABULARY) == ([], ["an afro", "a goatee", "glasses"])
+    assert around("freckles", (), VOCABULARY) == ([], [])
 
 
 def test_removing_leads_to_the_words_for_nothing_or_to_none() -> None:
-    assert prompt_without("facial hair", SHOWN, VOCABULARY) == "a clean shaven face, an afro, glasses"
+    assert prompt_without("facial hair", SHOWN, VOCABULARY) == "an afro, a clean shaven face, glasses"
     assert prompt_without("glasses", SHOWN, VOCABULARY) == "an afro, a goatee"
     assert prompt_without("glasses", SHOWN[:2], VOCABULARY) is None  # it shows none, as far as is known
     assert prompt_without("an afro", SHOWN, VOCABULARY) is None  # nobody said how no hair looks
@@ -62,6 +62,17 @@ def test_a_picture_keeps_its_words_whatever_its_batch(checkpoint: Path, images: 
         said = dict(shown)
         assert said["hair"] in VOCABULARY["hair"].words and said["beard"] in VOCABULARY["beard"].candidates
     assert describe(engine, picture, {}, rows=32) == ()
+
+
+def test_only_the_concept_s_own_tokens_are_read_for_its_mask(checkpoint: Path) -> None:
+    engine = engine_for(checkpoint)
+    own, before = engine.parts.tokens("hat"), engine.parts.tokens("bob, ")
+    text = engine.text_among("hat", ["bob"], [])
+    assert text.words.nonzero().flatten().tolist() == list(range(1 + before, 1 + before + own))
+    assert torch.equal(text.embedding, engine.text("bob, hat").embedding)
+    first = engine.text_among("hat", [], ["bob"])
+    assert first.words.nonzero().flatten().tolist() == list(range(1, 1 + own))
+    assert torch.equal(engine.text_among("hat", [], []).words, engine.text("hat").words)
 
 
 def test_inverting_and_editing_under_a_description(checkpoint: Path, images: dict[str, Image.Image]) -> None:
