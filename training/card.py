@@ -12,9 +12,11 @@ def main() -> None:
     """Write `studies/avatars/editor/README.md`."""
     figures = json.loads((OUT / "evaluation.json").read_text("utf-8"))
     probe = json.loads(PROBE.with_suffix(".json").read_text("utf-8"))["held_out_accuracy"]
+    described = ", ".join(figures["options"].pop("describe"))
     options = ", ".join(f"{name} {value}" for name, value in figures["options"].items() if value is not None)
     rows = "\n".join(
-        f"| {phrase} | {row['pairs']} | {row['drawn']:.0%} | {row['took']:.0%} | {row['kept']:.0%} |"
+        f"| {phrase} | {row['pairs']} | {row['drawn']:.0%} | {row['took']:.0%} | {row['kept']:.0%} "
+        f"| {row['left']:.2f} |"
         for phrase, row in figures["features"].items()
     )
     probed = ", ".join(f"{factor.replace('_', ' ')} {value:.1%}" for factor, value in probe.items())
@@ -61,8 +63,8 @@ seed 3.
 ## Measured quality
 
 `python -m training.evaluate --write`, on held-out avatars, judged by an attribute probe that was trained on drawings
-only (its accuracy on 1,000 held-out drawings: {probed}). Edit options: {options}, and
-the scales that `studies/avatars/study.yaml` gives to single prompts.
+only (its accuracy on 1,000 held-out drawings: {probed}). Edit options: {options},
+the scales that `studies/avatars/study.yaml` gives to single prompts, and descriptions of {described}.
 
 | figure | value |
 |---|---:|
@@ -71,12 +73,14 @@ the scales that `studies/avatars/study.yaml` gives to single prompts.
 | LEDITS++ edits that show the feature that was absent ({figures["edits"]} edits) | {figures["edits_took"]:.0%} |
 | the same, mean over {len(figures["features"])} features | {figures["edits_took_mean_over_features"]:.0%} |
 | other attribute groups that keep their value under an edit | {figures["other_factors_kept"]:.0%} |
+| distance to the exact drawing of the edit, as a share of the picture's | {figures["left_to_the_exact_edit"]:.2f} |
 | attribute groups that keep their value under a null edit | {figures["null_edits_keep"]:.0%} |
 
-"Drawn" is the share of pictures drawn from the prompt alone that show the attribute.
+"Drawn" is the share of pictures drawn from the prompt alone that show the attribute; "left" is the distance to the exact
+drawing, as a share of the picture's own.
 
-| feature | edits | drawn | took | others kept |
-|---|---:|---:|---:|---:|
+| feature | edits | drawn | took | others kept | left |
+|---|---:|---:|---:|---:|---:|
 {rows}
 
 ## Licence and credit

@@ -1,8 +1,9 @@
 """Choose the demo editor's scale and threshold: `python -m training.tune`.
 
 Sweeps a grid on avatars of seed 4 (neither trained on, nor held out for the model card, nor in the study) and prints,
-for every attribute group, the share of edits that took and the share of other groups that kept their value. Small
-things (eyes) want a hard push, large ones (hair) a gentle one, so the study gives some prompts options of their own.
+for every attribute group, the share of edits that took, the share of other groups that kept their value, and how far the
+edits are from the exact drawings (0: the same, 1: no nearer than the picture itself). Where one scale does not suit all,
+the study gives some prompts options of their own.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from training.probe import load
 TUNING_SEED = 4
 
 
-def by_factor(table: dict[str, dict[str, float]]) -> dict[str, tuple[float, float]]:
-    """Factor -> (share that took, share of other factors kept)."""
+def by_factor(table: dict[str, dict[str, float]]) -> dict[str, tuple[float, float, float]]:
+    """Factor -> (share that took, share of other factors kept, what is left to the exact edit)."""
     parts: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
     for phrase, row in table.items():
         parts[avatars.PHRASES[phrase][0]][phrase] = row
-    return {factor: (mean(part, "took"), mean(part, "kept")) for factor, part in parts.items()}
+    return {factor: (mean(part, "took"), mean(part, "kept"), mean(part, "left")) for factor, part in parts.items()}
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--each", type=int, default=8)
-    parser.add_argument("--scales", type=float, nargs="*", default=[1.1, 1.6, 2.2, 3.5, 5])
+    parser.add_argument("--scales", type=float, nargs="*", default=[1.0, 1.2, 1.7, 2.5])
     parser.add_argument("--thresholds", type=float, nargs="*", default=[0.0], help="with a mask only")
     parser.add_argument("--mask", default="none", choices=("none", "noise", "cross_attention", "intersection"))
     parser.add_argument("--steps", type=int, default=15)
@@ -52,8 +53,8 @@ def main() -> None:
         table, seconds = edits(options, probe, arguments.images, arguments.each, TUNING_SEED)
         print(
             f"scale {scale:g} threshold {threshold:g}: took {mean(table, 'took'):.2f} kept {mean(table, 'kept'):.2f} "
-            f"({seconds:.2f} s an edit)  "
-            + "  ".join(f"{f} {took:.2f}/{kept:.2f}" for f, (took, kept) in by_factor(table).items()),
+            f"left {mean(table, 'left'):.2f} ({seconds:.2f} s an edit)  "
+            + "  ".join(f"{f} {took:.2f}/{kept:.2f}/{left:.2f}" for f, (took, kept, left) in by_factor(table).items()),
             flush=True,
         )
 
