@@ -1,9 +1,9 @@
 """Choose the demo editor's scale and threshold: `python -m training.tune`.
 
 Sweeps a grid on avatars of seed 4 (neither trained on, nor held out for the model card, nor in the study) and prints,
-for every attribute group, the share of edits that took, the share of other groups that kept their value, and how far the
-edits are from the exact drawings (0: the same, 1: no nearer than the picture itself). Where one scale does not suit all,
-the study gives some prompts options of their own.
+for every attribute group, the share of edits that took, the share of other groups that kept their value, and how far
+the edits are from the exact drawings (0: the same, 1: no nearer than the picture itself). Where one scale does not suit
+all, the study gives some prompts options of their own.
 """
 
 from __future__ import annotations
