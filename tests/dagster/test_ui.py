@@ -21,8 +21,8 @@ OBSERVED = ["avatars/corpus_edits", f"avatars/{V1}/classifier", f"avatars/{V2}/c
 SHARED = ["avatars/sample_images", "avatars/vlm_corpus", "avatars/corpus", "avatars/level1_edits"]
 COMPARISON = "avatars/classifier_comparison"
 IMAGES = 8
-# The null edit, two that mean nothing, 3 groups whose own name is an edit, and 3 children for each of the 11 others.
-LEVEL1 = (1 + 2 + 3 + 3 * 11) * IMAGES
+# The null edit, three that mean nothing, 3 groups whose own name is an edit, and 3 children for each of the 11 others.
+LEVEL1 = (1 + 3 + 3 + 3 * 11) * IMAGES
 
 
 def stages_of(version: str) -> list[str]:
