@@ -113,9 +113,8 @@ def interval(d: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
     from scipy import special  # scipy.stats takes a second to import
 
     furthest = float(np.abs(x - mean).max())
-    spread = furthest * float(
-        np.append((x - mean) / furthest, [1.0, -1.0]).std(ddof=1)
-    )  # squares of tiny numbers vanish
+    scaled = np.append((x - mean) / furthest, [1.0, -1.0])  # the squares of tiny numbers would vanish
+    spread = furthest * float(scaled.std(ddof=1))
     half = float(special.stdtrit(x.size + 1, (1.0 + confidence) / 2.0)) * spread / math.sqrt(x.size + 2)
     return mean - half, mean + half
 

@@ -114,10 +114,15 @@ def first_look(study: Study, discovery: Sequence[str]) -> list[str]:
     return [discovery[i] for i in race_order(discovery, study.seed)[: study.search.racing_start]]
 
 
+def level1_requests(study: Study, store: Store) -> list[EditRequest]:
+    """The edits of `level1_plan` under every seed."""
+    plan = level1_plan(study, store)
+    return [request for concepts, on in plan.items() for request in edit_requests(on, [concepts], study.seeds)]
+
+
 def level1_edits(study: Study, store: Store, editor: Editor, report: Reporter = silent) -> tuple[EditCounts, list[str]]:
     """Make every edit of level 1; returns what it cost and the keys of the edits. No classifier is involved."""
-    plan = level1_plan(study, store)
-    requests = [request for concepts, on in plan.items() for request in edit_requests(on, [concepts], study.seeds)]
+    requests = level1_requests(study, store)
     counts = ensure_edits(store, editor, requests, report, "level-1 edits")
     fingerprint = editor.fingerprint  # once: it reads the checkpoint's file times
     return counts, [edit_key(request, fingerprint) for request in requests]

@@ -11,7 +11,7 @@ from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.editing.protocol import Editor, EditRequest
 from diffex_dagster.search.levels import expand
-from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests, level1_combinations, level1_plan
+from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests, level1_combinations, level1_requests
 from diffex_dagster.stages.parts import parts
 from diffex_dagster.stages.searching import search_study
 from diffex_dagster.stages.setup import know
@@ -153,11 +153,7 @@ def _plan_edits(
         return PlannedStage(name, len(missing), len(edits) - len(missing), len(scores) - scored, scored, seconds, note)
 
     looking = _Looking(store, corpus, samples)
-    level1 = [
-        request
-        for concepts, on in level1_plan(study, looking).items()
-        for request in edit_requests(on, [concepts], study.seeds)
-    ]
+    level1 = level1_requests(study, looking)
     searched_on = set(parts(study, looking).discovery)
     looking.look(level1, editor.fingerprint)
     stages = [stage("level1_edits", looking.edits, ())]

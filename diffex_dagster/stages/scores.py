@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,33 +82,33 @@ def ensure_scores(
     requests = list(dict.fromkeys(requests))
     files = store.stored_edits(requests, editor)
     keys = {request: edit_key(request, editor) for request in requests}
-    scores = store.stored_scores(keys.values(), classifier.fingerprint)
-    missing = [request for request in requests if keys[request] not in scores]
-    reused = len(requests) - len(missing)
-    report("scores", 0, len(missing), reused)
-    for start in range(0, len(missing), BATCH):
-        batch = missing[start : start + BATCH]
-        with store.let_go():
-            outputs = classifier([store.pictures.get(files[request]) for request in batch])
-        new = {keys[request]: output for request, output in zip(batch, outputs, strict=True)}
-        store.put_scores(new, classifier.fingerprint)
-        scores |= new
-        report("scores", start + len(batch), len(missing), reused)
-    return {request: scores[keys[request]] for request in requests}, len(missing)
+    of = {key: request for request, key in keys.items()}
+    scores, scored = _scores(store, classifier, list(of), lambda key: store.pictures.get(files[of[key]]), report)
+    return {request: scores[key] for request, key in keys.items()}, scored
 
 
 def picture_scores(store: Store, classifier: Classifier, pictures: Mapping[str, Image.Image]) -> dict[str, np.ndarray]:
     """The classifier's outputs on pictures by image key, each of shape (classes,), scoring those it has not seen."""
-    scores = store.stored_scores(pictures, classifier.fingerprint)
-    missing = [key for key in pictures if key not in scores]
+    return _scores(store, classifier, list(pictures), pictures.__getitem__, silent)[0]
+
+
+def _scores(
+    store: Store, classifier: Classifier, keys: Sequence[str], read: Callable[[str], Image.Image], report: Reporter
+) -> tuple[dict[str, np.ndarray], int]:
+    """Outputs by key, and how many were scored now; only those are read, a batch at a time."""
+    scores = store.stored_scores(keys, classifier.fingerprint)
+    missing = [key for key in keys if key not in scores]
+    reused = len(keys) - len(missing)
+    report("scores", 0, len(missing), reused)
     for start in range(0, len(missing), BATCH):
         batch = missing[start : start + BATCH]
         with store.let_go():
-            outputs = classifier([pictures[key] for key in batch])
+            outputs = classifier([read(key) for key in batch])
         new = dict(zip(batch, outputs, strict=True))
         store.put_scores(new, classifier.fingerprint)
         scores |= new
-    return scores
+        report("scores", start + len(batch), len(missing), reused)
+    return scores, len(missing)
 
 
 def paired_scores(
