@@ -42,13 +42,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 browser: setup ## a Chromium for the tests that look at pages
 	sh tests/install_chromium.sh $(BIN)/python
 
-train: setup ## train the demo checkpoint, probe and classifiers again (about three hours on two cores)
+train: setup ## train the demo checkpoint, probe and classifiers again (about four hours on two cores)
 	$(BIN)/python -m training.samples
 	$(BIN)/python -m training.vae
 	$(BIN)/python -m training.vae --polish 5000
 	$(BIN)/python -m training.text
 	$(BIN)/python -m training.unet
 	$(BIN)/python -m training.unet --cycle 2 --steps 3500 --rate 4e-4
+	$(BIN)/python -m training.unet --cycle 3 --steps 4000 --rate 3e-4 --described 0.6 --text-rate 0.1
+	$(BIN)/python -m training.unet --cycle 4 --steps 1500 --rate 2e-4 --described 0.7 --text-rate 0.1
 	$(BIN)/python -m training.probe
 	$(BIN)/python -m training.assemble
 	$(BIN)/python -m training.personas

@@ -44,12 +44,12 @@ folder without a network.
 ## Data
 
 30,000 avatars drawn from independently sampled attributes (`training/data.py`, seed 1), with captions of one attribute
-(45%) or two to five in any order, fine or coarse words, synonyms. Held-out avatars come from seed 2, the study's own from
-seed 3.
+(45%) or two to five in any order, fine or coarse words, synonyms; in the last two cycles most captions are descriptions
+as edits use them. Held-out avatars come from seed 2, the study's own from seed 3.
 
 ## Recipe
 
-`make train` runs it: about three hours on two cores with nothing else running.
+`make train` runs it: about four hours on two cores with nothing else running.
 
 1. `training.vae`: 2,000 steps of 24 pictures; L1 + MSE + image-gradient loss + 1e-5 KL; AdamW 1e-3 one-cycle, EMA
    0.995. Then `--polish 5000`: the decoder alone on the same latents, the face counted twice and its outlines
@@ -59,6 +59,10 @@ seed 3.
 3. `training.unet`: 6,000 steps of 32 latents, text encoder frozen; noise prediction weighted by the square root of
    min-SNR-5; AdamW 6e-4 one-cycle, EMA 0.999; one caption in ten empty, one in twenty nonsense. Then `--cycle 2`: 3,500
    steps more from the averaged weights, 4e-4 one-cycle. Seed 0 throughout, 1 for `--polish`, 1000 for the second cycle.
+4. `training.unet --cycle 3 --steps 4000 --rate 3e-4 --described 0.6 --text-rate 0.1`: most captions are descriptions of
+   the picture with one concept among them, or a word that means nothing; the text encoder learns along at a tenth of the
+   rate. Then `--cycle 4 --steps 1500 --rate 2e-4 --described 0.7 --text-rate 0.1`. The weights here had descriptions of
+   the last six of the eight groups in cycle 3, with one group left out of a fifth of them, and of all eight in cycle 4.
 
 ## Measured quality
 

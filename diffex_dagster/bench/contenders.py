@@ -66,6 +66,7 @@ class Rows:
 
     def __init__(self, unet: Any) -> None:
         self.rows = self.calls = 0
+        # A compiled UNet is a module around the other: its hooks are not part of what is compiled.
         unet.register_forward_pre_hook(self._count, with_kwargs=True)
 
     def _count(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -165,7 +166,7 @@ def engine_contender(workload: Workload) -> tuple[Work, Rows]:
         editor.forget_inversions()
         return sum(len(batch) for batch in editor.edit(images, requests[:1] if warm_up else requests))
 
-    return work, Rows(editor.engine().unet)
+    return work, Rows(editor.engine().denoiser)
 
 
 def store_contender(workload: Workload) -> tuple[Work, Rows]:
@@ -183,11 +184,11 @@ def store_contender(workload: Workload) -> tuple[Work, Rows]:
             requests = [EditRequest(key, (Concept(prompt),)) for key in keys.values() for prompt in workload.prompts]
             return ensure_edits(store, editor, requests[:1] if warm_up else requests).made
 
-    return work, Rows(editor.engine().unet)
+    return work, Rows(editor.engine().denoiser)
 
 
 def limit_contender(workload: Workload) -> tuple[Work, Rows]:
-    """As many UNet rows in as large batches, on random inputs, and nothing else."""
+    """As many UNet rows in as large batches on random inputs, by the engine's own UNet, and nothing else."""
     import torch
 
     from diffex_dagster.editing.parts import Texts
@@ -206,12 +207,11 @@ def limit_contender(workload: Workload) -> tuple[Work, Rows]:
         left = at_once if warm_up else workload.rows
         while left > 0:
             count = min(left, at_once)
-            conditions = engine.conditions(texts[:count], x[:count])
-            engine.unet(x[:count], timesteps[:count], return_dict=False, **conditions)
+            engine.predict(x[:count], timesteps[:count], texts[:count], None, at_once)
             left -= count
         return 0
 
-    return work, Rows(engine.unet)
+    return work, Rows(engine.denoiser)
 
 
 CONTENDERS: dict[str, Callable[[Workload], tuple[Work, Rows]]] = {

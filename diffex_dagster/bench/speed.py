@@ -121,7 +121,8 @@ class Contender:
 def options_of(study: Study, **changes: Any) -> LeditsOptions:
     """The diffusion editor of the study, with the options that are not None in the place of its own.
 
-    It keeps no inversions on disk: what an earlier run left there would make it faster than it is.
+    It keeps no inversions on disk: what an earlier run left there would make it faster than it is. It edits without
+    descriptions (`describe`), which diffusers' pipeline has none of: all contenders do the same work.
 
     Raises:
         DiffExError: the editor in use is of another kind.
@@ -132,7 +133,8 @@ def options_of(study: Study, **changes: Any) -> LeditsOptions:
             f"{study.file}: editors.{study.editor_name} is of kind {part.kind!r}, and the bench measures 'ledits': "
             "name another with --editor"
         )
-    given = {name: value for name, value in changes.items() if value is not None} | {"inversion_folder": None}
+    given = {name: value for name, value in changes.items() if value is not None}
+    given |= {"inversion_folder": None, "describe": {}}
     options = ledits_options(study, part).model_dump() | given
     if "mask" in given:  # for the prompts that have options of their own as well
         options["prompts"] = {prompt: own | {"mask": given["mask"]} for prompt, own in options["prompts"].items()}

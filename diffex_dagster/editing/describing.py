@@ -8,7 +8,7 @@ follows the same description, as in edit-friendly DDPM inversion (Huberman-Spieg
 arXiv 2304.06140), which LEDITS++ extends; diffusers' pipeline calls it the source prompt. Null edits stay exact.
 
 The description is the model's own: in each group of a vocabulary, the words that explain most of the picture, the model
-being its own zero-shot classifier (`likelihood`). A wrong word does little harm, since both sides have it.
+being its own zero-shot classifier (`likelihood`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from diffex_dagster.editing.engine import Engine
 
 LEVELS = (0.8, 0.7, 0.9, 0.6, 0.5, 0.4)  # noise levels of the draws: composition first, then details
-SURE = 1.0  # an optional group is named when its evidence exceeds so many of its standard errors over the draws
+SURE = 1.0  # at first an optional group is named when its evidence exceeds so many standard errors over the draws
+AGAIN = 3  # words of each group that are looked at again, within the description
 
 Description = tuple[tuple[str, str], ...]  # (group, words), in the order of the vocabulary
 
@@ -38,6 +39,7 @@ class WordGroup(BaseModel):
     none: str | None = None  # the words for a picture that shows none of them, such as "a clean shaven face"
     optional: bool = False  # a picture may show none of them, and nothing is said then
     also: tuple[str, ...] = ()  # further edit prompts that replace what the picture shows of the group
+    kinds: Mapping[str, tuple[str, ...]] = {}  # the same for coarser words, with those of the words that they cover
 
     @property
     def candidates(self) -> tuple[str, ...]:
@@ -46,7 +48,11 @@ class WordGroup(BaseModel):
 
     def holds(self, prompt: str) -> bool:
         """Whether an edit with this prompt replaces what a picture shows of the group."""
-        return prompt in self.candidates or prompt in self.also
+        return prompt in self.candidates or prompt in self.also or prompt in self.kinds
+
+    def covers(self, prompt: str, shown: str) -> bool:
+        """Whether a picture that shows a word of the group shows what an edit prompt names: glasses are eyewear."""
+        return prompt == shown or shown in self.kinds.get(prompt, ())
 
 
 Vocabulary = Mapping[str, WordGroup]
@@ -55,9 +61,12 @@ Vocabulary = Mapping[str, WordGroup]
 def describe(engine: Engine, latents: torch.Tensor, vocabulary: Vocabulary, rows: int) -> Description:
     """The words of a vocabulary that describe one picture.
 
+    Twice over: first every word on its own, then, group by group, the best few again within the description so far. On
+    its own a word also has to explain what it says nothing of; within a description the rest is explained already.
+
     Args:
         latents: clean, (C, H, W), on the engine's device.
-        rows: the largest UNet batch. It takes (1 + all words) × 6 UNet rows.
+        rows: the largest UNet batch. It takes (1 + all words) × 6 UNet rows, and up to 5 × 6 more for each group.
     """
     from diffex_dagster.editing.likelihood import evidence
 
@@ -65,15 +74,25 @@ def describe(engine: Engine, latents: torch.Tensor, vocabulary: Vocabulary, rows
     if not words:
         return ()
     draws = evidence(engine, latents[None], [words], LEVELS, rows)[0]
-    found, start = [], 0
-    for name, group in vocabulary.items():
-        of_group = draws[start : start + len(group.candidates)]
-        start += len(group.candidates)
-        best = int(of_group.mean(dim=1).argmax())
-        mean, error = of_group[best].mean(), of_group[best].std() / len(LEVELS) ** 0.5
-        if not group.optional or mean > SURE * error:
-            found.append((name, group.candidates[best]))
-    return tuple(found)
+    found: dict[str, str | None] = {}
+    likely: dict[str, list[str | None]] = {}
+    for (name, group), of_group in zip(
+        vocabulary.items(), draws.split([len(group.candidates) for group in vocabulary.values()]), strict=True
+    ):
+        order = of_group.mean(dim=1).argsort(descending=True).tolist()
+        best = of_group[order[0]]
+        sure = not group.optional or bool(best.mean() > SURE * best.std() / len(LEVELS) ** 0.5)
+        found[name] = group.candidates[order[0]] if sure else None
+        likely[name] = [group.candidates[i] for i in order[:AGAIN]] + ([None] if group.optional else [])
+    for name, words_or_none in likely.items():
+        prompts = [prompt_of(_said(found | {name: word})) for word in words_or_none]
+        mean = evidence(engine, latents[None], [prompts], LEVELS, rows)[0].mean(dim=1)
+        found[name] = words_or_none[int(mean.argmax())]
+    return _said(found)
+
+
+def _said(found: Mapping[str, str | None]) -> Description:
+    return tuple((name, word) for name, word in found.items() if word is not None)
 
 
 def prompt_of(description: Description) -> str:
@@ -81,17 +100,23 @@ def prompt_of(description: Description) -> str:
     return ", ".join(words for _, words in description)
 
 
-def around(concept: str, description: Description, vocabulary: Vocabulary) -> tuple[list[str], list[str]]:
-    """The words of the description before and after a concept that takes the place of what it replaces.
+def among(
+    concept: str, description: Description, vocabulary: Vocabulary
+) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
+    """The description with a concept in it: the words before it, its own, and those after it.
 
-    In its place, since a text encoder reads a prompt in order: every word before it means the same with and without the
-    edit, and an edit towards what the picture shows already is no edit. What replaces nothing comes first.
+    It takes the place of what it replaces, since a text encoder reads a prompt in order: every word before it means the
+    same with and without the edit. What replaces nothing comes first. What the picture shows already stays as it is,
+    under the finer word: an edit of a person with sunglasses towards "eyewear" is no edit.
     """
+    words = tuple(words for _, words in description)
     replaced = [i for i, (group, _) in enumerate(description) if vocabulary[group].holds(concept)]
-    words = [words for _, words in description]
     if not replaced:
-        return [], words
-    return words[: replaced[0]], [word for i, word in enumerate(words) if i > replaced[0] and i not in replaced]
+        return (), concept, words
+    group, shown = description[replaced[0]]
+    named = shown if vocabulary[group].covers(concept, shown) else concept
+    before, after = words[: replaced[0]], words[replaced[0] + 1 :]
+    return before, named, tuple(word for i, word in enumerate(after, replaced[0] + 1) if i not in replaced)
 
 
 def prompt_without(concept: str, description: Description, vocabulary: Vocabulary) -> str | None:
@@ -99,6 +124,6 @@ def prompt_without(concept: str, description: Description, vocabulary: Vocabular
     nothing = [group.none for group in vocabulary.values() if group.none and group.holds(concept)]
     shown = [vocabulary[name] for name, _ in description if vocabulary[name].holds(concept)]
     if nothing or any(group.optional for group in shown):
-        before, after = around(concept, description, vocabulary)
+        before, _, after = among(concept, description, vocabulary)
         return ", ".join([*before, *nothing, *after])
     return None

@@ -68,6 +68,12 @@ class Edit:
         """The first step that guidance changes; `steps` if none does, which makes this a null edit."""
         return min((i for c in self.concepts for i in range(steps) if c.guidance.active(i)), default=steps)
 
+    def source_cancels(self, step: int) -> bool:
+        """Whether e does not count in what the edit follows, e + Σ s_k (e_k − e): unmasked, with strengths of sum 1."""
+        active = [c for c in self.concepts if c.guidance.active(step)]
+        free = all(c.guidance.mask == "none" for c in active)
+        return free and sum(c.sign * c.guidance.scale for c in active) == 1.0
+
 
 class Engine:
     """A loaded checkpoint that inverts and edits.
@@ -122,7 +128,7 @@ class Engine:
         self.train_timesteps = int(schedule.get("num_train_timesteps", 1000))
         self._maps = AttentionMaps()
         guidance.install(self.unet, self._maps, attention_processor(loading, device))
-        self._compiled = torch.compile(self.unet) if compile else None
+        self._compiled: torch.nn.Module | None = torch.compile(self.unet) if compile else None  # type: ignore[assignment]
         self.text = lru_cache(_TEXTS)(self.parts.encode)  # a prompt as the UNet reads it
 
     @property
@@ -137,6 +143,11 @@ class Engine:
 
     # -- the models ------------------------------------------------------------------------------------------------
 
+    @property
+    def denoiser(self) -> torch.nn.Module:
+        """What predicts where no attention map is read: the UNet, compiled if that was asked for."""
+        return self.unet if self._compiled is None else self._compiled
+
     @torch.no_grad()
     def encode(self, pictures: torch.Tensor) -> torch.Tensor:
         """Pictures (N, 3, H, W) in [−1, 1] to scaled latents (N, C, h, w), float32: the mode, so nothing is drawn."""
@@ -149,7 +160,7 @@ class Engine:
         pictures = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
         return (pictures.float() / 2 + 0.5).clamp(0, 1)
 
-    def text_among(self, concept: str, before: Sequence[str], after: Sequence[str]) -> Text:
+    def text_among(self, before: Sequence[str], concept: str, after: Sequence[str]) -> Text:
         """A concept among other words, with the mask of its own tokens only."""
         text = self.text(", ".join([*before, concept, *after]))
         start = 1 + self.parts.tokens(", ".join([*before, ""]))
@@ -188,10 +199,9 @@ class Engine:
 
     def _unet(self, x: torch.Tensor, timesteps: torch.Tensor, texts: Texts, rows: int, reading: bool) -> torch.Tensor:
         count = len(x)
-        if self._compiled is None or reading:
-            model = self.unet
-        else:  # a compiled UNet sees one size of batch only: each other would be compiled again
-            model, spare = self._compiled, rows - count
+        model = self.unet if reading else self.denoiser
+        if model is not self.unet:  # a compiled UNet sees one size of batch only: each other would be compiled again
+            spare = rows - count
             x, timesteps = (torch.cat([t, t[:1].expand(spare, *t.shape[1:])]) for t in (x, timesteps))
             texts = texts.padded(rows)
         conditions = self.conditions(texts, x)
@@ -295,7 +305,8 @@ class Engine:
         """Clean latents of N independent edits, and where they were guided.
 
         An edit joins at the first step that its guidance changes: until then it would follow its inversion, whose UNet
-        output and previous prediction are known. A concept costs a UNet row only in the steps that it is active in.
+        output and previous prediction are known. A concept costs a UNet row only in the steps that it is active in, and
+        the unguided output one only where it counts (see `Edit.source_cancels`).
 
         Args:
             edits: any mix of pictures, prompts, directions and guidances.
@@ -314,7 +325,7 @@ class Engine:
         opened = torch.zeros(len(x), *x.shape[-2:], device=self.device)  # how often each place was guided
         for i in range(min(starts), steps):
             step, now = self.steps[i], plan.at(i)
-            known = [edits[e].inversion.outputs[i] for e in now.joining]
+            known = [edits[e].inversion.outputs[i][None] for e in now.joining]
             batch = x[now.source]
             maps_wanted = now.concepts is not None and now.concepts.needs_attention
             timesteps = torch.full((len(batch),), step.timestep, device=self.device)
@@ -324,7 +335,8 @@ class Engine:
             else:
                 predicted, maps = batch, None
             unguided = predicted[: len(predicted) - now.count]
-            output = torch.cat([unguided, torch.stack(known)]) if known else unguided  # in the order of now.running
+            cancelled = torch.zeros((now.cancelled, *x.shape[1:]), device=self.device)
+            output = torch.cat([unguided, cancelled, *known])  # in the order of now.running
             if now.concepts is not None:
                 difference = predicted[len(unguided) :] - output[now.owner]
                 guided, places = now.concepts.guide(difference, maps, self._intersects(step))
@@ -357,8 +369,9 @@ class Engine:
 class _Now:
     """Who is in the batch at a step. Rows: running edits without guidance, then their active concepts."""
 
-    running_list: list[int]  # edits under way, the joining ones last
-    joining: list[int]  # those whose unconditional output is known from the inversion
+    running_list: list[int]  # edits under way: those with a row without guidance, the cancelled, the joining
+    cancelled: int  # those whose unguided output does not count
+    joining: list[int]  # those whose unguided output is known from the inversion
     running: torch.Tensor
     source: torch.Tensor  # the edit that each row's latents come from
     texts: Texts  # a prompt a row
@@ -376,20 +389,26 @@ class _Plan:
         self._last: tuple[Any, _Now] | None = None
 
     def at(self, i: int) -> _Now:
-        joining = [e for e, start in enumerate(self.starts) if start == i]
-        running = [e for e, start in enumerate(self.starts) if start < i] + joining
+        under_way = [e for e, start in enumerate(self.starts) if start <= i]
+        cancelled = [e for e in under_way if self.edits[e].source_cancels(i)]
+        joining = [e for e in under_way if self.starts[e] == i and e not in cancelled]
+        evaluated = [e for e in under_way if e not in cancelled and e not in joining]
+        running = [*evaluated, *cancelled, *joining]
         active = [(place, c) for place, e in enumerate(running) for c in self.edits[e].concepts if c.guidance.active(i)]
-        key = (joining, running, [(place, id(c)) for place, c in active])
+        key = (cancelled, joining, running, [(place, id(c)) for place, c in active])
         if self._last is None or self._last[0] != key:
-            self._last = (key, self._put_together(running, joining, active))
+            self._last = (key, self._put_together(evaluated, cancelled, joining, active))
         return self._last[1]
 
-    def _put_together(self, running: list[int], joining: list[int], active: list[tuple[int, GuidedConcept]]) -> _Now:
-        evaluated = running[: len(running) - len(joining)]
+    def _put_together(
+        self, evaluated: list[int], cancelled: list[int], joining: list[int], active: list[tuple[int, GuidedConcept]]
+    ) -> _Now:
+        running = [*evaluated, *cancelled, *joining]
         concepts = [c for _, c in active]
         texts = Texts.stack([self.sources[e] for e in evaluated] + [c.text for c in concepts])
         return _Now(
             running_list=running,
+            cancelled=len(cancelled),
             joining=joining,
             running=torch.tensor(running, device=self.device),
             source=torch.tensor(evaluated + [running[p] for p, _ in active], device=self.device, dtype=torch.long),

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from diffex_dagster.editing import checkpoints
-from diffex_dagster.editing.describing import WordGroup, around, describe, prompt_without
+from diffex_dagster.editing.describing import WordGroup, among, describe, prompt_without
 from diffex_dagster.editing.inversions import InversionsInMemory, InversionsOnDisk
 from diffex_dagster.editing.loading import LOADING, LoadingOptions, placement
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
@@ -278,7 +278,7 @@ class LeditsEditor:
             text, sign = engine.text(without), 1.0
             mask = "noise" if mask in ("cross_attention", "intersection") else mask  # no word is left to attend to
         else:
-            text = engine.text_among(concept.prompt, *around(concept.prompt, inversion.shows, vocabulary))
+            text = engine.text_among(*among(concept.prompt, inversion.shows, vocabulary))
             sign = 1.0 if concept.direction == "add" else -1.0
         return GuidedConcept(
             text, sign, Guidance(options.scale, options.threshold, mask, options.warmup, options.cooldown)

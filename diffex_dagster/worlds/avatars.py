@@ -272,17 +272,22 @@ def caption(state: State, rng: random.Random, full: bool = False) -> str:
 
     Four in ten captions name a single attribute, since an edit prompt does. `full` names every visible one.
     """
-    names = []
-    for factor in FACTORS:
-        fine = FACTORS[factor][state[factor]].phrases
-        if not fine or not visible(state, factor):
-            continue
-        coarse = [phrase for phrase, (of, values) in COARSE.items() if of == factor and state[factor] in values]
-        names.append(rng.choice(coarse) if coarse and rng.random() < 0.25 else rng.choice(fine))
+    factors = [f for f in FACTORS if FACTORS[f][state[f]].phrases and visible(state, f)]
+    names = [name_of(state, factor, rng, coarsely=0.25) for factor in factors]
     rng.shuffle(names)
     if not full:
         names = names[: 1 if rng.random() < 0.45 else rng.randint(2, 5)]
     return rng.choice(_PREFIXES) + _listing(names, rng)
+
+
+def name_of(state: State, factor: str, rng: random.Random, coarsely: float = 0.0) -> str:
+    """One of the phrases that name the value of a factor; with probability `coarsely` one that names others as well.
+
+    Raises:
+        IndexError: no phrase names the value, such as a face without eyewear.
+    """
+    coarse = [phrase for phrase, (of, values) in COARSE.items() if of == factor and state[factor] in values]
+    return rng.choice(coarse if coarse and rng.random() < coarsely else FACTORS[factor][state[factor]].phrases)
 
 
 def _listing(names: Sequence[str], rng: random.Random) -> str:

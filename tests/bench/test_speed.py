@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,9 +45,14 @@ def test_every_contender_makes_every_edit(workload: Workload) -> None:
     assert counted["engine"] == counted["store"] == (2 * 4 + 6 * (2 * 4 - 1), 2 * (2 + 4) - 2)
 
 
-def test_the_limit_computes_the_rows_it_is_told(workload: Workload) -> None:
-    from dataclasses import replace
+def test_at_scale_1_without_a_mask_the_unguided_row_cancels(workload: Workload) -> None:
+    plain = replace(workload, options=workload.options | {"scale": 1.0, "mask": "none"})
+    work, rows = CONTENDERS["engine"](plain)
+    assert work(False) == 6
+    assert rows.rows == 2 * 4 + 6 * 4
 
+
+def test_the_limit_computes_the_rows_it_is_told(workload: Workload) -> None:
     work, rows = CONTENDERS["limit"](replace(workload, rows=20, rows_at_once=6))
     work(False)
     assert (rows.rows, rows.calls) == (20, 4)

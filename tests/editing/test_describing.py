@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from diffex_dagster.editing.describing import WordGroup, around, describe, prompt_of, prompt_without
+from diffex_dagster.editing.describing import WordGroup, among, describe, prompt_of, prompt_without
 from diffex_dagster.editing.engine import Edit, Engine, GuidedConcept
 from diffex_dagster.editing.guidance import Guidance
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions, picture_tensor
@@ -23,17 +23,25 @@ ROOT = Path(__file__).parent.parent.parent
 VOCABULARY = {
     "hair": WordGroup(words=("an afro", "a bob"), also=("a hat",)),
     "beard": WordGroup(words=("a goatee", "a full beard"), none="a clean shaven face", also=("facial hair",)),
-    "eyewear": WordGroup(words=("glasses",), optional=True),
+    "eyewear": WordGroup(words=("glasses", "an eyepatch"), optional=True, kinds={"lenses": ("glasses",)}),
 }
 SHOWN = (("hair", "an afro"), ("beard", "a goatee"), ("eyewear", "glasses"))
 
 
 def test_a_concept_takes_the_place_of_what_it_replaces() -> None:
     assert prompt_of(SHOWN) == "an afro, a goatee, glasses" and prompt_of(()) == ""
-    assert around("a bob", SHOWN, VOCABULARY) == ([], ["a goatee", "glasses"])
-    assert around("a full beard", SHOWN, VOCABULARY) == (["an afro"], ["glasses"])
-    assert around("freckles", SHOWN, VOCABULARY) == ([], ["an afro", "a goatee", "glasses"])
-    assert around("freckles", (), VOCABULARY) == ([], [])
+    assert among("a bob", SHOWN, VOCABULARY) == ((), "a bob", ("a goatee", "glasses"))
+    assert among("a full beard", SHOWN, VOCABULARY) == (("an afro",), "a full beard", ("glasses",))
+    assert among("freckles", SHOWN, VOCABULARY) == ((), "freckles", ("an afro", "a goatee", "glasses"))
+    assert among("freckles", (), VOCABULARY) == ((), "freckles", ())
+
+
+def test_a_coarser_word_changes_nothing_that_it_covers() -> None:
+    patch = (*SHOWN[:2], ("eyewear", "an eyepatch"))
+    assert among("lenses", SHOWN, VOCABULARY) == (("an afro", "a goatee"), "glasses", ())
+    assert among("lenses", patch, VOCABULARY) == (("an afro", "a goatee"), "lenses", ())
+    assert among("facial hair", SHOWN, VOCABULARY)[1] == "facial hair"  # nobody said what it covers
+    assert prompt_without("lenses", SHOWN, VOCABULARY) == "an afro, a goatee"
 
 
 def test_removing_leads_to_the_words_for_nothing_or_to_none() -> None:
@@ -67,12 +75,12 @@ def test_a_picture_keeps_its_words_whatever_its_batch(checkpoint: Path, images: 
 def test_only_the_concept_s_own_tokens_are_read_for_its_mask(checkpoint: Path) -> None:
     engine = engine_for(checkpoint)
     own, before = engine.parts.tokens("hat"), engine.parts.tokens("bob, ")
-    text = engine.text_among("hat", ["bob"], [])
+    text = engine.text_among(["bob"], "hat", [])
     assert text.words.nonzero().flatten().tolist() == list(range(1 + before, 1 + before + own))
     assert torch.equal(text.embedding, engine.text("bob, hat").embedding)
-    first = engine.text_among("hat", [], ["bob"])
+    first = engine.text_among([], "hat", ["bob"])
     assert first.words.nonzero().flatten().tolist() == list(range(1, 1 + own))
-    assert torch.equal(engine.text_among("hat", [], []).words, engine.text("hat").words)
+    assert torch.equal(engine.text_among([], "hat", []).words, engine.text("hat").words)
 
 
 def test_inverting_and_editing_under_a_description(checkpoint: Path, images: dict[str, Image.Image]) -> None:
@@ -126,7 +134,7 @@ def test_the_editor_describes_and_keeps_what_it_found(
 
 @pytest.mark.slow
 def test_the_demo_editor_knows_what_its_drawings_show() -> None:
-    """Better than guessing among six kinds of facial hair, five colours and fourteen heads; right about most."""
+    """Of fourteen heads, five colours, six kinds of facial hair and four of skin: right about nearly all."""
     editor = build_editor(load_study(ROOT / "studies" / "avatars"))
     assert isinstance(editor, LeditsEditor)
     engine, vocabulary = editor.engine(), editor.options.describe
@@ -141,5 +149,5 @@ def test_the_demo_editor_knows_what_its_drawings_show() -> None:
             if avatars.visible(state, factor):
                 right[group].append(said[group] in avatars.FACTORS[factor][state[factor]].phrases)
     shares = {group: sum(each) / len(each) for group, each in right.items()}
-    assert shares["skin"] >= 0.7 and shares["hair"] >= 0.6 and shares["hair colour"] >= 0.6, shares
-    assert shares["facial hair"] >= 0.35, shares
+    assert min(shares["skin"], shares["hair"], shares["hair colour"]) >= 0.85, shares
+    assert shares["facial hair"] >= 0.75, shares
