@@ -2,8 +2,8 @@
 
 Run `python -m training.unet` after `training.vae` and `training.text`, then the further cycles as in the Makefile: each
 starts from the averaged weights of the one before, with fresh optimiser state. In the last two most captions are
-descriptions as edits use them (`describe` of the study's editor). Each saves a checkpoint every 500 steps and goes on from
-the last one when it is started again.
+descriptions as edits use them (`describe` of the study's editor). Each saves a checkpoint every 500 steps and goes on
+from the last one when it is started again.
 """
 
 from __future__ import annotations
