@@ -136,8 +136,9 @@ def options_of(study: Study, **changes: Any) -> LeditsOptions:
     given = {name: value for name, value in changes.items() if value is not None}
     given |= {"inversion_folder": None, "describe": {}}
     options = ledits_options(study, part).model_dump() | given
-    if "mask" in given:  # for the prompts that have options of their own as well
-        options["prompts"] = {prompt: own | {"mask": given["mask"]} for prompt, own in options["prompts"].items()}
+    everywhere = {name: given[name] for name in ("mask", "scale") if name in given}
+    # For the prompts that have options of their own as well.
+    options["prompts"] = {prompt: own | everywhere for prompt, own in options["prompts"].items()}
     try:
         return LeditsOptions.model_validate(options)
     except ValidationError as error:
@@ -205,6 +206,7 @@ def measure(
     batches: Sequence[int] = BATCHES,
     growth: Sequence[int] = (1, 2, 4),
     mask: str | None = None,
+    scale: float | None = None,
     device: str | None = None,
     dtype: str | None = None,
     size: str | None = None,
@@ -218,7 +220,7 @@ def measure(
         batches: numbers of edits at a time to try; the fastest is the engine's in the comparison.
         growth: the engine behind a store, as a study uses it, on so many times the prompts, and the images, for time
             and memory; empty to leave out.
-        mask, device, dtype: other ones than the study's editor has.
+        mask, scale, device, dtype: other ones than the study's editor has.
         size: of a checkpoint with random weights in the place of the study's (see `random_weights.SIZES`).
         say: is told what is going on.
 
@@ -228,7 +230,8 @@ def measure(
     most = max(growth, default=1)
     with tempfile.TemporaryDirectory() as name, ExitStack() as open_processes:
         folder = Path(name)
-        whole = workload_of(study, images * most, prompts * most, folder, size, mask=mask, device=device, dtype=dtype)
+        options = {"mask": mask, "scale": scale, "device": device, "dtype": dtype}
+        whole = workload_of(study, images * most, prompts * most, folder, size, **options)
         pictures, words = whole.pictures, whole.prompts
         workload = replace(whole, pictures=pictures[:images], prompts=words[:prompts])
 

@@ -19,6 +19,8 @@ from diffex_dagster.study import load_study
 from tests.editing.conftest import build_checkpoint
 from tests.toys import write_study
 
+ROOT = Path(__file__).parent.parent.parent
+
 
 @pytest.fixture(scope="module")
 def workload(tmp_path_factory: pytest.TempPathFactory) -> Workload:
@@ -133,6 +135,15 @@ class InThisProcess:
 
     def __exit__(self, *_: object) -> None:
         pass
+
+
+def test_another_scale_and_mask_hold_for_every_prompt_and_nothing_is_described() -> None:
+    study = load_study(ROOT / "studies" / "avatars")
+    own = options_of(study)
+    assert own.describe == {} and own.for_prompt("eyewear").scale == 3.0 and own.for_prompt("a hat").scale == 1.0
+    changed = options_of(study, scale=5.0, mask="noise")
+    for prompt in ("eyewear", "a hat"):
+        assert (changed.for_prompt(prompt).scale, changed.for_prompt(prompt).mask) == (5.0, "noise")
 
 
 def test_what_cannot_be_measured_is_named(tmp_path: Path) -> None:
