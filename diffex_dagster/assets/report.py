@@ -109,7 +109,7 @@ def build_comparison(study: Study) -> dg.AssetsDefinition:
                 current, resource.store(), resource.editor(), classifiers, command(current, None)
             )
             folder = reports_folder(current, "comparison")
-            write_comparison(comparison, folder)
+            write_comparison(comparison, folder, keep_same=True)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(digest(comparison_rows(comparison))),
             metadata={

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from diffex_dagster.errors import DiffExError
+from diffex_dagster.hashing import folder_fingerprint
 from diffex_dagster.report.comparison_page import render_comparison
 from diffex_dagster.report.figures import ranked_bars
 from diffex_dagster.report.model import Comparison, Explanation
 from diffex_dagster.report.page import render_report
 from diffex_dagster.report.schema import comparison_as_json, report_as_json
 from diffex_dagster.report.tables import COLUMNS, comparison_flat_rows, flat_rows
+from diffex_dagster.store.keys import digest
 from diffex_dagster.writing import write_atomically
+
+MARK = ".report"  # beside the files: a hash of what they say
 
 _SQL_TYPES = {"rank": "INTEGER", "level": "INTEGER", "images": "INTEGER", "feature": "VARCHAR", "name": "VARCHAR",
               "group": "VARCHAR", "direction": "VARCHAR", "prompt": "VARCHAR", "decision": "VARCHAR",
@@ -26,64 +31,88 @@ _SQL_TYPES = {"rank": "INTEGER", "level": "INTEGER", "images": "INTEGER", "featu
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def write_report(explanation: Explanation, folder: Path) -> list[Path]:
+def write_report(explanation: Explanation, folder: Path, keep_same: bool = False) -> list[Path]:
     """Write index.html, report.json, effects.csv, effects.parquet, effects.svg and effects.png.
 
     Each file appears whole or not at all; what the folder held under other names stays.
 
     Args:
         folder: made when it is missing.
+        keep_same: leave a report as it is, with its date, that says the same and was written by the same code. Only
+            where the pictures follow from what the report says (editor, images, prompts), as those of a study do.
 
     Returns:
-        The files written, the page first.
+        The files of the report, the page first.
 
     Raises:
         DiffExError: the folder cannot be written.
     """
-    table = flat_rows(explanation.features)
-    figure = ranked_bars(explanation.features, explanation.target, explanation.noise_floor)
-    return _write(
-        folder,
-        {
+
+    def contents() -> dict[str, bytes]:
+        table = flat_rows(explanation.features)
+        figure = ranked_bars(explanation.features, explanation.target, explanation.noise_floor)
+        return {
             "index.html": render_report(explanation).encode("utf-8"),
-            "report.json": _json(report_as_json(explanation)),
+            "report.json": _json(data),
             "effects.csv": effects_csv(table, COLUMNS).encode("utf-8"),
             "effects.parquet": _parquet(table),
             "effects.svg": figure["svg"],
             "effects.png": figure["png"],
-        },
-    )
+        }
+
+    data = report_as_json(explanation)
+    names = ("index.html", "report.json", "effects.csv", "effects.parquet", "effects.svg", "effects.png")
+    return _write(folder, names, contents, data, keep_same)
 
 
-def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
+def write_comparison(comparison: Comparison, folder: Path, keep_same: bool = False) -> list[Path]:
     """Write index.html, comparison.json and comparison.csv, as `write_report` does.
 
     Raises:
         DiffExError: the folder cannot be written.
     """
-    return _write(
-        folder,
-        {
+
+    def contents() -> dict[str, bytes]:
+        return {
             "index.html": render_comparison(comparison).encode("utf-8"),
-            "comparison.json": _json(comparison_as_json(comparison)),
+            "comparison.json": _json(data),
             "comparison.csv": effects_csv(comparison_flat_rows(comparison)).encode("utf-8"),
-        },
-    )
+        }
+
+    data = comparison_as_json(comparison)
+    return _write(folder, ("index.html", "comparison.json", "comparison.csv"), contents, data, keep_same)
 
 
-def _write(folder: Path, contents: dict[str, bytes]) -> list[Path]:
+def _write(
+    folder: Path,
+    names: Sequence[str],
+    contents: Callable[[], dict[str, bytes]],
+    data: dict[str, Any],
+    keep_same: bool,
+) -> list[Path]:
+    """Write `contents`, and beside them what they say in one hash; or leave files alone that say the same."""
+    files, mark = [folder / name for name in names], folder / MARK
+    says = digest({**data, "created": None}, _code())
     try:
+        if keep_same and mark.is_file() and mark.read_text("utf-8") == says and all(file.is_file() for file in files):
+            return files
         folder.mkdir(parents=True, exist_ok=True)
-        written = []
-        for name, content in contents.items():
+        mark.unlink(missing_ok=True)  # a mixture of old and new files must not pass for the old ones
+        for name, content in contents().items():
             write_atomically(folder / name, content, 0o644)  # a report is for others too
-            written.append(folder / name)
+        write_atomically(mark, says.encode("utf-8"), 0o644)
     except OSError as error:
         raise DiffExError(
             f"The report cannot be written to {folder} ({error.strerror or error}): choose a folder that you may write "
             f"to, on a disk with room left."
         ) from error
-    return written
+    return files
+
+
+@functools.cache
+def _code() -> str:
+    """Hash of the code and templates that write reports."""
+    return folder_fingerprint(Path(__file__).parent, (".py", ".j2", ".css", ".js"))
 
 
 def _json(data: dict[str, Any]) -> bytes:

@@ -419,4 +419,4 @@ def ranked_report(
 
     explanation, searched = explain(study, store, editor, classifier, name, command)
     keep(explanation, searched, store, store.current_corpus(study.name), run, study.subject(classifier.fingerprint))
-    return explanation, write_report(explanation, folder)
+    return explanation, write_report(explanation, folder, keep_same=True)

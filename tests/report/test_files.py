@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
@@ -13,7 +14,7 @@ from PIL import Image
 
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report import schema
-from diffex_dagster.report.files import effects_csv, write_atomically, write_comparison, write_report
+from diffex_dagster.report.files import MARK, effects_csv, write_atomically, write_comparison, write_report
 from diffex_dagster.report.model import Comparison, Explanation
 from diffex_dagster.report.tables import COLUMNS, flat_rows
 from tests.report import material
@@ -21,7 +22,7 @@ from tests.report import material
 
 def test_a_report_is_six_files(report_folder: Path) -> None:
     names = {"index.html", "report.json", "effects.csv", "effects.parquet", "effects.svg", "effects.png"}
-    assert {path.name for path in report_folder.iterdir()} == names  # and no temporary one
+    assert {path.name for path in report_folder.iterdir()} == names | {MARK}  # and no temporary one
     assert (report_folder / "index.html").stat().st_size < 5_000_000
 
 
@@ -143,4 +144,40 @@ def test_writing_again_replaces(comparison: Comparison, tmp_path: Path) -> None:
     bare = replace(comparison, features=tuple(replace(f, examples=()) for f in comparison.features))
     first = write_comparison(bare, tmp_path)
     assert write_comparison(bare, tmp_path) == first
-    assert {path.name for path in tmp_path.iterdir()} == {"index.html", "comparison.json", "comparison.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == {"index.html", "comparison.json", "comparison.csv", MARK}
+
+
+def test_a_report_that_says_the_same_is_left_as_it_is(
+    explanation: Explanation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = write_report(explanation, tmp_path, keep_same=True)
+    before = {file: file.read_bytes() for file in files}
+
+    def kept(later: Explanation) -> bool:
+        write_report(later, tmp_path, keep_same=True)
+        same = (tmp_path / "index.html").read_bytes() == before[tmp_path / "index.html"]
+        write_report(explanation, tmp_path)  # what was asked for without `keep_same` is always written
+        assert all(file.is_file() for file in files)
+        return same
+
+    later = replace(explanation, created=explanation.created + timedelta(days=1))
+    assert kept(later)  # only the date would change
+    assert not kept(replace(later, baseline=explanation.baseline + 0.25))
+    files[1].unlink()
+    assert not kept(later)  # not all there
+    monkeypatch.setattr("diffex_dagster.report.files._code", lambda: "other code")
+    assert not kept(later)
+
+
+def test_a_report_that_was_cut_off_is_no_report(
+    explanation: Explanation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_report(explanation, tmp_path, keep_same=True)
+    other = replace(explanation, baseline=explanation.baseline + 0.25)
+    with monkeypatch.context() as cut:
+        cut.setattr("diffex_dagster.report.files.render_report", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write_report(other, tmp_path, keep_same=True)
+    (tmp_path / "index.html").write_text("half", "utf-8")
+    write_report(explanation, tmp_path, keep_same=True)
+    assert (tmp_path / "index.html").read_text("utf-8") != "half"
