@@ -76,7 +76,7 @@ def kept_factors(state: avatars.State, phrase: str, read: avatars.State) -> list
 
 
 def edits(
-    options: LeditsOptions, probe: Probe, count: int, each: int, seed: int = data.HELD_OUT_SEED
+    editor: LeditsEditor, probe: Probe, count: int, each: int, seed: int = data.HELD_OUT_SEED
 ) -> tuple[dict[str, dict[str, float]], float]:
     """Per feature: pairs, share of edits that took, mean share of other factors kept, and what is left to do.
 
@@ -88,7 +88,7 @@ def edits(
     wanted = pairs(states, each)
     requests = {EditRequest(str(i), (Concept(phrase),)): (i, phrase) for i, phrase in wanted}
     start = time.monotonic()
-    made = [edit for batch in LeditsEditor(options).edit(images, list(requests)) for edit in batch]
+    made = [edit for batch in editor.edit(images, list(requests)) for edit in batch]
     seconds = (time.monotonic() - start) / len(made)
     took, kept, left = defaultdict(list), defaultdict(list), defaultdict(list)
     for (request, picture), read in zip(made, probe.read([picture for _, picture in made]), strict=True):
@@ -112,11 +112,11 @@ def distance(a: Image.Image, b: Image.Image) -> float:
     return float(np.sqrt(np.mean((np.asarray(a, dtype=float) - np.asarray(b, dtype=float)) ** 2)))
 
 
-def null_kept(options: LeditsOptions, probe: Probe, count: int) -> float:
+def null_kept(editor: LeditsEditor, probe: Probe, count: int) -> float:
     """Share of visible factors that the probe still reads from null edits (its own errors included)."""
     states = data.states(data.HELD_OUT_SEED, count)
     images = {str(i): avatars.draw(state) for i, state in enumerate(states)}
-    made = [e for b in LeditsEditor(options).edit(images, [EditRequest(key) for key in images]) for e in b]
+    made = [e for b in editor.edit(images, [EditRequest(key) for key in images]) for e in b]
     order = {request.image: picture for request, picture in made}
     reads = probe.read([order[key] for key in images])
     return float(
@@ -162,7 +162,8 @@ def main() -> None:
     common.setup(0)
     probe = load(PROBE)
     options = study_options()
-    table, seconds = edits(options, probe, arguments.images, arguments.each)
+    editor = LeditsEditor(options)  # one, so that every picture is described and inverted once
+    table, seconds = edits(editor, probe, arguments.images, arguments.each)
     drawn = text_to_image(OUT, probe, each=8)
     vae = AutoencoderKL.from_pretrained(OUT / "vae", torch_dtype=torch.float32)
     held_out = common.to_tensor(data.drawings(200, data.HELD_OUT_SEED)[0])
@@ -176,7 +177,7 @@ def main() -> None:
         "edits_took_mean_over_features": round(float(np.mean([row["took"] for row in table.values()])), 3),
         "other_factors_kept": round(mean(table, "kept"), 3),
         "left_to_the_exact_edit": round(mean(table, "left"), 3),
-        "null_edits_keep": round(null_kept(options, probe, arguments.images), 3),
+        "null_edits_keep": round(null_kept(editor, probe, arguments.images), 3),
         "features": {phrase: {**row, "drawn": drawn[phrase]} for phrase, row in table.items()},
     }
     print(json.dumps(figures, indent=1))

@@ -12,6 +12,7 @@ import argparse
 import itertools
 from collections import defaultdict
 
+from diffex_dagster.editing.ledits import LeditsEditor
 from diffex_dagster.worlds import avatars
 from training import common
 from training.evaluate import PROBE, edits, mean, study_options
@@ -50,7 +51,7 @@ def main() -> None:
             skip=arguments.skip,
             prompts={},
         )
-        table, seconds = edits(options, probe, arguments.images, arguments.each, TUNING_SEED)
+        table, seconds = edits(LeditsEditor(options), probe, arguments.images, arguments.each, TUNING_SEED)
         print(
             f"scale {scale:g} threshold {threshold:g}: took {mean(table, 'took'):.2f} kept {mean(table, 'kept'):.2f} "
             f"left {mean(table, 'left'):.2f} ({seconds:.2f} s an edit)  "
