@@ -74,9 +74,14 @@ def build_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     )
 
 
+def nonsense_word(rng: random.Random, longest: int = 9) -> str:
+    """Three to `longest` random letters."""
+    return "".join(rng.choices(string.ascii_lowercase, k=rng.randint(3, longest)))
+
+
 def nonsense(rng: random.Random) -> str:
     """One to three words of random letters; none of them names anything."""
-    words = ["".join(rng.choices(string.ascii_lowercase, k=rng.randint(3, 9))) for _ in range(rng.randint(1, 3))]
+    words = [nonsense_word(rng) for _ in range(rng.randint(1, 3))]
     return rng.choice(["", "a ", "a person with "]) + " ".join(words)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import string
 from pathlib import Path
 
 import torch
@@ -19,7 +18,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from diffex_dagster.worlds import avatars
 from training import common, data
-from training.text import MAX_TOKENS, nonsense
+from training.text import MAX_TOKENS, nonsense, nonsense_word
 
 DESCRIBED = ("mouth", "clothes", "top", "hair_colour", "facial_hair", "eyewear", "skin", "clothes_colour")  # study.yaml
 SCHEDULE = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -66,7 +65,7 @@ def description(state: avatars.State, rng: random.Random) -> str:
     if concept not in DESCRIBED and concept is not None and avatars.FACTORS[concept][state[concept]].phrases:
         words.insert(0, avatars.name_of(state, concept, rng))
     elif rng.random() < 0.2:
-        words.insert(0, "".join(rng.choices(string.ascii_lowercase, k=rng.randint(3, 6))))
+        words.insert(0, nonsense_word(rng, longest=6))
     return ", ".join(words)
 
 

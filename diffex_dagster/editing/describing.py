@@ -115,8 +115,8 @@ def among(
         return (), concept, words
     group, shown = description[replaced[0]]
     named = shown if vocabulary[group].covers(concept, shown) else concept
-    before, after = words[: replaced[0]], words[replaced[0] + 1 :]
-    return before, named, tuple(word for i, word in enumerate(after, replaced[0] + 1) if i not in replaced)
+    after = tuple(word for i, word in enumerate(words) if i > replaced[0] and i not in replaced)
+    return words[: replaced[0]], named, after
 
 
 def prompt_without(concept: str, description: Description, vocabulary: Vocabulary) -> str | None:

@@ -23,6 +23,7 @@ from diffex_dagster.store.keys import digest
 from diffex_dagster.writing import write_atomically
 
 MARK = ".report"  # beside the files: a hash of what they say
+Contents = dict[str, Callable[[], bytes]]  # file -> what makes it, asked only where it is written
 
 _SQL_TYPES = {"rank": "INTEGER", "level": "INTEGER", "images": "INTEGER", "feature": "VARCHAR", "name": "VARCHAR",
               "group": "VARCHAR", "direction": "VARCHAR", "prompt": "VARCHAR", "decision": "VARCHAR",
@@ -47,22 +48,17 @@ def write_report(explanation: Explanation, folder: Path, keep_same: bool = False
     Raises:
         DiffExError: the folder cannot be written.
     """
-
-    def contents() -> dict[str, bytes]:
-        table = flat_rows(explanation.features)
-        figure = ranked_bars(explanation.features, explanation.target, explanation.noise_floor)
-        return {
-            "index.html": render_report(explanation).encode("utf-8"),
-            "report.json": _json(data),
-            "effects.csv": effects_csv(table, COLUMNS).encode("utf-8"),
-            "effects.parquet": _parquet(table),
-            "effects.svg": figure["svg"],
-            "effects.png": figure["png"],
-        }
-
-    data = report_as_json(explanation)
-    names = ("index.html", "report.json", "effects.csv", "effects.parquet", "effects.svg", "effects.png")
-    return _write(folder, names, contents, data, keep_same)
+    data, table = report_as_json(explanation), flat_rows(explanation.features)
+    figure = functools.cache(lambda: ranked_bars(explanation.features, explanation.target, explanation.noise_floor))
+    contents: Contents = {
+        "index.html": lambda: render_report(explanation).encode("utf-8"),
+        "report.json": lambda: _json(data),
+        "effects.csv": lambda: effects_csv(table, COLUMNS).encode("utf-8"),
+        "effects.parquet": lambda: _parquet(table),
+        "effects.svg": lambda: figure()["svg"],
+        "effects.png": lambda: figure()["png"],
+    }
+    return _write(folder, contents, data, keep_same)
 
 
 def write_comparison(comparison: Comparison, folder: Path, keep_same: bool = False) -> list[Path]:
@@ -71,34 +67,25 @@ def write_comparison(comparison: Comparison, folder: Path, keep_same: bool = Fal
     Raises:
         DiffExError: the folder cannot be written.
     """
-
-    def contents() -> dict[str, bytes]:
-        return {
-            "index.html": render_comparison(comparison).encode("utf-8"),
-            "comparison.json": _json(data),
-            "comparison.csv": effects_csv(comparison_flat_rows(comparison)).encode("utf-8"),
-        }
-
     data = comparison_as_json(comparison)
-    return _write(folder, ("index.html", "comparison.json", "comparison.csv"), contents, data, keep_same)
+    contents: Contents = {
+        "index.html": lambda: render_comparison(comparison).encode("utf-8"),
+        "comparison.json": lambda: _json(data),
+        "comparison.csv": lambda: effects_csv(comparison_flat_rows(comparison)).encode("utf-8"),
+    }
+    return _write(folder, contents, data, keep_same)
 
 
-def _write(
-    folder: Path,
-    names: Sequence[str],
-    contents: Callable[[], dict[str, bytes]],
-    data: dict[str, Any],
-    keep_same: bool,
-) -> list[Path]:
+def _write(folder: Path, contents: Contents, data: dict[str, Any], keep_same: bool) -> list[Path]:
     """Write `contents`, and beside them what they say in one hash; or leave files alone that say the same."""
-    files, mark = [folder / name for name in names], folder / MARK
+    files, mark = [folder / name for name in contents], folder / MARK
     says = digest({**data, "created": None}, _code())
     try:
         if keep_same and mark.is_file() and mark.read_text("utf-8") == says and all(file.is_file() for file in files):
             return files
         folder.mkdir(parents=True, exist_ok=True)
         mark.unlink(missing_ok=True)  # a mixture of old and new files must not pass for the old ones
-        for name, content in contents().items():
+        for name, content in {name: make() for name, make in contents.items()}.items():
             write_atomically(folder / name, content, 0o644)  # a report is for others too
         write_atomically(mark, says.encode("utf-8"), 0o644)
     except OSError as error:
