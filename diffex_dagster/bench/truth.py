@@ -79,6 +79,8 @@ class Marked:
         beam, paper_beam: beam recall of each.
         ours_shared, paper_shared: both again, on the features that both edited. A reading that looks at fewer features
             has an easier choice of them; here neither has.
+        ours_whole, paper_whole: both again, on every feature of the corpus. What a reading never edited it tells its
+            reader nothing of: an effect of 0, whose sign is wrong where there is an effect.
         resampled: intervals and decisions over many resampled studies; only where edits are exact.
         points: every feature, for the figure.
     """
@@ -90,6 +92,8 @@ class Marked:
     paper_beam: float
     ours_shared: Grade
     paper_shared: Grade
+    ours_whole: Grade
+    paper_whole: Grade
     resampled: Resampled | None
     points: tuple[Point, ...]
 
@@ -248,6 +252,7 @@ def _mark(
     alone = paper.read(study, store, editor, classifier, corpus, report)
     ours = {row.feature: row.effect for row in explanation.features}
     shared = {feature: effect for feature, effect in truth.items() if feature in ours and feature in alone.effects}
+    unsaid = dict.fromkeys(truth, 0.0)
     return Marked(
         subject.name,
         _grade(explanation, truth, world),
@@ -256,6 +261,8 @@ def _mark(
         beam_recall(alone.kept, truth, relevant_above=RELEVANT),
         grade(ours, shared, relevant_above=RELEVANT),
         grade(alone.effects, shared, relevant_above=RELEVANT),
+        grade(unsaid | ours, truth, relevant_above=RELEVANT),
+        grade(unsaid | alone.effects, truth, relevant_above=RELEVANT),
         None,
         tuple(
             Point(f.feature, f.name, truth[f.feature], f.effect, f.ci_low, f.ci_high, f.decision)

@@ -1,14 +1,10 @@
-"""What the first n of N images say about the mean over all N: intervals that narrow to nothing at n = N.
+"""What the first n of N images say for certain about the mean over all N: intervals that narrow to nothing at n = N.
 
 Images are taken in random order without replacement, so that an interval shrinks faster than for draws from an infinite
-population. Both kinds of bounds look at many arms (features) at once.
-
-- **bounded**: the empirical-Bernstein confidence sequence of Waudby-Smith & Ramdas, "Confidence sequences for sampling
-  without replacement" (NeurIPS 2020, theorem 2). It holds for any values in [low, high], at all n together. It is wide:
-  with tens of features, a hundred images or more are needed before it tells anything apart.
-- **normal**: Student intervals at a few planned n, with finite-population correction and regression on what is known of
-  all images. Approximate, as the name says; it is what a study of tens of images can afford. An arm's variance is drawn
-  towards that of all arms, since the values of the first few images are sometimes all alike by chance.
+population. The bounds are the empirical-Bernstein confidence sequence of Waudby-Smith & Ramdas, "Confidence sequences
+for sampling without replacement" (NeurIPS 2020, theorem 2). It holds for any values in [low, high], at all n together.
+It is wide: with tens of features, a hundred images or more are needed before it tells anything apart. What suits fewer
+images is approximate: `search.posterior`.
 """
 
 from __future__ import annotations
@@ -22,7 +18,6 @@ from numpy.typing import NDArray
 Bounds = Literal["normal", "bounded"]
 Array = NDArray[np.float64]
 _LARGEST_BET = 0.75  # of what may be bet at most: beyond it the bound loses more from a surprise than it gains
-_SHARED_OBSERVATIONS = 2.0  # how many observations' worth of the variance of all arms counts for each arm
 
 
 def bounded(values: Array, low: float, high: float, population: int, error: float) -> tuple[Array, Array]:
@@ -73,44 +68,3 @@ def _lower(values: Array, low: float, high: float, population: int, error: float
     worst = (sums + values + (population - seen - 1) * low) / population  # the unseen at their lowest
     lower: Array = np.maximum(sequence, worst).max(axis=1)
     return lower
-
-
-def normal(values: Array, low: float, high: float, covariate: Array, error: float, looks: int) -> tuple[Array, Array]:
-    """Student intervals of the regression estimator (Cochran, Sampling Techniques, 1977, chapter 7).
-
-    What the classifier says of an image before the edit is known of all N images, and explains much of how far an edit
-    can move it: where the probability is near 1 already, nothing can raise it. Values are therefore regressed on it,
-    and the line is read at the mean of all N.
-
-    Args:
-        values, low, high, error: as for `bounded`.
-        covariate: (N,) in the same order, known of all images; a constant one changes nothing.
-        looks: how many times in all an interval is formed, at n < N; they share the error.
-
-    Returns:
-        As `bounded`.
-    """
-    population, n = len(covariate), values.shape[1]
-    mean = values.mean(axis=1)
-    if n >= population:
-        return mean, mean
-    if n < 2:
-        return np.full(len(values), low), np.full(len(values), high)
-    x = covariate[:n] - covariate[:n].mean()
-    spread = float(x @ x)
-    fitted = n >= 4 and spread > 1e-12
-    slope = values @ x / spread if fitted else np.zeros(len(values))
-    shift = float(covariate.mean() - covariate[:n].mean()) if fitted else 0.0
-    estimate = mean + slope * shift
-    residuals = values - mean[:, None] - slope[:, None] * x
-    squares, degrees = (residuals**2).sum(axis=1), n - 1 - fitted
-    shared = float(squares.mean()) / degrees
-    deviation = np.sqrt((squares + _SHARED_OBSERVATIONS * shared) / (degrees + _SHARED_OBSERVATIONS))
-    from scipy import special  # see effects.paired
-
-    quantile = -float(special.stdtrit(degrees + _SHARED_OBSERVATIONS, error / (2 * looks)))
-    leverage = shift**2 / spread if fitted else 0.0
-    half = quantile * deviation * math.sqrt((1 - n / population) / n + leverage)
-    unseen = (population - n) / population  # what is certain: the unseen between their ends
-    certain = values.sum(axis=1) / population
-    return np.maximum(estimate - half, certain + unseen * low), np.minimum(estimate + half, certain + unseen * high)

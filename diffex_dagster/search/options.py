@@ -34,10 +34,10 @@ class SearchOptions:
         racing_error: probability with which the race may miss one of them.
         racing_tolerance: a miss by less than this does not count, in the unit of the target measure.
         racing_gate_tolerance: groups whose mean |d| is this close are alike for the beam.
-        racing_start: images that every feature is measured on.
+        racing_start: images that every feature is measured on; an effect that none of them shows is not seen.
         racing_growth: by how much the images grow from one look to the next.
-        racing_bounds: "normal" suits tens of images and is approximate; "bounded" holds for any effects that a
-            probability allows, and saves edits from some hundred images on.
+        racing_bounds: "normal" suits tens of images and is approximate (`search.posterior`); "bounded" holds for any
+            effects that a probability allows, and saves edits from some hundred images on (`search.bounds`).
     """
 
     gate: Gate = "magnitude"
@@ -52,8 +52,8 @@ class SearchOptions:
     racing_top: int = 5
     racing_error: float = 0.05
     racing_tolerance: float = 0.0
-    racing_gate_tolerance: float = 0.1
-    racing_start: int = 10
+    racing_gate_tolerance: float = 0.01
+    racing_start: int = 20
     racing_growth: float = 1.5
     racing_bounds: Bounds = "normal"
 

@@ -4,9 +4,11 @@ Every feature is measured on the first few images of a random order. At each lev
 round until it is known which of them the beam keeps, `racing_gate_tolerance` apart. When all levels are expanded, only
 features go on that could still be among the `racing_top` strongest by |mean d|; these are measured on all images.
 
-All intervals hold together with probability 1 − `racing_error` (exactly with bounds "bounded", approximately with
-"normal"), so that with this probability every feature that left is weaker than the k-th strongest, or stronger by less
-than `racing_tolerance`: the finalists hold the top k of what was looked at within that tolerance (PAC top-k).
+With probability 1 − `racing_error` (exactly with bounds "bounded", approximately with "normal") every feature that left
+is weaker than the k-th strongest, or stronger by less than `racing_tolerance`: the finalists hold the top k of what was
+looked at within that tolerance (PAC top-k). "bounded" has an interval for each feature, all of which hold together;
+"normal" counts, over draws of all means at once (`search.posterior`), how often a feature that left would be missed. A
+feature that left comes back where later images say that it might be missed after all.
 
 What a report says stays valid: a finalist is measured on all images, and the decisions count every feature that raced,
 those that left as not significant (`effects.deciding.decide`, `left`).
@@ -14,6 +16,8 @@ those that left as not significant (`effects.deciding.decide`, `left`).
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,12 +26,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from diffex_dagster.search import bounds
+from diffex_dagster.search.bounds import bounded
 from diffex_dagster.search.options import SearchOptions
+from diffex_dagster.search.posterior import draw_means
 
 Array = NDArray[np.float64]
 Kind = Literal["effect", "magnitude", "signed"]
 ScoreOn = Callable[[Sequence[str], Sequence[int]], Mapping[str, Array]]
+_DRAWS = 1000  # of all means: a probability of 1% is known to within 0.3%
 
 
 @dataclass(frozen=True)
@@ -98,11 +104,15 @@ class Race:
             score: measures arms on images; the answer maps each arm to d, one value an image, in the order asked.
         """
         self.seen |= {arm: [] for arm in arms if arm not in self.seen}
-        for lap in self._laps():
-            open_ = {arm for arm, values in self.seen.items() if not values} or self._open(needs)
+        unsettled = self._unsettled_by_bounds if self.options.racing_bounds == "bounded" else self._unsettled_by_draws
+        for lap in itertools.chain(self._laps(), itertools.repeat(self.images)):
+            open_ = {arm for arm, values in self.seen.items() if not values}
+            open_ = open_ or {arm for need in needs for arm in unsettled(need)}
             going = [arm for arm, values in self.seen.items() if arm in open_ and len(values) < lap]
             if going:
                 self._measure(going, lap, score)
+            elif lap == self.images:
+                return
 
     def result(self) -> dict[str, Array]:
         """Arm -> d: of all images in their own order, or of fewer in the order of the race."""
@@ -152,33 +162,64 @@ class Race:
             for arm in group:
                 self.seen[arm] += [float(x) for x in answers[arm]]
 
-    def _open(self, needs: Sequence[Need]) -> set[str]:
-        """The arms that a need still asks for."""
+    def _unsettled_by_bounds(self, need: Need) -> set[str]:
+        """The arms that a need still asks for, as far as the intervals tell."""
+        ends = self._ends(need.kind)
+        low = {name: max(ends[arm][0] for arm in arms) for name, arms in need.competitors.items()}
+        high = {name: max(ends[arm][1] for arm in arms) for name, arms in need.competitors.items()}
+        possible = [name for name in low if high[name] > need.floor]
+        bar = _nth(sorted((low[name] for name in possible), reverse=True), need.top)
+        above = [name for name in possible if high[name] >= bar + need.tolerance]
+        # A near tie within the tolerance may leave fewer than k above the bar: the k with the highest lows stay.
+        ranked = sorted(possible, key=lambda name: low[name], reverse=True)[: need.top]
+        within = [name for name in possible if name in set(above) | set(ranked)]
+        if not need.finish and len(within) <= need.top:
+            return set()  # it is known who they are
+        if not need.finish:
+            rest = _nth(sorted((high[name] for name in within), reverse=True), need.top + 1)
+            within = [name for name in within if low[name] <= rest - need.tolerance]
         found: set[str] = set()
-        for need in needs:
-            ends = self._ends(need.kind, error=self.options.racing_error)
-            low = {name: max(ends[arm][0] for arm in arms) for name, arms in need.competitors.items()}
-            high = {name: max(ends[arm][1] for arm in arms) for name, arms in need.competitors.items()}
-            possible = [name for name in low if high[name] > need.floor]
-            bar = _nth(sorted((low[name] for name in possible), reverse=True), need.top)
-            above = [name for name in possible if high[name] >= bar + need.tolerance]
-            # A near tie within the tolerance may leave fewer than k above the bar: the k with the highest lows stay.
-            ranked = sorted(possible, key=lambda name: low[name], reverse=True)[: need.top]
-            within = [name for name in possible if name in set(above) | set(ranked)]
-            if not need.finish and len(within) <= need.top:
-                continue  # it is known who they are
-            if not need.finish:
-                rest = _nth(sorted((high[name] for name in within), reverse=True), need.top + 1)
-                within = [name for name in within if low[name] <= rest - need.tolerance]
-            for name in within:
-                # An arm that cannot be its competitor's strongest says nothing more about it.
-                best = max(ends[arm][0] for arm in need.competitors[name])
-                found |= {arm for arm in need.competitors[name] if ends[arm][1] >= best}
+        for name in within:
+            # An arm that cannot be its competitor's strongest says nothing more about it.
+            best = max(ends[arm][0] for arm in need.competitors[name])
+            found |= {arm for arm in need.competitors[name] if ends[arm][1] >= best}
         return found
 
-    def _ends(self, kind: Kind, error: float) -> dict[str, tuple[float, float]]:
+    def _unsettled_by_draws(self, need: Need) -> set[str]:
+        """The arms that a need still asks for: without them its answer is too likely wrong.
+
+        A draw's probability speaks of one look. Among near ties each look is another chance to drop the wrong one, so
+        that the looks share `racing_error`.
+        """
+        names, error = list(need.competitors), self.options.racing_error / max(len(self._laps()) - 1, 1)
+        arms = list(dict.fromkeys(arm for name in names for arm in need.competitors[name]))
+        row = {arm: i for i, arm in enumerate(arms)}
+        drawn = self._draw(arms, need.kind)
+        values = np.array([drawn[[row[arm] for arm in need.competitors[name]]].max(axis=0) for name in names])
+        spent = np.array([max(len(self.seen[arm]) for arm in need.competitors[name]) for name in names])
+        going = _contenders(values, spent, need, error) if need.finish else _undecided(values, need, error)
+        found: set[str] = set()
+        for i in going:
+            of = need.competitors[names[i]]
+            strongest = drawn[[row[arm] for arm in of]] >= values[i]
+            # An arm that is hardly ever its competitor's strongest says nothing more about it.
+            found |= {arm for arm, share in zip(of, strongest.mean(axis=1), strict=True) if share > error}
+        return found
+
+    def _draw(self, arms: Sequence[str], kind: Kind) -> Array:
+        """(arms, draws) of what a need compares."""
+        values = [self.seen[arm] for arm in arms]
+        known = np.array([self.before[i] for i in self.order]) if len(self.before) else np.zeros(self.images)
+        if kind == "magnitude":
+            reach = max(abs(self.low), abs(self.high))
+            return draw_means([np.abs(seen).tolist() for seen in values], 0.0, reach, known, _DRAWS)
+        means = draw_means(values, self.low, self.high, known, _DRAWS)
+        return np.abs(means) if kind == "effect" else means
+
+    def _ends(self, kind: Kind) -> dict[str, tuple[float, float]]:
         """Arm -> lower and upper end of what a need compares, for all arms seen."""
         ends: dict[str, tuple[float, float]] = {}
+        each = self.options.racing_error / max(self.arms, len(self.seen))
         by_count: dict[int, list[str]] = {}
         for arm in self.seen:
             by_count.setdefault(len(self.seen[arm]), []).append(arm)
@@ -186,20 +227,57 @@ class Race:
             values: Array = np.array([self.seen[arm] for arm in arms])
             if kind == "magnitude":
                 reach = max(abs(self.low), abs(self.high))
-                lower, upper = self._bounds(np.abs(values), 0.0, reach, error)
+                lower, upper = bounded(np.abs(values), 0.0, reach, self.images, each)
             else:
-                lower, upper = self._bounds(values, self.low, self.high, error)
+                lower, upper = bounded(values, self.low, self.high, self.images, each)
             if kind == "effect":
                 lower, upper = np.maximum(0.0, np.maximum(lower, -upper)), np.maximum(np.abs(lower), np.abs(upper))
             ends |= dict(zip(arms, zip(lower.tolist(), upper.tolist(), strict=True), strict=True))
         return ends
 
-    def _bounds(self, values: Array, low: float, high: float, error: float) -> tuple[Array, Array]:
-        each = error / max(self.arms, len(self.seen))
-        if self.options.racing_bounds == "bounded":
-            return bounds.bounded(values, low, high, self.images, each)
-        known = np.array([self.before[i] for i in self.order]) if len(self.before) else np.zeros(self.images)
-        return bounds.normal(values, low, high, known, each, looks=max(len(self._laps()) - 1, 1))
+
+def _contenders(values: Array, spent: NDArray[np.int64], need: Need, error: float) -> list[int]:
+    """The fewest competitors among which are the top k, but for a share `error` of the draws and the need's tolerance.
+
+    Args:
+        values: (competitors, draws).
+        spent: (competitors,), images that each was seen on; of near ties those go on that went on before.
+    """
+    count = len(values)
+    if count <= need.top:
+        return list(range(count))
+    bar = np.partition(values, count - need.top, axis=0)[count - need.top]
+    likely, mean = (values >= bar).mean(axis=1), values.mean(axis=1)
+
+    def fewest(order: NDArray[np.int64]) -> list[int]:
+        def enough(going: int) -> bool:
+            kept, left = values[order[:going]], values[order[going:]]
+            last_in = np.partition(kept, going - need.top, axis=0)[going - need.top]
+            return float((left.max(axis=0) > last_in + need.tolerance).mean()) <= error
+
+        going = bisect.bisect_left(range(need.top, count), True, key=enough) + need.top  # more going, fewer missed
+        return order[:going].tolist()
+
+    return min(fewest(np.lexsort((-mean, -likely, -spent))), fewest(np.lexsort((-mean, -likely))), key=len)
+
+
+def _undecided(values: Array, need: Need, error: float) -> list[int]:
+    """The competitors without which it is known of all others, but for a share `error` of the draws, who wins.
+
+    Args:
+        values: (competitors, draws).
+    """
+    ordered = np.vstack([-np.sort(-values, axis=0), np.full(values.shape[1], -math.inf)])
+    last_in, first_out = (np.maximum(ordered[min(i, len(values))], need.floor) for i in (need.top - 1, need.top))
+    belongs = (values >= last_in) & (values > need.floor)
+    likely = belongs.mean(axis=1)
+    chosen = (np.argsort(np.argsort(-likely, kind="stable")) < need.top) & (likely > 0.0)
+    wrongly_in = ~belongs & (values < last_in - need.tolerance)
+    wrongly_out = belongs & (values >= first_out + need.tolerance)
+    wrong = np.where(chosen[:, None], wrongly_in, wrongly_out)
+    order = np.argsort(wrong.mean(axis=1), kind="stable")
+    together = np.maximum.accumulate(wrong[order], axis=0).mean(axis=1)
+    return [int(i) for i in order[together > error]]
 
 
 def _nth(ordered: Sequence[float], n: int) -> float:

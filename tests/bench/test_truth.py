@@ -70,6 +70,12 @@ def test_the_exact_arm_is_exact(small: Study) -> None:
     shared = figures["arms"]["exact"]["shared"]
     assert shared["ours"]["cace_mae"] == pytest.approx(0.0, abs=1e-6) and shared["ours"]["beam_recall"] is None
     assert marked.ours_shared.features == marked.paper_shared.features <= marked.ours.features
+    # A reading says nothing of what it never edited: an effect of 0.
+    true = {point.feature: point.true for point in marked.points}
+    assert marked.ours_whole.features == marked.paper_whole.features == len(true) == 5
+    unsaid = [abs(true[f]) for f in true if f not in {"clothing-colour/red-clothes", "clothing-colour/blue-clothes"}]
+    assert 0.0 <= marked.paper_whole.cace_mae <= sum(unsaid) / len(true) + 1e-6
+    assert figures["arms"]["exact"]["whole"]["ours"]["cace_mae"] == marked.ours_whole.cace_mae
     assert truth_tables.figure(found).startswith(b"\x89PNG")
     again = truth.grade_all(small, arms, chosen, population=12, resamples=3)
     assert truth_tables.as_json(again) == figures

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffex_dagster.search.bounds import bounded, normal
+from diffex_dagster.search.bounds import bounded
 
 SHAPES = {
     "small": lambda rng, size: np.clip(rng.normal(0.05, 0.05, size), -1, 1),
@@ -44,26 +44,3 @@ def test_asymmetric_limits() -> None:
     inside = (low <= values.mean(axis=1)) & (values.mean(axis=1) <= high)
     assert inside.mean() > 0.8
     assert (low >= values[:, :20].sum(axis=1) / 30 - 1e-12).all(), "no less than with all others at 0"
-
-
-@pytest.mark.parametrize("shape", ["small", "large"])
-def test_normal_intervals_hold_about_as_often_as_they_say(shape: str) -> None:
-    values = SHAPES[shape](np.random.default_rng(3), (1000, 40))
-    missed = np.zeros(1000, dtype=bool)
-    for n in (6, 9, 13, 20, 30):
-        low, high = normal(values[:, :n], -1.0, 1.0, np.zeros(40), 0.1, looks=5)
-        missed |= (values.mean(axis=1) < low) | (values.mean(axis=1) > high)
-    assert missed.mean() < 0.1 + 3 * (0.1 * 0.9 / 1000) ** 0.5
-    low, high = normal(values, -1.0, 1.0, np.zeros(40), 0.1, looks=5)
-    np.testing.assert_allclose(low, values.mean(axis=1))
-    np.testing.assert_allclose(high, values.mean(axis=1))
-
-
-def test_equal_first_values_are_no_certainty() -> None:
-    """Six zeros of one arm, while others vary: the others' variance counts for it too."""
-    values = np.random.default_rng(4).normal(0, 0.2, (5, 6))
-    values[0] = 0.0
-    low, high = normal(values, -1.0, 1.0, np.zeros(24), 0.01, looks=3)
-    assert high[0] - low[0] > 0.2
-    low, high = normal(values[:, :1], -1.0, 1.0, np.zeros(24), 0.01, looks=3)
-    assert (low == -1.0).all() and (high == 1.0).all()

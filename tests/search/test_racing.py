@@ -44,7 +44,7 @@ def effect_need(d: dict[str, np.ndarray], top: int = 5, tolerance: float = 0.0) 
 
 def test_the_strongest_finish_and_the_others_leave_early() -> None:
     d = table()
-    race, asked = race_over(d, [effect_need(d)])
+    race, asked = race_over(d, [effect_need(d)], racing_start=10)
     assert set(race.finalists()) == set(ARMS[:5])
     assert set(race.left) == set(ARMS[5:])
     assert len(asked) == len(set(asked)) == race.spent, "no image is asked for twice"
@@ -67,9 +67,9 @@ def test_bounded_needs_more_images_and_agrees() -> None:
 
 def test_near_ties_are_all_measured_unless_tolerated() -> None:
     d = table(strong=30)  # all alike
-    race, _ = race_over(d, [effect_need(d)])
-    assert len(race.finalists()) > 20
-    tolerant, _ = race_over(d, [effect_need(d, tolerance=0.2)], racing_tolerance=0.2)
+    race, _ = race_over(d, [effect_need(d)], racing_start=10)
+    assert len(race.finalists()) > 15
+    tolerant, _ = race_over(d, [effect_need(d, tolerance=0.2)], racing_start=10, racing_tolerance=0.2)
     assert 5 <= len(tolerant.finalists()) < 10
     assert "by less than 0.2" in tolerant.describe()
 

@@ -1,0 +1,75 @@
+"""What the first n of N images say about the means over all N: draws of what those means may turn out to be.
+
+The images are a random sample without replacement, and all features are seen on the same ones, so that what is not
+known of their means moves together: a picture that no beard can move is moved by none of the five. Intervals for one
+feature at a time lose that; draws of all means at once keep it, and answer any question about ranks by counting.
+
+A draw is the regression estimate (Cochran, Sampling Techniques, 1977, chapter 7) plus a draw of its error: the
+residuals of the images seen, each times a standard normal number that all features share (the multiplier bootstrap),
+scaled to the finite population, with Student's tails. A feature's variance is drawn towards that of all features, since
+the values of the first few images are sometimes all alike by chance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+_SHARED_OBSERVATIONS = 2.0  # how many observations' worth of the variance of all features counts for each
+
+
+def draw_means(
+    values: Sequence[Sequence[float]], low: float, high: float, covariate: Array, draws: int, seed: int = 0
+) -> Array:
+    """What the means over all N images may be, given those seen.
+
+    What the classifier says of an image before the edit is known of all N images, and explains much of how far an edit
+    can move it: where the probability is near 1 already, nothing can raise it. Values are therefore regressed on it,
+    and the line is read at the mean of all N.
+
+    Args:
+        values: for each feature what was seen of the first images, at least 2 of each; features may have been seen on
+            different numbers of images.
+        low, high: no value lies outside.
+        covariate: (N,) in the order of the images, known of all; a constant one changes nothing.
+        draws: how many.
+        seed: of the draws; the same one gives the same draws.
+
+    Returns:
+        (features, draws). The exact mean, draw for draw, for a feature seen on all N.
+    """
+    rng = np.random.default_rng(seed)
+    population, counts = len(covariate), np.array([len(row) for row in values])
+    unfinished = counts[counts < population]
+    shared_noise = rng.normal(size=(unfinished.max(initial=0), draws))
+    own_noise = rng.normal(size=(len(values), draws))
+    estimate, width, degrees, squares = (np.empty(len(values)) for _ in range(4))
+    moved, tails = np.zeros((len(values), draws)), np.empty((len(values), draws))
+    for n in np.unique(counts):
+        rows = np.flatnonzero(counts == n)
+        seen: Array = np.array([values[int(row)] for row in rows], dtype=np.float64)
+        mean = seen.mean(axis=1)
+        x = covariate[:n] - covariate[:n].mean()
+        spread = float(x @ x)
+        fitted = n >= 4 and spread > 1e-12
+        slope = seen @ x / spread if fitted else np.zeros(len(rows))
+        shift = float(covariate.mean() - covariate[:n].mean()) if fitted else 0.0
+        residuals = seen - mean[:, None] - slope[:, None] * x
+        estimate[rows] = mean + slope * shift
+        width[rows] = math.sqrt((1 - n / population) / n + (shift**2 / spread if fitted else 0.0))
+        degrees[rows], squares[rows] = n - 1 - fitted, (residuals**2).sum(axis=1)
+        if n < population:  # otherwise nothing is left to err about
+            moved[rows] = residuals @ shared_noise[:n]
+        tails[rows] = np.sqrt(rng.chisquare(n - 1 - fitted + _SHARED_OBSERVATIONS, draws))
+    prior = _SHARED_OBSERVATIONS * float((squares / degrees).mean())
+    error = width[:, None] * (moved + math.sqrt(prior) * own_noise) / tails
+    certain = np.array([sum(row) for row in values]) / population  # the unseen lie between their ends
+    unseen = 1 - counts / population
+    means: Array = np.clip(
+        estimate[:, None] + error, (certain + unseen * low)[:, None], (certain + unseen * high)[:, None]
+    )
+    return means
