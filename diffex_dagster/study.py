@@ -204,7 +204,7 @@ class SearchPart(Part):
     racing_error: float = Field(0.05, gt=0.0, lt=1.0)
     racing_tolerance: float = Field(0.0, ge=0.0)
     racing_gate_tolerance: float = Field(0.01, ge=0.0)
-    racing_start: int = Field(20, ge=2)
+    racing_start: int = Field(24, ge=2)
     racing_growth: float = Field(1.5, gt=1.0)
     racing_bounds: Literal["normal", "bounded"] = "normal"
 

@@ -53,7 +53,7 @@ class SearchOptions:
     racing_error: float = 0.05
     racing_tolerance: float = 0.0
     racing_gate_tolerance: float = 0.01
-    racing_start: int = 20
+    racing_start: int = 24
     racing_growth: float = 1.5
     racing_bounds: Bounds = "normal"
 
