@@ -43,13 +43,12 @@ def draw_means(
         (features, draws). The exact mean, draw for draw, for a feature seen on all N.
     """
     rng = np.random.default_rng(seed)
-    population, counts = len(covariate), np.array([len(row) for row in values])
-    unfinished = counts[counts < population]
-    shared_noise = rng.normal(size=(unfinished.max(initial=0), draws))
+    population, counts = len(covariate), np.array([len(row) for row in values], dtype=np.int64)
+    walk = np.zeros((population, draws))  # of the multipliers, from all images down to the first few
     own_noise = rng.normal(size=(len(values), draws))
-    estimate, width, degrees, squares = (np.empty(len(values)) for _ in range(4))
-    moved, tails = np.zeros((len(values), draws)), np.empty((len(values), draws))
-    for n in np.unique(counts):
+    estimate, width, degrees, squares = (np.zeros(len(values)) for _ in range(4))
+    moved, tails, before = np.zeros((len(values), draws)), np.ones((len(values), draws)), 0.0
+    for n in np.unique(counts)[::-1]:
         rows = np.flatnonzero(counts == n)
         seen: Array = np.array([values[int(row)] for row in rows], dtype=np.float64)
         mean = seen.mean(axis=1)
@@ -60,16 +59,18 @@ def draw_means(
         shift = float(covariate.mean() - covariate[:n].mean()) if fitted else 0.0
         residuals = seen - mean[:, None] - slope[:, None] * x
         estimate[rows] = mean + slope * shift
-        width[rows] = math.sqrt((1 - n / population) / n + (shift**2 / spread if fitted else 0.0))
-        degrees[rows], squares[rows] = n - 1 - fitted, (residuals**2).sum(axis=1)
-        if n < population:  # otherwise nothing is left to err about
-            moved[rows] = residuals @ shared_noise[:n]
-        tails[rows] = np.sqrt(rng.chisquare(n - 1 - fitted + _SHARED_OBSERVATIONS, draws))
+        degrees[rows], squares[rows] = max(n - 1 - fitted, 1), (residuals**2).sum(axis=1)
+        left = 1 - n / population
+        if left > 0:  # otherwise nothing is left to err about
+            width[rows] = math.sqrt(left / n + (shift**2 / spread if fitted else 0.0))
+            # What n images leave open is what more images leave open and what those between would have told.
+            walk = walk[:n] + math.sqrt(left - before) * rng.normal(size=(n, draws))
+            moved[rows], before = residuals @ walk / math.sqrt(left), left
+            tails[rows] = np.sqrt(rng.chisquare(n - 1 - fitted + _SHARED_OBSERVATIONS, draws))
     prior = _SHARED_OBSERVATIONS * float((squares / degrees).mean())
     error = width[:, None] * (moved + math.sqrt(prior) * own_noise) / tails
-    certain = np.array([sum(row) for row in values]) / population  # the unseen lie between their ends
-    unseen = 1 - counts / population
-    means: Array = np.clip(
-        estimate[:, None] + error, (certain + unseen * low)[:, None], (certain + unseen * high)[:, None]
-    )
+    means: Array = estimate[:, None] + error
+    for row in np.flatnonzero(counts < population):  # the unseen lie between their ends
+        certain, unseen = sum(values[int(row)]) / population, 1 - counts[row] / population
+        means[row] = np.clip(means[row], certain + unseen * low, certain + unseen * high)
     return means

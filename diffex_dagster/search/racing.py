@@ -33,7 +33,7 @@ from diffex_dagster.search.posterior import draw_means
 Array = NDArray[np.float64]
 Kind = Literal["effect", "magnitude", "signed"]
 ScoreOn = Callable[[Sequence[str], Sequence[int]], Mapping[str, Array]]
-_DRAWS = 1000  # of all means: a probability of 1% is known to within 0.3%
+_DRAWS = 1000  # of all means, at least: a probability of 1% is known to within 0.3%
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ class Race:
 
     Args:
         order: the images' numbers in the order in which they are spent, each once.
-        arms: how many features there are in all, which share the error probability.
+        arms: how many features there are in all, which share the error probability of the bounds "bounded".
         options: of the search.
         low, high: what d cannot leave.
-        before: the target measure of each image's null edit, in the images' own order; narrows the bounds "normal".
+        before: the target measure of each image's null edit, in the images' own order; narrows the draws of "normal".
     """
 
     order: Sequence[int]
@@ -194,7 +194,9 @@ class Race:
         names, error = list(need.competitors), self.options.racing_error / max(len(self._laps()) - 1, 1)
         arms = list(dict.fromkeys(arm for name in names for arm in need.competitors[name]))
         row = {arm: i for i, arm in enumerate(arms)}
-        drawn = self._draw(arms, need.kind)
+        if not arms:
+            return set()
+        drawn = self._draw(arms, need)
         values = np.array([drawn[[row[arm] for arm in need.competitors[name]]].max(axis=0) for name in names])
         spent = np.array([max(len(self.seen[arm]) for arm in need.competitors[name]) for name in names])
         going = _contenders(values, spent, need, error) if need.finish else _undecided(values, need, error)
@@ -206,15 +208,20 @@ class Race:
             found |= {arm for arm, share in zip(of, strongest.mean(axis=1), strict=True) if share > error}
         return found
 
-    def _draw(self, arms: Sequence[str], kind: Kind) -> Array:
-        """(arms, draws) of what a need compares."""
+    def _draw(self, arms: Sequence[str], need: Need) -> Array:
+        """(arms, draws) of what a need compares.
+
+        Who is only to be known is judged by the plain means of the images seen, without regression, as the gate will.
+        """
         values = [self.seen[arm] for arm in arms]
-        known = np.array([self.before[i] for i in self.order]) if len(self.before) else np.zeros(self.images)
-        if kind == "magnitude":
+        draws = max(_DRAWS, math.ceil(10 / self.options.racing_error))  # or no draw could show so small an error
+        regressed = need.finish and len(self.before) > 0
+        known = np.array([self.before[i] for i in self.order]) if regressed else np.zeros(self.images)
+        if need.kind == "magnitude":
             reach = max(abs(self.low), abs(self.high))
-            return draw_means([np.abs(seen).tolist() for seen in values], 0.0, reach, known, _DRAWS)
-        means = draw_means(values, self.low, self.high, known, _DRAWS)
-        return np.abs(means) if kind == "effect" else means
+            return draw_means([np.abs(seen).tolist() for seen in values], 0.0, reach, known, draws)
+        means = draw_means(values, self.low, self.high, known, draws)
+        return np.abs(means) if need.kind == "effect" else means
 
     def _ends(self, kind: Kind) -> dict[str, tuple[float, float]]:
         """Arm -> lower and upper end of what a need compares, for all arms seen."""
@@ -271,7 +278,7 @@ def _undecided(values: Array, need: Need, error: float) -> list[int]:
     last_in, first_out = (np.maximum(ordered[min(i, len(values))], need.floor) for i in (need.top - 1, need.top))
     belongs = (values >= last_in) & (values > need.floor)
     likely = belongs.mean(axis=1)
-    chosen = (np.argsort(np.argsort(-likely, kind="stable")) < need.top) & (likely > 0.0)
+    chosen = (np.argsort(np.argsort(-likely, kind="stable")) < need.top) & ((values > need.floor).mean(axis=1) > 0.5)
     wrongly_in = ~belongs & (values < last_in - need.tolerance)
     wrongly_out = belongs & (values >= first_out + need.tolerance)
     wrong = np.where(chosen[:, None], wrongly_in, wrongly_out)
