@@ -79,7 +79,7 @@ class Marked:
         beam, paper_beam: beam recall of each.
         ours_shared, paper_shared: both again, on the features that both edited. A reading that looks at fewer features
             has an easier choice of them; here neither has.
-        ours_whole, paper_whole: both again, on every feature of the corpus. What a reading never edited it tells its
+        ours_whole, paper_whole: both again, on every feature of the corpus. What a reading does not report it tells its
             reader nothing of: an effect of 0, whose sign is wrong where there is an effect.
         resampled: intervals and decisions over many resampled studies; only where edits are exact.
         points: every feature, for the figure.

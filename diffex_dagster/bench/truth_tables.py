@@ -54,7 +54,7 @@ def _arm(marked: Sequence[Marked]) -> dict[str, Any]:
             "ours": _mean([_estimates(each.ours_shared) for each in marked]),
             "paper": _mean([_estimates(each.paper_shared) for each in marked]),
         },
-        "whole": {  # every feature of the corpus: those that were not edited count as 0
+        "whole": {  # every feature of the corpus: those that are not reported count as 0
             "ours": _mean([_estimates(each.ours_whole) for each in marked]),
             "paper": _mean([_estimates(each.paper_whole) for each in marked]),
         },
@@ -131,7 +131,7 @@ def table(arm: str, figures: Mapping[str, Any]) -> Table:
     made.add_section()
     made.add_row("mean", *(_number(figures["mean"][key]) for key in MARKS))
     made.add_row("the paper's reading", *(_number(figures["paper"]["mean"][key]) for key in MARKS))
-    for of, what in (("shared", "features that both edited"), ("whole", "every feature, 0 if not edited")):
+    for of, what in (("shared", "features that both edited"), ("whole", "every feature, 0 if not reported")):
         made.add_section()
         made.add_row(f"mean, {what}", *(_number(figures[of]["ours"][key]) for key in MARKS))
         made.add_row("the paper's reading of them", *(_number(figures[of]["paper"][key]) for key in MARKS))

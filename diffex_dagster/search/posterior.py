@@ -67,7 +67,7 @@ def draw_means(
             walk = walk[:n] + math.sqrt(left - before) * rng.normal(size=(n, draws))
             moved[rows], before = residuals @ walk / math.sqrt(left), left
             tails[rows] = np.sqrt(rng.chisquare(n - 1 - fitted + _SHARED_OBSERVATIONS, draws))
-    prior = _SHARED_OBSERVATIONS * float((squares / degrees).mean())
+    prior = _SHARED_OBSERVATIONS * float((squares / degrees).sum()) / max(len(values), 1)
     error = width[:, None] * (moved + math.sqrt(prior) * own_noise) / tails
     means: Array = estimate[:, None] + error
     for row in np.flatnonzero(counts < population):  # the unseen lie between their ends

@@ -69,3 +69,24 @@ def test_features_may_have_been_seen_on_different_numbers_of_images_and_draws_re
     np.testing.assert_array_equal(first, draw_means(rows, -1.0, 1.0, FLAT, 200))
     few, whole, more = first.std(axis=1)
     assert few > more > whole == pytest.approx(0, abs=1e-12)
+
+
+def test_a_difference_between_counts_is_as_uncertain_as_it_is() -> None:
+    """Two features that move images almost alike, one seen on 10 of 60 and one on 40: what the first does not know of
+    the other thirty is not made up for."""
+    rng = np.random.default_rng(9)
+    inside = []
+    for _ in range(400):
+        common = rng.normal(0.0, 0.2, 60)
+        rows = [common + rng.normal(0, 0.02, 60), common + rng.normal(0, 0.02, 60)]
+        first, second = draw_means([rows[0][:10].tolist(), rows[1][:40].tolist()], -1.0, 1.0, FLAT, 300)
+        low, high = np.quantile(first - second, [0.05, 0.95])
+        inside.append(low <= rows[0].mean() - rows[1].mean() <= high)
+    assert np.mean(inside) > 0.9 - 3 * (0.9 * 0.1 / 400) ** 0.5
+
+
+def test_values_without_limits_and_no_features() -> None:
+    rows = [[0.1] * 60, [0.1] * 23 + [7.0]]
+    drawn = draw_means(rows, -np.inf, np.inf, FLAT, 50)
+    assert np.isfinite(drawn).all() and drawn[0] == pytest.approx(0.1)
+    assert draw_means([], -1.0, 1.0, FLAT, 50).shape == (0, 50)

@@ -10,7 +10,7 @@ import pytest
 from diffex_dagster.bench.racing import NULL, resample, strongest, summarise
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.search.options import SearchOptions
-from diffex_dagster.search.racing import Need, Race
+from diffex_dagster.search.racing import Need, Race, _contenders, _undecided
 from diffex_dagster.search.run import search
 from tests.search.toy import Toy, node
 
@@ -136,13 +136,101 @@ def test_the_joint_combination_is_grown_from_finalists_on_all_images() -> None:
         asked.extend((ids, None if images is None else tuple(images)) for ids in answers)
         return answers if images is None else {ids: d[list(images)] for ids, d in answers.items()}
 
-    options = SearchOptions(allocation="racing", racing_top=3)
+    options = SearchOptions(allocation="racing", racing_top=3, racing_start=10)
     result = search(corpus, score, options, order=range(24))
-    assert result.race is not None and result.joint is not None
+    assert result.race is not None and result.race.left and result.joint is not None
     assert {f.id for f in result.joint.features} <= set(result.race.finalists())
     assert all((images is None) == (len(ids) > 1) for ids, images in asked)
     joint = sum(len(ids) > 1 for ids, _ in asked)
     assert result.edits == result.race.spent + 24 * joint
+
+
+def test_a_measure_without_limits_races_as_one_with_wide_limits() -> None:
+    """Logits: the beam's race has finished some features before the last race draws them beside others."""
+    corpus, d = world()
+    found = []
+    for reach in (50.0, np.inf):
+
+        def score(combinations: Sequence[tuple[Feature, ...]], images: Sequence[int] = range(60)) -> dict:
+            return {(f.id,): 10 * d[f.id][list(images)] for (f,) in combinations}
+
+        options = SearchOptions(allocation="racing", beam=4, racing_start=6, joint_size=1)
+        result = search(corpus, score, options, order=range(60), reach=(-reach, reach), before=d[NULL][:60].tolist())
+        assert result.race is not None and result.race.left
+        found.append((strongest(result, 5), result.edits))
+    assert found[0] == found[1]
+
+
+def test_what_is_known_of_every_image_before_the_edit_saves_edits() -> None:
+    rng = np.random.default_rng(2)
+    before = rng.random(IMAGES)
+    d = {arm: (0.1 + 0.02 * i) * (1 - before) + rng.normal(0, 0.01, IMAGES) for i, arm in enumerate(ARMS)}
+    order, spent = rng.permutation(IMAGES).tolist(), []
+    for known in ((), before.tolist()):
+        race = Race(order, len(d), SearchOptions(allocation="racing", racing_start=10), before=known)
+        race.run(d, [effect_need(d)], lambda arms, images: {arm: d[arm][list(images)] for arm in arms})
+        assert set(race.finalists()) >= set(ARMS[-5:])
+        spent.append(race.spent)
+    assert spent[1] < spent[0]
+
+
+def test_an_arm_that_left_comes_back_where_it_might_be_missed_after_all() -> None:
+    """The five that looked strong at first do nothing on later images."""
+    rng = np.random.default_rng(9)
+    order = list(range(IMAGES))
+    d = {arm: rng.normal(0.3, 0.01, IMAGES) for arm in ARMS}
+    for arm in ARMS[:5]:
+        d[arm] = np.where(np.arange(IMAGES) < 10, 0.5, 0.0) + rng.normal(0, 0.01, IMAGES)
+    asked = []
+
+    def score(arms: Sequence[str], images: Sequence[int]) -> dict[str, np.ndarray]:
+        asked.append((len(arms), images[0]))
+        return {arm: d[arm][list(images)] for arm in arms}
+
+    race = Race(order, len(d), SearchOptions(allocation="racing", racing_start=10))
+    race.run(d, [effect_need(d)], score)
+    assert not set(ARMS[:5]) & set(strongest_of(race, d))
+    assert any(first == 10 and count >= 5 for count, first in asked[2:]), "asked again after others had gone on alone"
+
+
+def strongest_of(race: Race, d: dict[str, np.ndarray]) -> list[str]:
+    return sorted(race.finalists(), key=lambda arm: -abs(d[arm].mean()))[:5]
+
+
+def draws(*means: float, spread: float = 0.001) -> np.ndarray:
+    return np.random.default_rng(0).normal(np.array(means)[:, None], spread, (len(means), 500))
+
+
+def beam(top: int, floor: float = -np.inf, tolerance: float = 0.0) -> Need:
+    return Need({}, top, "magnitude", finish=False, floor=floor, tolerance=tolerance)
+
+
+def test_who_is_undecided() -> None:
+    near = np.vstack([draws(0.5), draws(0.3, 0.3, spread=0.05), draws(0.1)])
+    assert set(_undecided(near, beam(2), 0.01)) == {1, 2}, "two near ties for the second place"
+    assert _undecided(near, beam(2, tolerance=0.4), 0.01) == []
+    assert _undecided(near, beam(3), 0.01) == []
+    assert _undecided(near, beam(2, floor=0.6), 0.01) == [], "all are below the floor"
+    assert set(_undecided(near, beam(4, floor=0.3), 0.01)) == {1, 2}, "places for all, but two may be below the floor"
+    # Fewer than the places are above the floor: what is hopeless is no candidate for the rest.
+    hopeless = np.vstack([draws(0.5, 0.4), draws(0.1, 0.1, spread=0.07)])
+    assert (hopeless[2:] > 0.3).any() and _undecided(hopeless, beam(3, floor=0.3), 0.01) == []
+    # Signed, as the paper's gate: what lowers most is not strong.
+    assert _undecided(np.vstack([draws(-0.9), draws(0.2, 0.1)]), beam(1, floor=0.0), 0.01) == []
+
+
+def test_the_fewest_contenders_hold_the_top() -> None:
+    need = Need({}, 2, "effect", finish=True)
+    spent = np.full(4, 10)
+    clear = draws(0.1, 0.5, 0.2, 0.4)
+    assert sorted(_contenders(clear, spent, need, 0.01)) == [1, 3]
+    near = np.vstack([draws(0.5), draws(0.3, 0.3, spread=0.05), draws(0.1)])
+    assert sorted(_contenders(near, spent, need, 0.01)) == [0, 1, 2]
+    assert _contenders(near[:2], spent[:2], need, 0.01) == [0, 1], "no more than there are places"
+    tolerant = Need({}, 2, "effect", finish=True, tolerance=0.4)
+    assert sorted(_contenders(near, np.array([10, 10, 20, 10]), tolerant, 0.01)) == [0, 2], (
+        "what went on before goes on"
+    )
 
 
 def test_options_are_checked() -> None:
