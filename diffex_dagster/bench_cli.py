@@ -161,7 +161,7 @@ def stages(
 def racing(
     study: Annotated[str, typer.Argument(help="a study of the avatars world")] = "avatars",
     pool: Annotated[int, typer.Option(min=10, help="avatars that the studies' images are drawn from")] = 200,
-    images: Annotated[str, typer.Option(help="numbers of images of a study")] = "24,64,128",
+    images: Annotated[str, typer.Option(help="numbers of images of a study")] = "64,128",
     studies: Annotated[int, typer.Option(min=1, help="resampled studies for each number of images")] = 200,
     top: Annotated[int | None, typer.Option(min=1, help="another racing_top than the study's")] = None,
     tolerance: Annotated[float | None, typer.Option(min=0, help="another racing_tolerance than the study's")] = None,

@@ -34,7 +34,8 @@ class SearchOptions:
         racing_error: probability with which the race may miss one of them.
         racing_tolerance: a miss by less than this does not count, in the unit of the target measure.
         racing_gate_tolerance: groups whose mean |d| is this close are alike for the beam.
-        racing_start: images that every feature is measured on; an effect that none of them shows is not seen.
+        racing_start: images that every feature is measured on; an effect that none of them shows is not seen,
+            and a study of no more images has nothing to save.
         racing_growth: by how much the images grow from one look to the next.
         racing_bounds: "normal" suits tens of images and is approximate (`search.posterior`); "bounded" holds for any
             effects that a probability allows, and saves edits from some hundred images on (`search.bounds`).
