@@ -173,7 +173,7 @@ def racing(
     """Count the edits that racing saves on resampled studies, and how often it finds the same features."""
     from diffex_dagster.bench import racing as bench_racing
     from diffex_dagster.cli import _load
-    from diffex_dagster.search.bounds import Bounds
+    from diffex_dagster.search.options import Bounds
 
     changes = {"racing_top": top, "racing_tolerance": tolerance, "racing_start": start}
     loaded = _load(study, None)

@@ -18,8 +18,7 @@ from PIL import Image
 
 from diffex_dagster.classifying.target import measure
 from diffex_dagster.corpus.tree import Corpus, Feature
-from diffex_dagster.search.bounds import Bounds
-from diffex_dagster.search.options import SearchOptions
+from diffex_dagster.search.options import Bounds, SearchOptions
 from diffex_dagster.search.run import SearchResult, search
 from diffex_dagster.stages.setup import build_classifier
 from diffex_dagster.study import Study

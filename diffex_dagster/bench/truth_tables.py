@@ -50,16 +50,16 @@ def _arm(marked: Sequence[Marked]) -> dict[str, Any]:
         "missed": dict(sum((Counter(_causes(each.ours)) for each in marked), Counter())),
         "classifiers": _clean(ours),
         "paper": {"mean": _mean(theirs.values()), "classifiers": _clean(theirs)},
-        "shared": {  # only the features that both edited
-            "ours": _mean([_estimates(each.ours_shared) for each in marked]),
-            "paper": _mean([_estimates(each.paper_shared) for each in marked]),
-        },
-        "whole": {  # every feature of the corpus: those that are not reported count as 0
-            "ours": _mean([_estimates(each.ours_whole) for each in marked]),
-            "paper": _mean([_estimates(each.paper_whole) for each in marked]),
-        },
+        # Only the features that both edited; every feature of the corpus, those that are not reported as 0.
+        "shared": _beside([each.ours_shared for each in marked], [each.paper_shared for each in marked]),
+        "whole": _beside([each.ours_whole for each in marked], [each.paper_whole for each in marked]),
         "points": {each.subject: [_clean(vars(point)) for point in each.points] for each in marked},
     }
+
+
+def _beside(ours: Sequence[Grade], theirs: Sequence[Grade]) -> dict[str, dict[str, float | None]]:
+    """The mean marks of both readings."""
+    return {"ours": _mean([_estimates(each) for each in ours]), "paper": _mean([_estimates(each) for each in theirs])}
 
 
 def _estimates(grade: Grade) -> dict[str, float]:

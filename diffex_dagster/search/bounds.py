@@ -10,12 +10,10 @@ images is approximate: `search.posterior`.
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Bounds = Literal["normal", "bounded"]
 Array = NDArray[np.float64]
 _LARGEST_BET = 0.75  # of what may be bet at most: beyond it the bound loses more from a surprise than it gains
 

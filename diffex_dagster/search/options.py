@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from diffex_dagster.search.bounds import Bounds
-
 Gate = Literal["magnitude", "signed"]
 Allocation = Literal["exhaustive", "racing"]
+Bounds = Literal["normal", "bounded"]
 JointDirections = Literal["both", "strongest"]
 
 

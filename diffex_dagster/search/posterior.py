@@ -46,7 +46,7 @@ def draw_means(
     population, counts = len(covariate), np.array([len(row) for row in values], dtype=np.int64)
     walk = np.zeros((population, draws))  # of the multipliers, from all images down to the first few
     own_noise = rng.normal(size=(len(values), draws))
-    estimate, width, degrees, squares = (np.zeros(len(values)) for _ in range(4))
+    estimate, width, variance = (np.zeros(len(values)) for _ in range(3))
     moved, tails, before = np.zeros((len(values), draws)), np.ones((len(values), draws)), 0.0
     for n in np.unique(counts)[::-1]:
         rows = np.flatnonzero(counts == n)
@@ -59,7 +59,7 @@ def draw_means(
         shift = float(covariate.mean() - covariate[:n].mean()) if fitted else 0.0
         residuals = seen - mean[:, None] - slope[:, None] * x
         estimate[rows] = mean + slope * shift
-        degrees[rows], squares[rows] = max(n - 1 - fitted, 1), (residuals**2).sum(axis=1)
+        variance[rows] = (residuals**2).sum(axis=1) / max(n - 1 - fitted, 1)
         left = 1 - n / population
         if left > 0:  # otherwise nothing is left to err about
             width[rows] = math.sqrt(left / n + (shift**2 / spread if fitted else 0.0))
@@ -67,7 +67,7 @@ def draw_means(
             walk = walk[:n] + math.sqrt(left - before) * rng.normal(size=(n, draws))
             moved[rows], before = residuals @ walk / math.sqrt(left), left
             tails[rows] = np.sqrt(rng.chisquare(n - 1 - fitted + _SHARED_OBSERVATIONS, draws))
-    prior = _SHARED_OBSERVATIONS * float((squares / degrees).sum()) / max(len(values), 1)
+    prior = _SHARED_OBSERVATIONS * float(variance.sum()) / max(len(values), 1)
     error = width[:, None] * (moved + math.sqrt(prior) * own_noise) / tails
     means: Array = estimate[:, None] + error
     for row in np.flatnonzero(counts < population):  # the unseen lie between their ends

@@ -193,9 +193,9 @@ class Race:
         """
         names, error = list(need.competitors), self.options.racing_error / max(len(self._laps()) - 1, 1)
         arms = list(dict.fromkeys(arm for name in names for arm in need.competitors[name]))
-        row = {arm: i for i, arm in enumerate(arms)}
         if not arms:
             return set()
+        row = {arm: i for i, arm in enumerate(arms)}
         drawn = self._draw(arms, need)
         values = np.array([drawn[[row[arm] for arm in need.competitors[name]]].max(axis=0) for name in names])
         spent = np.array([max(len(self.seen[arm]) for arm in need.competitors[name]) for name in names])
@@ -213,14 +213,11 @@ class Race:
 
         Who is only to be known is judged by the plain means of the images seen, without regression, as the gate will.
         """
-        values = [self.seen[arm] for arm in arms]
         draws = max(_DRAWS, math.ceil(10 / self.options.racing_error))  # or no draw could show so small an error
         regressed = need.finish and len(self.before) > 0
         known = np.array([self.before[i] for i in self.order]) if regressed else np.zeros(self.images)
-        if need.kind == "magnitude":
-            reach = max(abs(self.low), abs(self.high))
-            return draw_means([np.abs(seen).tolist() for seen in values], 0.0, reach, known, draws)
-        means = draw_means(values, self.low, self.high, known, draws)
+        values = [self._compared(np.array(self.seen[arm]), need.kind).tolist() for arm in arms]
+        means = draw_means(values, *self._limits(need.kind), known, draws)
         return np.abs(means) if need.kind == "effect" else means
 
     def _ends(self, kind: Kind) -> dict[str, tuple[float, float]]:
@@ -231,16 +228,20 @@ class Race:
         for arm in self.seen:
             by_count.setdefault(len(self.seen[arm]), []).append(arm)
         for arms in by_count.values():
-            values: Array = np.array([self.seen[arm] for arm in arms])
-            if kind == "magnitude":
-                reach = max(abs(self.low), abs(self.high))
-                lower, upper = bounded(np.abs(values), 0.0, reach, self.images, each)
-            else:
-                lower, upper = bounded(values, self.low, self.high, self.images, each)
+            values = self._compared(np.array([self.seen[arm] for arm in arms]), kind)
+            lower, upper = bounded(values, *self._limits(kind), self.images, each)
             if kind == "effect":
                 lower, upper = np.maximum(0.0, np.maximum(lower, -upper)), np.maximum(np.abs(lower), np.abs(upper))
             ends |= dict(zip(arms, zip(lower.tolist(), upper.tolist(), strict=True), strict=True))
         return ends
+
+    def _compared(self, values: Array, kind: Kind) -> Array:
+        """The values whose mean a need compares."""
+        return np.abs(values) if kind == "magnitude" else values
+
+    def _limits(self, kind: Kind) -> tuple[float, float]:
+        """What those values cannot leave."""
+        return (0.0, max(abs(self.low), abs(self.high))) if kind == "magnitude" else (self.low, self.high)
 
 
 def _contenders(values: Array, spent: NDArray[np.int64], need: Need, error: float) -> list[int]:

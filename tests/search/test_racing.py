@@ -67,9 +67,9 @@ def test_bounded_needs_more_images_and_agrees() -> None:
 
 def test_near_ties_are_all_measured_unless_tolerated() -> None:
     d = table(strong=30)  # all alike
-    race, _ = race_over(d, [effect_need(d)], racing_start=10)
-    assert len(race.finalists()) > 15
-    tolerant, _ = race_over(d, [effect_need(d, tolerance=0.2)], racing_start=10, racing_tolerance=0.2)
+    race, _ = race_over(d, [effect_need(d)], racing_start=6)
+    assert len(race.finalists()) > 20
+    tolerant, _ = race_over(d, [effect_need(d, tolerance=0.2)], racing_start=6, racing_tolerance=0.2)
     assert 5 <= len(tolerant.finalists()) < 10
     assert "by less than 0.2" in tolerant.describe()
 
