@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export DAGSTER_HOME := $(CURDIR)/.dagster
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo ui test check format acceptance browser setup train clean
+.PHONY: demo ui test check docs format acceptance browser setup train release clean
 
 demo: setup ## explain the two persona classifiers and print where the reports are
 	$(BIN)/diffex run avatars
@@ -16,11 +16,25 @@ ui: setup ## the Dagster UI on http://127.0.0.1:3000
 test: setup browser check ## lint, types, and every test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
-check: setup
+check: setup docs ## lint, types, import contracts, documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/dagster definitions validate -w workspace.yaml --log-level warning
+
+docs: setup ## the documentation site in build/site; a broken link or reference fails it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+release: setup ## wheel and sdist in dist/, their metadata checked, each installed in an empty environment
+	rm -rf dist build/empty
+	$(BIN)/python -m hatchling build -d dist
+	$(BIN)/twine check --strict dist/*
+	for file in dist/*; do \
+		$(PYTHON) -m venv --clear build/empty && \
+		build/empty/bin/python -m pip install --quiet --constraint constraints.txt "$$file" && \
+		build/empty/bin/diffex --version || exit 1; \
+	done
 
 acceptance: setup ## what `make demo` must have shown
 	$(BIN)/pytest tests/acceptance.py

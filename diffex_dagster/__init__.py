@@ -1,21 +1,74 @@
-"""DiffEx as Dagster assets: which visual attributes does an image classifier rely on, how much, and how sure are we?"""
+"""DiffEx as Dagster assets: which visual attributes does an image classifier rely on, how much, and how sure are we?
+
+The names below are the public ones; documentation and users import from here only. Each is loaded on first use, so that
+`import diffex_dagster` loads neither Dagster nor torch nor DuckDB.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Explanation", "StudyComponent", "__version__", "explain"]
+__all__ = [
+    "Classifier",
+    "ClassifierError",
+    "Concept",
+    "Corpus",
+    "CorpusError",
+    "DiffExError",
+    "EditRequest",
+    "Editor",
+    "EditorError",
+    "Explanation",
+    "Feature",
+    "StoreError",
+    "Study",
+    "StudyComponent",
+    "StudyError",
+    "__version__",
+    "build_study",
+    "explain",
+    "load_study",
+]
 
 if TYPE_CHECKING:
     from diffex_dagster.api import Explanation, explain
+    from diffex_dagster.assets.build import build_study
+    from diffex_dagster.classifying.protocol import Classifier
     from diffex_dagster.component import StudyComponent
+    from diffex_dagster.corpus.tree import Corpus, Feature
+    from diffex_dagster.editing.protocol import Concept, Editor, EditRequest
+    from diffex_dagster.errors import (
+        ClassifierError,
+        CorpusError,
+        DiffExError,
+        EditorError,
+        StoreError,
+        StudyError,
+    )
+    from diffex_dagster.study import Study, load_study
 
-_HOMES = {"explain": "api", "Explanation": "api", "StudyComponent": "component"}
+_HOMES = {
+    "explain": "api",
+    "Explanation": "api",
+    "build_study": "assets.build",
+    "StudyComponent": "component",
+    "Classifier": "classifying.protocol",
+    "Corpus": "corpus.tree",
+    "Feature": "corpus.tree",
+    "Concept": "editing.protocol",
+    "Editor": "editing.protocol",
+    "EditRequest": "editing.protocol",
+    "Study": "study",
+    "load_study": "study",
+    **dict.fromkeys(
+        ("ClassifierError", "CorpusError", "DiffExError", "EditorError", "StoreError", "StudyError"), "errors"
+    ),
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Imported on first use: `import diffex_dagster` loads neither Dagster nor torch."""
+    """Load a public name from the module it is defined in."""
     if name in _HOMES:
         import importlib
 

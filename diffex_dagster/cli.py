@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from diffex_dagster import report_cli
+from diffex_dagster import __version__, report_cli
 from diffex_dagster.bench_cli import bench
 from diffex_dagster.definitions import studies_root
 from diffex_dagster.errors import DiffExError
@@ -27,7 +27,6 @@ from diffex_dagster.study import Study, find_study, load_study
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Why does an image classifier decide as it does? DiffEx as Dagster assets.",
 )
@@ -37,6 +36,21 @@ console = Console(stderr=True)
 StudyArgument = Annotated[str, typer.Argument(help="a study file, its folder, or its name under studies/")]
 TableOption = Annotated[TableFormat, typer.Option("--format", help="how to print it")]
 EditorOption = Annotated[str | None, typer.Option("--editor", help="another of the study's editors")]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"diffex_dagster {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and leave")
+    ] = False,
+) -> None:
+    """Options before a command."""
 
 
 class Format(StrEnum):

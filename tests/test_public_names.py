@@ -1,0 +1,45 @@
+"""What is public: the names at the package's root, their documentation, and what importing them costs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import diffex_dagster
+
+REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
+NAMES = [name for name in diffex_dagster.__all__ if name != "__version__"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_public_name_can_be_imported_and_says_what_it_is(name: str) -> None:
+    assert getattr(diffex_dagster, name).__doc__
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_public_name_has_a_place_in_the_reference(name: str) -> None:
+    home = diffex_dagster._HOMES[name]
+    wanted = f"::: diffex_dagster.{home}.{name}\n"
+    assert any(wanted in page.read_text("utf-8") + "\n" for page in REFERENCE.glob("*.md"))
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'explian'"):
+        _ = diffex_dagster.explian
+
+
+def test_importing_the_package_loads_no_model_database_or_dagster() -> None:
+    heavy = "import sys, diffex_dagster; print(sorted({'torch', 'duckdb', 'dagster', 'pandas'} & set(sys.modules)))"
+    printed = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", [["-m", "diffex_dagster"], ["-m", "diffex_dagster.cli"]])
+def test_the_version_is_printed(command: list[str]) -> None:
+    printed = subprocess.run([sys.executable, *command, "--version"], capture_output=True, text=True, check=True).stdout
+    assert printed == f"diffex_dagster {diffex_dagster.__version__}\n"
+
+
+def test_types_are_shipped() -> None:
+    assert (Path(diffex_dagster.__file__).parent / "py.typed").exists()
