@@ -1,0 +1,159 @@
+"""Literal keys: a change of any of them would silently make or score again what users already have.
+
+Where one has to change on purpose, keep the old rows usable, say so in CHANGELOG.md, and write the new value here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from diffex_dagster.classifying.files_adapter import TorchFileClassifier
+from diffex_dagster.classifying.http_adapter import HttpClassifier
+from diffex_dagster.classifying.python_adapter import CallableClassifier
+from diffex_dagster.classifying.transformers_adapter import TransformersClassifier
+from diffex_dagster.corpus.starters import load_starter
+from diffex_dagster.corpus.tree import Corpus, Feature
+from diffex_dagster.editing import ledits
+from diffex_dagster.editing.checkpoints import Checkpoint
+from diffex_dagster.editing.instruct import InstructEditor, InstructOptions
+from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
+from diffex_dagster.editing.precomputed import PrecomputedEditor, edits_in_folder
+from diffex_dagster.editing.protocol import Concept, EditRequest
+from diffex_dagster.hashing import file_fingerprint, folder_fingerprint
+from diffex_dagster.probing.clip import ClipProbe
+from diffex_dagster.probing.diffusion import DiffusionProbe
+from diffex_dagster.stages.setup import build_classifier, build_editor, settings_version
+from diffex_dagster.store.keys import digest, edit_key, image_key
+from diffex_dagster.study import Study
+from tests.toys import picture
+
+IMAGE = "07a3f8a33b08dbf0a0ddb7f1ef6e2b9a"
+
+
+@pytest.fixture
+def versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries of a fixed version: the installed ones are part of the fingerprints, and none of this test."""
+    for module in ("editing.ledits._version", "editing.instruct.version"):
+        monkeypatch.setattr(f"diffex_dagster.{module}", lambda name: f"1.0 of {name}")
+    for module in ("files_adapter", "transformers_adapter", "python_adapter"):
+        monkeypatch.setattr(f"diffex_dagster.classifying.{module}.version", lambda name: f"1.0 of {name}")
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose content the editors' fingerprints cover, without a model in it."""
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    (folder / "model_index.json").write_text('{"a": 1}')
+    (folder / "weights.safetensors").write_bytes(b"weights")
+    monkeypatch.setattr(ledits.checkpoints, "locate", lambda *_: Checkpoint(folder))
+    monkeypatch.setattr(ledits.checkpoints, "content_hash", lambda _: "content")
+    return folder
+
+
+def test_of_pictures_and_edits() -> None:
+    assert image_key(picture(100)) == image_key(Image.new("RGBA", (16, 16), (100, 100, 100, 255))) == GOLDEN["image"]
+    assert digest("a", 1, ["ü", None], {"b": 0.5}) == GOLDEN["digest"]
+    glasses, beard = Concept("glasses"), Concept("full beard", "remove")
+    assert edit_key(EditRequest(IMAGE), "paint-1") == GOLDEN["null edit"]
+    assert edit_key(EditRequest(IMAGE, (glasses,), 3), "paint-1") == GOLDEN["edit"]
+    assert edit_key(EditRequest(IMAGE, (glasses, beard)), "paint-1") == GOLDEN["joint edit"]
+    assert edit_key(EditRequest(IMAGE, (beard, glasses)), "paint-1") == GOLDEN["joint edit"]
+
+
+def test_of_a_corpus() -> None:
+    tree = Corpus(
+        (
+            Feature("eyewear", "Eyewear", "eyewear", editable=False, children=(
+                Feature("eyewear/round-glasses", "Round glasses", "round glasses", support=2),)),
+            Feature("beard", "Beard", "full beard", "remove", region="chin", source="person"),
+        )
+    )  # fmt: skip
+    assert tree.version == GOLDEN["corpus"]
+    face = load_starter("face")
+    assert digest([feature.id for feature in face.walk()]) == GOLDEN["features of a starter"]
+
+
+def test_of_the_toy_study(toy: Study) -> None:
+    assert build_editor(toy).fingerprint == "paint-1"
+    assert build_classifier(toy, "v1").fingerprint == "warm-3.0-2.0"
+    assert settings_version(toy, "seed", "domain") == GOLDEN["settings"]
+    own = toy.changed(classifiers={"v1": toy.classifiers["v1"].model_copy(update={"target": toy.target})})
+    assert own.for_classifier("v1").subject("warm") == GOLDEN["subject"]
+
+
+@pytest.mark.usefixtures("versions")
+def test_of_diffusion_editors(checkpoint: Path) -> None:
+    plain = LeditsEditor(LeditsOptions(checkpoint=str(checkpoint), device="cpu"))
+    assert plain.fingerprint == GOLDEN["ledits"]
+    chosen = {"scale": 3.5, "prompts": {"beard": {"threshold": 0.7}}, "steps": 25, "resolution": 64, "dtype": "float16"}
+    of_gpu = LeditsEditor(LeditsOptions(checkpoint=str(checkpoint), device="cuda:1", **chosen))
+    assert of_gpu.fingerprint == GOLDEN["ledits, chosen"]
+    fast = {"batch_size": 4, "channels_last": False, "compile": True, "inversion_cache_mb": 1, "inversion_folder": "i"}
+    assert LeditsEditor(LeditsOptions(checkpoint="x", device="cpu", **fast)).fingerprint == GOLDEN["ledits"]
+    assert DiffusionProbe(plain, 2).fingerprint == GOLDEN["diffusion probe"]
+    told = InstructEditor(InstructOptions(checkpoint=str(checkpoint), device="cpu", image_guidance=1.5))
+    assert told.fingerprint == GOLDEN["instruct"]
+
+
+def test_of_edits_that_another_tool_made(tmp_path: Path) -> None:
+    for prompt in ("null", "remove beard"):
+        (tmp_path / prompt).mkdir()
+        (tmp_path / prompt / "01.png").write_bytes(prompt.encode())
+    editor = PrecomputedEditor(tmp_path, edits_in_folder(tmp_path), dict, lambda picture: picture)
+    assert editor.fingerprint == GOLDEN["precomputed"]
+
+
+class Model:
+    """A callable that knows its own fingerprint."""
+
+    labels = ("a", "b")
+    fingerprint = "model-1"
+
+
+@pytest.mark.usefixtures("versions")
+def test_of_classifiers(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes(b"weights")
+    function = lambda pictures: pictures  # noqa: E731
+    function.labels, function.fingerprint = Model.labels, Model.fingerprint  # type: ignore[attr-defined]
+    made = {
+        "http": HttpClassifier("https://localhost/score?key=secret", ("a", "b"), version="2"),
+        "callable": CallableClassifier(function, name="module:function", files=[tmp_path / "model.pt"]),
+        "torchscript": TorchFileClassifier(tmp_path / "model.pt", labels=("a", "b")),
+        "transformers": TransformersClassifier(str(checkpoint)),
+        "clip probe": ClipProbe(str(checkpoint), "faces"),
+    }
+    assert {name: classifier.fingerprint for name, classifier in made.items()} == {name: GOLDEN[name] for name in made}
+
+
+def test_of_files(checkpoint: Path) -> None:
+    assert file_fingerprint(checkpoint / "model_index.json") == GOLDEN["file"]
+    assert folder_fingerprint(checkpoint, (".json", ".safetensors")) == GOLDEN["folder"]
+
+
+GOLDEN: dict[str, str] = {
+    "image": "3113e4756149955769fe01f9e0c07307",
+    "digest": "a78577cf4b7fc0bde0aae0c1b9a50846",
+    "null edit": "c993070f25e86ce0957e171ff37e3d08",
+    "edit": "050c5408c41c4011bc8f2bb5eaf7d43d",
+    "joint edit": "42dc15dac721071fe0093ca934e30458",
+    "corpus": "d9f09fb85753bdc0",
+    "features of a starter": "d114f0e824b4cddd282d55c9e8f4f940",
+    "settings": "391e5187216baa91",
+    "subject": "warm-4d0dba2d",
+    "ledits": "f2ff220b955fafc79ab32be86bbfba865ea9b18f76a9fe4f072cdec512dc7d1e",
+    "ledits, chosen": "67abffeb77581527f3a78b16bf7766d144a54e6f7678c6f98cabcce0375f2e00",
+    "diffusion probe": "95c36d7d259f3cb4b6ace30528adfbea31bd12cff54b430ae66ddfcd3477f5c3",
+    "instruct": "77dd35e73d4d180bc2b322fb05ce6de6",
+    "precomputed": "aa4ec15566dc0e60399213aa7d930475",
+    "http": "a3ea167cfe4ba979",
+    "callable": "fb6f638cbb8f89a6",
+    "torchscript": "7d00bf460be3d885",
+    "transformers": "9171501d6b9f98fa",
+    "clip probe": "37fd71d071ccd1b70db36d3dc75d933d18976d325d25f6ad7b4bd983a264d2f1",
+    "file": "f9d86028c6e0d64e225186f96acb69338b2c59764df79162107f5c4bb34d1310",
+    "folder": "4d6a3e44ad937aa7684be8c4c062a8d42a62bc5579c13d13215b85ff1e86cbc3",
+}
