@@ -11,6 +11,9 @@ changes. Both changes of all features are tested in one step-down max-T (`effect
 claim of a change is at most the level. |d| also contains the editing noise; it is the same edits under both versions,
 but a version that reacts to noise more strongly seems to rely more on everything: read a small change of reliance next
 to the versions' noise floors.
+
+A change that is claimed is at least as large as the margin: with enough images a change of 0.001 is told from none, and
+it is still no change that a release should fail for. A feature whose edits failed says nothing about either version.
 """
 
 from __future__ import annotations
@@ -26,7 +29,9 @@ from diffex_dagster.effects.deciding import DecisionOptions, stack
 from diffex_dagster.effects.paired import interval
 from diffex_dagster.effects.signflip import sign_flips
 
-ComparisonText = Literal["more reliant", "less reliant", "direction changed", "no change shown", "inconclusive"]
+ComparisonText = Literal[
+    "more reliant", "less reliant", "direction changed", "no change shown", "inconclusive", "edit failed"
+]
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class ComparedEffect:
         difference, ci_low, ci_high: mean over images of d_last − d_first, with its interval.
         reliance_change, reliance_low, reliance_high: mean over images of |d_last| − |d_first|, with its interval.
         decision: see `compare`.
-        p_value: adjusted, of the change that the decision speaks of.
+        p_value: adjusted, of the change that the decision speaks of; None for a feature that was not tested.
         reason: in words, for the report.
         images: how many images.
     """
@@ -53,23 +58,30 @@ class ComparedEffect:
     reliance_low: float
     reliance_high: float
     decision: ComparisonText
-    p_value: float
+    p_value: float | None
     reason: str
     images: int
 
 
 def compare(
-    first: Mapping[str, ArrayLike], last: Mapping[str, ArrayLike], options: DecisionOptions | None = None
+    first: Mapping[str, ArrayLike],
+    last: Mapping[str, ArrayLike],
+    options: DecisionOptions | None = None,
+    *,
+    edit_success: Mapping[str, float] | None = None,
 ) -> dict[str, ComparedEffect]:
     """Compare two versions on the features that both have, over the same images of the same edits.
 
-    Decisions, the first that applies: *more reliant* / *less reliant* (mean |d| changed, and not by less than the
-    margin), *direction changed* (mean |d| is not shown to have changed, the signed effect is), *no change shown* (the
-    intervals of both changes lie inside ± margin), *inconclusive*.
+    Decisions, the first that applies: *edit failed* (too few edits show the attribute; such features are left out of
+    the tested family), *more reliant* / *less reliant* (mean |d| changed, by the margin or more), *direction changed*
+    (mean |d| is not shown to have changed, the signed effect is, by the margin or more), *no change shown* (the
+    intervals of both changes lie inside ± margin, over enough images), *inconclusive*.
 
     Args:
         first, last: feature -> paired differences, shape (images,), images in the same order in both.
-        options: level, confidence, margin, flips and seed are used; the error rate is always family-wise.
+        options: level, confidence, margin, equivalence_images, edit_success_threshold, flips and seed are used; the
+            error rate is always family-wise.
+        edit_success: feature -> share of its edits that show the attribute; features that are missing are tested.
 
     Returns:
         In the order of `first`.
@@ -85,7 +97,12 @@ def compare(
     if before.shape != after.shape:
         raise ValueError(f"the versions have {len(before)} and {len(after)} images; they must share the same edits.")
     difference, change = after - before, np.abs(after) - np.abs(before)
-    p = sign_flips(np.concatenate([change, difference], axis=1), flips=options.flips, seed=options.seed).p_max
+    success = edit_success or {}
+    tested = [j for j, name in enumerate(names) if success.get(name, 1.0) >= options.edit_success_threshold]
+    family = np.concatenate([change[:, tested], difference[:, tested]], axis=1)
+    p = sign_flips(family, flips=options.flips, seed=options.seed).p_max
+    p_of = {j: (float(p[place]), float(p[len(tested) + place])) for place, j in enumerate(tested)}
+    enough = len(before) >= options.equivalence_images
 
     compared = {}
     for j, name in enumerate(names):
@@ -93,13 +110,18 @@ def compare(
         reliance_low, reliance_high = interval(change[:, j], options.confidence)
         effects = (float(before[:, j].mean()), float(after[:, j].mean()))
         reliance = (float(np.abs(before[:, j]).mean()), float(np.abs(after[:, j]).mean()))
-        decision, p_value, reason = _decide_one(
-            effects,
-            reliance,
-            (float(p[j]), _inside(reliance_low, reliance_high, options.margin)),
-            (float(p[len(names) + j]), _inside(low, high, options.margin)),
-            options,
-        )
+        decision: ComparisonText = "edit failed"
+        p_value: float | None = None
+        reason = f"{success.get(name, 1.0):.0%} of its edits show it"
+        if j in p_of:
+            p_change, p_signed = p_of[j]
+            decision, p_value, reason = _decide_one(
+                effects,
+                reliance,
+                (p_change, enough and _inside(reliance_low, reliance_high, options.margin)),
+                (p_signed, enough and _inside(low, high, options.margin)),
+                options,
+            )
         compared[name] = ComparedEffect(
             effects,
             reliance,
@@ -129,13 +151,14 @@ def _decide_one(
     options: DecisionOptions,
 ) -> tuple[ComparisonText, float, str]:
     """Decision, p-value, reason. `change` and `signed` are (adjusted p, interval inside the margin)."""
+    by, moved = reliance[1] - reliance[0], effects[1] - effects[0]
     (p_change, change_inside), (p_signed, signed_inside) = change, signed
     in_words = f"mean |d| {reliance[0]:.3f} → {reliance[1]:.3f}, effect {effects[0]:+.3f} → {effects[1]:+.3f}"
-    if p_change <= options.level and not change_inside and reliance[0] != reliance[1]:
+    if p_change <= options.level and not change_inside and by and abs(by) >= options.margin:
         turned = ", in the opposite direction" if effects[0] * effects[1] < 0 else ""
-        text: ComparisonText = "more reliant" if reliance[1] > reliance[0] else "less reliant"
+        text: ComparisonText = "more reliant" if by > 0 else "less reliant"
         return text, p_change, in_words + turned
-    if p_signed <= options.level and not signed_inside:
+    if p_signed <= options.level and not signed_inside and abs(moved) >= options.margin:
         return "direction changed", p_signed, in_words
     if change_inside and signed_inside:
         return "no change shown", min(p_change, p_signed), f"{in_words}, both changes inside ±{options.margin:g}"

@@ -17,6 +17,7 @@ from diffex_dagster import __version__
 from diffex_dagster.report import wording
 from diffex_dagster.report.matrix import signed_share
 from diffex_dagster.report.pictures import Book
+from diffex_dagster.report.tables import reliances
 
 
 def emphasised(sentence: str, target: str) -> Markup:
@@ -48,9 +49,11 @@ def _environment() -> Environment:
         "kind": wording.kind,
         "plain": wording.plain,
         "curly": wording.curly,
+        "reliances": reliances,
         "emphasised": emphasised,
     }
-    environment.globals |= {"count": wording.count, "version": __version__}
+    environment.globals |= {"count": wording.count, "version": __version__, "meanings": wording.MEANINGS,
+                            "changes": wording.CHANGES}  # fmt: skip
     return environment
 
 

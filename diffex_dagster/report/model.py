@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -184,10 +185,19 @@ class ComparedFeature:
     ci_low: float
     ci_high: float
     images: int
-    decision: str  # "more reliant", "less reliant", "no change shown", "inconclusive"
+    decision: (
+        str  # "more reliant", "less reliant", "direction changed", "no change shown", "inconclusive", "edit failed"
+    )
     examples: tuple[tuple[Example, Example], ...] = ()  # the images that explain it, under the first and last version
     flips_gained: int | None = None  # images that flip under the last version and not under the first
     flips_lost: int | None = None  # images that flip under the first version and not under the last
+    reliance: tuple[float, ...] = ()  # mean |d|, one for each version: what more and less reliant speak of
+    reliance_change: float = math.nan  # mean over images of |d_last| − |d_first|
+    reliance_low: float = math.nan
+    reliance_high: float = math.nan
+    p_value: float | None = None  # adjusted, of the change that the decision speaks of; None where it was not tested
+    edit_success: float | None = None  # share of edits that show the attribute, where a probe is configured
+    direction: str = "add"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from diffex_dagster.report.model import ComparedFeature, Comparison, Explanation, RankedFeature
-from diffex_dagster.report.wording import digits_for, glyph, plain, share, signed
+from diffex_dagster.report.wording import digits_for, glyph, number, plain, share, signed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -75,8 +75,14 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
             "difference": f.difference,
             "ci_low": f.ci_low,
             "ci_high": f.ci_high,
+            "reliance": dict(zip(names, f.reliance, strict=False)),
+            "reliance_change": f.reliance_change,
+            "reliance_low": f.reliance_low,
+            "reliance_high": f.reliance_high,
             "images": f.images,
             "decision": f.decision,
+            "p_value": f.p_value,
+            "edit_success": f.edit_success,
             "flips_gained": f.flips_gained,
             "flips_lost": f.flips_lost,
         }
@@ -91,7 +97,9 @@ def comparison_flat_rows(comparison: Comparison) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"feature": f.feature, "name": f.name, "group": f.group, "level": f.level}
         for name, effect, rank, flip_rate in zip(comparison.classifiers, f.effects, f.ranks, f.flip_rates, strict=True):
             row |= {f"effect {name}": effect, f"rank {name}": rank, f"flip_rate {name}": flip_rate}
-        row |= {"difference": f.difference, "ci_low": f.ci_low, "ci_high": f.ci_high, "images": f.images,
+        row |= {f"reliance {name}": value for name, value in zip(comparison.classifiers, f.reliance, strict=False)}
+        row |= {"reliance_change": f.reliance_change, "reliance_low": f.reliance_low, "reliance_high": f.reliance_high,
+                "difference": f.difference, "ci_low": f.ci_low, "ci_high": f.ci_high, "images": f.images,
                 "decision": f.decision, "flips_gained": f.flips_gained, "flips_lost": f.flips_lost}  # fmt: skip
         flat.append(row)
     return flat
@@ -134,21 +142,29 @@ def comparison_rich_table(comparison: Comparison, limit: int | None = None) -> T
     table.add_column("group")
     for name in comparison.classifiers:
         table.add_column(Text(plain(name, 30)), justify="right", no_wrap=True)
-    for heading in ("difference", "95% interval", "rank", "flips"):
+    for heading in ("difference", "95% interval", "reliance", "rank", "flips"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("decision")
     for f in comparison.features[:limit]:
         table.add_row(
-            Text(plain(f.name, 60)),
+            Text(_name(f)),
             Text(plain(f.group, 40)),
             *(signed(effect, digits) for effect in f.effects),
             signed(f.difference, digits),
             f"{signed(f.ci_low, digits)} to {signed(f.ci_high, digits)}",
+            reliances(f, digits),
             " → ".join(str(rank) for rank in f.ranks),
             " → ".join(share(rate) for rate in f.flip_rates),
             _decision(f.decision),
         )
     return table
+
+
+def reliances(f: ComparedFeature, digits: int) -> str:
+    """Mean |d| under each version, `0.31 → 0.02`; more digits where the change could not be seen otherwise."""
+    if len(f.reliance) > 1 and number(f.reliance[0], digits) == number(f.reliance[-1], digits):
+        digits += 1
+    return " → ".join(number(value, digits) for value in f.reliance) or "–"
 
 
 def _decision(decision: str, note: str = "") -> Any:
@@ -163,7 +179,7 @@ def confounder(feature: RankedFeature) -> str:
     return f"confounded with {plain(feature.confounded_with.name, 40)}" if feature.confounded_with else ""
 
 
-def _name(feature: RankedFeature) -> str:
+def _name(feature: RankedFeature | ComparedFeature) -> str:
     return ("remove: " if feature.direction == "remove" else "") + plain(feature.name, 60)
 
 
@@ -238,8 +254,8 @@ def comparison_markdown_table(comparison: Comparison, limit: int = 20) -> str:
     digits = digits_for(effect for f in comparison.features for effect in f.effects)
     versions = [markdown_text(plain(name, 30)) for name in comparison.classifiers]
     table = _markdown(
-        ("feature", "group", *versions, "difference", "95% interval", "rank", "decision"),
-        (False, False, *(True for _ in versions), True, True, True, False),
+        ("feature", "group", *versions, "difference", "95% interval", "reliance", "rank", "decision"),
+        (False, False, *(True for _ in versions), True, True, True, True, False),
         (_comparison_cells(f, digits) for f in comparison.features[:limit]),
     )
     more = len(comparison.features) - limit
@@ -248,11 +264,12 @@ def comparison_markdown_table(comparison: Comparison, limit: int = 20) -> str:
 
 def _comparison_cells(f: ComparedFeature, digits: int) -> Sequence[str]:
     return (
-        markdown_text(plain(f.name, 60)),
+        markdown_text(_name(f)),
         markdown_text(plain(f.group, 40)),
         *(signed(effect, digits) for effect in f.effects),
         f"**{signed(f.difference, digits)}**",
         f"{signed(f.ci_low, digits)} to {signed(f.ci_high, digits)}",
+        reliances(f, digits),
         " → ".join(str(rank) for rank in f.ranks),
         f"{glyph(f.decision)} {markdown_text(f.decision)}",
     )

@@ -177,14 +177,25 @@ def _biggest_change(changed: Sequence[ComparedFeature], comparison: Comparison, 
     before, after = top.effects[0], top.effects[-1]
     kept = "is more reliant on it than" if top.decision == "more reliant" else "still leans on it, but less than"
     if top.decision == "less reliant" and _gone(top, comparison.noise_floor):
-        kept = "hardly reacts to it any more, unlike"
+        exceptions = any(abs(last.effect) > _little(top, comparison.noise_floor) for _, last in top.examples)
+        kept = "reacts to it on few images only, unlike" if exceptions else "hardly reacts to it any more, unlike"
     elif top.decision == "more reliant" and _gone(top, comparison.noise_floor, end=0):
         kept = "has come to rely on it, unlike"
     elif top.decision == "direction changed":
         kept = "reacts to it in another direction than"
     where = "" if top.level == 1 or top.group == top.name else f" (in the group {_quoted(top.group)})"
+    head = f"The biggest change is {_quoted(_low(top.name))}{where}: "
+    if top.reliance and abs(abs(after) - abs(before)) < 0.5 * abs(top.reliance_change):
+        # Images that move up and images that move down: the mean effect hides what the decision speaks of.
+        return (
+            f"{head}up or down, it moved the {curly(target)} of an image by "
+            f"{amount(top.reliance[0], target)} on average "
+            f"in {first} and by {amount(top.reliance[-1], target)} in {last} "
+            f"(difference {signed_amount(top.reliance_change, target)}, "
+            f"{interval(top.reliance_low, top.reliance_high, target)}), so {last} {kept} {first}."
+        )
     return (
-        f"The biggest change is {_quoted(_low(top.name))}{where}: its effect on the {curly(target)} went from "
+        f"{head}its effect on the {curly(target)} went from "
         f"{signed_amount(before, target)} in {first} to {signed_amount(after, target)} in {last} "
         f"(difference {signed_amount(top.difference, target)}, "
         f"{interval(top.ci_low, top.ci_high, target)}), so {last} {kept} {first}."
@@ -192,9 +203,18 @@ def _biggest_change(changed: Sequence[ComparedFeature], comparison: Comparison, 
 
 
 def _gone(feature: ComparedFeature, noise_floor: float | None, end: int = -1) -> bool:
-    """Whether the effect at one end is within the noise, or under a fifth of the other end where no floor is known."""
-    size, other = abs(feature.effects[end]), abs(feature.effects[-1 - end])
-    return size <= max(noise_floor or 0.0, 0.2 * other)
+    """Whether the reliance at one end is little, next to that at the other."""
+    return _reliance(feature)[end] <= _little(feature, noise_floor, end)
+
+
+def _little(feature: ComparedFeature, noise_floor: float | None, end: int = -1) -> float:
+    """Within the noise, or under a fifth of the reliance at the other end."""
+    return max(noise_floor or 0.0, 0.2 * _reliance(feature)[-1 - end])
+
+
+def _reliance(feature: ComparedFeature) -> Sequence[float]:
+    """Mean |d| of each version; |mean d| where a comparison of earlier days has no other."""
+    return feature.reliance or tuple(abs(effect) for effect in feature.effects)
 
 
 def _now(changed: Sequence[ComparedFeature], comparison: Comparison, first: str, last: str) -> str:
@@ -211,7 +231,10 @@ def _now(changed: Sequence[ComparedFeature], comparison: Comparison, first: str,
             named = names[:3] + ([f"{len(names) - 3} more"] if len(names) > 3 else [])
             parts.append(f"{words} {listing(named)}")
     also = f"{last} is also {listing(parts)}; " if parts else ""
-    top = sorted(comparison.features, key=lambda f: -abs(f.effects[-1]))[:3]
+    judged = [f for f in comparison.features if f.decision != "edit failed"]
+    if not judged:
+        return "None of the edits took, so nothing can be said about what either version relies on."
+    top = sorted(judged, key=lambda f: -abs(f.effects[-1]))[:3]
     named = [f"{_quoted(_low(f.name))} ({signed_amount(f.effects[-1], target)})" for f in top]
     return f"{also}{'its' if also else last + chr(39) + 's'} strongest effects are now {listing(named)}."
 
@@ -233,11 +256,15 @@ def _unchanged(comparison: Comparison, changed: int) -> str:
     total = len(comparison.features)
     broken = [plain(rule.text) for rule in comparison.rules if not rule.holds]
     same = sum(f.decision == "no change shown" for f in comparison.features)
-    unsure = total - changed - same
-    text = f"Of {total} features, {changed} changed, {same} show no change" if total > 1 else (
-        f"Of one feature, {changed} changed, {same} show no change"
-    )  # fmt: skip
-    text += f" and {unsure} {'is' if unsure == 1 else 'are'} inconclusive" if unsure else ""
+    failed = [f for f in comparison.features if f.decision == "edit failed"]
+    unsure = total - changed - same - len(failed)
+    said = [f"{changed} changed", f"{same} {'shows' if same == 1 else 'show'} no change"]
+    if unsure:
+        said.append(f"{unsure} {'is' if unsure == 1 else 'are'} inconclusive")
+    if failed:
+        named = [_quoted(_low(f.name)) for f in failed[:4]] + ([f"{len(failed) - 4} more"] if len(failed) > 4 else [])
+        said.append(f"{len(failed)} could not be judged because the edit did not take ({listing(named)})")
+    text = f"Of {total} features, {listing(said)}" if total > 1 else f"Of one feature, {listing(said)}"
     if broken:
         verb = "is" if len(broken) == 1 else "are"
         return f"{text}; {wording.count(len(broken), 'rule')} of the study {verb} broken: {listing(broken)}."

@@ -17,6 +17,26 @@ _GLYPHS = {"raises": "▲", "lowers": "▼", "mixed": "◆", "no effect shown": 
            "more reliant": "▲", "less reliant": "▼", "direction changed": "◆", "no change shown": "○"}  # fmt: skip
 
 
+MEANINGS = {
+    "raises": "the mean effect is above zero",
+    "lowers": "the mean effect is below zero",
+    "mixed": "some images go up and some go down",
+    "no effect shown": "the interval lies inside what does not matter",
+    "inconclusive": "these images cannot tell",
+    "edit failed": "too few edits show it, so nothing is said about it",
+}
+"""What each decision about one classifier says, for a legend."""
+CHANGES = {
+    "more reliant": "images move further than under the first version",
+    "less reliant": "images move less far",
+    "direction changed": "as far, but another way",
+    "no change shown": "both changes lie inside what does not matter",
+    "inconclusive": "these images cannot tell",
+    "edit failed": "too few edits show it, so nothing is said about it",
+}
+"""What each decision about two versions says."""
+
+
 def plain(text: str, limit: int | None = None) -> str:
     """Text from a VLM or a person, made safe to print on one line.
 

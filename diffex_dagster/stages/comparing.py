@@ -13,16 +13,23 @@ from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.effects.comparing import compare
 from diffex_dagster.effects.paired import summarise
 from diffex_dagster.report.model import ComparedFeature, Comparison, Example
+from diffex_dagster.stages.changes import strengths
 from diffex_dagster.stages.edits import concepts_of
 from diffex_dagster.stages.parts import parts
-from diffex_dagster.stages.reporting import Pictures, decision_options
+from diffex_dagster.stages.reporting import (
+    Pictures,
+    decision_options,
+    edit_changes,
+    edit_success,
+    edits_that_took,
+)
 from diffex_dagster.stages.rules import judge_rules
 from diffex_dagster.stages.scores import Paired, paired_scores
-from diffex_dagster.stages.searching import search_study
+from diffex_dagster.stages.searching import Searched, search_study
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
 
-WITH_PICTURES, EXAMPLES = 6, 3  # features that are shown with pictures, and pictures of each
+EXAMPLES = 3  # pictures of each feature: those that explain its change most
 
 
 def compare_classifiers(
@@ -46,35 +53,36 @@ def compare_classifiers(
 
     first, *_, last = classifiers
     effects = {name: {f: scores.effect for f, scores in of.items()} for name, of in paired.items()}
-    compared = compare(effects[first], effects[last], decision_options(study))
+    pictures = Pictures(study, store, editor.fingerprint, store.images(images))
+    pictures.find([(), *combinations])
+    nulls = pictures.edits(())
+    edited = {feature.id: pictures.edits(concepts_of([feature])) for feature in features}
+    changes, _ = edit_changes(study, pictures, features, edited, nulls)
+    took = _took(study, found, {feature: strengths(of) for feature, of in changes.items()})
+    success = edit_success(study, changes, took)
+    compared = compare(effects[first], effects[last], decision_options(study), edit_success=success)
     ranks = {name: _ranks(features, of) for name, of in paired.items()}
     judged = {
         name: judge_rules(study, corpus, name, {f: float(np.abs(d).mean()) for f, d in effects[name].items()})
         for name in classifiers
     }
-    pictures = Pictures(study, store, editor.fingerprint, store.images(images))
-    order = sorted(features, key=lambda f: -abs(compared[f.id].difference))
-    pictures.find([(), *(concepts_of([feature]) for feature in order[:WITH_PICTURES])])
-    nulls = pictures.edits(())
     rows = []
-    for position, feature in enumerate(order):
+    for feature in sorted(features, key=lambda f: -abs(compared[f.id].difference)):
         of = compared[feature.id]
         versions = [paired[name][feature.id] for name in classifiers]
         summaries = [summarise(each.effect, each.flipped, study.effects.confidence) for each in versions]
         before, after = versions[0], versions[-1]
-        examples: tuple[tuple[Example, Example], ...] = ()
-        if position < WITH_PICTURES:
-            edits = pictures.edits(concepts_of([feature]))
-            strongest = sorted(range(len(edits)), key=lambda i: -abs(after.effect[i] - before.effect[i]))[:EXAMPLES]
-            keys = list(pictures.samples)
+        shown = edited[feature.id]
+        judged_edits = took.get(feature.id)
+        strongest = sorted(range(len(shown)), key=lambda i: -abs(after.effect[i] - before.effect[i]))[:EXAMPLES]
 
-            def example(i: int, scores: Paired, edits: list = edits, keys: list[str] = keys) -> Example:
-                return Example(
-                    keys[i], pictures.samples.stored[keys[i]], nulls[i], edits[i],
-                    float(scores.null[i]), float(scores.edit[i]), bool(scores.flips[i]),
-                )  # fmt: skip
+        def example(i: int, scores: Paired, shown: list = shown, judged: np.ndarray | None = judged_edits) -> Example:
+            return Example(
+                images[i], pictures.samples.stored[images[i]], nulls[i], shown[i],
+                float(scores.null[i]), float(scores.edit[i]), bool(scores.flips[i]),
+                succeeded=None if judged is None else bool(judged[i]),
+            )  # fmt: skip
 
-            examples = tuple((example(i, before), example(i, after)) for i in strongest)
         rows.append(
             ComparedFeature(
                 feature=feature.id,
@@ -89,9 +97,16 @@ def compare_classifiers(
                 ci_high=of.ci_high,
                 images=of.images,
                 decision=of.decision,
-                examples=examples,
+                examples=tuple((example(i, before), example(i, after)) for i in strongest),
                 flips_gained=int((after.flips & ~before.flips).sum()),
                 flips_lost=int((before.flips & ~after.flips).sum()),
+                reliance=tuple(summary.magnitude for summary in summaries),
+                reliance_change=of.reliance_change,
+                reliance_low=of.reliance_low,
+                reliance_high=of.reliance_high,
+                p_value=of.p_value,
+                edit_success=float(took[feature.id].mean()) if feature.id in took else None,
+                direction=feature.direction,
             )
         )
     return Comparison(
@@ -109,6 +124,15 @@ def compare_classifiers(
         images=len(pictures.samples),
         rules=tuple(outcome for name in classifiers for outcome in judged[name]),
     )
+
+
+def _took(study: Study, found: Mapping[str, Searched], strength: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Feature -> which of its edits show it: any version whose search reached the feature has had them judged."""
+    took: dict[str, np.ndarray] = {}
+    for searched in found.values():
+        gains = {feature: gain for feature, gain in searched.gains.items() if feature in strength}
+        took |= edits_that_took(study, strength, gains, searched.chance_gain)
+    return took
 
 
 def comparison_caveats(study: Study, images: int, classifiers: Sequence[str]) -> tuple[str, ...]:

@@ -77,6 +77,19 @@ def edits_that_took(
     }
 
 
+def edit_success(
+    study: Study, changes: Mapping[str, Sequence[Change]], succeeded: Mapping[str, np.ndarray]
+) -> dict[str, float]:
+    """Feature -> the share of its edits that happened, as the decisions take it.
+
+    By the probe where there is one; 0 where the edits changed their pictures by less than `min_edit_strength` on
+    average. It says nothing of a classifier, so that every version of a comparison has the same.
+    """
+    happened = {feature: float(np.mean(took)) for feature, took in succeeded.items()}
+    weak = study.effects.min_edit_strength
+    return happened | {feature: 0.0 for feature, found in changes.items() if strengths(found).mean() < weak}
+
+
 def decision_options(study: Study) -> DecisionOptions:
     """The study's settings as the decisions take them."""
     chosen = {"error_rate", "level", "minimum_effect", "confidence", "margin"}
@@ -129,7 +142,7 @@ def explain(
     pictures.find(searched.paired)
     nulls = pictures.edits(())
     edited = {feature.id: pictures.edits(concepts_of([feature])) for feature in features}
-    changes, no_lpips = _changes(study, pictures, features, edited, nulls)
+    changes, no_lpips = edit_changes(study, pictures, features, edited, nulls)
     took = {feature: strengths(of_feature) for feature, of_feature in changes.items()}
     succeeded = edits_that_took(study, took, searched.gains, searched.chance_gain)
     race = searched.result.race
@@ -184,7 +197,7 @@ def explain(
     return explanation, searched
 
 
-def _changes(
+def edit_changes(
     study: Study,
     pictures: Pictures,
     features: Sequence[Feature],
@@ -219,13 +232,10 @@ def rank(
     A feature whose edits changed their pictures by less than the study's `min_edit_strength` on average, or of whose
     edits fewer than `min_edit_success` show it, is marked *edit failed* and not tested.
     """
-    happened = {feature: float(np.mean(took)) for feature, took in succeeded.items()}
-    weak = study.effects.min_edit_strength
-    happened |= {f.id: 0.0 for f in features if strengths(changes[f.id]).mean() < weak}
     decisions = decide(
         {f.id: paired[f.id].effect for f in features},
         decision_options(study),
-        edit_success=happened,
+        edit_success=edit_success(study, changes, succeeded),
         image_noise=image_noise,
         left=left,
     )

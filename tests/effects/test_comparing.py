@@ -84,3 +84,32 @@ def test_only_shared_features_over_the_same_images() -> None:
 @pytest.mark.filterwarnings("error")
 def test_a_version_against_itself() -> None:
     assert {effect.decision for effect in compare(FIRST, FIRST).values()} == {"no change shown"}
+
+
+def test_edits_that_failed_are_no_change_and_leave_the_tested_family() -> None:
+    failed = {"leaned on": 0.1, "same": 0.0}
+    compared = compare(FIRST, LAST, edit_success=failed)
+    assert {name: compared[name].decision for name in failed} == dict.fromkeys(failed, "edit failed")
+    assert all(compared[name].p_value is None and "of its edits show it" in compared[name].reason for name in failed)
+    rest = compare({n: FIRST[n] for n in FIRST if n not in failed}, {n: LAST[n] for n in LAST if n not in failed})
+    assert {name: compared[name].p_value for name in rest} == {name: each.p_value for name, each in rest.items()}
+    assert {e.decision for e in compare(FIRST, LAST, edit_success=dict.fromkeys(FIRST, 0.2)).values()} == {
+        "edit failed"
+    }
+
+
+def test_a_change_smaller_than_the_margin_is_never_claimed() -> None:
+    # Many images tell −0.010 from −0.013: no change that a release should fail for.
+    images = 400
+    tiny = np.random.default_rng(3).normal(0, 0.002, images)
+    before, after = -0.010 + tiny, -0.013 + 2 * tiny
+    far = np.where(np.arange(images) % 2, 0.6, -0.2)  # so that the interval is not inside the margin
+    for last in (after, -before * 0.9, after + 0.02 * far - 0.002):
+        assert compare({"a": before}, {"a": last})["a"].decision in ("no change shown", "inconclusive")
+    assert compare({"a": before}, {"a": before - 0.05})["a"].decision == "more reliant"
+
+
+def test_few_images_never_show_that_nothing_changed() -> None:
+    assert compare({"a": [0.3]}, {"a": [0.3]})["a"].decision == "inconclusive"
+    assert compare({"a": [0.3] * 7}, {"a": [0.3] * 7})["a"].decision == "inconclusive"
+    assert compare({"a": [0.3] * 8}, {"a": [0.3] * 8})["a"].decision == "no change shown"

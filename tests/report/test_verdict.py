@@ -111,7 +111,7 @@ def test_the_comparison_says_that_the_shortcut_is_gone_and_what_matters_now(comp
     assert first.endswith("so persona_v2 hardly reacts to it any more, unlike persona_v1.")
     assert "more reliant on “grey hair”" in second and "strongest effects are now “grey hair” (+25 points)" in second
     assert third == (
-        "Of 4 features, 2 changed, 1 show no change and 1 is inconclusive; 1 rule of the study is broken: a stays low."
+        "Of 4 features, 2 changed, 1 shows no change and 1 is inconclusive; 1 rule of the study is broken: a stays low."
     )
 
 
@@ -120,6 +120,35 @@ def test_a_weaker_shortcut_is_not_called_gone(comparison: Comparison) -> None:
         replace(comparison, features=(compared("Glasses", 0.5, 0.2, "less reliant"),))
     )  # fmt: skip
     assert "still leans on it, but less than persona_v1" in first
+
+
+def test_a_version_that_still_moves_on_the_image_shown_is_not_said_to_react_no_more(comparison: Comparison) -> None:
+    (first, last), *_ = comparison.features[0].examples
+    shown = ((first, replace(last, score_null=0.5, score_edit=0.22)),)
+    gone = compared("Glasses", 0.5, 0.01, "less reliant", reliance=(0.5, 0.02), reliance_change=-0.48)
+    said, *_ = comparison_verdict(replace(comparison, features=(replace(gone, examples=shown),)))
+    assert "hardly reacts" not in said and "persona_v2 reacts to it on few images only, unlike persona_v1" in said
+    still = ((first, replace(last, score_null=0.5, score_edit=0.51)),)
+    said, *_ = comparison_verdict(replace(comparison, features=(replace(gone, examples=still),)))
+    assert "hardly reacts to it any more" in said
+
+
+def test_movement_both_ways_is_told_by_its_size_and_not_by_its_mean(comparison: Comparison) -> None:
+    both = compared("Hat", 0.0, 0.01, "less reliant", reliance=(0.3, 0.05), reliance_change=-0.25)
+    said, *_ = comparison_verdict(replace(comparison, features=(both,)))
+    assert "of an image by 30 percentage points on average in persona_v1 and by 5 percentage points" in said
+    assert "difference −25 points" in said
+
+
+def test_failed_edits_are_neither_unchanged_nor_strong(comparison: Comparison) -> None:
+    features = (compared("Ghost", 0.4, 0.4, "edit failed"), compared("Hat", 0.1, 0.1, "no change shown"))
+    _, second, third = comparison_verdict(replace(comparison, features=features, rules=()))
+    assert "ghost" not in second and "“hat”" in second
+    assert third == (
+        "Of 2 features, 0 changed, 1 shows no change and 1 could not be judged because the edit did not take (“ghost”)."
+    )
+    _, second, _ = comparison_verdict(replace(comparison, features=features[:1]))
+    assert "None of the edits took" in second
 
 
 def test_a_turned_direction_is_a_change(comparison: Comparison) -> None:

@@ -124,3 +124,28 @@ def test_a_rule_on_a_group_speaks_of_everything_below_it(study: Study, store: St
 def test_a_rule_for_nobody_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"study.yaml: .*rules: classifier 'v3' is not one of classifiers \(v1, v2\)"):
         load_study(write_study(tmp_path, rules=[{"feature": "Red", "below": 0.05, "classifiers": ["v3"]}]))
+
+
+def test_the_comparison_says_of_each_feature_what_it_tests_and_shows_its_pictures(comparison: Comparison) -> None:
+    red = next(row for row in comparison.features if row.feature == "red")
+    assert red.reliance == pytest.approx(tuple(abs(effect) for effect in red.effects))
+    assert red.reliance_change == pytest.approx(red.reliance[1] - red.reliance[0])
+    assert red.decision == "less reliant" and red.p_value is not None and red.p_value <= 0.05
+    assert all(row.examples for row in comparison.features)
+
+
+def test_an_edit_that_fails_in_the_reports_fails_in_the_comparison(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path, 12, effects={"nonsense": ["flornip"], "min_edit_strength": 0.3}))
+    store, editor = build_store(study), build_editor(study)
+    sample_images(study, store)
+    propose(study, store, build_proposer(study, store))
+    merge_edits(study, store, {})
+    classifiers = {name: build_classifier(study, name) for name in study.classifiers}
+    report, _ = explain(study, store, editor, classifiers["v1"], "v1", "diffex run toy")
+    failed = {row.feature for row in report.features if row.decision == "edit failed"}
+    assert "light" in failed and "red" not in failed
+    compared = {
+        row.feature: row.decision for row in compare_classifiers(study, store, editor, classifiers, "").features
+    }
+    assert {feature for feature, decision in compared.items() if decision == "edit failed"} >= failed
+    assert compared["red"] == "less reliant"
