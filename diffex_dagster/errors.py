@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
 
 class DiffExError(Exception):
     """Something the user can put right. The message is one sentence that names what is wrong, where, and the remedy."""
@@ -27,6 +31,75 @@ class StoreError(DiffExError):
     """The results database cannot be opened or written."""
 
 
+_FRAME = re.compile(r"^(Traceback \(most recent|File \"|\.\.\.|[~^\s<-]*[~^]+|-+$|=+$|\d+: )|^frame #\d|^#\d+ ")
+_CAUSE = re.compile(
+    r"^([A-Za-z_.]*(Error|Exception|Invalid|Warning)\b:?.*|.*\b(error|reason|caused by|because)\b: .+)", re.I
+)
+_SELF_EXPLAINING = (OSError, RuntimeError, ValueError, NotImplementedError, ImportError)
+LONGEST = 240  # letters of somebody else's message that a sentence of ours quotes
+
+
+def telling(text: str, longest: int = LONGEST) -> str:
+    """What a long message says, on one line: its heading and, where the cause stands further down, the cause.
+
+    Tracebacks and lines of marks are left out. A message of one line comes back as it is, cut to `longest` letters.
+    """
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    said = [line for line in lines if line and not _FRAME.match(line)] or [line for line in lines if line]
+    if not said:
+        return ""
+    heading, below = said[0], said[1:]
+    cause = next((line for line in reversed(below) if _CAUSE.match(line)), None)
+    if cause is not None and cause != heading:
+        heading = _short(heading, longest // 2)
+        return _short(f"{heading} {cause}", longest)
+    return _short(" ".join(said), longest)
+
+
+def in_words(error: BaseException, longest: int = LONGEST) -> str:
+    """Somebody else's exception in its own words, with its kind where the words alone would not say what is wrong."""
+    text = telling(str(error), longest)
+    if isinstance(error, OSError) and error.strerror and str(error).startswith("[Errno"):
+        text = f"{error.strerror}: {error.filename}" if error.filename is not None else error.strerror
+    if not text:
+        return type(error).__name__
+    return text if type(error) in _SELF_EXPLAINING or isinstance(error, OSError) else f"{type(error).__name__}: {text}"
+
+
+@contextmanager
+def at_the_boundary(
+    doing: str,
+    remedy: str,
+    kind: type[DiffExError] = DiffExError,
+    foreseen: Mapping[type[Exception], str] | None = None,
+) -> Iterator[None]:
+    """Around a call of somebody else's code: whatever it raises becomes one sentence of ours.
+
+    Only that call belongs inside: a mistake of our own must stay a traceback. What is a sentence already, an interrupt
+    and a want of memory pass through.
+
+    Args:
+        doing: what fails, as the beginning of a sentence: "v1: the model cannot be loaded".
+        remedy: what to do, without losing anything.
+        kind: which error the user gets.
+        foreseen: further remedies, by kinds of exception.
+
+    Raises:
+        DiffExError: of `kind`.
+    """
+    try:
+        yield
+    except (DiffExError, MemoryError):
+        raise
+    except Exception as error:
+        better = next((text for each, text in (foreseen or {}).items() if isinstance(error, each)), remedy)
+        raise kind(f"{doing} ({in_words(error)}); {better}") from error
+
+
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text that says something, or its kind where it has none."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """What an error's text says, on one line: see `telling`; its kind where it says nothing."""
+    return telling(str(error)) or type(error).__name__
+
+
+def _short(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -8,7 +8,7 @@ from typing import Any
 
 from diffex_dagster.classifying import parts
 from diffex_dagster.classifying.protocol import Classifier
-from diffex_dagster.plugins import load_object
+from diffex_dagster.plugins import load_object, make
 
 
 def build(
@@ -23,7 +23,7 @@ def build(
         field: where the part is in the study file, for messages.
 
     Raises:
-        StudyError: a module that the part names cannot be imported.
+        StudyError: a module that the part names cannot be imported, or its factory fails.
     """
 
     def path(relative: Path) -> Path:
@@ -61,7 +61,8 @@ def build(
         return TimmClassifier(part.model, weights=None if part.weights is None else path(part.weights), **common)
     assert isinstance(part, parts.PythonPart)
     if part.factory is not None:
-        made: Classifier = load_object(part.factory, folder, f"{field}.factory")(folder=folder, options=part.options)
+        needs = ("labels", "fingerprint", "__call__")
+        made: Classifier = make(part.factory, folder, f"{field}.factory", needs, part.options)
         return made
     assert part.callable is not None
     from diffex_dagster.classifying.python_adapter import CallableClassifier

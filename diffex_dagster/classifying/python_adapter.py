@@ -19,6 +19,7 @@ from diffex_dagster.classifying.parts import Preprocessing
 from diffex_dagster.classifying.preprocessing import as_array, read_labels
 from diffex_dagster.errors import ClassifierError
 from diffex_dagster.hashing import file_fingerprint
+from diffex_dagster.plugins import imported_sources
 
 
 class CallableClassifier(BatchedClassifier):
@@ -84,7 +85,7 @@ class CallableClassifier(BatchedClassifier):
             return [*identity, own]
         if hasattr(self.function, "state_dict"):
             identity += [version("torch"), parameters_hash(self.function.state_dict())]
-        return [*identity, _source(self.function)]
+        return [*identity, _source(self.function), *_imported(self.function)]
 
     def differentiable(self) -> Differentiable | None:
         """The callable for gradients, where it is a torch module that takes a tensor."""
@@ -140,15 +141,27 @@ def _bytes() -> Any:
     return torch.uint8
 
 
-def _source(function: Any) -> str:
-    """Hash of the file a callable was written in; of its name alone where there is no file (a notebook, built-in)."""
+def _written_in(function: Any) -> tuple[Any, Path | None]:
+    """The function or class that was written down, and the file where there is one (not for a notebook's)."""
     written = function if inspect.isfunction(function) or inspect.ismethod(function) else type(function)
     try:
         file = inspect.getsourcefile(written)
     except TypeError:
         file = None
-    if file and Path(file).is_file():
-        return file_fingerprint(Path(file))
+    return written, Path(file) if file and Path(file).is_file() else None
+
+
+def _imported(function: Any) -> list[tuple[str, str]]:
+    """The modules beside it that a callable's file imports, with their hashes."""
+    _, file = _written_in(function)
+    return sorted(imported_sources(file).items()) if file else []
+
+
+def _source(function: Any) -> str:
+    """Hash of the file a callable was written in; of its name alone where there is no file (a notebook, built-in)."""
+    written, file = _written_in(function)
+    if file:
+        return file_fingerprint(file)
     try:
         return inspect.getsource(written)
     except (OSError, TypeError):

@@ -15,7 +15,7 @@ from diffex_dagster.corpus.starters import load_starter
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.editing.ledits import LeditsOptions
 from diffex_dagster.editing.protocol import Editor
-from diffex_dagster.plugins import load_object
+from diffex_dagster.plugins import make
 from diffex_dagster.probing.protocol import ConceptProbe
 from diffex_dagster.store import Store
 from diffex_dagster.study import (
@@ -47,8 +47,8 @@ def build_editor(study: Study) -> Editor:
         return InstructEditor(InstructOptions(**_located(study, part)))
     if isinstance(part, PrecomputedEditorPart):
         return _precomputed(study, part)
-    factory = load_object(part.factory, study.folder, f"editors.{study.editor_name}.factory")
-    editor: Editor = factory(folder=study.folder, options=part.options)
+    field, needs = f"editors.{study.editor_name}.factory", ("edit", "fingerprint")
+    editor: Editor = make(part.factory, study.folder, field, needs, part.options)
     return editor
 
 
