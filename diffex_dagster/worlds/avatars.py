@@ -13,30 +13,18 @@ from __future__ import annotations
 import functools
 import io
 import json
-import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from diffex_dagster.editing.protocol import EditRequest
-from diffex_dagster.errors import EditorError
-from diffex_dagster.store.keys import digest, image_key
+from diffex_dagster.worlds.base import Named, State, Value, World
 
-State = dict[str, str]
-
-
-@dataclass(frozen=True)
-class Value:
-    """One value of a factor: how it is drawn, how a caption says it, and how often it is drawn."""
-
-    options: Mapping[str, object]
-    phrases: tuple[str, ...] = ()
-    weight: float = 1.0
+if TYPE_CHECKING:
+    from diffex_dagster.worlds.exact import ExactEditor as _ExactEditor
 
 
 def _top(variant: str, *phrases: str, weight: float = 1.0, hat: str | None = None) -> Value:
@@ -160,7 +148,7 @@ BEARDS = ("light_beard", "medium_beard", "majestic_beard")
 MOUSTACHES = ("fancy_moustache", "magnum_moustache")
 DARK_LENSES = ("sunglasses", "shades")
 
-COARSE: dict[str, tuple[str, tuple[str, ...]]] = {
+COARSE: dict[str, Named] = {
     "eyewear": ("eyewear", ("eyepatch", "round", "square", "sunglasses", "shades")),
     "glasses": ("eyewear", ("round", "square")),
     "sunglasses": ("eyewear", DARK_LENSES),
@@ -174,24 +162,9 @@ COARSE: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 """A coarse phrase names any of several values of one factor."""
 
-PHRASES: dict[str, tuple[str, tuple[str, ...]]] = {
-    **{phrase: (factor, (name,)) for factor, values in FACTORS.items() for name, value in values.items()
-       for phrase in value.phrases},
-    **COARSE,
-}  # fmt: skip
-"""Every phrase the world understands -> (factor, the values that it names)."""
-
 RESTING: dict[str, str] = {"facial_hair": "none", "eyewear": "none", "mouth": "neutral", "eyes": "open",
                            "eyebrows": "default", "clothes": "tshirt", "top": "short"}  # fmt: skip
 """What a factor falls back to when a feature of it is removed."""
-
-
-def sample_state(rng: random.Random) -> State:
-    """Draw one state, every factor independent of the others and by its values' weights."""
-    return {
-        factor: rng.choices(list(values), [value.weight for value in values.values()])[0]
-        for factor, values in FACTORS.items()
-    }
 
 
 def visible(state: State, factor: str) -> bool:
@@ -238,114 +211,40 @@ def draw(state: State, size: int = 64, supersampling: int = 2) -> Image.Image:
     return picture.resize((size, size), Image.Resampling.BOX)
 
 
-def set_feature(state: State, phrase: str, remove: bool = False) -> State:
-    """The state with one feature added (or removed): the exact edit.
-
-    A coarse phrase ("a beard") picks one of its values, always the same one for the same state. A state that already
-    shows the feature, and a phrase the world cannot draw ("earrings"), come back unchanged.
-    """
-    if phrase not in PHRASES:
-        return dict(state)
-    factor, values = PHRASES[phrase]
-    has = state[factor] in values
-    if remove:
-        return {**state, factor: RESTING.get(factor, state[factor])} if has else dict(state)
-    if has:
-        return dict(state)
-    choice = random.Random(json.dumps([sorted(state.items()), phrase])).choice(values)
-    return {**state, factor: choice}
-
-
-def has_feature(state: State, phrase: str) -> bool:
-    """Whether the picture of `state` shows the feature that `phrase` names."""
-    if phrase not in PHRASES:
-        return False
-    factor, values = PHRASES[phrase]
-    return visible(state, factor) and state[factor] in values
-
-
 _PREFIXES = ("", "", "", "a person with ", "a face with ", "an avatar with ", "a drawing of a person with ")
 
 
-def caption(state: State, rng: random.Random, full: bool = False) -> str:
-    """A sentence that is true of the picture: some or all attributes, any order, fine or coarse words.
+class Avatars(World):
+    """See the module."""
 
-    Four in ten captions name a single attribute, since an edit prompt does. `full` names every visible one.
-    """
-    factors = [f for f in FACTORS if FACTORS[f][state[f]].phrases and visible(state, f)]
-    names = [name_of(state, factor, rng, coarsely=0.25) for factor in factors]
-    rng.shuffle(names)
-    if not full:
-        names = names[: 1 if rng.random() < 0.45 else rng.randint(2, 5)]
-    return rng.choice(_PREFIXES) + _listing(names, rng)
+    name = "avatars"
+    size = 64
+    factors = FACTORS
+    coarse = COARSE
+    resting = RESTING
+    prefixes = _PREFIXES
 
+    def draw(self, state: State, size: int | None = None) -> Image.Image:
+        """See `draw`."""
+        return draw(state, size or self.size)
 
-def name_of(state: State, factor: str, rng: random.Random, coarsely: float = 0.0) -> str:
-    """One of the phrases that name the value of a factor; with probability `coarsely` one that names others as well.
+    def visible(self, state: State, factor: str) -> bool:
+        """See `visible`."""
+        return visible(state, factor)
 
-    Raises:
-        IndexError: no phrase names the value, such as a face without eyewear.
-    """
-    coarse = [phrase for phrase, (of, values) in COARSE.items() if of == factor and state[factor] in values]
-    return rng.choice(coarse if coarse and rng.random() < coarsely else FACTORS[factor][state[factor]].phrases)
-
-
-def _listing(names: Sequence[str], rng: random.Random) -> str:
-    if len(names) > 1 and rng.random() < 0.5:
-        return ", ".join(names[:-1]) + " and " + names[-1]
-    return ", ".join(names)
+    def versions(self) -> list[str]:
+        """Of the style, and of what rasterises it."""
+        return [version(name) for name in ("dicebear-styles", "dicebear-core", "resvg-py")]
 
 
-class ExactEditor:
-    """Edits by drawing the avatar again with only the attribute changed; an editor without error.
+WORLD = Avatars()
+PHRASES = WORLD.phrases
+sample_state, set_feature, has_feature = WORLD.sample_state, WORLD.set_feature, WORLD.has_feature
+caption, name_of = WORLD.caption, WORLD.name_of
 
-    It recognises a sample image by its key and reads the state that it was drawn from in `attributes.json`, beside the
-    images. The same protocol as the diffusion editor, so that the same study can be graded with and without its error.
 
-    Args:
-        folder: the study's folder.
-        options: `attributes`: the file, relative to the folder, that maps file names to states.
-    """
+def ExactEditor(folder: Path, options: Mapping[str, str]) -> _ExactEditor:
+    """The factory of `exact.ExactEditor` for this world, as study files name it."""
+    from diffex_dagster.worlds.exact import ExactEditor
 
-    def __init__(self, folder: Path, options: Mapping[str, str]) -> None:
-        self.file = folder / options.get("attributes", "images/attributes.json")
-        try:
-            self.states: dict[str, State] = json.loads(self.file.read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise EditorError(
-                f"{self.file}: the exact editor needs the states that the images were drawn from ({error}); draw them "
-                "again with `python -m training.samples`"
-            ) from error
-
-    @functools.cached_property
-    def by_image(self) -> dict[str, State]:
-        """Image key -> the state that it was drawn from; draws them all."""
-        return {image_key(draw(state)): state for state in self.states.values()}
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes with the style, the rasteriser and the world's own values."""
-        versions = [version("dicebear-styles"), version("dicebear-core"), version("resvg-py")]
-        return digest("exact avatars", versions, {f: sorted(v) for f, v in FACTORS.items()})[:16]
-
-    def edit(
-        self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]
-    ) -> Iterator[list[tuple[EditRequest, Image.Image]]]:
-        """Draw the edits, 64 at a time.
-
-        Raises:
-            EditorError: an image is not one of those that `attributes.json` describes.
-        """
-        for start in range(0, len(requests), 64):
-            yield [(request, draw(self._edited(request))) for request in requests[start : start + 64]]
-
-    def _edited(self, request: EditRequest) -> State:
-        if request.image not in self.by_image:
-            raise EditorError(
-                f"{self.file}: image {request.image} was not drawn from any of its states; the exact editor only edits "
-                "the avatars that `python -m training.samples` drew"
-            )
-        state = self.by_image[request.image]
-        for concept in request.concepts:
-            state = set_feature(state, concept.prompt, concept.direction == "remove")
-        return state
+    return ExactEditor(WORLD, folder, options)

@@ -6,7 +6,6 @@ drawing, less what it says of the unchanged one: both interventions are drawn ex
 
 from __future__ import annotations
 
-import functools
 import io
 import json
 import random
@@ -19,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diffex_dagster.store.keys import digest
-from diffex_dagster.worlds import avatars
+from diffex_dagster.worlds.avatars import WORLD as AVATARS
+from diffex_dagster.worlds.base import State, World
 from diffex_dagster.writing import write_atomically
 
 Feature = tuple[str, bool]  # (prompt, whether it is removed)
@@ -27,10 +27,10 @@ Score = Callable[[list[Image.Image]], NDArray[np.float64]]
 SEED = 5  # of the world's sample; training uses 1 and 2, the study's images 3
 
 
-def sample_states(count: int, seed: int = SEED) -> list[avatars.State]:
+def sample_states(count: int, seed: int = SEED, world: World = AVATARS) -> list[State]:
     """States that no training script and no study has seen, drawn as the world draws them."""
     rng = random.Random(seed)
-    return [avatars.sample_state(rng) for _ in range(count)]
+    return [world.sample_state(rng) for _ in range(count)]
 
 
 @dataclass(frozen=True)
@@ -63,18 +63,23 @@ class Redrawn:
 
 
 def redraw(
-    states: Sequence[avatars.State], features: Sequence[Feature], size: int = 64, cache: Path | None = None
+    states: Sequence[State],
+    features: Sequence[Feature],
+    size: int | None = None,
+    cache: Path | None = None,
+    world: World = AVATARS,
 ) -> Redrawn:
     """Draw states and all their counterfactuals; features that the world cannot draw change nothing.
 
     Args:
-        size: side of the square pictures, in pixels.
+        size: side of the square pictures, in pixels; the world's own unless given.
         cache: folder that the drawings are kept in, a file a feature: another list of features draws only what is new.
     """
-    base, _ = _drawn(states, None, size, cache)
+    size = size or world.size
+    base, _ = _drawn(states, None, size, cache, world)
     pixels, index = [np.empty((0, size, size, 3), np.uint8)], [np.empty((0, 2), np.int64)]
     for j, feature in enumerate(features):
-        changed, moved = _drawn(states, feature, size, cache)
+        changed, moved = _drawn(states, feature, size, cache, world)
         pixels.append(changed)
         index.append(np.stack([np.full(len(moved), j), moved], axis=1))
     return Redrawn(base, np.concatenate(pixels), np.concatenate(index), tuple(features))
@@ -86,6 +91,7 @@ def study_truth(
     score: Score,
     images: Sequence[str],
     cache: Path | None = None,
+    world: World = AVATARS,
 ) -> dict[tuple[str, str], float]:
     """True mean effects over the images that a study edits, for `truth:` in a study file.
 
@@ -101,7 +107,7 @@ def study_truth(
     """
     states = json.loads((folder / "images" / "attributes.json").read_text("utf-8"))
     features = {(prompt, direction): (prompt, direction == "remove") for prompt, direction in prompts}
-    drawn = redraw([states[name] for name in images], list(dict.fromkeys(features.values())), cache=cache)
+    drawn = redraw([states[name] for name in images], list(dict.fromkeys(features.values())), cache=cache, world=world)
     effects = drawn.effects(score)
     return {prompt: float(effects[feature].mean()) for prompt, feature in features.items()}
 
@@ -111,18 +117,18 @@ def _pictures(pixels: NDArray[np.uint8]) -> list[Image.Image]:
 
 
 def _drawn(
-    states: Sequence[avatars.State], feature: Feature | None, size: int, cache: Path | None
+    states: Sequence[State], feature: Feature | None, size: int, cache: Path | None, world: World
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Pictures (N, side, side, 3), and the numbers of their states: those that `feature` changes, or as they are."""
-    path = cache and cache / f"{digest(list(states), feature, size, _world())}.npz"
+    path = cache and cache / f"{digest(list(states), feature, size, world.drawn_with())}.npz"
     if path and path.exists():
         stored = np.load(path)
         return stored["pixels"], stored["moved"]
     pixels, moved = [np.empty((0, size, size, 3), np.uint8)], []
     for i, state in enumerate(states):
-        changed = avatars.set_feature(state, *feature) if feature else state
+        changed = world.set_feature(state, *feature) if feature else state
         if feature is None or changed != state:
-            pixels.append(np.asarray(avatars.draw(changed, size))[None])
+            pixels.append(np.asarray(world.draw(changed, size))[None])
             moved.append(i)
     drawn, numbers = np.concatenate(pixels), np.array(moved, dtype=np.int64)
     if path:
@@ -131,11 +137,3 @@ def _drawn(
         np.savez_compressed(content, pixels=drawn, moved=numbers)
         write_atomically(path, content.getvalue())
     return drawn, numbers
-
-
-@functools.cache
-def _world() -> list[str]:
-    """What changes a drawing besides its state."""
-    from importlib.metadata import version
-
-    return [repr(avatars.FACTORS), *(version(name) for name in ("dicebear-styles", "dicebear-core", "resvg-py"))]

@@ -17,7 +17,7 @@ from diffex_dagster.bench.resampling import resample
 from diffex_dagster.effects.deciding import DecisionOptions
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.study import Study, load_study
-from diffex_dagster.worlds import redrawing
+from diffex_dagster.worlds import avatars, redrawing
 
 AVATARS = Path(__file__).parent.parent.parent / "studies" / "avatars"
 OPTIONS = DecisionOptions(flips=499)
@@ -127,8 +127,8 @@ def test_redrawing_changes_one_feature_and_is_kept(tmp_path: Path) -> None:
     assert not effects["earrings", False].any()
     for feature, d in effects.items():
         for i, state in enumerate(states):
-            changed = redrawing.avatars.set_feature(state, *feature)
-            moved = redrawing.avatars.draw(changed).tobytes() != redrawing.avatars.draw(state).tobytes()
+            changed = avatars.set_feature(state, *feature)
+            moved = avatars.draw(changed).tobytes() != avatars.draw(state).tobytes()
             assert bool(d[i]) <= moved
     again = redrawing.redraw(states, features, 64, tmp_path)
     assert (again.pixels == drawn.pixels).all() and (again.index == drawn.index).all()
@@ -141,10 +141,10 @@ def test_what_was_drawn_for_one_list_of_features_is_not_drawn_for_another(
     states = redrawing.sample_states(3)
     glasses, hat = ("round glasses", False), ("a wide hat", False)
     first = redrawing.redraw(states, [glasses], 64, tmp_path)
-    draw, drawn_now = redrawing.avatars.draw, []
-    monkeypatch.setattr(redrawing.avatars, "draw", lambda *args: drawn_now.append(args) or draw(*args))
+    draw, drawn_now = avatars.WORLD.draw, []
+    monkeypatch.setattr(avatars.WORLD, "draw", lambda *args: drawn_now.append(args) or draw(*args))
     both = redrawing.redraw(states, [hat, glasses], 64, tmp_path)
-    assert len(drawn_now) == sum(redrawing.avatars.set_feature(state, *hat) != state for state in states)
+    assert len(drawn_now) == sum(avatars.set_feature(state, *hat) != state for state in states)
     assert (both.pixels[both.index[:, 0] == 1] == first.pixels).all()
 
 

@@ -1,0 +1,71 @@
+"""An editor without error: it draws the picture again with only the attribute changed."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from diffex_dagster.editing.protocol import EditRequest
+from diffex_dagster.errors import EditorError
+from diffex_dagster.store.keys import digest, image_key
+from diffex_dagster.worlds.base import State, World
+
+
+class ExactEditor:
+    """Edits by drawing the state again with only the attribute changed.
+
+    It recognises a sample image by its key and reads the state that it was drawn from in `attributes.json`, beside the
+    images. The same protocol as the diffusion editor, so that the same study can be graded with and without its error.
+
+    Args:
+        world: what draws.
+        folder: the study's folder.
+        options: `attributes`: the file, relative to the folder, that maps file names to states.
+    """
+
+    def __init__(self, world: World, folder: Path, options: Mapping[str, str]) -> None:
+        self.world, self.file = world, folder / options.get("attributes", "images/attributes.json")
+        try:
+            self.states: dict[str, State] = json.loads(self.file.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise EditorError(
+                f"{self.file}: the exact editor needs the states that the images were drawn from ({error}); draw them "
+                f"again with `python -m training.samples --world {world.name}`"
+            ) from error
+
+    @functools.cached_property
+    def by_image(self) -> dict[str, State]:
+        """Image key -> the state that it was drawn from; draws them all."""
+        return {image_key(self.world.draw(state)): state for state in self.states.values()}
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with what the world draws with, and with its own values."""
+        factors = {factor: sorted(values) for factor, values in self.world.factors.items()}
+        return digest(f"exact {self.world.name}", self.world.versions(), factors)[:16]
+
+    def edit(
+        self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]
+    ) -> Iterator[list[tuple[EditRequest, Image.Image]]]:
+        """Draw the edits, 64 at a time.
+
+        Raises:
+            EditorError: an image is not one of those that `attributes.json` describes.
+        """
+        for start in range(0, len(requests), 64):
+            yield [(request, self.world.draw(self._edited(request))) for request in requests[start : start + 64]]
+
+    def _edited(self, request: EditRequest) -> State:
+        if request.image not in self.by_image:
+            raise EditorError(
+                f"{self.file}: image {request.image} was not drawn from any of its states; the exact editor only edits "
+                f"the pictures that `python -m training.samples --world {self.world.name}` drew"
+            )
+        state = self.by_image[request.image]
+        for concept in request.concepts:
+            state = self.world.set_feature(state, concept.prompt, concept.direction == "remove")
+        return state
