@@ -148,10 +148,10 @@ def explain(
 
 def _explain(study: Study, pictures: Any, classifier: Any, editor: Any, corpus: Any, labels: Sequence[str]) -> Report:
     from diffex_dagster.classifying.python_adapter import CallableClassifier
+    from diffex_dagster.images.files import prepare
     from diffex_dagster.stages.edits import level1_edits
-    from diffex_dagster.stages.image_files import prepare
-    from diffex_dagster.stages.images import keep_samples, sample_images
-    from diffex_dagster.stages.reporting import explain as explain_study
+    from diffex_dagster.stages.report import explain as explain_study
+    from diffex_dagster.stages.sample_images import keep_samples, sample_images
     from diffex_dagster.stages.scores import check_classifier
     from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
 
@@ -202,7 +202,7 @@ def _part(given: Any, kind: str) -> dict[str, Any]:
 def _corpus(given: Any) -> Corpus:
     from ruamel.yaml import YAML
 
-    from diffex_dagster.corpus.editing import edits_from_text, merge, read_edits
+    from diffex_dagster.corpus.overrides import edits_from_text, merge, read_edits
     from diffex_dagster.corpus.starters import load_starter
     from diffex_dagster.corpus.tree import Corpus
 

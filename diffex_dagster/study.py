@@ -15,12 +15,12 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator, model
 from ruamel.yaml import YAML, YAMLError
 
 from diffex_dagster.classifying.parts import AnyClassifierPart, Part, Target
-from diffex_dagster.corpus.asking import key_variable
+from diffex_dagster.corpus.vlm.client import key_variable
 from diffex_dagster.editing.instruct import InstructOptions
 from diffex_dagster.editing.ledits import LeditsOptions
 from diffex_dagster.errors import StudyError
-from diffex_dagster.mistakes import explain_mistakes
 from diffex_dagster.search.options import SearchOptions
+from diffex_dagster.utils.mistakes import explain_mistakes
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]  # becomes part of asset keys and folder names
 

@@ -25,7 +25,7 @@ from sybil.typing import Evaluator
 import diffex_dagster
 from diffex_dagster.classifying.build import build
 from diffex_dagster.classifying.preprocessing import read_manifest
-from diffex_dagster.corpus.editing import merge, read_edits
+from diffex_dagster.corpus.overrides import merge, read_edits
 from diffex_dagster.corpus.starters import starter_names
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.stages.setup import build_editor

@@ -22,12 +22,12 @@ from diffex_dagster.editing.instruct import InstructEditor, InstructOptions
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
 from diffex_dagster.editing.precomputed import PrecomputedEditor, edits_in_folder
 from diffex_dagster.editing.protocol import Concept, EditRequest
-from diffex_dagster.hashing import file_fingerprint, folder_fingerprint
-from diffex_dagster.probing.clip import ClipProbe
-from diffex_dagster.probing.diffusion import DiffusionProbe
+from diffex_dagster.judging.clip import ClipProbe
+from diffex_dagster.judging.diffusion import DiffusionProbe
 from diffex_dagster.stages.setup import build_classifier, build_editor, settings_version
 from diffex_dagster.store.keys import digest, edit_key, image_key
 from diffex_dagster.study import Study
+from diffex_dagster.utils.hashing import file_fingerprint, folder_fingerprint
 from tests.toys import picture
 
 IMAGE = "07a3f8a33b08dbf0a0ddb7f1ef6e2b9a"

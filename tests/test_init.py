@@ -9,8 +9,8 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
-from diffex_dagster import doctor
-from diffex_dagster.init_cli import json_schema
+from diffex_dagster.cli import doctor
+from diffex_dagster.cli.init import json_schema
 from diffex_dagster.study import load_study
 from tests.odd_images import BROKEN, write_odd_images
 from tests.toys import write_study

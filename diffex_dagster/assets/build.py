@@ -78,7 +78,7 @@ def _watch(study: Study, classifiers: list[str]) -> dg.SensorDefinition:
     )
     def watch(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         from diffex_dagster.errors import DiffExError
-        from diffex_dagster.stages.images import images_version
+        from diffex_dagster.stages.sample_images import images_version
 
         try:
             observations = observe(study, classifiers)

@@ -14,14 +14,14 @@ from diffex_dagster.corpus.cleaning import STEPS
 from diffex_dagster.corpus.showing import CorpusDiff
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.progress import LogReporter, Reporter, reporter_or
 from diffex_dagster.report.model import Picture
 from diffex_dagster.report.sheets import contact_sheet, data_uri
 from diffex_dagster.report.tables import markdown_text
 from diffex_dagster.stages.edits import EditCounts
-from diffex_dagster.stages.planning import PlannedStage
+from diffex_dagster.stages.plan import PlannedStage
 from diffex_dagster.stages.setup import settings_version
 from diffex_dagster.study import Study
+from diffex_dagster.utils.progress import LogReporter, Reporter, reporter_or
 
 # Requested when an upstream version changed, not because an upstream asset was materialized again or is about to be: an
 # edited corpus file requests exactly the stages that it touches, each once the stage before it has really changed.

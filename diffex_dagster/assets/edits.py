@@ -4,10 +4,10 @@ import dagster as dg
 
 from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, reporter, sheet
 from diffex_dagster.editing.protocol import Concept
-from diffex_dagster.stages.changes import edit_strength
+from diffex_dagster.stages.edit_metrics import edit_strength
 from diffex_dagster.stages.edits import level1_edits, level1_plan
-from diffex_dagster.stages.planning import plan_edits
-from diffex_dagster.stages.reporting import Pictures
+from diffex_dagster.stages.plan import plan_edits
+from diffex_dagster.stages.report import Pictures
 from diffex_dagster.store.keys import digest
 from diffex_dagster.study import Study
 

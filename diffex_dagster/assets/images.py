@@ -4,7 +4,7 @@ import dagster as dg
 
 from diffex_dagster.assets.common import SHEET_IMAGES, Names, clear_errors, sheet
 from diffex_dagster.report.tables import markdown_text
-from diffex_dagster.stages.images import sample_images
+from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.store.keys import digest
 from diffex_dagster.study import Study
 

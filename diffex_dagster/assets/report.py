@@ -18,8 +18,8 @@ from diffex_dagster.report.tables import (
 )
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from diffex_dagster.report.wording import CHANGED, SHOWN
-from diffex_dagster.stages.comparing import compare_classifiers
-from diffex_dagster.stages.reporting import ranked_report
+from diffex_dagster.stages.comparison import compare_classifiers
+from diffex_dagster.stages.report import ranked_report
 from diffex_dagster.stages.rules import RuleOutcome, judge_rules, rules_for
 from diffex_dagster.stages.setup import reports_folder
 from diffex_dagster.store.keys import digest

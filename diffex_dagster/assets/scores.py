@@ -6,8 +6,8 @@ from diffex_dagster.assets.common import Names, announce, clear_errors, edit_met
 from diffex_dagster.report.tables import markdown_text
 from diffex_dagster.search.levels import GateOutcome
 from diffex_dagster.search.racing import Race
-from diffex_dagster.stages.planning import plan_edits
-from diffex_dagster.stages.searching import level1_scores, search_study
+from diffex_dagster.stages.plan import plan_edits
+from diffex_dagster.stages.search import level1_scores, search_study
 from diffex_dagster.stages.setup import build_classifier
 from diffex_dagster.store.keys import digest
 from diffex_dagster.study import Study

@@ -18,7 +18,6 @@ from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.target import measure
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.editing.protocol import Editor
-from diffex_dagster.progress import Reporter
 from diffex_dagster.search.joint import key
 from diffex_dagster.search.levels import kept_ids
 from diffex_dagster.search.run import search
@@ -26,6 +25,7 @@ from diffex_dagster.stages.edits import concepts_of, edit_requests, ensure_edits
 from diffex_dagster.stages.scores import paired_scores
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
+from diffex_dagster.utils.progress import Reporter
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from diffex_dagster.bench.contenders import Sample, Workload
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.stages.images import read_samples
+from diffex_dagster.stages.sample_images import read_samples
 from diffex_dagster.stages.setup import build_classifier, ledits_options
 from diffex_dagster.study import LeditsEditorPart, Study
 
@@ -160,7 +160,7 @@ def workload_of(
     Raises:
         DiffExError: the study has fewer features or pictures than asked for, or no diffusion editor.
     """
-    from diffex_dagster.corpus_cli import corpus_now
+    from diffex_dagster.cli.corpus import corpus_now
 
     options = options_of(study, **changes)
     if options.scheduler != "dpm":

@@ -30,15 +30,15 @@ from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.effects.grading import Grade, beam_recall, grade
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.progress import Reporter, silent
 from diffex_dagster.report.model import Explanation
 from diffex_dagster.search.levels import kept_ids
 from diffex_dagster.stages import setup
 from diffex_dagster.stages.corpus import cleaned_proposal, merged
-from diffex_dagster.stages.images import sample_images
-from diffex_dagster.stages.reporting import decision_options, explain
+from diffex_dagster.stages.report import decision_options, explain
+from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
+from diffex_dagster.utils.progress import Reporter, silent
 from diffex_dagster.worlds.redrawing import Redrawn, redraw, sample_states
 
 RELEVANT = 0.02  # |true effect| from which a feature counts as one that should be found
@@ -243,7 +243,7 @@ def _mark(
     true_world: Effects,
     report: Reporter,
 ) -> Marked:
-    from diffex_dagster.stages.searching import search_study
+    from diffex_dagster.stages.search import search_study
 
     search_study(study, store, editor, classifier, report)  # makes the edits; `explain` reads them
     explanation, searched = explain(study, store, editor, classifier, subject.name, "diffex bench truth")

@@ -8,7 +8,7 @@ from typing import Any
 
 from diffex_dagster.classifying import parts
 from diffex_dagster.classifying.protocol import Classifier
-from diffex_dagster.plugins import load_object, make
+from diffex_dagster.utils.imports import load_object, make
 
 
 def build(

@@ -16,7 +16,7 @@ from diffex_dagster.classifying.gradcam import Differentiable
 from diffex_dagster.classifying.parts import Preprocessing
 from diffex_dagster.classifying.preprocessing import as_array, read_labels, read_manifest
 from diffex_dagster.errors import ClassifierError, first_line
-from diffex_dagster.hashing import file_fingerprint
+from diffex_dagster.utils.hashing import file_fingerprint
 
 
 class FileClassifier(BatchedClassifier):
@@ -161,7 +161,7 @@ class TorchFileClassifier(FileClassifier):
         """The module on its device, and the device's name."""
         import torch
 
-        from diffex_dagster.devices import pick_device
+        from diffex_dagster.utils.devices import pick_device
 
         self._exists()
         device = pick_device(self.device)

@@ -18,8 +18,8 @@ from diffex_dagster.classifying.gradcam import Differentiable
 from diffex_dagster.classifying.parts import Preprocessing
 from diffex_dagster.classifying.preprocessing import as_array, read_labels
 from diffex_dagster.errors import ClassifierError
-from diffex_dagster.hashing import file_fingerprint
-from diffex_dagster.plugins import imported_sources
+from diffex_dagster.utils.hashing import file_fingerprint
+from diffex_dagster.utils.imports import imported_sources
 
 
 class CallableClassifier(BatchedClassifier):
@@ -108,7 +108,7 @@ class CallableClassifier(BatchedClassifier):
 
     @functools.cached_property
     def _device(self) -> str:
-        from diffex_dagster.devices import pick_device
+        from diffex_dagster.utils.devices import pick_device
 
         return pick_device(self.device)
 

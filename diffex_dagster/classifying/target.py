@@ -10,7 +10,7 @@ from scipy.special import expit, softmax
 
 from diffex_dagster.classifying.parts import Target
 from diffex_dagster.errors import ClassifierError
-from diffex_dagster.plugins import load_object
+from diffex_dagster.utils.imports import load_object
 
 
 def measure(outputs: np.ndarray, labels: Sequence[str], target: Target, folder: Path = Path()) -> np.ndarray:

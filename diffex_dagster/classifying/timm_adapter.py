@@ -19,7 +19,7 @@ from diffex_dagster.classifying.gradcam import Differentiable
 from diffex_dagster.classifying.parts import Preprocessing
 from diffex_dagster.classifying.preprocessing import as_array, read_labels
 from diffex_dagster.errors import ClassifierError, first_line
-from diffex_dagster.hashing import file_fingerprint
+from diffex_dagster.utils.hashing import file_fingerprint
 
 
 class TimmClassifier(BatchedClassifier):
@@ -62,7 +62,7 @@ class TimmClassifier(BatchedClassifier):
 
     @functools.cached_property
     def _model(self) -> tuple[Any, str]:
-        from diffex_dagster.devices import pick_device
+        from diffex_dagster.utils.devices import pick_device
 
         device = pick_device(self.device)
         options: dict[str, Any] = {"num_classes": len(self.given_labels)} if self.given_labels else {}

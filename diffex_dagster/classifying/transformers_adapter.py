@@ -15,7 +15,7 @@ from PIL import Image
 from diffex_dagster.classifying.base import BatchedClassifier
 from diffex_dagster.classifying.gradcam import Differentiable
 from diffex_dagster.errors import ClassifierError, first_line
-from diffex_dagster.hashing import folder_fingerprint
+from diffex_dagster.utils.hashing import folder_fingerprint
 
 
 class TransformersClassifier(BatchedClassifier):
@@ -65,7 +65,7 @@ class TransformersClassifier(BatchedClassifier):
 
     def place(self, loader: Any) -> Any:
         """The model, in evaluation mode on its device. Never unpickled: its weights are safetensors, or it fails."""
-        from diffex_dagster.devices import load_quietly, pick_device
+        from diffex_dagster.utils.devices import load_quietly, pick_device
 
         load_quietly()
         return self.load("weights", loader, use_safetensors=True).eval().to(pick_device(self.device))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from diffex_dagster.corpus.reading import RawFeature
 from diffex_dagster.corpus.tree import Drop
+from diffex_dagster.corpus.vlm.answers import RawFeature
 from diffex_dagster.corpus.wording import same_key
 
 

@@ -14,14 +14,14 @@ from typing import Any
 
 import torch
 
-from diffex_dagster.devices import keep_freed_memory
 from diffex_dagster.editing import guidance, solver
 from diffex_dagster.editing.checkpoints import Checkpoint
-from diffex_dagster.editing.describing import Description, prompt_of
 from diffex_dagster.editing.guidance import AttentionMaps, Concepts, Guidance
 from diffex_dagster.editing.loading import LoadingOptions, attention_processor, place
 from diffex_dagster.editing.parts import Text, Texts, load_parts
+from diffex_dagster.editing.source_prompts import Description, prompt_of
 from diffex_dagster.errors import EditorError
+from diffex_dagster.utils.devices import keep_freed_memory
 
 _TEXTS = 512  # encoded prompts that are kept: 60 MB for Stable Diffusion 1.5
 

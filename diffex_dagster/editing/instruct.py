@@ -27,8 +27,8 @@ from diffex_dagster.editing.loading import (
 )
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.errors import EditorError, first_line
-from diffex_dagster.hashing import folder_fingerprint
 from diffex_dagster.store.keys import digest
+from diffex_dagster.utils.hashing import folder_fingerprint
 
 
 class InstructOptions(LoadingOptions):
@@ -159,7 +159,7 @@ class InstructEditor:
         import torch
         from diffusers import DiffusionPipeline
 
-        from diffex_dagster.devices import load_quietly
+        from diffex_dagster.utils.devices import load_quietly
 
         load_quietly()
         device, dtype = self._placement

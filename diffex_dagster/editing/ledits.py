@@ -20,10 +20,10 @@ from PIL import Image, ImageOps
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from diffex_dagster.editing import checkpoints
-from diffex_dagster.editing.describing import WordGroup, among, describe, prompt_without
 from diffex_dagster.editing.inversions import InversionsInMemory, InversionsOnDisk
 from diffex_dagster.editing.loading import LOADING, LoadingOptions, placement
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
+from diffex_dagster.editing.source_prompts import WordGroup, among, describe, prompt_without
 from diffex_dagster.errors import EditorError
 
 if TYPE_CHECKING:

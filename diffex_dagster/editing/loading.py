@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from diffex_dagster.devices import pick_device
 from diffex_dagster.editing import checkpoints
 from diffex_dagster.errors import EditorError, first_line
+from diffex_dagster.utils.devices import pick_device
 
 if TYPE_CHECKING:
     import torch

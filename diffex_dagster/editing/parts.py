@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from diffex_dagster.devices import load_quietly
 from diffex_dagster.editing import checkpoints
 from diffex_dagster.editing.checkpoints import Checkpoint
 from diffex_dagster.editing.loading import merge_loras
 from diffex_dagster.errors import EditorError, first_line
+from diffex_dagster.utils.devices import load_quietly
 
 log = logging.getLogger(__name__)
 

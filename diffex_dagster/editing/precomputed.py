@@ -10,8 +10,8 @@ from PIL import Image
 
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.errors import EditorError
-from diffex_dagster.hashing import file_fingerprint
 from diffex_dagster.store.keys import digest
+from diffex_dagster.utils.hashing import file_fingerprint
 
 Key = tuple[str, frozenset[Concept]]  # name of the sample image, what was done to it
 _BATCH = 64

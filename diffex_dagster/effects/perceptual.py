@@ -53,7 +53,7 @@ class Lpips:
         return found
 
     def _loaded(self) -> tuple[Any, str]:
-        from diffex_dagster.devices import pick_device
+        from diffex_dagster.utils.devices import pick_device
 
         device = pick_device(self.device)
         if self._model is None:

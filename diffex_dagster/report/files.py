@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.hashing import folder_fingerprint
 from diffex_dagster.report.comparison_page import render_comparison
 from diffex_dagster.report.figures import ranked_bars
 from diffex_dagster.report.model import Comparison, Explanation
@@ -20,7 +19,8 @@ from diffex_dagster.report.page import render_report
 from diffex_dagster.report.schema import comparison_as_json, report_as_json
 from diffex_dagster.report.tables import COLUMNS, comparison_flat_rows, flat_rows
 from diffex_dagster.store.keys import digest
-from diffex_dagster.writing import write_atomically
+from diffex_dagster.utils.files import write_atomically
+from diffex_dagster.utils.hashing import folder_fingerprint
 
 MARK = ".report"  # beside the files: a hash of what they say
 Contents = dict[str, Callable[[], bytes]]  # file -> what makes it, asked only where it is written

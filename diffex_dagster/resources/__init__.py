@@ -10,7 +10,7 @@ import dagster as dg
 from pydantic import PrivateAttr
 
 from diffex_dagster.classifying.protocol import Classifier
-from diffex_dagster.corpus.proposing import Proposer
+from diffex_dagster.corpus.vlm.proposer import Proposer
 from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.resources.ownership import owned
 from diffex_dagster.stages import setup

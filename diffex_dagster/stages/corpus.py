@@ -12,17 +12,17 @@ from PIL import Image
 
 from diffex_dagster.classifying.target import check_labels
 from diffex_dagster.corpus.cleaning import CleaningOptions, Embed, clean
-from diffex_dagster.corpus.context import read_context, select
-from diffex_dagster.corpus.editing import merge, read_edits
-from diffex_dagster.corpus.proposing import OpenAIProposer, Proposal, ProposalRequest, Proposer
+from diffex_dagster.corpus.overrides import merge, read_edits
 from diffex_dagster.corpus.showing import CorpusDiff, diff
 from diffex_dagster.corpus.tree import Corpus
+from diffex_dagster.corpus.vlm.context import read_context, select
+from diffex_dagster.corpus.vlm.proposer import OpenAIProposer, Proposal, ProposalRequest, Proposer
 from diffex_dagster.errors import ClassifierError, CorpusError, StoreError
-from diffex_dagster.hashing import file_fingerprint
 from diffex_dagster.search.levels import level1_features
 from diffex_dagster.search.options import SearchOptions
 from diffex_dagster.store import Store
 from diffex_dagster.study import OpenAIVLM, RecordedVLM, Study
+from diffex_dagster.utils.hashing import file_fingerprint
 
 Labels = Mapping[str, Sequence[str]]
 """Class names of each classifier, by the classifier's name in the study."""

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from diffex_dagster.corpus.tree import Corpus, Feature
-from diffex_dagster.devices import measure_gpu_memory
 from diffex_dagster.editing.protocol import Concept, Editor, EditRequest
-from diffex_dagster.progress import Reporter, silent
 from diffex_dagster.search.levels import level1_features
-from diffex_dagster.stages.parts import parts
+from diffex_dagster.stages.splits import parts
 from diffex_dagster.store import Store, edit_key
 from diffex_dagster.study import Study
+from diffex_dagster.utils.devices import measure_gpu_memory
+from diffex_dagster.utils.progress import Reporter, silent
 
 Concepts = tuple[Concept, ...]
 

@@ -13,10 +13,10 @@ from diffex_dagster.classifying.target import check_labels, flips, measure
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.effects.paired import paired_effects
 from diffex_dagster.errors import ClassifierError
-from diffex_dagster.progress import Reporter, silent
 from diffex_dagster.stages.edits import Concepts, edit_requests
 from diffex_dagster.store import Store, edit_key
 from diffex_dagster.study import Study
+from diffex_dagster.utils.progress import Reporter, silent
 
 BATCH = 128  # pictures read, scored and committed at a time
 

@@ -10,13 +10,12 @@ from typing import Any
 from PIL import Image
 
 from diffex_dagster.classifying.protocol import Classifier
-from diffex_dagster.corpus.proposing import OpenAIProposer, Proposal, ProposalRequest, Proposer, RecordedProposer
 from diffex_dagster.corpus.starters import load_starter
 from diffex_dagster.corpus.tree import Corpus
+from diffex_dagster.corpus.vlm.proposer import OpenAIProposer, Proposal, ProposalRequest, Proposer, RecordedProposer
 from diffex_dagster.editing.ledits import LeditsOptions
 from diffex_dagster.editing.protocol import Editor
-from diffex_dagster.plugins import make
-from diffex_dagster.probing.protocol import ConceptProbe
+from diffex_dagster.judging.protocol import ConceptProbe
 from diffex_dagster.store import Store
 from diffex_dagster.study import (
     ClipProbePart,
@@ -27,6 +26,7 @@ from diffex_dagster.study import (
     RecordedVLM,
     Study,
 )
+from diffex_dagster.utils.imports import make
 
 
 def build_store(study: Study) -> Store:
@@ -72,8 +72,8 @@ def _located(study: Study, part: LeditsEditorPart | InstructEditorPart) -> dict[
 
 def _precomputed(study: Study, part: PrecomputedEditorPart) -> Editor:
     from diffex_dagster.editing.precomputed import PrecomputedEditor, edits_in_folder, edits_in_rows
-    from diffex_dagster.stages.image_files import prepare
-    from diffex_dagster.stages.image_sources import read_rows
+    from diffex_dagster.images.files import prepare
+    from diffex_dagster.images.sources import read_rows
 
     field, images, store = f"editors.{study.editor_name}", study.images, build_store(study)
     if part.table is not None:
@@ -103,12 +103,12 @@ def build_probe(study: Study, editor: Editor) -> ConceptProbe | None:
     from diffex_dagster.editing.ledits import LeditsEditor
 
     if isinstance(study.probe, ClipProbePart):
-        from diffex_dagster.probing.clip import ClipProbe
+        from diffex_dagster.judging.clip import ClipProbe
 
         part = study.probe
         return ClipProbe(study.checkpoint(part.checkpoint), study.domain, part.template, part.device)
     if isinstance(study.probe, DiffusionProbePart) and isinstance(editor, LeditsEditor):
-        from diffex_dagster.probing.diffusion import DiffusionProbe
+        from diffex_dagster.judging.diffusion import DiffusionProbe
 
         return DiffusionProbe(editor, study.probe.draws)
     return None

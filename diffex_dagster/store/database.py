@@ -24,8 +24,8 @@ from tenacity import RetryError, Retrying, retry_if_exception, stop_after_delay,
 
 from diffex_dagster.corpus.tree import Corpus, Drop, Feature
 from diffex_dagster.editing.protocol import MASK, EditRequest
-from diffex_dagster.effects.changes import Change
 from diffex_dagster.effects.confounding import SideEffect
+from diffex_dagster.effects.edit_metrics import Change
 from diffex_dagster.errors import StoreError, first_line
 from diffex_dagster.report.model import RankedFeature
 from diffex_dagster.store.files import PictureFiles, StoredPicture, StoredPictures

@@ -13,7 +13,7 @@ from cachetools import LRUCache
 from PIL import Image
 
 from diffex_dagster.errors import StoreError
-from diffex_dagster.writing import write_atomically
+from diffex_dagster.utils.files import write_atomically
 
 DECODED_MB = 64  # of pixels that are kept, so that pictures that are asked for again are not decoded again
 

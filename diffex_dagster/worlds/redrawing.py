@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diffex_dagster.store.keys import digest
+from diffex_dagster.utils.files import write_atomically
 from diffex_dagster.worlds.avatars import WORLD as AVATARS
 from diffex_dagster.worlds.base import State, World
-from diffex_dagster.writing import write_atomically
 
 Feature = tuple[str, bool]  # (prompt, whether it is removed)
 Score = Callable[[list[Image.Image]], NDArray[np.float64]]

@@ -83,7 +83,7 @@ def test_the_exact_arm_is_exact(small: Study) -> None:
 
 def test_the_paper_s_reading_takes_the_original_as_base(toy: Study) -> None:
     from diffex_dagster.corpus.tree import Corpus
-    from diffex_dagster.stages.images import sample_images
+    from diffex_dagster.stages.sample_images import sample_images
     from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
 
     store = build_store(toy)

@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console, RenderableType
 
 from diffex_dagster.corpus.cleaning import clean
-from diffex_dagster.corpus.context import Passage, read_context, select
-from diffex_dagster.corpus.reading import tree_from_raw
 from diffex_dagster.corpus.showing import diff, render_tree
 from diffex_dagster.corpus.starters import load_starter, starter_names
 from diffex_dagster.corpus.tree import Corpus, Drop
+from diffex_dagster.corpus.vlm.answers import tree_from_raw
+from diffex_dagster.corpus.vlm.context import Passage, read_context, select
 from diffex_dagster.errors import CorpusError
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from diffex_dagster.corpus.editing import edits_from_text, merge, read_edits
-from diffex_dagster.corpus.proposing import ProposalRequest, RecordedProposer
-from diffex_dagster.corpus.reading import tree_from_raw
+from diffex_dagster.corpus.overrides import edits_from_text, merge, read_edits
 from diffex_dagster.corpus.showing import diff
 from diffex_dagster.corpus.tree import Corpus
+from diffex_dagster.corpus.vlm.answers import tree_from_raw
+from diffex_dagster.corpus.vlm.proposer import ProposalRequest, RecordedProposer
 from diffex_dagster.errors import CorpusError
 
 STUDY = Path(__file__).parents[2] / "studies" / "avatars"

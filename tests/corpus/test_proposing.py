@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from diffex_dagster.corpus.asking import MemoryCache, price_of
-from diffex_dagster.corpus.context import Passage, select
 from diffex_dagster.corpus.merging import merge_answers
-from diffex_dagster.corpus.proposing import (
+from diffex_dagster.corpus.vlm.answers import read_answer
+from diffex_dagster.corpus.vlm.client import MemoryCache, price_of
+from diffex_dagster.corpus.vlm.context import Passage, select
+from diffex_dagster.corpus.vlm.proposer import (
     OpenAIProposer,
     Proposal,
     ProposalRequest,
@@ -28,7 +29,6 @@ from diffex_dagster.corpus.proposing import (
     groups_prompt,
     system_prompt,
 )
-from diffex_dagster.corpus.reading import read_answer
 from diffex_dagster.errors import CorpusError
 from tests.corpus.chat_server import Reply, embeddings, serving
 

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffex_dagster.corpus.reading import (
+from diffex_dagster.cli.corpus import as_json
+from diffex_dagster.corpus.tree import Drop
+from diffex_dagster.corpus.vlm.answers import (
     CUT_OFF,
     RawFeature,
     raw_from_tree,
@@ -19,9 +21,7 @@ from diffex_dagster.corpus.reading import (
     tree_from_raw,
     write_answer,
 )
-from diffex_dagster.corpus.tree import Drop
 from diffex_dagster.corpus.wording import tidy
-from diffex_dagster.corpus_cli import as_json
 from diffex_dagster.errors import CorpusError
 from diffex_dagster.worlds.avatars import PHRASES
 

@@ -13,7 +13,7 @@ from diffex_dagster.editing.instruct import InstructEditor, InstructOptions
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.errors import EditorError
 from diffex_dagster.stages.edits import ensure_edits
-from diffex_dagster.stages.images import sample_images
+from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.setup import build_editor, build_store
 from diffex_dagster.study import Study, load_study
 from tests.editing.pipelines import qwen_edit, save_kontext

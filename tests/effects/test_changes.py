@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffex_dagster.effects.changes import measure_change, pixel_change, share_inside, similarity, strength
+from diffex_dagster.effects.edit_metrics import measure_change, pixel_change, share_inside, similarity, strength
 from diffex_dagster.study import EffectsPart
 from diffex_dagster.worlds.avatars import draw, set_feature
 

@@ -10,16 +10,16 @@ import pytest
 from PIL import Image
 
 from diffex_dagster.editing.protocol import MASK, EditRequest
-from diffex_dagster.effects import changes as measured
-from diffex_dagster.effects.changes import Change
+from diffex_dagster.effects import edit_metrics as measured
+from diffex_dagster.effects.edit_metrics import Change
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.model import Explanation, RankedFeature
-from diffex_dagster.stages import changes as stage
-from diffex_dagster.stages import reporting
-from diffex_dagster.stages.changes import changes_of, mean_change
+from diffex_dagster.stages import edit_metrics as stage
+from diffex_dagster.stages import report as reporting
 from diffex_dagster.stages.corpus import merge_edits, propose
-from diffex_dagster.stages.images import sample_images
-from diffex_dagster.stages.reporting import explain
+from diffex_dagster.stages.edit_metrics import changes_of, mean_change
+from diffex_dagster.stages.report import explain
+from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_proposer, build_store
 from diffex_dagster.store import Store, StoredPicture
 from diffex_dagster.study import Study, load_study

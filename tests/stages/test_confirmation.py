@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diffex_dagster.running import explain_study
-from diffex_dagster.showing import latest_ranking
-from diffex_dagster.stages.parts import parts
-from diffex_dagster.stages.reporting import caveats
-from diffex_dagster.stages.searching import search_study
+from diffex_dagster.cli.running import explain_study
+from diffex_dagster.cli.showing import latest_ranking
+from diffex_dagster.stages.report import caveats
+from diffex_dagster.stages.search import search_study
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
+from diffex_dagster.stages.splits import parts
 from diffex_dagster.study import load_study
 from tests.toys import edits_made, write_study
 

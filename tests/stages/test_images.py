@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from diffex_dagster.errors import ClassifierError, StudyError
-from diffex_dagster.stages.image_files import prepare, read_picture
-from diffex_dagster.stages.images import read_samples, sample_images
+from diffex_dagster.images.files import prepare, read_picture
+from diffex_dagster.stages.sample_images import read_samples, sample_images
 from diffex_dagster.stages.setup import build_classifier
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study, load_study

@@ -10,10 +10,10 @@ from PIL import Image
 
 from diffex_dagster.classifying.gradcam import GradCam
 from diffex_dagster.report.model import Explanation
+from diffex_dagster.stages.attribution import changed_region
 from diffex_dagster.stages.corpus import merge_edits, propose
-from diffex_dagster.stages.images import sample_images
-from diffex_dagster.stages.looking import changed_region
-from diffex_dagster.stages.reporting import explain
+from diffex_dagster.stages.report import explain
+from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_proposer, build_store
 from diffex_dagster.study import Study, load_study
 from tests.toys import write_study

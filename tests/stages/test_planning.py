@@ -12,9 +12,9 @@ from PIL import Image
 from diffex_dagster.editing.protocol import Editor, EditRequest
 from diffex_dagster.stages.corpus import merge_edits, propose
 from diffex_dagster.stages.edits import level1_edits
-from diffex_dagster.stages.images import sample_images
-from diffex_dagster.stages.planning import PlannedStage, plan_edits
-from diffex_dagster.stages.searching import level1_scores, search_study
+from diffex_dagster.stages.plan import PlannedStage, plan_edits
+from diffex_dagster.stages.sample_images import sample_images
+from diffex_dagster.stages.search import level1_scores, search_study
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_proposer, build_store
 from diffex_dagster.study import load_study
 from tests.toys import write_study

@@ -13,13 +13,13 @@ from PIL import Image
 
 from diffex_dagster.editing.protocol import Concept
 from diffex_dagster.errors import StudyError
-from diffex_dagster.probing.protocol import Pair
+from diffex_dagster.judging.protocol import Pair
 from diffex_dagster.report.schema import load_schema
-from diffex_dagster.stages import searching
+from diffex_dagster.stages import search as searching
 from diffex_dagster.stages.edits import edit_requests, ensure_edits
-from diffex_dagster.stages.images import sample_images
-from diffex_dagster.stages.probing import gains
-from diffex_dagster.stages.reporting import edits_that_took
+from diffex_dagster.stages.judging import gains
+from diffex_dagster.stages.report import edits_that_took
+from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.setup import build_editor, build_probe, build_store, reports_folder
 from diffex_dagster.study import Study, load_study
 from tests.toys import write_study
@@ -75,8 +75,8 @@ def test_chance_is_what_a_quarter_of_the_edits_towards_nonsense_reach() -> None:
 
 def test_a_feature_that_its_edits_do_not_show_is_not_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The probe calls the blue patch unseen: a feature with a strong effect is then marked, with its share."""
-    from diffex_dagster.running import explain_study
-    from diffex_dagster.showing import latest_ranking
+    from diffex_dagster.cli.running import explain_study
+    from diffex_dagster.cli.showing import latest_ranking
 
     class Blind(ColourProbe):
         def evidence(self, pictures, pairs):
@@ -100,9 +100,9 @@ def test_an_effect_that_an_edit_borrows_is_marked_wherever_it_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Half of a red patch comes with every lighter picture; the classifier does not react to light."""
-    from diffex_dagster.report_cli import TableFormat, show
-    from diffex_dagster.running import explain_study
-    from diffex_dagster.showing import latest_ranking
+    from diffex_dagster.cli.results import TableFormat, show
+    from diffex_dagster.cli.running import explain_study
+    from diffex_dagster.cli.showing import latest_ranking
 
     class Seeing(ColourProbe):
         def evidence(self, pictures, pairs):
@@ -143,8 +143,8 @@ def test_an_effect_that_an_edit_borrows_is_marked_wherever_it_is_shown(
 
 def test_a_study_chooses_its_probe(tmp_path: Path) -> None:
     from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
-    from diffex_dagster.probing.clip import ClipProbe
-    from diffex_dagster.probing.diffusion import DiffusionProbe
+    from diffex_dagster.judging.clip import ClipProbe
+    from diffex_dagster.judging.diffusion import DiffusionProbe
 
     diffusion = LeditsEditor(LeditsOptions(checkpoint=str(tmp_path)))
     toy = load_study(write_study(tmp_path))

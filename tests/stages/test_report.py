@@ -10,11 +10,11 @@ import pytest
 from diffex_dagster.errors import StudyError
 from diffex_dagster.report.model import Comparison, Explanation, opened
 from diffex_dagster.report.verdict import comparison_verdict, verdict
-from diffex_dagster.stages.comparing import compare_classifiers
+from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.corpus import merge_edits, propose
-from diffex_dagster.stages.images import sample_images
-from diffex_dagster.stages.reporting import explain
+from diffex_dagster.stages.report import explain
 from diffex_dagster.stages.rules import judge_rules, rules_for
+from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_proposer, build_store
 from diffex_dagster.store import Store, StoredPicture
 from diffex_dagster.study import Study, load_study
@@ -86,7 +86,7 @@ def test_the_settings_that_decide_the_numbers_are_shown(explanation: Explanation
 
 
 def test_options_of_a_users_own_editor_are_not_shown(tmp_path: Path) -> None:
-    from diffex_dagster.stages.reporting import settings_shown
+    from diffex_dagster.stages.report import settings_shown
 
     paint = {"kind": "python", "factory": "tests.toys:PaintEditor", "options": {"key": "secret"}}
     assert "secret" not in str(settings_shown(load_study(write_study(tmp_path, editors={"paint": paint}))))

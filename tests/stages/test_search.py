@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diffex_dagster.cli.running import Outcome, explain_study
+from diffex_dagster.cli.showing import compare_latest, latest_ranking
 from diffex_dagster.errors import ClassifierError
-from diffex_dagster.progress import reporting_to
-from diffex_dagster.running import Outcome, explain_study
-from diffex_dagster.showing import compare_latest, latest_ranking
 from diffex_dagster.stages.edits import ensure_edits
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
 from diffex_dagster.study import Study, load_study
+from diffex_dagster.utils.progress import reporting_to
 from tests.toys import edits_made, write_study
 
 ROOT = Path(__file__).parent.parent.parent
@@ -135,7 +135,7 @@ def test_a_changed_editor_shares_nothing(tmp_path: Path) -> None:
     assert run(again, "v1").total("edits_made") == first
 
 
-RUN = "import sys; from diffex_dagster.cli import main; sys.argv = ['diffex', 'run', sys.argv[1]]; main()"
+RUN = "import sys; from diffex_dagster.cli.main import main; sys.argv = ['diffex', 'run', sys.argv[1]]; main()"
 
 
 @pytest.mark.slow
@@ -170,7 +170,7 @@ def test_an_unknown_class_is_reported_before_any_edit(tmp_path: Path) -> None:
 def test_a_failing_editor_keeps_what_was_finished(toy: Study) -> None:
     store, editor = build_store(toy), build_editor(toy)
     from diffex_dagster.stages.edits import edit_requests
-    from diffex_dagster.stages.images import sample_images
+    from diffex_dagster.stages.sample_images import sample_images
 
     keys = list(sample_images(toy, store).keys)
     real = editor.edit

@@ -12,11 +12,12 @@ import dagster as dg
 import pytest
 from rich.console import Console
 
-from diffex_dagster import cli, corpus_cli
 from diffex_dagster.assets.build import build_study
+from diffex_dagster.cli import corpus as corpus_cli
+from diffex_dagster.cli import main as cli
+from diffex_dagster.cli.running import explain_study
 from diffex_dagster.corpus.showing import render_tree
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.running import explain_study
 from diffex_dagster.stages.setup import build_store
 from diffex_dagster.study import Study, load_study
 from tests.corpus.chat_server import Reply, embeddings, serving

@@ -14,8 +14,8 @@ from PIL import Image
 
 from diffex_dagster.corpus.tree import Corpus, Drop, Feature
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
-from diffex_dagster.effects.changes import Change
 from diffex_dagster.effects.confounding import SideEffect
+from diffex_dagster.effects.edit_metrics import Change
 from diffex_dagster.errors import StoreError
 from diffex_dagster.report.model import Confounder, RankedFeature
 from diffex_dagster.store import Store, edit_key, image_key

@@ -13,10 +13,9 @@ from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.effects.comparing import compare
 from diffex_dagster.effects.paired import summarise
 from diffex_dagster.report.model import ComparedFeature, Comparison, Example
-from diffex_dagster.stages.changes import strengths
+from diffex_dagster.stages.edit_metrics import strengths
 from diffex_dagster.stages.edits import concepts_of
-from diffex_dagster.stages.parts import parts
-from diffex_dagster.stages.reporting import (
+from diffex_dagster.stages.report import (
     Pictures,
     decision_options,
     edit_changes,
@@ -25,7 +24,8 @@ from diffex_dagster.stages.reporting import (
 )
 from diffex_dagster.stages.rules import judge_rules
 from diffex_dagster.stages.scores import Paired, paired_scores
-from diffex_dagster.stages.searching import Searched, search_study
+from diffex_dagster.stages.search import Searched, search_study
+from diffex_dagster.stages.splits import parts
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
 

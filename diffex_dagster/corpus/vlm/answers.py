@@ -21,8 +21,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
-from diffex_dagster.corpus.lenient import Box, Value, parse_boxes
 from diffex_dagster.corpus.tree import Corpus, Direction, Drop, Feature, slug
+from diffex_dagster.corpus.vlm.lenient import Box, Value, parse_boxes
 from diffex_dagster.corpus.wording import names_an_edit, same_key, standalone_prompt, tidy
 from diffex_dagster.errors import CorpusError
 

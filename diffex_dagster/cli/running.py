@@ -17,11 +17,11 @@ from diffex_dagster.assets.build import build_study, observe
 from diffex_dagster.assets.common import Names
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.progress import Reporter, reporting_to
 from diffex_dagster.resources import using
 from diffex_dagster.stages.scores import check_classifier
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
 from diffex_dagster.study import Study
+from diffex_dagster.utils.progress import Reporter, reporting_to
 
 log = logging.getLogger(__name__)
 

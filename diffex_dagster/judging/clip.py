@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image
 
 from diffex_dagster.errors import ClassifierError, first_line
-from diffex_dagster.hashing import folder_fingerprint
-from diffex_dagster.probing.protocol import Pair
+from diffex_dagster.judging.protocol import Pair
+from diffex_dagster.utils.hashing import folder_fingerprint
 
 _BATCH = 32
 
@@ -93,7 +93,7 @@ class ClipProbe:
     def _model(self) -> tuple[Any, Any]:
         from transformers import CLIPModel, CLIPProcessor
 
-        from diffex_dagster.devices import load_quietly, pick_device
+        from diffex_dagster.utils.devices import load_quietly, pick_device
 
         load_quietly()
         try:

@@ -68,7 +68,7 @@ def describe(engine: Engine, latents: torch.Tensor, vocabulary: Vocabulary, rows
         latents: clean, (C, H, W), on the engine's device.
         rows: the largest UNet batch. It takes (1 + all words) × 6 UNet rows, and up to 5 × 6 more for each group.
     """
-    from diffex_dagster.editing.likelihood import evidence
+    from diffex_dagster.editing.diffusion_classifier import evidence
 
     words = [word for group in vocabulary.values() for word in group.candidates]
     if not words:

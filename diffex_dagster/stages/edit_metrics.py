@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from diffex_dagster.effects.changes import Change, measure_change, pixel_change, strength
+from diffex_dagster.effects.edit_metrics import Change, measure_change, pixel_change, strength
 from diffex_dagster.effects.perceptual import Lpips
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.model import Picture, opened

@@ -15,7 +15,9 @@ from rich.text import Text
 
 from diffex_dagster.assets.build import build_study, observe
 from diffex_dagster.assets.common import GPU_MEMORY, Names
-from diffex_dagster.corpus_cli import corpus_now
+from diffex_dagster.cli.corpus import corpus_now
+from diffex_dagster.cli.running import instance
+from diffex_dagster.cli.showing import compare_latest, latest_ranking, terminal
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.files import effects_csv
 from diffex_dagster.report.tables import (
@@ -28,10 +30,8 @@ from diffex_dagster.report.tables import (
     rows,
 )
 from diffex_dagster.report.wording import number, plain, share
-from diffex_dagster.running import instance
-from diffex_dagster.showing import compare_latest, latest_ranking, terminal
-from diffex_dagster.stages.images import read_samples
-from diffex_dagster.stages.planning import PlannedStage, plan_edits
+from diffex_dagster.stages.plan import PlannedStage, plan_edits
+from diffex_dagster.stages.sample_images import read_samples
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store, reports_folder
 from diffex_dagster.store.keys import image_key
 from diffex_dagster.study import Study
@@ -146,8 +146,8 @@ def _print_plan(table: Sequence[dict[str, Any]]) -> None:
 def survey(study: Study, classifier: str, questions: int) -> None:
     """Write a survey about a classifier's features beside its report, and print where it is."""
     from diffex_dagster.report.survey import render_survey
-    from diffex_dagster.stages.reporting import explain
-    from diffex_dagster.writing import write_atomically
+    from diffex_dagster.stages.report import explain
+    from diffex_dagster.utils.files import write_atomically
 
     latest_ranking(study, classifier)  # says which run is missing
     command = f"diffex survey {study.folder.name} {classifier}"

@@ -12,9 +12,9 @@ from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.editing.protocol import Editor, EditRequest
 from diffex_dagster.search.levels import expand
 from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests, level1_combinations, level1_requests
-from diffex_dagster.stages.parts import parts
-from diffex_dagster.stages.searching import search_study
+from diffex_dagster.stages.search import search_study
 from diffex_dagster.stages.setup import know
+from diffex_dagster.stages.splits import parts
 from diffex_dagster.store import Store, edit_key
 from diffex_dagster.study import Study
 

@@ -67,7 +67,7 @@ def _packages() -> Iterator[Finding]:
 
 
 def _device() -> Iterator[Finding]:
-    from diffex_dagster.devices import pick_device
+    from diffex_dagster.utils.devices import pick_device
 
     device = pick_device()
     if device == "cuda":
@@ -114,7 +114,7 @@ def _hub(address: str) -> Finding:
 
 
 def _study(study: Study) -> Iterator[Finding]:
-    from diffex_dagster.stages.images import read_samples
+    from diffex_dagster.stages.sample_images import read_samples
     from diffex_dagster.stages.scores import check_classifier
     from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
 

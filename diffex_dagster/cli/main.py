@@ -17,13 +17,14 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from diffex_dagster import __version__, report_cli
-from diffex_dagster.bench_cli import bench
+from diffex_dagster import __version__
+from diffex_dagster.cli import results as report_cli
+from diffex_dagster.cli.bench import bench
+from diffex_dagster.cli.results import TableFormat
 from diffex_dagster.definitions import studies_root
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.progress import Reporter
-from diffex_dagster.report_cli import TableFormat
 from diffex_dagster.study import Study, find_study, load_study
+from diffex_dagster.utils.progress import Reporter
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -80,7 +81,7 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="start over; earlier results are kept aside")] = False,
 ) -> None:
     """Explain a study's classifiers: materialize its assets, reusing every edit and score that exists."""
-    from diffex_dagster.running import explain_study
+    from diffex_dagster.cli.running import explain_study
 
     loaded = _load(study, editor)
     if fresh:
@@ -89,7 +90,7 @@ def run(
     start = time.monotonic()
     with _progress_bar() as report:
         outcome = explain_study(loaded, names, report, note=_note)
-    from diffex_dagster.showing import print_outcome
+    from diffex_dagster.cli.showing import print_outcome
 
     print_outcome(loaded, outcome, time.monotonic() - start)
 
@@ -177,7 +178,7 @@ def corpus(
     output: Annotated[Format, typer.Option("--format", help="how to print the tree")] = Format.table,
 ) -> None:
     """Show a study's tree of features with prompts, support and drops."""
-    from diffex_dagster import corpus_cli
+    from diffex_dagster.cli import corpus as corpus_cli
     from diffex_dagster.corpus.showing import render_tree
 
     out = Console()
@@ -216,7 +217,7 @@ def init(
     vlm_url: Annotated[str | None, typer.Option(help="its address; OpenAI's own when left out")] = None,
 ) -> None:
     """Write a study file, try its images and classifier, and say what a run will cost."""
-    from diffex_dagster.init_cli import Wishes, make_study
+    from diffex_dagster.cli.init import Wishes, make_study
 
     root = Path(os.environ.get("DIFFEX_ROOT") or Path.cwd())
     classes = tuple(each.strip() for each in labels.split(",")) if labels else ()
@@ -241,7 +242,7 @@ def doctor(
     study: Annotated[str | None, typer.Argument(help="a study to look at too")] = None,
 ) -> None:
     """Look for what would stop a run: device, memory, packages, hub, disk, and a study with all that it names."""
-    from diffex_dagster.doctor import examine
+    from diffex_dagster.cli.doctor import examine
 
     marks = {True: "[green]ok[/]     ", None: "[yellow]note[/]   ", False: "[red]problem[/]"}
     out, bad = Console(highlight=False, soft_wrap=True), 0
@@ -256,7 +257,7 @@ def doctor(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a study file, for editors and validators."""
-    from diffex_dagster.init_cli import json_schema
+    from diffex_dagster.cli.init import json_schema
 
     print(json.dumps(json_schema(), indent=1))
 

@@ -13,9 +13,9 @@ from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.target import measure
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.editing.protocol import Editor, EditRequest
-from diffex_dagster.effects.changes import Change
 from diffex_dagster.effects.confounding import SideEffect, side_effects
 from diffex_dagster.effects.deciding import DecisionOptions, decide
+from diffex_dagster.effects.edit_metrics import Change
 from diffex_dagster.effects.paired import summarise
 from diffex_dagster.effects.perceptual import Lpips
 from diffex_dagster.report.model import (
@@ -28,12 +28,12 @@ from diffex_dagster.report.model import (
     RankedFeature,
 )
 from diffex_dagster.report.verdict import one_a_group
-from diffex_dagster.stages.changes import changes_of, mean_change, strengths
+from diffex_dagster.stages.attribution import looks
+from diffex_dagster.stages.edit_metrics import changes_of, mean_change, strengths
 from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests
-from diffex_dagster.stages.looking import looks
-from diffex_dagster.stages.parts import Parts
 from diffex_dagster.stages.scores import Paired, picture_scores
-from diffex_dagster.stages.searching import Searched, search_study
+from diffex_dagster.stages.search import Searched, search_study
+from diffex_dagster.stages.splits import Parts
 from diffex_dagster.store import Store, StoredPicture, StoredPictures, edit_key
 from diffex_dagster.study import Study
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from diffex_dagster.errors import ClassifierError
-from diffex_dagster.probing.clip import ClipProbe
+from diffex_dagster.judging.clip import ClipProbe
 from tests.editing.conftest import build_checkpoint
 
 

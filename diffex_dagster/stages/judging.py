@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from diffex_dagster.editing.protocol import Concept, EditRequest
-from diffex_dagster.probing.protocol import ConceptProbe, Pair
-from diffex_dagster.progress import Reporter, silent
+from diffex_dagster.judging.protocol import ConceptProbe, Pair
 from diffex_dagster.stages.edits import Concepts, edit_requests
 from diffex_dagster.store import Store, edit_key
 from diffex_dagster.study import Study
+from diffex_dagster.utils.progress import Reporter, silent
 
 PICTURES = 256  # read at a time
 

@@ -13,8 +13,7 @@ from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.effects.noise import image_noise, noise_floor
-from diffex_dagster.probing.protocol import ConceptProbe
-from diffex_dagster.progress import Reporter, silent
+from diffex_dagster.judging.protocol import ConceptProbe
 from diffex_dagster.search.joint import key
 from diffex_dagster.search.levels import GateOutcome, gate, level1_features
 from diffex_dagster.search.run import SearchResult, search
@@ -28,12 +27,13 @@ from diffex_dagster.stages.edits import (
     nonsense_edits,
     race_order,
 )
-from diffex_dagster.stages.parts import Parts, parts
-from diffex_dagster.stages.probing import gains
+from diffex_dagster.stages.judging import gains
 from diffex_dagster.stages.scores import Paired, check_target, effects_of, paired_scores
 from diffex_dagster.stages.setup import build_probe, know
+from diffex_dagster.stages.splits import Parts, parts
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
+from diffex_dagster.utils.progress import Reporter, silent
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from diffex_dagster.editing.diffusion_classifier import noise_error
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
-from diffex_dagster.editing.likelihood import noise_error
-from diffex_dagster.probing.diffusion import DiffusionProbe
+from diffex_dagster.judging.diffusion import DiffusionProbe
 from diffex_dagster.worlds import avatars
 from tests.editing.conftest import build_checkpoint, images  # noqa: F401 (a fixture)
 

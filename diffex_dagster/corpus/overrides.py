@@ -32,8 +32,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedBase, CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from diffex_dagster.corpus.reading import RawFeature, tree_from_raw
 from diffex_dagster.corpus.tree import Corpus, Direction, Drop, Feature, slug
+from diffex_dagster.corpus.vlm.answers import RawFeature, tree_from_raw
 from diffex_dagster.corpus.wording import same_key, tidy, words
 from diffex_dagster.errors import CorpusError
 

@@ -15,8 +15,8 @@ from scipy.special import softmax
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.target import class_index
 from diffex_dagster.errors import ClassifierError, StudyError
-from diffex_dagster.stages.image_files import UNREADABLE, read_picture
-from diffex_dagster.stages.image_sources import Entry, find_images
+from diffex_dagster.images.files import UNREADABLE, read_picture
+from diffex_dagster.images.sources import Entry, find_images
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
 

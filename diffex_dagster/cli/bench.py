@@ -45,8 +45,8 @@ def truth(
     """Grade the explanations where the truth is known: estimated against true effects, decisions, the beam."""
     from diffex_dagster.bench import truth as grading
     from diffex_dagster.bench import truth_tables
-    from diffex_dagster.cli import _load, _progress_bar
-    from diffex_dagster.showing import terminal
+    from diffex_dagster.cli.main import _load, _progress_bar
+    from diffex_dagster.cli.showing import terminal
 
     loaded = _load(study, None)
     arms = grading.editors(loaded, None if arm is Arm.both else arm.value)
@@ -90,7 +90,7 @@ def speed(
 ) -> None:
     """Time the editor against diffusers' pipeline and against the UNet alone."""
     from diffex_dagster.bench import speed as bench_speed
-    from diffex_dagster.cli import _load
+    from diffex_dagster.cli.main import _load
 
     loaded = _load(study, editor)
     console = Console(stderr=True)
@@ -128,7 +128,7 @@ def profile(
 
     from diffex_dagster.bench import profiling
     from diffex_dagster.bench.speed import workload_of
-    from diffex_dagster.cli import _load
+    from diffex_dagster.cli.main import _load
 
     with tempfile.TemporaryDirectory() as folder, Console(stderr=True).status("editing"):
         workload = workload_of(
@@ -149,7 +149,7 @@ def stages(
 ) -> None:
     """Time whole runs by stage: from nothing, a second classifier, nothing changed, one feature added."""
     from diffex_dagster.bench import stages as bench_stages
-    from diffex_dagster.cli import _load
+    from diffex_dagster.cli.main import _load
 
     with Console(stderr=True).status("starting") as status:
         runs = bench_stages.measure(_load(study, editor), added, turns, say=status.update)
@@ -172,7 +172,7 @@ def racing(
 ) -> None:
     """Count the edits that racing saves on resampled studies, and how often it finds the same features."""
     from diffex_dagster.bench import racing as bench_racing
-    from diffex_dagster.cli import _load
+    from diffex_dagster.cli.main import _load
     from diffex_dagster.search.options import Bounds
 
     changes = {"racing_top": top, "racing_tolerance": tolerance, "racing_start": start}

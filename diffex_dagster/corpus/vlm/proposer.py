@@ -16,12 +16,12 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from PIL import Image
 
-from diffex_dagster.corpus.asking import AnswerCache, Asker, MemoryCache, Question, Refused, Tally
-from diffex_dagster.corpus.context import Passage
-from diffex_dagster.corpus.lenient import Box, parse_boxes
 from diffex_dagster.corpus.merging import merge_answers
-from diffex_dagster.corpus.reading import Answer, RawFeature, is_refusal, read, tree_from_raw
 from diffex_dagster.corpus.tree import Corpus, Drop
+from diffex_dagster.corpus.vlm.answers import Answer, RawFeature, is_refusal, read, tree_from_raw
+from diffex_dagster.corpus.vlm.client import AnswerCache, Asker, MemoryCache, Question, Refused, Tally
+from diffex_dagster.corpus.vlm.context import Passage
+from diffex_dagster.corpus.vlm.lenient import Box, parse_boxes
 from diffex_dagster.corpus.wording import same_key, tidy
 from diffex_dagster.errors import CorpusError
 

@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 from ruamel.yaml import YAML
 
-from diffex_dagster.corpus.reading import CUT_OFF
+from diffex_dagster.corpus.vlm.answers import CUT_OFF
 from diffex_dagster.corpus.wording import tidy
 from diffex_dagster.errors import CorpusError
 

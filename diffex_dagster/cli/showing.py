@@ -11,19 +11,19 @@ from rich.console import Console
 from rich.markup import escape
 
 from diffex_dagster.classifying.target import measure
+from diffex_dagster.cli.running import Outcome, report_paths
 from diffex_dagster.effects.grading import Grade, grade
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.plugins import load_object
 from diffex_dagster.report.model import Comparison, Confounder, RankedFeature
 from diffex_dagster.report.tables import rich_table
-from diffex_dagster.running import Outcome, report_paths
-from diffex_dagster.stages.comparing import compare_classifiers
-from diffex_dagster.stages.parts import parts
+from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.scores import picture_scores
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
+from diffex_dagster.stages.splits import parts
 from diffex_dagster.store import image_key
 from diffex_dagster.store.database import RANKING_FIELDS
 from diffex_dagster.study import Study
+from diffex_dagster.utils.imports import load_object
 
 
 def latest_ranking(study: Study, classifier: str) -> list[RankedFeature]:

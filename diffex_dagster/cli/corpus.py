@@ -9,10 +9,10 @@ from typing import Any
 
 from rich.console import Console
 
-from diffex_dagster.corpus.editing import merge, read_edits
-from diffex_dagster.corpus.reading import read_answer, tree_from_raw
+from diffex_dagster.corpus.overrides import merge, read_edits
 from diffex_dagster.corpus.showing import diff
 from diffex_dagster.corpus.tree import Corpus, Feature
+from diffex_dagster.corpus.vlm.answers import read_answer, tree_from_raw
 from diffex_dagster.errors import ClassifierError, CorpusError, StoreError
 from diffex_dagster.stages.corpus import cleaned_proposal, merged, problems
 from diffex_dagster.stages.setup import build_proposer, build_store, classifier_labels

@@ -20,9 +20,9 @@ from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.starters import load_starter, starter_called, starter_names
 from diffex_dagster.errors import CorpusError, StudyError
 from diffex_dagster.stages.edits import level1_combinations
-from diffex_dagster.stages.images import Samples, read_samples
+from diffex_dagster.stages.sample_images import Samples, read_samples
 from diffex_dagster.study import Study, load_study, study_of
-from diffex_dagster.writing import write_atomically
+from diffex_dagster.utils.files import write_atomically
 
 SCHEMA = "study.schema.json"
 _SUFFIXES = {".onnx": "onnx", ".pt2": "torch_export", ".ts": "torchscript", ".pt": "torchscript", ".pth": "torchscript"}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from diffex_dagster.editing.ledits import LeditsEditor, picture_tensor
-from diffex_dagster.probing.protocol import Pair
+from diffex_dagster.judging.protocol import Pair
 
 if TYPE_CHECKING:
     from diffex_dagster.editing.engine import Engine
@@ -70,7 +70,7 @@ class DiffusionProbe:
     ) -> list[tuple[Pair, float]]:
         import torch
 
-        from diffex_dagster.editing.likelihood import evidence
+        from diffex_dagster.editing.diffusion_classifier import evidence
 
         latents = engine.encode(torch.stack([picture_tensor(pictures[key], engine.resolution) for key in batch]))
         levels = [NOISE_LEVELS[i % len(NOISE_LEVELS)] for i in range(self.draws)]

@@ -1,0 +1,1 @@
+"""The vision-language model: client, proposals, prompts and answers."""
