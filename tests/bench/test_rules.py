@@ -47,7 +47,7 @@ def test_neither_class_is_rare_in_the_world(name: str) -> None:
 
 def test_the_training_set_plants_the_shortcut_as_strongly_as_the_rule_says() -> None:
     world, rng = worlds()["avatars"], random.Random(3)
-    rule = next(r for r in map(lambda s: draw_rule(world, s), range(40)) if r.shortcut and r.strength > 0.6)
+    rule = next(r for r in (draw_rule(world, s) for s in range(40)) if r.shortcut and r.strength > 0.6)
     states = [world.sample_state(rng) for _ in range(3000)]
     positions, labels = training_set(rule, world, states, 4000, 0)
     shown = [rule.shortcut(world, states[i]) for i in positions]  # type: ignore[misc]
@@ -59,7 +59,7 @@ def test_the_training_set_plants_the_shortcut_as_strongly_as_the_rule_says() -> 
 
 def test_an_interaction_acts_only_where_both_are_shown() -> None:
     world = worlds()["avatars"]
-    rule = next(r for r in map(lambda s: draw_rule(world, s), range(40)) if r.pairs)
+    rule = next(r for r in (draw_rule(world, s) for s in range(40)) if r.pairs)
     (one, other, weight), rng = rule.pairs[0], random.Random(4)
     alone = {**draw_rule(world, rule.seed).__dict__, "pairs": ()}
     without = type(rule)(**alone)
