@@ -153,6 +153,7 @@ def _explain(study: Study, pictures: Any, classifier: Any, editor: Any, corpus: 
     from diffex_dagster.stages.report import explain as explain_study
     from diffex_dagster.stages.sample_images import keep_samples, sample_images
     from diffex_dagster.stages.scores import check_classifier
+    from diffex_dagster.stages.search import run_search
     from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
 
     store = build_store(study)
@@ -175,6 +176,7 @@ def _explain(study: Study, pictures: Any, classifier: Any, editor: Any, corpus: 
     store.put_corpus(study.name, tree)
     store.set_current(study.name, "corpus", tree.version)
     level1_edits(study, store, made_editor)
+    run_search(study, store, made_editor, made_classifier)
     report, _ = explain_study(study, store, made_editor, made_classifier, "classifier", "diffex_dagster.explain(...)")
     return report
 

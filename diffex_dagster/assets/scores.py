@@ -7,7 +7,7 @@ from diffex_dagster.report.tables import markdown_text
 from diffex_dagster.search.levels import GateOutcome
 from diffex_dagster.search.racing import Race
 from diffex_dagster.stages.plan import plan_edits
-from diffex_dagster.stages.search import level1_scores, search_study
+from diffex_dagster.stages.search import level1_scores, run_search
 from diffex_dagster.stages.setup import build_classifier
 from diffex_dagster.store.keys import digest
 from diffex_dagster.study import Study
@@ -74,7 +74,7 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition | dg.SourceAsset]
             store, editor = resource.store(), resource.editor()
             scorer = resource.classifier(name)
             announce(context, plan_edits(current, store, editor, {name: scorer})[-1])
-            searched = search_study(current, store, editor, scorer, reporter(context))
+            searched = run_search(current, store, editor, scorer, reporter(context))
             corpus = store.current_corpus(study.name)
         result = searched.result
         effects = {feature: [float(x) for x in d] for feature, d in result.scores.items()}

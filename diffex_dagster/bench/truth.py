@@ -243,9 +243,9 @@ def _mark(
     true_world: Effects,
     report: Reporter,
 ) -> Marked:
-    from diffex_dagster.stages.search import search_study
+    from diffex_dagster.stages.search import run_search
 
-    search_study(study, store, editor, classifier, report)  # makes the edits; `explain` reads them
+    run_search(study, store, editor, classifier, report)  # makes the edits; `explain` replays it
     explanation, searched = explain(study, store, editor, classifier, subject.name, "diffex bench truth")
     truth = {feature: float(d.mean()) for feature, d in true.items()}
     world = {feature: float(d.mean()) for feature, d in true_world.items()}

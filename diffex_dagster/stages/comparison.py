@@ -24,7 +24,7 @@ from diffex_dagster.stages.report import (
 )
 from diffex_dagster.stages.rules import judge_rules
 from diffex_dagster.stages.scores import Paired, paired_scores
-from diffex_dagster.stages.search import Searched, search_study
+from diffex_dagster.stages.search import Searched, replay_search
 from diffex_dagster.stages.splits import parts
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
@@ -39,9 +39,15 @@ def compare_classifiers(
 
     The beam of one version may have expanded a group that another's did not. Its edits exist all the same, since edits
     belong to no classifier: the other version only has to score them.
+
+    Raises:
+        StoreError: the search of one of them has not been run; nothing is edited here.
     """
     corpus = store.current_corpus(study.name)
-    found = {name: search_study(study, store, editor, classifier) for name, classifier in classifiers.items()}
+    found = {
+        name: replay_search(study, store, editor, classifier, f"{name}/level2_scores")
+        for name, classifier in classifiers.items()
+    }
     wanted = {feature_id for searched in found.values() for feature_id in searched.result.scores}
     features = [feature for feature in corpus.walk() if feature.id in wanted]
     combinations = [concepts_of([feature]) for feature in features]

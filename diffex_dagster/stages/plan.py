@@ -12,7 +12,7 @@ from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.editing.protocol import Editor, EditRequest
 from diffex_dagster.search.levels import expand
 from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests, level1_combinations, level1_requests
-from diffex_dagster.stages.search import search_study
+from diffex_dagster.stages.search import run_search
 from diffex_dagster.stages.setup import know
 from diffex_dagster.stages.splits import parts
 from diffex_dagster.store import Store, edit_key
@@ -180,7 +180,7 @@ def _follow(
 ) -> str:
     """Search as far as the store knows what the search asks for; returns what remains unknown."""
     try:
-        search_study(study, looking, editor, classifier)
+        run_search(study, looking, editor, classifier)
     except _UnknownYetError:
         if looking.checks_missing:
             return f"and {looking.checks_missing} checks of whether edits show their attribute"

@@ -32,7 +32,7 @@ from diffex_dagster.stages.attribution import looks
 from diffex_dagster.stages.edit_metrics import changes_of, mean_change, strengths
 from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests
 from diffex_dagster.stages.scores import Paired, picture_scores
-from diffex_dagster.stages.search import Searched, search_study
+from diffex_dagster.stages.search import Searched, replay_search
 from diffex_dagster.stages.splits import Parts
 from diffex_dagster.store import Store, StoredPicture, StoredPictures, edit_key
 from diffex_dagster.study import Study
@@ -133,8 +133,11 @@ def explain(
     Args:
         name: the classifier's name in the study.
         command: the command that reproduces the report.
+
+    Raises:
+        StoreError: the search has not been run with this study, editor and classifier; nothing is edited here.
     """
-    searched = search_study(study, store, editor, classifier)
+    searched = replay_search(study, store, editor, classifier, f"{name}/level2_scores")
     corpus = store.current_corpus(study.name)
     pictures = Pictures(study, store, editor.fingerprint, store.images(searched.parts.reported))
     features = [corpus[feature_id] for feature_id in searched.result.scores]

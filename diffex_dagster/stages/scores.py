@@ -12,7 +12,7 @@ from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.target import check_labels, flips, measure
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.effects.paired import paired_effects
-from diffex_dagster.errors import ClassifierError
+from diffex_dagster.errors import ClassifierError, StoreError
 from diffex_dagster.stages.edits import Concepts, edit_requests
 from diffex_dagster.store import Store, edit_key
 from diffex_dagster.study import Study
@@ -78,9 +78,17 @@ def ensure_scores(
 
     Returns:
         request -> logits of shape (classes,), and how many were scored now.
+
+    Raises:
+        StoreError: an edit does not exist, or was made by another editor (other weights, options, libraries, device).
     """
     requests = list(dict.fromkeys(requests))
     files = store.stored_edits(requests, editor)
+    if len(files) < len(requests):
+        raise StoreError(
+            f"{store.path}: {len(requests) - len(files)} of {len(requests)} edits are missing, or were made before the "
+            "editor changed: level1_edits is missing or stale, materialize it first"
+        )
     keys = {request: edit_key(request, editor) for request in requests}
     of = {key: request for request, key in keys.items()}
     scores, scored = _scores(store, classifier, list(of), lambda key: store.pictures.get(files[of[key]]), report)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.tree import Corpus, Feature
-from diffex_dagster.editing.protocol import Editor
+from diffex_dagster.editing.protocol import Editor, EditRequest
 from diffex_dagster.effects.noise import image_noise, noise_floor
+from diffex_dagster.errors import StoreError
 from diffex_dagster.judging.protocol import ConceptProbe
 from diffex_dagster.search.joint import key
 from diffex_dagster.search.levels import GateOutcome, gate, level1_features
@@ -118,19 +120,61 @@ def level1_scores(study: Study, store: Store, editor: str, classifier: Classifie
         return Level1(effects, noise, outcomes, scored)
 
 
-def search_study(
+def run_search(
     study: Study, store: Store, editor: Editor, classifier: Classifier, report: Reporter = silent
 ) -> Searched:
     """Run the whole search: what exists is read, what does not is edited and scored.
 
     Deterministic in what the store holds and the study says, so that asking again costs nothing and gives the same
-    answer: the report reads its numbers this way.
+    answer.
     """
     check_target(study, classifier)
     probe = build_probe(study, editor)
     know(editor, classifier, probe)
     with store.hold():
         return _search(study, store, editor, classifier, probe, report)
+
+
+def replay_search(
+    study: Study, store: Store, editor: Editor, classifier: Classifier, stage: str = "level2_scores"
+) -> Searched:
+    """The answer of a search that has been run, read from the store: nothing is edited, scored or judged.
+
+    Args:
+        stage: what makes the missing part, for the message: "persona_v1/level2_scores".
+
+    Raises:
+        StoreError: something that the search asks for is not in the store.
+    """
+    check_target(study, classifier)
+    probe = build_probe(study, editor)
+    know(editor, classifier, probe)
+    missing = StoreError(f"{store.path}: {stage} is missing or stale: materialize it first")
+    with store.hold():
+        of_probe = _Stored(probe, missing) if probe else None
+        return _search(study, store, _Stored(editor, missing), _Stored(classifier, missing), of_probe, silent)
+
+
+class _Stored:
+    """An editor, classifier or probe whose results are all stored: it is known, and cannot be asked for more."""
+
+    def __init__(self, of: Editor | Classifier | ConceptProbe, missing: StoreError) -> None:
+        self.fingerprint: str = of.fingerprint
+        self.labels: tuple[str, ...] = tuple(getattr(of, "labels", ()))
+        self._missing = missing
+
+    def __call__(self, pictures: Sequence[Image.Image]) -> NDArray[np.float64]:
+        raise self._missing
+
+    def edit(
+        self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]
+    ) -> Iterator[list[tuple[EditRequest, Image.Image]]]:
+        raise self._missing
+
+    def evidence(
+        self, pictures: Mapping[str, Image.Image], pairs: Sequence[tuple[str, str]]
+    ) -> Iterator[list[tuple[tuple[str, str], float]]]:
+        raise self._missing
 
 
 def _search(

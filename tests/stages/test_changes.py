@@ -20,6 +20,7 @@ from diffex_dagster.stages.corpus import merge_edits, propose
 from diffex_dagster.stages.edit_metrics import changes_of, mean_change
 from diffex_dagster.stages.report import explain
 from diffex_dagster.stages.sample_images import sample_images
+from diffex_dagster.stages.search import run_search
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_proposer, build_store
 from diffex_dagster.store import Store, StoredPicture
 from diffex_dagster.study import Study, load_study
@@ -50,7 +51,9 @@ def explained(folder: Path, **changes: Any) -> tuple[Explanation, Study, Store]:
 
 
 def report(study: Study, store: Store) -> Explanation:
-    return explain(study, store, build_editor(study), build_classifier(study, "v1"), "v1", "diffex run toy")[0]
+    editor, classifier = build_editor(study), build_classifier(study, "v1")
+    run_search(study, store, editor, classifier)
+    return explain(study, store, editor, classifier, "v1", "diffex run toy")[0]
 
 
 def by_id(explanation: Explanation) -> dict[str, RankedFeature]:

@@ -14,6 +14,7 @@ from diffex_dagster.stages.attribution import changed_region
 from diffex_dagster.stages.corpus import merge_edits, propose
 from diffex_dagster.stages.report import explain
 from diffex_dagster.stages.sample_images import sample_images
+from diffex_dagster.stages.search import run_search
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_proposer, build_store
 from diffex_dagster.study import Study, load_study
 from tests.toys import write_study
@@ -27,6 +28,7 @@ def explained(study: Study) -> Explanation:
     propose(study, store, build_proposer(study, store))
     merge_edits(study, store, {})
     classifier = build_classifier(study, "net")
+    run_search(study, store, build_editor(study), classifier)
     return explain(study, store, build_editor(study), classifier, "net", "diffex run toy")[0]
 
 

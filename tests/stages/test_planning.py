@@ -14,7 +14,7 @@ from diffex_dagster.stages.corpus import merge_edits, propose
 from diffex_dagster.stages.edits import level1_edits
 from diffex_dagster.stages.plan import PlannedStage, plan_edits
 from diffex_dagster.stages.sample_images import sample_images
-from diffex_dagster.stages.search import level1_scores, search_study
+from diffex_dagster.stages.search import level1_scores, run_search
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_proposer, build_store
 from diffex_dagster.study import load_study
 from tests.toys import write_study
@@ -67,11 +67,11 @@ def test_the_run_does_what_the_plan_said(tmp_path: Path, changes: dict[str, Any]
         assert planned["level1_edits"].edits_missing == planned["v1/level1_scores"].scores_missing == 0
         one = OneAnswer(editor)
         try:
-            search_study(study, store, one, v1)
+            run_search(study, store, one, v1)
         except Stop:
             pass
         assert one.made == planned["v1/level2_scores"].edits_missing > 0
         steps.append(one.made)
-    searched = search_study(study, store, editor, v1)
+    searched = run_search(study, store, editor, v1)
     assert steps and steps[0] <= most
     assert (searched.edits.made, searched.scored) == (0, 0)

@@ -15,6 +15,7 @@ from diffex_dagster.stages.corpus import merge_edits, propose
 from diffex_dagster.stages.report import explain
 from diffex_dagster.stages.rules import judge_rules, rules_for
 from diffex_dagster.stages.sample_images import sample_images
+from diffex_dagster.stages.search import run_search
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_proposer, build_store
 from diffex_dagster.store import Store, StoredPicture
 from diffex_dagster.study import Study, load_study
@@ -39,6 +40,8 @@ def store(study: Study) -> Store:
     sample_images(study, made)
     propose(study, made, build_proposer(study, made))
     merge_edits(study, made, {})
+    for name in study.classifiers:
+        run_search(study, made, build_editor(study), build_classifier(study, name))
     return made
 
 
@@ -141,6 +144,8 @@ def test_an_edit_that_fails_in_the_reports_fails_in_the_comparison(tmp_path: Pat
     propose(study, store, build_proposer(study, store))
     merge_edits(study, store, {})
     classifiers = {name: build_classifier(study, name) for name in study.classifiers}
+    for classifier in classifiers.values():
+        run_search(study, store, editor, classifier)
     report, _ = explain(study, store, editor, classifiers["v1"], "v1", "diffex run toy")
     failed = {row.feature for row in report.features if row.decision == "edit failed"}
     assert "light" in failed and "red" not in failed
