@@ -11,7 +11,9 @@ that is what they speak of.
 
 from __future__ import annotations
 
+import importlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,11 +41,13 @@ from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
 from diffex_dagster.utils.progress import Reporter, silent
-from diffex_dagster.worlds.redrawing import Redrawn, redraw, sample_states
+from diffex_dagster.worlds.base import World
+from diffex_dagster.worlds.redrawing import SEED, Feature, Redrawn, redraw, sample_states
 
 RELEVANT = 0.02  # |true effect| from which a feature counts as one that should be found
 NULL = 0.001  # |true effect| up to which a claim of an effect is false
-FOLDER = "bench"  # beside the study file: the classifiers that only the benchmark explains
+FOLDER = "bench"  # beside the study file: the development classifiers, which only the benchmark explains
+TOP = 10  # of the world's attributes, for corpus recall
 
 Effects = dict[str, NDArray[np.float64]]  # feature id -> true per-image differences
 
@@ -83,6 +87,9 @@ class Marked:
             reader nothing of: an effect of 0, whose sign is wrong where there is an effect.
         resampled: intervals and decisions over many resampled studies; only where edits are exact.
         points: every feature, for the figure.
+        corpus_recall: share of the world's ten attributes with the largest true effects (those above `RELEVANT`) that
+            a feature of the corpus names; NaN without any.
+        decoys, decoy_claims: features of the corpus that the world cannot draw, and how many of them are claimed.
     """
 
     subject: str
@@ -96,6 +103,9 @@ class Marked:
     paper_whole: Grade
     resampled: Resampled | None
     points: tuple[Point, ...]
+    corpus_recall: float = math.nan
+    decoys: int = 0
+    decoy_claims: int = 0
 
 
 @dataclass(frozen=True)
@@ -126,6 +136,22 @@ def editors(study: Study, arm: str | None = None) -> dict[str, str]:
             raise DiffExError(f"{study.file}: editors: the benchmark's {name} arm needs one of kind {kind!r}; add it")
         found[name] = having[0]
     return found
+
+
+def world_of(study: Study) -> World:
+    """The world whose pictures a study explains: that of its exact editor.
+
+    Raises:
+        DiffExError: no editor of the study is a world's exact editor.
+    """
+    for part in study.editors.values():
+        if part.kind == "python" and part.factory.startswith("diffex_dagster.worlds."):
+            world: World = importlib.import_module(part.factory.split(":")[0]).WORLD
+            return world
+    raise DiffExError(
+        f"{study.file}: editors: none is the exact editor of a world; add one of kind 'python' with the factory "
+        "diffex_dagster.worlds.avatars:ExactEditor"
+    )
 
 
 def subjects(study: Study, classifier: Path | None = None, label: str | None = None) -> list[Subject]:
@@ -162,6 +188,7 @@ def grade_all(
     *,
     images: int | None = None,
     population: int = 200,
+    population_seed: int = SEED,
     resamples: int = 200,
     report: Reporter = silent,
     say: Callable[[str], None] = lambda text: None,
@@ -169,10 +196,10 @@ def grade_all(
     """Explain every classifier in every arm and grade what was said.
 
     Args:
-        study: a study of drawn avatars, with `attributes.json` beside its images.
+        study: a study of a world's drawings, with `attributes.json` beside its images.
         arms: arm -> name of the study's editor.
         images: use so many of the study's images.
-        population: how many drawings stand for the world.
+        population, population_seed: how many drawings stand for the world, and the seed of their states.
         resamples: resampled studies of the exact arm.
         say: is told what is going on.
 
@@ -188,20 +215,25 @@ def grade_all(
     store = setup.build_store(base)
     names = list(sample_images(base, store).keys.values())
     states = json.loads((base.path(base.images.folder or Path("images")) / "attributes.json").read_text("utf-8"))
+    drawn = world_of(study)
     corpus = _corpus(study, store, base.name)
     asked = {(f.prompt, f.direction == "remove") for f in corpus.walk() if f.editable}
+    whole = asked | {(phrase, False) for phrase in attributes(drawn)}
     cache, size = base.results_folder / "drawings", base.images.size
     say("drawing what is true of the images")
-    here = redraw([states[name] for name in names], sorted(asked), size, cache)
+    here = redraw([states[name] for name in names], sorted(asked), size, cache, drawn)
     say(f"drawing what is true of {population} others")
-    world = redraw(sample_states(population), sorted(asked), size, cache)
+    world = redraw(sample_states(population, population_seed, drawn), sorted(whole), size, cache, drawn)
 
     marks: dict[str, list[Marked]] = {arm: [] for arm in arms}
     for subject in chosen:
         one = base.changed(classifiers={subject.name: subject.part}, target=Target(label=subject.label))
         classifier = setup.build_classifier(one, subject.name)
         say(f"{subject.name}: its true effects")
-        true, true_world = (_true_effects(some, corpus, classifier, subject.label) for some in (here, world))
+        true = _of_corpus(_true_effects(here, classifier, subject.label), corpus)
+        of_world = _true_effects(world, classifier, subject.label)
+        true_world = _of_corpus(of_world, corpus)
+        strongest = {phrase: abs(float(of_world[phrase, False].mean())) for phrase in attributes(drawn)}
         for arm, editor_name in arms.items():
             say(f"{subject.name}: {arm} arm")
             in_arm = one.with_editor(editor_name)
@@ -210,7 +242,10 @@ def grade_all(
             if arm == "exact":
                 options = replace(decision_options(in_arm), flips=1999)
                 marked = replace(marked, resampled=resample(true_world, len(names), options, resamples, NULL))
-            marks[arm].append(marked)
+            decoys = {f.id for f in corpus.walk() if f.editable and f.prompt not in drawn.phrases}
+            claims = sum(p.feature in decoys and p.decision in ("raises", "lowers") for p in marked.points)
+            recall = corpus_recall(drawn, corpus, strongest)
+            marks[arm].append(replace(marked, corpus_recall=recall, decoys=len(decoys), decoy_claims=claims))
     return Benchmark({arm: tuple(some) for arm, some in marks.items()}, len(names), population, len(asked))
 
 
@@ -224,11 +259,35 @@ def _corpus(study: Study, store: Store, name: str) -> Corpus:
     return corpus
 
 
-def _true_effects(drawn: Redrawn, corpus: Corpus, classifier: Classifier, label: str) -> Effects:
+def attributes(world: World) -> list[str]:
+    """One phrase for every value of a world's factors that has a word: the attributes that there are to find."""
+    return [value.phrases[0] for values in world.factors.values() for value in values.values() if value.phrases]
+
+
+def corpus_recall(world: World, corpus: Corpus, strengths: Mapping[str, float]) -> float:
+    """Share of the strongest attributes of a world that a corpus names, in whatever words the world understands.
+
+    Args:
+        strengths: attribute (as of `attributes`) -> |true effect|. Of those above `RELEVANT` the `TOP` strongest count.
+
+    Returns:
+        NaN where no attribute is above `RELEVANT`.
+    """
+    named = {world.phrases.get(f.prompt) for f in corpus.walk() if f.editable and f.direction == "add"}
+    strongest = sorted((name for name, value in strengths.items() if value > RELEVANT), key=lambda n: -strengths[n])[
+        :TOP
+    ]
+    return float(np.mean([world.phrases[name] in named for name in strongest])) if strongest else math.nan
+
+
+def _true_effects(drawn: Redrawn, classifier: Classifier, label: str) -> dict[Feature, NDArray[np.float64]]:
     def score(pictures: list[Image.Image]) -> NDArray[np.float64]:
         return measure(classifier(pictures), classifier.labels, Target(label=label))
 
-    effects = drawn.effects(score)
+    return drawn.effects(score)
+
+
+def _of_corpus(effects: Mapping[Feature, NDArray[np.float64]], corpus: Corpus) -> Effects:
     return {f.id: effects[f.prompt, f.direction == "remove"] for f in corpus.walk() if f.editable}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from diffex_dagster.bench.truth import Benchmark, Marked
+from diffex_dagster.bench.truth import Benchmark, Marked, Point
 from diffex_dagster.effects.grading import Grade
 
 MARKS = {  # key -> (heading, whether a larger number is better)
@@ -27,7 +27,12 @@ MARKS = {  # key -> (heading, whether a larger number is better)
     "coverage": ("cover", True),
     "fdr": ("FDR", False),
     "beam_recall": ("beam", True),
+    "spearman_whole": ("ρ whole", True),
+    "corpus_recall": ("corpus", True),
+    "decoy_claims": ("decoys", False),
 }
+WIDEST = 12  # panels of a figure
+RESAMPLES = 2000  # of the classifiers, for the interval of a mean
 ESTIMATES = ("spearman", "kendall", "spearman_all", "kendall_all", "sign_accuracy", "cace_mae")
 CAUSES = {"not scored": "gated out by the beam"}  # what a missed feature's decision is called
 
@@ -47,6 +52,7 @@ def _arm(marked: Sequence[Marked]) -> dict[str, Any]:
     theirs = {each.subject: _marks(each.paper, each.paper_beam) for each in marked}
     return {
         "mean": _mean(ours.values()),
+        "interval": intervals(list(ours.values())),
         "missed": dict(sum((Counter(_causes(each.ours)) for each in marked), Counter())),
         "classifiers": _clean(ours),
         "paper": {"mean": _mean(theirs.values()), "classifiers": _clean(theirs)},
@@ -82,12 +88,20 @@ def _marks(grade: Grade, beam: float) -> dict[str, float]:
         "coverage": grade.coverage,
         "fdr": grade.fdr,
         "beam_recall": beam,
+        "spearman_whole": math.nan,
+        "corpus_recall": math.nan,
+        "decoy_claims": math.nan,
     }
 
 
 def _ours(each: Marked) -> dict[str, Any]:
     """Marks; in the exact arm, coverage and false discoveries are those of the resampled studies."""
     marks: dict[str, Any] = _marks(each.ours, each.beam)
+    marks |= {
+        "spearman_whole": each.ours_whole.spearman,
+        "corpus_recall": each.corpus_recall,
+        "decoy_claims": each.decoy_claims / each.decoys if each.decoys else math.nan,
+    }
     if each.resampled:
         marks |= {"coverage": each.resampled.coverage, "fdr": each.resampled.fdr}
         marks |= {"resampled": vars(each.resampled)}
@@ -103,6 +117,32 @@ def _mean(rows: Any) -> dict[str, float | None]:
     """Mean over the classifiers that a mark judges: no ranking is right or wrong where all effects are equal."""
     table = {key: np.array([row[key] for row in rows], dtype=float) for key in MARKS}
     return {key: float(np.nanmean(v)) if np.isfinite(v).any() else None for key, v in table.items()}
+
+
+def intervals(rows: Sequence[Mapping[str, Any]], confidence: float = 0.95) -> dict[str, list[float] | None]:
+    """An interval for every mean: the classifiers resampled with replacement (bootstrap percentiles, Efron 1979).
+
+    Args:
+        rows: the marks of each classifier.
+
+    Returns:
+        Mark -> [low, high]; None with fewer than three classifiers that the mark judges.
+    """
+    rng = np.random.default_rng(0)
+    draws = rng.integers(len(rows), size=(RESAMPLES, len(rows))) if rows else np.empty((RESAMPLES, 0), int)
+    found: dict[str, list[float] | None] = {}
+    for key in MARKS:
+        values = np.array([row[key] for row in rows], dtype=float)
+        if np.isfinite(values).sum() < 3:
+            found[key] = None
+            continue
+        drawn = values[draws]
+        judged = np.isfinite(drawn)
+        means = np.where(judged, drawn, 0.0).sum(axis=1) / np.maximum(judged.sum(axis=1), 1)
+        tail = (1 - confidence) / 2
+        low, high = np.quantile(means[judged.any(axis=1)], [tail, 1 - tail])
+        found[key] = [float(low), float(high)]
+    return found
 
 
 def _causes(grade: Grade) -> list[str]:
@@ -130,6 +170,8 @@ def table(arm: str, figures: Mapping[str, Any]) -> Table:
         made.add_row(name, *(_number(row[key]) for key in MARKS))
     made.add_section()
     made.add_row("mean", *(_number(figures["mean"][key]) for key in MARKS))
+    bounds = [figures["interval"][key] for key in MARKS]
+    made.add_row("95% interval", *("–" if each is None else "–".join(map(_number, each)) for each in bounds))
     made.add_row("the paper's reading", *(_number(figures["paper"]["mean"][key]) for key in MARKS))
     for of, what in (("shared", "features that both edited"), ("whole", "every feature, 0 if not reported")):
         made.add_section()
@@ -148,20 +190,28 @@ def _number(value: float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.3f}"
 
 
+def _panels(marked: Sequence[Marked]) -> dict[str, list[Point]]:
+    """Title -> points of a row of the figure: a panel a classifier, or one for all where they would not fit."""
+    if len(marked) <= WIDEST:
+        return {each.subject: list(each.points) for each in marked}
+    return {f"{len(marked)} classifiers": [point for each in marked for point in each.points]}
+
+
 def figure(benchmark: Benchmark) -> bytes:
     """Estimated against true effects as a PNG: a column a classifier, a row an arm, bars the 95% intervals."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    columns = max(len(marked) for marked in benchmark.arms.values())
-    drawn = Figure(figsize=(2.1 * columns + 0.6, 2.2 * len(benchmark.arms) + 0.5), layout="constrained")
+    arms = {arm: _panels(marked) for arm, marked in benchmark.arms.items()}
+    columns = max(len(panels) for panels in arms.values())
+    drawn = Figure(figsize=(2.1 * columns + 0.6, 2.2 * len(arms) + 0.5), layout="constrained")
     FigureCanvasAgg(drawn)
-    axes = drawn.subplots(len(benchmark.arms), columns, squeeze=False, sharex=True, sharey=True)
-    for row, (arm, marked) in enumerate(benchmark.arms.items()):
-        for column, each in enumerate(marked):
+    axes = drawn.subplots(len(arms), columns, squeeze=False, sharex=True, sharey=True)
+    for row, (arm, panels) in enumerate(arms.items()):
+        for column, (title, points) in enumerate(panels.items()):
             panel = axes[row][column]
             panel.axline((0, 0), slope=1, color="#888888", linewidth=0.7, zorder=1)
-            for point in each.points:
+            for point in points:
                 failed = point.decision == "edit failed"
                 colour = "#b9bbbf" if failed else "#0072b2"
                 low, high = max(point.low, -1.0), min(point.high, 1.0)
@@ -171,7 +221,7 @@ def figure(benchmark: Benchmark) -> bytes:
             panel.set_ylim(-1, 1)
             panel.tick_params(labelsize=6)
             if row == 0:
-                panel.set_title(each.subject, fontsize=8)
+                panel.set_title(title, fontsize=8)
             if column == 0:
                 panel.set_ylabel(f"{arm}: estimated", fontsize=8)
     drawn.supxlabel("true effect (grey crosses: edit failed)", fontsize=8)

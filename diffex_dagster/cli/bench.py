@@ -35,14 +35,21 @@ def truth(
     study: Annotated[str, typer.Argument(help="a study of drawn avatars with an exact editor")] = "avatars",
     arm: Annotated[Arm, typer.Option(help="exact edits, the diffusion editor's, or both")] = Arm.both,
     images: Annotated[int | None, typer.Option(min=2, help="use the first N images; the study's own limit")] = None,
-    population: Annotated[int, typer.Option(min=10, help="drawings that stand for the world")] = 200,
+    population: Annotated[
+        int | None, typer.Option(min=10, help="drawings that stand for the world; 200, or 1000 with --exam")
+    ] = None,
     resamples: Annotated[int, typer.Option(min=1, help="resampled studies of the exact arm")] = 200,
     classifier: Annotated[Path | None, typer.Option(help="grade only this folder's classifier")] = None,
     label: Annotated[str | None, typer.Option(help="class to explain; the study's, or the second of two")] = None,
+    exam: Annotated[
+        bool, typer.Option("--exam", help="classifiers, images and a population that nothing was chosen on")
+    ] = False,
+    count: Annotated[int | None, typer.Option(min=1, help="with --exam: only the first so many classifiers")] = None,
     figure: Annotated[Path | None, typer.Option(help="where the figure goes; among the results")] = None,
     file: JsonOption = None,
 ) -> None:
     """Grade the explanations where the truth is known: estimated against true effects, decisions, the beam."""
+    from diffex_dagster.bench import exam as examination
     from diffex_dagster.bench import truth as grading
     from diffex_dagster.bench import truth_tables
     from diffex_dagster.cli.main import _load, _progress_bar
@@ -50,20 +57,29 @@ def truth(
 
     loaded = _load(study, None)
     arms = grading.editors(loaded, None if arm is Arm.both else arm.value)
-    chosen = grading.subjects(loaded, classifier, label)
+    seed = grading.SEED
+    if exam:
+        chosen = examination.exam_subjects(loaded, count)
+        loaded = examination.exam_study(loaded, grading.world_of(loaded), images or examination.IMAGES)
+        seed, population = examination.POPULATION_SEED, population or examination.POPULATION
+    else:
+        chosen = grading.subjects(loaded, classifier, label)
     with _progress_bar() as report:
         found = grading.grade_all(
-            loaded, arms, chosen, images=images, population=population, resamples=resamples, report=report,
-            say=lambda text: report(text, 0, 1, 0),
+            loaded, arms, chosen, images=images, population=population or 200, population_seed=seed,
+            resamples=resamples, report=report, say=lambda text: report(text, 0, 1, 0),
         )  # fmt: skip
     figures, console = truth_tables.as_json(found), terminal()
+    if exam:
+        figures["classifiers"] = examination.facts(chosen)
     for name, values in figures["arms"].items():
         console.print(truth_tables.table(name, values))
         console.print(truth_tables.missed_line(values), highlight=False)
-    picture = figure or loaded.results_folder / "bench" / "truth.png"
+    name = "exam" if exam else "truth"
+    picture = figure or loaded.results_folder / "bench" / f"{name}.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
     picture.write_bytes(truth_tables.figure(found))
-    _write(loaded.results_folder / "bench" / "truth.json", figures)
+    _write(loaded.results_folder / "bench" / f"{name}.json", figures)
     _write(file, figures)
     Console(stderr=True).print(f"figure: {picture}", highlight=False, soft_wrap=True)
 

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+OFF = 0.1
+"""How far a claimed effect may be off, in the unit of the measure, before its interval has to hold the truth."""
+
 
 @dataclass(frozen=True)
 class Grade:
@@ -31,7 +34,8 @@ class Grade:
         cace_mae: mean |estimate − truth| over `features`.
         coverage: share of the features with an interval whose interval holds the truth.
         discoveries: features decided *raises* or *lowers* for which a truth is known.
-        fdr: share of the discoveries that are false: no true effect, or the other sign. 0 without discoveries.
+        fdr: share of the discoveries that are false: no true effect, the other sign, or a size that is wrong by more
+            than `OFF` and outside the claim's own interval. 0 without discoveries.
         false_discoveries: those features.
         missed: relevant feature -> why it was not discovered: its decision, "wrong sign", or "not scored". Empty when
             no decisions were given.
@@ -91,7 +95,12 @@ def grade(
     signs = [scored[name] * known[name] > 0 for name in relevant_scored]
     covered = [low <= known[name] <= high for name, (low, high) in (intervals or {}).items() if name in known]
     claims = {n: text for n, text in (decisions or {}).items() if text in ("raises", "lowers") and n in known}
-    false = tuple(n for n, text in claims.items() if _is_false(text, known[n], null_tolerance))
+    false = tuple(
+        name
+        for name, text in claims.items()
+        if _is_false(text, known[name], null_tolerance)
+        or _is_off(scored.get(name), (intervals or {}).get(name), known[name])
+    )
     return Grade(
         features=len(scored),
         relevant=len(relevant),
@@ -129,6 +138,13 @@ def beam_recall(
         return math.nan
     bar = sorted(strengths.values(), reverse=True)[: max(top, 1)][-1]
     return _mean([name.split("/")[0] in kept for name, strength in strengths.items() if strength >= bar])
+
+
+def _is_off(estimate: float | None, interval: tuple[float, float] | None, true: float) -> bool:
+    """Whether a claim is wrong by more than it says that it may be, and by more than `OFF`."""
+    if estimate is None or interval is None:
+        return False
+    return abs(estimate - true) > OFF and not interval[0] <= true <= interval[1]
 
 
 def _is_false(decision: str, true: float, null_tolerance: float) -> bool:

@@ -1,0 +1,88 @@
+"""The exam: pictures and classifiers of its own, marks with an interval, and marks that can be bad."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from diffex_dagster.bench import exam, truth, truth_tables
+from diffex_dagster.corpus.tree import Corpus, Feature
+from diffex_dagster.effects.grading import grade
+from diffex_dagster.errors import DiffExError
+from diffex_dagster.study import Study
+from diffex_dagster.worlds import avatars
+from diffex_dagster.worlds.redrawing import SEED, sample_states
+from tests.bench.test_truth import small  # noqa: F401 (a fixture)
+
+
+def test_the_exam_draws_its_own_images_as_the_world_does(small: Study) -> None:  # noqa: F811
+    made = exam.exam_study(small, avatars.WORLD, images=7)
+    folder = made.images.folder
+    assert folder is not None and len(list(folder.glob("*.png"))) == 7
+    states = json.loads((folder / "attributes.json").read_text())
+    assert list(states.values()) == sample_states(7, exam.IMAGE_SEED)
+    assert made.name != small.name
+    assert len({1, 2, 3, SEED, exam.IMAGE_SEED, exam.POPULATION_SEED}) == 6
+
+
+def test_a_study_without_exam_classifiers_says_how_to_get_them(small: Study) -> None:  # noqa: F811
+    with pytest.raises(DiffExError, match=r"python -m training\.exam"):
+        exam.exam_subjects(small)
+
+
+def test_corpus_recall_counts_the_strongest_attributes_that_the_corpus_names() -> None:
+    world = avatars.WORLD
+    strengths = dict.fromkeys(truth.attributes(world), 0.0) | {"red clothes": 0.5, "a hoodie": 0.3, "an afro": 0.1}
+    named = [
+        Feature("a", "A", "a hooded sweatshirt"),
+        Feature("b", "B", "red clothes", "remove"),
+        Feature("c", "C", "wings"),
+    ]
+    # A synonym names it; removing an attribute does not name it; what the world cannot draw names nothing.
+    assert truth.corpus_recall(world, Corpus(tuple(named)), strengths) == pytest.approx(1 / 3)
+    assert math.isnan(truth.corpus_recall(world, Corpus(()), dict.fromkeys(truth.attributes(world), 0.0)))
+
+
+def test_the_world_of_a_study_is_that_of_its_exact_editor(small: Study) -> None:  # noqa: F811
+    assert truth.world_of(small) is avatars.WORLD
+    with pytest.raises(DiffExError, match="exact editor of a world"):
+        truth.world_of(small.changed(editors={"toy": small.editors["drawn"].model_copy(update={"factory": "a:b"})}))
+
+
+def test_a_mean_has_an_interval_over_classifiers() -> None:
+    rows = [dict.fromkeys(truth_tables.MARKS, value) for value in (0.0, 0.5, 1.0, math.nan)]
+    low, high = truth_tables.intervals(rows)["spearman"] or (math.nan, math.nan)
+    assert 0.0 <= low < 0.5 < high <= 1.0
+    assert truth_tables.intervals(rows[:2])["spearman"] is None
+    same = truth_tables.intervals([dict.fromkeys(truth_tables.MARKS, 0.7)] * 5)["spearman"]
+    assert same == pytest.approx([0.7, 0.7])
+
+
+def test_a_claim_of_the_right_sign_and_a_wrong_size_is_false() -> None:
+    estimated, decisions = {"a": 0.5, "b": 0.5, "c": 0.25}, dict.fromkeys("abc", "raises")
+    truths = {"a": 0.2, "b": 0.2, "c": 0.2}
+    bounds = {"a": (0.4, 0.6), "b": (0.1, 0.9), "c": (0.24, 0.26)}
+    graded = grade(estimated, truths, bounds, decisions)
+    # a is off by 0.3 and its interval rules the truth out; b admits it; c is off by less than it matters.
+    assert graded.false_discoveries == ("a",)
+
+
+def test_decoys_and_the_whole_corpus_are_marked(small: Study) -> None:  # noqa: F811
+    found = truth.grade_all(small, truth.editors(small, "exact"), truth.subjects(small), population=12, resamples=2)
+    (marked,) = found.arms["exact"]
+    assert (marked.decoys, marked.decoy_claims) == (1, 0)  # earrings
+    assert 0.0 < marked.corpus_recall < 1.0
+    figures = truth_tables.as_json(found)["arms"]["exact"]
+    assert figures["mean"]["decoy_claims"] == 0.0
+    assert figures["mean"]["spearman_whole"] == pytest.approx(marked.ours_whole.spearman)
+    assert figures["interval"]["spearman"] is None  # one classifier has no spread
+
+
+def test_the_figure_of_many_classifiers_is_one_panel(small: Study) -> None:  # noqa: F811
+    found = truth.grade_all(small, truth.editors(small, "exact"), truth.subjects(small), population=12, resamples=2)
+    (marked,) = found.arms["exact"]
+    many = truth.Benchmark({"exact": (marked,) * 40}, 6, 12, 5)
+    assert truth_tables.figure(many).startswith(b"\x89PNG")
+    assert list(truth_tables._panels(many.arms["exact"])) == ["40 classifiers"]
