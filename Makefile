@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export DAGSTER_HOME := $(CURDIR)/.dagster
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo ui test check docs format acceptance browser setup train release clean
+.PHONY: demo ui test gpu-check check docs format acceptance browser setup train release clean
 
 demo: setup ## explain the two persona classifiers and print where the reports are
 	$(BIN)/diffex run avatars
@@ -17,6 +17,13 @@ test: setup browser check ## lint, types, and every test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 check: setup docs ## lint, types, import contracts, documentation
+gpu-check: setup ## on a machine with a CUDA device: every check that needs one, in under 8 minutes
+	@# A bare machine needs of diffex_dagster's dependencies, beside this checkout: torch (with CUDA), diffusers,
+	@# transformers, accelerate, safetensors, pydantic, numpy and pillow; no Dagster. There, without `make`:
+	@# python3 -m diffex_dagster.bench.gpu_check --json gpu.json
+	$(BIN)/python -m diffex_dagster.bench.gpu_check --json docs/figures/gpu.json
+
+check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -26,6 +26,20 @@ from diffex_dagster.editing.protocol import Concept, EditRequest
 
 Work = Callable[[bool], int]  # whether to warm up only -> edits made
 
+TITLES = {
+    "authors": "as the authors do: inverted for every edit, one at a time (diffusers)",
+    "invert_once": "inverted once a picture, one edit at a time (diffusers)",
+    "engine_single": "this engine, one edit at a time",
+    "engine": "this engine, {batch} edits at a time",
+    "limit": "the limit: the same UNet rows on random inputs, nothing else",
+}
+RATIOS = {  # name -> (numerator, denominator): how many times longer the numerator takes
+    "vs_authors": ("authors", "engine"),
+    "vs_invert_once": ("invert_once", "engine"),
+    "of_limit": ("limit", "engine"),
+    "single_vs_invert_once": ("invert_once", "engine_single"),
+}
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -65,9 +79,13 @@ class Rows:
     """Counts the rows that a UNet is given."""
 
     def __init__(self, unet: Any) -> None:
-        self.rows = self.calls = 0
+        self.clear()
         # A compiled UNet is a module around the other: its hooks are not part of what is compiled.
         unet.register_forward_pre_hook(self._count, with_kwargs=True)
+
+    def clear(self) -> None:
+        """Count from nothing again."""
+        self.rows = self.calls = 0
 
     def _count(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.rows += len(args[0] if args else kwargs["sample"])
@@ -94,6 +112,7 @@ def diffusers_pipeline(options: LeditsOptions) -> Any:
         parts.schedule, algorithm_type="sde-dpmsolver++", solver_order=2
     )
     if parts.is_xl:
+        parts.vae.to(getattr(torch, dtype))  # it goes to float32 and back by itself
         (text_encoder, text_encoder_2), (tokenizer, tokenizer_2) = parts.encoders, parts.tokenizers
         pipeline: Any = LEditsPPPipelineStableDiffusionXL(
             vae=parts.vae, text_encoder=text_encoder, text_encoder_2=text_encoder_2, tokenizer=tokenizer,
@@ -107,6 +126,14 @@ def diffusers_pipeline(options: LeditsOptions) -> Any:
         )  # fmt: skip
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
+
+
+def restore_autoencoder(pipeline: Any) -> None:
+    """Put right what `invert` of diffusers' pipeline for XL leaves behind in float16.
+
+    It takes the autoencoder to float32 and does not take it back, and an edit then gives it float16.
+    """
+    pipeline.vae.to(pipeline.unet.dtype)
 
 
 def diffusers_contender(workload: Workload, invert_again: bool) -> tuple[Work, Rows]:
@@ -127,6 +154,7 @@ def diffusers_contender(workload: Workload, invert_again: bool) -> tuple[Work, R
         seed = inversion_seed(picture_digest(picture), 0)
         generator = torch.Generator().manual_seed(seed)
         pipeline.invert(picture, num_inversion_steps=options.steps, skip=options.skip, generator=generator)
+        restore_autoencoder(pipeline)
 
     def edit(prompt: str) -> Image.Image:
         own = options.for_prompt(prompt)
@@ -156,9 +184,13 @@ def diffusers_contender(workload: Workload, invert_again: bool) -> tuple[Work, R
     return work, Rows(pipeline.unet)
 
 
-def engine_contender(workload: Workload) -> tuple[Work, Rows]:
-    """The project's engine, from pictures to pictures; nothing is kept from one repetition to the next."""
-    editor = LeditsEditor(workload.editor_options())
+def engine_contender(workload: Workload, editor: LeditsEditor | None = None) -> tuple[Work, Rows]:
+    """The project's engine, from pictures to pictures; nothing is kept from one repetition to the next.
+
+    Args:
+        editor: one with its model loaded; when None, the workload's.
+    """
+    editor = editor or LeditsEditor(workload.editor_options())
     images = workload.images()
     requests = [EditRequest(image, (Concept(prompt),)) for image in images for prompt in workload.prompts]
 
@@ -187,14 +219,13 @@ def store_contender(workload: Workload) -> tuple[Work, Rows]:
     return work, Rows(editor.engine().denoiser)
 
 
-def limit_contender(workload: Workload) -> tuple[Work, Rows]:
+def limit_contender(workload: Workload, editor: LeditsEditor | None = None) -> tuple[Work, Rows]:
     """As many UNet rows in as large batches on random inputs, by the engine's own UNet, and nothing else."""
     import torch
 
     from diffex_dagster.editing.parts import Texts
 
-    editor = LeditsEditor(workload.editor_options())
-    engine = editor.engine()
+    engine = (editor or LeditsEditor(workload.editor_options())).engine()
     config = engine.unet.config
     at_once = workload.rows_at_once
     shape = (at_once, config.in_channels, config.sample_size, config.sample_size)
@@ -233,11 +264,22 @@ def _peak_mb() -> float:
     return used / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def _wait_for_device() -> None:
+def wait_for_device() -> None:
+    """Until all that a GPU was asked to compute is done."""
     import torch
 
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+
+
+def turn(work: Work, rows: Rows) -> Sample:
+    """One repetition of a contender's work."""
+    wait_for_device()
+    rows.clear()
+    start, cpu = time.perf_counter(), time.process_time()
+    edits = work(False)
+    wait_for_device()
+    return Sample(time.perf_counter() - start, time.process_time() - cpu, edits, rows.rows, rows.calls, _peak_mb())
 
 
 def _answer(line: dict[str, Any]) -> None:
@@ -253,17 +295,10 @@ def main(name: str, file: Path) -> None:
     workload = Workload(**raw | {"pictures": tuple(raw["pictures"]), "prompts": tuple(raw["prompts"])})
     work, rows = CONTENDERS[name](workload)
     work(True)
-    _wait_for_device()
+    wait_for_device()
     _answer({"ready": name})
     for _ in sys.stdin:
-        rows.rows = rows.calls = 0
-        start, cpu = time.perf_counter(), time.process_time()
-        edits = work(False)
-        _wait_for_device()
-        sample = Sample(
-            time.perf_counter() - start, time.process_time() - cpu, edits, rows.rows, rows.calls, _peak_mb()
-        )
-        _answer(asdict(sample))
+        _answer(asdict(turn(work, rows)))
 
 
 if __name__ == "__main__":

@@ -21,26 +21,13 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from diffex_dagster.bench.contenders import Sample, Workload
+from diffex_dagster.bench.contenders import RATIOS, TITLES, Sample, Workload
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.stages.sample_images import read_samples
 from diffex_dagster.stages.setup import build_classifier, ledits_options
 from diffex_dagster.study import LeditsEditorPart, Study
 
-TITLES = {
-    "authors": "as the authors do: inverted for every edit, one at a time (diffusers)",
-    "invert_once": "inverted once a picture, one edit at a time (diffusers)",
-    "engine_single": "this engine, one edit at a time",
-    "engine": "this engine, {batch} edits at a time",
-    "limit": "the limit: the same UNet rows on random inputs, nothing else",
-}
-RATIOS = {  # name -> (numerator, denominator): how many times longer the numerator takes
-    "vs_authors": ("authors", "engine"),
-    "vs_invert_once": ("invert_once", "engine"),
-    "of_limit": ("limit", "engine"),
-    "single_vs_invert_once": ("invert_once", "engine_single"),
-}
 BATCHES = (4, 8, 16, 32, 64)
 Say = Callable[[str], None]
 

@@ -6,6 +6,7 @@ paper's section "perfect inversion", `edit` its sections "textual editing" and "
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -216,7 +217,7 @@ class Engine:
         added = None
         if texts.pooled is not None:
             height, width = (side * self.vae_factor for side in x.shape[-2:])
-            sizes = torch.tensor([height, width, 0, 0, height, width], device=x.device)
+            sizes = _micro_conditions(height, width, x.device)
             added = {"text_embeds": texts.pooled, "time_ids": sizes.expand(len(x), -1)}
         return {"encoder_hidden_states": texts.embeddings, "added_cond_kwargs": added}
 
@@ -260,8 +261,8 @@ class Engine:
         paths = []
         for clean, generator in zip(latents, generators, strict=True):
             # Drawn from the least noisy step on, the order in which diffusers draws.
-            drawn = [torch.randn(shape, generator=generator).to(self.device) for _ in self.steps]
-            noisy = [step.noised(clean, noise) for step, noise in zip(self.steps, reversed(drawn), strict=True)]
+            drawn = torch.stack([torch.randn(shape, generator=generator) for _ in self.steps]).to(self.device)
+            noisy = [step.noised(clean, noise) for step, noise in zip(self.steps, drawn.flip(0), strict=True)]
             paths.append(torch.stack([*noisy, clean]))
         path = torch.stack(paths)  # (N, S + 1, C, H, W)
 
@@ -340,7 +341,8 @@ class Engine:
             if now.concepts is not None:
                 difference = predicted[len(unguided) :] - output[now.owner]
                 guided, places = now.concepts.guide(difference, maps, self._intersects(step))
-                output = output.index_add(0, now.owner, guided)
+                for turn in now.turns:  # one concept of an edit at a time: a GPU adds in any order where places repeat
+                    output = output.index_add(0, now.owner[turn], guided[turn])
                 opened.index_add_(0, now.source[len(now.source) - now.count :], places)
             here = x[now.running]
             clean = step.clean(here, output)
@@ -365,6 +367,12 @@ class Engine:
         return self.mask_resolution, self.mask_resolution * width // height
 
 
+@lru_cache
+def _micro_conditions(height: int, width: int, device: torch.device) -> torch.Tensor:
+    # Kept: a tensor that goes to a GPU at every step makes every step wait for the one before.
+    return torch.tensor([height, width, 0, 0, height, width], device=device)
+
+
 @dataclass(frozen=True)
 class _Now:
     """Who is in the batch at a step. Rows: running edits without guidance, then their active concepts."""
@@ -377,6 +385,7 @@ class _Now:
     texts: Texts  # a prompt a row
     count: int  # active concepts
     owner: torch.Tensor  # position in `running` of each active concept's edit
+    turns: list[torch.Tensor]  # the active concepts: every edit's first, every edit's second ...
     words: torch.Tensor | None  # (count, T)
     concepts: Concepts | None
 
@@ -405,6 +414,11 @@ class _Plan:
     ) -> _Now:
         running = [*evaluated, *cancelled, *joining]
         concepts = [c for _, c in active]
+        turns: dict[int, list[int]] = {}
+        taken: Counter[int] = Counter()
+        for i, (owner, _) in enumerate(active):
+            turns.setdefault(taken[owner], []).append(i)
+            taken[owner] += 1
         texts = Texts.stack([self.sources[e] for e in evaluated] + [c.text for c in concepts])
         return _Now(
             running_list=running,
@@ -415,6 +429,7 @@ class _Plan:
             texts=texts,
             count=len(active),
             owner=torch.tensor([p for p, _ in active], device=self.device, dtype=torch.long),
+            turns=[torch.tensor(turn, device=self.device) for turn in turns.values()],
             words=torch.stack([c.text.words for c in concepts]) if concepts else None,
             concepts=Concepts([c.sign for c in concepts], [c.guidance for c in concepts], self.device)
             if active

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import torch
@@ -119,11 +120,16 @@ def above_quantile(maps: torch.Tensor, thresholds: torch.Tensor) -> torch.Tensor
 
 def smooth(maps: torch.Tensor) -> torch.Tensor:
     """Attention maps (K, h, w) blurred as in LEDITS++: 3×3, 1/e of the centre at distance one."""
-    line = torch.tensor([math.exp(-1), 1.0, math.exp(-1)], device=maps.device)
-    kernel = torch.outer(line, line)
-    kernel = kernel / kernel.sum()
     padded = F.pad(maps.float()[:, None], (1, 1, 1, 1), mode="reflect")
-    return F.conv2d(padded, kernel[None, None])[:, 0]
+    return F.conv2d(padded, _blur(maps.device))[:, 0]
+
+
+@lru_cache
+def _blur(device: torch.device) -> torch.Tensor:
+    # Kept: a tensor that goes to a GPU at every step makes every step wait for the one before.
+    line = torch.tensor([math.exp(-1), 1.0, math.exp(-1)], device=device)
+    kernel = torch.outer(line, line)
+    return (kernel / kernel.sum())[None, None]
 
 
 class AttentionMaps:

@@ -39,8 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ALGORITHM = 2  # raised when a change of the code changes pixels: it is part of the fingerprint
-_ROWS = {"cpu": 32, "mps": 16, "cuda": 32}  # UNet rows to start with
-_MOST_ROWS = 256  # beyond this a GPU gains nothing at any size of UNet
+EDITS_AT_ONCE = 16  # of one concept: 32 UNet rows, the same on every device (see `LeditsEditor.batches`)
 _version = functools.cache(version)  # reads a file each time, and a fingerprint is asked for often
 # Not part of the fingerprint as they stand: what they mean for pixels enters it by content, or they change only speed.
 _NOT_PIXELS = LOADING | {
@@ -87,7 +86,7 @@ class LeditsOptions(ConceptOptions, LoadingOptions):
     resolution: int | None = Field(None, ge=8)  # side in pixels; None: what the checkpoint was trained on
     prompts: dict[str, ConceptOptions] = {}  # prompts that need options of their own
     describe: dict[str, WordGroup] = {}  # what pictures may show: edits leave alone what else it is (see `describing`)
-    batch_size: int | None = Field(None, ge=1)  # single-concept edits at a time; None: found by trying
+    batch_size: int | None = Field(None, ge=1)  # single-concept edits at a time; None: 16
     channels_last: bool = True
     compile: bool = False  # torch.compile the UNet: minutes at the start, for long runs
     inversion_cache_mb: int = Field(1024, ge=0)  # inverted pictures kept for later calls
@@ -117,8 +116,7 @@ class LeditsEditor:
         self.options = options
         self._inversions = InversionsInMemory(options.inversion_cache_mb * 2**20)
         self._engine: Engine | None = None
-        self._rows: int | None = None  # UNet rows at a time, once known
-        self._had_to_halve = False
+        self._rows = 2 * self._edits_at_once  # UNet rows at a time: halved where memory does not suffice
 
     @property
     def fingerprint(self) -> str:
@@ -147,7 +145,7 @@ class LeditsEditor:
     def edit(
         self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]
     ) -> Iterator[list[tuple[EditRequest, Image.Image]]]:
-        """Make the edits a batch at a time, ordered by picture and seed as they first appear (see `Editor.edit`).
+        """Make the edits a batch at a time, as `batches` cuts them (see `Editor.edit`).
 
         Edits that are held to masks carry the union of them over concepts and steps (`protocol.MASK`).
 
@@ -177,18 +175,24 @@ class LeditsEditor:
             return
         engine = self._load(checkpoint)
         pictures = _Pictures(images, self.options.resolution or engine.resolution, engine.vae_factor)
-        waiting = _by_picture(requests)
-        while waiting:
-            rows = self._rows or self._first_rows
-            batch = _fill(waiting, rows)
-            made = self._try(engine, pictures, batch, rows)
-            if made is None:
-                self._rows, self._had_to_halve = rows // 2, True
-                log.warning("out of memory with %d UNet rows at a time: going on with %d", rows, self._rows)
-                continue
+        for batch in self.batches(requests):
+            while (made := self._try(engine, pictures, batch, self._rows)) is None:
+                self._rows //= 2
+                log.warning(
+                    "out of memory: going on with %d UNet rows at a time; where another run has memory for more, "
+                    "single values of its pictures may differ by 1 of 255",
+                    self._rows,
+                )
             yield batch, *made
-            waiting = waiting[len(batch) :]
-            self._rows = self._next_rows(engine, rows, full=bool(waiting))
+
+    def batches(self, requests: Sequence[EditRequest]) -> list[list[EditRequest]]:
+        """The requests as they are edited together, in order: what shares a batch can change the last bits of a pixel.
+
+        A batch holds edits of as many concepts each, in an order of their own, and all but the last of a kind hold
+        equally many. So whichever batches are done, what is left is cut into the same batches again: by a run that goes
+        on where another stopped, and by any number of processes that share the work.
+        """
+        return cut(requests, self._edits_at_once)
 
     # -- one batch -------------------------------------------------------------------------------------------------
 
@@ -225,31 +229,28 @@ class LeditsEditor:
             latents[changed], opened = engine.edit_with_masks([edits[i] for i in changed], rows)
             levels = (opened.byte() * 255).cpu().numpy()
             masks = {i: levels[place] for place, i in enumerate(changed) if edits[i].masked}
-        at_once = max(rows // 2, 1)
-        return torch.cat([engine.decode(part) for part in latents.split(at_once)]), masks
+        return torch.cat([engine.decode(picture) for picture in latents.split(1)]), masks
 
     def _invert(
         self, engine: Engine, pictures: _Pictures, batch: list[EditRequest], rows: int
     ) -> dict[tuple[str, int], Inversion]:
-        """The inversion of every (image, seed) in the batch; what is not kept from before is made in one go."""
+        """The inversion of every (image, seed) in the batch; each alone, so that it does not depend on the batch."""
         import torch
 
-        wanted = list(dict.fromkeys((request.image, request.seed) for request in batch))
-        keys = {(image, seed): (pictures.digest(image), seed) for image, seed in wanted}
-        found = {each: self._kept(keys[each], engine) for each in wanted}
-        missing = [each for each in wanted if found[each] is None]
-        at_once = max(rows // 2, 1)
-        for start in range(0, len(missing), at_once):
-            part = missing[start : start + at_once]
-            latents = engine.encode(torch.stack([pictures.tensor(image) for image, _ in part]))
-            generators = [torch.Generator().manual_seed(inversion_seed(*keys[each])) for each in part]
-            shows = [describe(engine, picture, self.options.describe, rows) for picture in latents]
-            for each, inversion in zip(part, engine.invert(latents, generators, rows, shows), strict=True):
-                found[each] = inversion
-                self._inversions.put(keys[each], inversion)
+        found = {}
+        for image, seed in dict.fromkeys((request.image, request.seed) for request in batch):
+            key = (pictures.digest(image), seed)
+            inversion = self._kept(key, engine)
+            if inversion is None:
+                latents = engine.encode(pictures.tensor(image)[None])
+                shows = describe(engine, latents[0], self.options.describe, rows)
+                generator = torch.Generator().manual_seed(inversion_seed(*key))
+                [inversion] = engine.invert(latents, [generator], rows, [shows])
+                self._inversions.put(key, inversion)
                 if self._on_disk:
-                    self._on_disk.put(keys[each], inversion)
-        return {each: inversion for each, inversion in found.items() if inversion is not None}
+                    self._on_disk.put(key, inversion)
+            found[image, seed] = inversion
+        return found
 
     def _kept(self, key: tuple[str, int], engine: Engine) -> Inversion | None:
         inversion = self._inversions.get(key)
@@ -292,6 +293,16 @@ class LeditsEditor:
         """
         return self._load(self._checkpoint)
 
+    def with_options(self, **changes: object) -> LeditsEditor:
+        """An editor on the same loaded model with other options, of those that ask nothing else of the model.
+
+        Args:
+            changes: of `ConceptOptions`' fields, `prompts` and `batch_size`.
+        """
+        other = LeditsEditor(self.options.model_copy(update=changes))
+        other._engine = self.engine()
+        return other
+
     # -- loading and sizes -----------------------------------------------------------------------------------------
 
     @cached_property
@@ -305,21 +316,8 @@ class LeditsEditor:
         return placement(self.options)
 
     @property
-    def _first_rows(self) -> int:
-        if self.options.batch_size is not None:
-            return 2 * self.options.batch_size
-        return _ROWS.get(self.placement[0].split(":")[0], 16)
-
-    def _next_rows(self, engine: Engine, rows: int, full: bool) -> int:
-        """A GPU's batch doubles while twice as much is sure to fit; never by the clock, to stay repeatable."""
-        import torch
-
-        if engine.device.type != "cuda" or self.options.batch_size is not None or not full or self._had_to_halve:
-            return rows
-        free, _ = torch.cuda.mem_get_info(engine.device)
-        peak = torch.cuda.max_memory_allocated(engine.device)
-        spare = free + torch.cuda.memory_reserved(engine.device) - peak
-        return min(2 * rows, _MOST_ROWS) if spare > 1.5 * peak else rows
+    def _edits_at_once(self) -> int:
+        return self.options.batch_size or EDITS_AT_ONCE
 
     @cached_property
     def _on_disk(self) -> InversionsOnDisk | None:
@@ -409,24 +407,20 @@ def _check(images: Mapping[str, Image.Image], requests: Sequence[EditRequest]) -
                 raise EditorError("an edit has an empty prompt: name the attribute to edit")
 
 
-def _by_picture(requests: Sequence[EditRequest]) -> list[EditRequest]:
-    """The requests with those of one (image, seed) together: each is inverted once however small the cache is."""
-    groups: dict[tuple[str, int], list[EditRequest]] = {}
-    for request in requests:
-        groups.setdefault((request.image, request.seed), []).append(request)
-    return [request for group in groups.values() for request in group]
+def cut(requests: Sequence[EditRequest], at_once: int) -> list[list[EditRequest]]:
+    """Batches for `LeditsEditor.batches`: as many UNet rows each as `at_once` edits of one concept, or one edit.
 
-
-def _fill(waiting: list[EditRequest], rows: int) -> list[EditRequest]:
-    """The first requests that fill `rows` UNet rows: one without guidance and one a concept; at least one request."""
-    batch: list[EditRequest] = []
-    filled = 0
-    for request in waiting:
-        filled += 1 + len(request.concepts)
-        if batch and filled > rows:
-            break
-        batch.append(request)
-    return batch
+    The order is the requests' own, whatever order they came in. Edits of one picture and seed are close together: each
+    is inverted once, however small the cache is.
+    """
+    kinds: dict[int, list[EditRequest]] = {}
+    for request in sorted(requests, key=lambda each: (each.image, each.seed, each.concepts)):
+        kinds.setdefault(len(request.concepts), []).append(request)
+    batches = []
+    for concepts, some in sorted(kinds.items()):
+        size = max(2 * at_once // (1 + concepts), 1)
+        batches += [some[start : start + size] for start in range(0, len(some), size)]
+    return sorted(batches, key=lambda batch: (batch[0].image, batch[0].seed))
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -26,7 +26,7 @@ class Concept:
     direction: Direction = "add"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class EditRequest:
     """One edit of one image. No concepts means the null edit: inverted and decoded without guidance."""
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import combinations as combinations_of
 from pathlib import Path
 
 import numpy as np
@@ -70,12 +71,43 @@ def test_a_mixed_batch_equals_its_edits_one_by_one(checkpoint: Path, images: Ima
 def test_batches_come_as_they_are_finished_and_in_a_fixed_order(checkpoint: Path, images: Images) -> None:
     editor = editor_for(checkpoint, prompts=OWN_OPTIONS, batch_size=2)
     batches = [[request for request, _ in batch] for batch in editor.edit(images, MIXED)]
-    assert len(batches) > 2
-    order = [request for batch in batches for request in batch]
-    assert len(order) == len(MIXED) and set(order) == set(MIXED)
-    assert [r.image for r in order] == ["one"] * 4 + ["two"] * 2 + ["three"] * 2 + ["two"]
-    again = editor_for(checkpoint, prompts=OWN_OPTIONS, batch_size=50)
-    assert [request for batch in again.edit(images, MIXED) for request, _ in batch] == order
+    assert batches == editor.batches(MIXED) == editor.batches(MIXED[::-1])
+    assert [len(batch) for batch in batches] == [1, 2, 1, 1, 1, 2, 1]
+    assert [{len(r.concepts) for r in batch} for batch in batches] == [{0}, {1}, {2}, {2}, {3}, {1}, {1}]
+    assert sorted(r for batch in batches for r in batch) == sorted(MIXED)
+
+
+def test_what_is_left_after_some_batches_is_cut_into_the_other_batches(checkpoint: Path) -> None:
+    rng = np.random.default_rng(0)
+    words = [Concept(word, way) for word in ("beard", "hat", "smile") for way in ("add", "remove")]
+    combinations = [(), *[(word,) for word in words], *combinations_of(words, 2), *combinations_of(words, 3)]
+    requests = [EditRequest(f"{i:02}", each, seed) for each in combinations for i in range(7) for seed in (0, 1)]
+    editor = editor_for(checkpoint, batch_size=5)
+    whole = editor.batches(requests)
+    assert {len(batch) for batch in whole} >= {10, 5, 3, 2}  # ten UNet rows each
+    for _ in range(20):
+        done = {tuple(whole[i]) for i in rng.permutation(len(whole))[: rng.integers(len(whole))]}
+        made = {request for batch in done for request in batch}
+        left = [request for request in requests if request not in made]
+        assert editor.batches(left) == [batch for batch in whole if tuple(batch) not in done]
+
+
+def test_the_same_bits_in_one_run_after_a_stop_and_by_processes_that_share_the_work(
+    checkpoint: Path, images: Images
+) -> None:
+    requests = [EditRequest(i, (Concept(p),)) for p in ("beard", "hat", "smile") for i in images]
+    requests += [EditRequest(i) for i in images] + [EditRequest("two", (Concept("hat"), Concept("beard")))]
+
+    def made_by(wanted: list[EditRequest]) -> dict[EditRequest, bytes]:
+        new = editor_for(checkpoint, batch_size=2)
+        return {r: p.tobytes() + p.info.get(MASK, p).tobytes() for batch in new.edit(images, wanted) for r, p in batch}
+
+    once = made_by(requests)
+    batches = editor_for(checkpoint, batch_size=2).batches(requests)
+    stopped = [request for batch in batches[2:] for request in batch]
+    assert made_by(stopped[::-1]) == {request: once[request] for request in stopped}
+    shared = [made_by([r for batch in batches[i::3] for r in batch]) for i in range(3)]
+    assert shared[0] | shared[1] | shared[2] == once
 
 
 def test_pixels_match_diffusers(checkpoint: Path, images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +247,8 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(
     monkeypatch.setattr(Engine, "_unet", small_memory)
     editor = editor_for(checkpoint, mask="noise", batch_size=4)
     parts = list(editor.edit_tensors(images, requests))
-    assert [len(batch) for batch, _ in parts] == [4, 2, 2, 1]
+    assert [len(batch) for batch, _ in parts] == [4, 4, 1]  # the same edits together, fewer UNet rows at a time
+    assert max(sizes[-5:]) <= 4
     for request, picture in ((r, p) for batch, ps in parts for r, p in zip(batch, ps, strict=True)):
         assert distance(picture, whole[request]) < 1e-4
 

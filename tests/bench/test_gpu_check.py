@@ -1,0 +1,76 @@
+"""The check of everything that needs a GPU, at a tiny size on the CPU. No time is judged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from diffex_dagster.bench.gpu_check import TINY, Check, _differ, main
+from diffex_dagster.editing.protocol import EditRequest
+
+
+@pytest.mark.slow
+def test_every_section_runs_at_a_tiny_size(tmp_path: Path) -> None:
+    file = tmp_path / "gpu.json"
+    assert main(["--tiny", "--device", "cpu", "--json", str(file), "--budget", "3000"]) == 0
+    figures = json.loads(file.read_text("utf-8"))
+    sections = {name: found for name, found in figures.items() if isinstance(found, dict) and "seconds" in found}
+    assert not [name for name, found in sections.items() if "left_out" in found or "error" in found]
+    assert sections["machine"]["torch"] == torch.__version__
+
+    for size, pictures, prompts in (("tiny", 2, 3), ("tiny-xl", 1, 2)):
+        found = sections[f"speed {size}"]
+        assert found["ratios"].keys() >= {"vs_authors", "vs_invert_once", "of_limit"}
+        samples = {name: of[0] for name, of in found["samples"].items()}
+        assert samples["engine"]["edits"] == pictures * prompts and samples["invert_once"]["edits"] == prompts
+        assert samples["limit"]["rows"] == samples["engine"]["rows"]
+        # An edit's share of the contender's seconds, against the engine's.
+        authors, engine = (samples[name]["seconds"] / samples[name]["edits"] for name in ("authors", "engine"))
+        assert found["ratios"]["vs_authors"]["median"] == pytest.approx(authors / engine)
+    # By hand: 2 pictures inverted in 4 rows, and 6 edits of 4 steps, whose first unguided output is known.
+    assert sections["speed tiny"]["samples"]["engine"][0]["rows"] == 2 * 4 + 6 * (2 * 4 - 1)
+    assert sections["speed tiny"]["batches"].keys() == {"2", "3"}
+
+    bits = sections["same bits tiny"]
+    for name in ("again", "resumed", "backwards"):
+        assert bits[name]["edits_that_differ"] == 0, name
+    two = sections["two processes"]
+    assert two["same_edits"] and two["edits_that_differ"] == 0 and min(two["made_by_each"]) > 0
+    for mask in ("intersection", "none"):
+        exact = sections["parity tiny float32"][mask]
+        assert exact["latents_max"] < 1e-4 < exact["edit_mean"] and exact["pixels_max"] <= 1
+    assert sections["parity tiny-xl float16"]["none"]["latents_mean"] < 0.05 * 0.33
+    assert sections["operators tiny"]["operators"][0]["ms"] > 0
+    assert sections["rows tiny"].keys() >= {"channels_last", "contiguous"}
+
+
+def test_a_section_that_fails_or_comes_too_late_is_recorded_and_the_rest_goes_on(tmp_path: Path) -> None:
+    check = Check("cpu", tmp_path / "gpu.json", tmp_path, TINY, budget=1000.0)
+
+    def fails() -> dict[str, object]:
+        raise RuntimeError("no kernel image\nis available")
+
+    check.section("first", 0, fails)
+    check.section("late", 2000, lambda: {"found": 1})
+    check.section("last", 10, lambda: {"found": 1})
+    figures = json.loads((tmp_path / "gpu.json").read_text("utf-8"))
+    assert figures["first"]["error"] == "RuntimeError: no kernel image" and "fails" in figures["first"]["trace"]
+    assert "it takes at least 2000" in figures["late"]["left_out"] and figures["last"]["found"] == 1
+
+
+def test_a_machine_without_a_gpu_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main([]) == 2
+    assert "there is no CUDA device; `--tiny --device cpu` tries the check itself" in capsys.readouterr().err
+
+
+def test_differences_are_counted_by_edit_and_by_value() -> None:
+    one, two = EditRequest("one"), EditRequest("two")
+    once = {one: np.array([0, 255, 7], np.uint8), two: np.array([1, 1, 1], np.uint8)}
+    again = {one: np.array([1, 253, 7], np.uint8), two: np.array([1, 1, 1], np.uint8)}
+    assert _differ(once, again) == {"edits": 2, "edits_that_differ": 1, "share_of_values": 2 / 6, "most": 2}
+    assert _differ(once, {two: again[two]})["edits_that_differ"] == 0
