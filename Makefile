@@ -16,14 +16,13 @@ ui: setup ## the Dagster UI on http://127.0.0.1:3000
 test: setup browser check ## lint, types, and every test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
-check: setup docs ## lint, types, import contracts, documentation
 gpu-check: setup ## on a machine with a CUDA device: every check that needs one, in under 8 minutes
 	@# A bare machine needs of diffex_dagster's dependencies, beside this checkout: torch (with CUDA), diffusers,
 	@# transformers, accelerate, safetensors, pydantic, numpy and pillow; no Dagster. There, without `make`:
 	@# python3 -m diffex_dagster.bench.gpu_check --json gpu.json
 	$(BIN)/python -m diffex_dagster.bench.gpu_check --json docs/figures/gpu.json
 
-check: setup
+check: setup docs ## lint, types, import contracts, documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
