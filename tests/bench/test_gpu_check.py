@@ -58,7 +58,8 @@ def test_a_section_that_fails_or_comes_too_late_is_recorded_and_the_rest_goes_on
     check.section("late", 2000, lambda: {"found": 1})
     check.section("last", 10, lambda: {"found": 1})
     figures = json.loads((tmp_path / "gpu.json").read_text("utf-8"))
-    assert figures["first"]["error"] == "RuntimeError: no kernel image" and "fails" in figures["first"]["trace"]
+    assert figures["first"]["error"].startswith("RuntimeError: no kernel image")
+    assert "in fails" in figures["first"]["trace"]
     assert "it takes at least 2000" in figures["late"]["left_out"] and figures["last"]["found"] == 1
 
 
