@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from PIL import ImageColor
-from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
-from ruamel.yaml import YAML, YAMLError
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from ruamel.yaml.error import MarkedYAMLError
 
 from diffex_dagster.classifying.parts import AnyClassifierPart, Part, Target
 from diffex_dagster.corpus.vlm.client import key_variable
 from diffex_dagster.editing.instruct import InstructOptions
 from diffex_dagster.editing.ledits import LeditsOptions
-from diffex_dagster.errors import StudyError
+from diffex_dagster.errors import StudyError, in_words
 from diffex_dagster.search.options import SearchOptions
 from diffex_dagster.utils.mistakes import explain_mistakes
+from diffex_dagster.utils.paths import located
+from diffex_dagster.utils.text import UnreasonableYAML, as_text, load_yaml, read_text
 
+Text = Annotated[str, BeforeValidator(as_text)]  # YAML reads 7 as a number
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]  # becomes part of asset keys and folder names
 
 
@@ -29,7 +32,7 @@ class Predicted(Part):
     """A filter by what a classifier says of the sample images themselves."""
 
     classifier: str = Field(description="one of the study's classifiers")
-    label: str | None = Field(None, description="keep images whose predicted class is this")
+    label: Text | None = Field(None, description="keep images whose predicted class is this")
     min_confidence: float = Field(0.0, ge=0.0, le=1.0, description="of the predicted class")
     max_confidence: float = Field(1.0, ge=0.0, le=1.0, description="below 1: images that are not a clear case")
 
@@ -50,10 +53,12 @@ class Images(Part):
     dataset: Path | None = Field(
         None, description="a Hugging Face dataset in a folder: pictures in class folders, a metadata file, or Parquet"
     )
-    path_column: str | None = Field(None, description="of the table; path, file_name, file or image when left out")
-    label_column: str | None = Field(None, description="of the table or dataset; label when left out")
+    path_column: Text | None = Field(
+        None, description="of the table or dataset: path, file_name, file or image when left out"
+    )
+    label_column: Text | None = Field(None, description="of the table or dataset; label when left out")
 
-    labels: tuple[str, ...] = Field((), description="use only images with one of these labels")
+    labels: tuple[Text, ...] = Field((), description="use only images with one of these labels")
     predicted: Predicted | None = Field(None, description="use only images that a classifier of the study calls so")
     sample: int | None = Field(None, ge=1, description="draw so many at random, by the study's seed")
     stratify: bool = Field(False, description="draw the sample in equal parts from every label")
@@ -75,8 +80,8 @@ class Images(Part):
             raise ValueError(f"{' and '.join(named)} both say where the images are; keep one of them")
         if self.stratify and self.sample is None:
             raise ValueError("stratify needs 'sample', the number of images to draw; add it")
-        if self.path_column and self.table is None:
-            raise ValueError("path_column belongs to a 'table'; name the table or remove it")
+        if self.path_column and self.table is None and self.dataset is None:
+            raise ValueError("path_column belongs to a 'table' or a 'dataset'; name one or remove it")
         try:
             ImageColor.getrgb(self.background)
         except ValueError as error:
@@ -138,12 +143,12 @@ class CorpusPart(Part):
     vlm: Annotated[RecordedVLM | OpenAIVLM, Field(discriminator="kind")] | None = None
     starter: str | None = Field(None, description="a shipped corpus, for a study without a vision-language model")
     edits: Path = Path("corpus.yaml")
-    examples: tuple[str, ...] = Field((), description="attributes that show the model what is meant")
+    examples: tuple[Text, ...] = Field((), description="attributes that show the model what is meant")
     levels: Literal[2, 3] = 2
     groups: int = Field(20, ge=1, description="at most so many level-1 groups are asked for")
     max_children: int = Field(12, ge=1)
-    leakage: tuple[str, ...] = Field((), description="further words that restate the class")
-    vague: tuple[str, ...] = Field((), description="further words that name nothing to draw")
+    leakage: tuple[Text, ...] = Field((), description="further words that restate the class")
+    vague: tuple[Text, ...] = Field((), description="further words that name nothing to draw")
     context: tuple[Path, ...] = Field((), description="reference text for the model: .md, .txt, .csv, .pdf")
     context_tokens: int = Field(1500, ge=100)
 
@@ -255,7 +260,7 @@ class EffectsPart(Part):
     confirmation_from: int = Field(
         40, ge=4, description="with fewer images than this, the search and the report share all of them"
     )
-    nonsense: tuple[str, ...] = Field(
+    nonsense: tuple[Text, ...] = Field(
         ("flornip", "quazzle vint"), description="edit prompts that mean nothing: they measure the noise floor"
     )
     min_edit_strength: float = Field(
@@ -284,7 +289,7 @@ class ReportPart(Part):
 class RulePart(Part):
     """A limit on how far a feature may move a classifier; a broken one fails (or warns about) its asset's check."""
 
-    feature: str = Field(description="a feature or a group, by id, by 'Group / Name', or by its name")
+    feature: Text = Field(description="a feature or a group, by id, by 'Group / Name', or by its name")
     below: float = Field(gt=0.0, description="mean |effect| has to stay below this, in the unit of the target measure")
     classifiers: tuple[Name, ...] = Field((), description="whom the rule is for; the last one when left out")
     severity: Literal["fail", "warn"] = "fail"
@@ -293,9 +298,9 @@ class RulePart(Part):
 class Study(Part):
     """One question: which attributes does each classifier version rely on, on these images?"""
 
-    name: Name
-    title: str = ""
-    domain: str = Field(description="what the images show, in words that a VLM understands, e.g. 'human faces'")
+    name: Annotated[Name, BeforeValidator(as_text)]
+    title: Text = ""
+    domain: Text = Field(description="what the images show, in words that a VLM understands, e.g. 'human faces'")
     images: Images = Images()
     corpus: CorpusPart
     editors: dict[
@@ -317,7 +322,7 @@ class Study(Part):
     rules: tuple[RulePart, ...] = Field((), description="limits on the reliance on a feature")
     seed: int = 0
     results: Path = Path("results")
-    owners: tuple[str, ...] = ()
+    owners: tuple[Text, ...] = ()
     truth: str | None = Field(
         None, pattern=r"^[\w.]+:[\w.]+$", description="`module:function` that knows the true effects (worlds only)"
     )
@@ -419,7 +424,7 @@ class Study(Part):
 
     def path(self, path: Path) -> Path:
         """A path of the study file, made absolute."""
-        return (self.folder / path).resolve()
+        return located(path, self.folder).resolve()
 
     @property
     def results_folder(self) -> Path:
@@ -431,7 +436,7 @@ class Study(Part):
 
         A hub id is "owner/name" with no folder "owner" beside the study file; a name with the ending of a file is none.
         """
-        folder = self.path(Path(name).expanduser())
+        folder = self.path(Path(name))
         could_be = name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith(".safetensors")
         is_hub_id = could_be and not folder.parent.exists()
         return name if is_hub_id else str(folder)
@@ -464,12 +469,20 @@ def load_study(path: Path) -> Study:
     """
     file = path / "study.yaml" if path.is_dir() else path
     try:
-        raw = YAML(typ="safe").load(file.read_text("utf-8"))
+        raw = load_yaml(read_text(file))
     except FileNotFoundError as error:
         raise StudyError(f"{file}: there is no such study file; name one, or a folder with a study.yaml") from error
-    except (YAMLError, UnicodeDecodeError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise StudyError(f"{file}: this is not valid YAML ({reason}); mend the line that it names") from error
+    except OSError as error:
+        raise StudyError(f"{file}: it cannot be read ({in_words(error)}); name a study file that can be") from error
+    except UnreasonableYAML as error:
+        raise StudyError(f"{file}: no study file is like this ({error}); write it shorter") from error
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        reason = " ".join(str(error.problem or error.context).split())
+        raise StudyError(f"{file}: this is not valid YAML ({reason}{line}); mend that line") from error
+    except Exception as error:  # ruamel's, of any kind: a tag, a date or a number that cannot be
+        raise StudyError(f"{file}: this is not valid YAML ({in_words(error)}); mend it") from error
     if not isinstance(raw, dict):
         raise StudyError(
             f"{file}: the file has no fields; write at least name, domain, corpus, editors and classifiers"

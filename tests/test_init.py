@@ -35,7 +35,7 @@ def test_a_folder_of_odd_files_goes_from_init_to_a_report(here: Path, diffex) ->
     status, out, err = diffex("init", "odd", "--images", "photos", *WARM, *PAINT, "--label", "warm")
     assert status == 0, err
     folder = here / "studies" / "odd"
-    assert "27 images, 3 unreadable" in out and all(name in out for name in BROKEN)
+    assert "27 images; left out: 3 unreadable" in out and all(name in out for name in BROKEN)
     assert out.count("(0.") + out.count("(1.00)") >= 3 and "explaining: probability of" in out
     assert "next: diffex doctor odd, then diffex run odd" in out and "edits at level 1" in out
     text = (folder / "study.yaml").read_text()
@@ -48,7 +48,7 @@ def test_a_folder_of_odd_files_goes_from_init_to_a_report(here: Path, diffex) ->
         YAML().dump(fields, file)
     status, out, err = diffex("doctor", "odd")
     assert status == 0 and "problem" not in out, out
-    assert "27 images; left out broken_cut.jpg" in out and "v1 scores a picture; 2 classes" in out
+    assert "27 images; left out: 3 unreadable (broken_cut.jpg" in out and "v1 scores a picture; 2 classes" in out
     status, out, err = diffex("run", "odd")
     assert status == 0, err
     assert (folder / "results" / "reports" / "v1" / "index.html").exists()

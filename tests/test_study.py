@@ -171,3 +171,17 @@ def test_the_examples_are_valid_and_stay_out_of_the_demo(name: str) -> None:
     assert find_study(f"examples/{name}", ROOT) == ROOT / "studies" / "examples" / name
     demo = {file.parent.name for file in (ROOT / "studies").glob("*/study.yaml")}
     assert name not in demo and "avatars" in demo
+
+
+def test_a_folder_where_a_file_should_be_is_one_sentence(tmp_path: Path) -> None:
+    from diffex_dagster.corpus.overrides import read_edits
+    from diffex_dagster.errors import CorpusError
+    from diffex_dagster.stages.corpus import edits_version
+
+    (tmp_path / "folder" / "study.yaml").mkdir(parents=True)
+    with pytest.raises(StudyError, match="it cannot be read"):
+        load_study(tmp_path / "folder" / "study.yaml" / "..")
+    study = load_study(write_study(tmp_path / "s", 2, corpus={"starter": "face", "edits": "images"}))
+    with pytest.raises(CorpusError, match=r"images cannot be read .*folder.*name a corpus file"):
+        read_edits(study.path(study.corpus.edits))
+    assert edits_version(study) == "broken"

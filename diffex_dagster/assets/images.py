@@ -37,6 +37,7 @@ def build(study: Study) -> dg.AssetsDefinition:
             metadata={
                 "dagster/row_count": len(keys),
                 "side_pixels": current.images.size,
+                "summary": samples.summary(),
                 "unreadable": dg.MetadataValue.md(
                     "\n".join(f"- {markdown_text(name)}: {markdown_text(why)}" for name, why in samples.unreadable)
                     or "none"

@@ -9,6 +9,7 @@ from typing import Any
 from diffex_dagster.classifying import parts
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.utils.imports import load_object, make
+from diffex_dagster.utils.paths import located
 
 
 def build(
@@ -27,7 +28,7 @@ def build(
     """
 
     def path(relative: Path) -> Path:
-        return (folder / relative).resolve()
+        return located(relative, folder, field).resolve()
 
     common: dict[str, Any] = {"batch_size": part.batch_size, "device": part.device}
     if isinstance(part, parts.TransformersPart):
@@ -68,7 +69,7 @@ def build(
     from diffex_dagster.classifying.python_adapter import CallableClassifier
 
     function = load_object(part.callable, folder, f"{field}.callable")
-    files = [folder / file for file in part.files]
+    files = [located(file, folder, f"{field}.files") for file in part.files]
     return CallableClassifier(
         function, takes=part.takes, files=files, version=part.version, name=part.callable, **common
     )

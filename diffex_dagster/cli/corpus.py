@@ -13,10 +13,11 @@ from diffex_dagster.corpus.overrides import merge, read_edits
 from diffex_dagster.corpus.showing import diff
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.corpus.vlm.answers import read_answer, tree_from_raw
-from diffex_dagster.errors import ClassifierError, CorpusError, StoreError
+from diffex_dagster.errors import ClassifierError, CorpusError, StoreError, in_words
 from diffex_dagster.stages.corpus import cleaned_proposal, merged, problems
 from diffex_dagster.stages.setup import build_proposer, build_store, classifier_labels
 from diffex_dagster.study import OpenAIVLM, Study
+from diffex_dagster.utils.text import read_text
 
 
 def corpus_now(study: Study) -> Corpus:
@@ -72,9 +73,9 @@ def read_file(file: Path) -> Corpus:
         CorpusError: the file cannot be read, or holds no feature.
     """
     try:
-        text = file.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CorpusError(f"{file}: the answer cannot be read ({error}); name a text file") from error
+        text = read_text(file)
+    except OSError as error:
+        raise CorpusError(f"{file}: the answer cannot be read ({in_words(error)}); name a text file") from error
     try:
         return tree_from_raw(read_answer(text))
     except CorpusError as error:

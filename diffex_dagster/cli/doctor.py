@@ -120,8 +120,7 @@ def _study(study: Study) -> Iterator[Finding]:
 
     def images() -> str:
         samples = read_samples(study, lambda name: build_classifier(study, name))
-        skipped = "".join(f"; left out {name} ({why})" for name, why in samples.unreadable)
-        return f"{len(samples.pictures)} images{skipped}"
+        return samples.summary()
 
     def editor() -> str:
         build_editor(study).fingerprint  # noqa: B018 (finds and reads the checkpoint)

@@ -225,9 +225,7 @@ def init(
     made = make_study(wishes, root / "studies" / name)
     out = Console(highlight=False, soft_wrap=True)
     out.print(f"wrote {_escape(str(made.study.file))}")
-    out.print(f"{len(made.images.pictures)} images, {len(made.images.unreadable)} unreadable")
-    for file, why in made.images.unreadable:
-        out.print(f"  left out: {_escape(file)} ({_escape(why)})")
+    out.print(_escape(made.images.summary()))
     for file, predicted, probability in made.predictions:
         out.print(f"  {_escape(file)}: {_escape(predicted)} ({probability:.2f})")
     out.print(f"explaining: {_escape(made.study.target.describe())}")

@@ -28,14 +28,14 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedBase, CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
 
 from diffex_dagster.corpus.tree import Corpus, Direction, Drop, Feature, slug
 from diffex_dagster.corpus.vlm.answers import RawFeature, tree_from_raw
 from diffex_dagster.corpus.wording import same_key, tidy, words
-from diffex_dagster.errors import CorpusError
+from diffex_dagster.errors import CorpusError, in_words
+from diffex_dagster.utils.text import load_yaml, read_text
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 
@@ -132,9 +132,12 @@ def read_edits(path: str | Path) -> CorpusEdits:
     if not path.exists():
         return CorpusEdits(str(path))
     try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CorpusError(f"{path} cannot be read ({type(error).__name__}): save it as UTF-8 text.") from None
+        text = read_text(path)
+    except OSError as error:
+        raise CorpusError(
+            f"{path} cannot be read ({in_words(error)}): name a corpus file, such as corpus.yaml; one that does not "
+            "exist yet is no edits."
+        ) from None
     return edits_from_text(text, str(path))
 
 
@@ -420,14 +423,13 @@ def _refuse_twins(raw: Sequence[RawFeature], document: CommentedMap, at: tuple[s
 
 
 def _load(text: str, path: str) -> Any:
-    yaml = YAML()  # round-trip: keeps line numbers, builds no Python objects from tags
     try:
-        return yaml.load(text)
+        return load_yaml(text, with_lines=True)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         raise CorpusError(f"{path}, line {line}: not valid YAML ({_first_line(error.problem)}).") from None
-    except (YAMLError, RecursionError, ValueError) as error:
+    except Exception as error:  # ruamel's, of any kind
         raise CorpusError(f"{path} is not valid YAML ({_first_line(str(error))}).") from None
 
 
@@ -445,7 +447,8 @@ def _plain(value: Any, depth: int = 0) -> Any:
         return [_plain(item, depth + 1) for item in value]
     if isinstance(value, bool) or value is None:
         return value
-    return str(value)
+    width = getattr(value, "_width", None)  # of a number with zeros before it: 007
+    return f"{value:0{width}d}" if width else str(value)
 
 
 def _explain(error: ValidationError, document: CommentedMap, path: str) -> NoReturn:

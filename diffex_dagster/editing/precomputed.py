@@ -9,9 +9,11 @@ from pathlib import Path
 from PIL import Image
 
 from diffex_dagster.editing.protocol import Concept, EditRequest
-from diffex_dagster.errors import EditorError
+from diffex_dagster.errors import EditorError, in_words
+from diffex_dagster.images.files import why_no_sample
 from diffex_dagster.store.keys import digest
 from diffex_dagster.utils.hashing import file_fingerprint
+from diffex_dagster.utils.paths import located
 
 Key = tuple[str, frozenset[Concept]]  # name of the sample image, what was done to it
 _BATCH = 64
@@ -27,7 +29,7 @@ class PrecomputedEditor:
         source: what messages name: the table or folder.
         edits: (image name, concepts) -> file of the edited picture.
         names: called once, when an edit is asked for: image key -> name, of the study's sample images.
-        prepare: from an open picture to one of the editor's size.
+        read: from a file to a picture of the editor's size.
     """
 
     def __init__(
@@ -35,9 +37,9 @@ class PrecomputedEditor:
         source: Path,
         edits: Mapping[Key, Path],
         names: Callable[[], Mapping[str, str]],
-        prepare: Callable[[Image.Image], Image.Image],
+        read: Callable[[Path], Image.Image],
     ) -> None:
-        self.source, self.edits, self._names, self.prepare = source, edits, names, prepare
+        self.source, self.edits, self._names, self.read = source, edits, names, read
 
     @cached_property
     def fingerprint(self) -> str:
@@ -86,17 +88,20 @@ class PrecomputedEditor:
         if key not in self.edits:  # no null edit: the picture itself
             return images[request.image].convert("RGB")
         try:
-            with Image.open(self.edits[key]) as picture:
-                return self.prepare(picture)
-        except (OSError, ValueError, SyntaxError) as error:
-            raise EditorError(f"{self.edits[key]}: the edit cannot be read ({error}); make it again") from error
+            return self.read(self.edits[key])
+        except MemoryError:
+            raise
+        except Exception as error:  # a decoder's, of any kind
+            raise EditorError(
+                f"{self.edits[key]}: the edit cannot be read ({in_words(error, 120)}); make it again"
+            ) from error
 
 
 def edits_in_rows(rows: Sequence[Mapping[str, object]], table: Path) -> dict[Key, Path]:
     """Rows with `image`, `file`, `prompt` (several joined by ";", empty for the null edit) and perhaps `direction`.
 
     Raises:
-        EditorError: a column is missing.
+        EditorError: a column is missing, or two rows name different files for one edit.
     """
     columns = list(rows[0]) if rows else []
     for column in ("image", "file", "prompt"):
@@ -105,12 +110,17 @@ def edits_in_rows(rows: Sequence[Mapping[str, object]], table: Path) -> dict[Key
                 f"{table}: there is no column {column!r}; write image (name of the sample image), prompt (empty for "
                 f"the null edit), direction (add or remove) and file; the columns are {', '.join(columns) or 'none'}"
             )
-    edits = {}
+    edits: dict[Key, Path] = {}
     for row in rows:
         direction = "remove" if row.get("direction") == "remove" else "add"
         prompts = [prompt.strip() for prompt in str(row["prompt"] or "").split(";") if prompt.strip()]
         concepts = frozenset(Concept(prompt, direction) for prompt in prompts)  # type: ignore[arg-type]
-        edits[str(row["image"]), concepts] = table.parent / str(row["file"])
+        key, file = (str(row["image"]), concepts), located(str(row["file"]), table.parent, "file")
+        if edits.setdefault(key, file) != file:
+            raise EditorError(
+                f"{table}: two rows are the same edit of {row['image']!r} ({direction} {row['prompt']!r}) with "
+                f"different files ({edits[key].name} and {file.name}); keep one of them"
+            )
     return edits
 
 
@@ -124,7 +134,7 @@ def edits_in_folder(folder: Path) -> dict[Key, Path]:
     for sub in sorted(each for each in folder.glob("*") if each.is_dir()):
         direction, prompt = ("remove", sub.name[7:]) if sub.name.startswith("remove ") else ("add", sub.name)
         concepts = frozenset() if sub.name == "null" else frozenset([Concept(prompt, direction)])  # type: ignore[arg-type]
-        edits.update({(file.name, concepts): file for file in sorted(sub.iterdir()) if file.is_file()})
+        edits.update({(file.name, concepts): file for file in sorted(sub.iterdir()) if not why_no_sample(file)})
     if not edits:
         raise EditorError(
             f"{folder}: there are no edits; put them into one folder for each prompt, under the sample images' names"

@@ -115,7 +115,7 @@ def edits_version(study: Study) -> str:
     try:
         return read_edits(path).version
     except CorpusError:
-        return f"broken-{file_fingerprint(path)[:16]}"
+        return f"broken-{file_fingerprint(path)[:16]}" if path.is_file() else "broken"
 
 
 def merge_edits(study: Study, store: Store, labels: Labels) -> tuple[Corpus, CorpusDiff]:

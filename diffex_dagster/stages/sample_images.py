@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from scipy.special import softmax
 
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.target import class_index
 from diffex_dagster.errors import ClassifierError, StudyError
-from diffex_dagster.images.files import UNREADABLE, read_picture
-from diffex_dagster.images.sources import Entry, find_images
-from diffex_dagster.store import Store
+from diffex_dagster.images.files import read_picture, why_unreadable
+from diffex_dagster.images.sources import Entry, Found, find_images, left_out_in_words
+from diffex_dagster.store import Store, image_key
 from diffex_dagster.study import Study
 
 
@@ -29,6 +29,23 @@ class Samples:
     labels: dict[str, str | None] = field(default_factory=dict)
     unreadable: list[tuple[str, str]] = field(default_factory=list)  # (name, why)
     keys: dict[str, str] = field(default_factory=dict)  # image key -> name, once they are stored
+    equal: dict[str, str] = field(default_factory=dict)  # name -> name of the same picture before it
+    left_out: dict[str, list[str]] = field(default_factory=dict)  # reason -> files and rows that are no sample pictures
+    notes: list[str] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """How many pictures there are, and what was left out and why, in one line."""
+        said = left_out_in_words(self.left_out)
+        if self.unreadable:
+            some = "; ".join(f"{name}: {why}" for name, why in self.unreadable[:5])
+            more = "; …" if len(self.unreadable) > 5 else ""
+            said.insert(0, f"{len(self.unreadable)} unreadable ({some}{more})")
+        if self.equal:
+            pairs = ", ".join(f"{name} = {first}" for name, first in list(self.equal.items())[:3])
+            said.insert(0, f"{len(self.equal)} equal to another ({pairs}{', …' if len(self.equal) > 3 else ''})")
+        count = len(self.pictures) - len(self.equal)
+        images = f"{count} image{'' if count == 1 else 's'}"
+        return "; ".join([images + (f"; left out: {', '.join(said)}" if said else ""), *self.notes])
 
 
 def read_samples(study: Study, classifier: Callable[[str], Classifier] | None = None) -> Samples:
@@ -45,14 +62,33 @@ def read_samples(study: Study, classifier: Callable[[str], Classifier] | None = 
         StudyError: nothing is there or is left, or more files than the study allows cannot be read (they are named).
         ClassifierError: the filter's classifier cannot be used, or lacks the class.
     """
-    images, entries = study.images, find_images(study)
+    images, found = study.images, find_images(study)
     if images.predicted is None:
-        return _read(study, _chosen(study, entries))
+        return _told(_read(study, _chosen(study, found.entries)), found)
     assert classifier is not None
-    samples = _read(study, entries)
+    samples = _read(study, found.entries)
     passed = _predicted(study, samples, classifier(images.predicted.classifier))
-    chosen = _chosen(study, [entry for entry in entries if entry.name in passed])
+    chosen = _chosen(study, [entry for entry in found.entries if entry.name in passed])
     samples.pictures = {entry.name: samples.pictures[entry.name] for entry in chosen}
+    return _told(samples, found)
+
+
+def _told(samples: Samples, found: Found) -> Samples:
+    """With what the source left out, and which pictures are the same as one before them."""
+    samples.left_out, samples.notes = found.left_out, found.notes
+    first: dict[str, str] = {}
+    for name, picture in samples.pictures.items():
+        same = first.setdefault(image_key(picture), name)
+        if same != name:
+            samples.equal[name] = same
+    labels = [(name, same) for name, same in samples.equal.items()
+              if samples.labels.get(name) != samples.labels.get(same)]  # fmt: skip
+    if labels:
+        name, same = labels[0]
+        samples.notes.append(
+            f"{len(labels)} of the equal pictures have different labels, first {same} ({samples.labels.get(same)}) and "
+            f"{name} ({samples.labels.get(name)}): the first one's counts"
+        )
     return samples
 
 
@@ -79,7 +115,7 @@ def images_version(study: Study) -> str:
         StudyError: what the study names is missing.
     """
     seen: list[tuple[str, int, int | str]] = []
-    for entry in find_images(study):
+    for entry in find_images(study).entries:
         if isinstance(entry.content, Path):
             there = entry.content.stat() if entry.content.exists() else None
             seen.append((entry.name, there.st_size if there else 0, there.st_mtime_ns if there else 0))
@@ -92,11 +128,15 @@ def _read(study: Study, entries: Sequence[Entry]) -> Samples:
     samples, images = Samples(), study.images
     for entry in entries:
         try:
-            with entry.open() as file:
-                samples.pictures[entry.name] = read_picture(file, images.size, images.fit, images.background)
-            samples.labels[entry.name] = entry.label
-        except UNREADABLE as error:
-            samples.unreadable.append((entry.name, reason(error)))
+            picture = read_picture(entry.content, images.size, images.fit, images.background)
+        except (MemoryError, KeyboardInterrupt):
+            raise
+        except Exception as error:  # a decoder's, of any kind: the file is left out with its reason
+            address = "://" in entry.name and isinstance(error, FileNotFoundError)
+            why = "an address, not a file: download it" if address else why_unreadable(error)
+            samples.unreadable.append((entry.name, why))
+            continue
+        samples.pictures[entry.name], samples.labels[entry.name] = picture, entry.label
     _check_unreadable(study, samples.unreadable, len(entries))
     return samples
 
@@ -109,17 +149,6 @@ def _check_unreadable(study: Study, unreadable: Sequence[tuple[str, str]], count
         f"{study.file}: images.{study.images.source}: {len(unreadable)} of {count} files cannot be read as pictures "
         f"({shown}); replace or remove them, or raise images.unreadable ({study.images.unreadable:g})"
     )
-
-
-def reason(error: BaseException) -> str:
-    """Why a file cannot be read, in a few words."""
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file"
-    if isinstance(error, UnidentifiedImageError):
-        return "not a picture of a known format"
-    if isinstance(error, Image.DecompressionBombError):
-        return "too many pixels"
-    return " ".join(str(error).split())[:100] or type(error).__name__
 
 
 def _chosen(study: Study, entries: Sequence[Entry]) -> list[Entry]:

@@ -72,7 +72,7 @@ def _located(study: Study, part: LeditsEditorPart | InstructEditorPart) -> dict[
 
 def _precomputed(study: Study, part: PrecomputedEditorPart) -> Editor:
     from diffex_dagster.editing.precomputed import PrecomputedEditor, edits_in_folder, edits_in_rows
-    from diffex_dagster.images.files import prepare
+    from diffex_dagster.images.files import open_picture, prepare
     from diffex_dagster.images.sources import read_rows
 
     field, images, store = f"editors.{study.editor_name}", study.images, build_store(study)
@@ -83,11 +83,16 @@ def _precomputed(study: Study, part: PrecomputedEditorPart) -> Editor:
         assert part.folder is not None
         source = study.path(part.folder)
         edits = edits_in_folder(source)
+
+    def read(file: Path) -> Image.Image:
+        with open_picture(file) as picture:
+            return prepare(picture, images.size, images.fit, images.background)
+
     return PrecomputedEditor(
         source,
         edits,
         names=lambda: store.samples(study.name),
-        prepare=lambda picture: prepare(picture, images.size, images.fit, images.background),
+        read=read,
     )
 
 

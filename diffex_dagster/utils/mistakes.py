@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import re
+import reprlib
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +12,8 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
-from ruamel.yaml import YAML, YAMLError
+
+from diffex_dagster.utils.text import load_yaml, read_text
 
 
 def explain_mistakes(problems: Iterable[Mapping[str, Any]], model: type[BaseModel], file: Path) -> str:
@@ -22,7 +25,14 @@ def explain_mistakes(problems: Iterable[Mapping[str, Any]], model: type[BaseMode
         file: the YAML file; line numbers are given where it can be read.
     """
     lines = _load_with_lines(file)
-    return f"{file}: " + "; ".join(dict.fromkeys(_sentence(problem, model, lines) for problem in problems))
+    problems = list(problems)
+    places = [tuple(_follow(problem["loc"], model)[0]) for problem in problems]
+    # Of a field that may be of several types there is a problem for each: the one that looked deepest says most.
+    deepest = [
+        problem for problem, place in zip(problems, places, strict=True)
+        if not any(len(other) > len(place) and other[: len(place)] == place for other in places)
+    ]  # fmt: skip
+    return f"{file}: " + "; ".join(dict.fromkeys(_sentence(problem, model, lines) for problem in deepest))
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
@@ -50,6 +60,8 @@ def _sentence(problem: Mapping[str, Any], model: type[BaseModel], lines: Any) ->
             known = _kinds(options)
             tag = str(problem["ctx"]["tag"])
             return f"{where}kind: there is no kind {tag!r}; {nearest(tag, known)} (the kinds are {', '.join(known)})"
+        case "string_type" if not isinstance(problem.get("input"), list | dict | None):
+            return f"{where}put it in quotes, so that it is text (got {_short(problem.get('input'))})"
         case "string_pattern_mismatch":
             return f"{where}{_pattern(problem['ctx']['pattern'])} (got {_short(problem.get('input'))})"
         case _:
@@ -85,6 +97,8 @@ def _follow(
         here = [each for annotation in here for each in _alternatives(annotation)]
         models = [each for each in here if isinstance(each, type) and issubclass(each, BaseModel)]
         tagged = [each for each in models if part in _tags(each)]
+        if isinstance(part, str) and len(here) > 1 and _BRANCH.match(part) and not _has_key(models, part):
+            continue  # which of several types pydantic tried: not a key of the file either
         if tagged and not any(part in each.model_fields for each in models):
             here, holder = list(tagged), tagged[0]
             continue  # the kind of a union: not a key of the file
@@ -100,6 +114,13 @@ def _follow(
             here = [get_args(each)[-1] for each in here if get_args(each)]
     there = [each for annotation in here for each in _alternatives(annotation)]
     return path, holder, [each for each in there if isinstance(each, type) and issubclass(each, BaseModel)]
+
+
+_BRANCH = re.compile(r"(str|int|float|bool|none|path|date|tuple|list|dict|model|constrained-\w+)$|.*[\[(-].*[\])]$")
+
+
+def _has_key(models: Iterable[type[BaseModel]], part: str) -> bool:
+    return any(part in each.model_fields for each in models)
 
 
 def _alternatives(annotation: Any) -> list[Any]:
@@ -119,8 +140,8 @@ def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
 
 def _load_with_lines(file: Path) -> Any:
     try:
-        return YAML(typ="rt").load(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError):
+        return load_yaml(read_text(file), with_lines=True) if file.is_file() else None
+    except Exception:  # the sentence goes without a line
         return None
 
 
@@ -139,6 +160,10 @@ def _line(path: Sequence[str], node: Any) -> int | None:
     return found
 
 
+_BRIEF = reprlib.Repr()  # a value may be of any size
+_BRIEF.maxlevel, _BRIEF.maxstring, _BRIEF.maxother = 3, 60, 60
+
+
 def _short(value: object) -> str:
-    text = repr(value)
+    text = _BRIEF.repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

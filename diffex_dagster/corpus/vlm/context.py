@@ -18,6 +18,7 @@ import numpy as np
 from diffex_dagster.corpus.cleaning import Embed
 from diffex_dagster.corpus.wording import words
 from diffex_dagster.errors import CorpusError
+from diffex_dagster.utils.text import read_text
 
 CHARACTERS_PER_TOKEN = 4  # the usual rule of thumb for English; a budget needs no tokenizer
 _PASSAGE_CHARACTERS = 900
@@ -106,7 +107,7 @@ def _passages(path: Path) -> Iterator[Passage]:
     if suffix == ".pdf":
         yield from _pdf(path)
         return
-    text = path.read_text("utf-8-sig", errors="replace")
+    text = read_text(path)
     if suffix == ".csv":
         yield from _csv(text, path.name)
     elif suffix == ".md":

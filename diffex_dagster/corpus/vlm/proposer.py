@@ -23,7 +23,8 @@ from diffex_dagster.corpus.vlm.client import AnswerCache, Asker, MemoryCache, Qu
 from diffex_dagster.corpus.vlm.context import Passage
 from diffex_dagster.corpus.vlm.lenient import Box, parse_boxes
 from diffex_dagster.corpus.wording import same_key, tidy
-from diffex_dagster.errors import CorpusError
+from diffex_dagster.errors import CorpusError, in_words
+from diffex_dagster.utils.text import read_text
 
 logger = logging.getLogger(__name__)
 _One = TypeVar("_One")
@@ -125,11 +126,10 @@ class RecordedProposer:
     def propose(self, images: Sequence[Image.Image], request: ProposalRequest) -> Proposal:
         """The recorded corpus, whatever the images; each feature has the support that the file says, or 1."""
         try:
-            text = self.path.read_text("utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
+            text = read_text(self.path)
+        except OSError as error:
             raise CorpusError(
-                f"The recorded answer {self.path} cannot be read ({type(error).__name__}): correct its path in "
-                "the study."
+                f"The recorded answer {self.path} cannot be read ({in_words(error)}): correct its path in the study."
             ) from None
         try:
             answer = read(text)
