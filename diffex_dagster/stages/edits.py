@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.editing.protocol import Concept, Editor, EditRequest
+from diffex_dagster.errors import StoreError
 from diffex_dagster.search.levels import level1_features
 from diffex_dagster.stages.splits import parts
 from diffex_dagster.store import Store, edit_key
+from diffex_dagster.store.claims import in_turn
 from diffex_dagster.study import Study
 from diffex_dagster.utils.devices import measure_gpu_memory
 from diffex_dagster.utils.progress import Reporter, silent
@@ -57,24 +59,34 @@ def ensure_edits(
     """Make the requested edits that the store does not have.
 
     The store is the checkpoint: every batch is committed before the next is made, so that a killed run makes none of
-    its finished edits again.
+    its finished edits again. Two runs on one store share the work: what one is making, the other takes from the store.
 
     Raises:
         EditorError: the editor cannot be loaded or cannot make an edit; finished batches are kept.
+        StoreError: the store is only read, and an edit is missing.
     """
     stored = store.stored_edits(requests, editor.fingerprint)
     missing = [request for request in dict.fromkeys(requests) if request not in stored]
     report(stage, 0, len(missing), len(stored))
     if not missing:
         return EditCounts(0, len(stored))
+    if store.reading:
+        raise StoreError(
+            f"{store.path}: {len(missing)} of the edits that this needs are not there; run the study, which makes them"
+        )
     start, done, gpu_memory = time.monotonic(), 0, measure_gpu_memory()
+    reused = len(stored)
     with store.let_go():
-        images = store.images(list(dict.fromkeys(request.image for request in missing)))
-        for batch in editor.edit(images, missing):
-            store.put_edits(batch, editor.fingerprint)
-            done += len(batch)
-            report(stage, done, len(missing), len(stored))
-    return EditCounts(done, len(stored), time.monotonic() - start, gpu_memory())
+        for portion in in_turn(store.folder, editor.fingerprint, missing):
+            there = store.stored_edits(portion, editor.fingerprint)  # another run may have made them meanwhile
+            reused += len(there)
+            wanted = [request for request in portion if request not in there]
+            images = store.images(list(dict.fromkeys(request.image for request in wanted)))
+            for batch in editor.edit(images, wanted) if wanted else ():
+                store.put_edits(batch, editor.fingerprint)
+                done += len(batch)
+                report(stage, done, len(missing) - (reused - len(stored)), reused)
+    return EditCounts(done, reused, time.monotonic() - start, gpu_memory())
 
 
 def nonsense_edits(study: Study) -> list[Concepts]:

@@ -1,17 +1,21 @@
 """The results database.
 
 A read-write DuckDB connection shuts every other process out, so a connection is opened for each batch and closed again,
-never held over model work, and opening is tried again while another process has the file. Opening takes 10 ms or more:
-a stage that asks many small questions holds one connection meanwhile (`hold`), and what works on a model lets go of it
-(`let_go`). A picture is written to disk before the row that names it: a row is a promise that its file exists, and a
-killed run loses at most one batch.
+never held over model work, and opening waits while another process has the file (`store.opening`). Opening takes 10 ms
+or more: a stage that asks many small questions holds one connection meanwhile (`hold`), and what works on a model lets
+go of it (`let_go`). A picture is written to disk before the row that names it: a killed run loses at most one batch.
+
+A row is a promise that its picture is there and is what it was. Where that does not hold any more (a file was lost or
+altered), the row counts as missing: the edit is made again, and only it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -20,23 +24,19 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import numpy as np
 from PIL import Image
-from tenacity import RetryError, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from diffex_dagster.corpus.tree import Corpus, Drop, Feature
 from diffex_dagster.editing.protocol import MASK, EditRequest
 from diffex_dagster.effects.confounding import SideEffect
 from diffex_dagster.effects.edit_metrics import Change
-from diffex_dagster.errors import StoreError, first_line
+from diffex_dagster.errors import StoreError
 from diffex_dagster.report.model import RankedFeature
-from diffex_dagster.store.files import PictureFiles, StoredPicture, StoredPictures
-from diffex_dagster.store.keys import edit_key, image_key
+from diffex_dagster.store.files import PictureFiles, Stamp, StoredPicture, StoredPictures
+from diffex_dagster.store.keys import digest, edit_key, image_key
+from diffex_dagster.store.opening import guarded, open_database, trouble
 
 if TYPE_CHECKING:
     import pandas as pd  # half a second: not before a query
-
-
-def _is_locked(error: BaseException) -> bool:
-    return isinstance(error, duckdb.IOException) and "lock" in str(error).lower()
 
 
 RANKING_FIELDS = (
@@ -45,9 +45,54 @@ RANKING_FIELDS = (
     "ssim", "lpips", "inside_mask", "mask_area",
 )  # fmt: skip
 """The fields of a ranked feature that are columns of `rankings`."""
-LOCK_TIMEOUT = 30.0  # seconds to keep trying while another process holds the database
-_HAVE_TABLES: set[Path] = set()  # databases that this process has run the schema on
+LOCK_TIMEOUT = 30.0  # seconds that a command which only reads waits while a run writes
+WRITE_BESIDE = 1.0  # seconds that it waits to keep what it found out
 _MAKING_TABLES = threading.Lock()
+
+STORE_VERSION = 1
+"""Raised when a database becomes one that this program's earlier versions must not write to."""
+
+
+@functools.cache
+def _schema() -> str:
+    return files("diffex_dagster.store").joinpath("schema.sql").read_text("utf-8")
+
+
+SCHEMA = (STORE_VERSION, digest(_schema()))
+"""What a database says of itself when it has all tables and columns: the version, and a hash of the schema."""
+
+
+def _schema_of(path: Path, connection: duckdb.DuckDBPyConnection) -> tuple[int, str] | None:
+    """What a database says; None for a new one, and one from before it said anything.
+
+    Raises:
+        StoreError: a newer version of this program wrote it.
+    """
+    try:
+        found = connection.execute("SELECT version, schema FROM store_version").fetchone()
+    except duckdb.CatalogException:
+        return None
+    if found and found[0] > STORE_VERSION:
+        raise StoreError(
+            f"{path}: the results were written by a newer diffex_dagster (version {found[0]} of the tables; this one "
+            f"knows {STORE_VERSION}); install a newer one: nothing is wrong with the file"
+        )
+    return (int(found[0]), str(found[1])) if found else None
+
+
+def _insert_into(
+    connection: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Mapping[str, Any]], replace: bool = False
+) -> None:
+    """Add rows; those whose key exists are left as they are, or replaced."""
+    if not rows:
+        return
+    columns = list(rows[0])
+    names = ", ".join(f'"{column}"' for column in columns)
+    verb = "INSERT OR REPLACE" if replace else "INSERT OR IGNORE"
+    connection.execute(  # a list a column: one parameter a value takes 20 times as long
+        f"{verb} INTO {table} ({names}) SELECT {', '.join(['unnest(?)'] * len(columns))}",
+        [[row[column] for row in rows] for column in columns],
+    )
 
 
 class _Held(threading.local):
@@ -62,15 +107,20 @@ class Store:
 
     Args:
         folder: the results folder; made on first use.
-        lock_timeout: seconds to keep trying while another process holds the database; LOCK_TIMEOUT when left out.
+        lock_timeout: seconds to keep trying while another process holds the database. Left out, a store that writes
+            waits as long as it takes, and one that reads LOCK_TIMEOUT.
+        reading: open the database read-only, so that several may read at once, on a disk that cannot be written too.
+            Where there is no database, it is an empty one.
     """
 
-    def __init__(self, folder: Path, lock_timeout: float | None = None) -> None:
+    def __init__(self, folder: Path, lock_timeout: float | None = None, reading: bool = False) -> None:
         self.folder = folder
         self.path = folder / "diffex.duckdb"
-        self.lock_timeout = LOCK_TIMEOUT if lock_timeout is None else lock_timeout
+        self.lock_timeout = LOCK_TIMEOUT if reading and lock_timeout is None else lock_timeout
+        self.reading = reading
         self.pictures = PictureFiles(folder)
         self._held = _Held()
+        self._sound: dict[str, Stamp] = {}  # picture files whose content is known to be right
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -105,68 +155,81 @@ class Store:
             connection.execute("BEGIN")
             yield connection
             connection.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             self._close()  # without a commit, closing rolls back
-            raise
+            plain = guarded(self.path, error)
+            if plain is error:
+                raise
+            raise plain from error
         if not self._held.holds:
             self._close()
 
     def _close(self) -> None:
         connection, self._held.connection = self._held.connection, None
         if connection is not None:
-            connection.close()
+            with contextlib.suppress(duckdb.Error):  # what could not be written was said before
+                connection.close()
 
     def _open(self) -> duckdb.DuckDBPyConnection:
-        """A connection to a database that has all tables."""
+        """A connection to a database that has all tables; for reading only where the store is."""
+        if self.reading:
+            return self._open_to_read()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for attempt in Retrying(
-                retry=retry_if_exception(_is_locked),
-                stop=stop_after_delay(self.lock_timeout),
-                wait=wait_random_exponential(multiplier=0.05, max=1.0),
-            ):
-                with attempt:
-                    connection = duckdb.connect(str(self.path))
-        except RetryError as error:
-            raise StoreError(
-                f"{self.path}: the database is locked by another process; close the program that has it open "
-                "(another run, or a DuckDB client) and run again: what was finished is kept"
-            ) from error
-        except (duckdb.Error, OSError) as error:
-            raise StoreError(
-                f"{self.path}: the results database cannot be opened ({first_line(error)}); check that the "
-                "folder is writable, or move the file away to start a new one"
-            ) from error
+        except OSError as error:
+            raise trouble(self.path, error) from error
+        connection = open_database(self.path, timeout=self.lock_timeout)
         try:
             self._make_tables(connection)
-        except BaseException:
+        except BaseException as error:
             connection.close()
-            raise
+            plain = guarded(self.path, error)
+            if plain is error:
+                raise
+            raise plain from error
         return connection
 
-    def _make_tables(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Run the schema, unless this process has run it on this file, which still has tables.
+    def _open_to_read(self) -> duckdb.DuckDBPyConnection:
+        """Opened read-only; an empty database in memory where there is none."""
+        if not self.path.exists():
+            connection = duckdb.connect()
+            self._make_tables(connection)
+            return connection
+        connection = open_database(self.path, read_only=True, timeout=self.lock_timeout)
+        if _schema_of(self.path, connection) == SCHEMA:
+            return connection
+        connection.close()  # from before the newest tables: they are added once
+        Store(self.folder, self.lock_timeout).rows("SELECT 1")
+        return open_database(self.path, read_only=True, timeout=self.lock_timeout)
 
-        The file may have been moved away and begun anew under its name, by another process or `run --fresh`.
-        """
+    def _make_tables(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Run the schema on a database that was made under another one, or is new."""
         with _MAKING_TABLES:
-            if self.path in _HAVE_TABLES and connection.execute("SELECT 1 FROM duckdb_tables() LIMIT 1").fetchone():
+            if _schema_of(self.path, connection) == SCHEMA:
                 return
-            schema = files("diffex_dagster.store").joinpath("schema.sql").read_text("utf-8")
-            connection.execute(f"BEGIN; {schema} COMMIT;")  # all tables or none
-            _HAVE_TABLES.add(self.path)
+            connection.execute(f"BEGIN; {_schema()}")  # all tables or none
+            connection.execute("DELETE FROM store_version")
+            connection.execute("INSERT INTO store_version VALUES (?, ?)", list(SCHEMA))
+            connection.execute("COMMIT")
+
+    def _write(self, work: Callable[[duckdb.DuckDBPyConnection], object]) -> None:
+        """Do some work in one transaction.
+
+        A store that reads keeps what it found out where it can, and goes on where it cannot (a read-only disk, a run
+        that is writing): what it writes only saves work later.
+        """
+        if not self.reading:
+            with self._connect() as connection:
+                work(connection)
+            return
+        self._close()
+        if self.path.exists():
+            with contextlib.suppress(StoreError):
+                Store(self.folder, lock_timeout=WRITE_BESIDE)._write(work)
 
     def _insert(self, table: str, rows: Sequence[Mapping[str, Any]], replace: bool = False) -> None:
-        if not rows:
-            return
-        columns = list(rows[0])
-        names = ", ".join(f'"{column}"' for column in columns)
-        verb = "INSERT OR REPLACE" if replace else "INSERT OR IGNORE"
-        with self._connect() as connection:  # a list a column: one parameter a value takes 20 times as long
-            connection.execute(
-                f"{verb} INTO {table} ({names}) SELECT {', '.join(['unnest(?)'] * len(columns))}",
-                [[row[column] for row in rows] for column in columns],
-            )
+        if rows:
+            self._write(lambda connection: _insert_into(connection, table, rows, replace))
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
         """Run a query and return its rows; raises StoreError when the database cannot be opened."""
@@ -193,6 +256,8 @@ class Store:
     def put_images(self, pictures: Mapping[str, Image.Image]) -> dict[str, str]:
         """Keep prepared sample images (name -> picture); returns name -> image key."""
         keys = {name: image_key(picture) for name, picture in pictures.items()}
+        before = dict(self._existing("images", "image", keys.values(), "image, file"))
+        lost = self._unsound(before.values())
         rows = [
             {
                 "image": keys[name],
@@ -203,7 +268,15 @@ class Store:
             }
             for name, picture in pictures.items()
         ]
-        self._insert("images", rows)
+        moved = [(row["file"], row["image"]) for row in rows if before.get(str(row["image"])) in lost]
+
+        def keep(connection: duckdb.DuckDBPyConnection) -> None:
+            _insert_into(connection, "images", rows)
+            for change in moved:
+                connection.execute("UPDATE images SET file = ? WHERE image = ?", list(change))
+            _insert_into(connection, "stamps", self._new_stamps(str(row["file"]) for row in rows), replace=True)
+
+        self._write(keep)
         return keys
 
     def images(self, keys: Sequence[str]) -> StoredPictures:
@@ -212,14 +285,22 @@ class Store:
         missing = [key for key in keys if key not in rows]
         if missing:
             raise StoreError(f"{self.path}: image {missing[0]} is not in the store; materialize sample_images again")
+        if lost := sorted(self._unsound(rows.values())):
+            raise StoreError(
+                f"{self.folder / lost[0]}: the picture of a sample image ({len(lost)} in all) is lost or not what it "
+                "was; run the study again, or materialize sample_images: it is prepared again"
+            )
         return StoredPictures({key: StoredPicture(self.pictures, rows[key]) for key in keys})
 
     def put_samples(self, study: str, keys: Mapping[str, str]) -> None:
         """Say which images (key -> name, in order) a study is made on."""
         rows = [(study, position, key, name) for position, (key, name) in enumerate(keys.items())]
-        with self._connect() as connection:
+
+        def put(connection: duckdb.DuckDBPyConnection) -> None:
             connection.execute("DELETE FROM samples WHERE study = ?", [study])
             connection.executemany("INSERT INTO samples VALUES (?, ?, ?, ?)", rows)
+
+        self._write(put)
 
     def samples(self, study: str) -> dict[str, str]:
         """Image key -> name, in order.
@@ -259,8 +340,8 @@ class Store:
                 for i, f in enumerate(corpus.walk())
             ],
         )  # fmt: skip
-        with self._connect() as connection:  # the same tree may come about by other drops: the last ones count
-            connection.execute("DELETE FROM drops WHERE study = ? AND corpus_version = ?", list(version.values()))
+        forget = "DELETE FROM drops WHERE study = ? AND corpus_version = ?"
+        self._write(lambda c: c.execute(forget, list(version.values())))  # by other drops the same tree: the last count
         self._insert("drops", [{**version, "name": drop.name, "reason": drop.reason} for drop in corpus.drops])
 
     def set_current(self, study: str, what: str, version: str) -> None:
@@ -312,34 +393,49 @@ class Store:
     # Edits
 
     def stored_edits(self, requests: Sequence[EditRequest], editor: str) -> dict[EditRequest, str]:
-        """Which of these edits exist, and the picture file of each."""
+        """Which of these edits exist, and the picture file of each; one whose file was lost or altered does not."""
         keys = {edit_key(request, editor): request for request in requests}
-        return {keys[key]: file for key, file in self._existing("edits", "edit", keys, "edit, file")}
+        found = self._existing("edits", "edit", keys, "edit, file")
+        lost = self._unsound(file for _, file in found)
+        return {keys[key]: file for key, file in found if file not in lost}
 
     def put_edits(self, edits: Sequence[tuple[EditRequest, Image.Image]], editor: str) -> None:
-        """Keep a batch of edits: files and the masks that they carry first, then all rows in one transaction."""
-        masks = {edit_key(request, editor): mask for request, picture in edits if (mask := _mask(picture))}
-        self._insert(
-            "masks",
-            [
+        """Keep a batch of edits: files first, then all rows and the masks that they carry in one transaction.
+
+        An edit that is there already stays as it is. One whose picture was lost or altered takes the new one's place,
+        and where the new picture is another, what was known of the old one (scores, evidence, changes) goes.
+        """
+        keys = {edit_key(request, editor): request for request, _ in edits}
+        before = dict(self._existing("edits", "edit", keys, "edit, file"))
+        lost = self._unsound(before.values())
+        fresh = [(k, r, p) for k, (r, p) in zip(keys, edits, strict=True) if before.get(k) is None or before[k] in lost]
+        stored = {key: self.pictures.put(picture) for key, _, picture in fresh}
+        masks = {key: mask for key, _, picture in fresh if (mask := _mask(picture))}
+        rows = [
+            {
+                "edit": key,
+                "image": request.image,
+                "concepts": json.dumps(sorted([c.prompt, c.direction] for c in request.concepts)),
+                "editor": editor,
+                "seed": request.seed,
+                "file": stored[key],
+            }
+            for key, request, _ in fresh
+        ]
+        others = [row for row in rows if str(row["edit"]) in before and before[str(row["edit"])] != row["file"]]
+
+        def keep(connection: duckdb.DuckDBPyConnection) -> None:
+            for row in others:
+                _replace_edit(connection, row)
+            _insert_into(connection, "edits", rows)
+            bits = [
                 {"edit": key, "width": mask.width, "height": mask.height, "mask": mask.tobytes()}
                 for key, mask in masks.items()
-            ],
-        )
-        self._insert(
-            "edits",
-            [
-                {
-                    "edit": edit_key(request, editor),
-                    "image": request.image,
-                    "concepts": json.dumps(sorted([c.prompt, c.direction] for c in request.concepts)),
-                    "editor": editor,
-                    "seed": request.seed,
-                    "file": self.pictures.put(picture),
-                }
-                for request, picture in edits
-            ],
-        )
+            ]
+            _insert_into(connection, "masks", bits, replace=True)
+            _insert_into(connection, "stamps", self._new_stamps(stored.values()), replace=True)
+
+        self._write(keep)
 
     def stored_masks(self, edits: Iterable[str]) -> dict[str, Image.Image]:
         """Where edits (by key) were allowed to change their pictures, where that is known: mode L, 255 there."""
@@ -409,6 +505,31 @@ class Store:
         ]
         self._insert("looks", rows)
 
+    # Whether pictures are what they were
+
+    def _unsound(self, found: Iterable[str]) -> set[str]:
+        """Which of these picture files are lost or altered; see `store.files`."""
+        now = {file: self.pictures.stamp(file) for file in dict.fromkeys(found)}
+        lost = {file for file, stamp in now.items() if stamp is None}
+        unknown = [file for file in now if file not in lost and self._sound.get(file) != now[file]]
+        if not unknown:
+            return lost
+        rows = self._existing("stamps", "file", unknown, "file, bytes, modified")
+        self._sound |= {file: (size, modified) for file, size, modified in rows if now[file] == (size, modified)}
+        unread = [file for file in unknown if self._sound.get(file) != now[file]]
+        if not unread:
+            return lost
+        with self.let_go():  # thousands may have to be read
+            sound = [file for file in unread if self.pictures.is_sound(file)]
+        self._insert("stamps", self._new_stamps(sound), replace=True)
+        return lost | (set(unread) - set(sound))
+
+    def _new_stamps(self, sound: Iterable[str]) -> list[dict[str, Any]]:
+        """The rows that say that the content of these files is right as they are now."""
+        new = {f: stamp for f in sound if (stamp := self.pictures.stamp(f)) and self._sound.get(f) != stamp}
+        self._sound |= new
+        return [{"file": f, "bytes": size, "modified": time} for f, (size, time) in new.items()]
+
     # What a report shows
 
     def put_ranking(self, identity: Mapping[str, str], ranked: Sequence[RankedFeature]) -> None:
@@ -430,6 +551,20 @@ class Store:
     def put_effects(self, identity: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
         """Keep the paired differences behind a report."""
         self._insert("effects", [{**identity, **row} for row in rows], replace=True)
+
+
+def _replace_edit(connection: duckdb.DuckDBPyConnection, row: Mapping[str, Any]) -> None:
+    """Give an edit another picture: nothing that was measured on the old one stays."""
+    key = row["edit"]
+    connection.execute("UPDATE edits SET file = ? WHERE edit = ?", [row["file"], key])
+    for table, column in (("scores", "subject"), ("evidence", "subject"), ("looks", "subject"), ("changes", "edit")):
+        connection.execute(f"DELETE FROM {table} WHERE {column} = ?", [key])  # noqa: S608 (our own names)
+    if row["concepts"] == "[]":  # a null edit: what every other edit of the image is measured against
+        connection.execute(
+            """DELETE FROM changes WHERE edit IN (
+                SELECT edit FROM edits WHERE image = ? AND editor = ? AND seed = ?)""",
+            [row["image"], row["editor"], row["seed"]],
+        )
 
 
 def _mask(picture: Image.Image) -> Image.Image | None:

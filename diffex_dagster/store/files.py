@@ -1,9 +1,17 @@
-"""Pictures as content-addressed PNG files: written whole or not at all, and never twice."""
+"""Pictures as content-addressed PNG files: written whole or not at all, never used when they are not what they were.
+
+A file is named by the hash of its content. Whoever reads one has read its bytes anyway and hashes them, so that an
+altered picture (a sync tool, an image optimiser, a bad disk) is never scored or shown. Whether thousands of pictures
+are still there is asked before each use, and answered by size and time alone where these are as they were when the
+content was last found right.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +25,9 @@ from diffex_dagster.utils.files import write_atomically
 
 DECODED_MB = 64  # of pixels that are kept, so that pictures that are asked for again are not decoded again
 
+Stamp = tuple[int, int]
+"""Size of a file in bytes, and when it was last modified, in nanoseconds."""
+
 
 class PictureFiles:
     """Pictures under `<folder>/pictures`, named by the hash of their content."""
@@ -27,36 +38,85 @@ class PictureFiles:
         self._lock = threading.Lock()
 
     def put(self, picture: Image.Image) -> str:
-        """Keep a picture losslessly; returns its path relative to the folder."""
+        """Keep a picture losslessly; returns its path relative to the folder.
+
+        A file of that name whose content is another (cut off, altered) is written again.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
         buffer = io.BytesIO()
         picture.convert("RGB").save(buffer, "PNG")
         content = buffer.getvalue()
-        name = hashlib.sha256(content).hexdigest()[:32]
-        relative = f"pictures/{name[:2]}/{name}.png"
-        if not (self.folder / relative).exists():
-            write_atomically(self.folder / relative, content)
+        relative = _name(content)
+        path = self.folder / relative
+        try:
+            if not path.is_file() or _name(path.read_bytes()) != relative:
+                write_atomically(path, content)
+        except OSError as error:
+            full = error.errno == 28
+            remedy = "make room" if full else "make the folder writable"
+            raise StoreError(
+                f"{path}: a picture cannot be written ({error.strerror or error}); {remedy} and run again: what was "
+                "finished is kept"
+            ) from error
         return relative
 
     def get(self, relative: str) -> Image.Image:
-        """Read a picture back, RGB; raises StoreError naming the file when it is gone."""
+        """Read a picture back, RGB; raises StoreError naming the file when it is gone or is another than it was."""
         with self._lock:
             known = self._decoded.get(relative)
         if known is None:
-            known = self._read(self.folder / relative)
+            known = self._read(relative)
             with self._lock:
                 if _bytes(known) <= self._decoded.maxsize:
                     self._decoded[relative] = known
         return known.copy()  # whoever asks may draw on it
 
-    def _read(self, path: Path) -> Image.Image:
+    def stamp(self, relative: str) -> Stamp | None:
+        """Size and time of a file; None where it is gone."""
         try:
-            with Image.open(path) as picture:
+            found = (self.folder / relative).stat()
+        except OSError:
+            return None
+        return found.st_size, found.st_mtime_ns
+
+    def is_sound(self, relative: str) -> bool:
+        """Whether a file holds what its name says; reads it."""
+        try:
+            return _name((self.folder / relative).read_bytes()) == relative
+        except OSError:
+            return False
+
+    def everything(self) -> Iterator[str]:
+        """Every file under `pictures`, relative to the folder, what an interrupted write left among them."""
+        for path in sorted((self.folder / "pictures").rglob("*")):
+            if path.is_file():
+                yield path.relative_to(self.folder).as_posix()
+
+    def _read(self, relative: str) -> Image.Image:
+        path = self.folder / relative
+        try:
+            content = path.read_bytes()
+            if _name(content) != relative:
+                with contextlib.suppress(OSError):
+                    os.utime(path)  # its stamp is that of a sound file no more: whoever looks next reads it
+                raise StoreError(
+                    f"{path}: a stored picture is not what it was: its content has changed; run the study again: it "
+                    "alone is made again"
+                )
+            with Image.open(io.BytesIO(content)) as picture:
                 return picture.convert("RGB")
         except OSError as error:
             raise StoreError(
-                f"{path}: a picture that the database names cannot be read ({error}); restore it from a backup or run "
-                "again with --fresh"
+                f"{path}: a picture that the database names cannot be read ({error.strerror or error}); run the study "
+                "again: it alone is made again"
             ) from error
+
+
+def _name(content: bytes) -> str:
+    digest = hashlib.sha256(content).hexdigest()[:32]
+    return f"pictures/{digest[:2]}/{digest}.png"
 
 
 @dataclass(frozen=True)

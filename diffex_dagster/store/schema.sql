@@ -1,3 +1,8 @@
+-- The one row of `store_version` says which tables and columns the database has; see `database.SCHEMA`.
+CREATE TABLE IF NOT EXISTS store_version (
+    version INTEGER NOT NULL,           -- raised when earlier programs must not write to the database any more
+    schema VARCHAR NOT NULL             -- hash of this file
+);
 -- One row of `images` is a sample image, prepared (square, RGB) and kept as a content-addressed file.
 CREATE TABLE IF NOT EXISTS images (
     image VARCHAR PRIMARY KEY,          -- hash of the prepared pixels
@@ -128,4 +133,10 @@ CREATE TABLE IF NOT EXISTS gates (
     study VARCHAR, classifier VARCHAR, editor VARCHAR, corpus_version VARCHAR, feature VARCHAR,
     kept BOOLEAN NOT NULL, reason VARCHAR NOT NULL, magnitude DOUBLE,
     PRIMARY KEY (study, classifier, editor, corpus_version, feature)
+);
+-- One row of `stamps` is a picture file as it was when its content was last found right.
+CREATE TABLE IF NOT EXISTS stamps (
+    file VARCHAR PRIMARY KEY,           -- relative to the results folder
+    bytes BIGINT NOT NULL,
+    modified BIGINT NOT NULL            -- nanoseconds since 1970
 );
