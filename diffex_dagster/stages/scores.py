@@ -86,8 +86,8 @@ def ensure_scores(
     files = store.stored_edits(requests, editor)
     if len(files) < len(requests):
         raise StoreError(
-            f"{store.path}: {len(requests) - len(files)} of {len(requests)} edits are missing (or lost, or altered), or "
-            "were made before the editor changed: level1_edits is missing or stale, materialize it first"
+            f"{store.path}: {len(requests) - len(files)} of {len(requests)} edits are missing (lost, altered), "
+            "or were made before the editor changed: level1_edits is missing or stale, materialize it first"
         )
     keys = {request: edit_key(request, editor) for request in requests}
     of = {key: request for request, key in keys.items()}
