@@ -11,9 +11,14 @@ Benjamini–Hochberg does not hold then. Three ways that do:
   *raises* or *lowers* are false on average.
 - ``fdr-ebh``: e-BH (Wang & Ramdas 2022) over sign-symmetry e-values. The same promise as BY, without random flips.
 
-What is assumed: images are independent of each other, and under the null hypothesis an image's differences are as
-likely as their opposites (sign symmetry, jointly over the features without effect). Then the rates hold for any number
-of images and any dependence between features. If the differences of a feature with mean zero are skewed, they hold
+What is tested is the placebo-controlled effect D (`effects.placebo`): the edit against edits towards words that mean
+nothing. A study without such control prompts tests the edit against the null edit; an edit that does nothing but draw
+the picture anew, with noise, may then be claimed to raise or lower.
+
+What is assumed: images are independent of each other, and a feature without effect is one whose D are as likely as
+their opposites (sign symmetry, jointly over such features) or whose edits do what those of the control prompts do
+(exchangeability; `effects.placebo`). A claim has to stand against both: the p-value is the larger of the two. Then the
+rates hold for any number of images. If the differences of a feature with mean zero are skewed otherwise, they hold
 approximately, better with more images; docs/validity.md has the figures.
 
 Choosing features by mean |d| (the magnitude gate) on the same images does not invalidate the p-values: |d| does not
@@ -24,14 +29,15 @@ change when signs flip. Choosing them by signed mean does. Both bias the *effect
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diffex_dagster.effects.paired import interval
-from diffex_dagster.effects.signflip import adjust_by, adjust_ebh, e_values, sign_flips
+from diffex_dagster.effects.paired import Reach, interval, unseen_bounds
+from diffex_dagster.effects.placebo import control_effects, exchange_e_values, exchanges, placebo_effects
+from diffex_dagster.effects.signflip import SignFlips, adjust_by, adjust_ebh, e_values, sign_flips
 
 ErrorRate = Literal["fwer", "fdr-by", "fdr-ebh"]
 DecisionText = Literal["raises", "lowers", "mixed", "no effect shown", "inconclusive", "edit failed"]
@@ -49,8 +55,6 @@ class DecisionOptions:
             *no effect shown*, and by *mixed* as the smallest move of one image that counts.
         minimum_effect: test |mean| <= minimum_effect instead of mean = 0; raise it when edits are known to have side
             effects of that size. 0 by default.
-        equivalence_images: *no effect shown* needs at least so many images: two images that do not move have an
-            interval of [0, 0] and yet say little.
         mixed_share: *mixed* says that more than this share of images move up, and more than it move down.
         edit_success_threshold: below this share of edits that show the attribute, the decision is *edit failed*.
         flips: random sign flips; all 2^images patterns are used when they are no more than that.
@@ -62,7 +66,6 @@ class DecisionOptions:
     confidence: float = 0.95
     margin: float = 0.02
     minimum_effect: float = 0.0
-    equivalence_images: int = 8
     mixed_share: float = 0.05
     edit_success_threshold: float = 0.5
     flips: int = 19_999
@@ -104,47 +107,56 @@ def decide(
     d: Mapping[str, ArrayLike],
     options: DecisionOptions | None = None,
     *,
+    controls: ArrayLike | None = None,
     edit_success: Mapping[str, float] | None = None,
     image_noise: float = 0.0,
     left: int = 0,
+    reach: Reach | None = None,
 ) -> dict[str, Decision]:
     """Decide for every feature; the first of these that applies:
 
     - *edit failed*: too few edits show the attribute, so that d says nothing about it. Such features are left out of
       the tested family (edit success does not look at the sign of d, so the error rates stand).
-    - *raises*, *lowers*: the mean differs from zero (from ± `minimum_effect`) at the chosen error rate, and its
-      interval is not inside ± margin.
+    - *raises*, *lowers*: the mean of D differs from zero (from ± `minimum_effect`) at the chosen error rate, and its
+      interval does not hold zero and is not inside ± margin.
     - *mixed*: more than `mixed_share` of images move up and more than that move down, each by more than the margin and
       the noise of a single image. Exact binomial tests of both directions, the larger p-value counts (both must hold),
       adjusted by Holm (Benjamini–Yekutieli under an FDR rate): an error rate of its own, at the same level, that needs
       no symmetry.
-    - *no effect shown*: the interval of the mean lies inside ± margin, over enough images. An equivalence test
-      (Schuirmann's two one-sided tests, at (1 − confidence) / 2 each), for each feature on its own.
+    - *no effect shown*: the interval of the mean lies inside ± margin (Schuirmann's two one-sided tests, at
+      (1 − confidence) / 2 each), and so does what the images that nobody has looked at may do: the share of them that
+      the sample does not rule out, times the measure's reach (`effects.paired.unseen_bounds`), missed at 1 − confidence
+      at most. For each feature on its own. A probability with the default margin needs about 150 images for it.
     - *inconclusive*: none of these; more images would tell.
 
     Args:
-        d: feature -> paired differences over the same images in the same order, shape (images,).
+        d: feature -> paired differences against the null edits over the same images in the same order, shape (images,).
+        controls: the same of the control prompts, shape (images, control prompts); None or no columns without any.
         edit_success: feature -> share of its edits that show the attribute; features that are missing are tested.
-        image_noise: |d| of one image that noise rarely exceeds (`effects.noise.image_noise`).
+        image_noise: |D| of one image that noise rarely exceeds (`effects.noise.image_noise`).
         left: features of the same family that are not in `d`, because a race dropped them before it had seen all images
             (`search.racing`). Each counts as one with p = 1 (e = 0): whatever made it leave, that is not smaller than
             the p-value that it would have had, so that the error rates hold for the whole family. Max-T needs every
             feature's differences and gives way to Holm then.
+        reach: how far the measure can be moved; that of a probability when left out. Its `still` is the margin.
 
     Returns:
         A decision for every feature, in the order of `d`. The same input and seed give the same decisions; the order of
-        features does not matter, that of images only through the random flips.
+        features does not matter, that of images only through the random draws.
 
     Raises:
         ValueError: the features do not have the same images, there is no image, or a difference is not finite.
     """
     options = options or DecisionOptions()
+    reach = replace(reach or Reach(), still=options.margin)
     success = edit_success or {}
     failed = [name for name in d if success.get(name, 1.0) < options.edit_success_threshold]
     tested = [name for name in d if name not in set(failed)]
-    table = stack({name: d[name] for name in tested})
+    raw = stack({name: d[name] for name in tested})
+    of_controls = _controls(controls, len(raw) if tested else None)
+    table = placebo_effects(raw, of_controls)
 
-    p_mean, p_raw = _adjusted(table, options, left)
+    p_mean, p_raw = _adjusted(raw, of_controls, options, left)
     counts, p_mixed = _mixed(table, options, max(options.margin, image_noise), left)
 
     decided: dict[str, Decision] = {}
@@ -155,11 +167,48 @@ def decide(
         )
         decided[name] = Decision("edit failed", None, reason)
     for j, name in enumerate(tested):
-        raw = None if p_raw is None else float(p_raw[j])
-        decided[name] = _decide_one(
-            table[:, j], float(p_mean[j]), raw, float(p_mixed[j]), (int(counts[0, j]), int(counts[1, j])), options
-        )
+        alone = None if p_raw is None else float(p_raw[j])
+        moved = (int(counts[0, j]), int(counts[1, j]))
+        decided[name] = _decide_one(table[:, j], float(p_mean[j]), alone, float(p_mixed[j]), moved, options, reach)
     return {name: decided[name] for name in d}
+
+
+def decide_controls(
+    controls: Mapping[str, ArrayLike], options: DecisionOptions | None = None, *, reach: Reach | None = None
+) -> dict[str, Decision]:
+    """The same for the control prompts themselves, each against the others: a claim here is a warning.
+
+    A family of its own, by Holm: the chance that any control prompt is called *raises* or *lowers*, where all do the
+    same, is at most `level`. Of a single control prompt nothing can be said: *inconclusive*.
+    """
+    options = options or DecisionOptions()
+    reach = replace(reach or Reach(), still=options.margin)
+    if not controls:
+        return {}
+    table = stack(controls)
+    if table.shape[1] < 2:
+        return {name: Decision("inconclusive", None, "there is no other control prompt") for name in controls}
+    against, settings = control_effects(table), replace(options, error_rate="fwer", minimum_effect=0.0)
+    alone = [
+        float(_tests(table[:, [j]], np.delete(table, j, axis=1), settings)[0].p_raw[0]) for j in range(table.shape[1])
+    ]
+    p = _holm(np.array(alone))
+    counts, p_mixed = _mixed(against, settings, options.margin, 0)
+    return {
+        name: _decide_one(
+            against[:, j], float(p[j]), alone[j], 1.0, (int(counts[0, j]), int(counts[1, j])), settings, reach
+        )
+        for j, name in enumerate(controls)
+    }
+
+
+def _controls(controls: ArrayLike | None, images: int | None) -> NDArray[np.float64]:
+    table = np.empty((images or 0, 0)) if controls is None else np.asarray(controls, dtype=np.float64)
+    if table.ndim != 2 or (images is not None and len(table) != images):
+        raise ValueError(f"controls have shape {table.shape}; expected (images, control prompts).")
+    if not np.isfinite(table).all():
+        raise ValueError("a paired difference of a control prompt is not a finite number.")
+    return table if images is not None else np.empty((1, table.shape[1]))
 
 
 def stack(d: Mapping[str, ArrayLike]) -> NDArray[np.float64]:
@@ -181,17 +230,30 @@ def stack(d: Mapping[str, ArrayLike]) -> NDArray[np.float64]:
     return np.stack(list(columns.values()), axis=1) if columns else np.empty((1, 0))
 
 
+def _tests(d: NDArray[np.float64], controls: NDArray[np.float64], options: DecisionOptions) -> list[SignFlips]:
+    """The tests that a claim has to pass. With one control prompt, exchanging it and flipping signs are the same."""
+    chosen = {"minimum_effect": options.minimum_effect, "flips": options.flips, "seed": options.seed}
+    tests = [sign_flips(placebo_effects(d, controls), **chosen)]  # type: ignore[arg-type]
+    if controls.shape[1] > 1 and controls.any():
+        tests.append(exchanges(d, controls, **chosen))  # type: ignore[arg-type]
+    return tests
+
+
 def _adjusted(
-    table: NDArray[np.float64], options: DecisionOptions, left: int
+    d: NDArray[np.float64], controls: NDArray[np.float64], options: DecisionOptions, left: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    """Adjusted p-values of the means, and raw ones where the method has them."""
+    """Adjusted p-values of the means of D, and raw ones where the method has them."""
     if options.error_rate == "fdr-ebh":
-        evidence = e_values(table, minimum_effect=options.minimum_effect, level=options.level)
+        chosen = {"minimum_effect": options.minimum_effect, "level": options.level}
+        evidence = e_values(placebo_effects(d, controls), **chosen)
+        if controls.shape[1] > 1 and controls.any():
+            evidence = np.minimum(evidence, exchange_e_values(d, controls, **chosen))
         return adjust_ebh(np.append(evidence, np.zeros(left)))[: len(evidence)], None
-    result = sign_flips(table, minimum_effect=options.minimum_effect, flips=options.flips, seed=options.seed)
+    tests = _tests(d, controls, options)
+    raw = np.max([test.p_raw for test in tests], axis=0)
     if options.error_rate == "fwer":
-        return (_with_left(_holm, result.p_raw, left) if left else result.p_max), result.p_raw
-    return _with_left(adjust_by, result.p_raw, left), result.p_raw
+        return (_with_left(_holm, raw, left) if left else np.max([test.p_max for test in tests], axis=0)), raw
+    return _with_left(adjust_by, raw, left), raw
 
 
 def _with_left(
@@ -228,20 +290,27 @@ def _decide_one(
     p_mixed: float,
     counts: tuple[int, int],
     options: DecisionOptions,
+    reach: Reach,
 ) -> Decision:
-    low, high = interval(d, options.confidence)
+    low, high = interval(d, options.confidence, reach)
     mean, images = float(d.mean()), len(d)
     up, down = counts
-    inside = -options.margin <= low and high <= options.margin and images >= options.equivalence_images
+    margin = options.margin
+    inside = -margin <= low and high <= margin
     moves = f"{up} of {images} images move up and {down} down by more than the margin or the noise"
     shown = f"mean {mean:+.3f}, interval [{low:+.3f}, {high:+.3f}]"
-    if p_mean <= options.level and mean != 0.0 and not inside:
+    if p_mean <= options.level and (low > 0.0 or high < 0.0) and not inside:
         other = down if mean > 0 else up
         despite = f"; {other} of {images} images move the other way" if other else ""
         return Decision("raises" if mean > 0 else "lowers", p_mean, f"{shown}, p = {p_mean:.2g}{despite}", p_raw)
     if p_mixed <= options.level:
         return Decision("mixed", p_mixed, f"{moves}, p = {p_mixed:.2g}", p_raw)
-    if inside:
+    unseen_low, unseen_high = unseen_bounds(d, reach, 1.0 - options.confidence)
+    if inside and -margin <= unseen_low and unseen_high <= margin:
         small = " though it differs from zero" if p_mean <= options.level else ""
-        return Decision("no effect shown", p_mean, f"{shown} inside ±{options.margin:g}{small}", p_raw)
+        return Decision("no effect shown", p_mean, f"{shown} inside ±{margin:g}{small}", p_raw)
+    unmoved = bool((np.abs(d) <= margin).all())
+    if unmoved:
+        seen = f"no image moves by more than ±{margin:g}, but {images} images do not rule out that others do"
+        return Decision("inconclusive", p_mean, f"{seen}: {shown}", p_raw)
     return Decision("inconclusive", p_mean, f"{shown}, p = {p_mean:.2g}", p_raw)

@@ -9,7 +9,7 @@ distribution. Given |d|, the signs of the images are then independent fair coins
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 _CHUNK = 4096  # flips at a time: bounds memory at 4096 × features
-_TIE = 1e-9  # statistics closer than this are equal: sums of the same numbers in another order
+TIE = 1e-9  # statistics closer than this are equal: sums of the same numbers in another order
 
 
 @dataclass(frozen=True)
@@ -54,20 +54,29 @@ def sign_flips(d: Array, *, minimum_effect: float = 0.0, flips: int = 19_999, se
     """
     columns = _directed_columns(d, minimum_effect)
     observed = _statistic(np.ones((1, len(d))), columns)[0]
+    draws = (_statistic(signs, columns) for signs in _patterns(len(d), flips, seed))
+    return adjusted_by_maximum(observed, draws, untouched=~np.any(d != 0.0, axis=0))
+
+
+def adjusted_by_maximum(observed: Array, draws: Iterable[Array], untouched: NDArray[np.bool_]) -> SignFlips:
+    """p-values of statistics held against their distribution under the null hypothesis, alone and step-down.
+
+    Args:
+        observed: (features,) the statistics.
+        draws: (draws, features) each, the same under the null hypothesis; the observed ones must be among them.
+        untouched: (features,) columns that nothing moved: statistic 0 and p-values 1.
+    """
+    features = len(observed)
     order = np.argsort(-observed, kind="stable")
-    beats_alone = np.zeros(d.shape[1])
-    beats_max = np.zeros(d.shape[1])
-    total = 0
-    for signs in _patterns(len(d), flips, seed):
-        flipped = _statistic(signs, columns)
-        beats_alone += (flipped >= observed - _TIE).sum(axis=0)
+    beats_alone, beats_max, total = np.zeros(features), np.zeros(features), 0
+    for drawn in draws:
+        beats_alone += (drawn >= observed - TIE).sum(axis=0)
         # Step-down: the feature of rank j is held against the maximum over ranks j, j + 1, ...
-        running = np.maximum.accumulate(flipped[:, order[::-1]], axis=1)[:, ::-1]
-        beats_max[order] += (running >= observed[order] - _TIE).sum(axis=0)
-        total += len(signs)
-    p_max = np.empty(d.shape[1])
-    p_max[order] = np.maximum.accumulate(beats_max[order] / total) if d.shape[1] else []
-    untouched = ~np.any(d != 0.0, axis=0)
+        running = np.maximum.accumulate(drawn[:, order[::-1]], axis=1)[:, ::-1]
+        beats_max[order] += (running >= observed[order] - TIE).sum(axis=0)
+        total += len(drawn)
+    p_max = np.empty(features)
+    p_max[order] = np.maximum.accumulate(beats_max[order] / total) if features else []
     p_raw = np.where(untouched, 1.0, beats_alone / total)
     return SignFlips(np.where(untouched, 0.0, observed), p_raw, np.where(untouched, 1.0, p_max))
 
