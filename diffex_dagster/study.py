@@ -247,7 +247,12 @@ class EffectsPart(Part):
     level: float = Field(0.05, gt=0.0, lt=1.0)
     minimum_effect: float = Field(0.0, ge=0.0)
     confidence: float = Field(0.95, gt=0.5, lt=1.0)
-    margin: float = Field(0.02, gt=0.0, description="effects inside ± this are called 'no effect shown'")
+    margin: float | None = Field(
+        None,
+        gt=0.0,
+        description="effects inside ± this do not matter, in the unit of the target measure; left out: 0.02 of a "
+        "probability, and 2% of the range of the scores where the measure has no limits",
+    )
     side_effects: int = Field(
         8, ge=0, description="so many of the strongest features are checked for what their edits do to each other"
     )
@@ -261,7 +266,9 @@ class EffectsPart(Part):
         40, ge=4, description="with fewer images than this, the search and the report share all of them"
     )
     nonsense: tuple[Text, ...] = Field(
-        ("flornip", "quazzle vint"), description="edit prompts that mean nothing: they measure the noise floor"
+        ("flornip", "quazzle vint"),
+        description="control prompts, words that mean nothing: every effect is held against their edits, and they "
+        "measure the noise floor; two or more",
     )
     min_edit_strength: float = Field(
         0.025,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffex_dagster.effects.deciding import DecisionOptions, decide
-from diffex_dagster.effects.paired import interval
+from diffex_dagster.effects.paired import Reach, interval
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def resample(
         falsely.append(bool(false.any()))
         found += [np.mean((claimed != 0) & ~false, where=relevant)] if relevant.any() else []
         for j in np.flatnonzero(acting):
-            low, high = interval(d[:, j], options.confidence)
+            low, high = interval(d[:, j], options.confidence, Reach(still=options.margin))
             covered.append(low <= truth[j] <= high)
     return Resampled(studies, _mean(covered), _mean(shares), _mean(falsely), _mean(found))
 

@@ -36,7 +36,8 @@ from diffex_dagster.report.model import Explanation
 from diffex_dagster.search.levels import kept_ids
 from diffex_dagster.stages import setup
 from diffex_dagster.stages.corpus import cleaned_proposal, merged
-from diffex_dagster.stages.report import decision_options, explain
+from diffex_dagster.stages.deciding import decision_options
+from diffex_dagster.stages.report import explain
 from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study

@@ -14,6 +14,8 @@ to the versions' noise floors.
 
 A change that is claimed is at least as large as the margin: with enough images a change of 0.001 is told from none, and
 it is still no change that a release should fail for. A feature whose edits failed says nothing about either version.
+That nothing changed is only said where the images that nobody has looked at cannot have changed much either, as far as
+the sample rules them out (`effects.paired.unseen_bounds`): a probability with the default margin needs about 300.
 """
 
 from __future__ import annotations
@@ -23,10 +25,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from diffex_dagster.effects.deciding import DecisionOptions, stack
-from diffex_dagster.effects.paired import interval
+from diffex_dagster.effects.paired import Reach, interval, unseen_bounds
 from diffex_dagster.effects.signflip import sign_flips
 
 ComparisonText = Literal[
@@ -69,19 +71,22 @@ def compare(
     options: DecisionOptions | None = None,
     *,
     edit_success: Mapping[str, float] | None = None,
+    reach: Reach | None = None,
 ) -> dict[str, ComparedEffect]:
     """Compare two versions on the features that both have, over the same images of the same edits.
 
     Decisions, the first that applies: *edit failed* (too few edits show the attribute; such features are left out of
     the tested family), *more reliant* / *less reliant* (mean |d| changed, by the margin or more), *direction changed*
     (mean |d| is not shown to have changed, the signed effect is, by the margin or more), *no change shown* (the
-    intervals of both changes lie inside ± margin, over enough images), *inconclusive*.
+    intervals of both changes lie inside ± margin, and so does what unseen images may do), *inconclusive*. A change is
+    only claimed where its interval does not hold zero.
 
     Args:
         first, last: feature -> paired differences, shape (images,), images in the same order in both.
-        options: level, confidence, margin, equivalence_images, edit_success_threshold, flips and seed are used; the
-            error rate is always family-wise.
+        options: level, confidence, margin, edit_success_threshold, flips and seed are used; the error rate is always
+            family-wise.
         edit_success: feature -> share of its edits that show the attribute; features that are missing are tested.
+        reach: how far one version's measure can be moved; that of a probability when left out.
 
     Returns:
         In the order of `first`.
@@ -102,12 +107,13 @@ def compare(
     family = np.concatenate([change[:, tested], difference[:, tested]], axis=1)
     p = sign_flips(family, flips=options.flips, seed=options.seed).p_max
     p_of = {j: (float(p[place]), float(p[len(tested) + place])) for place, j in enumerate(tested)}
-    enough = len(before) >= options.equivalence_images
+    furthest = (reach or Reach()).furthest
+    of_change, of_difference = (Reach(far, -far, far, options.margin) for far in (furthest, 2.0 * furthest))
 
     compared = {}
     for j, name in enumerate(names):
-        low, high = interval(difference[:, j], options.confidence)
-        reliance_low, reliance_high = interval(change[:, j], options.confidence)
+        low, high = interval(difference[:, j], options.confidence, of_difference)
+        reliance_low, reliance_high = interval(change[:, j], options.confidence, of_change)
         effects = (float(before[:, j].mean()), float(after[:, j].mean()))
         reliance = (float(np.abs(before[:, j]).mean()), float(np.abs(after[:, j]).mean()))
         decision: ComparisonText = "edit failed"
@@ -118,8 +124,8 @@ def compare(
             decision, p_value, reason = _decide_one(
                 effects,
                 reliance,
-                (p_change, enough and _inside(reliance_low, reliance_high, options.margin)),
-                (p_signed, enough and _inside(low, high, options.margin)),
+                (p_change, reliance_low, reliance_high, _nothing_unseen(change[:, j], of_change, options)),
+                (p_signed, low, high, _nothing_unseen(difference[:, j], of_difference, options)),
                 options,
             )
         compared[name] = ComparedEffect(
@@ -139,27 +145,42 @@ def compare(
     return compared
 
 
-def _inside(low: float, high: float, margin: float) -> bool:
-    return -margin <= low and high <= margin
+Change = tuple[float, float, float, bool]  # adjusted p, interval, whether unseen images cannot have changed much
+
+
+def _nothing_unseen(d: NDArray[np.float64], reach: Reach, options: DecisionOptions) -> bool:
+    low, high = unseen_bounds(d, reach, 1.0 - options.confidence)
+    return -options.margin <= low and high <= options.margin
 
 
 def _decide_one(
     effects: tuple[float, float],
     reliance: tuple[float, float],
-    change: tuple[float, bool],
-    signed: tuple[float, bool],
+    change: Change,
+    signed: Change,
     options: DecisionOptions,
 ) -> tuple[ComparisonText, float, str]:
-    """Decision, p-value, reason. `change` and `signed` are (adjusted p, interval inside the margin)."""
+    """Decision, p-value, reason."""
+    margin = options.margin
+
+    def claimed(moved: float, of: Change) -> bool:
+        p, low, high, _ = of
+        inside = -margin <= low and high <= margin
+        return p <= options.level and (low > 0.0 or high < 0.0) and not inside and abs(moved) >= margin
+
+    def nothing(of: Change) -> bool:
+        _, low, high, unseen = of
+        return -margin <= low and high <= margin and unseen
+
     by, moved = reliance[1] - reliance[0], effects[1] - effects[0]
-    (p_change, change_inside), (p_signed, signed_inside) = change, signed
     in_words = f"mean |d| {reliance[0]:.3f} → {reliance[1]:.3f}, effect {effects[0]:+.3f} → {effects[1]:+.3f}"
-    if p_change <= options.level and not change_inside and by and abs(by) >= options.margin:
+    if claimed(by, change):
         turned = ", in the opposite direction" if effects[0] * effects[1] < 0 else ""
         text: ComparisonText = "more reliant" if by > 0 else "less reliant"
-        return text, p_change, in_words + turned
-    if p_signed <= options.level and not signed_inside and abs(moved) >= options.margin:
-        return "direction changed", p_signed, in_words
-    if change_inside and signed_inside:
-        return "no change shown", min(p_change, p_signed), f"{in_words}, both changes inside ±{options.margin:g}"
-    return "inconclusive", min(p_change, p_signed), in_words
+        return text, change[0], in_words + turned
+    if claimed(moved, signed):
+        return "direction changed", signed[0], in_words
+    p = min(change[0], signed[0])
+    if nothing(change) and nothing(signed):
+        return "no change shown", p, f"{in_words}, both changes inside ±{margin:g}"
+    return "inconclusive", p, in_words

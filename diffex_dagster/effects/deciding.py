@@ -193,7 +193,7 @@ def decide_controls(
         float(_tests(table[:, [j]], np.delete(table, j, axis=1), settings)[0].p_raw[0]) for j in range(table.shape[1])
     ]
     p = _holm(np.array(alone))
-    counts, p_mixed = _mixed(against, settings, options.margin, 0)
+    counts, _ = _mixed(against, settings, options.margin, 0)
     return {
         name: _decide_one(
             against[:, j], float(p[j]), alone[j], 1.0, (int(counts[0, j]), int(counts[1, j])), settings, reach

@@ -85,6 +85,21 @@ def unseen_bounds(d: ArrayLike, reach: Reach, level: float = 0.05) -> tuple[floa
     return rest_low - down * (reach.furthest + rest_low), rest_high + up * (reach.furthest - rest_high)
 
 
+def images_for_no_effect(reach: Reach, confidence: float = 0.95, most: int = 100_000) -> int:
+    """How many images it takes, none of which moves, before a study may say that a feature has no effect.
+
+    Returns:
+        `most` where no number up to it is enough.
+    """
+    low, high = 2, most
+    while low < high:  # both bounds narrow with the images
+        images = (low + high) // 2
+        still = np.zeros(images)
+        ends = (*interval(still, confidence, reach), *unseen_bounds(still, reach, 1.0 - confidence))
+        low, high = (low, images) if max(map(abs, ends)) <= reach.still else (images + 1, high)
+    return low
+
+
 @dataclass(frozen=True)
 class EffectSummary:
     """What the paired differences of one feature add up to, in the unit of the target measure.
@@ -164,7 +179,7 @@ def interval(d: ArrayLike, confidence: float = 0.95, reach: Reach | None = None)
     """
     x = np.asarray(d, dtype=np.float64)
     mean = float(x.mean())
-    furthest = float(np.abs(x - mean).max())
+    furthest = float(np.abs(x - mean).max()) if np.ptp(x) > 0.0 else 0.0
     if reach is not None and bool((np.abs(x) <= reach.still).all()):
         furthest = max(furthest, reach.furthest)
     elif reach is not None and furthest == 0.0:

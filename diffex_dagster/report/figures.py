@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from diffex_dagster.report.model import RankedFeature
+from diffex_dagster.report.model import Control, RankedFeature
 from diffex_dagster.report.wording import curly, plain
 
 # Blue and orange of the Okabe-Ito palette: told apart by every kind of colour vision, and in grey by their lightness.
@@ -15,8 +15,8 @@ _QUIET = "#b9bbbf"
 
 
 def ranked_bars(features: Sequence[RankedFeature], target: str, noise_floor: float = 0.0,
-                limit: int = 25) -> dict[str, bytes]:  # fmt: skip
-    """Draw the strongest features, strongest on top.
+                limit: int = 25, controls: Sequence[Control] = ()) -> dict[str, bytes]:  # fmt: skip
+    """Draw the strongest features, strongest on top, and below them the control prompts, each against the others.
 
     Returns:
         The figure as `{"svg": ..., "png": ...}`, the same bytes for the same input.
@@ -36,7 +36,7 @@ def ranked_bars(features: Sequence[RankedFeature], target: str, noise_floor: flo
     }
     with rc_context(style):
         # No pyplot: it keeps global state and picks a window system.
-        figure = Figure(figsize=(5.2, 0.9 + 0.24 * max(1, len(top))), layout="constrained")
+        figure = Figure(figsize=(5.2, 0.9 + 0.24 * max(1, len(top) + len(controls))), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         if noise_floor > 0:
@@ -46,9 +46,13 @@ def ranked_bars(features: Sequence[RankedFeature], target: str, noise_floor: flo
             colour = COLOURS.get(f.decision, _QUIET)
             axes.barh(y, f.effect, height=0.62, color=colour, hatch=hatch, edgecolor="#ffffff", linewidth=0, zorder=2)
             axes.plot([f.ci_low, f.ci_high], [y, y], color="#1b1d21", linewidth=0.9, zorder=3)
+        for y, control in enumerate(controls, len(top)):
+            axes.barh(y, control.effect, height=0.62, color=_QUIET, linewidth=0, zorder=2)
+            axes.plot([control.ci_low, control.ci_high], [y, y], color="#1b1d21", linewidth=0.9, zorder=3)
         axes.axvline(0, color="#1b1d21", linewidth=0.8, zorder=1)
-        axes.set_yticks(range(len(top)), [_label(f) for f in top])
-        axes.set_ylim(len(top) - 0.4, -0.6)
+        labels = [*(_label(f) for f in top), *(f"control: “{plain(c.prompt, 28)}”" for c in controls)]
+        axes.set_yticks(range(len(labels)), labels)
+        axes.set_ylim(len(labels) - 0.4, -0.6)
         hatched = "\nhatched: confounded with another feature" if any(f.confounded_with for f in top) else ""
         axes.set_xlabel(f"effect on the {curly(target)}, with 95% interval{hatched}")
         axes.tick_params(axis="y", length=0)

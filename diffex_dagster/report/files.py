@@ -49,7 +49,11 @@ def write_report(explanation: Explanation, folder: Path, keep_same: bool = False
         DiffExError: the folder cannot be written.
     """
     data, table = report_as_json(explanation), flat_rows(explanation.features)
-    figure = functools.cache(lambda: ranked_bars(explanation.features, explanation.target, explanation.noise_floor))
+    figure = functools.cache(
+        lambda: ranked_bars(
+            explanation.features, explanation.target, explanation.noise_floor, controls=explanation.controls
+        )
+    )
     contents: Contents = {
         "index.html": lambda: render_report(explanation).encode("utf-8"),
         "report.json": lambda: _json(data),

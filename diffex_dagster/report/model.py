@@ -35,11 +35,12 @@ class Example:
     flipped: bool  # the predicted class differs between null and edit
     score_original: float | None = None  # target measure f(original), where it was scored
     succeeded: bool | None = None  # whether the edit shows the attribute, where a probe is configured
+    score_placebo: float | None = None  # mean target measure of the control edits, where the study has any
 
     @property
     def effect(self) -> float:
-        """The paired difference d = f(edit) − f(null)."""
-        return self.score_edit - self.score_null
+        """f(edit) less the mean of f over the control edits, or less f(null) where there are none."""
+        return self.score_edit - (self.score_null if self.score_placebo is None else self.score_placebo)
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class RankedFeature:
     direction: str  # add | remove
     group: str  # name of its level-1 group
     level: int
-    effect: float  # mean paired difference, in the unit of the target measure
+    effect: float  # mean difference to the control edits (the null edits without any), in the target measure's unit
     ci_low: float
     ci_high: float
     magnitude: float  # mean |d|
@@ -82,6 +83,23 @@ class RankedFeature:
     mask_area: float | None = None  # mean share of the picture that the mask covers
     confounded_with: Confounder | None = None  # of a decided effect that does not stand on its own
     citation: str | None = None  # the passage of reference text that named it, e.g. "guideline.pdf, page 3"
+
+
+@dataclass(frozen=True)
+class Control:
+    """What the edits towards one control prompt did: words that mean nothing, the placebo of a study."""
+
+    prompt: str
+    effect: float  # mean difference to the other control prompts' edits; to the null edits where there is no other
+    ci_low: float
+    ci_high: float
+    against_null: float  # mean difference to the null edits: what an edit towards nothing does
+    null_low: float
+    null_high: float
+    flip_rate: float
+    images: int
+    decision: str  # as of a feature; "raises" or "lowers" is a warning
+    p_value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -168,6 +186,7 @@ class Explanation:
     settings: tuple[tuple[str, str], ...] = ()  # more of the method, (what, value), e.g. ("guidance scale", "5")
     side_effects: tuple[SideEffect, ...] = ()  # of the strongest features on each other, the largest leaks first
     looks: tuple[Look, ...] = ()  # Grad-CAM of the strongest features, where the classifier is a torch module
+    controls: tuple[Control, ...] = ()  # the control prompts, which every effect is held against
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ def render_report(explanation: Explanation, budget: int = BUDGET) -> str:
         joint_rows=joint_rows,
         joint_axis=_axis([row.feature for row in joint_rows], 0.0, explanation.joint),
         digits=digits,
+        control_digits=max(digits, digits_for(x for c in explanation.controls for x in (c.against_null, c.effect))),
         shown=pictures.shown,
         total=pictures.total,
         decisions=_tally(feature.decision for feature in features),

@@ -18,6 +18,7 @@ from diffex_dagster.effects.confounding import SideEffect
 from diffex_dagster.report.model import (
     Comparison,
     Confounder,
+    Control,
     Example,
     Explanation,
     Group,
@@ -31,6 +32,7 @@ from diffex_dagster.report.verdict import comparison_verdict, verdict
 REPORT_SCHEMA = "diffex.report/1"
 COMPARISON_SCHEMA = "diffex.comparison/1"
 EFFECT_NUMBERS = ("leak", "direct", "direct_low", "direct_high")
+CONTROL_NUMBERS = ("effect", "ci_low", "ci_high", "against_null", "null_low", "null_high", "flip_rate")
 LOOK_FIELDS = ("feature", "name", "changed", "before", "after", "images")
 
 
@@ -66,6 +68,7 @@ def report_as_json(explanation: Explanation) -> dict[str, Any]:
             {"feature": g.feature, "name": g.name, "kept": g.kept, "reason": g.reason, "magnitude": g.magnitude}
             for g in e.groups
         ],
+        "controls": [vars(control) for control in e.controls],
         "joint": e.joint and {
             "features": list(e.joint.features),
             "names": list(e.joint.names),
@@ -130,6 +133,7 @@ def explanation_from_json(data: Mapping[str, Any]) -> Explanation:
         settings=tuple((what, value) for what, value in data["settings"]),
         side_effects=tuple(SideEffect(**_numbers(row, EFFECT_NUMBERS)) for row in data.get("side_effects", ())),
         looks=tuple(_look(row) for row in data.get("looks", ())),
+        controls=tuple(Control(**_numbers(row, CONTROL_NUMBERS)) for row in data.get("controls", ())),
     )
 
 
@@ -165,6 +169,7 @@ def _example(x: Example) -> dict[str, Any]:
         "score_original": x.score_original,
         "score_null": x.score_null,
         "score_edit": x.score_edit,
+        "score_placebo": x.score_placebo,
         "effect": x.effect,
         "flipped": bool(x.flipped),
         "succeeded": x.succeeded,

@@ -21,7 +21,7 @@ MEANINGS = {
     "raises": "the mean effect is above zero",
     "lowers": "the mean effect is below zero",
     "mixed": "some images go up and some go down",
-    "no effect shown": "the interval lies inside what does not matter",
+    "no effect shown": "the mean is too small to matter, also with images that nobody has looked at",
     "inconclusive": "these images cannot tell",
     "edit failed": "too few edits show it, so nothing is said about it",
 }
@@ -30,7 +30,7 @@ CHANGES = {
     "more reliant": "images move further than under the first version",
     "less reliant": "images move less far",
     "direction changed": "as far, but another way",
-    "no change shown": "both changes lie inside what does not matter",
+    "no change shown": "both changes are too small to matter, also with images that nobody has looked at",
     "inconclusive": "these images cannot tell",
     "edit failed": "too few edits show it, so nothing is said about it",
 }

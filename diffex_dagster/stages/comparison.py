@@ -13,11 +13,11 @@ from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.effects.comparing import compare
 from diffex_dagster.effects.paired import summarise
 from diffex_dagster.report.model import ComparedFeature, Comparison, Example
+from diffex_dagster.stages.deciding import decision_options, measure_reach
 from diffex_dagster.stages.edit_metrics import strengths
-from diffex_dagster.stages.edits import concepts_of
+from diffex_dagster.stages.edits import Concepts, concepts_of
 from diffex_dagster.stages.report import (
     Pictures,
-    decision_options,
     edit_changes,
     edit_success,
     edits_that_took,
@@ -53,8 +53,10 @@ def compare_classifiers(
     combinations = [concepts_of([feature]) for feature in features]
     images = parts(study, store).reported
     paired: dict[str, dict[str, Paired]] = {}
+    scored: dict[str, dict[Concepts, Paired]] = {}
     for name, classifier in classifiers.items():
         scores, _ = paired_scores(study, store, classifier, editor.fingerprint, combinations, images)
+        scored[name] = scores
         paired[name] = {feature.id: scores[concepts_of([feature])] for feature in features}
 
     first, *_, last = classifiers
@@ -66,7 +68,10 @@ def compare_classifiers(
     changes, _ = edit_changes(study, pictures, features, edited, nulls)
     took = _took(study, found, {feature: strengths(of) for feature, of in changes.items()})
     success = edit_success(study, changes, took)
-    compared = compare(effects[first], effects[last], decision_options(study), edit_success=success)
+    reaches = {name: measure_reach(study, of) for name, of in scored.items()}
+    reach = max(reaches[first], reaches[last], key=lambda each: each.furthest)
+    options = decision_options(study, reach)
+    compared = compare(effects[first], effects[last], options, edit_success=success, reach=reach)
     ranks = {name: _ranks(features, of) for name, of in paired.items()}
     judged = {
         name: judge_rules(study, corpus, name, {f: float(np.abs(d).mean()) for f, d in effects[name].items()})
@@ -76,7 +81,12 @@ def compare_classifiers(
     for feature in sorted(features, key=lambda f: -abs(compared[f.id].difference)):
         of = compared[feature.id]
         versions = [paired[name][feature.id] for name in classifiers]
-        summaries = [summarise(each.effect, each.flipped, study.effects.confidence) for each in versions]
+        summaries = [
+            summarise(
+                paired[name][feature.id].effect, paired[name][feature.id].flipped, options.confidence, reaches[name]
+            )
+            for name in classifiers
+        ]
         before, after = versions[0], versions[-1]
         shown = edited[feature.id]
         judged_edits = took.get(feature.id)
@@ -87,6 +97,7 @@ def compare_classifiers(
                 images[i], pictures.samples.stored[images[i]], nulls[i], shown[i],
                 float(scores.null[i]), float(scores.edit[i]), bool(scores.flips[i]),
                 succeeded=None if judged is None else bool(judged[i]),
+                score_placebo=None if scores.placebo is None else float(scores.placebo[i]),
             )  # fmt: skip
 
         rows.append(

@@ -14,9 +14,9 @@ from diffex_dagster.classifying.target import measure
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.editing.protocol import Editor, EditRequest
 from diffex_dagster.effects.confounding import SideEffect, side_effects
-from diffex_dagster.effects.deciding import DecisionOptions, decide
+from diffex_dagster.effects.deciding import decide
 from diffex_dagster.effects.edit_metrics import Change
-from diffex_dagster.effects.paired import summarise
+from diffex_dagster.effects.paired import Reach, images_for_no_effect, summarise
 from diffex_dagster.effects.perceptual import Lpips
 from diffex_dagster.report.model import (
     Confounder,
@@ -29,6 +29,7 @@ from diffex_dagster.report.model import (
 )
 from diffex_dagster.report.verdict import one_a_group
 from diffex_dagster.stages.attribution import looks
+from diffex_dagster.stages.deciding import control_differences, control_rows, decision_options, measure_reach
 from diffex_dagster.stages.edit_metrics import changes_of, mean_change, strengths
 from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests
 from diffex_dagster.stages.scores import Paired, picture_scores
@@ -90,14 +91,7 @@ def edit_success(
     return happened | {feature: 0.0 for feature, found in changes.items() if strengths(found).mean() < weak}
 
 
-def decision_options(study: Study) -> DecisionOptions:
-    """The study's settings as the decisions take them."""
-    chosen = {"error_rate", "level", "minimum_effect", "confidence", "margin"}
-    options = study.effects.model_dump(include=chosen)
-    return DecisionOptions(**options, edit_success_threshold=study.effects.min_edit_success, seed=study.seed)
-
-
-def settings_shown(study: Study) -> tuple[tuple[str, str], ...]:
+def settings_shown(study: Study, margin: float) -> tuple[tuple[str, str], ...]:
     """Everything in the study that decides the numbers, as (what, value) for the method section of a report.
 
     Options of a user's own editor are left out: nobody knows what is in them.
@@ -111,8 +105,8 @@ def settings_shown(study: Study) -> tuple[tuple[str, str], ...]:
         ("Beam", f"{search.beam} groups; {search.probes} children stand in for a group that is no edit"),
         ("Joint combination", f"up to {search.joint_size} features, {search.joint_width} candidates kept"),
         ("Error rate", f"{effects.error_rate}, level {effects.level:g}"),
-        ("No effect shown", f"interval inside ±{effects.margin:g}"),
-        ("Noise words", ", ".join(effects.nonsense) or "none"),
+        ("No effect shown", f"interval inside ±{margin:g}, and what unseen images may do"),
+        ("Control prompts", ", ".join(effects.nonsense) or "none: effects are differences to the null edit"),
         ("An edit happened from", f"{effects.min_edit_strength:g} mean pixel change in the most changed window"),
         ("Edits that must take", f"{effects.min_edit_success:.0%}, where a probe judges them ({study.probe.kind})"),
     )
@@ -151,8 +145,9 @@ def explain(
     race = searched.result.race
     # Confirmation images had no part in the race: there the finalists are the family.
     left = len(race.left) if race and not searched.parts.split else 0
-    ranked = rank(study, corpus, features, paired, changes, succeeded, searched.noise.image, left)
-    ranked, between = confounded(ranked, features_side_effects(study, corpus, searched))
+    reach, controls = measure_reach(study, searched.paired), control_differences(study, searched.paired)
+    ranked = rank(study, corpus, features, paired, changes, succeeded, searched.noise.image, reach, controls, left)
+    ranked, between = confounded(ranked, features_side_effects(study, corpus, searched, reach.still))
     shown = one_a_group(ranked)[: study.report.gradcam]
     originals = original_scores(study, pictures, classifier)
     examples = {
@@ -182,20 +177,21 @@ def explain(
             Group(outcome.feature, corpus[outcome.feature].name, outcome.kept, outcome.reason, outcome.magnitude)
             for outcome in searched.result.gate
         ),
-        joint=_joint(study, searched, pictures, originals, nulls),
+        joint=_joint(study, searched, pictures, originals, nulls, reach),
         drops=tuple((drop.name, drop.reason) for drop in corpus.drops),
         examples=examples,
         caveats=(
-            *caveats(study, searched.parts),
+            *caveats(study, searched.parts, reach),
             *racing_notes(searched),
         ),
         settings=(
-            *settings_shown(study),
+            *settings_shown(study, reach.still),
             *([("Grad-CAM", f"not shown: {why_not}")] if why_not else []),
             *([("LPIPS", f"not measured: {no_lpips}")] if no_lpips else []),
         ),
         side_effects=tuple(between),
         looks=seen,
+        controls=control_rows(study, searched.paired, reach),
     )
     return explanation, searched
 
@@ -228,6 +224,8 @@ def rank(
     changes: Mapping[str, Sequence[Change]],
     succeeded: Mapping[str, np.ndarray],
     image_noise: float,
+    reach: Reach,
+    controls: np.ndarray,
     left: int = 0,
 ) -> list[RankedFeature]:
     """The ranked list, by |mean effect|; equal effects in the order of the corpus.
@@ -236,13 +234,16 @@ def rank(
     edits fewer than `min_edit_success` show it, is marked *edit failed* and not tested.
     """
     decisions = decide(
-        {f.id: paired[f.id].effect for f in features},
-        decision_options(study),
+        {f.id: paired[f.id].against_null for f in features},
+        decision_options(study, reach),
+        controls=controls,
         edit_success=edit_success(study, changes, succeeded),
         image_noise=image_noise,
         left=left,
+        reach=reach,
     )
-    summaries = {f.id: summarise(paired[f.id].effect, paired[f.id].flipped, study.effects.confidence) for f in features}
+    confidence = study.effects.confidence
+    summaries = {f.id: summarise(paired[f.id].effect, paired[f.id].flipped, confidence, reach) for f in features}
     order = {feature.id: i for i, feature in enumerate(corpus.walk())}
     ranked = sorted(features, key=lambda f: (-abs(summaries[f.id].effect), order[f.id]))
     rows = []
@@ -299,6 +300,7 @@ def _examples(
             bool(paired.flips[i]),
             succeeded=None if succeeded is None else bool(succeeded[i]),
             score_original=float(originals[i]),
+            score_placebo=None if paired.placebo is None else float(paired.placebo[i]),
         )
         for i, (key, picture) in enumerate(pictures.samples.stored.items())
     ]
@@ -308,14 +310,19 @@ def _examples(
 
 
 def _joint(
-    study: Study, searched: Searched, pictures: Pictures, originals: np.ndarray, nulls: Sequence[Picture]
+    study: Study,
+    searched: Searched,
+    pictures: Pictures,
+    originals: np.ndarray,
+    nulls: Sequence[Picture],
+    reach: Reach,
 ) -> JointCombination | None:
     joint = searched.result.joint
     if joint is None:
         return None
     concepts = concepts_of(joint.features)
     paired = searched.paired[concepts]
-    summary = summarise(paired.effect, paired.flipped, study.effects.confidence)
+    summary = summarise(paired.effect, paired.flipped, study.effects.confidence, reach)
     return JointCombination(
         features=tuple(feature.id for feature in joint.features),
         names=tuple(feature.name for feature in joint.features),
@@ -328,7 +335,7 @@ def _joint(
     )
 
 
-def caveats(study: Study, of: Parts) -> tuple[str, ...]:
+def caveats(study: Study, of: Parts, reach: Reach | None = None) -> tuple[str, ...]:
     """What a reader has to know before believing the numbers."""
     images = len(of.reported)
     chosen_on = (
@@ -345,8 +352,24 @@ def caveats(study: Study, of: Parts) -> tuple[str, ...]:
         "effect. Look at the pictures.",
         "Only attributes that the corpus names and the beam kept were looked at.",
     ]
+    needed = images_for_no_effect(reach, study.effects.confidence) if reach else 0
+    if images < needed:
+        notes.append(
+            f"{images} images cannot show that an attribute has no effect: that a few others would move far is not "
+            f"ruled out. From about {needed} images on, or with a wider margin than ±{reach.still if reach else 0:.2g} "
+            "(effects.margin), a report may say “no effect shown”."
+        )
     if images < 30:
         notes.insert(0, f"Only {images} images were used: intervals are wide and small effects stay undecided.")
+    if not study.effects.nonsense:
+        notes.insert(
+            0,
+            "The study has no control prompts (effects.nonsense): an effect is the difference to the null edit, and "
+            "what any edit does, towards nothing at all too, is in it. “Raises” and “lowers” say that the edits move "
+            "the score, not that the attribute does.",
+        )
+    elif len(study.effects.nonsense) < 2:
+        notes.append("With a single control prompt nothing tells whether it is one: two or more can be held together.")
     if study.truth:
         notes.append(
             "The images come from a world with known truth; the command line prints how the estimates compare."
@@ -360,11 +383,11 @@ def racing_notes(searched: Searched) -> tuple[str, ...]:
     return () if race is None else (race.describe(),)
 
 
-def features_side_effects(study: Study, corpus: Corpus, searched: Searched) -> list[SideEffect]:
+def features_side_effects(study: Study, corpus: Corpus, searched: Searched, margin: float) -> list[SideEffect]:
     """What the edits of the strongest features do to each other, by the probe; empty where no probe judges edits."""
     gains = {(f, f): gain for f, gain in searched.gains.items()} | searched.crossed
     effects = {f: searched.paired[concepts_of([corpus[f]])].effect for f in searched.gains}
-    return side_effects(effects, gains, margin=study.effects.margin, confidence=study.effects.confidence)
+    return side_effects(effects, gains, margin=margin, confidence=study.effects.confidence)
 
 
 def confounded(
@@ -418,6 +441,7 @@ def keep(
                 "score_edit": float(paired.edit[i]),
                 "effect": float(paired.effect[i]),
                 "flipped": bool(paired.flips[i]),
+                "score_placebo": None if paired.placebo is None else float(paired.placebo[i]),
             }
             for i, image in enumerate(images)
         ]

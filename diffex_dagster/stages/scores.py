@@ -13,7 +13,7 @@ from diffex_dagster.classifying.target import check_labels, flips, measure
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.effects.paired import paired_effects
 from diffex_dagster.errors import ClassifierError, StoreError
-from diffex_dagster.stages.edits import Concepts, edit_requests
+from diffex_dagster.stages.edits import Concepts, edit_requests, nonsense_edits
 from diffex_dagster.store import Store, edit_key
 from diffex_dagster.study import Study
 from diffex_dagster.utils.progress import Reporter, silent
@@ -32,9 +32,20 @@ class Paired:
     null: np.ndarray  # target measure of the null edit
     edit: np.ndarray  # target measure of the edit
     flipped: np.ndarray  # share of the seeds under which the predicted class differs: 0 or 1 for a single one
+    placebo: np.ndarray | None = None  # mean target measure of the control edits; None where the study has none
+
+    @property
+    def base(self) -> np.ndarray:
+        """What the edit is held against: the control edits, or the null edit where there are none."""
+        return self.null if self.placebo is None else self.placebo
 
     @property
     def effect(self) -> np.ndarray:
+        """D = f(edit) − mean over control prompts of f(control edit); f(edit) − f(null) where there are none."""
+        return paired_effects(self.edit, self.base)
+
+    @property
+    def against_null(self) -> np.ndarray:
         """d = f(edit) − f(null)."""
         return paired_effects(self.edit, self.null)
 
@@ -128,7 +139,9 @@ def paired_scores(
     images: Sequence[str],
     report: Reporter = silent,
 ) -> tuple[dict[Concepts, Paired], int]:
-    """Score stored edits of each image under each combination, paired with the null edits.
+    """Score stored edits of each image under each combination, paired with the null edits and the control edits.
+
+    The edits towards the study's control prompts are scored too and are in the answer, each held against the others.
 
     Args:
         editor: fingerprint of the editor whose edits are scored.
@@ -137,7 +150,8 @@ def paired_scores(
     Returns:
         combination -> paired scores, and how many pictures were scored now.
     """
-    wanted = list(dict.fromkeys([(), *combinations]))
+    controls = nonsense_edits(study)
+    wanted = list(dict.fromkeys([(), *controls, *combinations]))
     requests = edit_requests(images, wanted, study.seeds)
     outputs, scored = ensure_scores(store, classifier, requests, editor, report)
 
@@ -152,11 +166,17 @@ def paired_scores(
         return by_image(measure(logits, classifier.labels, study.target, study.folder))
 
     null = stack(())
+    logits = {concepts: stack(concepts) for concepts in wanted}
+    measured = {concepts: target(of) for concepts, of in logits.items()}
+
+    def placebo(concepts: Concepts) -> np.ndarray | None:
+        of_others = [measured[control] for control in controls if control != concepts]
+        return np.mean(of_others, axis=0) if of_others else None
+
     paired = {}
     for concepts in wanted:
-        edit = stack(concepts)
-        flipped = flips(null, edit, classifier.labels, study.target, study.folder)
-        paired[concepts] = Paired(target(null), target(edit), by_image(flipped))
+        flipped = flips(null, logits[concepts], classifier.labels, study.target, study.folder)
+        paired[concepts] = Paired(measured[()], measured[concepts], by_image(flipped), placebo(concepts))
     return paired, scored
 
 

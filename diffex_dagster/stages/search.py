@@ -40,7 +40,7 @@ from diffex_dagster.utils.progress import Reporter, silent
 
 @dataclass(frozen=True)
 class Noise:
-    """What editing moves the target measure by when nothing is asked for: mean |d|, and |d| of a single image."""
+    """What editing moves the target measure by when nothing is asked for: mean |D|, and |D| of a single image."""
 
     floor: float
     image: float
@@ -75,7 +75,9 @@ class Searched:
 
 
 def measure_noise(study: Study, paired: Mapping[Concepts, Paired]) -> Noise:
-    """The noise of a study, from edits towards words that mean nothing.
+    """The noise of a study, from edits towards words that mean nothing, each against the others.
+
+    Of a single control prompt it is the difference to the null edits.
 
     Null edits under other seeds would say less: an inversion that keeps its own noise maps reproduces the image under
     every seed, so that they differ by rounding only.
@@ -206,7 +208,7 @@ def _search(
     reach = (-1.0, 1.0) if study.target.measure in ("probability", "sigmoid") else (-math.inf, math.inf)
     searched.result = search(
         corpus, score, study.search.options(), noise_floor=noise.floor,
-        order=race_order(images, study.seed), reach=reach, before=paired[()].null.tolist(),
+        order=race_order(images, study.seed), reach=reach, before=paired[()].base.tolist(),
     )  # fmt: skip
     if race := searched.result.race:
         # What left the race is not reported; what finished was scored a few images at a time, and all is in the store.
@@ -246,7 +248,11 @@ def _confirm(
     found += [concepts_of(joint.features)] if joint else []
     images = searched.parts.reported
     searched.edits += ensure_edits(
-        store, editor, edit_requests(images, [(), *found], study.seeds), report, "confirmation edits"
+        store,
+        editor,
+        edit_requests(images, [(), *nonsense_edits(study), *found], study.seeds),
+        report,
+        "confirmation edits",
     )
     searched.paired, count = paired_scores(study, store, classifier, editor.fingerprint, found, images, report)
     searched.scored += count

@@ -91,8 +91,10 @@ CREATE TABLE IF NOT EXISTS effects (
     study VARCHAR, classifier VARCHAR, editor VARCHAR, corpus_version VARCHAR, run VARCHAR,
     feature VARCHAR, image VARCHAR,
     score_null DOUBLE NOT NULL, score_edit DOUBLE NOT NULL, effect DOUBLE NOT NULL, flipped BOOLEAN NOT NULL,
+    score_placebo DOUBLE,               -- mean score of the control edits; the effect is the difference to it
     PRIMARY KEY (study, classifier, editor, corpus_version, run, feature, image)
 );
+ALTER TABLE effects ADD COLUMN IF NOT EXISTS score_placebo DOUBLE;
 -- One row of `rankings` is one line of a report's ranked list.
 CREATE TABLE IF NOT EXISTS rankings (
     study VARCHAR, classifier VARCHAR, classifier_name VARCHAR, editor VARCHAR, corpus_version VARCHAR, run VARCHAR,

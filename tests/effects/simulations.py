@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from diffex_dagster.effects.deciding import DecisionOptions, decide
-from diffex_dagster.effects.paired import interval
+from diffex_dagster.effects.paired import Reach, interval, unseen_bounds
+from diffex_dagster.effects.placebo import exchanges, placebo_effects
 from diffex_dagster.effects.signflip import adjust_by, adjust_ebh, e_values, sign_flips
 from diffex_dagster.effects.splitting import split
 
@@ -22,7 +23,7 @@ Array = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, tuple[int, ...]], Array]
 
 
-def _sigmoid(z: Array) -> Array:
+def sigmoid(z: Array) -> Array:
     return np.asarray(1.0 / (1.0 + np.exp(-z)))
 
 
@@ -31,7 +32,7 @@ def _logit_shift(mean: float, spread: float, shift: float) -> Draw:
 
     def draw(rng: np.random.Generator, size: tuple[int, ...]) -> Array:
         z = rng.normal(mean, spread, size)
-        return _sigmoid(z + shift) - _sigmoid(z)
+        return sigmoid(z + shift) - sigmoid(z)
 
     return draw
 
@@ -275,6 +276,89 @@ def decision_errors(studies: int = 2000, images: int = 24, features: int = 20, s
     return {"any false mixed": any_mixed / studies, "false no effect shown": one_equal / studies}
 
 
+@dataclass(frozen=True)
+class Placebo:
+    """Studies of 30 features that do exactly what three control prompts do.
+
+    Images have logits around `base`; every edit adds noise of standard deviation 1.5 and moves them by `drift`.
+    """
+
+    images: int
+    base: float
+    drift: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.images} images, base logit {self.base:g}, drift {self.drift:g}"
+
+    def draw(self, rng: np.random.Generator, features: int = 30, controls: int = 3) -> tuple[Array, Array]:
+        z = rng.normal(self.base, 1.0, (self.images, 1))
+        edits = sigmoid(z + self.drift + rng.normal(0, 1.5, (self.images, features + controls))) - sigmoid(z)
+        return edits[:, :features], edits[:, features:]
+
+
+PLACEBOS = [Placebo(n, base, drift) for n in (24, 48, 100) for base in (0.0, -3.0) for drift in (0.0, 0.3)]
+
+
+@dataclass(frozen=True)
+class PlaceboRates:
+    """Share of studies (or of effects) with a claim: tested against the null edit, and against the control prompts."""
+
+    against_null: float
+    controlled: float
+
+
+def placebo_p(d: Array, controls: Array, flips: int, seed: int) -> Array:
+    """As `effects.deciding` has it under `fwer`."""
+    flipped = sign_flips(placebo_effects(d, controls), flips=flips, seed=seed).p_max
+    return np.asarray(np.maximum(flipped, exchanges(d, controls, flips=flips, seed=seed).p_max))
+
+
+def placebo_claims(setting: Placebo, studies: int = 300, flips: int = 299, seed: int = 0) -> PlaceboRates:
+    """Chance of any claim at 5%; every one is false."""
+    rng = np.random.default_rng(seed)
+    claims = np.zeros(2)
+    for study in range(studies):
+        d, controls = setting.draw(rng)
+        raw = sign_flips(d, flips=flips, seed=study).p_max
+        claims += [(raw <= 0.05).any(), (placebo_p(d, controls, flips, study) <= 0.05).any()]
+    return PlaceboRates(*(claims / studies))
+
+
+def placebo_power(images: int = 24, studies: int = 100, flips: int = 499, seed: int = 0) -> PlaceboRates:
+    """Share of eight true effects among 30 features that are found, where edits are noisy and do not drift."""
+    rng = np.random.default_rng(seed)
+    shifts = np.zeros(30)
+    shifts[:8] = np.linspace(0.5, 2, 8) * np.where(np.arange(8) % 2, -1, 1)
+    found = np.zeros(2)
+    for study in range(studies):
+        z = rng.normal(0, 1, (images, 1))
+        moved = shifts * (1 + 0.4 * rng.normal(size=(images, 30)))
+        d = sigmoid(z + moved + rng.normal(0, 0.3, (images, 30))) - sigmoid(z)
+        controls = sigmoid(z + rng.normal(0, 0.3, (images, 3))) - sigmoid(z)
+        raw = sign_flips(d, flips=flips, seed=study).p_max
+        found += [np.mean(p[:8] <= 0.05) for p in (raw, placebo_p(d, controls, flips, study))]
+    return PlaceboRates(*(found / studies))
+
+
+def false_all_clear(images: int, share: float, size: float, studies: int = 1000, seed: int = 0) -> float:
+    """How often *no effect shown* is said of a feature that moves a share of the images by `size`, the mean being
+    beyond the margin of 0.02; the other images move by noise of 0.005.
+
+    As `effects.deciding` decides it, for all studies at once.
+    """
+    assert share * size > 0.02
+    rng = np.random.default_rng(seed)
+    moved = rng.random((studies, images)) < share
+    d = np.where(moved, size, rng.normal(0, 0.005, (studies, images)))
+    reach = Reach(still=0.02)
+    wrong = 0
+    for study in d[moved.sum(axis=1) <= 2 + 2 * images * share]:  # more than that is never inside the margin
+        ends = (*interval(study, reach=reach), *unseen_bounds(study, reach))
+        wrong += max(map(abs, ends)) <= 0.02
+    return wrong / studies
+
+
 def main() -> None:
     """Print every table of docs/validity.md."""
     print("Coverage of 95% intervals, % (width against Student's)")
@@ -297,6 +381,11 @@ def main() -> None:
     print("\n| shape | " + " | ".join(f"{n} images" for n in skewed) + " |\n|---|" + "---:|" * len(skewed))
     for name in skewed[16]:
         print(f"| {name} | " + " | ".join(f"{100 * skewed[n][name]:.1f}" for n in skewed) + " |")
+    print("\nFeatures that do what control prompts do, any claim, % (against null edits, against controls)")
+    for setting in PLACEBOS:
+        rates = placebo_claims(setting, 1000)
+        print(f"| {setting.name} | {100 * rates.against_null:.1f} | {100 * rates.controlled:.1f} |")
+    print("Effects found:", placebo_power(studies=400))
     print("\nSelection on the same images, any false claim:", selection())
     print("Winner's curse, mean bias of the top 5:", winners_curse())
     print("At the edge of the null hypothesis:", decision_errors())

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from diffex_dagster.effects.deciding import DecisionOptions, ErrorRate, _holm, decide
-from diffex_dagster.effects.paired import interval
+from diffex_dagster.effects.paired import Reach, interval
+from tests.effects import simulations
 
 PATIENT = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # busy machines
 
@@ -18,7 +19,7 @@ PLAIN = {
     "up": RNG.normal(0.3, 0.1, IMAGES),
     "down": RNG.normal(-0.3, 0.1, IMAGES),
     "both ways": np.where(np.arange(IMAGES) % 2, 0.3, -0.3) + RNG.normal(0, 0.01, IMAGES),
-    "nothing": RNG.normal(0.0, 0.01, IMAGES),
+    "nothing": RNG.normal(0.0, 0.005, IMAGES),
     "untouched": np.zeros(IMAGES),
     "tiny but sure": RNG.normal(0.008, 0.002, IMAGES),
     "a few images": np.r_[np.zeros(IMAGES - 3), 0.9, 0.5, -0.7],
@@ -27,9 +28,9 @@ EXPECTED = {
     "up": "raises",
     "down": "lowers",
     "both ways": "mixed",
-    "nothing": "no effect shown",
-    "untouched": "no effect shown",
-    "tiny but sure": "no effect shown",
+    "nothing": "inconclusive",  # 32 images do not show that others would not move
+    "untouched": "inconclusive",
+    "tiny but sure": "inconclusive",
     "a few images": "inconclusive",
 }
 RATES: tuple[ErrorRate, ...] = ("fwer", "fdr-by", "fdr-ebh")
@@ -41,8 +42,12 @@ def test_plain_cases(rate: ErrorRate) -> None:
     decisions = decide(PLAIN, DecisionOptions(error_rate=rate))
     assert {name: decision.decision for name, decision in decisions.items()} == EXPECTED
     assert list(decisions) == list(PLAIN)
-    assert "though it differs from zero" in decisions["tiny but sure"].reason
+    assert "32 images do not rule out that others do" in decisions["tiny but sure"].reason
     assert decisions["untouched"].p_value == 1.0
+    many = decide({name: np.tile(d, 10) for name, d in PLAIN.items()}, DecisionOptions(error_rate=rate))
+    shown = ("nothing", "untouched", "tiny but sure")
+    assert {many[name].decision for name in shown} == {"no effect shown"}
+    assert "though it differs from zero" in many["tiny but sure"].reason
 
 
 def test_a_feature_whose_edits_failed_is_not_judged() -> None:
@@ -74,8 +79,29 @@ def test_minimum_effect_asks_for_more() -> None:
 
 def test_few_still_images_show_nothing() -> None:
     assert decide({"still": np.zeros(4)})["still"].decision == "inconclusive"
-    assert decide({"still": np.zeros(8)})["still"].decision == "no effect shown"
+    assert decide({"still": np.zeros(100)})["still"].decision == "inconclusive"
+    assert decide({"still": np.zeros(160)})["still"].decision == "no effect shown"
+    assert decide({"still": np.zeros(40)}, DecisionOptions(margin=0.1))["still"].decision == "no effect shown"
     assert decide({"one": [0.5]})["one"].decision == "inconclusive"
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_what_is_smaller_than_the_margin_is_never_claimed(rate: ErrorRate) -> None:
+    for images in (6, 24, 300):
+        assert decide({"x": [1e-9] * images}, DecisionOptions(error_rate=rate))["x"].decision != "raises"
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_a_claim_and_its_interval_agree(rate: ErrorRate) -> None:
+    rng, claims = np.random.default_rng(9), 0
+    for _ in range(200):
+        d = rng.normal(0, 0.01, 12) + (rng.random(12) < 0.5) * rng.uniform(-0.5, 0.5)
+        decision = decide({"x": d}, DecisionOptions(error_rate=rate))["x"].decision
+        low, high = interval(d, reach=Reach(still=0.02))
+        if decision in ("raises", "lowers"):
+            claims += 1
+            assert low > 0 if decision == "raises" else high < 0
+    assert claims
 
 
 def test_nothing_to_decide() -> None:
@@ -152,3 +178,13 @@ def test_features_that_left_a_race_still_count(error_rate: str) -> None:
         expected = dict(zip(d, _holm(raw), strict=False))
         tested = {name: among[name].p_value for name in d if among[name].decision != "mixed"}
         assert tested == pytest.approx({name: expected[name] for name in tested})
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.3])
+def test_no_effect_shown_is_seldom_wrong_at_any_number_of_images(share: float) -> None:
+    """At every number of images that it is allowed at, for effects that few images carry, small and large."""
+    for images in (8, 24, 59, 100, 149, 160, 250, 400):
+        for size in (1.25 * 0.02 / share, 0.5, 0.9):
+            rate = simulations.false_all_clear(images, share, size, studies=300)
+            assert rate <= 0.05 + 2 * (0.05 * 0.95 / 300) ** 0.5, (images, size)
+    assert decide({"x": np.zeros(400)})["x"].decision == "no effect shown"  # it can be said at all

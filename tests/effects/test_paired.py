@@ -10,7 +10,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from diffex_dagster.effects.paired import interval, paired_effects, summarise
+from diffex_dagster.effects.paired import (
+    Reach,
+    images_for_no_effect,
+    interval,
+    paired_effects,
+    summarise,
+    unseen_bounds,
+    unseen_share,
+)
 
 PATIENT = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # busy machines
 VECTORS = st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=2, max_size=40).map(np.array)
@@ -56,6 +64,41 @@ def test_differences_without_spread() -> None:
     assert (constant.ci_low, constant.ci_high, constant.standardised) == (constant.effect, constant.effect, math.inf)
     assert interval([0.3]) == (-math.inf, math.inf)  # one image tells nothing of others
     assert interval(np.r_[np.zeros(30), 1e-200]) == pytest.approx((0.0, 0.0))
+
+
+PROBABILITY = Reach(1.0, -0.4, 0.6, 0.02)  # of pictures at 0.4 on average
+
+
+@pytest.mark.parametrize("images", [6, 24, 149])
+def test_images_that_do_not_move_leave_room_for_those_that_would(images: int) -> None:
+    low, high = interval(np.zeros(images), reach=PROBABILITY)
+    share = unseen_share(0, images)
+    assert share == pytest.approx(1 - 0.05 ** (1 / images))
+    assert high == pytest.approx(min(0.6, share), rel=0.2) and low == pytest.approx(max(-0.4, -share), rel=0.2)
+    assert interval(np.full(images, 1e-9), reach=PROBABILITY) == pytest.approx((low, high), abs=1e-6)
+    assert unseen_bounds(np.zeros(images), PROBABILITY) == pytest.approx((-share, share))
+    assert interval(np.zeros(images), reach=Reach(0.0)) == (-math.inf, math.inf)  # a measure that nothing moved
+
+
+def test_intervals_stay_inside_what_the_measure_can_take() -> None:
+    low, high = interval(np.r_[np.full(20, -0.39), np.zeros(2)], reach=PROBABILITY)
+    assert low == -0.4 and -0.36 < high < -0.2
+    assert interval(np.full(24, -0.4), reach=PROBABILITY)[0] == pytest.approx(-0.4)
+    low, high = interval(np.full(24, 0.3), reach=PROBABILITY)
+    assert 0.2 < low < 0.3 < high < 0.4  # all alike is no proof that all are
+
+
+def test_unseen_share_is_clopper_and_pearsons() -> None:
+    for moved, images in ((0, 8), (1, 24), (5, 24), (23, 24)):
+        exact = stats.binomtest(moved, images).proportion_ci(0.9, method="exact")  # one-sided 95%
+        assert unseen_share(moved, images) == pytest.approx(exact.high)
+    assert unseen_share(24, 24) == 1.0
+
+
+def test_images_for_no_effect() -> None:
+    needed = images_for_no_effect(PROBABILITY)
+    assert 140 < needed < 160
+    assert images_for_no_effect(Reach(1.0, still=0.1)) < 35 and images_for_no_effect(Reach(5.0, still=0.1)) == needed
 
 
 def test_summary_needs_images() -> None:

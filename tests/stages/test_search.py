@@ -54,7 +54,8 @@ def test_effects_are_those_that_the_toy_was_built_with(toy: Study) -> None:
     assert (rows["red"].decision, rows["blue/plain-blue"].decision) == ("raises", "lowers")
     assert rows["red"].flip_rate == 1.0 and rows["red"].images == IMAGES
     # "bright" changes the picture but not the score; the group is gated out and its child is never edited.
-    assert rows["light"].decision == "no effect shown"
+    assert rows["light"].decision == "inconclusive"  # eight images that do not move show nothing of others
+    assert rows["light"].ci_low == pytest.approx(-0.34, abs=0.02) and rows["light"].ci_high == -rows["light"].ci_low
     assert "light/unknown-thing" not in rows
     assert "blue" not in rows  # its own name is no edit
     # v2 does not look at red.
@@ -87,7 +88,7 @@ def test_the_comparison_says_what_changed(toy: Study) -> None:
     rows = {row.feature: row for row in compare_latest(toy).features}
     assert rows["red"].decision == "less reliant"
     assert rows["red"].difference == pytest.approx(0.5 - sigmoid(3 * 160 / 255))
-    assert rows["blue/plain-blue"].decision == "no change shown"
+    assert rows["blue/plain-blue"].decision == "inconclusive"  # nothing changed, but 8 images do not show that
 
 
 def test_an_edit_that_changes_nothing_is_marked(tmp_path: Path) -> None:

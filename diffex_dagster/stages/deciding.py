@@ -1,0 +1,87 @@
+"""What the decisions of a study are made with: its margin, how far its measure can be moved, its control prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffex_dagster.effects.deciding import DecisionOptions, decide_controls
+from diffex_dagster.effects.paired import Reach, interval
+from diffex_dagster.report.model import Control
+from diffex_dagster.stages.edits import Concepts, nonsense_edits
+from diffex_dagster.stages.scores import Paired
+from diffex_dagster.study import Study
+
+BOUNDED = ("probability", "sigmoid")  # measures between 0 and 1
+MARGIN = 0.02  # of a probability; of a measure without limits, times the range of what was scored
+
+
+def measure_reach(study: Study, paired: Mapping[Concepts, Paired]) -> Reach:
+    """How far the study's measure can be moved, with the study's margin as `still`.
+
+    A probability can be moved by 1, on average by no more than its mean before the edit leaves. A measure without
+    limits has moved no further than from the least to the most of all pictures that were scored; nothing says that it
+    could not be moved further.
+    """
+    if study.target.measure in BOUNDED:
+        base = float(next(iter(paired.values())).base.mean())
+        reach = Reach(1.0, -base, 1.0 - base)
+    else:
+        values = np.concatenate([values for of in paired.values() for values in (of.null, of.edit)])
+        reach = Reach(float(np.ptp(values)))
+    margin = study.effects.margin
+    return replace(reach, still=MARGIN * reach.furthest if margin is None else margin)
+
+
+def decision_options(study: Study, reach: Reach | None = None) -> DecisionOptions:
+    """The study's settings as the decisions take them.
+
+    Args:
+        reach: of the study's measure, for the margin of a measure without limits; a probability's when left out.
+    """
+    options = study.effects.model_dump(include={"error_rate", "level", "minimum_effect", "confidence"})
+    margin = study.effects.margin if study.effects.margin is not None else MARGIN
+    return DecisionOptions(
+        **options,
+        margin=reach.still if reach else margin,
+        edit_success_threshold=study.effects.min_edit_success,
+        seed=study.seed,
+    )
+
+
+def control_differences(study: Study, paired: Mapping[Concepts, Paired]) -> NDArray[np.float64]:
+    """d of the edits towards the study's control prompts against the null edits, (images, control prompts)."""
+    words = nonsense_edits(study)
+    columns = [paired[concepts].against_null for concepts in words]
+    return np.stack(columns, axis=1) if columns else np.empty((len(next(iter(paired.values())).null), 0))
+
+
+def control_rows(study: Study, paired: Mapping[Concepts, Paired], reach: Reach) -> tuple[Control, ...]:
+    """What the control prompts did: the placebo that effects are held against, and each against the others."""
+    words, options = nonsense_edits(study), decision_options(study, reach)
+    decisions = decide_controls({c[0].prompt: paired[c].against_null for c in words}, options, reach=reach)
+    rows = []
+    for concepts in words:
+        of, prompt = paired[concepts], concepts[0].prompt
+        low, high = interval(of.effect, options.confidence, reach)
+        null_low, null_high = interval(of.against_null, options.confidence, reach)
+        decision = decisions[prompt]
+        rows.append(
+            Control(
+                prompt=prompt,
+                effect=float(of.effect.mean()),
+                ci_low=low,
+                ci_high=high,
+                against_null=float(of.against_null.mean()),
+                null_low=null_low,
+                null_high=null_high,
+                flip_rate=float(of.flipped.mean()),
+                images=len(of.null),
+                decision=decision.decision,
+                p_value=decision.p_value,
+            )
+        )
+    return tuple(rows)
