@@ -57,7 +57,15 @@ def exam_study(study: Study, world: World, images: int = IMAGES) -> Study:
         for name, state in states.items():
             world.draw(state, study.images.size).save(folder / name)
         attributes.write_text(json.dumps(states, indent=1) + "\n", "utf-8")
-    return study.changed(name=f"{study.name}_exam", images=Images(folder=folder, size=study.images.size))
+    editors = {
+        name: part.model_copy(update={"options": {**part.options, "attributes": str(attributes)}})
+        if part.kind == "python" and part.factory.startswith("diffex_dagster.worlds.")
+        else part
+        for name, part in study.editors.items()
+    }
+    return study.changed(
+        name=f"{study.name}_exam", images=Images(folder=folder, size=study.images.size), editors=editors
+    )
 
 
 def facts(subjects: list[Subject]) -> dict[str, object]:

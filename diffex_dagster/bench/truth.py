@@ -243,7 +243,7 @@ def grade_all(
             if arm == "exact":
                 options = replace(decision_options(in_arm), flips=1999)
                 marked = replace(marked, resampled=resample(true_world, len(names), options, resamples, NULL))
-            decoys = {f.id for f in corpus.walk() if f.editable and f.prompt not in drawn.phrases}
+            decoys = {f.id for f in corpus.walk() if f.editable and drawn.meaning(f.prompt) is None}
             claims = sum(p.feature in decoys and p.decision in ("raises", "lowers") for p in marked.points)
             recall = corpus_recall(drawn, corpus, strongest)
             marks[arm].append(replace(marked, corpus_recall=recall, decoys=len(decoys), decoy_claims=claims))
@@ -274,7 +274,7 @@ def corpus_recall(world: World, corpus: Corpus, strengths: Mapping[str, float]) 
     Returns:
         NaN where no attribute is above `RELEVANT`.
     """
-    named = {world.phrases.get(f.prompt) for f in corpus.walk() if f.editable and f.direction == "add"}
+    named = {world.meaning(f.prompt) for f in corpus.walk() if f.editable and f.direction == "add"}
     strongest = sorted((name for name, value in strengths.items() if value > RELEVANT), key=lambda n: -strengths[n])[
         :TOP
     ]

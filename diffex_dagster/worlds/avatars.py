@@ -162,6 +162,74 @@ COARSE: dict[str, Named] = {
 }
 """A coarse phrase names any of several values of one factor."""
 
+SYNONYMS: dict[str, Named] = {
+    phrase: (factor, values)
+    for (factor, *values_of), phrases in {  # (factor, values) -> what other people call them
+        ("eyewear", "round"): ("circular glasses", "circular frames"),
+        ("eyewear", "square"): ("rectangular glasses", "rectangular frames"),
+        ("eyewear", "round", "square"): ("spectacles", "reading glasses", "eyeglasses"),
+        ("eyewear", "sunglasses", "shades"): ("dark sunglasses", "black sunglasses", "aviator sunglasses"),
+        ("eyewear", "eyepatch"): ("an eye patch", "a black eye patch"),
+        ("facial_hair", "light_beard"): ("stubble", "light stubble"),
+        ("facial_hair", "medium_beard"): ("a short boxed beard", "a neatly trimmed beard"),
+        ("facial_hair", "majestic_beard"): ("a full beard", "a long bushy beard", "a long flowing beard"),
+        ("facial_hair", "fancy_moustache"): ("a handlebar mustache", "a curled mustache"),
+        ("facial_hair", "magnum_moustache"): ("a bushy mustache", "a walrus mustache"),
+        ("facial_hair", "fancy_moustache", "magnum_moustache"): ("a mustache",),
+        ("top", "hat"): ("a fedora", "a wide-brimmed sun hat"),
+        ("top", "beanie"): ("a knit beanie", "a woolly hat"),
+        ("top", "earflaps"): ("a trapper hat",),
+        ("top", "turban"): ("a head wrap",),
+        ("top", *HEADWEAR): ("something worn on the head",),
+        ("top", "bald"): ("no hair on top", "a receding hairline"),
+        ("top", "short"): ("cropped hair",),
+        ("top", "bun"): ("a top knot", "hair tied in a bun"),
+        ("top", "bob"): ("a chin-length bob",),
+        ("top", "curly"): ("curls",),
+        ("top", "afro"): ("an afro hairstyle",),
+        ("top", "straight"): ("straight long hair",),
+        ("top", "shaggy"): ("tousled hair",),
+        ("hair_colour", "red"): ("auburn hair",),
+        ("hair_colour", "brown"): ("dark brown hair",),
+        ("hair_colour", "black"): ("jet black hair",),
+        ("mouth", "smile"): ("a smiling face", "a happy expression"),
+        ("mouth", "sad"): ("a sad expression",),
+        ("mouth", "serious"): ("a neutral expression",),
+        ("mouth", "tongue"): ("a cheeky tongue out",),
+        ("mouth", "grimace"): ("gritted teeth",),
+        ("eyes", "closed"): ("eyes shut",),
+        ("eyes", "surprised"): ("wide eyes", "a surprised expression"),
+        ("eyes", "hearts"): ("heart-shaped eyes",),
+        ("eyes", "crossed"): ("x-shaped eyes", "a dizzy look"),
+        ("eyebrows", "angry"): ("furrowed brows", "an angry expression"),
+        ("eyebrows", "worried"): ("raised eyebrows", "a worried look"),
+        ("eyebrows", "flat"): ("thick eyebrows",),
+        ("skin", "pale"): ("fair skin", "a pale complexion"),
+        ("skin", "tan"): ("olive skin", "a tanned complexion"),
+        ("skin", "brown"): ("dark brown skin", "a brown complexion"),
+        ("skin", "dark"): ("very dark skin", "a deep dark complexion"),
+        ("clothes", "tshirt"): ("a crew neck t-shirt", "a plain t-shirt"),
+        ("clothes", "vneck"): ("a v-neck top",),
+        ("clothes", "blazer"): ("a business jacket", "formal wear"),
+        ("clothes", "hoodie"): ("a casual hoodie",),
+        ("clothes", "overalls"): ("denim overalls", "work overalls"),
+        ("clothes", "collar"): ("a collared shirt", "a sweater over a collared shirt"),
+        ("clothes_colour", "red"): ("a red top", "bright red clothes", "red clothing"),
+        ("clothes_colour", "blue"): ("a navy blue top",),
+        ("clothes_colour", "green"): ("a green top",),
+        ("clothes_colour", "pink"): ("a pink top", "pastel pink clothes"),
+        ("clothes_colour", "white"): ("a white top",),
+        ("clothes_colour", "black"): ("a black top", "all black clothes"),
+        ("background", "blue"): ("a light blue background", "a plain blue backdrop"),
+        ("background", "yellow"): ("a pale yellow background",),
+        ("background", "green"): ("a mint green background",),
+        ("background", "grey"): ("a light gray background",),
+    }.items()
+    for values in (tuple(values_of),)
+    for phrase in phrases
+}
+"""What a vision-language model calls the world's attributes, where no caption does: for grading, not for training."""
+
 RESTING: dict[str, str] = {"facial_hair": "none", "eyewear": "none", "mouth": "neutral", "eyes": "open",
                            "eyebrows": "default", "clothes": "tshirt", "top": "short"}  # fmt: skip
 """What a factor falls back to when a feature of it is removed."""
@@ -221,6 +289,7 @@ class Avatars(World):
     size = 64
     factors = FACTORS
     coarse = COARSE
+    synonyms = SYNONYMS
     resting = RESTING
     prefixes = _PREFIXES
 

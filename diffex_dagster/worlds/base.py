@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 
 from PIL import Image
 
@@ -41,6 +42,8 @@ class World(ABC):
         size: side of its square pictures, in pixels, that its demo editor works on.
         factors: factor -> value -> how to draw and say it. A value without phrases is never named.
         coarse: a coarse phrase -> any of several values of one factor.
+        synonyms: further phrases, which no caption uses: what a proposal in a model's words is matched with. An editor
+            that was trained on captions has never seen them.
         resting: what a factor falls back to when a feature of it is removed.
         prefixes: how a caption may begin; an empty one as often as it is listed.
         single: share of the captions that name a single attribute.
@@ -51,6 +54,7 @@ class World(ABC):
     size: int = 64
     factors: Mapping[str, Mapping[str, Value]]
     coarse: Mapping[str, Named]
+    synonyms: Mapping[str, Named] = MappingProxyType({})
     resting: Mapping[str, str]
     prefixes: Sequence[str] = ("",)
     single: float = 0.45
@@ -74,7 +78,7 @@ class World(ABC):
 
     def drawn_with(self) -> list[str]:
         """All that changes a drawing besides its state, for caches."""
-        return [repr(self.factors), *self.versions()]
+        return [repr(self.factors), repr(dict(self.synonyms)), *self.versions()]
 
     @cached_property
     def phrases(self) -> dict[str, Named]:
@@ -86,6 +90,10 @@ class World(ABC):
             for phrase in value.phrases
         }
         return {**fine, **self.coarse}
+
+    def meaning(self, phrase: str) -> Named | None:
+        """What a phrase names, in the world's own words or in a synonym; None where the world cannot draw it."""
+        return self.phrases.get(phrase) or self.synonyms.get(phrase)
 
     def sample_state(self, rng: random.Random) -> State:
         """Draw one state, every factor independent of the others and by its values' weights."""
@@ -100,9 +108,10 @@ class World(ABC):
         A coarse phrase ("a beard") picks one of its values, always the same one for the same state. A state that
         already shows the feature, and a phrase the world cannot draw ("earrings"), come back unchanged.
         """
-        if phrase not in self.phrases:
+        named = self.meaning(phrase)
+        if named is None:
             return dict(state)
-        factor, values = self.phrases[phrase]
+        factor, values = named
         has = state[factor] in values
         if remove:
             return {**state, factor: self.resting.get(factor, state[factor])} if has else dict(state)
@@ -113,9 +122,10 @@ class World(ABC):
 
     def has_feature(self, state: State, phrase: str) -> bool:
         """Whether the picture of `state` shows the feature that `phrase` names."""
-        if phrase not in self.phrases:
+        named = self.meaning(phrase)
+        if named is None:
             return False
-        factor, values = self.phrases[phrase]
+        factor, values = named
         return self.visible(state, factor) and state[factor] in values
 
     def nameable(self, state: State) -> list[str]:

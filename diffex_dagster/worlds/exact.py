@@ -46,7 +46,8 @@ class ExactEditor:
     def fingerprint(self) -> str:
         """Changes with what the world draws with, and with its own values."""
         factors = {factor: sorted(values) for factor, values in self.world.factors.items()}
-        return digest(f"exact {self.world.name}", self.world.versions(), factors)[:16]
+        words = {phrase: [of, *values] for phrase, (of, values) in self.world.synonyms.items()}
+        return digest(f"exact {self.world.name}", self.world.versions(), factors, *([words] if words else []))[:16]
 
     def edit(
         self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 
 from diffex_dagster.bench import exam, truth, truth_tables
+from diffex_dagster.cli.corpus import read_file
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.effects.grading import grade
 from diffex_dagster.errors import DiffExError
+from diffex_dagster.stages.setup import build_editor
 from diffex_dagster.study import Study
 from diffex_dagster.worlds import avatars
 from diffex_dagster.worlds.redrawing import SEED, sample_states
@@ -86,3 +89,31 @@ def test_the_figure_of_many_classifiers_is_one_panel(small: Study) -> None:  # n
     many = truth.Benchmark({"exact": (marked,) * 40}, 6, 12, 5)
     assert truth_tables.figure(many).startswith(b"\x89PNG")
     assert list(truth_tables._panels(many.arms["exact"])) == ["40 classifiers"]
+
+
+PROPOSALS = sorted((Path(__file__).parent.parent.parent / "studies" / "avatars" / "proposals").glob("*.json"))
+
+
+@pytest.mark.parametrize("file", PROPOSALS, ids=lambda file: file.stem)
+def test_recorded_proposals_are_not_the_worlds_own_phrases(file: Path) -> None:
+    prompts = [f.prompt for f in read_file(file).walk() if f.editable]
+    own = [prompt for prompt in prompts if prompt in avatars.WORLD.phrases]
+    assert len(prompts) >= 40 and len(own) <= len(prompts) / 2
+    drawable = [prompt for prompt in prompts if avatars.WORLD.meaning(prompt)]
+    # Two proposals mostly name what this world has; a third of the last one does not exist here.
+    assert len(drawable) / len(prompts) > (0.3 if file.stem == "partly_irrelevant" else 0.8)
+    assert file.stem != "partly_irrelevant" or len(drawable) / len(prompts) < 0.67
+
+
+def test_a_synonym_is_drawn_as_what_it_means_and_is_in_no_caption() -> None:
+    world = avatars.WORLD
+    state = {**sample_states(1)[0], "eyewear": "none"}
+    assert world.set_feature(state, "circular glasses")["eyewear"] == "round"
+    assert not set(world.synonyms) & set(world.phrases)
+    assert all(value in world.factors[factor] for factor, values in world.synonyms.values() for value in values)
+
+
+def test_the_exact_editor_knows_the_exams_images(small: Study) -> None:  # noqa: F811
+    made = exam.exam_study(small, avatars.WORLD, images=3)
+    editor = build_editor(made)
+    assert len(editor.by_image) == 3  # type: ignore[attr-defined]
