@@ -61,7 +61,7 @@ class InstructEditor:
         """
         options = self.options.model_dump(exclude=LOADING | {"checkpoint", "revision"}) | self.options.pixels()
         libraries = [version(name) for name in ("torch", "diffusers", "transformers")]
-        device, dtype = self._placement
+        device, dtype = self.placement
         weights = folder_fingerprint(self._folder, (".json", ".txt", ".safetensors"))
         return digest("instruct", weights, options, libraries, device.split(":")[0], dtype)
 
@@ -128,7 +128,7 @@ class InstructEditor:
         ]
 
     @cached_property
-    def _placement(self) -> tuple[str, str]:
+    def placement(self) -> tuple[str, str]:
         return placement(self.options, half="bfloat16")
 
     @cached_property
@@ -162,7 +162,7 @@ class InstructEditor:
         from diffex_dagster.utils.devices import load_quietly
 
         load_quietly()
-        device, dtype = self._placement
+        device, dtype = self.placement
         try:
             pipeline = DiffusionPipeline.from_pretrained(
                 self._folder, torch_dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=True

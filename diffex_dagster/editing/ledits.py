@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image, ImageOps
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from diffex_dagster.editing.engine import Edit, Engine, GuidedConcept, Inversion
+    from diffex_dagster.judging.protocol import ConceptProbe
 
     _Masks = dict[int, NDArray[np.uint8]]  # place in a batch -> (h, w) of the latents, 255 where the edit was guided
     _Batch = tuple[list[EditRequest], torch.Tensor, _Masks]
@@ -127,10 +128,22 @@ class LeditsEditor:
         """
         return self._hash(_NOT_PIXELS)
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the fingerprint is a hash of, for who has to say why two differ.
+
+        The device is the one that this process edits on: "auto" is resolved, and of "cuda:1" the kind counts. Kinds of
+        device round differently, so that edits made on a GPU and on a CPU are kept apart.
+        """
+        return self._identity(_NOT_PIXELS)
+
     def _hash(self, leave_out: set[str]) -> str:
+        return hashlib.sha256(json.dumps(self._identity(leave_out), sort_keys=True).encode()).hexdigest()
+
+    def _identity(self, leave_out: set[str]) -> dict[str, Any]:
         device, dtype = self.placement
         described = bool(self.options.describe)  # without it, edits made before there was the option stay valid
-        parts = {
+        return {
             "editor": "ledits",
             "algorithm": ALGORITHM,
             "checkpoint": checkpoints.content_hash(self._checkpoint),
@@ -140,7 +153,6 @@ class LeditsEditor:
             "libraries": {name: _version(name) for name in ("torch", "diffusers", "transformers")},
             **self.options.pixels(),
         }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def edit(
         self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]
@@ -292,6 +304,12 @@ class LeditsEditor:
             EditorError: the checkpoint is missing or cannot be loaded.
         """
         return self._load(self._checkpoint)
+
+    def judge(self, draws: int) -> ConceptProbe:
+        """The editor's own model as the judge of its edits (see `judging.diffusion`)."""
+        from diffex_dagster.judging.diffusion import DiffusionProbe
+
+        return DiffusionProbe(self, draws)
 
     def with_options(self, **changes: object) -> LeditsEditor:
         """An editor on the same loaded model with other options, of those that ask nothing else of the model.

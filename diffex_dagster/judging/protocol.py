@@ -37,3 +37,15 @@ class ConceptProbe(Protocol):
             DiffExError: the model cannot be loaded.
         """
         ...
+
+
+class OwnJudge(Protocol):
+    """An editor that can tell whether its edits show what they were asked for; the study's default probe asks it."""
+
+    def judge(self, draws: int) -> ConceptProbe:
+        """Who judges this editor's edits.
+
+        Args:
+            draws: how many random draws a picture is judged at (`probe.draws`); more are surer and cost more.
+        """
+        ...

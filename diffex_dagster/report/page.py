@@ -14,7 +14,7 @@ from diffex_dagster.report.matrix import matrix
 from diffex_dagster.report.model import Example, Explanation, Group, JointCombination, Look, RankedFeature
 from diffex_dagster.report.pictures import BUDGET, Book, fitted
 from diffex_dagster.report.verdict import one_a_group, verdict
-from diffex_dagster.report.wording import digits_for
+from diffex_dagster.report.wording import NOT_JUDGED, digits_for
 
 HIGHLIGHTS = 3  # features shown large beside the verdict
 
@@ -67,6 +67,7 @@ def render_report(explanation: Explanation, budget: int = BUDGET) -> str:
         pictures.data,
         e=explanation,
         verdict=verdict(explanation),
+        unjudged=[caveat for caveat in explanation.caveats if caveat.startswith(NOT_JUDGED)],
         rows=rows,
         highlights=pictures.highlights,
         branches=_branches(explanation.groups, rows),

@@ -37,6 +37,10 @@ CHANGES = {
 """What each decision about two versions says."""
 
 
+NOT_JUDGED = "Nobody judged whether these edits show what they were asked for"
+"""How the caveat begins that stands at the top of a report."""
+
+
 def plain(text: str, limit: int | None = None) -> str:
     """Text from a VLM or a person, made safe to print on one line.
 

@@ -28,12 +28,14 @@ from diffex_dagster.report.model import (
     RankedFeature,
 )
 from diffex_dagster.report.verdict import one_a_group
+from diffex_dagster.report.wording import NOT_JUDGED
 from diffex_dagster.stages.attribution import looks
 from diffex_dagster.stages.deciding import control_differences, control_rows, decision_options, measure_reach
 from diffex_dagster.stages.edit_metrics import changes_of, mean_change, strengths
 from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests
 from diffex_dagster.stages.scores import Paired, picture_scores
 from diffex_dagster.stages.search import Searched, replay_search
+from diffex_dagster.stages.setup import why_unjudged
 from diffex_dagster.stages.splits import Parts
 from diffex_dagster.store import Store, StoredPicture, StoredPictures, edit_key
 from diffex_dagster.study import Study
@@ -112,6 +114,12 @@ def settings_shown(study: Study, margin: float) -> tuple[tuple[str, str], ...]:
     )
 
 
+def placed(editor: Editor) -> tuple[tuple[str, str], ...]:
+    """Where this process edits, with "auto" resolved: part of the editor's fingerprint; nothing where it is unknown."""
+    device, dtype = getattr(editor, "placement", (None, None))
+    return (("Edited on", f"{device}, {dtype}"),) if device else ()
+
+
 def original_scores(study: Study, pictures: Pictures, classifier: Classifier) -> np.ndarray:
     """Target measure f(original) of every sample image, shape (images,); scored once and kept like any other score."""
     scores = picture_scores(pictures.store, classifier, pictures.samples)
@@ -181,11 +189,13 @@ def explain(
         drops=tuple((drop.name, drop.reason) for drop in corpus.drops),
         examples=examples,
         caveats=(
+            *([] if searched.judged else [f"{NOT_JUDGED}: {why_unjudged(study)}."]),
             *caveats(study, searched.parts, reach),
             *racing_notes(searched),
         ),
         settings=(
             *settings_shown(study, reach.still),
+            *placed(editor),
             *([("Grad-CAM", f"not shown: {why_not}")] if why_not else []),
             *([("LPIPS", f"not measured: {no_lpips}")] if no_lpips else []),
         ),

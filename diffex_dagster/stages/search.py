@@ -68,6 +68,7 @@ class Searched:
     parts: Parts
     paired: dict[Concepts, Paired]
     gains: dict[str, NDArray[np.float64]] = field(default_factory=dict)  # feature id -> gain in evidence of itself
+    judged: bool = False  # whether somebody judged what the edits show
     chance_gain: float = 0.0  # gain in evidence that an edit has to exceed to show its attribute
     crossed: dict[tuple[str, str], NDArray[np.float64]] = field(default_factory=dict)  # (edited, looked for) -> gain
     edits: EditCounts = field(default_factory=EditCounts)
@@ -219,6 +220,7 @@ def _search(
         searched.paired |= whole
     if of.split:
         _confirm(study, store, editor, classifier, corpus, searched, report)
+    searched.judged = probe is not None
     if probe:
         searched.chance_gain = chance_gain(
             gains(study, store, probe, editor.fingerprint, [(c, c[0]) for c in nonsense], of.discovery, report).values()

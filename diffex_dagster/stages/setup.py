@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,19 +104,29 @@ def build_classifier(study: Study, name: str) -> Classifier:
 
 
 def build_probe(study: Study, editor: Editor) -> ConceptProbe | None:
-    """Who judges whether edits show their attribute; None where nobody does."""
-    from diffex_dagster.editing.ledits import LeditsEditor
+    """Who judges whether edits show their attribute; None where nobody does.
 
+    The editor is asked for a judge of its own (`OwnJudge.judge`): whoever wraps an editor passes the question on.
+    """
     if isinstance(study.probe, ClipProbePart):
         from diffex_dagster.judging.clip import ClipProbe
 
         part = study.probe
         return ClipProbe(study.checkpoint(part.checkpoint), study.domain, part.template, part.device)
-    if isinstance(study.probe, DiffusionProbePart) and isinstance(editor, LeditsEditor):
-        from diffex_dagster.judging.diffusion import DiffusionProbe
-
-        return DiffusionProbe(editor, study.probe.draws)
+    own: Callable[[int], ConceptProbe] | None = getattr(editor, "judge", None)
+    if isinstance(study.probe, DiffusionProbePart) and own is not None:
+        return own(study.probe.draws)
     return None
+
+
+def why_unjudged(study: Study) -> str:
+    """Why nobody judges the edits of a study for which `build_probe` finds nobody."""
+    if isinstance(study.probe, DiffusionProbePart):
+        return (
+            f"the editor {study.editor_name} has no judge of its own, and `probe: {{kind: clip, checkpoint: ...}}` "
+            "would name one"
+        )
+    return f"the study says `probe: {{kind: {study.probe.kind}}}`"
 
 
 def know(*parts: Editor | Classifier | ConceptProbe | None) -> None:

@@ -154,5 +154,57 @@ def test_a_study_chooses_its_probe(tmp_path: Path) -> None:
     assert build_probe(none, diffusion) is None
     clip = load_study(write_study(tmp_path, probe={"kind": "clip", "checkpoint": "models/clip"}))
     assert isinstance(build_probe(clip, build_editor(clip)), ClipProbe)
+
+
+class Wrapped:
+    """An editor that notes what is asked of another one, and passes everything on."""
+
+    def __init__(self, editor: object) -> None:
+        self.editor, self.asked = editor, []
+
+    def __getattr__(self, name: str) -> object:
+        self.asked.append(name)
+        return getattr(self.editor, name)
+
+
+def test_an_editor_is_asked_for_its_judge_whatever_it_is(tmp_path: Path) -> None:
+    from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
+    from diffex_dagster.judging.diffusion import DiffusionProbe
+
+    toy = load_study(write_study(tmp_path, probe={"kind": "diffusion", "draws": 3}))
+    wrapped = Wrapped(LeditsEditor(LeditsOptions(checkpoint=str(tmp_path))))
+    judge = build_probe(toy, wrapped)
+    assert isinstance(judge, DiffusionProbe) and judge.draws == 3 and wrapped.asked == ["judge"]
+
+    class Judging:
+        def judge(self, draws: int) -> ColourProbe:
+            return ColourProbe()
+
+    assert isinstance(build_probe(toy, Judging()), ColourProbe)
+
+
+def test_where_nobody_judges_edits_the_report_says_so_at_the_top(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffex_dagster.cli.running import explain_study
+
+    def page(**changes: object) -> tuple[str, list[str]]:
+        study = load_study(write_study(tmp_path, **changes))
+        explain_study(study, ["v1"], lambda *event: None)
+        folder = reports_folder(study, "v1")
+        html = (folder / "index.html").read_text("utf-8")
+        return html[: html.index('id="ranking"')], json.loads((folder / "report.json").read_text("utf-8"))["caveats"]
+
+    top, caveats = page()
+    assert "Nobody judged whether these edits show what they were asked for: the editor paint has no judge" in top
+    assert caveats[0].startswith("Nobody judged")
+    top, caveats = page(probe={"kind": "none"})
+    assert "Nobody judged" in top and "probe: {kind: none}" in caveats[0]
+    monkeypatch.setattr("tests.toys.PaintEditor.judge", lambda self, draws: ColourProbe(), raising=False)
+    top, caveats = page()
+    assert "Nobody judged" not in top + " ".join(caveats)
+
+
+def test_draws_are_checked(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"probe\.draws"):
         load_study(write_study(tmp_path, probe={"kind": "diffusion", "draws": 0}))
