@@ -12,7 +12,7 @@ from rich.console import Console
 from diffex_dagster.corpus.overrides import merge, read_edits
 from diffex_dagster.corpus.showing import diff
 from diffex_dagster.corpus.tree import Corpus, Feature
-from diffex_dagster.corpus.vlm.answers import read_answer, tree_from_raw
+from diffex_dagster.corpus.vlm.answers import read_answer, saved_answer, tree_from_raw
 from diffex_dagster.errors import ClassifierError, CorpusError, StoreError, in_words
 from diffex_dagster.stages.corpus import cleaned_proposal, merged, problems
 from diffex_dagster.stages.setup import build_proposer, build_store, classifier_labels
@@ -77,7 +77,7 @@ def read_file(file: Path) -> Corpus:
     except OSError as error:
         raise CorpusError(f"{file}: the answer cannot be read ({in_words(error)}); name a text file") from error
     try:
-        return tree_from_raw(read_answer(text))
+        return tree_from_raw(read_answer(saved_answer(text)))
     except CorpusError as error:
         raise CorpusError(f"{file}: {error}") from error
 

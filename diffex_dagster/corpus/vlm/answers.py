@@ -23,6 +23,7 @@ from typing import TypedDict
 
 from diffex_dagster.corpus.tree import Corpus, Direction, Drop, Feature, slug
 from diffex_dagster.corpus.vlm.lenient import Box, Value, parse_boxes
+from diffex_dagster.corpus.vlm.messages import from_file, without_thinking
 from diffex_dagster.corpus.wording import names_an_edit, same_key, standalone_prompt, tidy
 from diffex_dagster.errors import CorpusError
 
@@ -68,7 +69,6 @@ _WRAPPERS = ("categories", "features", "attributes", "groups", "corpus", "tree",
              "items", "children")  # fmt: skip
 _FIELDS = frozenset((*_NAME, *_CHILDREN, *_PROMPT, *_REGION, *_CITATION, *_ASIDE, "direction", "editable", "support"))
 _REMOVE = frozenset({"remove", "removal", "delete", "subtract", "negative", "-", "without", "take away"})
-_THINKING = re.compile(r"<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)[^\n`]*\n?(.*?)(?:^[ \t]*(?:```|~~~)[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
 _REFUSAL = re.compile(
     r"\b(I(?:['’]m| am) (?:sorry|unable|not able)|I (?:can(?:['’]t|not)|won['’]t)|as an AI|"
@@ -97,7 +97,7 @@ def read(text: str) -> Answer:
     """As `read_answer`, and also says whether the answer was cut off."""
     if not isinstance(text, str) or not text.strip():
         raise CorpusError("The answer is empty: ask the model again, or give it fewer images.")
-    visible = _THINKING.sub(" ", text.removesuffix(CUT_OFF))
+    visible = without_thinking(text.removesuffix(CUT_OFF))
     fenced = [match.group(1) for match in _FENCE.finditer(visible)]
     for candidate in (*(["\n".join(fenced)] if fenced else []), visible):
         boxes = parse_boxes(candidate)
@@ -112,6 +112,24 @@ def read(text: str) -> Answer:
     if is_refusal(text):
         raise CorpusError(f'The model refused to describe the images ("{_excerpt(text)}"): use another model.')
     raise CorpusError(f'The answer holds no feature tree ("{_excerpt(text)}"): ask again, or use another model.')
+
+
+def saved_answer(text: str) -> str:
+    """The model's text in a file: the file itself, or the answer within a server's whole response.
+
+    Raises:
+        CorpusError: the response is an error, a refusal, or holds no answer.
+    """
+    said = from_file(text)
+    if said is None:
+        return text
+    if said.error:
+        raise CorpusError(f'This is no answer but a server\'s error ("{_excerpt(said.error)}"): save an answer.')
+    if said.refusal:
+        raise CorpusError(f'The model refused to describe the images ("{_excerpt(said.refusal)}"): use another model.')
+    if not said.text.strip():
+        raise CorpusError("The response holds no answer of the model, only its thinking: save one with an answer.")
+    return said.text + (CUT_OFF if said.cut else "")
 
 
 def is_refusal(text: str) -> bool:

@@ -14,8 +14,9 @@ import logging
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,8 +25,10 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from diffex_dagster.corpus.vlm.answers import CUT_OFF
+from diffex_dagster.corpus.vlm.messages import error_words, said_by
 from diffex_dagster.corpus.wording import tidy
 from diffex_dagster.errors import CorpusError
+from diffex_dagster.utils.web import SameHost, environment_counts, proxy_remedy, redirected_to, unreachable
 
 if TYPE_CHECKING:
     import openai
@@ -37,8 +40,14 @@ _OVERFLOW = re.compile(
     r"exceeds? the (available|maximum|model)|at most \d+ image|request (entity )?too large",
     re.IGNORECASE,
 )
-_NO_MODEL = re.compile(r"model_not_found|model\b.{0,120}\b(not (exist|found|loaded|available)|unknown)", re.IGNORECASE)
+_NO_MODEL = re.compile(
+    r"model_not_found|no such model|model\b.{0,120}\b(not (exist|found|loaded|available)|unknown)", re.IGNORECASE
+)
+_ABOUT_ROLES = re.compile(r"\b(system|roles?|alternat\w+|developer (message|instruction)s?)\b", re.IGNORECASE)
 _FORMATS = ("json_schema", "json_object", "text")
+# Servers refuse a form of question (a schema, a system message, a name of a field) under any of these.
+_MAY_BE_THE_FORM = frozenset({400, 404, 405, 406, 415, 422, 500, 501, 502, 503})
+_OPENAI = "https://api.openai.com/v1"
 _TEXTS_PER_CALL = 128  # under every server's limit on texts in one embedding request
 
 
@@ -136,6 +145,41 @@ def key_variable(base_url: str | None, key_env: str | None) -> str | None:
     return key_env if key_env or base_url else "OPENAI_API_KEY"
 
 
+class _ErrorInBody(Exception):
+    """A server answered with status 200 and an error in the body, as gateways do."""
+
+    def __init__(self, words: str, status: int | None) -> None:
+        super().__init__(words)
+        self.body, self.status_code = {"error": {"message": words}}, status
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How a question is put: what a server that cannot take the usual form is asked with instead."""
+
+    format: int = 0  # index into _FORMATS
+    system: bool = True  # instructions as a message of their own, or before the question
+    newer_names: bool = False  # max_completion_tokens for max_tokens
+
+    def simpler(self, refused: str) -> _Way | None:
+        """The next way to try after the server's words; None after the last."""
+        if "max_completion_tokens" in refused and not self.newer_names:
+            return replace(self, newer_names=True)
+        if self.system and _ABOUT_ROLES.search(refused):
+            return replace(self, system=False)
+        if self.format < len(_FORMATS) - 1:
+            return replace(self, format=self.format + 1)
+        return replace(self, system=False) if self.system else None
+
+
+def _messages(system: str, content: list[dict[str, Any]], separate: bool) -> Any:
+    """The messages of a question; models without a system role get its instructions before the question."""
+    if separate:
+        return [{"role": "system", "content": system}, {"role": "user", "content": content}]
+    question = {**content[0], "text": f"{system}\n\n{content[0]['text']}"}
+    return [{"role": "user", "content": [question, *content[1:]]}]
+
+
 class Asker:
     """Asks one model.
 
@@ -167,7 +211,7 @@ class Asker:
         self.image_side, self.parameters = image_side, dict(parameters or {})
         self.retries, self.timeout_s = retries, timeout_s
         self._client: openai.OpenAI | None = None
-        self._format = 0  # index into _FORMATS: lowered when the server does not support structured output
+        self._way = _Way()  # how the server was last asked with success
         self._lock = threading.Lock()
 
     def ask(self, question: Question, tally: Tally, keep: Callable[[str], bool] = lambda answer: True) -> str:
@@ -268,29 +312,48 @@ class Asker:
         content += [
             {"type": "image_url", "image_url": {"url": data_url(image, self.image_side)}} for image in question.images
         ]
-        messages: Any = [{"role": "system", "content": question.system}, {"role": "user", "content": content}]
+        first: CorpusError | None = None
+        waited = 0
+        way = self._way
         while True:
-            tried = self._format
             problem: CorpusError | None = None
             try:
                 # the server chooses its own fields, so the request is built as plain data
                 completion: Any = client.chat.completions.create(
-                    model=self.model, messages=messages, **self._response_format(question), **self.parameters
+                    model=self.model,
+                    messages=_messages(question.system, content, way.system),
+                    **self._response_format(question, way.format),
+                    **self._parameters(way),
                 )
+                answer = self._content(completion)
             except Exception as error:  # every failure of the client becomes one CorpusError
                 problem = self._explain(error)
-                unsupported = getattr(error, "status_code", None) in (400, 415, 422, 501)
+                status, words = getattr(error, "status_code", None), str(error)
+                in_body = isinstance(error, _ErrorInBody)
             if problem is None:
-                return self._content(completion)
-            if unsupported and type(problem) is CorpusError and tried < len(_FORMATS) - 1:
                 with self._lock:
-                    self._format = max(self._format, tried + 1)
+                    self._way = way
+                return answer
+            if in_body and waited < self.retries and (status == 429 or (status or 0) >= 500):
+                time.sleep(min(0.25 * 2**waited, 8.0))  # the client retries by status, and this one was 200
+                waited += 1
                 continue
-            # raised outside `except`, so that no traceback leads to the request and its headers
-            raise problem
+            first = first or problem
+            simpler = way.simpler(words) if type(problem) is CorpusError and status in _MAY_BE_THE_FORM else None
+            if simpler is None or _NO_MODEL.search(words):
+                # raised outside `except`, so that no traceback leads to the request and its headers
+                raise first
+            way = simpler
 
-    def _response_format(self, question: Question) -> dict[str, Any]:
-        kind = _FORMATS[self._format]
+    def _parameters(self, way: _Way) -> dict[str, Any]:
+        """The study's own fields; `max_tokens` under its newer name where the server asked for that."""
+        if not way.newer_names or "max_tokens" not in self.parameters:
+            return self.parameters
+        renamed = dict(self.parameters)
+        return {"max_completion_tokens": renamed.pop("max_tokens"), **renamed}
+
+    def _response_format(self, question: Question, form: int) -> dict[str, Any]:
+        kind = _FORMATS[form]
         if kind == "text" or not question.schema:
             return {}
         if kind == "json_object":
@@ -299,20 +362,27 @@ class Asker:
         return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
     def _content(self, completion: Any) -> tuple[str, dict[str, int]]:
-        choices: Any = getattr(completion, "choices", None)
-        message: Any = getattr(choices[0], "message", None) if choices else None
-        if message is None:
+        said = said_by(completion)
+        if said is None:
+            what = self._scrub(str(completion)) if isinstance(completion, str) else ""
             raise CorpusError(
-                f"{self._server} did not send a Chat Completions answer: check `base_url` (most servers want it to end "
-                "in /v1)."
+                f"{self._server} did not send a Chat Completions answer{f' but {what!r}' if what else ''}: check "
+                "`base_url` (most servers want it to end in /v1)."
             )
-        refusal = getattr(message, "refusal", None)
-        answer = message.content if isinstance(message.content, str) else ""
-        if refusal or (getattr(choices[0], "finish_reason", None) == "content_filter"):
-            said = f' ("{self._scrub(str(refusal))}")' if refusal else ""
-            raise Refused(f"The model {self.model!r} refused to describe the images{said}: use another model.")
-        if getattr(choices[0], "finish_reason", None) == "length" and answer.strip():
-            answer += CUT_OFF
+        if said.error:
+            raise _ErrorInBody(said.error, said.status)
+        if said.refusal:
+            raise Refused(
+                f'The model {self.model!r} refused to describe the images ("{self._scrub(said.refusal)}"): use another '
+                "model."
+            )
+        if said.cut and not said.text.strip():
+            spent = "thinking" if said.thought else "nothing that can be read"
+            raise CorpusError(
+                f"The model {self.model!r} used all its tokens for {spent}: raise `max_tokens` (or lower "
+                "`reasoning_effort`) in `parameters`."
+            )
+        answer = said.text + (CUT_OFF if said.cut else "")
         usage = getattr(completion, "usage", None)
         counts = {name: int(getattr(usage, name, 0) or 0) for name in ("prompt_tokens", "completion_tokens")}
         return self._without_key(answer), counts
@@ -322,13 +392,23 @@ class Asker:
             if self._client is None:
                 import openai
 
-                self._client = openai.OpenAI(
-                    # a server without keys still gets a header, since the client insists on one
-                    api_key=self._key() or "none",
-                    base_url=self.base_url,
-                    max_retries=self.retries,
-                    timeout=self.timeout_s,
-                )
+                class Client(SameHost, openai.DefaultHttpxClient):  # type: ignore[misc]
+                    """Pictures and keys go to the host that was named and to no other."""
+
+                key, address = self._key(), self.base_url or _OPENAI
+                try:
+                    self._client = openai.OpenAI(
+                        # a server without keys still gets a header, since the client insists on one
+                        api_key=key or "none",
+                        base_url=self.base_url,
+                        max_retries=self.retries,
+                        timeout=self.timeout_s,
+                        http_client=Client(trust_env=environment_counts(address)),
+                    )
+                except Exception as error:  # an address or a proxy that cannot be
+                    remedy = proxy_remedy(error) or "correct `base_url`"
+                    why = self._scrub(unreachable(error, address))
+                    raise CorpusError(f"{self._server} cannot be asked ({why}): {remedy}.") from None
             return self._client
 
     def _key(self) -> str | None:
@@ -365,21 +445,35 @@ class Asker:
 
         if isinstance(error, CorpusError):
             return error
-        said = self._scrub(str(error))
         status = getattr(error, "status_code", None)
+        said = self._scrub(error_words(getattr(error, "body", None)) or str(error))
         if isinstance(error, openai.APITimeoutError):
             return CorpusError(
                 f"{self._server} did not answer within {self.timeout_s:g} s, {self.retries + 1} times: raise "
                 "`timeout_s`, or send fewer images a call."
             )
         if isinstance(error, openai.APIConnectionError):
-            return CorpusError(f"{self._server} cannot be reached: start the server, or correct `base_url`.")
+            cause = error.__cause__ or error
+            why = self._scrub(unreachable(cause, self.base_url or _OPENAI))
+            remedy = proxy_remedy(cause) if environment_counts(self.base_url or _OPENAI) else None
+            return CorpusError(
+                f"{self._server} cannot be reached ({why}): start the server, or correct `base_url`"
+                + (f"; {remedy}." if remedy else ".")
+            )
+        if (
+            elsewhere := redirected_to(error.response) if isinstance(error, openai.APIStatusError) else None
+        ) is not None:
+            return CorpusError(
+                f"{self._server} redirects to {elsewhere}, and nothing was sent there: name that address as `base_url` "
+                "if it is the one you mean."
+            )
         if status in (401, 403):
             return CorpusError(
-                f"{self._server} does not accept the key in the environment variable {self.key_env}: set a valid key "
-                f"with access to {model!r}."
+                f"{self._server} does not accept the key in the environment variable {self.key_env}: set a valid "
+                f'key with access to {model!r} (it said "{said}").'
                 if self.key_env
-                else f"{self._server} asks for an API key: name its environment variable as `key_env` in the study."
+                else f"{self._server} asks for an API key: name its environment variable as `key_env` in the study "
+                f'(it said "{said}").'
             )
         if status == 429:
             return CorpusError(
@@ -392,12 +486,16 @@ class Asker:
                 "`image_side` or the context budget."
             )
         if status == 404 or _NO_MODEL.search(str(error)):
+            named = _NO_MODEL.search(str(error)) or not said
+            what = f"has no model {model!r}" if named else f"has nothing at that address or no model {model!r} ({said})"
             return CorpusError(
-                f"{self._server} has no model {model!r}{self._models()}: correct `{field}`, or `base_url` if the "
-                "API is elsewhere."
+                f"{self._server} {what}{self._models()}: correct `{field}`, or `base_url` if the API is elsewhere."
             )
         if status is not None and status >= 500:
-            return CorpusError(f"{self._server} failed {self.retries + 1} times (status {status}): try again later.")
+            return CorpusError(
+                f"{self._server} failed {self.retries + 1} times (status {status}: {said}): try again later, or look "
+                "into the server's log."
+            )
         return CorpusError(f"{self._server} did not accept the request ({said}): check `{field}` and `parameters`.")
 
     def _models(self) -> str:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from diffex_dagster.corpus.merging import merge_answers
 from diffex_dagster.corpus.tree import Corpus, Drop
-from diffex_dagster.corpus.vlm.answers import Answer, RawFeature, is_refusal, read, tree_from_raw
+from diffex_dagster.corpus.vlm.answers import Answer, RawFeature, is_refusal, read, saved_answer, tree_from_raw
 from diffex_dagster.corpus.vlm.client import AnswerCache, Asker, MemoryCache, Question, Refused, Tally
 from diffex_dagster.corpus.vlm.context import Passage
 from diffex_dagster.corpus.vlm.lenient import Box, parse_boxes
@@ -132,7 +132,7 @@ class RecordedProposer:
                 f"The recorded answer {self.path} cannot be read ({in_words(error)}): correct its path in the study."
             ) from None
         try:
-            answer = read(text)
+            answer = read(saved_answer(text))
         except CorpusError as error:
             raise CorpusError(f"{self.path}: {error}") from None
         warnings = (
