@@ -392,7 +392,7 @@ class Asker:
             if self._client is None:
                 import openai
 
-                class Client(SameHost, openai.DefaultHttpxClient):  # type: ignore[misc]
+                class Client(SameHost, openai.DefaultHttpxClient):
                     """Pictures and keys go to the host that was named and to no other."""
 
                 key, address = self._key(), self.base_url or _OPENAI
