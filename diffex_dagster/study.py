@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,13 +17,15 @@ from ruamel.yaml.error import MarkedYAMLError
 
 from diffex_dagster.classifying.parts import AnyClassifierPart, Part, Target
 from diffex_dagster.corpus.vlm.client import key_variable
+from diffex_dagster.deployment import Deployment
 from diffex_dagster.editing.instruct import InstructOptions
 from diffex_dagster.editing.ledits import LeditsOptions
 from diffex_dagster.errors import StudyError, in_words
 from diffex_dagster.search.options import SearchOptions
-from diffex_dagster.utils.mistakes import explain_mistakes
+from diffex_dagster.utils.mistakes import explain_mistakes, place_in
 from diffex_dagster.utils.paths import located
 from diffex_dagster.utils.text import UnreasonableYAML, as_text, load_yaml, read_text
+from diffex_dagster.utils.variables import UnsetVariable, as_written, resolve
 
 Text = Annotated[str, BeforeValidator(as_text)]  # YAML reads 7 as a number
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]  # becomes part of asset keys and folder names
@@ -193,6 +196,9 @@ class PythonEditorPart(Part):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+EditorPart = LeditsEditorPart | InstructEditorPart | PrecomputedEditorPart | PythonEditorPart
+
+
 class SearchPart(Part):
     """How the tree is searched; see `search.options.SearchOptions`."""
 
@@ -312,10 +318,7 @@ class Study(Part):
     corpus: CorpusPart
     editors: dict[
         Name,
-        Annotated[
-            LeditsEditorPart | InstructEditorPart | PrecomputedEditorPart | PythonEditorPart,
-            Field(discriminator="kind"),
-        ],
+        Annotated[EditorPart, Field(discriminator="kind")],
     ] = Field(min_length=1)
     editor: Name = Field("", description="the editor in use; the first one when left out")
     classifiers: dict[Name, AnyClassifierPart] = Field(min_length=1)
@@ -335,6 +338,8 @@ class Study(Part):
     )
 
     _file: Path = PrivateAttr(default=Path("study.yaml"))
+    _written: dict[str, str] = PrivateAttr(default_factory=dict)
+    _deployment: Deployment = PrivateAttr(default_factory=Deployment)
     _own_target: bool = PrivateAttr(default=False)
 
     @field_validator("classifiers")
@@ -435,8 +440,36 @@ class Study(Part):
 
     @property
     def results_folder(self) -> Path:
-        """Where the database, the pictures and the reports are."""
-        return self.path(self.results)
+        """Where the database and the reports are, and the pictures unless the deployment keeps them elsewhere."""
+        folder = self.deployment.results.folder
+        return self.path(self.results) if folder is None else folder / self.name
+
+    @property
+    def pictures_folder(self) -> Path:
+        """The folder that holds `pictures/`."""
+        folder = self.deployment.results.pictures
+        return self.results_folder if folder is None else folder / self.name
+
+    @property
+    def deployment(self) -> Deployment:
+        """Where this study runs, as environment variables and resources say; no part of any version."""
+        return self._deployment
+
+    def deployed(self, **places: Mapping[str, Any]) -> Study:
+        """The same study in a deployment of which these fields are set: `deployed(editor={"device": "cuda"})`.
+
+        Raises:
+            StudyError: a value cannot be.
+        """
+        study = self.changed()
+        study._deployment = self._deployment.over(places)
+        return study
+
+    def settings(self, *fields: str) -> dict[str, Any]:
+        """These fields as JSON, places as the file writes them (`${DATA}/faces`): what versions are made of."""
+        dumped = {field: self.model_dump(mode="json", include={field}) for field in fields}
+        settings: dict[str, Any] = as_written(dumped, self._written)
+        return settings
 
     def checkpoint(self, name: str) -> str:
         """A checkpoint as a folder beside the study, or as it stands where it can only be a hub id.
@@ -507,11 +540,15 @@ def study_of(fields: dict[str, Any], file: Path) -> Study:
     Raises:
         StudyError: a field is wrong; the message names file, field and remedy.
     """
+    deployment = Deployment.from_environment()
     try:
-        study = Study.model_validate(fields)
+        resolved, written = resolve(fields)
+        study = Study.model_validate(resolved)
+    except UnsetVariable as error:
+        raise StudyError(f"{file}: {place_in(file, error.place)}{error}") from error
     except ValidationError as error:
         raise StudyError(explain_mistakes(error.errors(), Study, file)) from error
-    study._file = file.resolve()
+    study._file, study._written, study._deployment = file.resolve(), written, deployment
     return study
 
 

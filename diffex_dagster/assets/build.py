@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
 from diffex_dagster.assets import corpus, edits, images, report, scores
 from diffex_dagster.assets.common import Names
-from diffex_dagster.resources import StudyResource
+from diffex_dagster.resources import RESOURCES, ClassifierResource, EditorResource, Place, placed
 from diffex_dagster.study import Study, load_study
 
 
-def build_study(study: Study, classifiers: Sequence[str] | None = None) -> dg.Definitions:
-    """One small asset graph for a study: assets, checks, a resource, a job and a sensor, keys prefixed by its name.
+def build_study(
+    study: Study, classifiers: Sequence[str] | None = None, resources: Mapping[str, Place] | None = None
+) -> dg.Definitions:
+    """One small asset graph for a study: assets, checks, a job and a sensor, keys prefixed by its name.
 
     Not partitions: a partitioned asset never shows as unsynced, and "re-run only what changed" would be invisible.
     With prefixes two classifier versions stand side by side in the lineage, on shared images, corpus and edits.
 
     Args:
         classifiers: build only these; all of the study's when left out.
+        resources: where it is worked on, by key: `{"diffex_editor": EditorResource(device="cuda")}`. Those that are
+            left out are as the environment says; an empty mapping brings none, for definitions that have their own.
     """
-    names = Names(study)
     chosen = list(study.classifiers if classifiers is None else classifiers)
     everything = [images.build(study), *corpus.build(study, chosen), *edits.build(study)]
     for name in chosen:
@@ -43,7 +46,7 @@ def build_study(study: Study, classifiers: Sequence[str] | None = None) -> dg.De
         asset_checks=checks,
         jobs=[job],
         sensors=[_watch(study, chosen)],
-        resources={names.resource: StudyResource(file=str(study.file), editor_name=study.editor_name)},
+        resources=RESOURCES if resources is None else {**RESOURCES, **resources} if resources else {},
     )
 
 
@@ -76,13 +79,16 @@ def _watch(study: Study, classifiers: list[str]) -> dg.SensorDefinition:
         "images, which it requests to be read again; and a changed study file. Together with the automation sensor, "
         "the stages that the change touches are then requested.",
     )
-    def watch(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    def watch(
+        context: dg.SensorEvaluationContext, diffex_editor: EditorResource, diffex_classifiers: ClassifierResource
+    ) -> dg.SensorResult | dg.SkipReason:
         from diffex_dagster.errors import DiffExError
         from diffex_dagster.stages.sample_images import images_version
 
         try:
-            observations = observe(study, classifiers)
-            images = images_version(study)
+            current = placed(study, diffex_editor, diffex_classifiers)
+            observations = observe(current, classifiers)
+            images = images_version(current)
             changed = _settings(load_study(study.file)) != _settings(study)
         except DiffExError as error:
             return dg.SkipReason(str(error))

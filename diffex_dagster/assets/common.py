@@ -36,7 +36,7 @@ SHEET_IMAGES, SHEET_ROWS = 7, 14  # as wide as the dialog in which the UI shows 
 
 @dataclass(frozen=True)
 class Names:
-    """Asset keys and resource name of one study."""
+    """Asset keys of one study."""
 
     study: Study
 
@@ -44,13 +44,8 @@ class Names:
         """Key of a stage: `avatars/level1_edits`, `avatars/persona_v1/level1_scores`."""
         return dg.AssetKey([self.study.prefix, *parts])
 
-    @property
-    def resource(self) -> str:
-        """Key of the study's resource."""
-        return f"{self.study.prefix}_study"
-
     def options(self, *settings: str, group: str = "shared", files: str = "") -> dict[str, Any]:
-        """What every stage's asset has: a group, owners, its resource, and a version that its settings decide.
+        """What every stage's asset has: a group, owners, and a version that its settings decide.
 
         Args:
             files: a hash of what else decides the asset's content, when it is no asset itself.
@@ -58,7 +53,6 @@ class Names:
         return {
             "group_name": f"{self.study.prefix}_{group}",
             "owners": list(self.study.owners) or None,
-            "required_resource_keys": {self.resource},
             "code_version": "-".join(filter(None, (__version__, settings_version(self.study, *settings), files))),
             "automation_condition": WHEN_DATA_CHANGES,
         }

@@ -12,6 +12,7 @@ from diffex_dagster.assets.common import (
     steps_metadata,
     tree_metadata,
 )
+from diffex_dagster.resources import ClassifierResource, ResultsResource, VLMResource, as_deployed
 from diffex_dagster.stages import corpus as stage
 from diffex_dagster.stages.scores import check_classifier
 from diffex_dagster.study import Study
@@ -29,16 +30,18 @@ def build(
         kinds={"openai", "duckdb"},
         **names.options("corpus", "domain", "target", files=stage.inputs_version(study)),
     )
-    def vlm_corpus(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    def vlm_corpus(
+        diffex_results: ResultsResource, diffex_vlm: VLMResource, diffex_classifiers: ClassifierResource
+    ) -> dg.MaterializeResult:
         """The features that a vision-language model sees in the sample images, as a tree, cleaned.
 
         One row of `answers` is one answer of the model; a request that has been answered is not sent again.
         """
-        resource = getattr(context.resources, names.resource)
         with clear_errors():
-            current = resource.study()
-            labels = {name: resource.classifier(name).labels for name in classifiers}
-            proposal = stage.propose(current, resource.store(), resource.proposer(), labels)
+            current = as_deployed(study, diffex_results, diffex_vlm, diffex_classifiers)
+            store = diffex_results.store(current)
+            labels = {name: diffex_classifiers.classifier(current, name).labels for name in classifiers}
+            proposal = stage.propose(current, store, diffex_vlm.proposer(current, store), labels)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(proposal.corpus.version),
             metadata={
@@ -69,18 +72,18 @@ def build(
         kinds={"yaml", "duckdb"},
         **names.options("corpus", "target"),
     )
-    def corpus(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    def corpus(diffex_results: ResultsResource, diffex_classifiers: ClassifierResource) -> dg.MaterializeResult:
         """The tree of features that is searched: the proposal with the person's changes merged in.
 
         One row of `features` is one node of one version of the tree.
         """
-        resource = getattr(context.resources, names.resource)
         with clear_errors():
-            current = resource.study()
-            for name in classifiers:
-                check_classifier(current.for_classifier(name), resource.store(), resource.classifier(name), name)
-            labels = {name: resource.classifier(name).labels for name in classifiers}
-            merged, change = stage.merge_edits(current, resource.store(), labels)
+            current = as_deployed(study, diffex_results, diffex_classifiers)
+            store = diffex_results.store(current)
+            models = {name: diffex_classifiers.classifier(current, name) for name in classifiers}
+            for name, model in models.items():
+                check_classifier(current.for_classifier(name), store, model, name)
+            merged, change = stage.merge_edits(current, store, {name: m.labels for name, m in models.items()})
         return dg.MaterializeResult(
             data_version=dg.DataVersion(merged.version),
             metadata={
@@ -99,12 +102,12 @@ def build(
     @dg.asset_check(
         asset=corpus,
         blocking=True,
-        required_resource_keys={names.resource},
         description="At least one group can be edited, and no two features ask the editor for the same thing.",
     )
-    def corpus_can_be_searched(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        resource = getattr(context.resources, names.resource)
-        problems = stage.problems(resource.store().current_corpus(study.name), study.search.options())
+    def corpus_can_be_searched(diffex_results: ResultsResource) -> dg.AssetCheckResult:
+        current = as_deployed(study, diffex_results)
+        tree = diffex_results.store(current).current_corpus(current.name)
+        problems = stage.problems(tree, current.search.options())
         return dg.AssetCheckResult(passed=not problems, description="; ".join(problems) or "ready to be searched")
 
     return [vlm_corpus, corpus_edits, corpus, corpus_can_be_searched]

@@ -4,6 +4,7 @@ import dagster as dg
 
 from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, reporter, sheet
 from diffex_dagster.editing.protocol import Concept
+from diffex_dagster.resources import EditorResource, ResultsResource, as_deployed
 from diffex_dagster.stages.edit_metrics import edit_strength
 from diffex_dagster.stages.edits import level1_edits, level1_plan
 from diffex_dagster.stages.plan import plan_edits
@@ -23,15 +24,17 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
         pool="gpu",
         **names.options("editors", "search", "effects", "seed"),
     )
-    def level1_edits_asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    def level1_edits_asset(
+        context: dg.AssetExecutionContext, diffex_results: ResultsResource, diffex_editor: EditorResource
+    ) -> dg.MaterializeResult:
         """Every sample image edited towards every level-1 group, with the null edits they are compared with.
 
         One row of `edits` is one edited picture, keyed by image, prompts, editor and seed. Edits belong to no
         classifier: a second version makes none of them again.
         """
-        resource = getattr(context.resources, names.resource)
         with clear_errors():
-            current, store, editor = resource.study(), resource.store(), resource.editor()
+            current = as_deployed(study, diffex_results, diffex_editor)
+            store, editor = diffex_results.store(current), diffex_editor.editor(current)
             announce(context, plan_edits(current, store, editor, {})[0])
             counts, keys = level1_edits(current, store, editor, reporter(context))
             pictures = Pictures(current, store, editor.fingerprint, store.images(list(store.samples(current.name))))
@@ -45,20 +48,21 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
 
     @dg.asset_check(
         asset=level1_edits_asset,
-        required_resource_keys={names.resource},
         description="Edits change their pictures by more than the study's min_edit_strength.",
     )
-    def edits_changed_the_pictures(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        resource = getattr(context.resources, names.resource)
-        store, fingerprint = resource.store(), resource.editor().fingerprint
-        pictures = Pictures(study, store, fingerprint, store.images(list(store.samples(study.name))))
+    def edits_changed_the_pictures(
+        diffex_results: ResultsResource, diffex_editor: EditorResource
+    ) -> dg.AssetCheckResult:
+        current = as_deployed(study, diffex_results, diffex_editor)
+        store, fingerprint = diffex_results.store(current), diffex_editor.editor(current).fingerprint
+        pictures = Pictures(current, store, fingerprint, store.images(list(store.samples(current.name))))
         with store.hold():
             made = {
                 _label(concepts): (pictures.edits(concepts, images), pictures.edits((), images))
-                for concepts, images in level1_plan(study, store).items()
-                if concepts and concepts[0].prompt not in study.effects.nonsense
+                for concepts, images in level1_plan(current, store).items()
+                if concepts and concepts[0].prompt not in current.effects.nonsense
             }
-        least = study.effects.min_edit_strength
+        least = current.effects.min_edit_strength
         idle = [label for label, (edits, nulls) in made.items() if edit_strength(edits, nulls).mean() < least]
         return dg.AssetCheckResult(
             passed=not idle,

@@ -4,6 +4,7 @@ import dagster as dg
 
 from diffex_dagster.assets.common import SHEET_IMAGES, Names, clear_errors, sheet
 from diffex_dagster.report.tables import markdown_text
+from diffex_dagster.resources import ClassifierResource, ResultsResource, as_deployed
 from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.store.keys import digest
 from diffex_dagster.study import Study
@@ -20,15 +21,17 @@ def build(study: Study) -> dg.AssetsDefinition:
         kinds={"python", "duckdb", "image"},
         **names.options("images", "seed") if study.images.sample else names.options("images"),
     )
-    def sample_images_asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    def sample_images_asset(
+        context: dg.AssetExecutionContext, diffex_results: ResultsResource, diffex_classifiers: ClassifierResource
+    ) -> dg.MaterializeResult:
         """The images that the classifiers are explained on: upright, square, RGB, at the editor's size.
 
         One row of `images` is one picture, keyed by the hash of its pixels.
         """
-        resource = getattr(context.resources, names.resource)
         with clear_errors():
-            current, store = resource.study(), resource.store()
-            samples = sample_images(current, store, resource.classifier)
+            current = as_deployed(study, diffex_results, diffex_classifiers)
+            store = diffex_results.store(current)
+            samples = sample_images(current, store, lambda name: diffex_classifiers.classifier(current, name))
             keys = samples.keys
             pictures = list(store.images(list(keys)[:32]).stored.values())
         rows = [("", pictures[i : i + SHEET_IMAGES]) for i in range(0, len(pictures), SHEET_IMAGES)]

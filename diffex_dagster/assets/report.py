@@ -18,6 +18,7 @@ from diffex_dagster.report.tables import (
 )
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from diffex_dagster.report.wording import CHANGED, SHOWN
+from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, as_deployed
 from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.report import ranked_report
 from diffex_dagster.stages.rules import RuleOutcome, judge_rules, rules_for
@@ -38,20 +39,25 @@ def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.Asset
         check_specs=_rule_checks(key, rules),
         **names.options("title", "effects", "probe", "target", "search", "rules", "report", group=name),
     )
-    def ranked_report_asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    def ranked_report_asset(
+        context: dg.AssetExecutionContext,
+        diffex_results: ResultsResource,
+        diffex_editor: EditorResource,
+        diffex_classifiers: ClassifierResource,
+    ) -> dg.MaterializeResult:
         """The features by the size of their effect, each with its interval, decision and pictures.
 
         One row of `rankings` is one line of the list; one row of `effects` is one feature on one image.
         """
-        resource = getattr(context.resources, names.resource)
         with clear_errors():
-            current = resource.study().for_classifier(name)
+            current = as_deployed(study, diffex_results, diffex_editor, diffex_classifiers).for_classifier(name)
+            store, editor = diffex_results.store(current), diffex_editor.editor(current)
             folder = reports_folder(current, name)
             explanation, files = ranked_report(
                 current,
-                resource.store(),
-                resource.editor(),
-                resource.classifier(name),
+                store,
+                editor,
+                diffex_classifiers.classifier(current, name),
                 name,
                 run=context.run.run_id,
                 folder=folder,
@@ -59,7 +65,7 @@ def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.Asset
             )
             judged = judge_rules(
                 current,
-                resource.store().current_corpus(current.name),
+                store.current_corpus(current.name),
                 name,
                 {row.feature: row.magnitude for row in explanation.features},
             )
@@ -95,19 +101,21 @@ def build_comparison(study: Study) -> dg.AssetsDefinition:
         check_specs=_rule_checks(key, study.rules),
         **names.options("title", "effects", "target", "rules"),
     )
-    def classifier_comparison(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    def classifier_comparison(
+        diffex_results: ResultsResource,
+        diffex_editor: EditorResource,
+        diffex_classifiers: ClassifierResource,
+    ) -> dg.MaterializeResult:
         """How the classifier versions differ: the effect of every feature in each, on the same images and edits.
 
         One row of the table is one feature: its effect under every version, and the paired difference between the last
         and the first.
         """
-        resource = getattr(context.resources, names.resource)
         with clear_errors():
-            current = resource.study()
-            classifiers = {name: resource.classifier(name) for name in current.comparable}
-            comparison = compare_classifiers(
-                current, resource.store(), resource.editor(), classifiers, command(current, None)
-            )
+            current = as_deployed(study, diffex_results, diffex_editor, diffex_classifiers)
+            store, editor = diffex_results.store(current), diffex_editor.editor(current)
+            classifiers = {name: diffex_classifiers.classifier(current, name) for name in current.comparable}
+            comparison = compare_classifiers(current, store, editor, classifiers, command(current, None))
             folder = reports_folder(current, "comparison")
             write_comparison(comparison, folder, keep_same=True)
         return dg.MaterializeResult(

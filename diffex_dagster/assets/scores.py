@@ -4,11 +4,11 @@ import dagster as dg
 
 from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, reporter
 from diffex_dagster.report.tables import markdown_text
+from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, as_deployed
 from diffex_dagster.search.levels import GateOutcome
 from diffex_dagster.search.racing import Race
 from diffex_dagster.stages.plan import plan_edits
 from diffex_dagster.stages.search import level1_scores, run_search
-from diffex_dagster.stages.setup import build_classifier
 from diffex_dagster.store.keys import digest
 from diffex_dagster.study import Study
 
@@ -25,9 +25,9 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition | dg.SourceAsset]
         group_name=f"{study.prefix}_{name}",
         description=f"The classifier version {name}: a fingerprint of its weights and preprocessing.",
     )
-    def classifier() -> dg.DataVersion:
+    def classifier(diffex_classifiers: ClassifierResource) -> dg.DataVersion:
         with clear_errors():
-            return dg.DataVersion(build_classifier(study, name).fingerprint)
+            return dg.DataVersion(diffex_classifiers.classifier(as_deployed(study), name).fingerprint)
 
     @dg.asset(
         key=names.key(name, "level1_scores"),
@@ -35,16 +35,21 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition | dg.SourceAsset]
         kinds={"pytorch", "duckdb"},
         **options,
     )
-    def level1_scores_asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    def level1_scores_asset(
+        context: dg.AssetExecutionContext,
+        diffex_results: ResultsResource,
+        diffex_editor: EditorResource,
+        diffex_classifiers: ClassifierResource,
+    ) -> dg.MaterializeResult:
         """What the classifier says of every level-1 edit, and which groups enter the beam.
 
         One row of `scores` is the classifier's outputs on one picture; one row of `gates` is one group.
         """
-        resource = getattr(context.resources, names.resource)
         with clear_errors():
-            current = resource.study().for_classifier(name)
-            store, editor = resource.store(), resource.editor()
-            level1 = level1_scores(current, store, editor.fingerprint, resource.classifier(name), reporter(context))
+            current = as_deployed(study, diffex_results, diffex_editor, diffex_classifiers).for_classifier(name)
+            store, editor = diffex_results.store(current), diffex_editor.editor(current)
+            scorer = diffex_classifiers.classifier(current, name)
+            level1 = level1_scores(current, store, editor.fingerprint, scorer, reporter(context))
         effects = {feature: [float(x) for x in d] for feature, d in level1.effects.items()}
         return dg.MaterializeResult(
             data_version=dg.DataVersion(digest(effects, level1.noise.floor)),
@@ -63,16 +68,20 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition | dg.SourceAsset]
         pool="gpu",
         **options,
     )
-    def level2_scores_asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    def level2_scores_asset(
+        context: dg.AssetExecutionContext,
+        diffex_results: ResultsResource,
+        diffex_editor: EditorResource,
+        diffex_classifiers: ClassifierResource,
+    ) -> dg.MaterializeResult:
         """The children of the groups in the beam, edited and scored level by level, and the best joint combination.
 
         Only edits that do not exist yet are made, whichever classifier asked for them first.
         """
-        resource = getattr(context.resources, names.resource)
         with clear_errors():
-            current = resource.study().for_classifier(name)
-            store, editor = resource.store(), resource.editor()
-            scorer = resource.classifier(name)
+            current = as_deployed(study, diffex_results, diffex_editor, diffex_classifiers).for_classifier(name)
+            store, editor = diffex_results.store(current), diffex_editor.editor(current)
+            scorer = diffex_classifiers.classifier(current, name)
             announce(context, plan_edits(current, store, editor, {name: scorer})[-1])
             searched = run_search(current, store, editor, scorer, reporter(context))
             corpus = store.current_corpus(study.name)

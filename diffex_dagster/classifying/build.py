@@ -13,7 +13,11 @@ from diffex_dagster.utils.paths import located
 
 
 def build(
-    part: parts.ClassifierPart, folder: Path, checkpoint: Callable[[str], str], field: str = "classifier"
+    part: parts.ClassifierPart,
+    folder: Path,
+    checkpoint: Callable[[str], str],
+    field: str = "classifier",
+    known_as: str | None = None,
 ) -> Classifier:
     """A classifier of any kind.
 
@@ -22,6 +26,7 @@ def build(
         folder: the study file's, which its paths are relative to.
         checkpoint: resolves a hub id or a folder.
         field: where the part is in the study file, for messages.
+        known_as: what stands for a service's address in its fingerprint; see `HttpClassifier`.
 
     Raises:
         StudyError: a module that the part names cannot be imported, or its factory fails.
@@ -45,7 +50,9 @@ def build(
     if isinstance(part, parts.HttpPart):
         from diffex_dagster.classifying.http_adapter import HttpClassifier
 
-        return HttpClassifier(labels=labels, **part.model_dump(exclude={"kind", "target", "device", "labels"}))
+        return HttpClassifier(
+            labels=labels, known_as=known_as, **part.model_dump(exclude={"kind", "target", "device", "labels"})
+        )
     assert isinstance(part, parts.TensorPart)
     common |= {"labels": labels, "preprocessing": part.preprocessing, "outputs": part.outputs}
     if isinstance(part, parts.OnnxPart | parts.TorchFilePart):

@@ -36,6 +36,8 @@ class HttpClassifier(BatchedClassifier):
         batch_size: pictures in a request.
         timeout_s: seconds to wait for an answer.
         retries: further attempts after 429, 5xx, a timeout or a lost connection.
+        known_as: stands for the address in the fingerprint where `version` says what is behind it: one model that is
+            served at several addresses is one classifier.
     """
 
     def __init__(
@@ -50,9 +52,10 @@ class HttpClassifier(BatchedClassifier):
         batch_size: int = 32,
         timeout_s: float = 60.0,
         retries: int = 4,
+        known_as: str | None = None,
     ) -> None:
-        address = httpx.URL(url)  # may carry a password, or a token in its query: messages show neither
-        super().__init__(f"{address.scheme}://{address.netloc.decode()}{address.path}", batch_size, outputs)
+        super().__init__(shown_address(url), batch_size, outputs)
+        self.known_as = known_as
         self.url, self.given_labels, self.format = url, labels, format
         self.key_env, self.version, self.parameters = key_env, version, dict(parameters or {})
         self.timeout_s, self.retries = timeout_s, retries
@@ -61,7 +64,8 @@ class HttpClassifier(BatchedClassifier):
         return read_labels(self.given_labels)
 
     def _identity(self) -> Any:
-        return self.name, self.version, self.labels, self.format, self.parameters
+        name = self.known_as if self.known_as and self.version else self.name
+        return name, self.version, self.labels, self.format, self.parameters
 
     def _outputs(self, pictures: list[Image.Image]) -> np.ndarray:
         sent, received = _FIELDS[self.format]
@@ -123,6 +127,12 @@ class HttpClassifier(BatchedClassifier):
             ) from error
         except ValueError as error:
             raise ClassifierError(f"{self.name}: the answer is not JSON; check the url") from error
+
+
+def shown_address(url: str) -> str:
+    """An address without the password, or the token in its query, that it may carry."""
+    address = httpx.URL(url)
+    return f"{address.scheme}://{address.netloc.decode()}{address.path}"
 
 
 def _png(picture: Image.Image) -> str:

@@ -1,13 +1,18 @@
-"""Dagster resources: a study file in, a plain domain object out. Nothing heavy is loaded before it is used."""
+"""Dagster resources: configuration in, plain objects out. Nothing heavy is loaded before it is used.
+
+A study says what is asked; these say where it is worked on, and are overridden for each deployment in `Definitions`.
+What a resource leaves out is as the environment variables of `deployment.VARIABLES` say, and else as the study does.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.vlm.proposer import Proposer
@@ -33,18 +38,46 @@ def using(study: Study, classifiers: Mapping[str, Classifier]) -> Iterator[None]
         _given.pop()
 
 
-class StudyResource(dg.ConfigurableResource):
-    """A study and what it works with. Each object is built when first asked for and kept for the run."""
+class Place(dg.ConfigurableResource):
+    """What the resources share: fields that say where a study is worked on."""
 
-    file: str  # path of the study file
-    editor_name: str  # which of the study's editors
+    def place(self) -> dict[str, dict[str, Any]]:
+        """The fields of a `Deployment` that this resource sets."""
+        raise NotImplementedError
 
-    _editor: Editor | None = PrivateAttr(default=None)
-    _store: Store | None = PrivateAttr(default=None)
-    _classifiers: dict[str, Classifier] = PrivateAttr(default_factory=dict)
+
+class EditorResource(Place):
+    """Where the diffusion editor works. It is loaded at the first edit that must be made, and kept for the run."""
+
+    device: str | None = Field(default=None, description="auto, cpu, cuda, cuda:1, mps; else DIFFEX_DEVICE")
+    dtype: str | None = Field(default=None, description="auto, float32, float16, bfloat16; else DIFFEX_DTYPE")
+    batch_size: int | None = Field(default=None, description="edits at a time; else DIFFEX_BATCH_SIZE")
+
+    _made: dict[tuple[Path, str], Editor] = PrivateAttr(default_factory=dict)
+
+    def place(self) -> dict[str, dict[str, Any]]:
+        """Device, precision and batch of the editor."""
+        return {"editor": {"device": self.device, "dtype": self.dtype, "batch_size": self.batch_size}}
+
+    def editor(self, study: Study) -> Editor:
+        """The editor that the study has in use, here. Give a subclass its own `editor` to edit in another way."""
+        key = (study.file, study.editor_name)
+        if key not in self._made:
+            self._made[key] = setup.build_editor(study.deployed(**self.place()))
+        return self._made[key]
+
+
+class ResultsResource(Place):
+    """Where results are kept: databases, pictures, reports; and the address at which a web server shows them."""
+
+    folder: str | None = Field(default=None, description="a folder for every study's folder; else DIFFEX_RESULTS")
+    pictures: str | None = Field(default=None, description="another folder for the pictures; else DIFFEX_PICTURES")
+    url: str | None = Field(default=None, description="address at which `folder` is served; else DIFFEX_RESULTS_URL")
+
+    _made: dict[Path, Store] = PrivateAttr(default_factory=dict)
 
     @contextmanager
-    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[StudyResource]:
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[ResultsResource]:
         """Before the first step of a run: take the places in the pools back that killed runs still hold."""
         if context.instance and context.run:
             with owned(context.instance, context.run.run_id):
@@ -52,29 +85,73 @@ class StudyResource(dg.ConfigurableResource):
         else:
             yield self
 
-    def study(self) -> Study:
-        """The study as its file says now."""
-        return load_study(Path(self.file)).with_editor(self.editor_name)
+    def place(self) -> dict[str, dict[str, Any]]:
+        """The folders and the address."""
+        return {"results": {"folder": self.folder, "pictures": self.pictures, "url": self.url}}
 
-    def store(self) -> Store:
-        """The results database and pictures."""
-        if self._store is None:
-            self._store = setup.build_store(self.study())
-        return self._store
+    def store(self, study: Study) -> Store:
+        """The study's database and pictures."""
+        study = study.deployed(**self.place())
+        return self._made.setdefault(study.results_folder, setup.build_store(study))
 
-    def editor(self) -> Editor:
-        """The diffusion editor (or another kind); the model loads at the first edit that must be made."""
-        if self._editor is None:
-            self._editor = setup.build_editor(self.study())
-        return self._editor
 
-    def classifier(self, name: str) -> Classifier:
-        """One of the classifiers; its weights load at the first picture that must be scored."""
-        if name not in self._classifiers:
-            ready = [given[name] for file, given in _given if str(file) == self.file and name in given]
-            self._classifiers[name] = ready[-1] if ready else setup.build_classifier(self.study(), name)
-        return self._classifiers[name]
+class VLMResource(Place):
+    """Which server answers for the vision-language model that a study names."""
 
-    def proposer(self) -> Proposer:
-        """The vision-language model that proposes the corpus."""
-        return setup.build_proposer(self.study(), self.store())
+    base_url: str | None = Field(default=None, description="address of the API; else DIFFEX_VLM_URL")
+    key_env: str | None = Field(default=None, description="variable that holds the key for it; else DIFFEX_VLM_KEY_ENV")
+
+    def place(self) -> dict[str, dict[str, Any]]:
+        """Address, and the name of the variable with the key."""
+        return {"vlm": {"base_url": self.base_url, "key_env": self.key_env}}
+
+    def proposer(self, study: Study, store: Store) -> Proposer:
+        """Who proposes the corpus; answers are kept in the store."""
+        return setup.build_proposer(study.deployed(**self.place()), store)
+
+
+class ClassifierResource(Place):
+    """Where classifiers work, and the addresses of those that are services."""
+
+    device: str | None = Field(default=None, description="auto, cpu, cuda, cuda:1; else DIFFEX_CLASSIFIER_DEVICE")
+    urls: dict[str, str] = Field(default={}, description="address of a service, by the classifier's name")
+
+    _made: dict[tuple[Path, str], Classifier] = PrivateAttr(default_factory=dict)
+
+    def place(self) -> dict[str, dict[str, Any]]:
+        """Device and addresses."""
+        return {"classifiers": {"device": self.device, "urls": self.urls}}
+
+    def classifier(self, study: Study, name: str) -> Classifier:
+        """One of the study's classifiers; its weights load at the first picture that must be scored."""
+        key = (study.file, name)
+        if key not in self._made:
+            ready = [given[name] for file, given in _given if file == study.file and name in given]
+            self._made[key] = ready[-1] if ready else setup.build_classifier(study.deployed(**self.place()), name)
+        return self._made[key]
+
+
+def as_deployed(study: Study, *resources: Place) -> Study:
+    """The study as its file says now, where these resources place it.
+
+    Raises:
+        StudyError: the file is wrong, or a resource has a value that cannot be.
+    """
+    current = load_study(study.file).with_editor(study.editor_name)
+    return placed(current, *resources)
+
+
+def placed(study: Study, *resources: Place) -> Study:
+    """The study as it is, where these resources place it."""
+    for resource in resources:
+        study = study.deployed(**resource.place())
+    return study
+
+
+RESOURCES: dict[str, Place] = {
+    "diffex_editor": EditorResource(),
+    "diffex_results": ResultsResource(),
+    "diffex_vlm": VLMResource(),
+    "diffex_classifiers": ClassifierResource(),
+}
+"""What every study's assets use under these keys. One object each: definitions of several studies can be merged."""

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from pydantic import ValidationError
 
+from diffex_dagster.classifying.parts import HttpPart
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.starters import load_starter
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.corpus.vlm.proposer import OpenAIProposer, Proposal, ProposalRequest, Proposer, RecordedProposer
 from diffex_dagster.editing.ledits import LeditsOptions
 from diffex_dagster.editing.protocol import Editor
+from diffex_dagster.errors import EditorError
 from diffex_dagster.judging.protocol import ConceptProbe
 from diffex_dagster.store import Store
 from diffex_dagster.study import (
     ClipProbePart,
     DiffusionProbePart,
+    EditorPart,
     InstructEditorPart,
     LeditsEditorPart,
+    OpenAIVLM,
     PrecomputedEditorPart,
     RecordedVLM,
     Study,
@@ -31,12 +35,12 @@ from diffex_dagster.utils.imports import make
 
 def build_store(study: Study) -> Store:
     """The study's results database and pictures."""
-    return Store(study.results_folder)
+    return Store(study.results_folder, pictures=study.pictures_folder)
 
 
 def build_editor(study: Study) -> Editor:
     """The editor in use; a checkpoint is looked for at once, and loaded at the first edit."""
-    part = study.editors[study.editor_name]
+    part = placed_editor(study)
     if isinstance(part, LeditsEditorPart):
         from diffex_dagster.editing.ledits import LeditsEditor
 
@@ -50,6 +54,25 @@ def build_editor(study: Study) -> Editor:
     field, needs = f"editors.{study.editor_name}.factory", ("edit", "fingerprint")
     editor: Editor = make(part.factory, study.folder, field, needs, part.options)
     return editor
+
+
+def placed_editor(study: Study) -> EditorPart:
+    """What the study says of the editor in use, where it works as this deployment says.
+
+    Raises:
+        EditorError: an option of the editor does not go with that device.
+    """
+    part = study.editors[study.editor_name]
+    if not isinstance(part, LeditsEditorPart | InstructEditorPart):
+        return part  # no model of ours: its own options say where it works
+    place = study.deployment.editor.model_dump(exclude_none=True)
+    try:
+        return type(part)(**{**part.model_dump(), **place})
+    except ValidationError as error:
+        why = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise EditorError(
+            f"{study.file}: editors.{study.editor_name}, with {place} from the deployment: {why}"
+        ) from error
 
 
 def ledits_options(study: Study, part: LeditsEditorPart) -> LeditsOptions:
@@ -100,7 +123,17 @@ def build_classifier(study: Study, name: str) -> Classifier:
     """One of the study's classifiers; its weights are loaded at the first picture."""
     from diffex_dagster.classifying.build import build
 
-    return build(study.classifiers[name], study.folder, study.checkpoint, f"classifiers.{name}")
+    place, part = study.deployment.classifiers, study.classifiers[name]
+    known_as = None
+    if place.device is not None:
+        part = part.model_copy(update={"device": place.device})
+    if isinstance(part, HttpPart):
+        from diffex_dagster.classifying.http_adapter import shown_address
+
+        written = str(study.settings("classifiers")["classifiers"]["classifiers"][name]["url"])
+        known_as = shown_address(part.url) if written == part.url else written
+        part = part.model_copy(update={"url": place.urls.get(name, part.url)})
+    return build(part, study.folder, study.checkpoint, f"classifiers.{name}", known_as)
 
 
 def build_probe(study: Study, editor: Editor) -> ConceptProbe | None:
@@ -112,7 +145,8 @@ def build_probe(study: Study, editor: Editor) -> ConceptProbe | None:
         from diffex_dagster.judging.clip import ClipProbe
 
         part = study.probe
-        return ClipProbe(study.checkpoint(part.checkpoint), study.domain, part.template, part.device)
+        device = study.deployment.editor.device if part.device == "auto" else part.device
+        return ClipProbe(study.checkpoint(part.checkpoint), study.domain, part.template, device or "auto")
     own: Callable[[int], ConceptProbe] | None = getattr(editor, "judge", None)
     if isinstance(study.probe, DiffusionProbePart) and own is not None:
         return own(study.probe.draws)
@@ -144,8 +178,7 @@ def settings_version(study: Study, *parts: str) -> str:
     """Hash of the named fields of the study: the part of an asset's code version that the study decides."""
     from diffex_dagster.store.keys import digest
 
-    settings: dict[str, Any] = {part: json.loads(study.model_dump_json(include={part})) for part in parts}
-    return digest(settings)[:16]
+    return digest(study.settings(*parts))[:16]
 
 
 def reports_folder(study: Study, name: str) -> Path:
@@ -166,9 +199,22 @@ class StarterProposer:
         return Proposal(load_starter(self.name) if self.name else Corpus(()), model=self.name or "none")
 
 
+def placed_vlm(study: Study) -> RecordedVLM | OpenAIVLM | None:
+    """The vision-language model that the study names, at the address that this deployment says.
+
+    A key is never sent to a server that it was not named for: another address comes with a key of its own, or none.
+    """
+    part, place = study.corpus.vlm, study.deployment.vlm
+    if not isinstance(part, OpenAIVLM) or (place.base_url is None and place.key_env is None):
+        return part
+    if place.base_url is None:
+        return part.model_copy(update={"key_env": place.key_env})
+    return part.model_copy(update={"base_url": place.base_url, "key_env": place.key_env})
+
+
 def build_proposer(study: Study, store: Store) -> Proposer:
     """Who proposes the corpus: a recorded answer, an endpoint, a starter, or nobody."""
-    part = study.corpus.vlm
+    part = placed_vlm(study)
     if isinstance(part, RecordedVLM):
         return RecordedProposer(study.path(part.file))
     if part is None:

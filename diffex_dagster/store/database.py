@@ -111,14 +111,21 @@ class Store:
             waits as long as it takes, and one that reads LOCK_TIMEOUT.
         reading: open the database read-only, so that several may read at once, on a disk that cannot be written too.
             Where there is no database, it is an empty one.
+        pictures: the folder that holds `pictures/`, where it is another one (a disk that several machines share).
     """
 
-    def __init__(self, folder: Path, lock_timeout: float | None = None, reading: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        lock_timeout: float | None = None,
+        reading: bool = False,
+        pictures: Path | None = None,
+    ) -> None:
         self.folder = folder
         self.path = folder / "diffex.duckdb"
         self.lock_timeout = LOCK_TIMEOUT if reading and lock_timeout is None else lock_timeout
         self.reading = reading
-        self.pictures = PictureFiles(folder)
+        self.pictures = PictureFiles(folder if pictures is None else pictures)
         self._held = _Held()
         self._sound: dict[str, Stamp] = {}  # picture files whose content is known to be right
 

@@ -35,6 +35,12 @@ def explain_mistakes(problems: Iterable[Mapping[str, Any]], model: type[BaseMode
     return f"{file}: " + "; ".join(dict.fromkeys(_sentence(problem, model, lines) for problem in deepest))
 
 
+def place_in(file: Path, field: Sequence[str]) -> str:
+    """Where a field stands: "line 3: images.folder: "; without the line where the file cannot be read."""
+    line = _line(field, _load_with_lines(file))
+    return (f"line {line}: " if line else "") + (f"{'.'.join(field)}: " if field else "")
+
+
 def nearest(word: str, known: Sequence[str]) -> str:
     """The known word that was probably meant, as a remedy; the known words where none is near."""
     near = difflib.get_close_matches(word.lower(), known, 1)

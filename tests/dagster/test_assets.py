@@ -10,6 +10,7 @@ import pytest
 from dagster._utils.test.data_versions import get_stale_status_resolver
 
 from diffex_dagster.assets.build import build_study, observe
+from diffex_dagster.resources import RESOURCES
 from diffex_dagster.study import Study, load_study
 from tests.toys import edits_made, picture, write_study
 
@@ -212,15 +213,18 @@ def test_untrusted_names_are_escaped_in_metadata(toy: Study, instance: dg.Dagste
 def test_the_watch_sensor_reports_changes_once(toy: Study, instance: dg.DagsterInstance) -> None:
     definitions = build_study(toy)
     sensor = definitions.resolve_sensor_def("toy_watch")
-    context = dg.build_sensor_context(instance=instance)
-    first = sensor.evaluate_tick(context)
+
+    def tick(cursor: str | None) -> dg.SensorExecutionData:
+        with dg.build_sensor_context(instance, cursor, resources=RESOURCES) as context:
+            return sensor.evaluate_tick(context)
+
+    first = tick(None)
     assert {event.asset_key.path[-1] for event in first.asset_events} == {"corpus_edits", "classifier"}
-    again = sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=first.cursor))
-    assert not again.asset_events
+    assert not tick(first.cursor).asset_events
     (toy.folder / "corpus.yaml").write_text("# a comment\n")
-    assert not sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=first.cursor)).asset_events
+    assert not tick(first.cursor).asset_events
     (toy.folder / "corpus.yaml").write_text("remove: [Light]\n")
-    assert sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=first.cursor)).asset_events
+    assert tick(first.cursor).asset_events
 
 
 def test_the_watch_sensor_has_changed_images_read_again_and_says_when_to_reload(
@@ -229,7 +233,8 @@ def test_the_watch_sensor_has_changed_images_read_again_and_says_when_to_reload(
     sensor = build_study(toy).resolve_sensor_def("toy_watch")
 
     def tick(cursor: str | None) -> dg.SensorExecutionData:
-        return sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=cursor))
+        with dg.build_sensor_context(instance, cursor, resources=RESOURCES) as context:
+            return sensor.evaluate_tick(context)
 
     first = tick(None)
     assert not first.run_requests  # a first look requests nothing

@@ -1,0 +1,119 @@
+"""Where a study runs and where its results are kept: one study file for a laptop, a server and a team's deployment.
+
+None of it is part of the question that a study asks, so none of it enters a version. What changes pixels or scores (the
+kind of device, the precision) is in the fingerprints of the editor and of the classifiers, as ever.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator
+
+from diffex_dagster.classifying.parts import Part
+from diffex_dagster.editing.loading import DTypeName
+from diffex_dagster.errors import StudyError
+
+
+class EditorPlace(Part):
+    """Where the diffusion editor works; what is left out is as the study says."""
+
+    device: str | None = Field(None, description="auto, cpu, cuda, cuda:1, mps")
+    dtype: DTypeName | None = None
+    batch_size: int | None = Field(None, ge=1, description="edits at a time")
+
+
+class ResultsPlace(Part):
+    """Where results are kept: a folder in which every study has one of its own, by the study's name."""
+
+    folder: Path | None = Field(None, description="for the databases, the reports, and the pictures")
+    pictures: Path | None = Field(None, description="for the pictures, where they are not beside the database")
+    url: str | None = Field(None, pattern=r"^https?://", description="address at which `folder` is served")
+
+    @field_validator("folder", "pictures")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        """Processes of one deployment have different working directories: a relative path would be several folders."""
+        if value is None:
+            return None
+        value = value.expanduser()
+        if not value.is_absolute():
+            raise ValueError("write an absolute path")
+        return value
+
+
+class VLMPlace(Part):
+    """Which server answers for the vision-language model that the study names."""
+
+    base_url: str | None = Field(None, pattern=r"^https?://")
+    key_env: str | None = Field(None, description="environment variable with the key for that server")
+
+
+class ClassifierPlace(Part):
+    """Where the classifiers work, and at which addresses the services among them are served."""
+
+    device: str | None = Field(None, description="auto, cpu, cuda, cuda:1, mps")
+    urls: dict[str, str] = Field(default_factory=dict, description="address of a service, by the classifier's name")
+
+
+VARIABLES = {
+    "DIFFEX_DEVICE": ("editor", "device"),
+    "DIFFEX_DTYPE": ("editor", "dtype"),
+    "DIFFEX_BATCH_SIZE": ("editor", "batch_size"),
+    "DIFFEX_RESULTS": ("results", "folder"),
+    "DIFFEX_PICTURES": ("results", "pictures"),
+    "DIFFEX_RESULTS_URL": ("results", "url"),
+    "DIFFEX_VLM_URL": ("vlm", "base_url"),
+    "DIFFEX_VLM_KEY_ENV": ("vlm", "key_env"),
+    "DIFFEX_CLASSIFIER_DEVICE": ("classifiers", "device"),
+}
+"""Environment variables that say the same, each with the field that it sets."""
+
+
+class Deployment(Part):
+    """All places together."""
+
+    editor: EditorPlace = EditorPlace()
+    results: ResultsPlace = ResultsPlace()
+    vlm: VLMPlace = VLMPlace()
+    classifiers: ClassifierPlace = ClassifierPlace()
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Deployment:
+        """What the DIFFEX_… variables say; one that is empty says nothing.
+
+        Raises:
+            StudyError: a variable has a value that cannot be; the sentence names it.
+        """
+        given = os.environ if environment is None else environment
+        deployment = cls()
+        for variable, (place, field) in VARIABLES.items():
+            if value := given.get(variable):
+                deployment = deployment.over({place: {field: value}}, {f"{place}.{field}": variable})
+        return deployment
+
+    def over(self, places: Mapping[str, Mapping[str, Any]], names: Mapping[str, str] | None = None) -> Deployment:
+        """The same with these fields set; None (and an empty mapping) leaves a field as it is.
+
+        Args:
+            places: fields by place, e.g. `{"editor": {"device": "cuda"}}`.
+            names: what a field is called in messages, by "place.field".
+
+        Raises:
+            StudyError: a value cannot be.
+        """
+        now = self.model_dump()
+        for place, fields in places.items():
+            now[place] |= {field: value for field, value in fields.items() if value not in (None, {})}
+        try:
+            return Deployment.model_validate(now)
+        except ValidationError as error:
+            (problem, *_) = error.errors()
+            field = ".".join(str(part) for part in problem["loc"])
+            what = problem["msg"].removeprefix("Value error, ")
+            if problem["type"] == "string_pattern_mismatch":
+                what = "write an address that begins with http:// or https://"
+            raise StudyError(f"{(names or {}).get(field, field)}: {what} (got {str(problem['input'])!r})") from error
