@@ -16,50 +16,66 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from diffex_dagster.worlds import avatars
+from diffex_dagster.worlds.base import State, World
 from training import common, data
 
 
 class Probe(nn.Module):
     """A small convolutional network with one softmax head for each factor."""
 
-    def __init__(self) -> None:
+    def __init__(self, world: World = avatars.WORLD, widths: tuple[int, ...] = (32, 48, 64, 96)) -> None:
         super().__init__()
+        self.world = world
         layers: list[nn.Module] = []
         channels = 3
-        for width in (32, 48, 64, 96):
+        for width in widths:
             layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
             channels = width
-        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(96 * 16, 192), nn.ReLU())
-        self.heads = nn.ModuleDict({factor: nn.Linear(192, len(values)) for factor, values in avatars.FACTORS.items()})
+        left = world.size // 2 ** len(widths)
+        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * left * left, 192), nn.ReLU())
+        self.heads = nn.ModuleDict({factor: nn.Linear(192, len(values)) for factor, values in world.factors.items()})
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Images (N, 3, 64, 64) in [-1, 1] -> logits (N, values) for each factor."""
+        """Images (N, 3, side, side) in [-1, 1] -> logits (N, values) for each factor."""
         hidden = self.body(images)
         return {factor: head(hidden) for factor, head in self.heads.items()}
 
     @torch.no_grad()
-    def read(self, pictures: list[Image.Image]) -> list[avatars.State]:
+    def read(self, pictures: list[Image.Image]) -> list[State]:
         """The most likely state of each picture."""
         images = common.to_tensor(np.stack([np.asarray(picture.convert("RGB")) for picture in pictures]))
         logits = self(images)
         names = {
-            factor: [list(avatars.FACTORS[factor])[i] for i in logit.argmax(1)] for factor, logit in logits.items()
+            factor: [list(self.world.factors[factor])[i] for i in logit.argmax(1)] for factor, logit in logits.items()
         }
         return [{factor: names[factor][row] for factor in names} for row in range(len(pictures))]
 
 
-def load(path: Path) -> Probe:
+def load(path: Path, world: World = avatars.WORLD) -> Probe:
     """The trained probe, ready to read."""
-    probe = Probe()
-    probe.load_state_dict(load_file(path))
+    weights = load_file(path)
+    layers = {int(name.split(".")[1]): len(value) for name, value in weights.items() if value.dim() == 4}
+    probe = Probe(world, tuple(layers[i] for i in sorted(layers)))
+    probe.load_state_dict(weights)
     return probe.eval()
 
 
-def labels(states: list[avatars.State]) -> dict[str, torch.Tensor]:
+def softened(x: torch.Tensor) -> torch.Tensor:
+    """Pictures slightly blurred and off in colour, as decoded edits are.
+
+    A probe that has seen this reads edits as a person would.
+    """
+    shape = (len(x), 1, 1, 1)
+    mix = torch.rand(shape, device=x.device) * 0.6
+    x = x * (1 - mix) + nn.functional.avg_pool2d(x, 3, 1, 1) * mix
+    return x + 0.04 * torch.randn_like(x) + 0.05 * torch.randn((len(x), 3, 1, 1), device=x.device)
+
+
+def labels(states: list[State], world: World = avatars.WORLD) -> dict[str, torch.Tensor]:
     """Index of each factor's value, or -100 (no loss) where the picture does not show it."""
     return {
-        factor: torch.tensor([list(values).index(s[factor]) if avatars.visible(s, factor) else -100 for s in states])
-        for factor, values in avatars.FACTORS.items()
+        factor: torch.tensor([list(values).index(s[factor]) if world.visible(s, factor) else -100 for s in states])
+        for factor, values in world.factors.items()
     }
 
 
@@ -73,11 +89,7 @@ def train(steps: int, batch: int, out: Path, seed: int = 0) -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, steps)
     progress = common.Progress(steps)
     for step, index in enumerate(common.batches(len(images), batch, steps, generator), 1):
-        x = images[index]
-        # Decoded edits are slightly blurred and off in colour: a probe that has seen this reads them as a person would.
-        soft = nn.functional.avg_pool2d(x, 3, 1, 1)
-        mix = torch.rand(batch, 1, 1, 1) * 0.6
-        x = x * (1 - mix) + soft * mix + 0.04 * torch.randn(x.shape) + 0.05 * torch.randn(batch, 3, 1, 1)
+        x = softened(images[index])
         with torch.autocast("cpu", torch.bfloat16):
             logits = probe(x)
         loss = sum(nn.functional.cross_entropy(logits[factor].float(), target[index], ignore_index=-100)

@@ -14,21 +14,30 @@ import random
 import string
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from diffex_dagster.worlds import avatars
+from diffex_dagster.worlds.base import Named, World
 from training import common, data
 
 MAX_TOKENS = 40
-CONCEPTS = sorted(set(avatars.PHRASES.values()))
 
 
-def build_tokenizer(folder: Path) -> CLIPTokenizer:
+def concepts(world: World) -> list[Named]:
+    """What captions of a world can name, each once."""
+    return sorted(set(world.phrases.values()))
+
+
+CONCEPTS = concepts(avatars.WORLD)
+
+
+def build_tokenizer(folder: Path, world: World = avatars.WORLD, max_tokens: int = MAX_TOKENS) -> CLIPTokenizer:
     """A CLIP tokenizer in which every word of the world is one token and every other word is spelled in letters."""
-    sentences = [*avatars.PHRASES, *(prefix + "x" for prefix in avatars._PREFIXES), "a b, c and d"] * 2
+    sentences = [*world.phrases, *(prefix + "x" for prefix in world.prefixes), "a b, c and d"] * 2
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
     bpe.normalizer = normalizers.Lowercase()
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
@@ -51,22 +60,28 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
     (folder / "merges.txt").write_text(
         "#version: 0.2\n" + "\n".join(" ".join(merge) for merge in merges) + "\n", "utf-8"
     )
-    tokenizer = CLIPTokenizer.from_pretrained(folder, model_max_length=MAX_TOKENS)
+    tokenizer = CLIPTokenizer.from_pretrained(folder, model_max_length=max_tokens)
     tokenizer.save_pretrained(folder)
     return tokenizer
 
 
-def build_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """The untrained text encoder: two layers of width 128."""
+def tokens(tokenizer: CLIPTokenizer, sentences: list[str], max_tokens: int = MAX_TOKENS) -> np.ndarray:
+    """Token numbers (sentences, max_tokens), int16, padded."""
+    read = tokenizer(sentences, padding="max_length", truncation=True, max_length=max_tokens, return_tensors="np")
+    return read.input_ids.astype(np.int16)
+
+
+def build_encoder(tokenizer: CLIPTokenizer, width: int = 128, max_tokens: int = MAX_TOKENS) -> CLIPTextModel:
+    """The untrained text encoder: two layers."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
-            hidden_size=128,
-            intermediate_size=512,
+            hidden_size=width,
+            intermediate_size=4 * width,
             num_hidden_layers=2,
             num_attention_heads=4,
-            projection_dim=128,
-            max_position_embeddings=MAX_TOKENS,
+            projection_dim=width,
+            max_position_embeddings=max_tokens,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
@@ -98,9 +113,9 @@ def named_concepts(text: str) -> list[int]:
 class NamingHead(nn.Module):
     """Which concepts does the caption name? Asked of the pooled state and of the mean token state."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, count: int) -> None:
         super().__init__()
-        self.pooled, self.mean = nn.Linear(width, len(CONCEPTS)), nn.Linear(width, len(CONCEPTS))
+        self.pooled, self.mean = nn.Linear(width, count), nn.Linear(width, count)
 
     def forward(self, output, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         mean = (output.last_hidden_state * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
@@ -117,7 +132,7 @@ def train(steps: int, batch: int, out: Path, seed: int = 0) -> None:
             phrase
         )
     encoder = build_encoder(tokenizer).train()
-    head = NamingHead(encoder.config.hidden_size)
+    head = NamingHead(encoder.config.hidden_size, len(CONCEPTS))
     parameters = [*encoder.parameters(), *head.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-3, steps)
@@ -127,11 +142,11 @@ def train(steps: int, batch: int, out: Path, seed: int = 0) -> None:
         captions = [
             nonsense(rng) if rng.random() < 0.1 else avatars.caption(rng.choice(states), rng) for _ in range(batch)
         ]
-        tokens = tokenizer(captions, padding="max_length", truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+        read = tokenizer(captions, padding="max_length", truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
         target = torch.zeros(batch, len(CONCEPTS))
         for row, text in enumerate(captions):
             target[row, named_concepts(text)] = 1
-        logits = head(encoder(tokens.input_ids), tokens.attention_mask)
+        logits = head(encoder(read.input_ids), read.attention_mask)
         loss = sum(nn.functional.binary_cross_entropy_with_logits(logit, target, reduction="sum") for logit in logits)
         loss = loss / batch
         optimiser.zero_grad(set_to_none=True)

@@ -24,17 +24,17 @@ DESCRIBED = ("mouth", "clothes", "top", "hair_colour", "facial_hair", "eyewear",
 SCHEDULE = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
-def build() -> UNet2DConditionModel:
-    """The untrained UNet (11 M parameters), with cross-attention at 16×16, 8×8 and 4×4."""
+def build(sample_size: int = 16, text_width: int = 128) -> UNet2DConditionModel:
+    """The untrained UNet (11 M parameters), with cross-attention at three sizes: 16×16, 8×8 and 4×4 for avatars."""
     return UNet2DConditionModel(
-        sample_size=16,
+        sample_size=sample_size,
         in_channels=4,
         out_channels=4,
         block_out_channels=(64, 128, 192),
         layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D",) * 3,
         up_block_types=("CrossAttnUpBlock2D",) * 3,
-        cross_attention_dim=128,
+        cross_attention_dim=text_width,
         attention_head_dim=4,
     ).to(memory_format=torch.channels_last)
 

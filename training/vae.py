@@ -18,16 +18,16 @@ from training import common, data
 LATENT_CHANNELS = 4
 
 
-def build() -> AutoencoderKL:
-    """The untrained autoencoder (0.8 M parameters)."""
+def build(channels: tuple[int, ...] = (32, 48, 64), size: int = 64, groups: int = 16) -> AutoencoderKL:
+    """The untrained autoencoder (0.8 M parameters unless told otherwise)."""
     vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(32, 48, 64),
+        down_block_types=("DownEncoderBlock2D",) * len(channels),
+        up_block_types=("UpDecoderBlock2D",) * len(channels),
+        block_out_channels=channels,
         layers_per_block=1,
         latent_channels=LATENT_CHANNELS,
-        norm_num_groups=16,
-        sample_size=64,
+        norm_num_groups=groups,
+        sample_size=size,
     )
     # Starting with unit variance drowns the picture in noise and the decoder learns to ignore the latents.
     torch.nn.init.constant_(vae.quant_conv.bias[LATENT_CHANNELS:], -6.0)
@@ -46,7 +46,7 @@ FACE = (slice(14, 52), slice(16, 48))
 
 def detail_loss(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Gradient error relative to the outline's own strength in `b`: dark eyes on dark skin count as on pale skin."""
-    total = torch.zeros(())
+    total = torch.zeros((), device=b.device)
     for dim in (2, 3):
         wanted = b.diff(dim=dim)
         strength = torch.nn.functional.max_pool2d(wanted.abs().amax(1, keepdim=True), 3, stride=1, padding=1)
