@@ -28,6 +28,7 @@ from diffex_dagster.utils.text import UnreasonableYAML, as_text, load_yaml, read
 from diffex_dagster.utils.variables import UnsetVariable, as_written, resolve
 
 Text = Annotated[str, BeforeValidator(as_text)]  # YAML reads 7 as a number
+DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]  # becomes part of asset keys and folder names
 
 
@@ -346,8 +347,31 @@ class Study(Part):
     @classmethod
     def _reserved(cls, value: dict[str, Any]) -> dict[str, Any]:
         taken = {"sample_images", "vlm_corpus", "corpus_edits", "corpus", "level1_edits", "classifier_comparison"}
-        if clash := taken & set(value):
-            raise ValueError(f"a classifier cannot be called {sorted(clash)[0]!r}: that is the name of a stage")
+        for name in value:
+            if name.lower() in taken:
+                raise ValueError(f"a classifier cannot be called {name!r}: that is the name of a stage")
+            if name.lower() == "comparison":
+                raise ValueError(
+                    f"a classifier cannot be called {name!r}: its report would lie where the comparison of all "
+                    "classifiers does; choose another name"
+                )
+        return value
+
+    @field_validator("name", "classifiers", "editors")
+    @classmethod
+    def _fit_for_every_disk(cls, value: str | dict[str, Any]) -> str | dict[str, Any]:
+        """Names become folders: also on disks that do not tell A from a, and know devices by name."""
+        names = [value] if isinstance(value, str) else list(value)
+        seen: dict[str, str] = {}
+        for name in names:
+            if name.lower() in DEVICES:
+                raise ValueError(f"{name!r} is the name of a device on Windows, and no folder there; choose another")
+            other = seen.setdefault(name.lower(), name)
+            if other != name:
+                raise ValueError(
+                    f"{other!r} and {name!r} differ in capital letters only, and would share a folder on some disks; "
+                    "rename one of them"
+                )
         return value
 
     @model_validator(mode="before")
@@ -569,7 +593,9 @@ def _expand_classes(fields: dict[str, Any]) -> dict[str, Any]:
             continue
         for label in labels:
             slug = re.sub(r"\W+", "_", str(label), flags=re.ASCII).strip("_").lower() or str(len(expanded))
-            expanded[f"{name}_{slug}"] = {**part, "target": {**target, "label": label}}
+            alike = (f"{name}_{slug}" if not n else f"{name}_{slug}_{n + 1}" for n in range(len(labels)))
+            free = next(each for each in alike if each not in expanded and each not in classifiers)
+            expanded[free] = {**part, "target": {**target, "label": label}}
     return {**fields, "target": {**target, "label": labels[0]}, "classifiers": expanded}
 
 

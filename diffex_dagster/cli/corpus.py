@@ -28,7 +28,7 @@ def corpus_now(study: Study) -> Corpus:
     Raises:
         DiffExError: a live model has not been asked yet, or the file is wrong.
     """
-    store = build_store(study)
+    store = build_store(study, reading=True)
     if isinstance(study.corpus.vlm, OpenAIVLM):
         proposal = store.current_corpus(study.name, "proposal")
     else:
@@ -42,7 +42,7 @@ def corpus_now(study: Study) -> Corpus:
 
 def show_diff(study: Study, against: str | None, console: Console) -> None:
     """Print what the corpus is now against the version last materialized, or a named one."""
-    store = build_store(study)
+    store = build_store(study, reading=True)
     before = store.corpus_version(study.name, against) if against else store.current_corpus(study.name)
     console.print(diff(before, corpus_now(study)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -32,6 +33,8 @@ app = typer.Typer(
     help="Why does an image classifier decide as it does? DiffEx as Dagster assets.",
 )
 app.add_typer(bench, name="bench")
+store_app = typer.Typer(no_args_is_help=True, help="Whether results are what they were, and what may be removed.")
+app.add_typer(store_app, name="store")
 console = Console(stderr=True)
 
 StudyArgument = Annotated[str, typer.Argument(help="a study file, its folder, or its name under studies/")]
@@ -252,6 +255,26 @@ def doctor(
         raise typer.Exit(1)
 
 
+@store_app.command("check")
+def store_check(study: StudyArgument) -> None:
+    """Read every stored picture, and say which are lost or altered; a run makes those again."""
+    from diffex_dagster.cli import store
+
+    if not store.check(_load(study, None), Console(highlight=False, soft_wrap=True)):
+        raise typer.Exit(1)
+
+
+@store_app.command("prune")
+def store_prune(
+    study: StudyArgument,
+    yes: Annotated[bool, typer.Option("--yes", help="remove it; else it is only shown")] = False,
+) -> None:
+    """Show, and with --yes remove, reports that a later one replaced and files that no row names."""
+    from diffex_dagster.cli import store
+
+    store.prune(_load(study, None), yes, Console(highlight=False, soft_wrap=True))
+
+
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a study file, for editors and validators."""
@@ -278,8 +301,15 @@ def _set_aside(study: Study) -> None:
     """Move the results folder away under a new name: nothing that was computed is lost."""
     folder = study.results_folder
     if folder.exists():
-        aside = folder.with_name(f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}")
-        folder.rename(aside)
+        named = f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        names = (named if not n else f"{named}-{n}" for n in itertools.count())
+        aside = next(folder.with_name(name) for name in names if not folder.with_name(name).exists())
+        try:
+            folder.rename(aside)
+        except OSError as error:
+            raise DiffExError(
+                f"{folder}: cannot be put aside ({error.strerror or error}); nothing was changed"
+            ) from error
         console.print(f"earlier results are kept in {aside}", highlight=False)
 
 

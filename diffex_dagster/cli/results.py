@@ -88,7 +88,7 @@ def report(study: Study, classifier: str | None, open_it: bool) -> None:
 def plan(study: Study, classifiers: Sequence[str], output: TableFormat) -> None:
     """Print what a materialization would do now, and why. Nothing is edited, scored or asked of a model."""
     states = staleness(study, classifiers)
-    store, editor = build_store(study), build_editor(study)
+    store, editor = build_store(study, reading=True), build_editor(study)
     models = {name: build_classifier(study, name) for name in classifiers}
     pictures = read_samples(study, lambda name: build_classifier(study, name)).pictures
     samples: dict[str, str] = {}
@@ -153,7 +153,7 @@ def survey(study: Study, classifier: str, questions: int) -> None:
     command = f"diffex survey {study.folder.name} {classifier}"
     explanation, _ = explain(
         study.for_classifier(classifier),
-        build_store(study),
+        build_store(study, reading=True),
         build_editor(study),
         build_classifier(study, classifier),
         classifier,

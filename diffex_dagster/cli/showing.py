@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -14,14 +13,13 @@ from diffex_dagster.classifying.target import measure
 from diffex_dagster.cli.running import Outcome, report_paths
 from diffex_dagster.effects.grading import Grade, grade
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.report.model import Comparison, Confounder, RankedFeature
+from diffex_dagster.report.model import Comparison, RankedFeature
 from diffex_dagster.report.tables import rich_table
 from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.scores import picture_scores
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
 from diffex_dagster.stages.splits import parts
 from diffex_dagster.store import image_key
-from diffex_dagster.store.database import RANKING_FIELDS
 from diffex_dagster.study import Study
 from diffex_dagster.utils.imports import load_object
 
@@ -32,31 +30,11 @@ def latest_ranking(study: Study, classifier: str) -> list[RankedFeature]:
     Raises:
         DiffExError: there is none yet.
     """
-    columns = ", ".join(f'r."{field}"' for field in RANKING_FIELDS)
-    same = "study, classifier, editor, corpus_version, run"
-    frame = build_store(study).query(
-        f"""WITH r AS (
-            SELECT * FROM rankings WHERE study = $1 AND classifier_name = $2 AND editor = $3 AND run = (
-                SELECT run FROM rankings WHERE study = $1 AND classifier_name = $2 AND editor = $3
-                ORDER BY created DESC LIMIT 1))
-        SELECT {columns}, s.looked_for, o.name AS other, s.leak, s.direct, s.direct_low, s.direct_high FROM r
-        LEFT JOIN (SELECT *, edited AS feature, looked_for AS confounded_with FROM side_effects) s
-            USING ({same}, feature, confounded_with)
-        LEFT JOIN r o ON o.feature = r.confounded_with
-        ORDER BY r.rank""",  # noqa: S608 (our own column names)
-        [study.name, classifier, build_editor(study).fingerprint],
-    )
-    if frame.empty:
+    store, editor = build_store(study, reading=True), build_editor(study).fingerprint
+    ranking = store.latest_ranking(study.name, classifier, editor)
+    if not ranking:
         raise DiffExError(f"{study.name}: {classifier} has no report yet; run `diffex run {study.folder.name}` first")
-    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return [_ranked(row) for row in rows]
-
-
-def _ranked(row: Mapping[str, Any]) -> RankedFeature:
-    """A row of the query above."""
-    numbers = ("leak", "direct", "direct_low", "direct_high")
-    other = Confounder(row["looked_for"], row["other"], *(row[n] for n in numbers)) if row["looked_for"] else None
-    return RankedFeature(**{field: row[field] for field in RANKING_FIELDS}, confounded_with=other)
+    return ranking
 
 
 def compare_latest(study: Study, versions: Sequence[str] = ()) -> Comparison:
@@ -75,7 +53,7 @@ def compare_latest(study: Study, versions: Sequence[str] = ()) -> Comparison:
         latest_ranking(study, name)  # says which run is missing
     classifiers = {name: build_classifier(study, name) for name in names}
     command = " ".join(["diffex compare", study.folder.name, *versions])
-    return compare_classifiers(study, build_store(study), build_editor(study), classifiers, command)
+    return compare_classifiers(study, build_store(study, reading=True), build_editor(study), classifiers, command)
 
 
 def terminal() -> Console:

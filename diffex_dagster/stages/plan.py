@@ -53,7 +53,7 @@ class _Looking(Store):
     """
 
     def __init__(self, store: Store, corpus: Corpus, samples: Mapping[str, str]) -> None:
-        super().__init__(store.folder, store.lock_timeout)
+        super().__init__(store.folder, store.lock_timeout, store.reading, store.pictures.folder)
         self.corpus, self.chosen = corpus, dict(samples)
         self.edits: dict[EditRequest, bool] = {}  # asked for -> whether it exists
         self.scores: dict[EditRequest, bool] = {}
@@ -104,7 +104,7 @@ def seconds_per_edit(store: Store, editor: str) -> float | None:
         """SELECT sum(gap) AS seconds, sum(n) AS edits FROM (
             SELECT n, epoch(created) - lag(epoch(created)) OVER (ORDER BY created) AS gap FROM (
                 SELECT created, count(*) AS n FROM edits WHERE editor = $1 GROUP BY created))
-        WHERE gap < $2""",
+        WHERE gap BETWEEN 0 AND $2""",
         [editor, PAUSE_S],
     )
     return float(seconds) / float(edits) if edits and edits > 0 else None

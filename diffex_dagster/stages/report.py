@@ -429,16 +429,15 @@ def confounded(
 def keep(
     explanation: Explanation, searched: Searched, store: Store, corpus: Corpus, run: str, subject: str | None = None
 ) -> None:
-    """Keep what the report shows in `rankings`, `side_effects` and `effects`; see `Study.subject`."""
+    """Keep what the report shows (`Store.put_report`); what it is kept under, see `Study.subject`."""
     identity = {
         "study": explanation.study,
+        "classifier_name": explanation.classifier,
         "classifier": subject or explanation.classifier_fingerprint,
         "editor": explanation.editor_fingerprint,
         "corpus_version": explanation.corpus_version,
         "run": run,
     }
-    store.put_ranking({**identity, "classifier_name": explanation.classifier}, explanation.features)
-    store.put_side_effects(identity, explanation.side_effects)
     images = searched.parts.reported
     rows = []
     for row in explanation.features:
@@ -455,7 +454,7 @@ def keep(
             }
             for i, image in enumerate(images)
         ]
-    store.put_effects(identity, rows)
+    store.put_report(identity, explanation.features, explanation.side_effects, rows)
 
 
 def ranked_report(

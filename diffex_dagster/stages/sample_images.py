@@ -94,6 +94,8 @@ def _told(samples: Samples, found: Found) -> Samples:
 
 def sample_images(study: Study, store: Store, classifier: Callable[[str], Classifier] | None = None) -> Samples:
     """Keep the study's sample images; pictures with equal content count once."""
+    if study.file.is_file():
+        store.claim(study.name, study.file)
     samples = read_samples(study, classifier)
     samples.keys = keep_samples(study, store, samples.pictures)
     return samples

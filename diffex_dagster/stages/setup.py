@@ -33,9 +33,9 @@ from diffex_dagster.study import (
 from diffex_dagster.utils.imports import make
 
 
-def build_store(study: Study) -> Store:
-    """The study's results database and pictures."""
-    return Store(study.results_folder, pictures=study.pictures_folder)
+def build_store(study: Study, reading: bool = False) -> Store:
+    """The study's results database and pictures; opened read-only for a command that only reads."""
+    return Store(study.results_folder, reading=reading, pictures=study.pictures_folder)
 
 
 def build_editor(study: Study) -> Editor:
@@ -182,9 +182,15 @@ def settings_version(study: Study, *parts: str) -> str:
 
 
 def reports_folder(study: Study, name: str) -> Path:
-    """Where a classifier's report (or "comparison") is written."""
+    """Where a classifier's report (or "comparison") is written.
+
+    Results that may belong to several studies (a folder outside the study's own, or several study files in one folder)
+    have a folder of reports for each study.
+    """
     arm = study.editor_name
     folder = study.results_folder / "reports"
+    own = study.file.name == "study.yaml" and study.results_folder.is_relative_to(study.folder)
+    folder = folder if own else folder / study.name
     return folder / name if arm == next(iter(study.editors)) else folder / f"{name}-{arm}"
 
 

@@ -14,9 +14,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +32,7 @@ from diffex_dagster.editing.protocol import MASK, EditRequest
 from diffex_dagster.effects.confounding import SideEffect
 from diffex_dagster.effects.edit_metrics import Change
 from diffex_dagster.errors import StoreError
-from diffex_dagster.report.model import RankedFeature
+from diffex_dagster.report.model import Confounder, RankedFeature
 from diffex_dagster.store.files import PictureFiles, Stamp, StoredPicture, StoredPictures
 from diffex_dagster.store.keys import digest, edit_key, image_key
 from diffex_dagster.store.opening import guarded, open_database, trouble
@@ -294,7 +296,7 @@ class Store:
             raise StoreError(f"{self.path}: image {missing[0]} is not in the store; materialize sample_images again")
         if lost := sorted(self._unsound(rows.values())):
             raise StoreError(
-                f"{self.folder / lost[0]}: the picture of a sample image ({len(lost)} in all) is lost or not what it "
+                f"{self.pictures.folder / lost[0]}: the picture of a sample image ({len(lost)} in all) is lost or not what it "
                 "was; run the study again, or materialize sample_images: it is prepared again"
             )
         return StoredPictures({key: StoredPicture(self.pictures, rows[key]) for key in keys})
@@ -537,7 +539,129 @@ class Store:
         self._sound |= new
         return [{"file": f, "bytes": size, "modified": time} for f, (size, time) in new.items()]
 
+    def bad_pictures(self) -> tuple[list[str], list[str]]:
+        """Read every picture that the database names: (lost files, altered files). Those are made again by a run."""
+        with self.hold():
+            named = self.rows("SELECT DISTINCT file FROM edits UNION SELECT file FROM images ORDER BY file")
+        lost = [file for (file,) in named if self.pictures.stamp(file) is None]
+        altered = [f for (f,) in named if f not in set(lost) and not self.pictures.is_sound(f)]
+        self._write(
+            lambda connection: connection.execute(
+                "DELETE FROM stamps WHERE file IN (SELECT unnest(?::VARCHAR[]))", [[*lost, *altered]]
+            )
+        )
+        self._sound = {file: stamp for file, stamp in self._sound.items() if file not in {*lost, *altered}}
+        sound = [file for (file,) in named if file not in {*lost, *altered}]
+        self._insert("stamps", self._new_stamps(sound), replace=True)
+        return lost, altered
+
+    def superfluous(self) -> Superfluous:
+        """What `prune` would remove: reports that a later one replaced, and files that no row names."""
+        named = {file for (file,) in self.rows("SELECT file FROM edits UNION SELECT file FROM images")}
+        own = self.pictures.folder == self.folder  # another database may name pictures in a folder that is shared
+        loose = [file for file in self.pictures.everything() if file not in named] if own else []
+        size = sum(stamp[0] for file in loose if (stamp := self.pictures.stamp(file)))
+        shown = {run for (run,) in self.rows(_SHOWN_RUNS)}
+        runs = [run for (run,) in self.rows("SELECT DISTINCT run FROM rankings ORDER BY run") if run not in shown]
+        ((rows,),) = self.rows("SELECT count(*) FROM effects WHERE run IN (SELECT unnest(?::VARCHAR[]))", [list(runs)])
+        return Superfluous(tuple(runs), int(rows), tuple(loose), size)
+
+    def prune(self) -> None:
+        """Remove what `superfluous` lists. Edits and scores stay, whatever reports show of them."""
+        found = self.superfluous()
+
+        def forget(connection: duckdb.DuckDBPyConnection) -> None:
+            runs = [list(found.runs)]
+            for table in ("effects", "side_effects", "rankings"):
+                connection.execute(f"DELETE FROM {table} WHERE run IN (SELECT unnest(?::VARCHAR[]))", runs)  # noqa: S608
+            connection.execute("DELETE FROM reports WHERE rows_of IN (SELECT unnest(?::VARCHAR[]))", runs)
+
+        self._write(forget)
+        for file in found.files:
+            with contextlib.suppress(FileNotFoundError):
+                (self.pictures.folder / file).unlink()
+
+    # Whose results these are
+
+    def claim(self, study: str, file: Path) -> None:
+        """Say that a study's rows come from a study file; a file that was moved or renamed keeps them.
+
+        Raises:
+            StoreError: another study file of the same name has results here: its rows would be mixed with these.
+        """
+        here = Path(os.path.relpath(file, self.folder)).as_posix()
+        found = self._existing("owners", "study", [study], "file")
+        if found and found[0][0] != here and (self.folder / found[0][0]).is_file():
+            other = Path(os.path.normpath(self.folder / found[0][0]))
+            raise StoreError(
+                f"{file}: {self.folder} holds the results of another study named {study!r} ({other}); give this study "
+                "another name, or another results folder"
+            )
+        if not found or found[0][0] != here:
+            self._insert("owners", [{"study": study, "file": here}], replace=True)
+
     # What a report shows
+
+    def put_report(
+        self,
+        identity: Mapping[str, str],
+        ranked: Sequence[RankedFeature],
+        side_effects: Iterable[SideEffect],
+        effects: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Keep what a report shows; where one of the same study, classifier, editor and corpus said the same, only that
+        it was made again.
+
+        Args:
+            identity: study, classifier_name, classifier, editor, corpus_version and run.
+            effects: the paired differences behind it, rows of `effects` without the identity.
+        """
+        side_effects = list(side_effects)
+        of_rows = {name: value for name, value in identity.items() if name != "classifier_name"}
+        same = {name: value for name, value in identity.items() if name not in ("run", "classifier")}
+        shown = [[repr(getattr(row, field)) for field in RANKING_FIELDS] for row in ranked]
+        content = digest(
+            shown,
+            [repr(row.confounded_with) for row in ranked],
+            sorted(repr(each) for each in side_effects),
+            sorted(repr(sorted(row.items())) for row in effects),
+        )
+        earlier = self._existing("reports", "classifier", [identity["classifier"]], "rows_of", content=content, **same)
+        rows_of = earlier[0][0] if earlier else identity["run"]
+        if not earlier:
+            self.put_ranking(identity, ranked)
+            self.put_side_effects(of_rows, side_effects)
+            self.put_effects(of_rows, effects)
+        report = {**identity, "rows_of": rows_of, "content": content}
+
+        def put(connection: duckdb.DuckDBPyConnection) -> None:
+            found = connection.execute("SELECT coalesce(max(written), 0) + 1 FROM reports").fetchone()
+            _insert_into(connection, "reports", [{"written": found[0] if found else 1, **report}])
+
+        self._write(put)
+
+    def latest_ranking(self, study: str, classifier_name: str, editor: str) -> list[RankedFeature]:
+        """The ranked list of the latest report of a classifier under an editor (fingerprint); empty without one."""
+        of = [study, classifier_name, editor]
+        with self.hold():
+            latest = self.rows(_LATEST.format(run="rows_of", table="reports", order="written"), of)
+            if not latest:  # from before reports were counted
+                latest = self.rows(_LATEST.format(run="run", table="rankings", order="created"), of)
+            if not latest:
+                return []
+            columns = ", ".join(f'r."{field}"' for field in RANKING_FIELDS)
+            same = "study, classifier, editor, corpus_version, run"
+            rows = self.rows(
+                f"""WITH r AS (SELECT * FROM rankings
+                    WHERE study = ? AND editor = ? AND classifier = ? AND corpus_version = ? AND run = ?)
+                SELECT {columns}, s.looked_for, o.name, s.leak, s.direct, s.direct_low, s.direct_high FROM r
+                LEFT JOIN (SELECT *, edited AS feature, looked_for AS confounded_with FROM side_effects) s
+                    USING ({same}, feature, confounded_with)
+                LEFT JOIN r o ON o.feature = r.confounded_with
+                ORDER BY r.rank""",  # noqa: S608 (our own column names)
+                [study, editor, *latest[0]],
+            )
+        return [_ranked(row) for row in rows]
 
     def put_ranking(self, identity: Mapping[str, str], ranked: Sequence[RankedFeature]) -> None:
         """Keep a report's ranked list; `identity` has all other columns but `created`."""
@@ -572,6 +696,34 @@ def _replace_edit(connection: duckdb.DuckDBPyConnection, row: Mapping[str, Any])
                 SELECT edit FROM edits WHERE image = ? AND editor = ? AND seed = ?)""",
             [row["image"], row["editor"], row["seed"]],
         )
+
+
+@dataclass(frozen=True)
+class Superfluous:
+    """What may go: runs whose reports a later one replaced, their rows of `effects`, and files that no row names."""
+
+    runs: tuple[str, ...]
+    rows: int
+    files: tuple[str, ...]
+    bytes: int  # of the files
+
+
+_LATEST = """SELECT classifier, corpus_version, {run} FROM {table}
+    WHERE study = ? AND classifier_name = ? AND editor = ? ORDER BY {order} DESC LIMIT 1"""
+
+_SHOWN_RUNS = """
+    SELECT arg_max(rows_of, written) FROM reports GROUP BY study, classifier_name, editor
+    UNION SELECT arg_max(run, created) FROM rankings
+        WHERE (study, classifier_name, editor) NOT IN (SELECT (study, classifier_name, editor) FROM reports)
+        GROUP BY study, classifier_name, editor"""
+"""The runs whose rows are the latest report of some study, classifier and editor."""
+
+
+def _ranked(row: Sequence[Any]) -> RankedFeature:
+    """A row of the query for the latest ranking."""
+    shown, (other, name, *numbers) = row[: len(RANKING_FIELDS)], row[len(RANKING_FIELDS) :]
+    companion = Confounder(other, name, *numbers) if other else None
+    return RankedFeature(**dict(zip(RANKING_FIELDS, shown, strict=True)), confounded_with=companion)
 
 
 def _mask(picture: Image.Image) -> Image.Image | None:

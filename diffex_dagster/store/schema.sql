@@ -136,6 +136,19 @@ CREATE TABLE IF NOT EXISTS gates (
     kept BOOLEAN NOT NULL, reason VARCHAR NOT NULL, magnitude DOUBLE,
     PRIMARY KEY (study, classifier, editor, corpus_version, feature)
 );
+-- One row of `reports` is a report that was made. A later row is a later report, whatever the clock says; one that says
+-- the same as an earlier one has no rows of its own in `rankings`, `effects` and `side_effects`.
+CREATE TABLE IF NOT EXISTS reports (
+    written BIGINT PRIMARY KEY,         -- 1, 2, 3, ...
+    study VARCHAR NOT NULL, classifier_name VARCHAR NOT NULL,
+    classifier VARCHAR NOT NULL, editor VARCHAR NOT NULL, corpus_version VARCHAR NOT NULL,
+    run VARCHAR NOT NULL,               -- that made it
+    rows_of VARCHAR NOT NULL,           -- the run whose rows it shows
+    content VARCHAR NOT NULL,           -- hash of these rows
+    created TIMESTAMPTZ DEFAULT now()
+);
+-- One row of `owners` is the study file that a study's rows come from, relative to the results folder.
+CREATE TABLE IF NOT EXISTS owners (study VARCHAR PRIMARY KEY, file VARCHAR NOT NULL);
 -- One row of `stamps` is a picture file as it was when its content was last found right.
 CREATE TABLE IF NOT EXISTS stamps (
     file VARCHAR PRIMARY KEY,           -- relative to the results folder

@@ -1,0 +1,64 @@
+"""`diffex store`: are the pictures what they were, and what may be removed."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from diffex_dagster.errors import DiffExError, StoreError
+from diffex_dagster.stages.setup import build_store
+from diffex_dagster.study import Study
+
+SHOWN = 20  # files and runs that are named
+
+
+def check(study: Study, console: Console) -> bool:
+    """Read every picture of a study's results, and say which are lost or altered; whether all are as they were."""
+    store = build_store(study, reading=True)
+    if not store.path.exists():
+        raise StoreError(f"{store.path}: there are no results yet; run `diffex run {study.folder.name}` first")
+    ((edits,),) = store.rows("SELECT count(*) FROM edits")
+    ((images,),) = store.rows("SELECT count(*) FROM images")
+    lost, altered = store.bad_pictures()
+    _say(console, f"{edits:,} edits and {images:,} sample images: {len(lost)} lost, {len(altered)} altered")
+    for what, found in (("lost", lost), ("altered", altered)):
+        _list(console, what, found)
+    if lost or altered:
+        _say(console, f"`diffex run {study.folder.name}` makes them again, and nothing else")
+    return not (lost or altered)
+
+
+def prune(study: Study, yes: bool, console: Console) -> None:
+    """Say what could be removed from a study's results, and remove it with `yes`.
+
+    Raises:
+        DiffExError: there are no results.
+    """
+    store = build_store(study, reading=not yes)
+    if not store.path.exists():
+        raise DiffExError(f"{store.path}: there are no results yet; nothing can be removed")
+    found = store.superfluous()
+    _say(
+        console,
+        f"{len(found.runs)} earlier reports that a later one replaced ({found.rows:,} rows of effects), and "
+        f"{len(found.files)} files that no row names ({found.bytes / 1e6:.1f} MB)",
+    )
+    _list(console, "report of run", found.runs)
+    _list(console, "file", found.files)
+    if not (found.runs or found.files):
+        return
+    if not yes:
+        _say(console, "nothing was removed; add --yes to remove these. Edits and scores are always kept")
+        return
+    store.prune()
+    _say(console, "removed")
+
+
+def _list(console: Console, what: str, found: list[str] | tuple[str, ...]) -> None:
+    for each in found[:SHOWN]:
+        _say(console, f"  {what}: {each}")
+    if len(found) > SHOWN:
+        _say(console, f"  and {len(found) - SHOWN} more")
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
