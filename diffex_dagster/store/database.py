@@ -296,8 +296,8 @@ class Store:
             raise StoreError(f"{self.path}: image {missing[0]} is not in the store; materialize sample_images again")
         if lost := sorted(self._unsound(rows.values())):
             raise StoreError(
-                f"{self.pictures.folder / lost[0]}: the picture of a sample image ({len(lost)} in all) is lost or not what it "
-                "was; run the study again, or materialize sample_images: it is prepared again"
+                f"{self.pictures.folder / lost[0]}: the picture of a sample image ({len(lost)} in all) is lost or not "
+                "what it was; run the study again, or materialize sample_images: it is prepared again"
             )
         return StoredPictures({key: StoredPicture(self.pictures, rows[key]) for key in keys})
 
