@@ -330,6 +330,7 @@ class Run:
 
         if self.compiles():
             common.use_compilable_upsampling()
+            torch._dynamo.config.suppress_errors = True  # then it runs as it is
             forward = torch.compile(module, dynamic=False)
         else:
             forward = module
