@@ -75,10 +75,10 @@ def build() -> ResNetForImageClassification:
     return ResNetForImageClassification(config)
 
 
-def processor_config() -> dict[str, object]:
-    """What `AutoImageProcessor` reads: 64 pixels square, scaled to [-1, 1]."""
+def processor_config(size: int = 64) -> dict[str, object]:
+    """What `AutoImageProcessor` reads: `size` pixels square, scaled to [-1, 1]."""
     return {
-        "image_processor_type": "ViTImageProcessor", "do_resize": True, "size": {"height": 64, "width": 64},
+        "image_processor_type": "ViTImageProcessor", "do_resize": True, "size": {"height": size, "width": size},
         "resample": 2, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True,
         "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
     }  # fmt: skip
@@ -108,11 +108,11 @@ def fit(
         progress(step, loss.item())
 
 
-def save(model: ResNetForImageClassification, folder: Path) -> None:
+def save(model: ResNetForImageClassification, folder: Path, size: int = 64) -> None:
     """Write weights and processor, ready for `from_pretrained`; the model is in evaluation mode afterwards."""
     model.eval()
     model.save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(processor_config(), indent=2) + "\n")
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor_config(size), indent=2) + "\n")
     AutoImageProcessor.from_pretrained(folder)  # fails here rather than at the user's
 
 

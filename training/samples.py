@@ -1,31 +1,45 @@
-"""Draw the sample images of the avatars study, with the states they were drawn from.
+"""Draw the sample images of a world's study, with the states they were drawn from.
 
-Run `python -m training.samples`. Seed 3, which no training script uses. Three in four wear nothing on their eyes, as in
-most portraits: an effect of adding something is best seen where it is not there yet.
+Run `python -m training.samples --world avatars`. Seed 3, which no training script uses. Three in four avatars wear
+nothing on their eyes, as in most portraits: an effect of adding something is best seen where it is not there yet.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import random
 from pathlib import Path
 
-from diffex_dagster.worlds import avatars
-from training import data
+from diffex_dagster.worlds.base import State, World
+from diffex_dagster.worlds.rules import worlds
 
-OUT = Path(__file__).parent.parent / "studies" / "avatars" / "images"
+STUDIES = Path(__file__).parent.parent / "studies"
 SEED, COUNT = 3, 32
+
+
+def samples(world: World) -> dict[str, State]:
+    """File name -> state."""
+    rng = random.Random(SEED)
+    states = {f"{world.name.removesuffix('s')}_{i:02d}.png": world.sample_state(rng) for i in range(COUNT)}
+    if world.name == "avatars":
+        for i, state in enumerate(states.values()):
+            if i % 4:
+                state["eyewear"] = "none"
+    return states
 
 
 def main() -> None:
     """Write `avatar_00.png` ... and `attributes.json`."""
-    OUT.mkdir(parents=True, exist_ok=True)
-    states = {f"avatar_{i:02d}.png": state for i, state in enumerate(data.states(SEED, COUNT))}
-    for i, state in enumerate(states.values()):
-        if i % 4:
-            state["eyewear"] = "none"
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--world", choices=sorted(worlds()), default="avatars")
+    world = worlds()[parser.parse_args().world]
+    folder = STUDIES / world.name / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    states = samples(world)
     for name, state in states.items():
-        avatars.draw(state).save(OUT / name)
-    (OUT / "attributes.json").write_text(json.dumps(states, indent=1) + "\n", "utf-8")
+        world.draw(state).save(folder / name)
+    (folder / "attributes.json").write_text(json.dumps(states, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
