@@ -50,6 +50,7 @@ from diffex_dagster.bench.contenders import (
     turn,
     wait_for_device,
 )
+from diffex_dagster.bench.gpu_tables import AIMS, as_markdown, write_into
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions, inversion_seed, picture_digest, picture_tensor
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
 from diffex_dagster.errors import first_line
@@ -57,7 +58,6 @@ from diffex_dagster.errors import first_line
 Figures = dict[str, Any]
 PROMPTS = ("beard", "hat", "smile", "glasses", "old", "red hair", "makeup", "earrings")
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow")
-AIMS = {"vs_authors": 6.0, "vs_invert_once": 4.0, "of_limit": 0.85}
 
 
 @dataclass(frozen=True)
@@ -606,6 +606,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--half", default="float16", help="the half-precision format")
     parser.add_argument("--budget", type=float, default=300.0, help="seconds; what would begin too late is left out")
     parser.add_argument("--tiny", action="store_true", help="checkpoints of a few kilobytes: tries the check itself")
+    parser.add_argument("--write", type=Path, help="only put the figures of --json into the marked part of this page")
     parser.add_argument("--share", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--part", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--of", type=int, default=1, help=argparse.SUPPRESS)
@@ -613,6 +614,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore")
     if given.share:
         share(given.share, given.part, given.of)
+        return 0
+    if given.write:
+        write_into(given.write, json.loads(given.json.read_text("utf-8")))
         return 0
     import torch
 
@@ -623,6 +627,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(dir=_room(), prefix="gpu-check-") as folder:
         check = Check(given.device, given.json, Path(folder), TINY if given.tiny else FULL, given.budget, given.half)
         figures = run(check)
+    print(as_markdown(figures))
     failed = [name for name, found in figures.items() if isinstance(found, dict) and "error" in found]
     print(f"{figures['total_seconds']:.0f} s; failed: {', '.join(failed) or 'nothing'}", flush=True)
     return len(failed)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from diffex_dagster.bench.gpu_check import TINY, Check, _differ, main
+from diffex_dagster.bench.gpu_tables import BEGIN, END, as_markdown, write_into
 from diffex_dagster.editing.protocol import EditRequest
 
 
@@ -46,6 +47,36 @@ def test_every_section_runs_at_a_tiny_size(tmp_path: Path) -> None:
     assert sections["parity tiny-xl float16"]["none"]["latents_mean"] < 0.05 * 0.33
     assert sections["operators tiny"]["operators"][0]["ms"] > 0
     assert sections["rows tiny"].keys() >= {"channels_last", "contiguous"}
+
+    page = tmp_path / "speed.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", "utf-8")
+    for _ in range(2):  # again changes nothing
+        assert main(["--json", str(file), "--write", str(page)]) == 0
+        text = page.read_text("utf-8")
+        assert text == f"before\n{BEGIN}\n\n{as_markdown(figures)}\n{END}\nafter\n"
+    median = sections["speed tiny-xl"]["ratios"]["of_limit"]["median"]
+    assert (
+        f"| of_limit | {median:.2f} | {median:.2f}, {median:.2f} | 0.85: {'met' if median >= 0.85 else 'mis'}" in text
+    )
+    assert "| tiny float32, mask `none` |" in text and "**The same bits**: yes. 10 edits in batches of" in text
+    assert "15 edits, the same bits, in" in text
+
+
+def test_what_failed_and_what_was_left_out_is_named() -> None:
+    figures = {
+        "machine": {"device": "cpu", "half": "float16", "seconds": 1},
+        "speed sdxl": {"error": "OutOfMemoryError: 80 GB", "trace": "...", "seconds": 1},
+        "rows sd15": {"left_out": "9 s were left and it takes at least 12", "seconds": 0},
+        "total_seconds": 2,
+    }
+    text = as_markdown(figures)
+    assert "*speed sdxl*: failed (OutOfMemoryError: 80 GB)." in text and "*rows sd15*: 9 s were left" in text
+
+
+def test_a_page_without_marks_is_named(tmp_path: Path) -> None:
+    (tmp_path / "speed.md").write_text("nothing", "utf-8")
+    with pytest.raises(ValueError, match=r"speed\.md has no <!-- gpu-check begins -->"):
+        write_into(tmp_path / "speed.md", {})
 
 
 def test_a_section_that_fails_or_comes_too_late_is_recorded_and_the_rest_goes_on(tmp_path: Path) -> None:
