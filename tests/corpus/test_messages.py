@@ -301,6 +301,10 @@ def test_a_saved_error_is_no_corpus_and_a_saved_answer_stays_as_it_is(tmp_path: 
     with pytest.raises(CorpusError, match="only its thinking"):
         saved_answer(json.dumps(body({"content": "<think>hm"})))
     assert saved_answer(TREE) == TREE and saved_answer("## Hat\n- cap") == "## Hat\n- cap"
+    with pytest.raises(CorpusError, match="This is a study file"):
+        saved_answer("name: x\nimages: {}\ncorpus:\n  vlm: y\neditors: {}\nclassifiers: {}\n")
+    (nameless,) = read_answer('{"categories": [{"name": "", "prompt": "a hat", "children": ["Beanie"]}]}')
+    assert nameless == {"name": "a hat", "children": [{"name": "Beanie"}]}
     assert from_file('{"Hat": ["cap"], "Beard": ["goatee"]}') is None
     assert said_by("<html>") is None and said_by({"object": "list"}) is None
     assert said_by(body({"content": "x"})) == Said("x")

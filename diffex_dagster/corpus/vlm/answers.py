@@ -114,6 +114,9 @@ def read(text: str) -> Answer:
     raise CorpusError(f'The answer holds no feature tree ("{_excerpt(text)}"): ask again, or use another model.')
 
 
+_STUDY = re.compile(r"^(?:classifiers|editors|corpus|target|images):", re.MULTILINE)
+
+
 def saved_answer(text: str) -> str:
     """The model's text in a file: the file itself, or the answer within a server's whole response.
 
@@ -122,6 +125,8 @@ def saved_answer(text: str) -> str:
     """
     said = from_file(text)
     if said is None:
+        if len(_STUDY.findall(text)) > 2:
+            raise CorpusError("This is a study file, not an answer of a model: name the file with the answer.")
         return text
     if said.error:
         raise CorpusError(f'This is no answer but a server\'s error ("{_excerpt(said.error)}"): save an answer.')
@@ -238,7 +243,8 @@ def _groups(box: Box) -> Iterator[RawFeature]:
     inner = _unwrap(box)
     loose: list[RawFeature] = []
     named = _field(inner, _NAME) if not _is_category_map(inner) else None
-    if named is not None:
+    blank = any(_plain(key) in _NAME and isinstance(value, str) and not tidy(value) for key, value in inner.pairs)
+    if named is not None or blank:  # a node whose name is empty is one nevertheless: its fields are no features
         yield from _node(inner, 1)
         return
     for key, value in _entries(inner):
