@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from diffex_dagster.errors import StudyError
+from diffex_dagster.utils.progress import reporting_to, shown, silent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +41,18 @@ class Explanation:
 
     report: Report
     folder: Path | None = None
+
+    def __repr__(self) -> str:
+        """Ten lines: what was explained, and the strongest features."""
+        from diffex_dagster.report.notebook import in_lines
+
+        return in_lines(self.report)
+
+    def _repr_html_(self) -> str:
+        """A table with pictures, for a notebook."""
+        from diffex_dagster.report.notebook import as_html
+
+        return as_html(self.report)
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -103,6 +117,7 @@ def explain(
     domain: str = "images",
     name: str = "explanation",
     folder: Path | None = None,
+    progress: bool = True,
     **settings: Any,
 ) -> Explanation:
     """Explain one classifier.
@@ -120,6 +135,7 @@ def explain(
         domain: what the images show.
         name: of the explanation, on its page.
         folder: where edits and scores are kept, so that asking again costs only what is new; a temporary one when None.
+        progress: show how far it is: a bar in a terminal or notebook, else a line every few seconds.
         settings: further parts of a study: `search`, `effects`, `seed`, `probe`.
 
     Raises:
@@ -142,7 +158,9 @@ def explain(
         from diffex_dagster.study import study_of
 
         study = study_of(fields, Path.cwd() / "explain()")
-        report = _explain(study, None if where or _is_fields(images) else images, classifier, editor, corpus, labels)
+        with shown() if progress else nullcontext(silent) as reporter, reporting_to(reporter):
+            given = None if where or _is_fields(images) else images
+            report = _explain(study, given, classifier, editor, corpus, labels)
         return Explanation(report, folder)
 
 

@@ -8,15 +8,12 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from diffex_dagster import __version__
 from diffex_dagster.cli import results as report_cli
@@ -25,7 +22,8 @@ from diffex_dagster.cli.results import TableFormat
 from diffex_dagster.definitions import studies_root
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.study import Study, find_study, load_study
-from diffex_dagster.utils.progress import Reporter
+from diffex_dagster.utils.output import every_letter, gone_quietly
+from diffex_dagster.utils.progress import shown
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -69,8 +67,10 @@ def main() -> None:
     # Notes to developers about beta features, which Dagster attributes to its own modules or to those that use it.
     warnings.filterwarnings("ignore", module="dagster")
     warnings.filterwarnings("ignore", message=".* is currently in (beta|preview)")
+    every_letter(sys.stdout, sys.stderr)
     try:
-        app()
+        with gone_quietly():
+            app()
     except DiffExError as error:
         console.print(f"[red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(1)
@@ -91,7 +91,7 @@ def run(
         _set_aside(loaded)
     names = _classifiers(loaded, classifier)
     start = time.monotonic()
-    with _progress_bar() as report:
+    with shown(console) as report:
         outcome = explain_study(loaded, names, report, note=_note)
     from diffex_dagster.cli.showing import print_outcome
 
@@ -315,23 +315,6 @@ def _set_aside(study: Study) -> None:
 
 def _note(sentence: str) -> None:
     console.print(sentence, markup=False, highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def _progress_bar() -> Iterator[Reporter]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-               TextColumn("{task.fields[reused]}"))  # fmt: skip
-    with Progress(*columns, console=console, transient=not os.environ.get("CI")) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def report(stage: str, done: int, total: int, reused: int) -> None:
-            if not total:
-                return
-            if stage not in tasks or bar.tasks[tasks[stage]].finished:
-                tasks[stage] = bar.add_task(stage, total=total, reused="")
-            bar.update(tasks[stage], completed=done, total=total, reused=f"{reused} reused" if reused else "")
-
-        yield report
 
 
 def _escape(text: str) -> str:

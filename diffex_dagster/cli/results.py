@@ -35,6 +35,7 @@ from diffex_dagster.stages.sample_images import read_samples
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store, reports_folder
 from diffex_dagster.store.keys import image_key
 from diffex_dagster.study import Study
+from diffex_dagster.utils.output import print_exact
 
 
 class TableFormat(StrEnum):
@@ -251,6 +252,6 @@ def _because(reason: str, dependency: Any) -> str:
 
 def _print_rows(table: Sequence[dict[str, Any]], output: TableFormat, columns: Sequence[str] | None = None) -> None:
     if output is TableFormat.json:
-        print(json.dumps(finite(list(table)), indent=2, ensure_ascii=False))
+        print_exact(json.dumps(finite(list(table)), indent=2, ensure_ascii=False))
     else:
-        print(effects_csv(table, columns), end="")
+        print_exact(effects_csv(table, columns), end="")

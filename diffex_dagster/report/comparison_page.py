@@ -11,7 +11,7 @@ from diffex_dagster.report.html import render
 from diffex_dagster.report.model import ComparedFeature, Comparison
 from diffex_dagster.report.pictures import BUDGET, Book, fitted
 from diffex_dagster.report.verdict import comparison_verdict
-from diffex_dagster.report.wording import CHANGED, digits_for
+from diffex_dagster.report.wording import CHANGED, digits_for, titled
 
 HIGHLIGHTS = 3  # changes shown large beside the verdict
 
@@ -64,7 +64,7 @@ def _pictures(
         pairs = feature.examples[: book.fit.examples]
         items = [compared_entry(pair, comparison.classifiers, book, digits, failures) for pair in pairs]
         first = list(range(min(6, len(items))))
-        data.append({"name": feature.name, "items": items, "total": len(feature.examples),
+        data.append({"name": titled(feature, None), "items": items, "total": len(feature.examples),
                      "parts": [["Images that explain the change", first]] if items else []})  # fmt: skip
         # The caller puts the images that explain the change most first.
         rows.append(ComparedRow(number, feature, items[0] if items else None))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from diffex_dagster.report.model import Control, RankedFeature
-from diffex_dagster.report.wording import curly, plain
+from diffex_dagster.report.wording import curly, plain, titled
 
 # Blue and orange of the Okabe-Ito palette: told apart by every kind of colour vision, and in grey by their lightness.
 COLOURS = {"raises": "#d55e00", "lowers": "#0072b2", "mixed": "#9a6fb0"}
@@ -67,5 +67,4 @@ def ranked_bars(features: Sequence[RankedFeature], target: str, noise_floor: flo
 
 
 def _label(feature: RankedFeature) -> str:
-    name = plain(feature.name, 36)
-    return f"without {name}" if feature.direction == "remove" else name
+    return titled(feature, 36)

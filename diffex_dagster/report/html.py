@@ -48,6 +48,7 @@ def _environment() -> Environment:
         "glyph": wording.glyph,
         "kind": wording.kind,
         "plain": wording.plain,
+        "title": wording.titled,
         "curly": wording.curly,
         "reliances": reliances,
         "emphasised": emphasised,

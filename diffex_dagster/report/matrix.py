@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from diffex_dagster.effects.confounding import SideEffect
 from diffex_dagster.report.model import RankedFeature
-from diffex_dagster.report.wording import MINUS, share
+from diffex_dagster.report.wording import MINUS, share, titled
 
 SHADES = 4  # steps of colour to each side of none
 
@@ -58,7 +58,7 @@ def _cell(row: RankedFeature, column: RankedFeature, effect: SideEffect | None) 
         return Cell("–", "unmeasured", "not measured")
     shade = math.ceil(abs(effect.leak) * SHADES)
     kind = f"{'more' if effect.leak > 0 else 'less'}-{shade}" if effect.real and shade else "plain"
-    says = f"{row.name} edited, {column.name} looked for: {signed_share(effect.leak)}"
+    says = f"{titled(row)} edited, {column.name} looked for: {signed_share(effect.leak)}"
     says += "" if effect.real else ", cannot be told from none"
     if effect.confounded:
         return Cell(signed_share(effect.leak), f"{kind} confounds", f"{says}; accounts for the effect")

@@ -217,6 +217,7 @@ class ComparedFeature:
     p_value: float | None = None  # adjusted, of the change that the decision speaks of; None where it was not tested
     edit_success: float | None = None  # share of edits that show the attribute, where a probe is configured
     direction: str = "add"
+    prompt: str = ""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from diffex_dagster.report.matrix import matrix
 from diffex_dagster.report.model import Example, Explanation, Group, JointCombination, Look, RankedFeature
 from diffex_dagster.report.pictures import BUDGET, Book, fitted
 from diffex_dagster.report.verdict import one_a_group, verdict
-from diffex_dagster.report.wording import NOT_JUDGED, digits_for
+from diffex_dagster.report.wording import NOT_JUDGED, digits_for, titled
 
 HIGHLIGHTS = 3  # features shown large beside the verdict
 
@@ -100,7 +100,14 @@ def _pictures(explanation: Explanation, book: Book, digits: int, failures: Failu
     rows, data, shown, total = [], [], 0, 0
     for number, feature in enumerate(explanation.features):
         examples = explanation.examples.get(feature.feature, ())
-        block, kept = _block(feature.name, examples, feature.effect, book, digits, failures)
+        block, kept = _block(
+            titled(feature, None),
+            examples,
+            feature.effect,
+            book,
+            digits,
+            failures,
+        )
         example = typical(examples, feature.magnitude if feature.decision == "mixed" else feature.effect, failures)
         data.append(block)
         shown, total = shown + kept, total + len(examples)

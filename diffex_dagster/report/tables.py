@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from diffex_dagster.report.model import ComparedFeature, Comparison, Explanation, RankedFeature
-from diffex_dagster.report.wording import digits_for, glyph, number, plain, share, signed
+from diffex_dagster.report.wording import digits_for, glyph, number, plain, share, signed, titled
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -180,7 +180,7 @@ def confounder(feature: RankedFeature) -> str:
 
 
 def _name(feature: RankedFeature | ComparedFeature) -> str:
-    return ("remove: " if feature.direction == "remove" else "") + plain(feature.name, 60)
+    return titled(feature)
 
 
 def markdown_text(text: str) -> str:

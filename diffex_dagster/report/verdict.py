@@ -10,7 +10,17 @@ from collections.abc import Sequence
 
 from diffex_dagster.report import wording
 from diffex_dagster.report.model import ComparedFeature, Comparison, Explanation, RankedFeature
-from diffex_dagster.report.wording import amount, curly, interval, listing, plain, share, signed_amount
+from diffex_dagster.report.wording import (
+    amount,
+    curly,
+    edited_thing,
+    interval,
+    listing,
+    plain,
+    share,
+    signed_amount,
+    titled,
+)  # fmt: skip
 
 
 def shown(feature: RankedFeature) -> bool:
@@ -54,7 +64,7 @@ def verdict(explanation: Explanation) -> list[str]:
 
 def _quoted(name: str) -> str:
     # The page emphasises what stands between these quotes, so a name must not bring its own.
-    return "“" + plain(name, 60).replace("“", "'").replace("”", "'") + "”"
+    return "“" + plain(name, 100).replace("“", "'").replace("”", "'") + "”"
 
 
 def _low(name: str) -> str:
@@ -62,11 +72,24 @@ def _low(name: str) -> str:
     return name if len(name) > 1 and name[1].isupper() else name[:1].lower() + name[1:]
 
 
+def _title(feature: RankedFeature | ComparedFeature) -> str:
+    return titled(feature)
+
+
+def _first_four(features: Sequence[RankedFeature | ComparedFeature]) -> list[str]:
+    more = [f"{len(features) - 4} more"] if len(features) > 4 else []
+    return [_quoted(_low(_title(f))) for f in features[:4]] + more
+
+
+def _thing(feature: RankedFeature) -> str:
+    return edited_thing(feature.name, feature.prompt, feature.direction)
+
+
 def _lead(lead: RankedFeature, explanation: Explanation) -> str:
     target = explanation.target
     where = "" if lead.level == 1 or lead.group == lead.name else f" (in the group {_quoted(lead.group)})"
     verb = "removing" if lead.direction == "remove" else "adding"
-    head = f"{plain(explanation.classifier)} relies most on {_quoted(_low(lead.name))}{where}: "
+    head = f"{plain(explanation.classifier)} relies most on {_quoted(_low(_thing(lead)))}{where}: "
     if lead.decision == "mixed":
         effect = (
             f"{verb} it moves the {curly(target)} by {amount(lead.magnitude, target)} on average, "
@@ -104,7 +127,7 @@ def _also(lead: RankedFeature, others: Sequence[RankedFeature], explanation: Exp
         opening = f"{_quoted(group)} is behind {several} strongest features; it also reacts to "
         others = [f for f in others if f.group != group] or others
     named = [
-        f"{_quoted(_low(f.name))} ({'both ways' if f.decision == 'mixed' else signed_amount(f.effect, target)}"
+        f"{_quoted(_low(_thing(f)))} ({'both ways' if f.decision == 'mixed' else signed_amount(f.effect, target)}"
         f"{' when removed' if f.direction == 'remove' else ''}"
         f"{f', confounded with {_quoted(_low(f.confounded_with.name))}' if f.confounded_with else ''})"
         for f in others[:4]
@@ -124,7 +147,7 @@ def _nothing_found(explanation: Explanation) -> list[str]:
     inside = "within" if abs(top.effect) <= explanation.noise_floor else "not clearly beyond"
     second = (
         f"The largest average movement was {signed_amount(top.effect, explanation.target)} for "
-        f"{_quoted(_low(top.name))} ({interval(top.ci_low, top.ci_high, explanation.target)}), "
+        f"{_quoted(_low(_title(top)))} ({interval(top.ci_low, top.ci_high, explanation.target)}), "
         f"{inside} the noise of the edits themselves."
     )
     return [first, second]
@@ -143,7 +166,9 @@ def _not_shown(features: Sequence[RankedFeature], explanation: Explanation) -> s
     if unsure:
         parts.append(f"{len(unsure)} {'is' if len(unsure) == 1 else 'are'} inconclusive")
     if failed:
-        names = [_quoted(_low(f.name)) for f in failed[:4]] + ([f"{len(failed) - 4} more"] if len(failed) > 4 else [])
+        names = [_quoted(_low(_title(f))) for f in failed[:4]] + (
+            [f"{len(failed) - 4} more"] if len(failed) > 4 else []
+        )
         parts.append(f"{len(failed)} could not be judged because the edit did not take ({listing(names)})")
     tested = f"Of the {total} features tested" if total > 1 else "Of the one feature tested"
     if not parts:
@@ -184,7 +209,7 @@ def _biggest_change(changed: Sequence[ComparedFeature], comparison: Comparison, 
     elif top.decision == "direction changed":
         kept = "reacts to it in another direction than"
     where = "" if top.level == 1 or top.group == top.name else f" (in the group {_quoted(top.group)})"
-    head = f"The biggest change is {_quoted(_low(top.name))}{where}: "
+    head = f"The biggest change is {_quoted(_low(_title(top)))}{where}: "
     if top.reliance and abs(abs(after) - abs(before)) < 0.5 * abs(top.reliance_change):
         # Images that move up and images that move down: the mean effect hides what the decision speaks of.
         return (
@@ -235,7 +260,7 @@ def _now(changed: Sequence[ComparedFeature], comparison: Comparison, first: str,
     if not judged:
         return "None of the edits took, so nothing can be said about what either version relies on."
     top = sorted(judged, key=lambda f: -abs(f.effects[-1]))[:3]
-    named = [f"{_quoted(_low(f.name))} ({signed_amount(f.effects[-1], target)})" for f in top]
+    named = [f"{_quoted(_low(_title(f)))} ({signed_amount(f.effects[-1], target)})" for f in top]
     return f"{also}{'its' if also else last + chr(39) + 's'} strongest effects are now {listing(named)}."
 
 
@@ -246,7 +271,7 @@ def _by_group(features: Sequence[ComparedFeature], named: str) -> list[str]:
         dict.fromkeys(
             f"{_quoted(_low(f.group))} ({in_group[f.group]}{' more' if f.group == named else ''} features)"
             if in_group[f.group] > 1
-            else _quoted(_low(f.name))
+            else _quoted(_low(_title(f)))
             for f in features
         )
     )
@@ -262,7 +287,9 @@ def _unchanged(comparison: Comparison, changed: int) -> str:
     if unsure:
         said.append(f"{unsure} {'is' if unsure == 1 else 'are'} inconclusive")
     if failed:
-        named = [_quoted(_low(f.name)) for f in failed[:4]] + ([f"{len(failed) - 4} more"] if len(failed) > 4 else [])
+        named = [_quoted(_low(_title(f))) for f in failed[:4]] + (
+            [f"{len(failed) - 4} more"] if len(failed) > 4 else []
+        )
         said.append(f"{len(failed)} could not be judged because the edit did not take ({listing(named)})")
     text = f"Of {total} features, {listing(said)}" if total > 1 else f"Of one feature, {listing(said)}"
     if broken:

@@ -6,6 +6,9 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+from diffex_dagster.corpus.wording import same_key
 
 MINUS = "−"  # U+2212, as wide as the plus sign in tabular figures
 SHOWN = ("raises", "lowers", "mixed")
@@ -50,6 +53,29 @@ def plain(text: str, limit: int | None = None) -> str:
     kept = "".join(" " if unicodedata.category(char)[0] == "C" else char for char in str(text))
     kept = re.sub(r"\s+", " ", kept).strip()
     return kept if limit is None or len(kept) <= limit else kept[: limit - 1].rstrip() + "…"
+
+
+def feature_title(name: str, prompt: str, direction: str, limit: int | None = 60) -> str:
+    """A feature by what its edit does, the same wherever it is shown.
+
+    What is added goes by its name. What is removed is "without Beard", and where the name says something else than the
+    edit takes away, both: "Clean shaven (removes facial hair)".
+    """
+    if direction != "remove":
+        return plain(name, limit)
+    if not prompt or same_key(name) == same_key(prompt):
+        return f"without {plain(name, limit)}"
+    return f"{plain(name, limit)} (removes {plain(prompt, limit)})"
+
+
+def titled(feature: Any, limit: int | None = 60) -> str:
+    """The title of anything with a name, a prompt and a direction."""
+    return feature_title(feature.name, feature.prompt, feature.direction, limit)
+
+
+def edited_thing(name: str, prompt: str, direction: str) -> str:
+    """What "it" is in "removing it raises ...": of a feature that is removed, what the edit takes away."""
+    return prompt if direction == "remove" and prompt else name
 
 
 def curly(text: str) -> str:

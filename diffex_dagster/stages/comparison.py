@@ -124,6 +124,7 @@ def compare_classifiers(
                 p_value=of.p_value,
                 edit_success=float(took[feature.id].mean()) if feature.id in took else None,
                 direction=feature.direction,
+                prompt=feature.prompt,
             )
         )
     return Comparison(

@@ -1,11 +1,15 @@
-"""How far a stage is. Dagster has no progress bar: assets log a line every few seconds, the CLI draws a real bar."""
+"""How far a stage is. Dagster has no progress bar: assets log a line every few seconds; the command line and
+`explain(...)` draw a real bar in a terminal or a notebook, and print lines everywhere else.
+"""
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Reporter(Protocol):
@@ -21,7 +25,9 @@ def silent(stage: str, done: int, total: int, reused: int) -> None:
 
 
 class LogReporter:
-    """Logs done, total, the remaining time and what was reused, at most every `every` seconds."""
+    """Logs done, total, the remaining time and what was reused: at a stage's beginning and end, and every `every`
+    seconds between them.
+    """
 
     def __init__(self, log: Callable[[str], None], every: float = 5.0) -> None:
         self.log, self.every = log, every
@@ -30,12 +36,78 @@ class LogReporter:
 
     def __call__(self, stage: str, done: int, total: int, reused: int) -> None:
         now = time.monotonic()
+        new = stage not in self.started
         start = self.started.setdefault(stage, now)
-        if not total or (done < total and now - self.last < self.every):
+        if not total or (not new and done < total and now - self.last < self.every):
             return
         self.last = now
         left = f", about {(now - start) / done * (total - done):.0f} s left" if 0 < done < total else ""
         self.log(f"{stage}: {done} of {total} done{left}; {reused} reused")
+
+
+@contextmanager
+def lines(print_line: Callable[[str], None], every: float = 5.0, silence: float = 30.0) -> Iterator[Reporter]:
+    """Progress for where no bar can be drawn (a log file, a pipe, CI): a line every few seconds, flushed by
+    `print_line`, and one after `silence` seconds without any (a model is loading, a server is thinking).
+    """
+    begun = time.monotonic()
+    spoken = [begun]
+    doing = ["starting"]
+    done = threading.Event()
+
+    def say(sentence: str) -> None:
+        spoken[0] = time.monotonic()
+        print_line(sentence)
+
+    def beat() -> None:
+        while not done.wait(min(silence / 4, 5.0)):
+            now = time.monotonic()
+            if now - spoken[0] >= silence:
+                say(f"{doing[0]}: still at it after {now - begun:.0f} s")
+
+    log = LogReporter(say, every)
+
+    def report(stage: str, done: int, total: int, reused: int) -> None:
+        doing[0] = stage
+        log(stage, done, total, reused)
+
+    thread = threading.Thread(target=beat, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield report
+    finally:
+        done.set()
+        thread.join(timeout=1.0)
+
+
+@contextmanager
+def shown(console: Any = None) -> Iterator[Reporter]:
+    """A progress bar in a terminal or a notebook, and lines where there is neither.
+
+    Args:
+        console: the rich console to draw on; standard error's when None.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    console = console or Console(stderr=True)
+    if not (console.is_terminal or console.is_jupyter) or console.is_dumb_terminal:
+        with lines(lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)) as report:
+            yield report
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+               TextColumn("{task.fields[reused]}"))  # fmt: skip
+    with Progress(*columns, console=console, transient=not os.environ.get("CI")) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def draw(stage: str, done: int, total: int, reused: int) -> None:
+            if not total:
+                return
+            if stage not in tasks or bar.tasks[tasks[stage]].finished:
+                tasks[stage] = bar.add_task(stage, total=total, reused="")
+            bar.update(tasks[stage], completed=done, total=total, reused=f"{reused} reused" if reused else "")
+
+        yield draw
 
 
 _current: list[Reporter] = []

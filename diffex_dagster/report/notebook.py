@@ -1,0 +1,89 @@
+"""An explanation in a few lines of text, and as a table with pictures for a notebook."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+
+from PIL import Image
+
+from diffex_dagster.report.model import Example, Explanation, RankedFeature, opened
+from diffex_dagster.report.wording import digits_for, glyph, plain, share, signed, titled
+
+SHOWN = 8  # features; with the heading and what is left out, ten lines
+_SIDE = 64  # pixels of a picture in a table
+
+
+def in_lines(explanation: Explanation, shown: int = SHOWN) -> str:
+    """What was explained, and the strongest features: ten lines at most."""
+    features = explanation.features
+    digits = digits_for(f.effect for f in features[:shown])
+    lines = [
+        f"{plain(explanation.classifier)}, {plain(explanation.target)} on {explanation.images} images: "
+        f"{len(features)} feature{'' if len(features) == 1 else 's'}"
+    ]
+    width = max((len(_named(f)) for f in features[:shown]), default=0)
+    lines += [
+        f"{f.rank:>3}  {_named(f):<{width}}  {signed(f.effect, digits)} [{signed(f.ci_low, digits)}, "
+        f"{signed(f.ci_high, digits)}]  {plain(f.decision)}"
+        for f in features[:shown]
+    ]
+    if len(features) > shown:
+        lines.append(f"     and {len(features) - shown} weaker ones: to_frame(), plot(), to_html(folder)")
+    return "\n".join(lines)
+
+
+def as_html(explanation: Explanation, shown: int = SHOWN) -> str:
+    """The strongest features as an HTML table, each with the image that it moved most: before and after the edit."""
+    features = explanation.features[:shown]
+    digits = digits_for(f.effect for f in features)
+    rows = "".join(_row(f, explanation.examples.get(f.feature, ()), digits) for f in features)
+    more = len(explanation.features) - len(features)
+    note = f"<p>{more} weaker features are not shown: <code>to_html(folder)</code> has them all.</p>" if more else ""
+    headings = "".join(
+        f"<th>{each}</th>" for each in ("", "feature", "effect", "interval", "flips", "decision", "before", "after")
+    )
+    return (
+        f"<div><p><b>{_safe(explanation.classifier)}</b>: {_safe(explanation.target)}, {explanation.images} images</p>"
+        f"<table><thead><tr>{headings}</tr></thead><tbody>{rows}</tbody></table>{note}</div>"
+    )
+
+
+def _row(feature: RankedFeature, examples: Sequence[Example], digits: int) -> str:
+    example = max(examples, key=lambda each: abs(each.effect), default=None)
+    cells = (
+        str(feature.rank),
+        _safe(_named(feature)),
+        signed(feature.effect, digits),
+        f"{signed(feature.ci_low, digits)} to {signed(feature.ci_high, digits)}",
+        _safe(share(feature.flip_rate)),
+        f"{glyph(feature.decision)} {_safe(feature.decision)}",
+        _picture(example, "before"),
+        _picture(example, "after"),
+    )
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _picture(example: Example | None, which: str) -> str:
+    if example is None:
+        return ""
+    try:
+        picture = opened(example.null if which == "before" else example.edit).convert("RGB")
+    except OSError:  # they were kept only while the function ran
+        return ""
+    picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    score = example.score_null if which == "before" else example.score_edit
+    return f'<img alt="{which} the edit" src="data:image/png;base64,{data}"><br>{score:.2f}'
+
+
+def _named(feature: RankedFeature) -> str:
+    return titled(feature, 50)
+
+
+def _safe(text: str) -> str:
+    return html.escape(plain(text))
