@@ -52,7 +52,7 @@ def truth(
     from diffex_dagster.bench import exam as examination
     from diffex_dagster.bench import truth as grading
     from diffex_dagster.bench import truth_tables
-    from diffex_dagster.cli.main import _load, _progress_bar
+    from diffex_dagster.cli.main import _load
     from diffex_dagster.cli.showing import terminal
 
     loaded = _load(study, None)
@@ -64,7 +64,7 @@ def truth(
         seed, population = examination.POPULATION_SEED, population or examination.POPULATION
     else:
         chosen = grading.subjects(loaded, classifier, label)
-    with _progress_bar() as report:
+    with shown() as report:
         found = grading.grade_all(
             loaded, arms, chosen, images=images, population=population or 200, population_seed=seed,
             resamples=resamples, report=report, say=lambda text: report(text, 0, 1, 0),
