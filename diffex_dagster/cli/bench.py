@@ -54,6 +54,7 @@ def truth(
     from diffex_dagster.bench import truth_tables
     from diffex_dagster.cli.main import _load
     from diffex_dagster.cli.showing import terminal
+    from diffex_dagster.utils.progress import shown
 
     loaded = _load(study, None)
     arms = grading.editors(loaded, None if arm is Arm.both else arm.value)
