@@ -159,7 +159,8 @@ class Run:
     def __init__(self, clock: Clock, device: torch.device, batch: int, parts: Path, out: Path, tried: Path) -> None:
         self.clock, self.device, self.batch, self.parts, self.out = clock, device, batch, parts, out
         self.tried = tried  # what `try_compiling` writes, if it comes to an end in time
-        self.quality: dict[str, object] = {}
+        name = torch.cuda.get_device_name() if device.type == "cuda" else "a CPU"
+        self.quality: dict[str, object] = {"device": name, "batch": batch}
         self.generator = torch.Generator(device).manual_seed(0)
 
     def autocast(self) -> torch.autocast:

@@ -112,6 +112,19 @@ def study_truth(
     return {prompt: float(effects[feature].mean()) for prompt, feature in features.items()}
 
 
+def scenes_truth(
+    folder: Path,
+    prompts: Sequence[tuple[str, str]],
+    score: Score,
+    images: Sequence[str],
+    cache: Path | None = None,
+) -> dict[tuple[str, str], float]:
+    """`study_truth` of the scenes world."""
+    from diffex_dagster.worlds.scenes import WORLD
+
+    return study_truth(folder, prompts, score, images, cache, WORLD)
+
+
 def _pictures(pixels: NDArray[np.uint8]) -> list[Image.Image]:
     return [Image.fromarray(each) for each in pixels]
 
