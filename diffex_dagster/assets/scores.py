@@ -9,6 +9,7 @@ from diffex_dagster.search.levels import GateOutcome
 from diffex_dagster.search.racing import Race
 from diffex_dagster.stages.plan import plan_edits
 from diffex_dagster.stages.search import level1_scores, run_search
+from diffex_dagster.stages.setup import build_probe
 from diffex_dagster.store.keys import digest
 from diffex_dagster.study import Study
 
@@ -33,6 +34,14 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition | dg.SourceAsset]
         key=names.key(name, "level1_scores"),
         deps=[names.key(name, "classifier"), names.key("level1_edits")],
         kinds={"pytorch", "duckdb"},
+        check_specs=[
+            dg.AssetCheckSpec(
+                "noise_floor",
+                asset=names.key(name, "level1_scores"),
+                description="Some group moves the score further than words that mean nothing do.",
+            )
+        ],
+        pool="gpu",  # the judge of edits may be the editor's model
         **options,
     )
     def level1_scores_asset(
@@ -48,8 +57,8 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition | dg.SourceAsset]
         with clear_errors():
             current = as_deployed(study, diffex_results, diffex_editor, diffex_classifiers).for_classifier(name)
             store, editor = diffex_results.store(current), diffex_editor.editor(current)
-            scorer = diffex_classifiers.classifier(current, name)
-            level1 = level1_scores(current, store, editor.fingerprint, scorer, reporter(context))
+            scorer, probe = diffex_classifiers.classifier(current, name), build_probe(current, editor)
+            level1 = level1_scores(current, store, editor.fingerprint, scorer, reporter(context), probe)
         effects = {feature: [float(x) for x in d] for feature, d in level1.effects.items()}
         return dg.MaterializeResult(
             data_version=dg.DataVersion(digest(effects, level1.noise.floor)),
@@ -59,6 +68,15 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition | dg.SourceAsset]
                 "groups_kept": sum(outcome.kept for outcome in level1.gate),
                 "gate": _gate_table(level1.gate),
             },
+            check_results=[
+                dg.AssetCheckResult(
+                    passed=not level1.warning,
+                    check_name="noise_floor",
+                    asset_key=names.key(name, "level1_scores"),
+                    description=level1.warning or "the noise floor leaves groups to search",
+                    metadata={"noise_floor": level1.noise.floor},
+                )
+            ],
         )
 
     @dg.asset(

@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def noise_floor(null_d: NDArray[np.float64], *, quantile: float = 0.99, resamples: int = 2000, seed: int = 0) -> float:
+def noise_floor(
+    null_d: NDArray[np.float64], *, strongest_of: int = 1, quantile: float = 0.99, resamples: int = 2000, seed: int = 0
+) -> float:
     """The mean |d| over images that re-drawing the noise reaches, at a high quantile.
 
     Each bootstrap resample draws images with replacement and, for each of them, one of its other seeds: the mean |d|
@@ -16,6 +18,8 @@ def noise_floor(null_d: NDArray[np.float64], *, quantile: float = 0.99, resample
     Args:
         null_d: f(null edit under another seed) − f(null edit under the study's seed), shape (images, seeds − 1) or
             (images,) for one other seed; NaN where an image lacks a seed.
+        strongest_of: the mean |d| that the strongest of so many features without effect reaches: who is looked at
+            several times passes no more easily.
         quantile: of the bootstrap distribution; 0.99 because a dozen groups are held against the same floor.
 
     Returns:
@@ -31,7 +35,8 @@ def noise_floor(null_d: NDArray[np.float64], *, quantile: float = 0.99, resample
     for i, row in enumerate(images):
         padded[i, : len(row)] = row
     seeds = (rng.random(chosen.shape) * counts[chosen]).astype(int)
-    return float(np.quantile(padded[chosen, seeds].mean(axis=1), quantile))
+    means = padded[chosen, seeds].mean(axis=1)
+    return float(np.quantile(means, quantile ** (1.0 / max(1, strongest_of))))
 
 
 def image_noise(null_d: NDArray[np.float64], *, quantile: float = 0.95) -> float:

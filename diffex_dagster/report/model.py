@@ -186,6 +186,7 @@ class Explanation:
     settings: tuple[tuple[str, str], ...] = ()  # more of the method, (what, value), e.g. ("guidance scale", "5")
     side_effects: tuple[SideEffect, ...] = ()  # of the strongest features on each other, the largest leaks first
     looks: tuple[Look, ...] = ()  # Grad-CAM of the strongest features, where the classifier is a torch module
+    warnings: tuple[str, ...] = ()  # what to mend before anything on the page is believed
     controls: tuple[Control, ...] = ()  # the control prompts, which every effect is held against
 
 

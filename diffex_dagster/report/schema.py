@@ -84,6 +84,7 @@ def report_as_json(explanation: Explanation) -> dict[str, Any]:
         "drops": [{"name": name, "reason": reason} for name, reason in e.drops],
         "examples": {feature: [_example(x) for x in examples] for feature, examples in e.examples.items()},
         "caveats": list(e.caveats),
+        "warnings": list(e.warnings),
     }  # fmt: skip
     return finite(data)
 
@@ -133,6 +134,7 @@ def explanation_from_json(data: Mapping[str, Any]) -> Explanation:
         settings=tuple((what, value) for what, value in data["settings"]),
         side_effects=tuple(SideEffect(**_numbers(row, EFFECT_NUMBERS)) for row in data.get("side_effects", ())),
         looks=tuple(_look(row) for row in data.get("looks", ())),
+        warnings=tuple(data.get("warnings", ())),
         controls=tuple(Control(**_numbers(row, CONTROL_NUMBERS)) for row in data.get("controls", ())),
     )
 

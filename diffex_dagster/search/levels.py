@@ -7,8 +7,8 @@ scores always lead to the same edits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,15 @@ from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.search.options import SearchOptions
 
 Scores = Mapping[str, NDArray[np.float64]]
+Floor = float | Callable[[int], float]
+"""Mean |d| that editing noise alone reaches, or that for the strongest of so many edits (`effects.noise`)."""
+Failed = Mapping[str, float]
+"""Features whose edits were made and do not show them -> the share of edits that do."""
+
+
+def floor_of(floor: Floor, edits: int) -> float:
+    """The noise floor of the strongest of so many edits."""
+    return floor(edits) if callable(floor) else floor
 
 
 @dataclass(frozen=True)
@@ -27,12 +36,14 @@ class NodeScore:
         magnitude: mean |d| of the strongest stand-in.
         signed: mean d of the stand-in with the largest mean d (the paper looks upwards only).
         by: names of the features it was measured on, the node's own name if it is editable.
+        took: the largest share of edits that show their stand-in, where none of them has enough; None otherwise.
     """
 
     feature: Feature
     magnitude: float
     signed: float
     by: tuple[str, ...]
+    took: float | None = None
 
 
 @dataclass(frozen=True)
@@ -70,23 +81,43 @@ def _spread(features: Sequence[Feature], count: int) -> tuple[Feature, ...]:
     return tuple(features[round(i * (len(features) - 1) / (count - 1))] for i in range(count))
 
 
+def competitors(feature: Feature, options: SearchOptions) -> tuple[Feature, ...]:
+    """The features by which a node competes for a place in the beam: `options.probes` for every node that has so many.
+
+    A node that is an edit itself competes with it and with its children: a coarse word is often drawn as one of its
+    kinds, or not at all, and one edit against the strongest of several would be no fair match. Under the signed gate
+    (the paper's reading) such a node competes with its own edit alone.
+    """
+    own = stand_ins(feature, options)
+    if not feature.editable or options.gate == "signed" or options.probes < 2:
+        return own
+    below = stand_ins(replace(feature, editable=False), replace(options, probes=options.probes - 1))
+    return (*own, *below)
+
+
 def level1_features(corpus: Corpus, options: SearchOptions) -> dict[str, tuple[Feature, ...]]:
     """Group id -> the features edited to score it at level 1; empty for a group with nothing to edit."""
-    return {group.id: stand_ins(group, options) for group in corpus.groups}
+    return {group.id: competitors(group, options) for group in corpus.groups}
 
 
-def score_node(feature: Feature, scores: Scores, options: SearchOptions) -> NodeScore | None:
-    """Score a node by its stand-ins that have been scored; None if none has.
+def score_node(
+    feature: Feature, scores: Scores, options: SearchOptions, failed: Failed | None = None
+) -> NodeScore | None:
+    """Score a node by its competitors that have been scored; None if none has.
 
-    The strongest stand-in speaks for the node (not their average): one child that matters is reason enough to look at
-    the others.
+    The strongest speaks for the node (not their average): one child that matters is reason enough to look at the
+    others. Those whose edits do not show them say nothing of the classifier and are left out while others do.
     """
-    scored = [probe for probe in stand_ins(feature, options) if probe.id in scores]
+    scored = [probe for probe in competitors(feature, options) if probe.id in scores]
     if not scored:
         return None
+    failed = failed or {}
+    shown = [probe for probe in scored if probe.id not in failed]
+    took = None if shown else max(failed[probe.id] for probe in scored)
+    scored = shown or scored
     magnitudes = [float(np.mean(np.abs(scores[probe.id]))) for probe in scored]
     means = [float(np.mean(scores[probe.id])) for probe in scored]
-    return NodeScore(feature, max(magnitudes), max(means), tuple(probe.name for probe in scored))
+    return NodeScore(feature, max(magnitudes), max(means), tuple(probe.name for probe in scored), took)
 
 
 def score_groups(scores: Scores, corpus: Corpus, options: SearchOptions) -> dict[str, NodeScore | None]:
@@ -94,61 +125,82 @@ def score_groups(scores: Scores, corpus: Corpus, options: SearchOptions) -> dict
     return {group.id: score_node(group, scores, options) for group in corpus.groups}
 
 
-def gate(scores: Scores, corpus: Corpus, noise_floor: float, options: SearchOptions) -> list[GateOutcome]:
+def gate(
+    scores: Scores, corpus: Corpus, noise_floor: Floor, options: SearchOptions, failed: Failed | None = None
+) -> list[GateOutcome]:
     """Choose the level-1 groups that enter the beam.
+
+    Magnitude gate: the groups above the noise floor, the furthest above it first. Places that are left go to groups of
+    whose edits none took (of them nothing is known), then to those that moved the classifier, though not above the
+    floor: an edit that is made is better than a place that stays empty.
 
     Args:
         scores: d of every feature of `level1_features`; features that are missing count as not scored.
-        noise_floor: mean |d| that editing noise alone reaches (`effects.noise`); used by the magnitude gate.
+        noise_floor: used by the magnitude gate.
+        failed: features whose edits did not take.
 
     Returns:
         One outcome for each group, the strongest first, ties and groups without a score in the order of the corpus.
     """
-    return _gate(corpus.groups, scores, noise_floor, options, parents={})
+    return _gate(corpus.groups, scores, noise_floor, options, {}, failed or {})
 
 
 def _gate(
     nodes: Sequence[Feature],
     scores: Scores,
-    noise_floor: float,
+    noise_floor: Floor,
     options: SearchOptions,
     parents: Mapping[str, Feature],
+    failed: Failed,
 ) -> list[GateOutcome]:
-    scored: list[NodeScore] = []
+    signed = options.gate == "signed"
+    judged: list[tuple[NodeScore, int, float, str]] = []  # node, kind (0 passes), rank within the kind, why
     unscored: list[GateOutcome] = []
     for node in nodes:
-        node_score = score_node(node, scores, options)
-        if node_score is None:
-            reason = "not scored" if stand_ins(node, options) else "neither it nor anything below it can be edited"
+        found = score_node(node, scores, options, {} if signed else failed)
+        if found is None:
+            reason = "not scored" if competitors(node, options) else "neither it nor anything below it can be edited"
             unscored.append(GateOutcome(node.id, False, reason, None))
+        elif signed:
+            passes, why = _passes_signed(found, scores, options, parents.get(node.id))
+            judged.append((found, 0 if passes else _OUT, found.signed, why))
         else:
-            scored.append(node_score)
-    signed = options.gate == "signed"
-    scored.sort(key=lambda s: s.signed if signed else s.magnitude, reverse=True)  # stable: ties keep corpus order
+            kind, why = _passes_magnitude(found, noise_floor)
+            judged.append((found, kind, found.magnitude - floor_of(noise_floor, len(found.by)), why))
+
+    places: list[str] = []
+    for kind in (0, _UNKNOWN, _BELOW):
+        of_kind = [each for each in judged if each[1] == kind]
+        of_kind.sort(key=lambda each: each[2], reverse=True)  # stable: ties keep corpus order
+        places += [found.feature.id for found, *_ in of_kind]
+    kept = set(places[: options.beam])
 
     outcomes = []
-    places = options.beam
-    for node_score in scored:
-        if signed:
-            passes, why = _passes_signed(node_score, scores, options, parents.get(node_score.feature.id))
-        else:
-            passes, why = _passes_magnitude(node_score, noise_floor)
-        kept = passes and places > 0
-        if passes and not kept:
+    for found, kind, _, why in sorted(judged, key=lambda each: each[2], reverse=True):
+        feature = found.feature
+        if feature.id in kept and kind != 0:
+            why += ", but the beam had a free place"
+        elif kind == 0 and feature.id not in kept:
             why += f", but the beam of {options.beam} was full"
-        places -= kept
-        if not node_score.feature.editable:
-            why += f" (measured on {', '.join(node_score.by)})"
-        outcomes.append(GateOutcome(node_score.feature.id, kept, why, node_score.magnitude))
+        if found.by != (feature.name,):
+            why += f" (measured on {', '.join(found.by)})"
+        outcomes.append(GateOutcome(feature.id, feature.id in kept, why, found.magnitude))
     return outcomes + unscored
 
 
-def _passes_magnitude(node: NodeScore, noise_floor: float) -> tuple[bool, str]:
+_UNKNOWN, _BELOW, _OUT = 1, 2, 3  # what a node that does not pass the gate is: unknown, weak, out for good
+
+
+def _passes_magnitude(node: NodeScore, noise_floor: Floor) -> tuple[int, str]:
+    """0 where the node passes, or why not."""
+    if node.took is not None:
+        return _UNKNOWN, f"at most {node.took:.0%} of its edits show it, so that they say nothing of it"
     if node.magnitude == 0.0:
-        return False, "no image moved"
-    passes = node.magnitude > noise_floor
+        return _OUT, "no image moved"
+    floor = floor_of(noise_floor, len(node.by))
+    passes = node.magnitude > floor
     where = "above" if passes else "not above"
-    return passes, f"mean |d| {node.magnitude:.3f} {where} the noise floor {noise_floor:.3f}"
+    return 0 if passes else _BELOW, f"mean |d| {node.magnitude:.3f} {where} the noise floor {floor:.3f}"
 
 
 def _passes_signed(node: NodeScore, scores: Scores, options: SearchOptions, parent: Feature | None) -> tuple[bool, str]:
@@ -184,45 +236,61 @@ def expand(corpus: Corpus, kept: Sequence[str], options: SearchOptions | None = 
 
 
 def next_level(
-    scores: Scores, corpus: Corpus, expanded: Sequence[str], noise_floor: float, options: SearchOptions
+    scores: Scores,
+    corpus: Corpus,
+    expanded: Sequence[str],
+    noise_floor: Floor,
+    options: SearchOptions,
+    level: int,
+    failed: Failed | None = None,
 ) -> list[GateOutcome]:
-    """Refill the beam for a deeper level, among the children scored so far that have children of their own.
+    """Refill the beam for a deeper level, among the nodes of that level whose parents were expanded.
 
     Args:
         scores: d of every feature scored so far.
-        expanded: ids of all nodes expanded so far; their children are the candidates, those in `expanded` excepted.
+        expanded: ids of all nodes expanded so far.
+        level: of the nodes to choose from, 2 or more; they have children of their own.
+        failed: as for `gate`.
 
     Returns:
-        One outcome for each candidate, the strongest first; empty when no candidate is left, which ends the search.
-        Published Algorithm 1 does not refill its beam; a strong child of a weak sibling would be lost.
+        One outcome for each candidate, the strongest first. Published Algorithm 1 does not refill its beam; a strong
+        child of a weak sibling would be lost.
     """
-    parents = _unexpanded(corpus, expanded)
-    return _gate([corpus[child] for child in parents], scores, noise_floor, options, parents)
+    parents = _unexpanded(corpus, expanded, level)
+    return _gate([corpus[child] for child in parents], scores, noise_floor, options, parents, failed or {})
 
 
-def candidates(corpus: Corpus, expanded: Sequence[str], options: SearchOptions) -> dict[str, tuple[Feature, ...]]:
+def candidates(
+    corpus: Corpus, expanded: Sequence[str], options: SearchOptions, level: int
+) -> dict[str, tuple[Feature, ...]]:
     """What `next_level` chooses from, with the features that each is scored by."""
-    return {child: stand_ins(corpus[child], options) for child in _unexpanded(corpus, expanded)}
+    return {child: competitors(corpus[child], options) for child in _unexpanded(corpus, expanded, level)}
 
 
-def _unexpanded(corpus: Corpus, expanded: Sequence[str]) -> dict[str, Feature]:
-    """Children of expanded nodes that have children of their own and are not expanded yet -> their parents."""
+def _unexpanded(corpus: Corpus, expanded: Sequence[str], level: int) -> dict[str, Feature]:
+    """Nodes of a level that have children of their own, children of expanded nodes -> their parents."""
     done = set(expanded)
     return {
         child.id: parent
         for parent in corpus.walk()
         if parent.id in done
         for child in parent.children
-        if child.children and child.id not in done
+        if child.children and child.level == level
     }
 
 
 def survivors(
-    scores: Scores, corpus: Corpus, expanded: Sequence[str], noise_floor: float, options: SearchOptions
+    scores: Scores,
+    corpus: Corpus,
+    expanded: Sequence[str],
+    noise_floor: Floor,
+    options: SearchOptions,
+    failed: Failed | None = None,
 ) -> list[Feature]:
     """The single features that a joint combination may use: editable, scored, and past the gate.
 
-    A survivor belongs to an expanded node (or is a kept node itself). Magnitude gate: mean |d| above the noise floor.
+    A survivor belongs to an expanded node (or is a kept node itself). Magnitude gate: mean |d| above the noise floor,
+    by edits that took.
     Signed gate: f >= delta, and above its parent where the parent was edited. In the order of the corpus.
     """
     done = set(expanded)
@@ -231,12 +299,12 @@ def survivors(
     def visit(feature: Feature, parent: Feature | None, reached: bool) -> None:
         reached = reached or feature.id in done
         if feature.editable and reached and feature.id in scores:
-            node = score_node(feature, scores, options)
-            assert node is not None  # the feature is editable and scored
+            d = scores[feature.id]
+            node = NodeScore(feature, float(np.mean(np.abs(d))), float(np.mean(d)), (feature.name,))
             if options.gate == "signed":
                 passes, _ = _passes_signed(node, scores, options, parent)
             else:
-                passes, _ = _passes_magnitude(node, noise_floor)
+                passes = feature.id not in (failed or {}) and _passes_magnitude(node, noise_floor)[0] == 0
             if passes:
                 alive.append(feature)
         for child in feature.children:

@@ -21,7 +21,8 @@ class SearchOptions:
             f >= `delta`, and a child survives only when it beats its parent.
         beam: how many nodes are expanded at a level (the paper's B).
         delta: the signed gate's threshold on mean d (the paper's δ), in the unit of the target measure.
-        probes: how many descendants stand in for a node whose own name is not an edit ("hair colour").
+        probes: how many edits a node competes with for a place in the beam: its own, where its name is an edit, and
+            some of its children's; of its descendants alone, where it is not ("hair colour").
         joint_size: the most features in a joint combination; 1 or less turns the joint search off.
         joint_width: how many extensions of a combination are tried at each step, the strongest single features first.
         joint_directions: "both" grows one combination upwards and one downwards and reports the stronger;

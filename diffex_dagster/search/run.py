@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.search.joint import JointResult, grow_joint
 from diffex_dagster.search.levels import (
+    Failed,
+    Floor,
     GateOutcome,
     candidates,
     depth,
     expand,
+    floor_of,
     gate,
     kept_ids,
     level1_features,
@@ -61,7 +64,8 @@ def search(
     score: Score,
     options: SearchOptions | None = None,
     *,
-    noise_floor: float = 0.0,
+    noise_floor: Floor = 0.0,
+    failed: Callable[[Sequence[Feature]], Failed] | None = None,
     order: Sequence[int] = (),
     reach: tuple[float, float] = (-1.0, 1.0),
     before: Sequence[float] = (),
@@ -74,6 +78,8 @@ def search(
             called as `score(feature sets, images)` with the numbers of the images that d is wanted of, and each set is
             asked for once an image.
         noise_floor: mean |d| that editing noise alone reaches, in the unit of d.
+        failed: says of scored features which of them have edits that do not show them; asked for what the gates choose
+            from. None where nobody judges edits.
         order: under racing, the numbers of all images in the random order in which they are spent.
         reach, before: under racing, see `Race`.
     """
@@ -83,6 +89,7 @@ def search(
     scores: dict[str, NDArray[np.float64]] = {}
     editable = [feature.id for feature in corpus.walk() if feature.editable]
     race = Race(order, len(editable), options, *reach, before) if options.allocation == "racing" else None
+    known_failed: dict[str, float] = {}
     asked = edits = 0
 
     def ask(features: Sequence[Feature], gated: Mapping[str, tuple[Feature, ...]]) -> None:
@@ -111,28 +118,40 @@ def search(
         edits += sum(len(d) for d in answers.values())
         return answers
 
+    def failing(nodes: Mapping[str, tuple[Feature, ...]]) -> Failed:
+        by = {feature.id: feature for features in nodes.values() for feature in features if feature.id in scores}
+        if failed and by and options.gate == "magnitude":
+            known_failed.update(failed(list(by.values())))
+        return known_failed
+
+    def probes_of(level: int) -> list[Feature]:
+        """What the nodes of a level compete by, besides themselves."""
+        nodes = candidates(corpus, expanded, options, level)
+        return [feature for features in nodes.values() for feature in features]
+
     # 1. Score the groups.
     groups = level1_features(corpus, options)
     ask([feature for probes in groups.values() for feature in probes], groups)
     # 2. Gate them, expand the beam.
-    level1 = gate(scores, corpus, noise_floor, options)
+    level1 = gate(scores, corpus, noise_floor, options, failing(groups))
     expanded = kept_ids(level1)
-    ask(expand(corpus, expanded, options), candidates(corpus, expanded, options))
+    ask([*expand(corpus, expanded, options), *probes_of(2)], candidates(corpus, expanded, options, 2))
     # 3. Refill the beam at every deeper level.
     deeper = []
-    for _ in range(2, depth(corpus)):
-        outcomes = next_level(scores, corpus, expanded, noise_floor, options)
+    for level in range(2, depth(corpus)):
+        nodes = candidates(corpus, expanded, options, level)
+        outcomes = next_level(scores, corpus, expanded, noise_floor, options, level, failing(nodes))
         kept = kept_ids(outcomes)
-        if not kept:
-            break
-        deeper.append(tuple(outcomes))
+        if outcomes:
+            deeper.append(tuple(outcomes))
         expanded += kept
-        ask(expand(corpus, kept, options), candidates(corpus, expanded, options))
+        below = candidates(corpus, expanded, options, level + 1)
+        ask([*expand(corpus, kept, options), *probes_of(level + 1)], below)
     if race:  # who is strongest is asked over all levels at once
         race.run([], [_top_need(race.seen, options)], score_on)
         scores.update(race.result())
     # 4. Grow the joint combination.
-    alive = survivors(scores, corpus, expanded, noise_floor, options)
+    alive = survivors(scores, corpus, expanded, noise_floor, options, known_failed)
     if race:  # a combination is compared with its members, on the same images
         measured = set(race.finalists())
         alive = [feature for feature in alive if feature.id in measured]
@@ -147,12 +166,13 @@ def _top_need(ids: Iterable[str], options: SearchOptions) -> Need:
     return Need(competitors, options.racing_top, "effect", finish=True, tolerance=options.racing_tolerance)
 
 
-def _beam_need(gated: Mapping[str, tuple[Feature, ...]], noise_floor: float, options: SearchOptions) -> list[Need]:
+def _beam_need(gated: Mapping[str, tuple[Feature, ...]], noise_floor: Floor, options: SearchOptions) -> list[Need]:
     """Who enters the next beam; nothing to find out where there is a place for each."""
     beam = {node: tuple(feature.id for feature in features) for node, features in gated.items() if features}
     if len(beam) <= options.beam:
         return []
     signed = options.gate == "signed"
     kind: Kind = "signed" if signed else "magnitude"
-    floor, tolerance = options.delta if signed else noise_floor, options.racing_gate_tolerance
+    floor = options.delta if signed else floor_of(noise_floor, 1)
+    tolerance = options.racing_gate_tolerance
     return [Need(beam, options.beam, kind, finish=False, tolerance=tolerance, floor=floor)]

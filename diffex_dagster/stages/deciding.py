@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from diffex_dagster.effects.deciding import DecisionOptions, decide_controls
 from diffex_dagster.effects.paired import Reach, interval
 from diffex_dagster.report.model import Control
+from diffex_dagster.search.levels import GateOutcome
 from diffex_dagster.stages.edits import Concepts, nonsense_edits
 from diffex_dagster.stages.scores import Paired
 from diffex_dagster.study import Study
@@ -85,3 +86,32 @@ def control_rows(study: Study, paired: Mapping[Concepts, Paired], reach: Reach) 
             )
         )
     return tuple(rows)
+
+
+def noise_warning(study: Study, noise_floor: float, gate: Sequence[GateOutcome], margin: float) -> str:
+    """Why the search had nothing to go by, where control prompts move the score as far as everything else; else "".
+
+    Args:
+        noise_floor: of the strongest of as many edits as a group competes with.
+    """
+    scored = [outcome for outcome in gate if outcome.magnitude is not None]
+    if not scored or noise_floor <= margin or any(outcome.magnitude > noise_floor for outcome in scored):  # type: ignore[operator]
+        return ""
+    words = ", ".join(f"“{word}”" for word in study.effects.nonsense)
+    return (
+        f"The noise floor holds back every group: edits towards words that mean nothing ({words}) differ by "
+        f"{noise_floor:.3f} from each other, and no group moves the {study.target.describe()} further. Look at their "
+        "edits: where one shows something, replace it in effects.nonsense; where all change the picture, make the "
+        "editor gentler (scale, skip); else use more images, which narrow the floor."
+    )
+
+
+def control_warnings(controls: Sequence[Control]) -> tuple[str, ...]:
+    """What is wrong with control prompts that are claimed to move the score."""
+    return tuple(
+        f"The control prompt “{control.prompt}” {control.decision} the score against the others "
+        f"({control.effect:+.3f}): it means something to the editor or to the classifier. Every effect is held against "
+        "it; replace it in effects.nonsense."
+        for control in controls
+        if control.decision in ("raises", "lowers")
+    )

@@ -30,7 +30,14 @@ from diffex_dagster.report.model import (
 from diffex_dagster.report.verdict import one_a_group
 from diffex_dagster.report.wording import NOT_JUDGED
 from diffex_dagster.stages.attribution import looks
-from diffex_dagster.stages.deciding import control_differences, control_rows, decision_options, measure_reach
+from diffex_dagster.stages.deciding import (
+    control_differences,
+    control_rows,
+    control_warnings,
+    decision_options,
+    measure_reach,
+    noise_warning,
+)
 from diffex_dagster.stages.edit_metrics import changes_of, mean_change, strengths
 from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests
 from diffex_dagster.stages.scores import Paired, picture_scores
@@ -104,7 +111,7 @@ def settings_shown(study: Study, margin: float) -> tuple[tuple[str, str], ...]:
         *((f"Editor: {field.replace('_', ' ')}", str(value)) for field, value in of_editor.items()),
         ("Seed", ", ".join(map(str, study.seeds))),
         ("Image side", f"{study.images.size} pixels"),
-        ("Beam", f"{search.beam} groups; {search.probes} children stand in for a group that is no edit"),
+        ("Beam", f"{search.beam} groups; each group competes with {search.probes} edits, its own or children's"),
         ("Joint combination", f"up to {search.joint_size} features, {search.joint_width} candidates kept"),
         ("Error rate", f"{effects.error_rate}, level {effects.level:g}"),
         ("No effect shown", f"interval inside ±{margin:g}, and what unseen images may do"),
@@ -163,6 +170,9 @@ def explain(
     }
     of = {f.id: concepts_of([f]) for f in features}
     seen, why_not = looks(study, store, editor.fingerprint, classifier, shown, of, examples)
+    placebos = control_rows(study, searched.paired, reach)
+    floor = searched.noise.floor_of(study.search.probes)
+    held_back = noise_warning(study, floor, searched.result.gate, reach.still)
     explanation = Explanation(
         study=study.name,
         title=study.title or study.name,
@@ -201,7 +211,8 @@ def explain(
         ),
         side_effects=tuple(between),
         looks=seen,
-        controls=control_rows(study, searched.paired, reach),
+        controls=placebos,
+        warnings=(*([held_back] if held_back else []), *control_warnings(placebos)),
     )
     return explanation, searched
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from diffex_dagster.judging.protocol import ConceptProbe
 from diffex_dagster.search.joint import key
 from diffex_dagster.search.levels import GateOutcome, gate, level1_features
 from diffex_dagster.search.run import SearchResult, search
+from diffex_dagster.stages.deciding import measure_reach, noise_warning
 from diffex_dagster.stages.edits import (
     Concepts,
     EditCounts,
@@ -29,7 +30,7 @@ from diffex_dagster.stages.edits import (
     nonsense_edits,
     race_order,
 )
-from diffex_dagster.stages.judging import gains
+from diffex_dagster.stages.judging import control_gain, failed_edits, gains
 from diffex_dagster.stages.scores import Paired, check_target, effects_of, paired_scores
 from diffex_dagster.stages.setup import build_probe, know
 from diffex_dagster.stages.splits import Parts, parts
@@ -44,6 +45,11 @@ class Noise:
 
     floor: float
     image: float
+    controls: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)), compare=False)
+
+    def floor_of(self, edits: int) -> float:
+        """The floor of the strongest of so many edits."""
+        return self.floor if edits < 2 else noise_floor(self.controls, strongest_of=edits)
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class Level1:
     noise: Noise
     gate: list[GateOutcome]
     scored: int  # pictures that the classifier scored now
+    warning: str = ""  # why the noise floor holds back everything, where it does
 
 
 @dataclass
@@ -87,23 +94,25 @@ def measure_noise(study: Study, paired: Mapping[Concepts, Paired]) -> Noise:
     if not words:
         return Noise(0.0, 0.0)
     table = np.stack([paired[concepts].effect for concepts in words], axis=1)
-    return Noise(noise_floor(table), image_noise(table))
+    return Noise(noise_floor(table), image_noise(table), table)
 
 
-def chance_gain(nonsense: Iterable[NDArray[np.float64]]) -> float:
-    """The gain in evidence of itself that one in four edits towards words that mean nothing reaches.
+def level1_scores(
+    study: Study,
+    store: Store,
+    editor: str,
+    classifier: Classifier,
+    report: Reporter = silent,
+    probe: ConceptProbe | None = None,
+) -> Level1:
+    """Score the level-1 edits and decide which groups enter the beam.
 
-    The judge is often the model that made the edit, and an edit towards any word raises the evidence of that word a
-    little. Never below zero, and zero where no nonsense was edited.
+    Args:
+        editor: fingerprint of the editor that made the edits.
+        probe: judges whether they took; None where nobody does.
     """
-    gained = [gain for gain in nonsense if gain.size]
-    return max(0.0, float(np.quantile(np.concatenate(gained), 0.75))) if gained else 0.0
-
-
-def level1_scores(study: Study, store: Store, editor: str, classifier: Classifier, report: Reporter = silent) -> Level1:
-    """Score the level-1 edits and decide which groups enter the beam; `editor` is the fingerprint of theirs."""
     check_target(study, classifier)
-    know(classifier)
+    know(classifier, probe)
     with store.hold():
         corpus, options = store.current_corpus(study.name), study.search.options()
         features = [feature for stand_ins in level1_features(corpus, options).values() for feature in stand_ins]
@@ -117,10 +126,13 @@ def level1_scores(study: Study, store: Store, editor: str, classifier: Classifie
         new, count = paired_scores(study, store, classifier, editor, combinations, images, report)
         paired, scored = paired | new, scored + count
         effects = {feature.id: paired[concepts_of([feature])].effect for feature in features}
-        outcomes = gate(effects, corpus, noise.floor, options)
+        failed = failed_edits(study, store, probe, editor, features, images, report)
+        outcomes = gate(effects, corpus, noise.floor_of, options, failed)
         identity = _identity(study, corpus, editor, classifier)
         store.put_gates(identity, [vars(outcome) for outcome in outcomes])
-        return Level1(effects, noise, outcomes, scored)
+        margin = measure_reach(study, paired).still
+        warning = noise_warning(study, noise.floor_of(options.probes), outcomes, margin)
+        return Level1(effects, noise, outcomes, scored, warning)
 
 
 def run_search(
@@ -206,9 +218,15 @@ def _search(
         effects = effects_of(new)
         return {ids: effects[concepts] for ids, concepts in asked.items()}
 
+    options = study.search.options()
+    judged_on = first_look(study, images) if options.allocation == "racing" else images
+
+    def failed(features: Sequence[Feature]) -> dict[str, float]:
+        return failed_edits(study, store, probe, editor.fingerprint, features, judged_on, report)
+
     reach = (-1.0, 1.0) if study.target.measure in ("probability", "sigmoid") else (-math.inf, math.inf)
     searched.result = search(
-        corpus, score, study.search.options(), noise_floor=noise.floor,
+        corpus, score, options, noise_floor=noise.floor_of, failed=failed,
         order=race_order(images, study.seed), reach=reach, before=paired[()].base.tolist(),
     )  # fmt: skip
     if race := searched.result.race:
@@ -222,9 +240,7 @@ def _search(
         _confirm(study, store, editor, classifier, corpus, searched, report)
     searched.judged = probe is not None
     if probe:
-        searched.chance_gain = chance_gain(
-            gains(study, store, probe, editor.fingerprint, [(c, c[0]) for c in nonsense], of.discovery, report).values()
-        )
+        searched.chance_gain = control_gain(study, store, probe, editor.fingerprint, of.discovery, report)
         own = {f: concepts_of([corpus[f]]) for f in searched.result.scores}
         found = gains(study, store, probe, editor.fingerprint, [(c, c[0]) for c in own.values()], of.reported, report)
         searched.gains = {feature: found[concepts, concepts[0]] for feature, concepts in own.items()}

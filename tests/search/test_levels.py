@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from diffex_dagster.corpus.tree import Corpus
+from diffex_dagster.effects.noise import noise_floor
 from diffex_dagster.search.levels import (
     expand,
     gate,
@@ -32,12 +33,14 @@ def constant(**means: float) -> dict[str, np.ndarray]:
 
 def test_a_group_is_scored_by_its_own_name_or_by_spread_children() -> None:
     features = level1_features(small_corpus(), OPTIONS)
-    assert [f.id for f in features["beard"]] == ["beard"]
+    assert [f.id for f in features["beard"]] == ["beard", "beard/full beard"]  # as many as any other group has
     assert [f.id for f in features["hair colour"]] == ["hair colour/black", "hair colour/grey"]
     three = level1_features(small_corpus(), SearchOptions(probes=3))["hair colour"]
     assert [f.name for f in three] == ["black", "blonde", "grey"]
-    one = level1_features(small_corpus(), SearchOptions(probes=1))["hair colour"]
-    assert [f.name for f in one] == ["blonde"]
+    one = level1_features(small_corpus(), SearchOptions(probes=1))
+    assert [f.name for f in one["hair colour"]] == ["blonde"] and [f.name for f in one["beard"]] == ["beard"]
+    signed = level1_features(small_corpus(), SearchOptions(gate="signed"))["beard"]
+    assert [f.id for f in signed] == ["beard"]  # the paper's reading
 
 
 def test_probes_descend_past_children_that_are_no_edit_either() -> None:
@@ -61,7 +64,9 @@ def test_magnitude_gate_keeps_a_parent_whose_children_cancel() -> None:
     scores["eyewear"] = np.array([0.4, -0.4] * 4)
     outcomes = {o.feature: o for o in gate(scores, small_corpus(), 0.01, OPTIONS)}
     assert outcomes["eyewear"].kept and outcomes["eyewear"].magnitude == pytest.approx(0.4)
-    assert not outcomes["hat"].kept and "not above the noise floor 0.010" in outcomes["hat"].reason
+    assert outcomes["hat"].kept and "not above the noise floor 0.010, but the beam had a free" in outcomes["hat"].reason
+    three = {o.feature: o for o in gate(scores, small_corpus(), 0.01, SearchOptions(beam=3))}
+    assert not three["hat"].kept
     assert outcomes["hair colour"].kept and "measured on black, grey" in outcomes["hair colour"].reason
 
     signed = gate(scores, small_corpus(), 0.01, SearchOptions(gate="signed", delta=0.05))
@@ -112,18 +117,19 @@ def deep_corpus() -> Corpus:
 
 def test_next_level_refills_the_beam_among_scored_children_that_have_children() -> None:
     scores = constant(a=0.5, b=0.1, a__a1=0.3, a__a2=0.01, a__a3=0.9, b__b1=0.2)
-    outcomes = next_level(scores, deep_corpus(), ["a", "b"], 0.05, OPTIONS)
+    two = SearchOptions(beam=2)
+    outcomes = next_level(scores, deep_corpus(), ["a", "b"], 0.05, two, 2)
     assert [(o.feature, o.kept) for o in outcomes] == [("a/a1", True), ("b/b1", True), ("a/a2", False)]
-    again = next_level(scores, deep_corpus(), ["a", "b", "a/a1", "b/b1"], 0.05, OPTIONS)
-    assert [(o.feature, o.kept) for o in again] == [("a/a2", False)]
-    leaves = next_level(scores, small_corpus(), ["beard"], 0.0, OPTIONS)
+    assert kept_ids(next_level(scores, deep_corpus(), ["a", "b"], 0.05, OPTIONS, 2)) == ["a/a1", "b/b1", "a/a2"]
+    assert next_level(scores, deep_corpus(), ["a", "b", "a/a1"], 0.05, OPTIONS, 3) == []  # its children have none
+    leaves = next_level(scores, small_corpus(), ["beard"], 0.0, OPTIONS, 2)
     assert leaves == []
 
 
 def test_signed_reading_keeps_a_child_only_when_it_beats_its_parent() -> None:
     signed = SearchOptions(gate="signed", delta=0.05)
     scores = constant(a=0.5, b=0.1, a__a1=0.3, a__a2=0.6, a__a3=0.9, b__b1=0.04)
-    outcomes = next_level(scores, deep_corpus(), ["a", "b"], 0.0, signed)
+    outcomes = next_level(scores, deep_corpus(), ["a", "b"], 0.0, signed, 2)
     assert kept_ids(outcomes) == ["a/a2"]
     assert "does not beat its parent's +0.500" in {o.feature: o.reason for o in outcomes}["a/a1"]
     alive = survivors(scores, deep_corpus(), ["a", "b"], 0.0, signed)
@@ -160,3 +166,52 @@ def test_options_say_what_is_wrong() -> None:
         SearchOptions(gate="biggest")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="beam is 0"):
         SearchOptions(beam=0)
+
+
+# The gate and edits that did not take --------------------------------------------------------------------------------
+
+
+def test_a_group_is_not_judged_by_an_edit_that_did_not_take() -> None:
+    scores = constant(eyewear=0.01, eyewear__sunglasses=0.4, beard=0.2, hat=0.3)
+    failed = {"eyewear": 0.12}
+    outcomes = {o.feature: o for o in gate(scores, small_corpus(), 0.05, OPTIONS, failed)}
+    assert outcomes["eyewear"].kept and outcomes["eyewear"].magnitude == pytest.approx(0.4)
+    assert "measured on sunglasses" in outcomes["eyewear"].reason
+
+
+def test_a_group_of_whose_edits_none_took_gets_a_free_place_before_one_that_is_weak() -> None:
+    scores = constant(eyewear=0.3, eyewear__sunglasses=0.3, beard=0.2, hat=0.03, **{"hair colour__grey": 0.04})
+    failed = {"eyewear": 0.12, "eyewear/sunglasses": 0.2}
+    two = {o.feature: o for o in gate(scores, small_corpus(), 0.05, SearchOptions(beam=2), failed)}
+    assert [f for f, o in two.items() if o.kept] == ["eyewear", "beard"]
+    assert "at most 20% of its edits show it" in two["eyewear"].reason and "free place" in two["eyewear"].reason
+    one = gate(scores, small_corpus(), 0.05, SearchOptions(beam=1), failed)
+    assert kept_ids(one) == ["beard"]  # what passes comes first, however far the failed edits moved the score
+    three = gate(scores, small_corpus(), 0.05, SearchOptions(beam=3), failed)
+    assert set(kept_ids(three)) == {"eyewear", "beard", "hair colour"}
+    signed = gate(scores, small_corpus(), 0.05, SearchOptions(gate="signed", beam=1), failed)
+    assert kept_ids(signed) == ["eyewear"]  # the paper's reading asks no judge
+
+
+def test_a_failed_edit_is_no_part_of_a_combination() -> None:
+    scores = constant(beard=0.3, hat=0.4)
+    alive = survivors(scores, small_corpus(), ["beard", "hat"], 0.01, OPTIONS, {"hat": 0.1})
+    assert [f.id for f in alive] == ["beard"]
+
+
+def test_more_probes_are_no_easier_gate() -> None:
+    """Pure noise: a group of three probes passes its floor and wins its place as seldom as one with a single edit."""
+    rng, images = np.random.default_rng(0), 24
+    corpus = Corpus((node("one"), node("three", node("a"), node("b"), node("c"), editable=False)))
+    options = SearchOptions(probes=3, beam=1)
+    studies, passed, first = 400, np.zeros(2), 0
+    for study in range(studies):
+        d = {name: rng.normal(0, 0.1, images) for name in ("one", "three/a", "three/b", "three/c")}
+        table = rng.normal(0, 0.1, (images, 3))
+        floors = {n: noise_floor(table, strongest_of=n, resamples=400, seed=study) for n in (1, 3)}
+        outcomes = gate(d, corpus, floors.__getitem__, options)
+        above = {o.feature: "above the noise floor" in o.reason and "not above" not in o.reason for o in outcomes}
+        passed += [above["one"], above["three"]]
+        first += outcomes[0].feature == "three"
+    assert abs(passed[0] - passed[1]) / studies < 0.06
+    assert 0.35 < first / studies < 0.72  # the strongest of three against one, had they one floor: 0.8 or more

@@ -126,7 +126,7 @@ def test_a_race_with_all_images_in_the_first_round_is_the_exhaustive_search() ->
 
 
 def test_the_joint_combination_is_grown_from_finalists_on_all_images() -> None:
-    weights = {"g0": 0.3, "g1": -0.35, "g2": 0.25, "g0/f0": 0.4, "g2/f0": 0.3}
+    weights = {"g0": 0.2, "g1": -0.35, "g2": 0.2, "g0/f0": 0.4, "g2/f0": 0.3}
     toy = Toy(weights, images=24, noise=0.01)
     corpus = Corpus(tuple(node(f"g{i}", node("f0"), node("f1")) for i in range(6)))
     asked: list[tuple[tuple[str, ...], tuple[int, ...] | None]] = []

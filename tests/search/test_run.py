@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from diffex_dagster.corpus.tree import Corpus
+from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.search.joint import key
 from diffex_dagster.search.options import SearchOptions
 from diffex_dagster.search.run import search
@@ -31,10 +33,10 @@ def test_finds_the_planted_features_and_their_combination() -> None:
         }
     )
     result = search(small_corpus(), toy)
-    assert result.expanded == ("eyewear", "hair colour", "beard")
+    assert result.expanded == ("eyewear", "beard", "hair colour")
     ranked = sorted(result.scores, key=lambda f: -abs(result.scores[f].mean()))
     assert ranked[:4] == ["eyewear/glasses", "eyewear/sunglasses", "beard/full beard", "hair colour/grey"]
-    assert "hat/beanie" not in result.scores  # its group was gated out
+    assert result.gate[-1].feature == "hat" and result.gate[-1].reason.startswith("no image moved")
     assert "hair colour" not in result.scores  # not an edit
     assert result.joint is not None
     assert key(result.joint.features) == ("beard/full beard", "eyewear/sunglasses", "hair colour/grey")
@@ -60,16 +62,55 @@ def test_refills_the_beam_at_every_level() -> None:
     )
     toy = Toy({"a": 0.1, "b": 0.2, "c": 0.3, "c/c1": 0.4, "b/b2": 0.5, "b/b1": 0.3, "b/b2/b2x": 0.9})
     result = search(corpus, toy, SearchOptions(beam=2, joint_size=1))
-    assert result.expanded == ("c", "b", "b/b2", "c/c1")
+    assert result.expanded == ("b", "c", "b/b2", "c/c1")
     assert {"b/b2/b2x", "c/c1/c1x"} <= set(result.scores)
-    assert not any(f.startswith(("a/", "b/b1/")) for f in result.scores)
+    assert "a/a1" not in result.scores and "b/b1/b1x" not in result.scores  # no place; no probe of a node without one
+
+
+def test_the_deepest_level_is_reached() -> None:
+    """One group of nine children, each with a line of descendants: every level gets its turn, whatever the beam."""
+    corpus = Corpus(
+        (node("g", *(node(f"c{i}", node("d", node("e", node("f")), node("e2", node("f2"))))
+                     for i in range(9))),)
+    )  # fmt: skip
+    rng = np.random.default_rng(1)
+    weights = {f.id: float(rng.uniform(0.1, 0.5)) for f in corpus.walk()}
+    result = search(corpus, Toy(weights), SearchOptions(beam=3, joint_size=1))
+    assert {f.level for f in corpus.walk()} == {1, 2, 3, 4, 5}
+    assert max(feature.count("/") + 1 for feature in result.scores) == 5
+    assert [sum(o.kept for o in level) for level in result.deeper] == [3, 3, 3]
+
+
+def test_a_coarse_edit_that_did_not_take_does_not_hide_what_its_kinds_do() -> None:
+    """The group's own edit took in an eighth of the images; its kinds push in opposite directions."""
+    toy = Toy({"eyewear": 0.001, "eyewear/glasses": 0.5, "eyewear/sunglasses": -0.48, "beard": 0.1})
+
+    def failed(features: Sequence[Feature]) -> dict[str, float]:
+        return {f.id: 0.12 for f in features if f.id == "eyewear"}
+
+    result = search(small_corpus(), toy, SearchOptions(beam=1), noise_floor=0.02, failed=failed)
+    assert result.expanded == ("eyewear",)
+    assert {"eyewear/glasses", "eyewear/sunglasses"} <= set(result.scores)
+
+
+def test_a_strong_kind_is_found_though_its_groups_own_edit_is_weak() -> None:
+    """Every group competes with as many edits as any other."""
+    toy = Toy({"hair colour/grey": 0.2, "eyewear": 0.02, "eyewear/sunglasses": 0.4, "beard": 0.1})
+    assert search(small_corpus(), toy, SearchOptions(beam=1)).expanded == ("eyewear",)
 
 
 def test_a_classifier_that_depends_on_nothing_costs_level_1_only() -> None:
     toy = Toy({})
     result = search(small_corpus(), toy)
     assert result.expanded == () and result.joint is None and result.survivors == ()
-    assert len(toy.calls) == 1
+    assert len(toy.calls) == 1  # no image moved: there is nothing to fill the beam with
+
+
+def test_the_beam_is_filled_while_it_has_places() -> None:
+    toy = Toy({"beard": 0.01, "hat": 0.02, "eyewear": 0.3, "hair colour/grey": 0.001})
+    result = search(small_corpus(), toy, SearchOptions(beam=3, joint_size=1), noise_floor=0.1)
+    assert result.expanded == ("eyewear", "hat", "beard")
+    assert [outcome.kept for outcome in result.gate] == [True, True, True, False]
 
 
 def test_an_empty_corpus() -> None:

@@ -43,7 +43,11 @@ class OneAnswer:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"effects": SPLIT}, {"search": {"allocation": "racing", "racing_start": 4}}],
+    [
+        {"search": {"probes": 1}},  # so that children are left for level 2
+        {"search": {"probes": 1}, "effects": SPLIT},
+        {"search": {"allocation": "racing", "racing_start": 4, "probes": 1}},
+    ],
     ids=["plain", "split", "racing"],
 )
 def test_the_run_does_what_the_plan_said(tmp_path: Path, changes: dict[str, Any]) -> None:

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffex_dagster.assets import scores
 from diffex_dagster.editing.protocol import Concept
 from diffex_dagster.errors import StudyError
 from diffex_dagster.judging.protocol import Pair
 from diffex_dagster.report.schema import load_schema
+from diffex_dagster.stages import judging
 from diffex_dagster.stages import search as searching
 from diffex_dagster.stages.edits import edit_requests, ensure_edits
 from diffex_dagster.stages.judging import gains
@@ -68,15 +70,15 @@ def test_an_edit_took_when_evidence_rose_and_pixels_changed(toy: Study) -> None:
 
 
 def test_chance_is_what_a_quarter_of_the_edits_towards_nonsense_reach() -> None:
-    assert searching.chance_gain([np.array([0.0, 1.0, 2.0]), np.array([3.0, 4.0])]) == 3.0
-    assert searching.chance_gain([np.array([-2.0, -1.0])]) == 0.0
-    assert searching.chance_gain([]) == 0.0
+    assert judging.chance_gain([np.array([0.0, 1.0, 2.0]), np.array([3.0, 4.0])]) == 3.0
+    assert judging.chance_gain([np.array([-2.0, -1.0])]) == 0.0
+    assert judging.chance_gain([]) == 0.0
 
 
 def test_a_feature_that_its_edits_do_not_show_is_not_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The probe calls the blue patch unseen: a feature with a strong effect is then marked, with its share."""
-    from diffex_dagster.cli.running import explain_study
-    from diffex_dagster.cli.showing import latest_ranking
+    from diffex_dagster.cli.main.running import explain_study
+    from diffex_dagster.cli.main.showing import latest_ranking
 
     class Blind(ColourProbe):
         def evidence(self, pictures, pairs):
@@ -84,7 +86,8 @@ def test_a_feature_that_its_edits_do_not_show_is_not_judged(tmp_path: Path, monk
                 yield [(pair, -value if "blue" in pair[1] else value) for pair, value in batch]
 
     probe = Blind()
-    monkeypatch.setattr(searching, "build_probe", lambda study, editor: probe)
+    for module in (searching, scores):
+        monkeypatch.setattr(module, "build_probe", lambda study, editor: probe)
     study = load_study(write_study(tmp_path))
     explain_study(study, ["v1"], lambda *event: None)
     rows = {row.feature: row for row in latest_ranking(study, "v1")}
@@ -100,9 +103,9 @@ def test_an_effect_that_an_edit_borrows_is_marked_wherever_it_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Half of a red patch comes with every lighter picture; the classifier does not react to light."""
-    from diffex_dagster.cli.results import TableFormat, show
-    from diffex_dagster.cli.running import explain_study
-    from diffex_dagster.cli.showing import latest_ranking
+    from diffex_dagster.cli.main.results import TableFormat, show
+    from diffex_dagster.cli.main.running import explain_study
+    from diffex_dagster.cli.main.showing import latest_ranking
 
     class Seeing(ColourProbe):
         def evidence(self, pictures, pairs):
@@ -110,7 +113,8 @@ def test_an_effect_that_an_edit_borrows_is_marked_wherever_it_is_shown(
                 light = np.asarray(pictures[key], dtype=float)[0, :, 1].max()  # a patch leaves the other half as it is
                 yield [((key, prompt), light if prompt == "bright" else value)]
 
-    monkeypatch.setattr(searching, "build_probe", lambda study, editor: Seeing())
+    for module in (searching, scores):
+        monkeypatch.setattr(module, "build_probe", lambda study, editor: Seeing())
     paint = {"kind": "python", "factory": "tests.toys:PaintEditor", "options": {"entangled": 80}}
     effects = {"nonsense": ["flornip"], "margin": 0.05}
     study = load_study(write_study(tmp_path, 12, editors={"paint": paint}, effects=effects))
@@ -186,7 +190,7 @@ def test_an_editor_is_asked_for_its_judge_whatever_it_is(tmp_path: Path) -> None
 def test_where_nobody_judges_edits_the_report_says_so_at_the_top(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from diffex_dagster.cli.running import explain_study
+    from diffex_dagster.cli.main.running import explain_study
 
     def page(**changes: object) -> tuple[str, list[str]]:
         study = load_study(write_study(tmp_path, **changes))

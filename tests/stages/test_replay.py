@@ -63,7 +63,7 @@ def test_what_reads_makes_no_edit_and_finds_what_the_search_found(tmp_path: Path
 
 
 def test_a_report_without_its_search_says_what_to_materialize(tmp_path: Path) -> None:
-    study, store, editor = at_work(tmp_path)
+    study, store, editor = at_work(tmp_path, search={"probes": 1})  # so that children are left for level 2
     v1, v2 = (build_classifier(study, name) for name in ("v1", "v2"))
     level1_scores(study, store, editor.fingerprint, v1)
     made = edits_made(study.folder)
