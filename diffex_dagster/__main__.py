@@ -1,6 +1,6 @@
 """`python -m diffex_dagster` is the command line `diffex`."""
 
-from diffex_dagster.cli.main.main import main
+from diffex_dagster.cli.main import main
 
 if __name__ == "__main__":
     main()

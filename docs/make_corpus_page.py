@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from diffex_dagster.cli.main.corpus import corpus_now
 from rich.console import Console
 
+from diffex_dagster.cli.corpus import corpus_now
 from diffex_dagster.corpus.showing import render_tree
 from diffex_dagster.corpus.vlm.answers import raw_from_tree
 from diffex_dagster.corpus.vlm.proposer import children_prompt, groups_prompt, system_prompt

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from diffex_dagster.cli.main.showing import graded, latest_ranking
 
+from diffex_dagster.cli.showing import graded, latest_ranking
 from diffex_dagster.study import Study, load_study
 
 ROOT = Path(__file__).parent.parent
@@ -24,7 +24,7 @@ def study() -> Study:
 
 
 def diffex(*arguments: str) -> str:
-    command = [sys.executable, "-m", "diffex_dagster.cli.main.main", *arguments]
+    command = [sys.executable, "-m", "diffex_dagster.cli.main", *arguments]
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, env=os.environ).stdout
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from diffex_dagster.cli.main import main as cli
+from diffex_dagster.cli import main as cli
 from diffex_dagster.study import Study, load_study
 from tests.toys import write_study
 

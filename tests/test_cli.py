@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from diffex_dagster.cli.main import main as cli
+from diffex_dagster.cli import main as cli
 from diffex_dagster.stages.setup import build_store
 from diffex_dagster.study import load_study
 from tests.conftest import Run

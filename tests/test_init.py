@@ -7,10 +7,10 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from diffex_dagster.cli.main.init import json_schema
 from ruamel.yaml import YAML
 
-from diffex_dagster.cli.main import doctor
+from diffex_dagster.cli import doctor
+from diffex_dagster.cli.init import json_schema
 from diffex_dagster.study import load_study
 from tests.odd_images import BROKEN, write_odd_images
 from tests.toys import write_study

@@ -35,7 +35,7 @@ def test_importing_the_package_loads_no_model_database_or_dagster() -> None:
     assert printed.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", [["-m", "diffex_dagster"], ["-m", "diffex_dagster.cli.main.main"]])
+@pytest.mark.parametrize("command", [["-m", "diffex_dagster"], ["-m", "diffex_dagster.cli.main"]])
 def test_the_version_is_printed(command: list[str]) -> None:
     printed = subprocess.run([sys.executable, *command, "--version"], capture_output=True, text=True, check=True).stdout
     assert printed == f"diffex_dagster {diffex_dagster.__version__}\n"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from diffex_dagster.cli.main import main as cli
+from diffex_dagster.cli import main as cli
 from diffex_dagster.corpus.starters import load_starter
 from diffex_dagster.errors import StudyError
 from diffex_dagster.study import Study, find_study, load_study

@@ -150,7 +150,7 @@ def explain_here(file: Path, editor: str, classifiers: Sequence[str]) -> dict[st
     Raises:
         DiffExError: a stage failed.
     """
-    from diffex_dagster.cli.main.running import explain_study
+    from diffex_dagster.cli.running import explain_study
 
     outcome = explain_study(load_study(file).with_editor(editor), list(classifiers), silent)
     edits = {name: int(found["edits_made"]) for name, found in outcome.metadata.items() if "edits_made" in found}
@@ -162,7 +162,7 @@ def _empty_here(count: int) -> dict[str, Any]:
     """A chain of `count` assets that do nothing, on the instance that a study would run on."""
     import dagster as dg
 
-    from diffex_dagster.cli.main.running import instance
+    from diffex_dagster.cli.running import instance
 
     def asset(i: int) -> dg.AssetsDefinition:
         @dg.asset(name=f"empty_{i}", deps=[f"empty_{i - 1}"] if i else [])

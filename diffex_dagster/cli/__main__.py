@@ -1,6 +1,6 @@
-"""`python -m diffex_dagster.cli.main`, as `diffex` and `python -m diffex_dagster`."""
+"""`python -m diffex_dagster.cli`, as `diffex` and `python -m diffex_dagster`."""
 
-from diffex_dagster.cli.main.main import main
+from diffex_dagster.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -52,8 +52,8 @@ def truth(
     from diffex_dagster.bench import exam as examination
     from diffex_dagster.bench import truth as grading
     from diffex_dagster.bench import truth_tables
-    from diffex_dagster.cli.main.main import _load
-    from diffex_dagster.cli.main.showing import terminal
+    from diffex_dagster.cli.main import _load
+    from diffex_dagster.cli.showing import terminal
     from diffex_dagster.utils.progress import shown
 
     loaded = _load(study, None)
@@ -107,7 +107,7 @@ def speed(
 ) -> None:
     """Time the editor against diffusers' pipeline and against the UNet alone."""
     from diffex_dagster.bench import speed as bench_speed
-    from diffex_dagster.cli.main.main import _load
+    from diffex_dagster.cli.main import _load
 
     loaded = _load(study, editor)
     console = Console(stderr=True)
@@ -145,7 +145,7 @@ def profile(
 
     from diffex_dagster.bench import profiling
     from diffex_dagster.bench.speed import workload_of
-    from diffex_dagster.cli.main.main import _load
+    from diffex_dagster.cli.main import _load
 
     with tempfile.TemporaryDirectory() as folder, Console(stderr=True).status("editing"):
         workload = workload_of(
@@ -166,7 +166,7 @@ def stages(
 ) -> None:
     """Time whole runs by stage: from nothing, a second classifier, nothing changed, one feature added."""
     from diffex_dagster.bench import stages as bench_stages
-    from diffex_dagster.cli.main.main import _load
+    from diffex_dagster.cli.main import _load
 
     with Console(stderr=True).status("starting") as status:
         runs = bench_stages.measure(_load(study, editor), added, turns, say=status.update)
@@ -189,7 +189,7 @@ def racing(
 ) -> None:
     """Count the edits that racing saves on resampled studies, and how often it finds the same features."""
     from diffex_dagster.bench import racing as bench_racing
-    from diffex_dagster.cli.main.main import _load
+    from diffex_dagster.cli.main import _load
     from diffex_dagster.search.options import Bounds
 
     changes = {"racing_top": top, "racing_tolerance": tolerance, "racing_start": start}

@@ -16,9 +16,9 @@ import typer
 from rich.console import Console
 
 from diffex_dagster import __version__
-from diffex_dagster.cli.main import results as report_cli
-from diffex_dagster.cli.main.bench import bench
-from diffex_dagster.cli.main.results import TableFormat
+from diffex_dagster.cli import results as report_cli
+from diffex_dagster.cli.bench import bench
+from diffex_dagster.cli.results import TableFormat
 from diffex_dagster.definitions import studies_root
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.study import Study, find_study, load_study
@@ -84,7 +84,7 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="start over; earlier results are kept aside")] = False,
 ) -> None:
     """Explain a study's classifiers: materialize its assets, reusing every edit and score that exists."""
-    from diffex_dagster.cli.main.running import explain_study
+    from diffex_dagster.cli.running import explain_study
 
     loaded = _load(study, editor)
     if fresh:
@@ -93,7 +93,7 @@ def run(
     start = time.monotonic()
     with shown(console) as report:
         outcome = explain_study(loaded, names, report, note=_note)
-    from diffex_dagster.cli.main.showing import print_outcome
+    from diffex_dagster.cli.showing import print_outcome
 
     print_outcome(loaded, outcome, time.monotonic() - start)
 
@@ -181,7 +181,7 @@ def corpus(
     output: Annotated[Format, typer.Option("--format", help="how to print the tree")] = Format.table,
 ) -> None:
     """Show a study's tree of features with prompts, support and drops."""
-    from diffex_dagster.cli.main import corpus as corpus_cli
+    from diffex_dagster.cli import corpus as corpus_cli
     from diffex_dagster.corpus.showing import render_tree
 
     out = Console()
@@ -220,7 +220,7 @@ def init(
     vlm_url: Annotated[str | None, typer.Option(help="its address; OpenAI's own when left out")] = None,
 ) -> None:
     """Write a study file, try its images and classifier, and say what a run will cost."""
-    from diffex_dagster.cli.main.init import Wishes, make_study
+    from diffex_dagster.cli.init import Wishes, make_study
 
     root = Path(os.environ.get("DIFFEX_ROOT") or Path.cwd())
     classes = tuple(each.strip() for each in labels.split(",")) if labels else ()
@@ -243,7 +243,7 @@ def doctor(
     study: Annotated[str | None, typer.Argument(help="a study to look at too")] = None,
 ) -> None:
     """Look for what would stop a run: device, memory, packages, hub, disk, and a study with all that it names."""
-    from diffex_dagster.cli.main.doctor import examine
+    from diffex_dagster.cli.doctor import examine
 
     marks = {True: "[green]ok[/]     ", None: "[yellow]note[/]   ", False: "[red]problem[/]"}
     out, bad = Console(highlight=False, soft_wrap=True), 0
@@ -258,7 +258,7 @@ def doctor(
 @store_app.command("check")
 def store_check(study: StudyArgument) -> None:
     """Read every stored picture, and say which are lost or altered; a run makes those again."""
-    from diffex_dagster.cli.main import store
+    from diffex_dagster.cli import store
 
     if not store.check(_load(study, None), Console(highlight=False, soft_wrap=True)):
         raise typer.Exit(1)
@@ -270,7 +270,7 @@ def store_prune(
     yes: Annotated[bool, typer.Option("--yes", help="remove it; else it is only shown")] = False,
 ) -> None:
     """Show, and with --yes remove, reports that a later one replaced and files that no row names."""
-    from diffex_dagster.cli.main import store
+    from diffex_dagster.cli import store
 
     store.prune(_load(study, None), yes, Console(highlight=False, soft_wrap=True))
 
@@ -278,7 +278,7 @@ def store_prune(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a study file, for editors and validators."""
-    from diffex_dagster.cli.main.init import json_schema
+    from diffex_dagster.cli.init import json_schema
 
     print(json.dumps(json_schema(), indent=1))
 

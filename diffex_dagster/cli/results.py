@@ -15,9 +15,9 @@ from rich.text import Text
 
 from diffex_dagster.assets.build import build_study, observe
 from diffex_dagster.assets.common import GPU_MEMORY, Names
-from diffex_dagster.cli.main.corpus import corpus_now
-from diffex_dagster.cli.main.running import instance
-from diffex_dagster.cli.main.showing import compare_latest, latest_ranking, terminal
+from diffex_dagster.cli.corpus import corpus_now
+from diffex_dagster.cli.running import instance
+from diffex_dagster.cli.showing import compare_latest, latest_ranking, terminal
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.files import effects_csv
 from diffex_dagster.report.tables import (

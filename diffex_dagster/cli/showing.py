@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from diffex_dagster.classifying.target import measure
-from diffex_dagster.cli.main.running import Outcome, report_paths
+from diffex_dagster.cli.running import Outcome, report_paths
 from diffex_dagster.effects.grading import Grade, grade
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.model import Comparison, RankedFeature

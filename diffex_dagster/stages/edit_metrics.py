@@ -43,12 +43,13 @@ def changes_of(
     for start in range(0, len(missing), BATCH):
         batch = missing[start : start + BATCH]
         new: dict[str, Change] = {}
-        pairs = [(edits[key][0](), edits[key][1]()) for key in batch]
-        for key, (edit, null) in zip(batch, pairs, strict=True):
-            new[key] = measure_change(edit, null, masks.get(key))
-        if lpips:
-            distances = zip(batch, lpips(pairs), strict=True)
-            new = {key: replace(new[key], lpips=distance) for key, distance in distances}
+        with store.let_go():
+            pairs = [(edits[key][0](), edits[key][1]()) for key in batch]
+            for key, (edit, null) in zip(batch, pairs, strict=True):
+                new[key] = measure_change(edit, null, masks.get(key))
+            if lpips:
+                distances = zip(batch, lpips(pairs), strict=True)
+                new = {key: replace(new[key], lpips=distance) for key, distance in distances}
         store.put_changes(new, lpips.backbone if lpips else None)
         found |= new
     return found, note

@@ -7,9 +7,9 @@ import math
 from pathlib import Path
 
 import pytest
-from diffex_dagster.cli.main.corpus import read_file
 
 from diffex_dagster.bench import exam, truth, truth_tables
+from diffex_dagster.cli.corpus import read_file
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.effects.grading import grade
 from diffex_dagster.errors import DiffExError

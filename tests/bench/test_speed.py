@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from diffex_dagster.cli.main.bench import bench
 from PIL import Image
 from typer.testing import CliRunner
 
 from diffex_dagster.bench.contenders import CONTENDERS, Sample, Workload
 from diffex_dagster.bench.profiling import profile
 from diffex_dagster.bench.speed import Contender, Ratio, Speed, as_json, as_markdown, options_of, ratios, workload_of
+from diffex_dagster.cli.bench import bench
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.study import load_study
 from tests.editing.conftest import build_checkpoint

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
-from diffex_dagster.cli.main.corpus import as_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diffex_dagster.cli.corpus import as_json
 from diffex_dagster.corpus.tree import Drop
 from diffex_dagster.corpus.vlm.answers import (
     CUT_OFF,

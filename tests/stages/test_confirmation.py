@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diffex_dagster.cli.main.running import explain_study
-from diffex_dagster.cli.main.showing import latest_ranking
-
+from diffex_dagster.cli.running import explain_study
+from diffex_dagster.cli.showing import latest_ranking
 from diffex_dagster.stages.report import caveats
 from diffex_dagster.stages.search import run_search
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from diffex_dagster.cli.main.running import Outcome, explain_study
-from diffex_dagster.cli.main.showing import compare_latest, latest_ranking
 
+from diffex_dagster.cli.running import Outcome, explain_study
+from diffex_dagster.cli.showing import compare_latest, latest_ranking
 from diffex_dagster.errors import ClassifierError
 from diffex_dagster.stages.edits import ensure_edits
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
@@ -136,7 +136,7 @@ def test_a_changed_editor_shares_nothing(tmp_path: Path) -> None:
     assert run(again, "v1").total("edits_made") == first
 
 
-RUN = "import sys; from diffex_dagster.cli.main.main import main; sys.argv = ['diffex', 'run', sys.argv[1]]; main()"
+RUN = "import sys; from diffex_dagster.cli.main import main; sys.argv = ['diffex', 'run', sys.argv[1]]; main()"
 
 
 @pytest.mark.slow

@@ -10,12 +10,12 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from diffex_dagster.cli.main.running import explain_study
 from rich.console import Console
 
 from diffex_dagster.assets.build import build_study
-from diffex_dagster.cli.main import corpus as corpus_cli
-from diffex_dagster.cli.main import main as cli
+from diffex_dagster.cli import corpus as corpus_cli
+from diffex_dagster.cli import main as cli
+from diffex_dagster.cli.running import explain_study
 from diffex_dagster.corpus.showing import render_tree
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.stages.setup import build_store

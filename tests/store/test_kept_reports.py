@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from diffex_dagster.cli.main import store as store_cli
+from diffex_dagster.cli import store as store_cli
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.effects.confounding import SideEffect
 from diffex_dagster.errors import StoreError
