@@ -489,9 +489,13 @@ class Study(Part):
         study._deployment = self._deployment.over(places)
         return study
 
-    def settings(self, *fields: str) -> dict[str, Any]:
-        """These fields as JSON, places as the file writes them (`${DATA}/faces`): what versions are made of."""
-        dumped = {field: self.model_dump(mode="json", include={field}) for field in fields}
+    def settings(self, *fields: str, chosen: bool = False) -> dict[str, Any]:
+        """These fields as JSON, places as the file writes them (`${DATA}/faces`): what versions are made of.
+
+        Args:
+            chosen: leave out what is as its default.
+        """
+        dumped = {field: self.model_dump(mode="json", include={field}, exclude_defaults=chosen) for field in fields}
         settings: dict[str, Any] = as_written(dumped, self._written)
         return settings
 

@@ -24,6 +24,7 @@ from diffex_dagster.editing.precomputed import PrecomputedEditor, edits_in_folde
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.judging.clip import ClipProbe
 from diffex_dagster.judging.diffusion import DiffusionProbe
+from diffex_dagster.stages.settings import DECIDES, fields, stage_version, undecided
 from diffex_dagster.stages.setup import build_classifier, build_editor, settings_version
 from diffex_dagster.store.keys import digest, edit_key, image_key
 from diffex_dagster.study import Study
@@ -81,6 +82,10 @@ def test_of_the_toy_study(toy: Study) -> None:
     assert build_editor(toy).fingerprint == "paint-1"
     assert build_classifier(toy, "v1").fingerprint == "warm-3.0-2.0"
     assert settings_version(toy, "seed", "domain") == GOLDEN["settings"]
+    with pytest.raises(ValueError, match="a study has no field 'level'; it has name, title, domain"):
+        settings_version(toy, "level")
+    assert stage_version(toy, "level1_edits") == GOLDEN["level 1"]
+    assert stage_version(toy, "ranked_report") == GOLDEN["report"]
     own = toy.changed(classifiers={"v1": toy.classifiers["v1"].model_copy(update={"target": toy.target})})
     assert own.for_classifier("v1").subject("warm") == GOLDEN["subject"]
 
@@ -129,6 +134,12 @@ def test_of_classifiers(checkpoint: Path, tmp_path: Path) -> None:
     assert {name: classifier.fingerprint for name, classifier in made.items()} == {name: GOLDEN[name] for name in made}
 
 
+def test_every_field_of_a_study_has_been_decided_about() -> None:
+    """A new field belongs in `stages.settings.DECIDES`: which stages' results does it decide?"""
+    assert undecided() == []
+    assert sorted(DECIDES) == sorted(fields())  # and a field that is gone is no longer there
+
+
 def test_of_files(checkpoint: Path) -> None:
     assert file_fingerprint(checkpoint / "model_index.json") == GOLDEN["file"]
     assert folder_fingerprint(checkpoint, (".json", ".safetensors")) == GOLDEN["folder"]
@@ -143,6 +154,8 @@ GOLDEN: dict[str, str] = {
     "corpus": "d9f09fb85753bdc0",
     "features of a starter": "d114f0e824b4cddd282d55c9e8f4f940",
     "settings": "391e5187216baa91",
+    "level 1": "aa0b13de2466b184",
+    "report": "030c10e404588f0d",
     "subject": "warm-4d0dba2d",
     "ledits": "f2ff220b955fafc79ab32be86bbfba865ea9b18f76a9fe4f072cdec512dc7d1e",
     "ledits, chosen": "67abffeb77581527f3a78b16bf7766d144a54e6f7678c6f98cabcce0375f2e00",

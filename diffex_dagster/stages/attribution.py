@@ -16,6 +16,7 @@ from diffex_dagster.report.examples import BARELY
 from diffex_dagster.report.model import Example, Look, LookedAt, RankedFeature, opened
 from diffex_dagster.stages.edits import Concepts
 from diffex_dagster.store import Store, edit_key
+from diffex_dagster.store.keys import digest
 from diffex_dagster.study import Study
 
 
@@ -75,7 +76,7 @@ def _maps(
     study: Study, store: Store, classifier: Classifier, pictures: Mapping[str, Image.Image]
 ) -> dict[str, np.ndarray]:
     """Edit key -> map at the picture's resolution, asking the classifier only for what the store does not hold."""
-    subject = study.subject(classifier.fingerprint)
+    subject = digest(classifier.fingerprint, study.target.model_dump(mode="json"))  # a map is of one target
     stored = store.stored_looks(pictures, subject)
     if missing := [key for key in pictures if key not in stored]:
         model = _differentiable(classifier)

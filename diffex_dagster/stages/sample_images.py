@@ -19,6 +19,7 @@ from diffex_dagster.images.files import read_picture, why_unreadable
 from diffex_dagster.images.sources import Entry, Found, find_images, left_out_in_words
 from diffex_dagster.store import Store, image_key
 from diffex_dagster.study import Study
+from diffex_dagster.utils.hashing import file_fingerprint
 
 
 @dataclass
@@ -111,18 +112,18 @@ def keep_samples(study: Study, store: Store, pictures: Mapping[str, Image.Image]
 
 
 def images_version(study: Study) -> str:
-    """Hash of the names, sizes and times of the study's image files: it changes when they do. No picture is decoded.
+    """Hash of the names, labels and contents of the study's image files, in their order. No picture is decoded.
 
     Raises:
         StudyError: what the study names is missing.
     """
-    seen: list[tuple[str, int, int | str]] = []
+    seen: list[tuple[str, str | None, str]] = []
     for entry in find_images(study).entries:
         if isinstance(entry.content, Path):
-            there = entry.content.stat() if entry.content.exists() else None
-            seen.append((entry.name, there.st_size if there else 0, there.st_mtime_ns if there else 0))
+            content = file_fingerprint(entry.content) if entry.content.is_file() else "none"
         else:
-            seen.append((entry.name, len(entry.content), hashlib.sha256(entry.content).hexdigest()))
+            content = hashlib.sha256(entry.content).hexdigest()
+        seen.append((entry.name, entry.label, content))
     return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from PIL import Image
 from pydantic import ValidationError
 
-from diffex_dagster.classifying.parts import HttpPart
+from diffex_dagster.classifying.parts import HttpPart, PythonPart
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.starters import load_starter
 from diffex_dagster.corpus.tree import Corpus
@@ -19,6 +19,7 @@ from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.errors import EditorError
 from diffex_dagster.judging.protocol import ConceptProbe
 from diffex_dagster.store import Store
+from diffex_dagster.store.keys import digest
 from diffex_dagster.study import (
     ClipProbePart,
     DiffusionProbePart,
@@ -30,7 +31,9 @@ from diffex_dagster.study import (
     RecordedVLM,
     Study,
 )
-from diffex_dagster.utils.imports import make
+from diffex_dagster.utils.imports import beside, make, sources_digest
+
+T = TypeVar("T", Editor, Classifier)
 
 
 def build_store(study: Study, reading: bool = False) -> Store:
@@ -53,7 +56,7 @@ def build_editor(study: Study) -> Editor:
         return _precomputed(study, part)
     field, needs = f"editors.{study.editor_name}.factory", ("edit", "fingerprint")
     editor: Editor = make(part.factory, study.folder, field, needs, part.options)
-    return editor
+    return with_code(editor, part.factory, study.folder, part.options)
 
 
 def placed_editor(study: Study) -> EditorPart:
@@ -133,7 +136,42 @@ def build_classifier(study: Study, name: str) -> Classifier:
         written = str(study.settings("classifiers")["classifiers"]["classifiers"][name]["url"])
         known_as = shown_address(part.url) if written == part.url else written
         part = part.model_copy(update={"url": place.urls.get(name, part.url)})
-    return build(part, study.folder, study.checkpoint, f"classifiers.{name}", known_as)
+    classifier = build(part, study.folder, study.checkpoint, f"classifiers.{name}", known_as)
+    if isinstance(part, PythonPart) and part.factory is not None:
+        return with_code(classifier, part.factory, study.folder, part.options)
+    return classifier
+
+
+def with_code(made: T, factory: str, folder: Path, options: Mapping[str, Any]) -> T:
+    """What a factory beside the study file made, with a fingerprint that covers its code and options too.
+
+    The code is its module and what that imports from the folder: nobody has to remember to change a fingerprint. What
+    an installed package makes is known by its own fingerprint.
+    """
+    if not beside(factory, folder):
+        return made
+    return cast(T, _WithCode(made, digest(sources_digest(factory, folder), dict(options))))
+
+
+class _WithCode:
+    """Stands for an editor or classifier, with another fingerprint."""
+
+    def __init__(self, made: Any, code: str) -> None:
+        self._made, self._code = made, code
+
+    @property
+    def fingerprint(self) -> str:
+        return digest(self._made.fingerprint, self._code)
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override]  # whoever asks what it is hears what it stands for
+        return type(self._made)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._made, name)
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return self._made(*arguments, **options)
 
 
 def build_probe(study: Study, editor: Editor) -> ConceptProbe | None:
@@ -175,9 +213,13 @@ def classifier_labels(study: Study, names: Sequence[str]) -> dict[str, tuple[str
 
 
 def settings_version(study: Study, *parts: str) -> str:
-    """Hash of the named fields of the study: the part of an asset's code version that the study decides."""
-    from diffex_dagster.store.keys import digest
+    """Hash of the named fields of the study: the part of an asset's code version that the study decides.
 
+    Raises:
+        ValueError: the study has no such field.
+    """
+    if unknown := [part for part in parts if part not in Study.model_fields]:
+        raise ValueError(f"a study has no field {unknown[0]!r}; it has {', '.join(Study.model_fields)}")
     return digest(study.settings(*parts))[:16]
 
 

@@ -240,6 +240,10 @@ class Store:
         if rows:
             self._write(lambda connection: _insert_into(connection, table, rows, replace))
 
+    def identity(self) -> str:
+        """Which database this is; "none" where there is none yet. A move keeps it, a new database has another."""
+        return str(self.rows("SELECT id FROM store_identity")[0][0]) if self.path.exists() else "none"
+
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
         """Run a query and return its rows; raises StoreError when the database cannot be opened."""
         with self._connect() as connection:

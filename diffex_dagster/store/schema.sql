@@ -3,6 +3,9 @@ CREATE TABLE IF NOT EXISTS store_version (
     version INTEGER NOT NULL,           -- raised when earlier programs must not write to the database any more
     schema VARCHAR NOT NULL             -- hash of this file
 );
+-- The one row of `store_identity` says which database this is: a copy keeps it, a new database has another.
+CREATE TABLE IF NOT EXISTS store_identity (id VARCHAR NOT NULL);
+INSERT INTO store_identity SELECT uuid()::VARCHAR WHERE NOT EXISTS (SELECT 1 FROM store_identity);
 -- One row of `images` is a sample image, prepared (square, RGB) and kept as a content-addressed file.
 CREATE TABLE IF NOT EXISTS images (
     image VARCHAR PRIMARY KEY,          -- hash of the prepared pixels

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=2**17)
 def _file_hash(path: Path, size: int, modified: int) -> str:
     """Hash of a file's content; `size` and `modified` are in the key so that a changed file is read again."""
     with path.open("rb") as file:

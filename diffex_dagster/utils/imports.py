@@ -125,6 +125,11 @@ def module_sources(reference: str, folder: Path) -> dict[str, str]:
     return _closure([origin], origin.parent) if _is_own(origin) else {origin.name: _hash(origin)}
 
 
+def beside(reference: str, folder: Path) -> bool:
+    """Whether `module:attribute` is in a module beside the study file."""
+    return _find(reference.partition(":")[0], folder.resolve()) is not None
+
+
 def sources_digest(reference: str, folder: Path) -> str:
     """One hash over `module_sources`: it changes when a line of them does."""
     return hashlib.sha256(repr(sorted(module_sources(reference, folder).items())).encode()).hexdigest()

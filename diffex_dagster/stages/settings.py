@@ -1,0 +1,208 @@
+"""Which of a study's settings decide what a stage makes: complete, and no stage for a setting that it does not use.
+
+A stage's version covers the settings of its row here; everything else that it reads is data, which is observed: image
+files, the person's corpus file, what a proposal is made from, weights and code of editor and classifiers, the database.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from diffex_dagster.store.keys import digest
+from diffex_dagster.study import Study
+
+Stage = Literal[
+    "sample_images", "vlm_corpus", "corpus", "level1_edits", "level1_scores", "level2_scores", "ranked_report",
+    "classifier_comparison",
+]  # fmt: skip
+STAGES: tuple[Stage, ...] = typing.get_args(Stage)
+
+_IMAGES: tuple[Stage, ...] = ("sample_images",)
+_PROPOSAL: tuple[Stage, ...] = ("vlm_corpus",)
+_REPORT: tuple[Stage, ...] = ("ranked_report",)
+_COMPARISON: tuple[Stage, ...] = ("classifier_comparison",)
+_PAGES: tuple[Stage, ...] = ("ranked_report", "classifier_comparison")
+_SEARCH: tuple[Stage, ...] = ("level2_scores", *_PAGES)  # what runs or replays a search
+_SCORES: tuple[Stage, ...] = ("level1_scores", *_SEARCH)
+_EDITS: tuple[Stage, ...] = ("level1_edits", *_SCORES)
+_NONE: tuple[Stage, ...] = ()  # observed as data, or without a part in any result
+
+# A field, or a whole part of the study -> the stages whose result it decides. A field that is in no row, and in no part
+# that is, has not been decided about: `undecided` names it, and a test fails.
+DECIDES: Mapping[str, tuple[Stage, ...]] = {
+    "name": _NONE,  # in the keys of the assets
+    "title": _PAGES,
+    "domain": (*_PROPOSAL, *_REPORT),
+    "images.folder": _NONE,  # which files there are is observed, whatever says it
+    "images.glob": _NONE,
+    "images.files": _NONE,
+    "images.table": _NONE,
+    "images.dataset": _NONE,
+    "images.path_column": _NONE,
+    "images.label_column": _NONE,
+    "images.labels": _IMAGES,
+    "images.predicted": _IMAGES,
+    "images.sample": _IMAGES,
+    "images.stratify": _IMAGES,
+    "images.limit": _IMAGES,
+    "images.size": _IMAGES,
+    "images.fit": _IMAGES,
+    "images.background": _IMAGES,
+    "images.unreadable": _IMAGES,
+    "corpus.vlm.recorded.kind": _PROPOSAL,
+    "corpus.vlm.recorded.file": _NONE,  # its content is observed
+    "corpus.vlm.openai.kind": _PROPOSAL,
+    "corpus.vlm.openai.model": _PROPOSAL,
+    "corpus.vlm.openai.base_url": _NONE,  # where the model answers; answers are kept by model and request
+    "corpus.vlm.openai.key_env": _NONE,
+    "corpus.vlm.openai.images_per_call": _PROPOSAL,
+    "corpus.vlm.openai.max_images": _PROPOSAL,
+    "corpus.vlm.openai.image_side": _PROPOSAL,
+    "corpus.vlm.openai.groups_per_call": _PROPOSAL,
+    "corpus.vlm.openai.parallel": _NONE,
+    "corpus.vlm.openai.parameters": _PROPOSAL,
+    "corpus.vlm.openai.prices": _NONE,
+    "corpus.vlm.openai.embedding_model": _PROPOSAL,
+    "corpus.vlm.openai.leak_check": _PROPOSAL,
+    "corpus.vlm.openai.retries": _NONE,
+    "corpus.vlm.openai.timeout_s": _NONE,
+    "corpus.starter": _PROPOSAL,
+    "corpus.edits": _NONE,  # its content is observed
+    "corpus.examples": _PROPOSAL,
+    "corpus.levels": _PROPOSAL,
+    "corpus.groups": _PROPOSAL,
+    "corpus.max_children": _PROPOSAL,
+    "corpus.leakage": _PROPOSAL,
+    "corpus.vague": _PROPOSAL,
+    "corpus.context": _NONE,  # their content is observed
+    "corpus.context_tokens": _PROPOSAL,
+    "editors": _REPORT,  # the page lists them; what they do to pixels is in the observed fingerprint
+    "editor": _NONE,  # in the keys of the assets
+    "classifiers": _NONE,  # in the observed fingerprints; a target of their own counts as the study's
+    "target": (*_PROPOSAL, *_SCORES),
+    "search.gate": _SCORES,
+    "search.beam": _SCORES,
+    "search.delta": _SCORES,
+    "search.probes": _EDITS,  # which features stand in for a group
+    "search.joint_size": _SEARCH,
+    "search.joint_width": _SEARCH,
+    "search.joint_directions": _SEARCH,
+    "search.joint_gain": _SEARCH,
+    "search.allocation": _EDITS,
+    "search.racing_top": _SEARCH,
+    "search.racing_error": _SEARCH,
+    "search.racing_tolerance": _SEARCH,
+    "search.racing_gate_tolerance": _SEARCH,
+    "search.racing_start": _EDITS,
+    "search.racing_growth": _SEARCH,
+    "search.racing_bounds": _SEARCH,
+    "effects.error_rate": _PAGES,
+    "effects.level": _PAGES,
+    "effects.minimum_effect": _PAGES,
+    "effects.confidence": _PAGES,
+    "effects.margin": _PAGES,
+    "effects.side_effects": _SEARCH,  # how many edits are judged for each other's attributes
+    "effects.seeds": _EDITS,
+    "effects.confirmation": _EDITS,
+    "effects.confirmation_from": _EDITS,
+    "effects.nonsense": _EDITS,
+    "effects.min_edit_strength": _PAGES,
+    "effects.min_edit_success": _PAGES,
+    "probe": _SEARCH,
+    "report": _REPORT,
+    "rules": _PAGES,
+    "seed": ("sample_images", *_EDITS),
+    "results": _NONE,  # which database it is is observed
+    "owners": _NONE,
+    "truth": _REPORT,  # a caveat on the page
+}
+
+# (field, stage) -> when the field has a part in the stage after all.
+_ONLY_WHERE: Mapping[tuple[str, str], Callable[[Study], bool]] = {
+    ("seed", "sample_images"): lambda study: study.images.sample is not None,
+    ("effects.confirmation", "level1_edits"): lambda study: study.search.allocation == "racing",
+    ("effects.confirmation_from", "level1_edits"): lambda study: study.search.allocation == "racing",
+    ("search.racing_start", "level1_edits"): lambda study: study.search.allocation == "racing",
+    ("search.racing_start", "level1_scores"): lambda study: study.search.allocation == "racing",
+}
+
+
+def fields(model: type[BaseModel] = Study, prefix: str = "") -> Iterator[str]:
+    """Every field of a study by its path, as deep as `DECIDES` goes; a part of several kinds has its kind's name."""
+    for name, info in model.model_fields.items():
+        path = f"{prefix}{name}"
+        kinds = [] if path in DECIDES else list(_models_in(info.annotation))
+        if not kinds:
+            yield path
+        for kind in kinds:
+            of_kind = f".{_kind(kind)}" if len(kinds) > 1 else ""
+            yield from fields(kind, f"{path}{of_kind}.")
+
+
+def undecided() -> list[str]:
+    """Fields of a study that nobody has decided about: which stages do they decide?"""
+    return [field for field in fields() if field not in DECIDES]
+
+
+def stage_settings(study: Study, stage: Stage) -> dict[str, Any]:
+    """The settings of a study that decide a stage's result, those that are as their defaults left out.
+
+    Args:
+        study: for a classifier's stage, as that classifier sees it (`Study.for_classifier`).
+        stage: which.
+
+    Raises:
+        ValueError: there is no such stage.
+    """
+    if stage not in STAGES:
+        raise ValueError(f"there is no stage {stage!r}; the stages are {', '.join(STAGES)}")
+    whole, said = study.settings(*Study.model_fields), study.settings(*Study.model_fields, chosen=True)
+    found = {}
+    for field, stages in DECIDES.items():
+        if stage in stages and _ONLY_WHERE.get((field, stage), lambda _: True)(study):
+            top = field.partition(".")[0]
+            value = _value(whole[top], said[top], field.split("."))
+            if value is not None:
+                found[field] = value
+    if "editors" in found:
+        found["editors"] = found["editors"][study.editor_name]
+    if stage == "vlm_corpus":  # no feature may restate a class that any classifier explains
+        found["target"] = list(study.labels)
+    return found
+
+
+def stage_version(study: Study, stage: Stage) -> str:
+    """Hash of `stage_settings`: the part of an asset's code version that the study decides."""
+    return digest(stage_settings(study, stage))[:16]
+
+
+def _value(whole: Any, said: Any, path: Sequence[str]) -> Any:
+    """What a study says at a path; None where it says nothing, or has another kind of part there.
+
+    Args:
+        whole: the study, or a part of it, as JSON.
+        said: the same without what is as its default.
+    """
+    if not path or not isinstance(whole, dict):
+        return said
+    name, *rest = path
+    if name == "kind" and not rest:
+        return whole.get("kind")
+    if name not in whole and whole.get("kind") == name:
+        return _value(whole, said, rest)  # the name of this part's kind
+    return _value(whole[name], said[name], rest) if name in whole and name in (said or {}) else None
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in typing.get_args(annotation):
+        yield from _models_in(part)
+
+
+def _kind(model: type[BaseModel]) -> str:
+    return str(model.model_fields["kind"].default)

@@ -1,0 +1,81 @@
+"""What a study reads that no stage makes: the version of each source, as it is now. Nothing heavy is loaded.
+
+A stage notes the versions of its sources before it reads them, so that its result is recorded with what it was made
+from; the watch sensor and the command line note them to find out what has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from diffex_dagster.classifying.protocol import Classifier
+from diffex_dagster.editing.protocol import Editor
+from diffex_dagster.stages.corpus import class_names, edits_version, inputs_version
+from diffex_dagster.stages.sample_images import images_version
+from diffex_dagster.stages.setup import build_probe
+from diffex_dagster.store import Store
+from diffex_dagster.store.keys import digest
+from diffex_dagster.study import ClipProbePart, Study
+from diffex_dagster.utils.imports import sources_digest
+
+SHARED = {
+    "image_files": "The image files that the study names: their names and contents.",
+    "proposal_inputs": "What a proposal is made from besides the images: class names that no feature may restate, a "
+    "recorded answer, reference text.",
+    "corpus_edits": "A person's changes to the proposal: what the study's corpus file says.",
+    "editor": "What changes a pixel of an edit: weights, options, code, libraries, precision, kind of device.",
+    "results": "Which results database the study writes to; another one where it was deleted or is elsewhere.",
+}
+"""Sources of all classifiers' stages, and what each is."""
+PROBE = "The model that judges whether edits show their attribute: weights and texts."
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The sources of a study, and who knows each of them.
+
+    Each is asked for when its version is: an editor for its fingerprint, not for edits.
+    """
+
+    study: Study
+    editor: Callable[[], Editor]
+    classifier: Callable[[str], Classifier]
+    store: Callable[[], Store]
+    classifiers: Sequence[str]  # those that are explained
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them: "image_files", "editor", "persona_v1/classifier", ..."""
+        probe = ("probe",) if isinstance(self.study.probe, ClipProbePart) else ()
+        return (*SHARED, *probe, *(f"{name}/classifier" for name in self.classifiers))
+
+    def version(self, source: str) -> str:
+        """The version of one source.
+
+        Raises:
+            DiffExError: it cannot be read, or is not there.
+        """
+        classifier, _, kind = source.partition("/")
+        if kind == "classifier":
+            return classifier_version(self.study.for_classifier(classifier), self.classifier(classifier))
+        of: Mapping[str, Callable[[], str]] = {
+            "image_files": lambda: images_version(self.study),
+            "proposal_inputs": self._proposal_inputs,
+            "corpus_edits": lambda: edits_version(self.study),
+            "editor": lambda: self.editor().fingerprint,
+            "probe": lambda: getattr(build_probe(self.study, self.editor()), "fingerprint", "none"),
+            "results": lambda: self.store().identity(),
+        }
+        return of[source]()
+
+    def _proposal_inputs(self) -> str:
+        labels = {name: self.classifier(name).labels for name in self.classifiers}
+        return digest(class_names(self.study, labels), inputs_version(self.study))
+
+
+def classifier_version(study: Study, classifier: Classifier) -> str:
+    """The classifier's fingerprint, with the code of the target measure where that is a function."""
+    if study.target.function is None:
+        return classifier.fingerprint
+    return digest(classifier.fingerprint, sources_digest(study.target.function, study.folder))
