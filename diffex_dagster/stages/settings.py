@@ -112,7 +112,7 @@ DECIDES: Mapping[str, tuple[Stage, ...]] = {
     "effects.nonsense": _EDITS,
     "effects.min_edit_strength": _PAGES,
     "effects.min_edit_success": _PAGES,
-    "probe": _SEARCH,
+    "probe": _SCORES,  # the gate counts edits that show their attribute
     "report": _REPORT,
     "rules": _PAGES,
     "seed": ("sample_images", *_EDITS),
