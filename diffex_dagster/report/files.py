@@ -62,7 +62,7 @@ def write_report(explanation: Explanation, folder: Path, keep_same: bool = False
         "effects.svg": lambda: figure()["svg"],
         "effects.png": lambda: figure()["png"],
     }
-    return _write(folder, contents, data, keep_same)
+    return _write(folder, contents, {**data, "links": explanation.links, "method": explanation.method}, keep_same)
 
 
 def write_comparison(comparison: Comparison, folder: Path, keep_same: bool = False) -> list[Path]:
@@ -77,7 +77,7 @@ def write_comparison(comparison: Comparison, folder: Path, keep_same: bool = Fal
         "comparison.json": lambda: _json(data),
         "comparison.csv": lambda: effects_csv(comparison_flat_rows(comparison)).encode("utf-8"),
     }
-    return _write(folder, contents, data, keep_same)
+    return _write(folder, contents, {**data, "links": comparison.links}, keep_same)
 
 
 def _write(folder: Path, contents: Contents, data: dict[str, Any], keep_same: bool) -> list[Path]:

@@ -188,6 +188,8 @@ class Explanation:
     looks: tuple[Look, ...] = ()  # Grad-CAM of the strongest features, where the classifier is a torch module
     warnings: tuple[str, ...] = ()  # what to mend before anything on the page is believed
     controls: tuple[Control, ...] = ()  # the control prompts, which every effect is held against
+    method: str = ""  # how the editor in use makes edits and null edits, in a sentence or two
+    links: tuple[tuple[str, str], ...] = ()  # other pages of the study: (what, address relative to the page)
 
 
 @dataclass(frozen=True)
@@ -248,3 +250,4 @@ class Comparison:
     corpus_version: str | None = None
     images: int | None = None
     rules: tuple[RuleOutcome, ...] = ()  # the sensitivity rules of the study
+    links: tuple[tuple[str, str], ...] = ()  # other pages of the study: (what, address relative to the page)

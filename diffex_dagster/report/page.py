@@ -17,6 +17,7 @@ from diffex_dagster.report.verdict import one_a_group, verdict
 from diffex_dagster.report.wording import NOT_JUDGED, digits_for, titled
 
 HIGHLIGHTS = 3  # features shown large beside the verdict
+FEW_CLASSES = 6  # more are folded
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ def render_report(explanation: Explanation, budget: int = BUDGET) -> str:
         has_ssim=any(feature.ssim is not None for feature in features),
         has_lpips=any(feature.lpips is not None for feature in features),
         has_mask=any(feature.inside_mask is not None for feature in features),
+        few=FEW_CLASSES,
+        flips_count=len(explanation.labels) > 1,
         flips=max((feature.flip_rate for feature in features), default=0.0),
     )
 

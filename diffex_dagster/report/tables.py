@@ -127,7 +127,7 @@ def rich_table(features: Sequence[RankedFeature], limit: int | None = None, titl
             _decision(f.decision, confounder(f)),
         )
     if limit is not None and len(features) > limit:
-        table.caption = Text(f"{len(features) - limit} more features, weaker than these")
+        table.caption = Text(f"{len(features) - limit} more features below these")
     return table
 
 

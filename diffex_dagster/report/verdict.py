@@ -29,9 +29,8 @@ def shown(feature: RankedFeature) -> bool:
 
 
 def strongest(features: Sequence[RankedFeature], limit: int | None = None) -> list[RankedFeature]:
-    """Features with a claimed effect in one direction, by descending |effect|; then those with mixed effects."""
-    claimed = [feature for feature in features if shown(feature)]
-    claimed.sort(key=lambda f: (f.decision == "mixed", -(f.magnitude if f.decision == "mixed" else abs(f.effect))))
+    """Features with a claimed effect, by descending |effect|: the order of the table."""
+    claimed = sorted((feature for feature in features if shown(feature)), key=lambda f: -abs(f.effect))
     return claimed[:limit]
 
 
@@ -100,17 +99,15 @@ def _lead(lead: RankedFeature, explanation: Explanation) -> str:
             f"{verb} it {lead.decision} the {curly(target)} by {amount(lead.effect, target)} on average "
             f"({interval(lead.ci_low, lead.ci_high, target)})"
         )
-    flips = (
-        "flips the decision on none"
-        if lead.flip_rate == 0
-        else f"flips the decision on {share(lead.flip_rate)}"
-    )  # fmt: skip
+    flips = f"flips the decision on {'none' if lead.flip_rate == 0 else share(lead.flip_rate)} of {lead.images} images"
+    if len(explanation.labels) < 2:  # one output has no classes to flip between
+        effect, flips = effect.rstrip(","), ""
     caution = ""
     if lead.magnitude <= explanation.noise_floor:
         caution = ", though this is no larger than the noise of the edits themselves"
     elif lead.confounded_with:
         caution = f"; but it is confounded with {_quoted(_low(lead.confounded_with.name))}, which its edits also change"
-    return f"{head}{effect} and {flips} of {lead.images} images{caution}."
+    return f"{head}{effect} and {flips}{caution}." if flips else f"{head}{effect} over {lead.images} images{caution}."
 
 
 def _also(lead: RankedFeature, others: Sequence[RankedFeature], explanation: Explanation) -> str:
@@ -260,6 +257,7 @@ def _now(changed: Sequence[ComparedFeature], comparison: Comparison, first: str,
     if not judged:
         return "None of the edits took, so nothing can be said about what either version relies on."
     top = sorted(judged, key=lambda f: -abs(f.effects[-1]))[:3]
+    top = [f for f in top if float(amount(f.effects[-1], target, unit=False))] or top[:1]  # nothing is no strong effect
     named = [f"{_quoted(_low(_title(f)))} ({signed_amount(f.effects[-1], target)})" for f in top]
     return f"{also}{'its' if also else last + chr(39) + 's'} strongest effects are now {listing(named)}."
 

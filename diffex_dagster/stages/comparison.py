@@ -25,6 +25,7 @@ from diffex_dagster.stages.report import (
 from diffex_dagster.stages.rules import judge_rules
 from diffex_dagster.stages.scores import Paired, paired_scores
 from diffex_dagster.stages.search import Searched, replay_search
+from diffex_dagster.stages.setup import other_pages
 from diffex_dagster.stages.splits import parts
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
@@ -141,6 +142,7 @@ def compare_classifiers(
         corpus_version=corpus.version,
         images=len(pictures.samples),
         rules=tuple(outcome for name in classifiers for outcome in judged[name]),
+        links=other_pages(study, "comparison"),
     )
 
 

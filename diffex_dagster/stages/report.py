@@ -42,7 +42,7 @@ from diffex_dagster.stages.edit_metrics import changes_of, mean_change, strength
 from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests
 from diffex_dagster.stages.scores import Paired, picture_scores
 from diffex_dagster.stages.search import Searched, replay_search
-from diffex_dagster.stages.setup import why_unjudged
+from diffex_dagster.stages.setup import editing_method, other_pages, why_unjudged
 from diffex_dagster.stages.splits import Parts
 from diffex_dagster.store import Store, StoredPicture, StoredPictures, edit_key
 from diffex_dagster.study import Study
@@ -213,6 +213,8 @@ def explain(
         looks=seen,
         controls=placebos,
         warnings=(*([held_back] if held_back else []), *control_warnings(placebos)),
+        method=editing_method(study),
+        links=other_pages(study, name),
     )
     return explanation, searched
 
@@ -249,7 +251,7 @@ def rank(
     controls: np.ndarray,
     left: int = 0,
 ) -> list[RankedFeature]:
-    """The ranked list, by |mean effect|; equal effects in the order of the corpus.
+    """The ranked list, by |mean effect|; equal effects in the order of the corpus, features whose edits failed last.
 
     A feature whose edits changed their pictures by less than the study's `min_edit_strength` on average, or of whose
     edits fewer than `min_edit_success` show it, is marked *edit failed* and not tested.
@@ -266,7 +268,8 @@ def rank(
     confidence = study.effects.confidence
     summaries = {f.id: summarise(paired[f.id].effect, paired[f.id].flipped, confidence, reach) for f in features}
     order = {feature.id: i for i, feature in enumerate(corpus.walk())}
-    ranked = sorted(features, key=lambda f: (-abs(summaries[f.id].effect), order[f.id]))
+    failed = {feature for feature, decision in decisions.items() if decision.decision == "edit failed"}
+    ranked = sorted(features, key=lambda f: (f.id in failed, -abs(summaries[f.id].effect), order[f.id]))
     rows = []
     for position, feature in enumerate(ranked, 1):
         summary, decision = summaries[feature.id], decisions[feature.id]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -234,6 +235,44 @@ def reports_folder(study: Study, name: str) -> Path:
     own = study.file.name == "study.yaml" and study.results_folder.is_relative_to(study.folder)
     folder = folder if own else folder / study.name
     return folder / name if arm == next(iter(study.editors)) else folder / f"{name}-{arm}"
+
+
+def other_pages(study: Study, name: str) -> tuple[tuple[str, str], ...]:
+    """The other pages of a study, as (what, address relative to the page of `name`)."""
+    here = reports_folder(study, name)
+    pages = [*study.classifiers, *(["comparison"] if len(study.comparable) > 1 else [])]
+    return tuple(
+        (
+            "what changed between versions" if page == "comparison" else f"what {page} relies on",
+            Path(os.path.relpath(reports_folder(study, page) / "index.html", here)).as_posix(),
+        )
+        for page in pages
+        if page != name
+    )
+
+
+def editing_method(study: Study) -> str:
+    """How the editor in use makes its edits and null edits, in two sentences."""
+    part = study.editors[study.editor_name]
+    if isinstance(part, LeditsEditorPart):
+        return (
+            "A diffusion model (LEDITS++) inverts every sample image and edits it towards one attribute, and once more "
+            "with no guidance at all: the null edit, which carries whatever inverting and decoding does to the picture."
+        )
+    if isinstance(part, InstructEditorPart):
+        return (
+            f"An instruction model edits every sample image by a sentence (“{part.add}”), and once more with an empty "
+            "one: the null edit, which carries whatever the model does to a picture when nothing is asked of it."
+        )
+    if isinstance(part, PrecomputedEditorPart):
+        return (
+            f"Another tool made the edits, which were read from {part.table or part.folder}: every sample image edited "
+            "towards one attribute, and the null edit, the picture as that tool gives it back when it changes nothing."
+        )
+    return (
+        f"The study's own editor ({part.factory}) edits every sample image towards one attribute, and once more with "
+        "no attribute: the null edit, which carries whatever it does to every picture."
+    )
 
 
 class StarterProposer:

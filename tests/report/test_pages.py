@@ -23,7 +23,7 @@ from diffex_dagster.report.matrix import matrix
 from diffex_dagster.report.model import Comparison, Example, Explanation, RuleOutcome
 from diffex_dagster.report.page import render_report
 from diffex_dagster.report.verdict import comparison_verdict, verdict
-from diffex_dagster.report.wording import signed
+from diffex_dagster.report.wording import CHANGES, MEANINGS, signed
 from tests.report import material
 
 
@@ -290,3 +290,34 @@ def test_an_edit_that_changed_nothing_counts_as_failed_and_a_small_one_does_not(
     failures = Failures()
     assert failures(unknown) == "edit changed almost nothing"
     assert failures(replace(unknown, edit=small)) is None
+
+
+def test_a_thousand_classes_are_folded_and_one_output_has_none(explanation: Explanation) -> None:
+    many = replace(explanation, labels=tuple(f"class {i}" for i in range(1000)))
+    page = render_report(many)
+    head, method = page.split('id="h-method"')
+    assert "class 500" not in head and "<summary>all 1,000</summary>" in method and "class 999" in method
+    one = Page(render_report(replace(explanation, labels=("age",), target="value of “age”")))
+    assert "Classes" not in one.text and "Flips" not in one.text and "Output" in one.text
+
+
+def test_pages_of_a_study_lead_to_each_other(explanation: Explanation, comparison: Comparison) -> None:
+    links = (("what v2 relies on", "../v2/index.html"), ("what changed", "../comparison/index.html"))
+    for page in (render_report(replace(explanation, links=links)), render_comparison(replace(comparison, links=links))):
+        found = [attrs.get("href") for tag, attrs in Page(page).tags if tag == "a"]
+        assert {"../v2/index.html", "../comparison/index.html"} <= set(found)
+    assert "<nav" not in render_report(explanation)
+
+
+def test_the_method_is_that_of_the_editor_in_use(explanation: Explanation) -> None:
+    said = Page(render_report(replace(explanation, method="Another tool made the edits."))).text
+    assert "Another tool made the edits." in said and "diffusion model" not in said
+
+
+def test_each_decision_on_a_page_is_explained_once(explanation: Explanation, comparison: Comparison) -> None:
+    for page, decisions, meanings in (
+        (render_report(explanation), {f.decision for f in explanation.features}, MEANINGS),
+        (render_comparison(comparison), {f.decision for f in comparison.features}, CHANGES),
+    ):
+        legend = page.split('class="legend meanings"')[1].split("</p>")[0]
+        assert {decision for decision in meanings if meanings[decision] in legend} >= decisions

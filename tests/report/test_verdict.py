@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from diffex_dagster.report.model import ComparedFeature, Comparison, Confounder, Explanation, RankedFeature, RuleOutcome
-from diffex_dagster.report.verdict import comparison_verdict, verdict
+from diffex_dagster.report.verdict import comparison_verdict, strongest, verdict
 from tests.report.material import HOSTILE
 
 
@@ -177,3 +177,17 @@ def test_a_confounded_effect_is_never_told_without_its_companion(with_features) 
     )
     assert first.endswith("of 32 images; but it is confounded with “wide hat”, which its edits also change.")
     assert "“beard” (+20 points, confounded with “wide hat”)" in second
+
+
+def test_headline_and_table_rank_by_one_number(with_features) -> None:
+    both = ranked("Hat", 0.01, "mixed", magnitude=0.4)
+    features = [ranked("Beard", 0.3, "raises"), ranked("Glasses", -0.2, "lowers"), both]
+    assert [f.name for f in strongest(with_features(*reversed(features)).features)] == ["Beard", "Glasses", "Hat"]
+    first, *_ = verdict(with_features(*features))
+    assert "relies most on “beard”" in first
+
+
+def test_one_output_has_nothing_to_flip(with_features) -> None:
+    report = replace(with_features(ranked("Beard", 15.0, "raises")), labels=("age",), target="value of “age”")
+    first, *_ = verdict(report)
+    assert "flip" not in first and first.endswith("over 32 images.")
