@@ -27,6 +27,20 @@ from diffex_dagster.utils.devices import keep_freed_memory
 _TEXTS = 512  # encoded prompts that are kept: 60 MB for Stable Diffusion 1.5
 
 
+def check_latents(config: Any) -> None:
+    """Refuse an autoencoder whose latents are more than scaled.
+
+    Raises:
+        EditorError: its configuration has `latents_mean`, `latents_std` or a `shift_factor`.
+    """
+    shifted = [name for name in ("latents_mean", "latents_std", "shift_factor") if getattr(config, name, None)]
+    if shifted:
+        raise EditorError(
+            f"the checkpoint's autoencoder shifts its latents ({', '.join(shifted)}), which this editor does not undo: "
+            "its edits would have wrong colours; use a checkpoint whose vae/config.json has a scaling_factor alone"
+        )
+
+
 @dataclass(frozen=True)
 class Inversion:
     """One picture's way from noise to itself, S steps, all float32 on the engine's device.
@@ -119,6 +133,7 @@ class Engine:
         checkpoint = Checkpoint(checkpoint) if isinstance(checkpoint, Path) else checkpoint
         self.parts = load_parts(checkpoint, dtype, loading.lora_files())
         self.unet, self.vae, schedule = self.parts.unet, self.parts.vae, self.parts.schedule
+        check_latents(self.vae.config)
         place(self.parts.models, loading, device)
         if channels_last:
             self.unet.to(memory_format=torch.channels_last)

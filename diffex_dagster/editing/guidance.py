@@ -174,7 +174,9 @@ class AttentionMaps:
         """Read a layer: query (N, heads, h·w, d) and key (N, heads, T, d) of all rows."""
         assert self._words is not None
         rows = self._words.shape[0]
-        attention = torch.matmul(query[-rows:] * scale, key[-rows:].transpose(-1, -2)).float().softmax(dim=-1)
+        # In float32: products of Stable Diffusion 2.1's queries and keys are larger than half precision can hold.
+        products = torch.matmul(query[-rows:].float() * scale, key[-rows:].float().transpose(-1, -2))
+        attention = products.softmax(dim=-1)
         summed = torch.einsum("rhqt,rt->rq", attention, self._words.float())
         self._total = summed if self._total is None else self._total + summed
         self._heads += query.shape[1]

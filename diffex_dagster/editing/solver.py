@@ -66,6 +66,7 @@ def timetable(name: SchedulerName, config: dict[str, Any], steps: int, skip: flo
     """
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
+    check_schedule(config)
     # "leading" spacing with offset 1 is what Stable Diffusion and diffusers' LEDITS++ use whatever the checkpoint says.
     config = dict(config) | {"timestep_spacing": "leading", "steps_offset": 1}
     total = int(steps * (1 + skip))
@@ -82,6 +83,24 @@ def timetable(name: SchedulerName, config: dict[str, Any], steps: int, skip: flo
         scheduler.set_timesteps(total)
         table = _dpm(scheduler, start=total - steps)
     return table[-steps:]
+
+
+def check_schedule(config: dict[str, Any]) -> None:
+    """Refuse a noise schedule that the two samplers do not have.
+
+    Raises:
+        EditorError: the checkpoint was trained with other noise (EDM, flow matching), or does not say with which.
+    """
+    if config.get("sigma_data") is not None or "EDM" in str(config.get("_class_name", "")):
+        raise EditorError(
+            "the checkpoint's scheduler is of the EDM kind (sigma_data), whose noise LEDITS++ does not invert: use a "
+            "checkpoint that was trained with a beta schedule, as Stable Diffusion 1.5, 2.1 and XL are"
+        )
+    if config.get("trained_betas") is None and (config.get("beta_start") is None or config.get("beta_end") is None):
+        raise EditorError(
+            "scheduler/scheduler_config.json of the checkpoint names no betas (beta_start and beta_end, or "
+            "trained_betas), so that its noise is not known: use a checkpoint with a beta schedule, or complete it"
+        )
 
 
 def _prediction(kind: str, signal: float, sigma: float) -> tuple[float, float]:

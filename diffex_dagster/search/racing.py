@@ -134,13 +134,20 @@ class Race:
         options = self.options
         near = f" (or weaker than the last of them by less than {options.racing_tolerance:g})"
         how = "" if options.racing_bounds == "bounded" else "about "
+        breaks = (
+            ""
+            if options.racing_bounds == "bounded"
+            else f"; that does not hold where a few images in a hundred carry an effect, since the first "
+            f"{options.racing_start} may not show it: a race from more images (racing_start), racing_bounds: bounded, "
+            "or allocation: exhaustive keeps such features"
+        )
         chance = f"{how}{1 - options.racing_error:.0%}"
         return (
             f"The search raced: {len(self.left)} of {len(self.seen)} features left before all {self.images} images "
             f"were spent on them, which took {self.spent} edits instead of {self.exhaustive}. With a probability of "
             f"{chance} the {options.racing_top} strongest features that the search looked at are "
-            f"among those measured on all images{near if options.racing_tolerance else ''}. Features that left are "
-            "not listed."
+            f"among those measured on all images{near if options.racing_tolerance else ''}{breaks}. Features that "
+            "left are not listed."
         )
 
     # ------------------------------------------------------------------------------------------------------------------

@@ -188,3 +188,13 @@ def test_no_effect_shown_is_seldom_wrong_at_any_number_of_images(share: float) -
             rate = simulations.false_all_clear(images, share, size, studies=300)
             assert rate <= 0.05 + 2 * (0.05 * 0.95 / 300) ** 0.5, (images, size)
     assert decide({"x": np.zeros(400)})["x"].decision == "no effect shown"  # it can be said at all
+
+
+@pytest.mark.parametrize(("features", "left"), [(200, 0), (10, 190)])
+def test_one_effect_among_two_hundred_features_can_be_claimed(features: int, left: int) -> None:
+    """The number of random flips grows with the family: a p-value can get as small as the claim needs."""
+    rng = np.random.default_rng(6)
+    d = {f"f{j}": rng.normal(0.5 if j == 0 else 0.0, 0.1, 40) for j in range(features)}
+    for rate in ("fdr-by", "fwer"):
+        decided = decide(d, DecisionOptions(error_rate=rate), left=left)  # type: ignore[arg-type]
+        assert decided["f0"].decision == "raises", rate
