@@ -42,11 +42,19 @@ class StudyComponent(dg.Component, dg.Model, dg.Resolvable):
 
     study: str = "study.yaml"
     classifiers: list[str] | None = None
+    resources: bool = True  # false where the project has `diffex_editor` and the others of its own
+    one_process: bool = True  # false where the project has an executor of its own
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The study's definitions; its file is looked for beside defs.yaml.
 
+        A run is one process, so that a model is loaded once, as it is in a code location of studies only.
+
         Raises:
             StudyError: the study file is missing or wrong.
         """
-        return build_study(load_study(Path(context.path) / self.study), self.classifiers)
+        study = load_study(Path(context.path) / self.study)
+        definitions = build_study(study, self.classifiers, resources=None if self.resources else {})
+        if not self.one_process:
+            return definitions
+        return dg.Definitions.merge(definitions, dg.Definitions(executor=dg.in_process_executor))

@@ -343,6 +343,14 @@ class Study(Part):
     _deployment: Deployment = PrivateAttr(default_factory=Deployment)
     _own_target: bool = PrivateAttr(default=False)
 
+    @field_validator("owners")
+    @classmethod
+    def _reachable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for owner in value:
+            if not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+|team:\S.*", owner):
+                raise ValueError(f"{owner!r} is no owner; write an e-mail address, or team:name")
+        return value
+
     @field_validator("classifiers")
     @classmethod
     def _reserved(cls, value: dict[str, Any]) -> dict[str, Any]:

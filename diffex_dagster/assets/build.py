@@ -9,11 +9,13 @@ from typing import Any
 import dagster as dg
 
 from diffex_dagster.assets import corpus, edits, images, report, scores
-from diffex_dagster.assets.common import Names
+from diffex_dagster.assets.common import Names, quiet, with_code
 from diffex_dagster.resources import RESOURCES, ClassifierResource, EditorResource, Place, placed
+from diffex_dagster.resources.ownership import end_dead_runs
 from diffex_dagster.study import Study, load_study
 
 
+@quiet()
 def build_study(
     study: Study, classifiers: Sequence[str] | None = None, resources: Mapping[str, Place] | None = None
 ) -> dg.Definitions:
@@ -34,20 +36,34 @@ def build_study(
     if len(study.comparable) > 1 and set(study.comparable) <= set(chosen):
         everything.append(report.build_comparison(study))
     checks = [each for each in everything if isinstance(each, dg.AssetChecksDefinition)]
-    assets = dg.with_source_code_references(
-        [each for each in everything if not isinstance(each, dg.AssetChecksDefinition)]
-    )
+    assets = with_code(study, [each for each in everything if not isinstance(each, dg.AssetChecksDefinition)])
     selection = dg.AssetSelection.assets(*(each for each in assets if isinstance(each, dg.AssetsDefinition)))
     job = dg.define_asset_job(
-        f"{study.prefix}_explain", selection, description=f"Every stage of the study {study.prefix}."
+        f"{study.prefix}_explain",
+        selection,
+        description=f"Every stage of the study {study.prefix}.",
+        executor_def=dg.in_process_executor,  # the model is loaded once for a run, in whatever project
     )
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,
         jobs=[job],
-        sensors=[_watch(study, chosen)],
+        sensors=[_watch(study, chosen), free_places],
         resources=RESOURCES if resources is None else {**RESOURCES, **resources} if resources else {},
     )
+
+
+@dg.sensor(
+    name="diffex_free_places",
+    minimum_interval_seconds=15,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Ends runs whose process has died (out of memory, a lost machine), and gives back the places that they "
+    "hold in pools such as `gpu`, so that the runs behind them go on. Works on nothing, and requests nothing.",
+)
+def free_places(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Once for all studies of a code location."""
+    ended = end_dead_runs(context.instance)
+    return dg.SkipReason(f"ended: {', '.join(ended)}" if ended else "no run has died")
 
 
 def observe(study: Study, classifiers: Sequence[str]) -> list[dg.AssetObservation]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import dagster as dg
 
@@ -56,6 +59,35 @@ class Names:
             "code_version": "-".join(filter(None, (__version__, settings_version(self.study, *settings), files))),
             "automation_condition": WHEN_DATA_CHANGES,
         }
+
+
+def with_code(study: Study, assets: Sequence[Any]) -> Sequence[Any]:
+    """The assets, each with links to its code and to the study file.
+
+    They are paths of this machine, or, where DIFFEX_CODE_URL says at which address the folder with `studies/` can be
+    read (`https://github.com/acme/explanations/blob/main`), an address that opens from any browser.
+    """
+    address = os.environ.get("DIFFEX_CODE_URL", "").rstrip("/")
+    if not address:
+        return dg.with_source_code_references(assets)
+    file = f"{address}/studies/{quote(study.folder.name)}/{quote(study.file.name)}"
+    link = dg.CodeReferencesMetadataValue(code_references=[dg.UrlCodeReference(url=file, label=f"study {study.name}")])
+    return [each.map_asset_specs(_linked(link)) if isinstance(each, dg.AssetsDefinition) else each for each in assets]
+
+
+def _linked(link: dg.CodeReferencesMetadataValue) -> Callable[[dg.AssetSpec], dg.AssetSpec]:
+    return lambda spec: spec.merge_attributes(metadata={"dagster/code_references": link})
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Dagster's notes to developers that a function is in beta or preview: the supported versions are pinned,
+    and to whoever loads a study they say nothing.
+    """
+    with warnings.catch_warnings():
+        for kind in (dg.BetaWarning, dg.PreviewWarning, dg.SupersessionWarning):
+            warnings.simplefilter("ignore", kind)
+        yield
 
 
 @contextmanager

@@ -40,6 +40,7 @@ def examine(study: Path | None = None, hub: str = "https://huggingface.co") -> I
     yield from _device()
     yield _memory()
     yield _hub(hub)
+    yield _home()
     if study is None:
         yield _disk(Path.cwd())
         return
@@ -51,6 +52,20 @@ def examine(study: Path | None = None, hub: str = "https://huggingface.co") -> I
     yield Finding(True, "study", f"{loaded.file} is valid")
     yield _disk(loaded.results_folder)
     yield from _study(loaded)
+
+
+def _home() -> Finding:
+    from diffex_dagster.resources.home import home_folder
+
+    if not os.environ.get("DAGSTER_HOME"):
+        return Finding(None, "dagster home", "DAGSTER_HOME is not set", "the UI shows no run of the command line")
+    try:
+        folder = home_folder(make=False)
+    except DiffExError as error:
+        return Finding(False, "dagster home", str(error))
+    return Finding(
+        True, "dagster home", f"{folder or os.environ['DAGSTER_HOME']}" + ("" if folder else " will be made")
+    )
 
 
 def _packages() -> Iterator[Finding]:

@@ -34,6 +34,7 @@ app.add_typer(bench, name="bench")
 store_app = typer.Typer(no_args_is_help=True, help="Whether results are what they were, and what may be removed.")
 app.add_typer(store_app, name="store")
 console = Console(stderr=True)
+INTERRUPTED = 130  # the exit status of a command that Ctrl-C ends
 
 StudyArgument = Annotated[str, typer.Argument(help="a study file, its folder, or its name under studies/")]
 TableOption = Annotated[TableFormat, typer.Option("--format", help="how to print it")]
@@ -74,6 +75,10 @@ def main() -> None:
     except DiffExError as error:
         console.print(f"[red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(1)
+    except SystemExit as leaving:
+        if leaving.code == INTERRUPTED:
+            console.print("interrupted: what was finished is kept; the same command goes on from there", soft_wrap=True)
+        raise
 
 
 @app.command()

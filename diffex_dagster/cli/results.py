@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +15,6 @@ from rich.text import Text
 from diffex_dagster.assets.build import build_study, observe
 from diffex_dagster.assets.common import GPU_MEMORY, Names
 from diffex_dagster.cli.corpus import corpus_now
-from diffex_dagster.cli.running import instance
 from diffex_dagster.cli.showing import compare_latest, latest_ranking, terminal
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.files import effects_csv
@@ -30,6 +28,7 @@ from diffex_dagster.report.tables import (
     rows,
 )
 from diffex_dagster.report.wording import number, plain, share
+from diffex_dagster.resources.home import home_folder, instance
 from diffex_dagster.stages.plan import PlannedStage, plan_edits
 from diffex_dagster.stages.sample_images import read_samples
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store, reports_folder
@@ -216,7 +215,7 @@ def staleness(study: Study, classifiers: Sequence[str]) -> dict[str, Known]:
     from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
     from dagster._time import get_current_datetime
 
-    if not os.environ.get("DAGSTER_HOME"):
+    if home_folder(make=False) is None:
         return {}
     graph = build_study(study, classifiers).resolve_asset_graph()
     prefix = len(Names(study).key().path)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
+import signal
+import socket
+import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,7 @@ from diffex_dagster.assets.common import Names
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.resources import using
+from diffex_dagster.resources.home import instance
 from diffex_dagster.stages.scores import check_classifier
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
 from diffex_dagster.study import Study
@@ -37,11 +42,6 @@ class Outcome:
     def total(self, field: str) -> int:
         """Sum of a numeric metadata field over all assets."""
         return int(sum(values.get(field, 0) for values in self.metadata.values()))
-
-
-def instance() -> dg.DagsterInstance:
-    """The instance of DAGSTER_HOME, so that the UI shows the run; one that forgets where there is none."""
-    return dg.DagsterInstance.get() if os.environ.get("DAGSTER_HOME") else dg.DagsterInstance.ephemeral()
 
 
 def check_before_running(study: Study, classifiers: Sequence[str]) -> dict[str, Classifier]:
@@ -71,6 +71,7 @@ def explain_study(
 
     Raises:
         DiffExError: a stage failed in a way that the user can put right; what was finished is kept.
+        KeyboardInterrupt: somebody pressed Ctrl-C; what was finished is kept.
     """
     built = check_before_running(study, classifiers)
     definitions = build_study(study, classifiers)
@@ -82,8 +83,11 @@ def explain_study(
         quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
         run_id = str(uuid.uuid4())
         home.add_event_listener(run_id, _waiting(note))
-        result = job.execute_in_process(instance=home, run_id=run_id, raise_on_error=False, run_config=quiet)
+        with _interrupts() as interrupted:
+            result = job.execute_in_process(instance=home, run_id=run_id, raise_on_error=False, run_config=quiet)
     if not result.success:
+        if interrupted():
+            raise KeyboardInterrupt
         raise _first_failure(result)
     prefix = len(Names(study).key().path)
     metadata = {
@@ -97,6 +101,28 @@ def explain_study(
         if event.step_key
     }
     return Outcome(metadata, tuple(classifiers), seconds)
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C has been pressed inside, whatever a library makes of the signal (Dagster and DuckDB each have an
+    error of their own for it).
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False  # signals arrive elsewhere
+        return
+    seen = False
+    reading, writing = socket.socketpair()
+    with reading, writing:
+        reading.setblocking(False)
+        writing.setblocking(False)
+        before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+        try:
+            yield lambda: seen
+        finally:
+            signal.set_wakeup_fd(before)
+            with contextlib.suppress(BlockingIOError):
+                seen = signal.SIGINT in reading.recv(4096)
 
 
 def _waiting(note: Callable[[str], None]) -> Callable[[dg.EventLogEntry], None]:

@@ -1,0 +1,232 @@
+"""What keeps a code location, an instance and a deployment going: broken studies, homes, resources, Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from diffex_dagster.assets.build import build_study
+from diffex_dagster.definitions import build_studies
+from diffex_dagster.editing.protocol import Editor
+from diffex_dagster.resources import RESOURCES, EditorResource, ResultsResource
+from diffex_dagster.resources.home import home_folder
+from diffex_dagster.study import Study, load_study
+from tests.conftest import ROOT, Run
+from tests.toys import PaintEditor, edits_made, write_study
+
+
+def folders(definitions: dg.Definitions) -> dict[str, list[str]]:
+    """The first part of every asset's key, with the keys."""
+    keys: dict[str, list[str]] = {}
+    for key in definitions.resolve_all_asset_keys():
+        keys.setdefault(key.path[0], []).append("/".join(key.path[1:]))
+    return keys
+
+
+def break_owner(folder: Path) -> None:
+    write_study(folder, 2, name="bad", owners=["me"])
+
+
+def break_yaml(folder: Path) -> None:
+    write_study(folder, 2)
+    (folder / "study.yaml").write_text("name: [")
+
+
+def break_key(folder: Path) -> None:
+    file = write_study(folder, 2, name="bad")
+    file.write_text(file.read_text().replace("target:", "tarrget:"))
+
+
+def copy_good(folder: Path) -> None:
+    write_study(folder, 2, name="Good")
+
+
+def a_surprise(folder: Path) -> None:
+    write_study(folder, 2, name="bad", images={"folder": "images", "size": 16})
+    (folder / "proposal.json").unlink()
+    (folder / "proposal.json").mkdir()  # reading it raises no error of ours
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (break_owner, "'me' is no owner; write an e-mail address, or team:name"),
+        (break_yaml, "this is not valid YAML"),
+        (break_key, "there is no such field"),
+        (copy_good, "is called 'Good' too; give one of them another name"),
+        (a_surprise, "proposal.json"),
+    ],
+)
+def test_a_broken_study_says_its_sentence_and_stops_no_other(tmp_path: Path, spoil: Any, said: str) -> None:
+    write_study(tmp_path / "studies" / "a_good", 2, name="good")
+    spoil(tmp_path / "studies" / "half")
+    definitions = build_studies(tmp_path)
+    found = folders(definitions)
+    assert len(found["good"]) > 10 and found["half"] == ["study_is_broken"]
+    dg.Definitions.validate_loadable(definitions)
+    (spec,) = [s for s in definitions.resolve_all_asset_specs() if s.key.path[0] == "half"]
+    assert spec.description and said in spec.description
+    assert str(tmp_path / "studies" / "half" / "study.yaml") in spec.description
+    job = definitions.resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(asset_selection=[spec.key], raise_on_error=False)
+    (failure,) = result.get_step_failure_events()
+    assert said in failure.step_failure_data.user_failure_data.description
+
+
+def test_loading_studies_warns_of_nothing(tmp_path: Path) -> None:
+    """Dagster's notes to developers (beta, preview) say nothing to whoever loads a code location."""
+    write_study(tmp_path / "studies" / "toy", 2, owners=["me@example.org", "team:vision"])
+    code = "import diffex_dagster.definitions as d; x = d.defs(); x.resolve_asset_graph(); x.resolve_all_job_defs()"
+    code = code if hasattr(dg.Definitions, "resolve_all_job_defs") else code.rpartition(";")[0]
+    for url in ({}, {"DIFFEX_CODE_URL": "https://code.example.org/main"}):
+        environment = {**os.environ, "DIFFEX_ROOT": str(tmp_path), "PYTHONPATH": str(ROOT), **url}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_links_to_the_study_open_in_a_deployment(toy: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFFEX_CODE_URL", "https://code.example.org/main/")
+    for spec in build_study(toy).resolve_all_asset_specs():
+        references = spec.metadata.get("dagster/code_references")
+        if references is not None:
+            (link,) = references.code_references
+            assert link.url == "https://code.example.org/main/studies/toy/study.yaml"
+    assert sum("dagster/code_references" in s.metadata for s in build_study(toy).resolve_all_asset_specs()) > 10
+
+
+class RedderPaint(EditorResource):
+    """Edits in a way of its own, as a test or a team's service would."""
+
+    def editor(self, study: Study) -> Editor:
+        return PaintEditor(study.folder, {"log": "own.log", "version": "own"})
+
+
+def explain(definitions: dg.Definitions, stages: Sequence[str], home: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+    keys = [dg.AssetKey(["toy", *stage.split("/")]) for stage in stages]
+    return definitions.resolve_job_def("toy_explain").execute_in_process(instance=home, asset_selection=keys)
+
+
+STAGES = ("sample_images", "vlm_corpus", "corpus", "level1_edits")
+
+
+def test_a_resource_is_swapped_in_definitions_and_in_a_test(toy: Study, tmp_path: Path) -> None:
+    mine = {"diffex_editor": RedderPaint(), "diffex_results": ResultsResource(folder=str(tmp_path / "mine"))}
+    with dg.DagsterInstance.ephemeral() as home:
+        assert explain(build_study(toy, resources=mine), STAGES, home).success
+    assert not edits_made(toy.folder)
+    assert (toy.folder / "own.log").read_text().count("\n") > 8
+    assert (tmp_path / "mine" / "toy" / "diffex.duckdb").exists() and not toy.results_folder.exists()
+    # Definitions with resources of their own bring them instead; several studies share the default ones.
+    own = dg.Definitions.merge(build_study(toy, resources={}), dg.Definitions(resources={**RESOURCES, **mine}))
+    dg.Definitions.validate_loadable(own)
+    other = load_study(write_study(tmp_path / "other", 2, name="other"))
+    dg.Definitions.validate_loadable(dg.Definitions.merge(build_study(toy), build_study(other)))
+
+
+def test_dev_and_prod_of_one_study_file_have_the_same_versions_in_other_places(
+    toy: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_study(toy.folder, images={"folder": "${TOY_DATA}/images", "size": 16})
+    (tmp_path / "bucket").mkdir()
+    (tmp_path / "bucket" / "images").symlink_to(toy.folder / "images")
+    versions = {}
+    for name, data in (("dev", toy.folder), ("prod", tmp_path / "bucket")):
+        monkeypatch.setenv("TOY_DATA", str(data))
+        monkeypatch.setenv("PLACE", str(tmp_path / name))
+        definitions = build_study(
+            load_study(file), resources={"diffex_results": ResultsResource(folder=dg.EnvVar("PLACE"))}
+        )
+        specs = {spec.key: spec.code_version for spec in definitions.resolve_all_asset_specs()}
+        with dg.DagsterInstance.ephemeral() as home:
+            result = explain(definitions, STAGES, home)
+            made = {
+                event.asset_key: event.materialization.tags["dagster/data_version"]
+                for event in result.get_asset_materialization_events()
+            }
+        assert (tmp_path / name / "toy" / "diffex.duckdb").exists()
+        versions[name] = specs, made
+    assert versions["dev"] == versions["prod"] and len(versions["dev"][1]) == len(STAGES)
+    assert not toy.results_folder.exists()
+
+
+def test_a_component_in_another_project_runs_in_one_process(tmp_path: Path) -> None:
+    from dagster.components.testing import create_defs_folder_sandbox
+
+    import diffex_dagster
+
+    with create_defs_folder_sandbox() as sandbox:
+        path = sandbox.scaffold_component(component_cls=diffex_dagster.StudyComponent, defs_path="faces")
+        write_study(path, 2, name="faces")
+        with sandbox.build_all_defs() as definitions:
+            assert definitions.executor is dg.in_process_executor
+            job = definitions.resolve_job_def("faces_explain")
+            assert job.executor_def is dg.in_process_executor
+            assert set(RESOURCES) <= set(definitions.resources or {})
+
+
+def test_dagster_home_is_made_or_refused_in_a_sentence(
+    toy: Study, tmp_path: Path, diffex: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    for written, folder in ((".dagster", ".dagster"), (str(tmp_path / "a" / "b"), "a/b"), ("~/home", "me/home")):
+        monkeypatch.setenv("DAGSTER_HOME", written)
+        assert home_folder(make=False) is None
+        status, out, err = diffex("plan", toy.folder)
+        assert status == 0, (out, err)  # looks, and makes nothing
+        assert home_folder() == tmp_path / folder
+        assert "default_limit: 1" in (tmp_path / folder / "dagster.yaml").read_text()
+    (tmp_path / "file").write_text("")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "dagster.yaml").write_text("storage: {nothing: like this}")
+    for written, said in (("file", "cannot be used as a folder"), ("file/below", "cannot be used as a folder")):
+        monkeypatch.setenv("DAGSTER_HOME", written)
+        status, _, err = diffex("run", toy.folder)
+        assert status == 1 and err.startswith("error: DAGSTER_HOME: ") and said in err and "Traceback" not in err
+        assert diffex("plan", toy.folder)[0] == 1
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "broken"))
+    status, _, err = diffex("run", toy.folder)
+    assert status == 1 and "cannot be opened" in err and "correct its dagster.yaml" in err
+
+
+def test_the_shipped_settings_are_those_of_this_checkout() -> None:
+    shipped = ROOT / "diffex_dagster" / "resources" / "dagster.yaml"
+    assert shipped.read_text() == (ROOT / ".dagster" / "dagster.yaml").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_ctrl_c_ends_with_one_line_and_130_and_loses_nothing(tmp_path: Path) -> None:
+    paint = {"kind": "python", "factory": "tests.toys:PaintEditor", "options": {"pause": 0.5, "batch": 2}}
+    write_study(tmp_path / "toy", 8, editors={"paint": paint})
+    environment = {**os.environ, "DAGSTER_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT), "CI": "1"}
+    with (tmp_path / "out").open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "diffex_dagster", "run", str(tmp_path / "toy")],
+            env=environment, cwd=ROOT, stdout=out, stderr=out, start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )  # fmt: skip
+    try:
+        end = time.monotonic() + 300
+        while len(edits_made(tmp_path / "toy")) < 8 and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: every process of the group
+        status = process.wait(200)
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    text = (tmp_path / "out").read_text()
+    assert status == 130, text
+    assert "Traceback" not in text, text
+    assert text.strip().endswith("interrupted: what was finished is kept; the same command goes on from there"), text
