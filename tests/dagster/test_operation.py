@@ -50,12 +50,6 @@ def copy_good(folder: Path) -> None:
     write_study(folder, 2, name="Good")
 
 
-def a_surprise(folder: Path) -> None:
-    write_study(folder, 2, name="bad", images={"folder": "images", "size": 16})
-    (folder / "proposal.json").unlink()
-    (folder / "proposal.json").mkdir()  # reading it raises no error of ours
-
-
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -63,7 +57,6 @@ def a_surprise(folder: Path) -> None:
         (break_yaml, "this is not valid YAML"),
         (break_key, "there is no such field"),
         (copy_good, "is called 'Good' too; give one of them another name"),
-        (a_surprise, "proposal.json"),
     ],
 )
 def test_a_broken_study_says_its_sentence_and_stops_no_other(tmp_path: Path, spoil: Any, said: str) -> None:
@@ -80,6 +73,21 @@ def test_a_broken_study_says_its_sentence_and_stops_no_other(tmp_path: Path, spo
     result = job.execute_in_process(asset_selection=[spec.key], raise_on_error=False)
     (failure,) = result.get_step_failure_events()
     assert said in failure.step_failure_data.user_failure_data.description
+
+
+def test_an_error_of_any_kind_stops_no_other_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(study: Study, **options: Any) -> dg.Definitions:
+        if study.name == "bad":
+            raise KeyError("who knows")
+        return build_study(study, **options)
+
+    for name in ("good", "bad"):
+        write_study(tmp_path / "studies" / name, 2, name=name)
+    monkeypatch.setattr("diffex_dagster.definitions.build_study", build)
+    definitions = build_studies(tmp_path)
+    assert folders(definitions)["bad"] == ["study_is_broken"] and len(folders(definitions)["good"]) > 10
+    (spec,) = [s for s in definitions.resolve_all_asset_specs() if s.key.path[0] == "bad"]
+    assert f"{tmp_path / 'studies' / 'bad' / 'study.yaml'}: KeyError: 'who knows'" in str(spec.description)
 
 
 def test_loading_studies_warns_of_nothing(tmp_path: Path) -> None:
