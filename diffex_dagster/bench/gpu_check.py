@@ -50,7 +50,7 @@ from diffex_dagster.bench.contenders import (
     turn,
     wait_for_device,
 )
-from diffex_dagster.bench.gpu_tables import AIMS, as_markdown, write_into
+from diffex_dagster.bench.gpu_tables import AIMS, as_markdown, merged, write_into
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions, inversion_seed, picture_digest, picture_tensor
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
 from diffex_dagster.errors import first_line
@@ -104,7 +104,7 @@ class Check:
         start = time.monotonic()
         found: Figures
         if self.left < least:
-            found = {"left_out": f"{self.left:.0f} s were left and it takes at least {least:.0f}"}
+            found = {"left_out": f"{max(self.left, 0):.0f} s were left and it takes at least {least:.0f}"}
         else:
             try:
                 found = make()
@@ -320,7 +320,7 @@ def parity(check: Check, plan: Plan, dtype: str) -> Figures:
     if engine.parts.is_xl:
         inversion_options["num_zero_noise_steps"] = engine.zero_noise_steps
     found: Figures = {}
-    with _exact_products(dtype == "float32"):
+    with _exact_products(dtype == "float32"), _noise_in_full_precision():
         latents = engine.encode(picture_tensor(picture, engine.resolution)[None])
         [inversion] = engine.invert(latents, [torch.Generator().manual_seed(seed)])
         for mask in ("intersection", "none"):
@@ -363,6 +363,27 @@ def _exact_products(wanted: bool) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
+@contextmanager
+def _noise_in_full_precision() -> Iterator[None]:
+    """The noise of diffusers' inversion drawn in float32, as the engine draws it, and then taken to its number format.
+
+    In some versions of PyTorch (2.11) a seed gives other numbers in half precision than in float32, so that the two
+    would invert with noise that has nothing to do with each other.
+    """
+    from diffusers.pipelines.ledits_pp import pipeline_leditspp_stable_diffusion as plain
+    from diffusers.pipelines.ledits_pp import pipeline_leditspp_stable_diffusion_xl as xl
+
+    def drawn(shape: Any, generator: Any = None, device: Any = None, dtype: Any = None, layout: Any = None) -> Any:
+        return original(shape, generator=generator, device=device, layout=layout).to(dtype)
+
+    original = plain.randn_tensor
+    try:
+        plain.randn_tensor = xl.randn_tensor = drawn
+        yield
+    finally:
+        plain.randn_tensor = xl.randn_tensor = original
+
+
 def _counting_pipeline(options: LeditsOptions) -> Any:
     """diffusers' pipeline with tokenizers that count a prompt's own tokens.
 
@@ -392,7 +413,7 @@ def same_bits(check: Check, plan: Plan) -> Figures:
     once = _edited(editor, images, requests)
     batches = editor.batches(requests)
     left = [request for batch in batches[1:] for request in batch]
-    backwards: dict[EditRequest, np.ndarray] = {}
+    backwards: Made = {}
     for batch in reversed(batches):
         backwards |= _edited(editor, images, batch)
     other = _edited(editor.with_options(batch_size=max(plan.batches[0] // 2, 1)), images, requests)
@@ -413,35 +434,39 @@ def _requests(workload: Workload) -> list[EditRequest]:
     return [EditRequest(picture, each) for each in concepts for picture in workload.pictures]
 
 
-def _edited(
-    editor: LeditsEditor, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]
-) -> dict[EditRequest, np.ndarray]:
+Made = dict[EditRequest, tuple[np.ndarray, np.ndarray]]  # pixels, and the mask (empty where there is none)
+
+
+def _edited(editor: LeditsEditor, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]) -> Made:
     editor.forget_inversions()
     return {
-        request: np.concatenate([np.asarray(made).ravel(), np.asarray(made.info[MASK]).ravel()])
-        if MASK in made.info
-        else np.asarray(made).ravel()
+        request: (np.asarray(made), np.asarray(made.info.get(MASK, Image.new("L", (0, 0)))))
         for batch in editor.edit(images, requests)
         for request, made in batch
     }
 
 
-def _differ(once: Mapping[EditRequest, np.ndarray], again: Mapping[EditRequest, np.ndarray]) -> Figures:
-    """How many values of the edits that `again` has differ, and by how much."""
-    apart = [np.abs(once[request].astype(int) - values.astype(int)) for request, values in again.items()]
-    values = sum(each.size for each in apart)
+def _differ(once: Made, again: Made) -> Figures:
+    """How many of the edits that `again` has differ, in how many values of their pixels, and by how much."""
+    apart = [np.abs(once[request][0].astype(int) - pixels.astype(int)) for request, (pixels, _) in again.items()]
+    masks = [not np.array_equal(once[request][1], mask) for request, (_, mask) in again.items()]
     return {
         "edits": len(apart),
-        "edits_that_differ": sum(bool(each.any()) for each in apart),
-        "share_of_values": sum(int((each > 0).sum()) for each in apart) / values,
+        "edits_that_differ": sum(bool(each.any()) or mask for each, mask in zip(apart, masks, strict=True)),
+        "masks_that_differ": sum(masks),
+        "share_of_values": sum(int((each > 0).sum()) for each in apart) / sum(each.size for each in apart),
         "most": max(int(each.max()) for each in apart),
+        "mean": sum(float(each.sum()) for each in apart) / sum(each.size for each in apart),
     }
 
 
-def _digests(edited: Mapping[EditRequest, np.ndarray]) -> dict[str, str]:
+def _digests(edited: Made) -> dict[str, str]:
+    def digest(content: bytes) -> str:
+        return hashlib.sha256(content).hexdigest()
+
     return {
-        hashlib.sha256(repr(request).encode()).hexdigest(): hashlib.sha256(values.tobytes()).hexdigest()
-        for request, values in edited.items()
+        digest(repr(request).encode()): digest(pixels.tobytes() + mask.tobytes())
+        for request, (pixels, mask) in edited.items()
     }
 
 
@@ -604,8 +629,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, default=Path("gpu.json"), help="where the figures go")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--half", default="float16", help="the half-precision format")
-    parser.add_argument("--budget", type=float, default=300.0, help="seconds; what would begin too late is left out")
+    parser.add_argument("--budget", type=float, default=450.0, help="seconds; what would begin too late is left out")
     parser.add_argument("--tiny", action="store_true", help="checkpoints of a few kilobytes: tries the check itself")
+    parser.add_argument("--merge", type=Path, nargs="+", help="only put the figures of several runs into --json")
     parser.add_argument("--write", type=Path, help="only put the figures of --json into the marked part of this page")
     parser.add_argument("--share", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--part", type=int, default=0, help=argparse.SUPPRESS)
@@ -614,6 +640,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore")
     if given.share:
         share(given.share, given.part, given.of)
+        return 0
+    if given.merge:
+        runs = [json.loads(file.read_text("utf-8")) for file in given.merge]
+        given.json.write_text(json.dumps(merged(runs), indent=1) + "\n", "utf-8")
         return 0
     if given.write:
         write_into(given.write, json.loads(given.json.read_text("utf-8")))

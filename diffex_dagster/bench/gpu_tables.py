@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,19 @@ _PHASES = {
 
 def as_markdown(figures: Figures) -> str:
     """Every section of a check as text and tables; what failed or was left out is named."""
-    paragraphs = [_machine(figures["machine"])]
+    notes = figures.get("notes", {})
+    runs = figures.get("runs", 1)
+    paragraphs = [_machine(figures["machine"]) + (f" {runs} runs on one machine." if runs > 1 else "")]
+    paragraphs += [f"*{name}*: {note}" for name, note in notes.items()]
+    figures = {name: found for name, found in figures.items() if name not in notes}
     for name, found in figures.items():
         if not isinstance(found, dict) or "seconds" not in found:
             continue
-        if "error" in found or "left_out" in found:
-            paragraphs.append(f"*{name}*: " + (found.get("left_out") or f"failed ({found['error']})") + ".")
+        if "error" in found:
+            paragraphs.append(f"*{name}*: failed ({found['error']}).")
+    late = [name for name, found in figures.items() if isinstance(found, dict) and "left_out" in found]
+    if late:
+        paragraphs.append(f"Left out for want of time: {', '.join(late)}.")
     for name, found in figures.items():
         if name.startswith("speed ") and "ratios" in found:
             paragraphs += [*_speed(name.removeprefix("speed "), found)]
@@ -46,6 +53,22 @@ def as_markdown(figures: Figures) -> str:
         if name.startswith("operators ") and "operators" in found:
             paragraphs += [*_operators(name.removeprefix("operators "), found)]
     return "\n\n".join(paragraphs) + "\n"
+
+
+def merged(runs: Sequence[Figures]) -> Figures:
+    """The figures of several runs on one machine: a section is that of the first run that measured it.
+
+    Raises:
+        ValueError: the runs were made on different machines.
+    """
+    whole = {**runs[0], "runs": len(runs), "total_seconds": sum(run["total_seconds"] for run in runs)}
+    for run in runs[1:]:
+        if {**run["machine"], "seconds": 0} != {**whole["machine"], "seconds": 0}:
+            raise ValueError("the runs were made on different machines: give each a page of its own")
+        for name, found in run.items():
+            if name not in whole or (isinstance(whole[name], dict) and "left_out" in whole[name]):
+                whole[name] = found
+    return whole
 
 
 def write_into(page: Path, figures: Figures) -> None:
@@ -110,7 +133,7 @@ def _speed(size: str, found: Figures) -> Iterator[str]:
     )
     whole = found["phases"]["whole"]
     shares = [f"{what} {found['phases'].get(name, 0) / whole:.1%}" for name, what in _PHASES.items()]
-    yield f"Of the engine's time: {', '.join(shares)}."
+    yield f"Of the engine's time for one picture's edits: {', '.join(shares)}."
 
 
 def _parity(parity: Figures) -> str:
@@ -135,13 +158,19 @@ def _bits(found: Figures) -> str:
         name: f"{found[name]['edits_that_differ']} of {found[name]['edits']}" for name in ("resumed", "backwards")
     }
     other = found["other_batches"]
+    masks = f", {other['masks_that_differ']} of them in their masks" if "masks_that_differ" in other else ""
     return (
         f"**The same bits**: {'yes' if same else 'no'}. {found['edits']} edits in batches of "
         f"{', '.join(map(str, found['batches']))}. Made by a run that goes on after the first batch, "
         f"{counts['resumed']} differ; made batch by batch in reverse order, {counts['backwards']}. In batches half as "
-        f"large, {other['edits_that_differ']} of {other['edits']} differ, in {other['share_of_values']:.1e} of their "
-        f"values and by at most {other['most']} of 255."
+        f"large, {other['edits_that_differ']} of {other['edits']} differ{masks}, in {_share(other['share_of_values'])} "
+        f"of their values"
+        + (f" and by {other['mean']:.2f} of 255 on average, {other['most']} at most." if "mean" in other else ".")
     )
+
+
+def _share(share: float) -> str:
+    return f"{share:.0%}" if share > 0.01 else f"{share:.1e}"
 
 
 def _two(found: Figures) -> str:

@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 ALGORITHM = 2  # raised when a change of the code changes pixels: it is part of the fingerprint
 EDITS_AT_ONCE = 16  # of one concept: 32 UNet rows, the same on every device (see `LeditsEditor.batches`)
+_DECODED_AT_ONCE = 4  # pictures of a batch: Stable Diffusion XL's autoencoder takes gigabytes for each, in float32
 _version = functools.cache(version)  # reads a file each time, and a fingerprint is asked for often
 # Not part of the fingerprint as they stand: what they mean for pixels enters it by content, or they change only speed.
 _NOT_PIXELS = LOADING | {
@@ -191,8 +192,8 @@ class LeditsEditor:
             while (made := self._try(engine, pictures, batch, self._rows)) is None:
                 self._rows //= 2
                 log.warning(
-                    "out of memory: going on with %d UNet rows at a time; where another run has memory for more, "
-                    "single values of its pictures may differ by 1 of 255",
+                    "out of memory: going on with %d UNet rows at a time; pictures differ by rounding from those of a "
+                    "run that has memory for more",
                     self._rows,
                 )
             yield batch, *made
@@ -236,12 +237,13 @@ class LeditsEditor:
         steps = len(engine.steps)
         changed = [i for i, edit in enumerate(edits) if edit.start(steps) < steps]
         latents = torch.stack([edit.inversion.latents[-1] for edit in edits])
-        masks: _Masks = {}
+        opened = torch.zeros(0)
         if changed:
             latents[changed], opened = engine.edit_with_masks([edits[i] for i in changed], rows)
-            levels = (opened.byte() * 255).cpu().numpy()
-            masks = {i: levels[place] for place, i in enumerate(changed) if edits[i].masked}
-        return torch.cat([engine.decode(picture) for picture in latents.split(1)]), masks
+        at_once = min(_DECODED_AT_ONCE, max(rows // 2, 1))
+        made = torch.cat([engine.decode(part) for part in latents.split(at_once)])
+        levels = (opened.byte() * 255).cpu().numpy()  # only now: a copy from a GPU waits for all that was asked of it
+        return made, {i: levels[place] for place, i in enumerate(changed) if edits[i].masked}
 
     def _invert(
         self, engine: Engine, pictures: _Pictures, batch: list[EditRequest], rows: int

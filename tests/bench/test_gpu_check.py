@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from diffex_dagster.bench.gpu_check import TINY, Check, _differ, main
-from diffex_dagster.bench.gpu_tables import BEGIN, END, as_markdown, write_into
+from diffex_dagster.bench.gpu_tables import BEGIN, END, as_markdown, merged, write_into
 from diffex_dagster.editing.protocol import EditRequest
 
 
@@ -70,7 +70,19 @@ def test_what_failed_and_what_was_left_out_is_named() -> None:
         "total_seconds": 2,
     }
     text = as_markdown(figures)
-    assert "*speed sdxl*: failed (OutOfMemoryError: 80 GB)." in text and "*rows sd15*: 9 s were left" in text
+    assert "*speed sdxl*: failed (OutOfMemoryError: 80 GB)." in text and "Left out for want of time: rows sd15." in text
+
+
+def test_runs_on_one_machine_are_put_together() -> None:
+    machine = {"device": "cpu", "half": "float16", "seconds": 1}
+    late = {"left_out": "5 s were left", "seconds": 0}
+    first = {"machine": machine, "rows sd15": {"seconds": 3}, "rows sdxl": late, "total_seconds": 4}
+    second = {"machine": machine | {"seconds": 2}, "rows sd15": late, "rows sdxl": {"seconds": 7}, "total_seconds": 9}
+    whole = merged([first, second])
+    assert (whole["rows sd15"], whole["rows sdxl"]) == ({"seconds": 3}, {"seconds": 7})
+    assert whole["total_seconds"] == 13 and "2 runs on one machine" in as_markdown(whole)
+    with pytest.raises(ValueError, match="different machines"):
+        merged([first, second | {"machine": machine | {"device": "cuda"}}])
 
 
 def test_a_page_without_marks_is_named(tmp_path: Path) -> None:
@@ -102,7 +114,19 @@ def test_a_machine_without_a_gpu_says_so(capsys: pytest.CaptureFixture[str], mon
 
 def test_differences_are_counted_by_edit_and_by_value() -> None:
     one, two = EditRequest("one"), EditRequest("two")
-    once = {one: np.array([0, 255, 7], np.uint8), two: np.array([1, 1, 1], np.uint8)}
-    again = {one: np.array([1, 253, 7], np.uint8), two: np.array([1, 1, 1], np.uint8)}
-    assert _differ(once, again) == {"edits": 2, "edits_that_differ": 1, "share_of_values": 2 / 6, "most": 2}
+    mask, none = np.array([0, 255], np.uint8), np.zeros(0, np.uint8)
+    once = {one: (np.array([0, 255, 7], np.uint8), none), two: (np.array([1, 1, 1], np.uint8), mask)}
+    again = once | {one: (np.array([1, 253, 7], np.uint8), none)}
+    found = {"edits": 2, "edits_that_differ": 1, "masks_that_differ": 0, "share_of_values": 2 / 6, "most": 2}
+    assert _differ(once, again) == found | {"mean": 0.5}
     assert _differ(once, {two: again[two]})["edits_that_differ"] == 0
+    moved = {two: (once[two][0], mask[::-1])}
+    assert (_differ(once, moved)["edits_that_differ"], _differ(once, moved)["masks_that_differ"]) == (1, 1)
+
+
+def test_the_page_shows_the_figures_that_are_committed(tmp_path: Path) -> None:
+    docs = Path(__file__).parent.parent.parent / "docs"
+    copy = tmp_path / "speed.md"
+    copy.write_bytes((docs / "speed.md").read_bytes())
+    write_into(copy, json.loads((docs / "figures" / "gpu.json").read_text("utf-8")))
+    assert copy.read_text("utf-8") == (docs / "speed.md").read_text("utf-8"), "write it again with --write"
