@@ -203,7 +203,7 @@ EditorPart = LeditsEditorPart | InstructEditorPart | PrecomputedEditorPart | Pyt
 class SearchPart(Part):
     """How the tree is searched; see `search.options.SearchOptions`."""
 
-    gate: Literal["magnitude", "signed"] = "magnitude"
+    gate: Literal["magnitude", "signed", "absolute"] = "magnitude"
     beam: int = Field(4, ge=1)
     delta: float = 0.0
     probes: int = Field(2, ge=1)

@@ -35,6 +35,7 @@ class NodeScore:
     Attributes:
         magnitude: mean |d| of the strongest stand-in.
         signed: mean d of the stand-in with the largest mean d (the paper looks upwards only).
+        absolute: |mean d| of the stand-in where it is largest (the authors' released code).
         by: names of the features it was measured on, the node's own name if it is editable.
         took: the largest share of edits that show their stand-in, where none of them has enough; None otherwise.
     """
@@ -42,6 +43,7 @@ class NodeScore:
     feature: Feature
     magnitude: float
     signed: float
+    absolute: float
     by: tuple[str, ...]
     took: float | None = None
 
@@ -85,11 +87,11 @@ def competitors(feature: Feature, options: SearchOptions) -> tuple[Feature, ...]
     """The features by which a node competes for a place in the beam: `options.probes` for every node that has so many.
 
     A node that is an edit itself competes with it and with its children: a coarse word is often drawn as one of its
-    kinds, or not at all, and one edit against the strongest of several would be no fair match. Under the signed gate
-    (the paper's reading) such a node competes with its own edit alone.
+    kinds, or not at all, and one edit against the strongest of several would be no fair match. Under the gates of the
+    paper and of its authors' code such a node competes with its own edit alone.
     """
     own = stand_ins(feature, options)
-    if not feature.editable or options.gate == "signed" or options.probes < 2:
+    if not feature.editable or options.gate != "magnitude" or options.probes < 2:
         return own
     below = stand_ins(replace(feature, editable=False), replace(options, probes=options.probes - 1))
     return (*own, *below)
@@ -117,7 +119,9 @@ def score_node(
     scored = shown or scored
     magnitudes = [float(np.mean(np.abs(scores[probe.id]))) for probe in scored]
     means = [float(np.mean(scores[probe.id])) for probe in scored]
-    return NodeScore(feature, max(magnitudes), max(means), tuple(probe.name for probe in scored), took)
+    return NodeScore(
+        feature, max(magnitudes), max(means), max(map(abs, means)), tuple(probe.name for probe in scored), took
+    )
 
 
 def score_groups(scores: Scores, corpus: Corpus, options: SearchOptions) -> dict[str, NodeScore | None]:
@@ -153,17 +157,19 @@ def _gate(
     parents: Mapping[str, Feature],
     failed: Failed,
 ) -> list[GateOutcome]:
-    signed = options.gate == "signed"
+    signed, absolute = options.gate == "signed", options.gate == "absolute"
     judged: list[tuple[NodeScore, int, float, str]] = []  # node, kind (0 passes), rank within the kind, why
     unscored: list[GateOutcome] = []
     for node in nodes:
-        found = score_node(node, scores, options, {} if signed else failed)
+        found = score_node(node, scores, options, failed if options.gate == "magnitude" else {})
         if found is None:
             reason = "not scored" if competitors(node, options) else "neither it nor anything below it can be edited"
             unscored.append(GateOutcome(node.id, False, reason, None))
         elif signed:
             passes, why = _passes_signed(found, scores, options, parents.get(node.id))
             judged.append((found, 0 if passes else _OUT, found.signed, why))
+        elif absolute:
+            judged.append((found, 0, found.absolute, f"|mean d| {found.absolute:.3f}"))
         else:
             kind, why = _passes_magnitude(found, noise_floor)
             judged.append((found, kind, found.magnitude - floor_of(noise_floor, len(found.by)), why))
@@ -291,7 +297,8 @@ def survivors(
 
     A survivor belongs to an expanded node (or is a kept node itself). Magnitude gate: mean |d| above the noise floor,
     by edits that took.
-    Signed gate: f >= delta, and above its parent where the parent was edited. In the order of the corpus.
+    Signed gate: f >= delta, and above its parent where the parent was edited. Absolute gate: all of them. In the order
+    of the corpus.
     """
     done = set(expanded)
     alive: list[Feature] = []
@@ -300,9 +307,12 @@ def survivors(
         reached = reached or feature.id in done
         if feature.editable and reached and feature.id in scores:
             d = scores[feature.id]
-            node = NodeScore(feature, float(np.mean(np.abs(d))), float(np.mean(d)), (feature.name,))
+            mean = float(np.mean(d))
+            node = NodeScore(feature, float(np.mean(np.abs(d))), mean, abs(mean), (feature.name,))
             if options.gate == "signed":
                 passes, _ = _passes_signed(node, scores, options, parent)
+            elif options.gate == "absolute":
+                passes = True
             else:
                 passes = feature.id not in (failed or {}) and _passes_magnitude(node, noise_floor)[0] == 0
             if passes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Gate = Literal["magnitude", "signed"]
+Gate = Literal["magnitude", "signed", "absolute"]
 Allocation = Literal["exhaustive", "racing"]
 Bounds = Literal["normal", "bounded"]
 JointDirections = Literal["both", "strongest"]
@@ -18,7 +18,8 @@ class SearchOptions:
     Attributes:
         gate: "magnitude" keeps a node by mean |d| above the noise floor, so that a parent whose children push in
             opposite directions is not lost. "signed" is the paper's reading: mean d, the best `beam` with
-            f >= `delta`, and a child survives only when it beats its parent.
+            f >= `delta`, and a child survives only when it beats its parent. "absolute" is the rule of the authors'
+            released code: |mean d|, the best `beam` whatever their size, every child survives.
         beam: how many nodes are expanded at a level (the paper's B).
         delta: the signed gate's threshold on mean d (the paper's δ), in the unit of the target measure.
         probes: how many edits a node competes with for a place in the beam: its own, where its name is an edit, and

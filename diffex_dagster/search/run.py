@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -171,8 +172,8 @@ def _beam_need(gated: Mapping[str, tuple[Feature, ...]], noise_floor: Floor, opt
     beam = {node: tuple(feature.id for feature in features) for node, features in gated.items() if features}
     if len(beam) <= options.beam:
         return []
-    signed = options.gate == "signed"
-    kind: Kind = "signed" if signed else "magnitude"
-    floor = options.delta if signed else floor_of(noise_floor, 1)
+    kinds: dict[str, Kind] = {"signed": "signed", "absolute": "effect", "magnitude": "magnitude"}
+    floors = {"signed": options.delta, "absolute": -math.inf, "magnitude": floor_of(noise_floor, 1)}
+    kind, floor = kinds[options.gate], floors[options.gate]
     tolerance = options.racing_gate_tolerance
     return [Need(beam, options.beam, kind, finish=False, tolerance=tolerance, floor=floor)]

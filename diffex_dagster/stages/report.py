@@ -376,10 +376,10 @@ def caveats(study: Study, of: Parts, reach: Reach | None = None) -> tuple[str, .
         "effect. Look at the pictures.",
         "Only attributes that the corpus names and the beam kept were looked at.",
     ]
-    if study.search.gate == "signed" and not of.split:
+    if study.search.gate != "magnitude" and not of.split:
         notes.append(
-            "The groups were chosen by their mean effect (gate: signed) on the images that the effects are tested on: "
-            "claims are then false more often than the stated rate. Use gate: magnitude, or enough images for "
+            f"The groups were chosen by their mean effect (gate: {study.search.gate}) on the images that the effects "
+            "are tested on: claims are then false more often than the stated rate. Use gate: magnitude, or enough images for "
             f"confirmation ({study.effects.confirmation_from})."
         )
     needed = images_for_no_effect(reach, study.effects.confidence) if reach else 0

@@ -162,7 +162,7 @@ def test_gate_does_not_depend_on_image_order_or_on_the_unit(means: list[float], 
 
 
 def test_options_say_what_is_wrong() -> None:
-    with pytest.raises(ValueError, match="choose one of magnitude, signed"):
+    with pytest.raises(ValueError, match="choose one of magnitude, signed, absolute"):
         SearchOptions(gate="biggest")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="beam is 0"):
         SearchOptions(beam=0)
@@ -215,3 +215,14 @@ def test_more_probes_are_no_easier_gate() -> None:
         first += outcomes[0].feature == "three"
     assert abs(passed[0] - passed[1]) / studies < 0.06
     assert 0.35 < first / studies < 0.72  # the strongest of three against one, had they one floor: 0.8 or more
+
+
+def test_the_released_rule_takes_the_largest_mean_either_way_whatever_its_size() -> None:
+    scores = constant(beard=0.1, hat=-0.3, **{"hair colour__grey": 0.001})
+    scores["eyewear"] = np.array([0.4, -0.4] * 4)  # a mean of zero
+    released = SearchOptions(gate="absolute", beam=3)
+    outcomes = gate(scores, small_corpus(), 0.2, released, {"hat": 0.1})  # neither floor nor judge is asked
+    assert kept_ids(outcomes) == ["hat", "beard", "hair colour"]
+    assert level1_features(small_corpus(), released)["beard"] == level1_features(small_corpus(), OPTIONS)["beard"][:1]
+    alive = survivors({**scores, **constant(hat__beanie=0.0)}, small_corpus(), ["hat"], 0.2, released)
+    assert [f.id for f in alive] == ["hat", "hat/beanie"]
