@@ -379,8 +379,8 @@ def caveats(study: Study, of: Parts, reach: Reach | None = None) -> tuple[str, .
     if study.search.gate != "magnitude" and not of.split:
         notes.append(
             f"The groups were chosen by their mean effect (gate: {study.search.gate}) on the images that the effects "
-            "are tested on: claims are then false more often than the stated rate. Use gate: magnitude, or enough images for "
-            f"confirmation ({study.effects.confirmation_from})."
+            "are tested on: claims are then false more often than the stated rate. Use gate: magnitude, or enough "
+            f"images for confirmation ({study.effects.confirmation_from})."
         )
     needed = images_for_no_effect(reach, study.effects.confidence) if reach else 0
     if images < needed:
