@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from diffex_dagster.report.tables import (
 )
 from diffex_dagster.report.wording import number, plain, share
 from diffex_dagster.resources.home import home_folder, instance
-from diffex_dagster.stages.plan import PlannedStage, plan_edits
+from diffex_dagster.stages.plan import NotThere, PlannedStage, plan_edits
 from diffex_dagster.stages.sample_images import read_samples
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store, reports_folder
 from diffex_dagster.store.keys import image_key
@@ -87,9 +88,14 @@ def report(study: Study, classifier: str | None, open_it: bool) -> None:
 
 def plan(study: Study, classifiers: Sequence[str], output: TableFormat) -> None:
     """Print what a materialization would do now, and why. Nothing is edited, scored or asked of a model."""
-    states = staleness(study, classifiers)
-    store, editor = build_store(study, reading=True), build_editor(study)
-    models = {name: build_classifier(study, name) for name in classifiers}
+    notes: list[str] = []
+    store = build_store(study, reading=True)
+    editor = _there(partial(build_editor, study), "every edit counts as missing", notes)
+    models = {
+        name: _there(partial(build_classifier, study, name), f"every score of {name} counts as missing", notes)
+        for name in classifiers
+    }
+    states = {} if notes else staleness(study, classifiers)
     pictures = read_samples(study, lambda name: build_classifier(study, name)).pictures
     samples: dict[str, str] = {}
     for name, picture in pictures.items():
@@ -101,7 +107,20 @@ def plan(study: Study, classifiers: Sequence[str], output: TableFormat) -> None:
     if output is not TableFormat.table:
         return _print_rows(table, output)
     _print_plan(table)
+    for note in notes:
+        terminal().print(note, highlight=False, markup=False, soft_wrap=True)
     return None
+
+
+def _there(build: Callable[[], Any], otherwise: str, notes: list[str]) -> Any:
+    """An editor or a classifier as it is; `NotThere`, with a note, where what it needs is not on this machine."""
+    try:
+        built = build()
+        built.fingerprint  # noqa: B018 (reads the weights' files)
+    except DiffExError as error:
+        notes.append(f"{otherwise}: {error}")
+        return NotThere()
+    return built
 
 
 def _plan_row(name: str, known: Known, work: PlannedStage | None) -> dict[str, Any]:

@@ -45,6 +45,12 @@ class JointResult:
     steps: tuple[JointStep, ...]
 
 
+def most_combinations(groups: int, options: SearchOptions) -> int:
+    """The most combinations that growing asks for, where features of so many groups survive."""
+    heads = 2 if options.joint_directions == "both" else 1
+    return heads * sum(max(0, min(options.joint_width, groups - size)) for size in range(1, options.joint_size))
+
+
 def combination(features: Sequence[Feature]) -> Combination:
     """The canonical order of a feature set: by id, so that one set is one edit."""
     return tuple(sorted(features, key=lambda feature: feature.id))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.editing.protocol import Editor, EditRequest
+from diffex_dagster.search.joint import most_combinations
 from diffex_dagster.search.levels import expand
 from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests, level1_combinations, level1_requests
 from diffex_dagster.stages.search import run_search
@@ -40,6 +43,23 @@ class PlannedStage:
     scores_reused: int = 0
     seconds: float | None = None
     note: str = ""
+
+
+class NotThere:
+    """In the place of an editor or a classifier whose weights are not on this machine: it has made nothing so far."""
+
+    fingerprint = "not there"
+    labels: tuple[str, ...] = ()
+
+    def __call__(self, pictures: Sequence[Image.Image]) -> NDArray[np.float64]:
+        """Never asked."""
+        raise _UnknownYetError
+
+    def edit(
+        self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]
+    ) -> Iterator[list[tuple[EditRequest, Image.Image]]]:
+        """Never asked."""
+        raise _UnknownYetError
 
 
 class _UnknownYetError(Exception):
@@ -164,7 +184,11 @@ def _plan_edits(
         known = dict(looking.scores)
         stages.append(stage(f"{name}/level1_scores", {}, known.values()))
         looking.edits.clear()
-        note = _follow(study.for_classifier(name), looking, editor, classifier, planned, all(known.values()))
+        own = study.for_classifier(name)
+        if isinstance(classifier, NotThere) or isinstance(editor, NotThere):
+            note = _may_follow(own, looking, editor.fingerprint, planned)
+        else:
+            note = _follow(own, looking, editor, classifier, planned, all(known.values()))
         scores = [exists for request, exists in looking.scores.items() if request not in known]
         stages.append(stage(f"{name}/level2_scores", looking.edits, scores, note))
     return stages
@@ -185,9 +209,27 @@ def _follow(
         if looking.checks_missing:
             return f"and {looking.checks_missing} checks of whether edits show their attribute"
         if gate_known:
-            return "and what the scores of these lead to (deeper levels, joint combinations, confirmation)"
-        return f"and up to {_most(study, looking, editor.fingerprint, planned)} edits of the groups it keeps"
+            joint = _joint_most(study, looking)
+            return (
+                f"and what the scores of these lead to (deeper levels, up to {joint} edits of joint combinations, "
+                "confirmation)"
+            )
+        return _may_follow(study, looking, editor.fingerprint, planned)
     return ""
+
+
+def _may_follow(study: Study, looking: _Looking, editor: str, planned: Collection[EditRequest]) -> str:
+    """How many edits a search may ask for, where nothing is known of its scores."""
+    joint = _joint_most(study, looking)
+    most = _most(study, looking, editor, planned) + joint
+    return f"and up to {most} edits of the groups it keeps, {joint} of them of joint combinations"
+
+
+def _joint_most(study: Study, looking: _Looking) -> int:
+    """The most edits of joint combinations on every image."""
+    options, images = study.search.options(), len(looking.samples(study.name))
+    groups = min(options.beam, len(looking.corpus.groups))
+    return most_combinations(groups, options) * images * len(study.seeds)
 
 
 def _most(study: Study, looking: _Looking, editor: str, planned: Collection[EditRequest]) -> int:

@@ -12,7 +12,7 @@ from PIL import Image
 from diffex_dagster.editing.protocol import Editor, EditRequest
 from diffex_dagster.stages.corpus import merge_edits, propose
 from diffex_dagster.stages.edits import level1_edits
-from diffex_dagster.stages.plan import PlannedStage, plan_edits
+from diffex_dagster.stages.plan import NotThere, PlannedStage, plan_edits
 from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.search import level1_scores, run_search
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_proposer, build_store
@@ -77,5 +77,20 @@ def test_the_run_does_what_the_plan_said(tmp_path: Path, changes: dict[str, Any]
         assert one.made == planned["v1/level2_scores"].edits_missing > 0
         steps.append(one.made)
     searched = run_search(study, store, editor, v1)
-    assert steps and steps[0] <= most
+    assert steps and sum(steps) <= most  # joint combinations and confirmation among them
     assert (searched.edits.made, searched.scored) == (0, 0)
+
+
+def test_a_plan_without_weights_counts_everything_as_missing(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path, 8))
+    store, editor, v1 = build_store(study), build_editor(study), build_classifier(study, "v1")
+    samples = sample_images(study, store)
+    propose(study, store, build_proposer(study, store))
+    corpus, *_ = merge_edits(study, store, {})
+    level1_edits(study, store, editor)
+    with_editor = plan_edits(study, store, editor, {"v1": NotThere()}, corpus, samples.keys)
+    without = plan_edits(study, store, NotThere(), {"v1": v1}, corpus, samples.keys)
+    assert with_editor[0].edits_missing == 0 < with_editor[0].edits_reused == without[0].edits_missing
+    assert with_editor[1].scores_missing == without[1].scores_missing > 0
+    for stages in (with_editor, without):
+        assert stages[-1].note.startswith("and up to ") and "of joint combinations" in stages[-1].note
