@@ -5,10 +5,13 @@ BIN := $(VENV)/bin
 export DAGSTER_HOME := $(CURDIR)/.dagster
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo ui test gpu-check check docs format acceptance browser setup train release clean
+.PHONY: demo demo-scenes ui test gpu-check check docs format acceptance browser setup train train-scenes release clean
 
 demo: setup ## explain the two persona classifiers and print where the reports are
 	$(BIN)/diffex run avatars
+
+demo-scenes: setup ## the second world: explain the two urban/rural classifiers, edits drawn without error
+	$(BIN)/diffex run scenes --editor exact
 
 ui: setup ## the Dagster UI on http://127.0.0.1:3000
 	$(BIN)/dagster dev -w workspace.yaml
@@ -77,6 +80,10 @@ train: setup ## train the demo checkpoint, probe and classifiers again (about fo
 	$(BIN)/python -m training.rules
 	$(BIN)/python -m training.evaluate --write
 	$(BIN)/python -m training.card
+
+train-scenes: setup ## train the classifiers of the scenes study again; its checkpoint needs a GPU (training/scenes_gpu.py)
+	$(BIN)/python -m training.samples --world scenes
+	$(BIN)/python -m training.scenes_classifiers
 
 clean:
 	rm -rf $(VENV) studies/*/results

@@ -71,7 +71,7 @@ folder without a network.
 
 100,000 scenes drawn from independently sampled attributes (seed 1), with eight captions each: half of them one attribute
 (40%) or two to six in any order, half of them descriptions of three or more groups, as edits under a source prompt use
-them (`training/captions.py`). Fine or coarse words, three to five for every value. No caption holds a meaningless word.
+them (`training/captions.py`). Fine or coarse words, two or three for every value. No caption holds a meaningless word.
 Held-out scenes come from seed 2, the study's own from seed 3.
 
 ## Recipe

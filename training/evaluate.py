@@ -185,7 +185,9 @@ def main() -> None:
     options = study_options(world)
     editor = LeditsEditor(options)  # one, so that every picture is described and inverted once
     table, seconds = edits(editor, probe, arguments.images, arguments.each, world=world)
-    drawn = text_to_image(world, out, probe, each=8)
+    kept = json.loads(file.read_text("utf-8")) if (file := out / "training.json").exists() else {}
+    # where training ended with the same pictures, they are not drawn again
+    drawn = kept.get("prompts_obeyed") or text_to_image(world, out, probe, each=8)
     vae = AutoencoderKL.from_pretrained(out / "vae", torch_dtype=torch.float32)
     held_out = common.to_tensor(
         np.stack([np.asarray(world.draw(state)) for state in states(world, data.HELD_OUT_SEED, 200)])

@@ -153,6 +153,12 @@ class Engine:
         return int(self.unet.config.sample_size) * self.vae_factor
 
     @property
+    def side_multiple(self) -> int:
+        """What a picture's side has to be a multiple of: the UNet halves its latents once less than it has levels."""
+        levels = len(self.unet.config.block_out_channels)
+        return int(self.vae_factor * 2 ** (levels - 1))
+
+    @property
     def vae_factor(self) -> int:
         """Pixels to a latent, along one side."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)

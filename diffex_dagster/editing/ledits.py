@@ -187,7 +187,7 @@ class LeditsEditor:
         if not requests:
             return
         engine = self._load(checkpoint)
-        pictures = _Pictures(images, self.options.resolution or engine.resolution, engine.vae_factor)
+        pictures = _Pictures(images, self.options.resolution or engine.resolution, engine.side_multiple)
         for batch in self.batches(requests):
             while (made := self._try(engine, pictures, batch, self._rows)) is None:
                 self._rows //= 2
@@ -400,9 +400,9 @@ def picture_tensor(picture: Image.Image, side: int) -> torch.Tensor:
 class _Pictures:
     """The pictures to edit, as square tensors and by content."""
 
-    def __init__(self, images: Mapping[str, Image.Image], side: int, vae_factor: int) -> None:
-        if side % (8 * vae_factor):
-            raise EditorError(f"resolution {side} does not fit the checkpoint: use a multiple of {8 * vae_factor}")
+    def __init__(self, images: Mapping[str, Image.Image], side: int, multiple: int) -> None:
+        if side % multiple:
+            raise EditorError(f"resolution {side} does not fit the checkpoint: use a multiple of {multiple}")
         self._images, self._side = images, side
         self._digests: dict[str, str] = {}
 

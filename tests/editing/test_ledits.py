@@ -348,7 +348,7 @@ def test_bad_requests_are_named(checkpoint: Path, images: Images) -> None:
         edited(editor, images, [EditRequest("one", (Concept(" "),))])
     with pytest.raises(EditorError, match=r"no cross-attention at 5×5.*set mask_resolution"):
         edited(editor_for(checkpoint, mask_resolution=5), images, MIXED[:1])
-    with pytest.raises(EditorError, match="resolution 70 does not fit the checkpoint: use a multiple of 32"):
+    with pytest.raises(EditorError, match="resolution 70 does not fit the checkpoint: use a multiple of 16"):
         edited(editor_for(checkpoint, resolution=70), images, MIXED[:1])
     with pytest.raises(EditorError, match="ask for fewer steps"):
         edited(editor_for(checkpoint, steps=2000), images, MIXED[:1])
