@@ -389,7 +389,7 @@ class Study(Part):
 
     @model_validator(mode="after")
     def _bounds_fit_the_measure(self) -> Study:
-        if self.search.racing_bounds == "bounded" and self.target.measure not in ("probability", "sigmoid"):
+        if self.search.racing_bounds == "bounded" and not self.target.bounded:
             raise ValueError(
                 f"search.racing_bounds 'bounded' needs effects that cannot leave [−1, 1], and the measure is "
                 f"{self.target.measure!r}: use racing_bounds: normal, or measure: probability"
@@ -444,7 +444,7 @@ class Study(Part):
     def labels(self) -> tuple[str, ...]:
         """Every class that the study explains."""
         targets = [self.target, *(part.target for part in self.classifiers.values() if part.target)]
-        return tuple(dict.fromkeys(target.label for target in targets if target.label))
+        return tuple(dict.fromkeys(label for target in targets for label in target.members))
 
     @property
     def comparable(self) -> tuple[str, ...]:

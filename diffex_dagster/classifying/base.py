@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import Image
-from scipy.special import logit
 
-from diffex_dagster.errors import ClassifierError
+from diffex_dagster.classifying.outputs import ENOUGH, Outputs, as_logits, contradiction, rows_of, sums_to_one
 
 if TYPE_CHECKING:
     from diffex_dagster.classifying.gradcam import Differentiable
 
-SMALLEST = 1e-12  # a probability below it is taken as this one, so that its logarithm exists
+Task = Literal["classes", "labels", "values"]
+"""What the outputs stand for: classes that compete, labels that do not (multi-label), or values (a regression)."""
 
 
 class BatchedClassifier:
@@ -26,11 +26,16 @@ class BatchedClassifier:
     Args:
         name: how messages call it: its file, address or checkpoint.
         batch_size: pictures at a time.
-        outputs: whether the model returns logits or probabilities.
+        outputs: what the model returns; where None, what the model says of itself, else logits.
+
+    Attributes:
+        columns: how many outputs the model returned for a picture; None before the first one.
     """
 
-    def __init__(self, name: str, batch_size: int = 32, outputs: Literal["logits", "probabilities"] = "logits") -> None:
-        self.name, self.batch_size, self.outputs = name, batch_size, outputs
+    def __init__(self, name: str, batch_size: int = 32, outputs: Outputs | None = None) -> None:
+        self.name, self.batch_size, self.given_outputs = name, batch_size, outputs
+        self.columns: int | None = None
+        self._summing: int | None = 0  # rows so far that all sum to 1 although they should be logits; None: not all did
 
     def _labels(self) -> tuple[str, ...]:
         """Class names, without loading the weights."""
@@ -40,13 +45,38 @@ class BatchedClassifier:
         """Everything that changes an output, as JSON-serialisable data, without loading the weights."""
         raise NotImplementedError
 
-    def _outputs(self, pictures: list[Image.Image]) -> np.ndarray:
-        """RGB pictures -> the model's outputs, shape (N, C) or (N,)."""
+    def _outputs(self, pictures: list[Image.Image]) -> Any:
+        """RGB pictures -> what the model returns; see `outputs.rows_of` for the forms that are understood."""
         raise NotImplementedError
+
+    def _says(self) -> tuple[Outputs, str] | None:
+        """What the model says that its outputs are, and where; None where it says nothing. Loads no weights."""
+        return None
 
     def differentiable(self) -> Differentiable | None:
         """The model for gradients, loading its weights; None where it is no torch module that can be looked into."""
         return None
+
+    @functools.cached_property
+    def outputs(self) -> Outputs:
+        """What the model returns: as the study says, else as the model itself says, else logits.
+
+        Raises:
+            ClassifierError: the two contradict each other.
+        """
+        says = self._says()
+        if self.given_outputs is None:
+            return says[0] if says else "logits"
+        one_for_two = says is not None and says[0] == "sigmoid" and self.given_outputs == "probabilities"
+        if says and says[0] != self.given_outputs and not (one_for_two and len(self.labels) == 2):
+            raise contradiction(self.name, f"the study says outputs: {self.given_outputs}", says[1], [says[0]])
+        return self.given_outputs
+
+    @property
+    def task(self) -> Task | None:
+        """What the outputs stand for, where the model says it."""
+        one_for_two = len(self.labels) == 2 and self.columns == 1
+        return "labels" if self.outputs == "sigmoid" and not one_for_two else None
 
     @functools.cached_property
     def labels(self) -> tuple[str, ...]:
@@ -60,46 +90,26 @@ class BatchedClassifier:
         return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
     def __call__(self, pictures: Sequence[Image.Image]) -> np.ndarray:
-        """RGB pictures -> logits, float64 of shape (len(pictures), len(labels)).
-
-        Probabilities come back as their logarithms, whose softmax they are; one number for two classes is the
-        log-odds (or the probability) of the second.
+        """RGB pictures -> logits, float64 of shape (len(pictures), len(labels)); see `outputs.as_logits`.
 
         Raises:
-            ClassifierError: the model cannot be loaded or asked, or what it returns fits neither pictures nor labels.
+            ClassifierError: the model cannot be loaded or asked, what it returns fits neither pictures nor labels, or
+                is not what the study says that it returns.
         """
         parts = [np.empty((0, len(self.labels)))]
         for start in range(0, len(pictures), self.batch_size):
             batch = [picture.convert("RGB") for picture in pictures[start : start + self.batch_size]]
-            parts.append(self._checked(np.asarray(self._outputs(batch), dtype=np.float64), len(batch)))
+            parts.append(self._checked(self._outputs(batch), len(batch)))
         return np.concatenate(parts)
 
-    def _checked(self, outputs: np.ndarray, count: int) -> np.ndarray:
-        if outputs.ndim == 1 and len(outputs) == count:
-            outputs = outputs[:, None]
-        if outputs.ndim != 2 or len(outputs) != count:
-            raise ClassifierError(
-                f"{self.name}: the classifier returned an array of shape {outputs.shape} for {count} pictures; it must "
-                f"return one row of outputs for each picture, ({count}, {len(self.labels)})"
-            )
-        if not np.isfinite(outputs).all():
-            raise ClassifierError(
-                f"{self.name}: the classifier returned values that are not finite; check its weights and preprocessing"
-            )
-        if self.outputs == "probabilities":
-            if outputs.min() < -1e-3 or outputs.max() > 1 + 1e-3:
-                raise ClassifierError(
-                    f"{self.name}: outputs: the classifier returned {outputs.min():.3g} to {outputs.max():.3g}, which "
-                    "are no probabilities; write outputs: logits"
-                )
-            outputs = np.clip(outputs, SMALLEST, 1.0)
-            single = outputs.shape[1] == 1 and len(self.labels) == 2
-            outputs = logit(np.minimum(outputs, 1 - SMALLEST)) if single else np.log(outputs)
-        if outputs.shape[1] == 1 and len(self.labels) == 2:
-            outputs = np.hstack([np.zeros_like(outputs), outputs])
-        if outputs.shape[1] != len(self.labels):
-            raise ClassifierError(
-                f"{self.name}: labels: the classifier returns {outputs.shape[1]} outputs but {len(self.labels)} "
-                "classes are named; name one for each output, in their order"
-            )
-        return outputs
+    def _checked(self, returned: Any, count: int) -> np.ndarray:
+        rows = rows_of(returned, count, len(self.labels), self.name)
+        self.columns = rows.shape[1]
+        logits = as_logits(rows, self.outputs, len(self.labels), self.name)
+        if self.outputs == "logits" and self._summing is not None:
+            self._summing = self._summing + count if sums_to_one(rows).all() else None
+            if self._summing is not None and self._summing >= ENOUGH:
+                said = "the study says that they are logits" if self.given_outputs else "nothing says what they are"
+                seen = f"the outputs of {self._summing} pictures are 0 or more and sum to 1, as probabilities do"
+                raise contradiction(self.name, said, seen, ["probabilities"])
+        return logits

@@ -54,7 +54,7 @@ def build(
             labels=labels, known_as=known_as, **part.model_dump(exclude={"kind", "target", "device", "labels"})
         )
     assert isinstance(part, parts.TensorPart)
-    common |= {"labels": labels, "preprocessing": part.preprocessing, "outputs": part.outputs}
+    common |= {"labels": labels, "preprocessing": part.preprocessing, "outputs": part.stated_outputs}
     if isinstance(part, parts.OnnxPart | parts.TorchFilePart):
         from diffex_dagster.classifying.files_adapter import ExportedClassifier, OnnxClassifier, TorchFileClassifier
 
@@ -62,7 +62,7 @@ def build(
         if isinstance(part, parts.OnnxPart):
             return OnnxClassifier(path(part.file), output=part.output, **common)
         kind = TorchFileClassifier if part.kind == "torchscript" else ExportedClassifier
-        return kind(path(part.file), **common)
+        return kind(path(part.file), trusted=part.trusted, **common)
     if isinstance(part, parts.TimmPart):
         from diffex_dagster.classifying.timm_adapter import TimmClassifier
 

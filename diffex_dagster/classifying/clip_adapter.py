@@ -6,9 +6,9 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
+from diffex_dagster.classifying.base import Task
 from diffex_dagster.classifying.transformers_adapter import TransformersClassifier
 
 
@@ -35,16 +35,12 @@ class ClipClassifier(TransformersClassifier):
 
     @functools.cached_property
     def _model(self) -> Any:
-        from transformers import AutoModelForZeroShotImageClassification
-
-        return self.place(AutoModelForZeroShotImageClassification)
+        return self.place("AutoModelForZeroShotImageClassification")
 
     @functools.cached_property
     def _text(self) -> Any:
         """The token ids of the sentences, which every batch shares."""
-        from transformers import AutoTokenizer
-
-        tokenizer = self.load("tokenizer", AutoTokenizer)
+        tokenizer = self.load("tokenizer", "AutoTokenizer")
         # SigLIP was trained with every sentence padded to its longest.
         padding = "max_length" if "siglip" in self._config.model_type else True
         sentences = [self.template.replace("{}", label) for label in self.classes]
@@ -56,9 +52,10 @@ class ClipClassifier(TransformersClassifier):
     def _identity(self) -> Any:
         return super()._identity(), self.classes, self.template
 
-    def _outputs(self, pictures: list[Image.Image]) -> np.ndarray:
-        import torch
+    @property
+    def task(self) -> Task | None:
+        """Sentences compete, whatever the configuration was trained for."""
+        return "classes"
 
-        pixels = self._processor(images=pictures, return_tensors="pt")["pixel_values"].to(self._model.device)
-        with torch.inference_mode():
-            return np.asarray(self._model(pixel_values=pixels, **self._text).logits_per_image.double().cpu().numpy())
+    def _outputs(self, pictures: list[Image.Image]) -> Any:
+        return self._ask(self._prepared(pictures), **self._text).logits_per_image

@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from diffex_dagster.classifying.base import SMALLEST, BatchedClassifier
+from diffex_dagster.classifying import untrusted
+from diffex_dagster.classifying.base import BatchedClassifier
 from diffex_dagster.classifying.gradcam import Differentiable
+from diffex_dagster.classifying.manifests import Manifest, load_manifest, manifest_beside
+from diffex_dagster.classifying.onnx_graph import OnnxGraph, facts_of_shape, read_graph
+from diffex_dagster.classifying.outputs import SMALLEST, Outputs, contradiction, rows_of
 from diffex_dagster.classifying.parts import Preprocessing
-from diffex_dagster.classifying.preprocessing import as_array, read_labels, read_manifest
-from diffex_dagster.errors import ClassifierError, first_line
+from diffex_dagster.classifying.preprocessing import as_array, as_type, merged, read_labels
+from diffex_dagster.errors import ClassifierError, in_words
 from diffex_dagster.utils.hashing import file_fingerprint
 
 
 class FileClassifier(BatchedClassifier):
-    """A model in a file, with labels and preprocessing from the study or from a manifest; the study's win.
+    """A model in a file, with labels, preprocessing and outputs from the study, a manifest and the file itself.
+
+    Preprocessing is put together field by field: what the study says wins over a manifest, and a manifest over what the
+    file says of its input (size, layout, channels).
 
     Args:
         file: the model.
-        labels: class names in order, or a file with one a line.
-        preprocessing: from a picture to the model's input; pixels in [0, 1] where neither names it.
-        manifest: see `read_manifest`; the model's own folder where it holds a preprocessor_config.json.
+        labels: class names in order, or a file with them.
+        preprocessing: from a picture to the model's input; pixels in [0, 1] where nobody says more.
+        manifest: see `load_manifest`; what lies beside the model when None.
         batch_size: pictures at a time; a model that was exported for a fixed number gets that number.
         device: "auto", "cpu", "cuda" or "mps".
-        outputs: "logits" or "probabilities".
+        outputs: "logits", "probabilities" or "sigmoid"; where None, what manifest and file say.
     """
 
     def __init__(
@@ -40,26 +48,36 @@ class FileClassifier(BatchedClassifier):
         manifest: Path | None = None,
         batch_size: int = 32,
         device: str = "auto",
-        outputs: Literal["logits", "probabilities"] = "logits",
+        outputs: Outputs | None = None,
     ) -> None:
         super().__init__(str(file), batch_size, outputs)
         self.file, self.device, self.given_labels = file, device, labels
         self.given_preprocessing, self.given_manifest = preprocessing, manifest
 
     @functools.cached_property
-    def _manifest(self) -> tuple[tuple[str, ...], Preprocessing | None]:
-        if self.given_manifest is not None:
-            return read_manifest(self.given_manifest)
-        beside = self.file.parent
-        return read_manifest(beside) if (beside / "preprocessor_config.json").exists() else ((), None)
+    def _manifest(self) -> Manifest:
+        return manifest_beside(self.file) if self.given_manifest is None else load_manifest(self.given_manifest)
+
+    @functools.cached_property
+    def _stated(self) -> Preprocessing:
+        """What study and manifest say; the file's own facts are in its hash already."""
+        return merged(self._manifest.preprocessing, self.given_preprocessing)
 
     @functools.cached_property
     def preprocessing(self) -> Preprocessing:
         """From a picture to the model's input."""
-        return self.given_preprocessing or self._manifest[1] or Preprocessing()
+        return merged(self._facts(), self._manifest.preprocessing, self.given_preprocessing)
+
+    def _facts(self) -> dict[str, Any]:
+        """What the file says of its input, as fields of `Preprocessing`."""
+        return {}
+
+    def _says(self) -> tuple[Outputs, str] | None:
+        said = self._manifest.outputs
+        return (said, f"{self._manifest.file} says outputs: {said}") if said else None
 
     def _labels(self) -> tuple[str, ...]:
-        labels = read_labels(self.given_labels) or self._manifest[0]
+        labels = read_labels(self.given_labels) or self._manifest.labels
         if not labels:
             raise ClassifierError(
                 f"{self.name}: labels: a model file does not say what its outputs are; name the classes in their order"
@@ -71,35 +89,43 @@ class FileClassifier(BatchedClassifier):
 
     def _content(self) -> Any:
         self._exists()
-        return file_fingerprint(self.file), self.labels, self.preprocessing.model_dump()
+        return file_fingerprint(self.file), self.labels, self._stated.model_dump()
 
     def _exists(self) -> None:
         if not self.file.is_file():
-            raise ClassifierError(f"{self.name}: file: there is no such model file; export the model there")
+            what = "this is a folder" if self.file.is_dir() else "there is no such model file"
+            raise ClassifierError(f"{self.name}: file: {what}; export the model there")
 
-    def _fixed(self, array: np.ndarray, count: int | None, run: Any) -> np.ndarray:
+    def _fixed(self, array: np.ndarray, count: int | None, run: Any) -> Any:
         """Run a model whose batch size is fixed at `count`: the last batch is filled up and cut again."""
         if count is None:
-            return np.asarray(run(array))
+            return run(array)
         parts = []
         for start in range(0, len(array), count):
             part = array[start : start + count]
             filled = np.concatenate([part, np.repeat(part[-1:], count - len(part), axis=0)])
-            parts.append(np.asarray(run(filled))[: len(part)])
+            parts.append(rows_of(run(filled), count, len(self.labels), self.name)[: len(part)])
         return np.concatenate(parts)
 
 
 class OnnxClassifier(FileClassifier):
-    """An ONNX file; `output` names the output to read, the first one when None."""
+    """An ONNX file; `output` names the output to read, the one that can be the scores when None."""
 
     def __init__(self, *arguments: Any, output: str | None = None, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.output = output
 
     @functools.cached_property
+    def _graph(self) -> OnnxGraph:
+        self._exists()
+        self._installed()
+        return read_graph(self.file)
+
+    @functools.cached_property
     def _session(self) -> Any:
         self._exists()
         onnxruntime = self._installed()
+        self._graph.external(self.file)  # refuses weights that are somewhere else
         # A provider that is compiled in but finds no GPU falls back to the next one by itself.
         wanted = {"cpu": ["CPUExecutionProvider"]}.get(
             self.device, ["CUDAExecutionProvider", "CoreMLExecutionProvider", "CPUExecutionProvider"]
@@ -111,50 +137,62 @@ class OnnxClassifier(FileClassifier):
             return onnxruntime.InferenceSession(str(self.file), options, providers=providers)
         except Exception as error:  # onnxruntime's own exceptions share no base but Exception
             raise ClassifierError(
-                f"{self.name}: file: onnxruntime cannot load the model ({first_line(error)}); export it again"
+                f"{self.name}: file: onnxruntime cannot load the model ({in_words(error)}); export it again"
             ) from error
 
     def _installed(self) -> Any:
         try:
+            import onnx  # noqa: F401 (reads what the file says of itself)
             import onnxruntime
         except ImportError as error:
             raise ClassifierError(
-                f"{self.name}: onnxruntime is not installed; run `pip install diffex-dagster[onnx]`, or install "
-                "onnxruntime-gpu"
+                f"{self.name}: {error.name or 'onnxruntime'} is not installed; run `pip install diffex-dagster[onnx]`, "
+                "or install onnx with onnxruntime-gpu"
             ) from error
         return onnxruntime
 
     def _identity(self) -> Any:
         onnxruntime = self._installed()
-        external = sorted(self.file.parent.glob(f"{self.file.name}*data"))  # weights beside the graph, where it is big
-        return onnxruntime.__version__, self._content(), self.output, [file_fingerprint(path) for path in external]
+        content = self._content()
+        external = self._graph.external(self.file)  # weights beside the graph, where it is big
+        return onnxruntime.__version__, content, self.output, [file_fingerprint(path) for path in external]
 
-    def _outputs(self, pictures: list[Image.Image]) -> np.ndarray:
+    def _facts(self) -> dict[str, Any]:
+        return self._graph.facts(self.name, self._stated)
+
+    def _says(self) -> tuple[Outputs, str] | None:
+        found = self._graph.ends_in(self.name, self.output, len(self.labels))
+        said = super()._says()
+        if said and found and said[0] != found[0]:
+            raise contradiction(self.name, said[1], found[1], [found[0]])
+        return found or said
+
+    def _outputs(self, pictures: list[Image.Image]) -> Any:
         session = self._session
-        (first, *others), known = session.get_inputs(), [output.name for output in session.get_outputs()]
-        if others:
-            names = ", ".join(each.name for each in (first, *others))
-            raise ClassifierError(
-                f"{self.name}: file: the model has {len(others) + 1} inputs ({names}); export it with the picture as "
-                "its only one"
-            )
-        if self.output is not None and self.output not in known:
-            raise ClassifierError(f"{self.name}: output: the model has no {self.output!r}; it has {', '.join(known)}")
+        chosen = self._graph.chosen_output(self.name, self.output, len(self.labels))
+        (first,) = session.get_inputs()
         array = as_array(pictures, self.preprocessing)
-        if first.type == "tensor(float16)":
-            array = array.astype(np.float16)
-        count = first.shape[0] if first.shape and isinstance(first.shape[0], int) else None
+        given = as_type(array, self._graph.dtype, self.preprocessing, self.name)
         try:
-            return self._fixed(array, count, lambda part: session.run([self.output or known[0]], {first.name: part})[0])
+            return self._fixed(given, self._graph.count, lambda part: session.run([chosen], {first.name: part})[0])
+        except ClassifierError:
+            raise
         except Exception as error:  # as above
             raise ClassifierError(
                 f"{self.name}: preprocessing: the model takes {first.type} of shape {first.shape} and was given "
-                f"{array.shape} ({first_line(error)}); set preprocessing.size, channels or layout"
+                f"{array.shape} ({in_words(error)}); set preprocessing.size, channels or layout"
             ) from error
 
 
 class TorchFileClassifier(FileClassifier):
-    """A TorchScript file or an exported program, run by torch."""
+    """A TorchScript file, run by torch.
+
+    Its code is written in a small language that can read and write files: one that does is loaded only with `trusted`.
+    """
+
+    def __init__(self, *arguments: Any, trusted: bool = False, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.trusted = trusted
 
     @functools.cached_property
     def _model(self) -> tuple[Any, str]:
@@ -167,73 +205,149 @@ class TorchFileClassifier(FileClassifier):
         device = pick_device(self.device)
         try:
             module = self._read(torch, device)
+        except ClassifierError:
+            raise
         except Exception as error:  # torch raises RuntimeError, pickle and zip errors, and its own
+            what = untrusted.what_it_is(self.file)
             raise ClassifierError(
-                f"{self.name}: file: torch {torch.__version__} cannot load it ({first_line(error)}); kind torchscript "
-                "reads what torch.jit.save wrote, torch_export what torch.export.save wrote"
+                f"{self.name}: file: torch {torch.__version__} cannot load it ({what or in_words(error)}); kind "
+                "torchscript reads what torch.jit.save wrote, torch_export what torch.export.save wrote"
             ) from error
         return module, device
 
     def _read(self, torch: Any, device: str) -> Any:
-        return torch.jit.load(str(self.file), map_location=device).eval()
+        if not self.trusted:
+            untrusted.check_torchscript(self.file)
+        module = torch.jit.load(str(self.file), map_location=device).eval()
+        self._agrees(_ending(module))
+        return module
 
-    def _outputs(self, pictures: list[Image.Image]) -> np.ndarray:
+    def _agrees(self, found: Outputs | None) -> None:
+        """Raise ClassifierError where the last operator of the graph is not what the study says of the outputs."""
+        one_for_two = found == "sigmoid" and self.outputs == "probabilities" and len(self.labels) == 2
+        if found and found != self.outputs and not one_for_two:
+            said = f"the study says outputs: {self.outputs}" if self.given_outputs else "nothing says what they are"
+            operator = "softmax" if found == "probabilities" else "sigmoid"
+            raise contradiction(self.name, said, f"the model's last operator is a {operator}", [found])
+
+    def _outputs(self, pictures: list[Image.Image]) -> Any:
         module, device = self._model
         array = as_array(pictures, self.preprocessing)
+        given = array if self._dtype is None else as_type(array, self._dtype, self.preprocessing, self.name)
         try:
-            return self._fixed(array, self._count, lambda part: run_torch(module, part, device))
-        except (RuntimeError, AssertionError, TypeError, IndexError) as error:
+            return self._fixed(given, self._count, lambda part: run_torch(module, part, device))
+        except ClassifierError:
+            raise
+        except Exception as error:  # the file's own code: anything
+            cause = in_words(error)
+            remedy = "set preprocessing.size, channels or layout"
+            if "cuda" in cause.lower() and device == "cpu":
+                remedy = "the file names a CUDA device: export it on a CPU, or run it on a machine that has the device"
             raise ClassifierError(
-                f"{self.name}: preprocessing: the model was given float32 of shape {array.shape} and failed "
-                f"({first_line(error)}); set preprocessing.size, channels or layout"
+                f"{self.name}: preprocessing: the model was given {given.dtype} of shape {given.shape} and failed "
+                f"({cause}); {remedy}"
             ) from error
 
     @property
     def _count(self) -> int | None:
         return None
 
+    @property
+    def _dtype(self) -> Any:
+        """The number type that the file says its input has; None where it says nothing."""
+        return None
+
 
 class ExportedClassifier(TorchFileClassifier):
-    """A program of `torch.export`, which may have been exported for a fixed number of pictures."""
+    """A program of `torch.export`, which may have been exported for a fixed number of pictures.
+
+    The format keeps pickles and the names of Python functions: a file with more than tensors and torch's own operators
+    in it is loaded only with `trusted`.
+    """
 
     @functools.cached_property
     def _program(self) -> Any:
         import torch
 
-        return torch.export.load(str(self.file))
+        source: Any = str(self.file) if self.trusted else io.BytesIO(untrusted.checked_export(self.file))
+        return torch.export.load(source)
 
     def _read(self, torch: Any, device: str) -> Any:
         from torch.export.passes import move_to_device_pass
 
         program = self._program
+        self._agrees(_last_of(program))
         return (program if device == "cpu" else move_to_device_pass(program, device)).module()
 
     @functools.cached_property
-    def _count(self) -> int | None:
+    def _input(self) -> Any:
+        """The fake tensor that stands for the picture."""
+        self._model  # noqa: B018 (an error that names the file, where it cannot be read)
         (name,) = self._program.graph_signature.user_inputs[:1]
         node = next(node for node in self._program.graph.nodes if node.name == name)
-        count = node.meta["val"].shape[0]
+        return node.meta["val"]
+
+    def _facts(self) -> dict[str, Any]:
+        return facts_of_shape(list(self._input.shape), self.name, self._stated)
+
+    @property
+    def _count(self) -> int | None:
+        count = self._input.shape[0]
         return count if isinstance(count, int) else None
 
+    @property
+    def _dtype(self) -> Any:
+        name = str(self._input.dtype).removeprefix("torch.")
+        return "float32" if name == "bfloat16" else name  # numpy has no bfloat16: run_torch casts
 
-def run_torch(module: Any, array: np.ndarray, device: str) -> np.ndarray:
-    """A float array through a torch callable; the outputs, or the `logits` of what it returns, as float64."""
+
+def _last_of(program: Any) -> Outputs | None:
+    """What the last operator of an exported program makes of its outputs."""
+    output = next(node for node in reversed(program.graph.nodes) if node.op == "output")
+    nodes = output.all_input_nodes
+    node = nodes[-1] if nodes else None
+    for _ in range(8):
+        name = str(getattr(node, "target", ""))
+        if found := _operator(name.removeprefix("aten.").split(".")[0]):
+            return found
+        if node is None or not node.all_input_nodes or not name.startswith(("aten.view", "aten.squeeze", "aten._to")):
+            return None
+        node = node.all_input_nodes[0]
+    return None
+
+
+def _ending(module: Any) -> Outputs | None:
+    """What the last operator of a TorchScript module makes of its outputs; None where it cannot be told."""
+    try:
+        outputs = list(module.inlined_graph.outputs())
+        node = outputs[0].node() if len(outputs) == 1 else None
+        return _operator(node.kind().removeprefix("aten::")) if node is not None else None
+    except (RuntimeError, AttributeError):
+        return None
+
+
+def _operator(name: str) -> Outputs | None:
+    if name in ("softmax", "_softmax", "_safe_softmax"):
+        return "probabilities"
+    return "sigmoid" if name in ("sigmoid", "sigmoid_", "hardsigmoid") else None
+
+
+def run_torch(module: Any, array: np.ndarray, device: str) -> Any:
+    """An array through a torch callable, in the number type of its parameters where those are of half precision."""
     import torch
 
+    inputs = torch.from_numpy(array).to(device)
+    if inputs.is_floating_point():
+        own = {each.dtype for each in getattr(module, "parameters", tuple)() if each.is_floating_point()}
+        if len(own) == 1 and inputs.dtype == torch.float32:
+            inputs = inputs.to(own.pop())
     with torch.inference_mode():
-        returned = module(torch.from_numpy(array).to(device))
-    return to_numpy(returned)
+        return module(inputs)
 
 
-def logits_of(returned: Any) -> Any:
-    """The outputs in what models return: itself, its `logits` (attribute or key), or the first of a tuple."""
-    if isinstance(returned, dict) and "logits" in returned:
-        returned = returned["logits"]
-    returned = getattr(returned, "logits", returned)
-    return returned[0] if isinstance(returned, tuple) and returned else returned
-
-
-def module_for_gradients(module: Any, options: Preprocessing, device: str, outputs: str) -> Differentiable | None:
+def module_for_gradients(
+    module: Any, options: Preprocessing, device: str, outputs: Outputs, classes: int
+) -> Differentiable | None:
     """A torch module that takes prepared pictures, for gradients; None for a callable of another kind."""
     import torch
 
@@ -241,7 +355,9 @@ def module_for_gradients(module: Any, options: Preprocessing, device: str, outpu
         return None
 
     def logits(pixels: Any) -> Any:
-        found = logits_of(module(pixels))
+        found = _tensor(module(pixels), len(pixels), classes)
+        if outputs == "sigmoid":
+            return found.clamp(SMALLEST, 1 - SMALLEST).logit()
         return found.clamp(min=SMALLEST).log() if outputs == "probabilities" else found
 
     return Differentiable(
@@ -252,9 +368,11 @@ def module_for_gradients(module: Any, options: Preprocessing, device: str, outpu
     )
 
 
-def to_numpy(returned: Any) -> np.ndarray:
-    """What models return (a tensor, an array, lists, an object or dict with `logits`, a tuple of these) as float64."""
-    returned = logits_of(returned)
-    if hasattr(returned, "detach"):
-        returned = returned.detach().double().cpu().numpy()
-    return np.asarray(returned, dtype=np.float64)
+def _tensor(returned: Any, count: int, classes: int) -> Any:
+    """The scores (N, C) in what a module returned, with their gradients."""
+    from diffex_dagster.classifying.outputs import entry
+
+    found = entry(returned, count, classes, "Grad-CAM")
+    while found.ndim > 2 and found.shape[-1] == 1:
+        found = found.squeeze(-1)
+    return found

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from diffex_dagster.classifying.parts import Target
+from diffex_dagster.classifying.target import class_values
 from diffex_dagster.errors import ClassifierError
 
 BATCH = 16  # pictures at a time: gradients need more memory than scores
@@ -44,8 +45,9 @@ class GradCam:
     Args:
         classifier: what is looked into.
         labels: its class names, in the order of the logits.
-        target: probability, sigmoid and logit look at the logit of the class, as Grad-CAM does; a margin at the
-            difference of two logits; a value at the output.
+        target: probability, sigmoid and logit look at the logit of the class, as Grad-CAM does (of several classes, at
+            the logarithm of their summed exponentials); a margin at the difference of two logits; a value at the
+            output; an expected value at itself.
 
     Raises:
         ClassifierError: Captum is not installed, the target is a function of the user's own, or no layer keeps a map.
@@ -80,6 +82,13 @@ class GradCam:
             logits = logits[:, None]
         if logits.shape[1] == 1 and len(self.labels) == 2:  # one output: the log-odds of the second class
             return logits[:, 0] * (1 if self.target.label == self.labels[1] else -1)
+        if self.target.measure == "expected":
+            import torch
+
+            values = torch.as_tensor(class_values(self.labels, self.target), dtype=logits.dtype, device=logits.device)
+            return logits.softmax(dim=1) @ values
+        if self.target.labels:
+            return logits[:, [self.labels.index(label) for label in self.target.labels]].logsumexp(dim=1)
         column = self.labels.index(self.target.label) if self.target.label else 0
         if self.target.against is not None:
             return logits[:, column] - logits[:, self.labels.index(self.target.against)]

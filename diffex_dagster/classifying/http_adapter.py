@@ -15,6 +15,7 @@ from PIL import Image
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from diffex_dagster.classifying.base import BatchedClassifier
+from diffex_dagster.classifying.outputs import Outputs
 from diffex_dagster.classifying.preprocessing import read_labels
 from diffex_dagster.errors import ClassifierError
 
@@ -29,7 +30,7 @@ class HttpClassifier(BatchedClassifier):
         url: where requests are posted to.
         labels: class names in the order of a row, or a file with one a line.
         format: "plain" or "kserve"; see `HttpPart`.
-        outputs: "logits" or "probabilities".
+        outputs: "logits", "probabilities" or "sigmoid".
         key_env: environment variable that holds a bearer token; it is never shown.
         version: part of the fingerprint, since an address does not say which weights are behind it.
         parameters: further fields of the request.
@@ -45,7 +46,7 @@ class HttpClassifier(BatchedClassifier):
         url: str,
         labels: Sequence[str] | Path,
         format: Literal["plain", "kserve"] = "plain",
-        outputs: Literal["logits", "probabilities"] = "probabilities",
+        outputs: Outputs = "probabilities",
         key_env: str | None = None,
         version: str = "",
         parameters: Mapping[str, Any] | None = None,

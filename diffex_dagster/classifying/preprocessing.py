@@ -1,17 +1,15 @@
-"""From pictures to the array that a model takes, and where a model's own settings are read from."""
+"""From pictures to the array that a model takes."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
-from pydantic import ValidationError
-from ruamel.yaml import YAML, YAMLError
 
+from diffex_dagster.classifying.labels import read_labels
+from diffex_dagster.classifying.manifests import read_manifest
 from diffex_dagster.classifying.parts import Preprocessing
 from diffex_dagster.errors import ClassifierError
 
@@ -23,7 +21,8 @@ _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_NAMES = {int(value): name for name, value in _RESAMPLING.items()}
+
+__all__ = ["as_array", "as_type", "merged", "read_labels", "read_manifest"]
 
 
 def as_array(pictures: Sequence[Image.Image], options: Preprocessing) -> np.ndarray:
@@ -57,7 +56,8 @@ def _resized(picture: Image.Image, options: Preprocessing) -> Image.Image:
     if options.resize == "crop":
         # As torchvision does: the shorter side first, then the centre. One resampling with a fractional box would be
         # finer, and not what the model was trained with.
-        wide, high = int(width / options.crop_pct), int(height / options.crop_pct)
+        # The millionth: a share that stands for whole pixels (224 of 248) must give them back.
+        wide, high = int(width / options.crop_pct + 1e-6), int(height / options.crop_pct + 1e-6)
         factor = max(wide / picture.width, high / picture.height)
         scaled = (max(round(picture.width * factor), width), max(round(picture.height * factor), height))
         if scaled != picture.size:
@@ -67,98 +67,37 @@ def _resized(picture: Image.Image, options: Preprocessing) -> Image.Image:
     return picture if picture.size == (width, height) else picture.resize((width, height), resampling)
 
 
-def read_manifest(path: Path) -> tuple[tuple[str, ...], Preprocessing | None]:
-    """Labels and preprocessing that belong to a model file.
-
-    Args:
-        path: a JSON or YAML file with `labels` and `preprocessing` (the fields of `Preprocessing`), a
-            `preprocessor_config.json`, or a folder that holds one and a `config.json` with `id2label`.
-
-    Raises:
-        ClassifierError: it is missing, or not one of these; the message names the file.
-    """
-    if path.is_dir():
-        files = [path / name for name in ("config.json", "preprocessor_config.json") if (path / name).exists()]
-        if not files:
-            raise ClassifierError(f"{path}: manifest: the folder has no preprocessor_config.json; name a file")
-    else:
-        files = [path]
-    labels: tuple[str, ...] = ()
-    options: Preprocessing | None = None
-    for file in files:
-        content = _read(file)
-        if "id2label" in content:
-            names = {int(index): str(name) for index, name in content["id2label"].items()}
-            labels = tuple(names[index] for index in sorted(names))
-        if "labels" in content:
-            labels = tuple(str(label) for label in content["labels"])
-        if "preprocessing" in content:
-            options = _validated(file, content["preprocessing"])
-        elif {"image_mean", "do_resize", "do_rescale", "image_processor_type"} & content.keys():
-            options = _validated(file, _of_transformers(content))
-    if not labels and options is None:
-        raise ClassifierError(
-            f"{path}: manifest: it has neither labels nor preprocessing; write both, as docs/howto/classifier.md shows"
-        )
-    return labels, options
+def merged(*parts: Mapping[str, Any] | Preprocessing | None) -> Preprocessing:
+    """Preprocessing field by field, a later part before an earlier one; what nobody says is the default."""
+    fields: dict[str, Any] = {}
+    for part in parts:
+        if isinstance(part, Preprocessing):
+            fields |= {name: getattr(part, name) for name in part.model_fields_set}
+        elif part:
+            fields |= part
+    return Preprocessing.model_validate(fields)
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = YAML(typ="safe").load(file.read_text("utf-8"))  # JSON is YAML
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ClassifierError(f"{file}: manifest: it cannot be read ({reason}); name a JSON or YAML file") from error
-    if not isinstance(content, dict):
-        raise ClassifierError(f"{file}: manifest: it has no fields; write labels and preprocessing")
-    return content
+def as_type(array: np.ndarray, dtype: Any, options: Preprocessing, name: str) -> np.ndarray:
+    """An array in the number type that a model takes.
 
-
-def _validated(file: Path, fields: Any) -> Preprocessing:
-    try:
-        return Preprocessing.model_validate(fields)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, ("preprocessing", *problem["loc"])))
-        raise ClassifierError(f"{file}: {where}: {problem['msg']}; mend it") from error
-
-
-def _of_transformers(content: dict[str, Any]) -> dict[str, Any]:
-    """A `preprocessor_config.json` of transformers in our words. Absent switches are on, as they are there."""
-    fields: dict[str, Any] = {"scale": 1.0}
-    if content.get("do_rescale", True):
-        fields["scale"] = float(content.get("rescale_factor", 1 / 255))
-    if content.get("do_normalize", True):
-        fields["mean"], fields["std"] = content.get("image_mean", 0.5), content.get("image_std", 0.5)
-    fields["interpolation"] = _NAMES.get(int(content.get("resample", 2)), "bilinear")
-    size, crop = content.get("size"), content.get("crop_size")
-    if content.get("do_resize", True) and size is not None:
-        if isinstance(size, dict) and "height" in size:
-            fields["size"] = (size["height"], size["width"])
-        else:
-            fields["size"] = size["shortest_edge"] if isinstance(size, dict) else size
-            fields["resize"] = "crop" if isinstance(size, dict) else "stretch"
-    if content.get("do_center_crop", False) and crop is not None:
-        high, wide = (crop["height"], crop["width"]) if isinstance(crop, dict) else (crop, crop)
-        before = fields.get("size", high)
-        before = before[0] if isinstance(before, tuple) else before
-        fields |= {"size": (high, wide), "resize": "crop", "crop_pct": min(1.0, high / before)}
-    return fields
-
-
-def read_labels(labels: Sequence[str] | Path) -> tuple[str, ...]:
-    """Class names as they stand, or from a file: one a line, or a JSON list.
+    Whole numbers must be able to hold what the options make of pixels.
 
     Raises:
-        ClassifierError: the file cannot be read.
+        ClassifierError: they cannot: numbers between 0 and 1 would all become 0, others would wrap around.
     """
-    if not isinstance(labels, Path):
-        return tuple(labels)
-    try:
-        text = labels.read_text("utf-8")
-        names = json.loads(text) if labels.suffix == ".json" else text.splitlines()
-    except (OSError, ValueError) as error:
-        raise ClassifierError(
-            f"{labels}: labels: the file cannot be read ({error}); write one class name a line, or a JSON list"
-        ) from error
-    return tuple(str(name).strip() for name in names if str(name).strip())
+    wanted = np.dtype(dtype)
+    if wanted.kind in "iu":
+        low, high = (np.asarray((end * options.scale - np.asarray(options.mean)) / options.std) for end in (0.0, 255.0))
+        limits = np.iinfo(wanted)
+        if (high - low).min() < 200 or low.min() < limits.min - 0.5 or high.max() > limits.max + 0.5:
+            raise ClassifierError(
+                f"{name}: preprocessing: the model takes whole numbers ({wanted}), and preprocessing would make "
+                f"{low.min():.4g} to {high.max():.4g} of pixels; write scale: 1, mean: "
+                + ("128" if limits.min == -128 else "0")
+                + " and std: 1"
+            )
+        array = np.rint(array)
+    elif wanted.kind != "f":
+        raise ClassifierError(f"{name}: file: the model takes {wanted}, and pictures are numbers; export it again")
+    return array.astype(wanted)

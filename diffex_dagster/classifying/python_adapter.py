@@ -7,14 +7,14 @@ import inspect
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-import numpy as np
 from PIL import Image
 
 from diffex_dagster.classifying.base import BatchedClassifier
-from diffex_dagster.classifying.files_adapter import module_for_gradients, run_torch, to_numpy
+from diffex_dagster.classifying.files_adapter import module_for_gradients, run_torch
 from diffex_dagster.classifying.gradcam import Differentiable
+from diffex_dagster.classifying.outputs import Outputs
 from diffex_dagster.classifying.parts import Preprocessing
 from diffex_dagster.classifying.preprocessing import as_array, read_labels
 from diffex_dagster.errors import ClassifierError
@@ -38,7 +38,7 @@ class CallableClassifier(BatchedClassifier):
         name: how messages call it.
         batch_size: pictures at a time.
         device: where the tensor is: "auto", "cpu", "cuda" or "mps".
-        outputs: "logits" or "probabilities".
+        outputs: "logits", "probabilities" or "sigmoid"; the callable's own `outputs`, else logits, when None.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class CallableClassifier(BatchedClassifier):
         name: str = "",
         batch_size: int = 32,
         device: str = "auto",
-        outputs: Literal["logits", "probabilities"] = "logits",
+        outputs: Outputs | None = None,
     ) -> None:
         super().__init__(name or getattr(function, "__name__", type(function).__name__), batch_size, outputs)
         if not callable(function):
@@ -91,12 +91,17 @@ class CallableClassifier(BatchedClassifier):
         """The callable for gradients, where it is a torch module that takes a tensor."""
         if self.takes != "tensor":
             return None
-        return module_for_gradients(self._ready, self.preprocessing, self._device, self.outputs)
+        return module_for_gradients(self._ready, self.preprocessing, self._device, self.outputs, len(self.labels))
 
-    def _outputs(self, pictures: list[Image.Image]) -> np.ndarray:
+    def _says(self) -> tuple[Outputs, str] | None:
+        own = getattr(self.function, "outputs", None)
+        said: Outputs | None = own if isinstance(own, str) and own in get_args(Outputs) else None  # type: ignore[assignment]
+        return (said, f"the callable says outputs: {said}") if said else None
+
+    def _outputs(self, pictures: list[Image.Image]) -> Any:
         try:
             if self.takes == "pictures":
-                return to_numpy(self.function(pictures))
+                return self.function(pictures)
             return run_torch(self._ready, as_array(pictures, self.preprocessing), self._device)
         except (ClassifierError, MemoryError):
             raise

@@ -8,17 +8,19 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from diffex_dagster.classifying.base import BatchedClassifier
 from diffex_dagster.classifying.files_adapter import module_for_gradients, run_torch
 from diffex_dagster.classifying.gradcam import Differentiable
+from diffex_dagster.classifying.manifests import of_timm
+from diffex_dagster.classifying.outputs import Outputs
 from diffex_dagster.classifying.parts import Preprocessing
-from diffex_dagster.classifying.preprocessing import as_array, read_labels
-from diffex_dagster.errors import ClassifierError, first_line
+from diffex_dagster.classifying.preprocessing import as_array, merged, read_labels
+from diffex_dagster.utils.devices import torchvision_problem
+from diffex_dagster.errors import ClassifierError, in_words
 from diffex_dagster.utils.hashing import file_fingerprint
 
 
@@ -32,7 +34,7 @@ class TimmClassifier(BatchedClassifier):
         preprocessing: instead of the pretrained configuration's.
         batch_size: pictures at a time.
         device: "auto", "cpu", "cuda" or "mps".
-        outputs: "logits" or "probabilities".
+        outputs: "logits", "probabilities" or "sigmoid"; logits when None.
     """
 
     def __init__(
@@ -43,7 +45,7 @@ class TimmClassifier(BatchedClassifier):
         preprocessing: Preprocessing | None = None,
         batch_size: int = 32,
         device: str = "auto",
-        outputs: Literal["logits", "probabilities"] = "logits",
+        outputs: Outputs | None = None,
     ) -> None:
         super().__init__(model, batch_size, outputs)
         self.weights, self.given_preprocessing, self.device = weights, preprocessing, device
@@ -53,11 +55,11 @@ class TimmClassifier(BatchedClassifier):
     def _timm(self) -> Any:
         try:
             import timm
-        except ImportError as error:
-            raise ClassifierError(
-                f"{self.name}: timm cannot be imported ({error}); run `pip install diffex-dagster[timm]`, with the "
-                "torchvision that belongs to the installed torch"
-            ) from error
+        except Exception as error:  # a torchvision that does not fit torch raises RuntimeError
+            remedy = torchvision_problem() or (
+                "run `pip install diffex-dagster[timm]`, with the torchvision that belongs to the installed torch"
+            )
+            raise ClassifierError(f"{self.name}: timm cannot be imported ({in_words(error)}); {remedy}") from error
         return timm
 
     @functools.cached_property
@@ -65,16 +67,19 @@ class TimmClassifier(BatchedClassifier):
         from diffex_dagster.utils.devices import pick_device
 
         device = pick_device(self.device)
-        options: dict[str, Any] = {"num_classes": len(self.given_labels)} if self.given_labels else {}
+        timm = self._timm
+        # With another number of classes timm would give pretrained weights a new head of random numbers.
+        own = bool(self.given_labels) and self.weights is not None
+        options: dict[str, Any] = {"num_classes": len(self.given_labels)} if own else {}
         try:
-            model = self._timm.create_model(self.name, pretrained=self.weights is None, **options)
+            model = timm.create_model(self.name, pretrained=self.weights is None, **options)
             if self.weights is not None:
                 from safetensors.torch import load_file
 
                 model.load_state_dict(load_file(self.weights))
         except Exception as error:  # timm, the hub and safetensors each raise their own
             raise ClassifierError(
-                f"{self.name}: the timm model cannot be loaded ({first_line(error)}); check its name with "
+                f"{self.name}: the timm model cannot be loaded ({in_words(error)}); check its name with "
                 "timm.list_models(), the number of labels, and the weights file"
             ) from error
         return model.eval().to(device), device
@@ -82,7 +87,7 @@ class TimmClassifier(BatchedClassifier):
     @functools.cached_property
     def preprocessing(self) -> Preprocessing:
         """The study's, or that of the pretrained configuration."""
-        return self.given_preprocessing or preprocessing_of(self._model[0].pretrained_cfg)
+        return merged(of_timm(self._model[0].pretrained_cfg, self.name), self.given_preprocessing)
 
     def _labels(self) -> tuple[str, ...]:
         if self.given_labels:
@@ -104,24 +109,13 @@ class TimmClassifier(BatchedClassifier):
     def differentiable(self) -> Differentiable | None:
         """The model with its preprocessing, for gradients."""
         model, device = self._model
-        return module_for_gradients(model, self.preprocessing, device, self.outputs)
+        return module_for_gradients(model, self.preprocessing, device, self.outputs, len(self.labels))
 
-    def _outputs(self, pictures: list[Image.Image]) -> np.ndarray:
+    def _outputs(self, pictures: list[Image.Image]) -> Any:
         model, device = self._model
         return run_torch(model, as_array(pictures, self.preprocessing), device)
 
 
 def preprocessing_of(configuration: dict[str, Any]) -> Preprocessing:
     """timm's pretrained configuration in our words."""
-    _, height, width = configuration["input_size"]
-    resize = {"squash": "stretch", "border": "pad"}.get(configuration.get("crop_mode", "center"), "crop")
-    return Preprocessing.model_validate(
-        {
-            "size": (height, width),
-            "resize": resize,
-            "crop_pct": configuration.get("crop_pct") or 1.0,
-            "interpolation": configuration.get("interpolation") or "bicubic",
-            "mean": tuple(configuration["mean"]),
-            "std": tuple(configuration["std"]),
-        }
-    )
+    return merged(of_timm(configuration))

@@ -9,12 +9,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
-from diffex_dagster.classifying.base import BatchedClassifier
+from diffex_dagster.classifying.base import BatchedClassifier, Task
 from diffex_dagster.classifying.gradcam import Differentiable
-from diffex_dagster.errors import ClassifierError, first_line
+from diffex_dagster.classifying.labels import in_order
+from diffex_dagster.classifying.manifests import labels_of_config
+from diffex_dagster.utils.devices import torchvision_problem
+from diffex_dagster.errors import ClassifierError, in_words
 from diffex_dagster.utils.hashing import folder_fingerprint
 
 
@@ -34,8 +36,14 @@ class TransformersClassifier(BatchedClassifier):
         super().__init__(checkpoint, batch_size)
         self.device, self.revision = device, revision
 
-    def load(self, what: str, loader: Any, **options: Any) -> Any:
-        """`loader.from_pretrained` of the checkpoint; ClassifierError says what cannot be loaded and the remedy."""
+    def load(self, what: str, loader: str, **options: Any) -> Any:
+        """`from_pretrained` of the class of transformers that is called so, with this checkpoint.
+
+        Nothing in a checkpoint is executed: weights are safetensors, and code beside them is not run.
+
+        Raises:
+            ClassifierError: it cannot be loaded; the message says what and the remedy.
+        """
         if Path(self.name).is_absolute() and not (Path(self.name) / "config.json").exists():
             raise ClassifierError(
                 f"{self.name}: there is no classifier in this folder (no config.json); name a folder written by "
@@ -44,49 +52,60 @@ class TransformersClassifier(BatchedClassifier):
         if not Path(self.name).is_absolute():
             options["revision"] = self.revision
         try:
-            return loader.from_pretrained(self.name, **options)
-        except (OSError, ValueError, ImportError) as error:
+            import transformers
+
+            return getattr(transformers, loader).from_pretrained(self.name, trust_remote_code=False, **options)
+        except Exception as error:  # transformers, the hub, safetensors and the file's own values each raise their own
             raise ClassifierError(
-                f"{self.name}: the classifier's {what} cannot be loaded ({first_line(error)}); name a "
-                "folder written by save_pretrained with its image processor, or a hub id that this machine can reach"
+                f"{self.name}: the classifier's {what} cannot be loaded ({in_words(error)}); {_remedy(error)}"
             ) from error
 
     @functools.cached_property
     def _config(self) -> Any:
-        from transformers import AutoConfig
-
-        return self.load("configuration", AutoConfig)
+        return self.load("configuration", "AutoConfig")
 
     @functools.cached_property
     def _model(self) -> Any:
-        from transformers import AutoModelForImageClassification
+        return self.place("AutoModelForImageClassification")
 
-        return self.place(AutoModelForImageClassification)
+    def place(self, loader: str) -> Any:
+        """The model, in evaluation mode on its device, in float32 whatever its weights were saved in."""
+        import torch
 
-    def place(self, loader: Any) -> Any:
-        """The model, in evaluation mode on its device. Never unpickled: its weights are safetensors, or it fails."""
         from diffex_dagster.utils.devices import load_quietly, pick_device
 
         load_quietly()
-        return self.load("weights", loader, use_safetensors=True).eval().to(pick_device(self.device))
+        model = self.load("weights", loader, use_safetensors=True, dtype=torch.float32)
+        return model.eval().to(pick_device(self.device))
 
     @functools.cached_property
     def _processor(self) -> Any:
-        from transformers import AutoImageProcessor
-
-        return self.load("image processor", AutoImageProcessor)
+        return self.load("image processor", "AutoImageProcessor")
 
     def _labels(self) -> tuple[str, ...]:
-        names = self._written_labels() or self._config.id2label
-        return tuple(names[i] for i in range(len(names)))
+        written = self._written()
+        if written.get("id2label"):
+            return labels_of_config(written, Path(self.name) / "config.json")
+        return in_order(dict(self._config.id2label), f"{self.name}: id2label")
 
-    def _written_labels(self) -> dict[int, str]:
-        """What a folder's configuration calls its classes, read without importing `transformers` (two seconds)."""
+    def _written(self) -> dict[str, Any]:
+        """What a folder's configuration says, read without importing `transformers` (two seconds)."""
         try:
             written = json.loads((Path(self.name) / "config.json").read_text("utf-8"))
-            return {int(number): str(name) for number, name in written["id2label"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError):
             return {}  # `transformers` knows what it means, or says what is wrong
+        return written if isinstance(written, dict) else {}
+
+    @property
+    def task(self) -> Task | None:
+        """What the configuration says that the outputs are for."""
+        said = self._written() or self._config.to_dict()
+        tasks: dict[Any, Task] = {
+            "multi_label_classification": "labels",
+            "regression": "values",
+            "single_label_classification": "classes",
+        }
+        return tasks.get(said.get("problem_type"))
 
     def _identity(self) -> Any:
         """The folder's weights, configuration and processor; the resolved commit for a hub id."""
@@ -101,16 +120,48 @@ class TransformersClassifier(BatchedClassifier):
         model = self._model
 
         def inputs(pictures: Sequence[Image.Image]) -> Any:
-            return self._processor(images=list(pictures), return_tensors="pt").to(model.device)["pixel_values"]
+            return self._prepared(list(pictures))
 
         return Differentiable(model, inputs, lambda pixels: model(pixel_values=pixels).logits, _crop(self._processor))
 
-    def _outputs(self, pictures: list[Image.Image]) -> np.ndarray:
+    def _prepared(self, pictures: list[Image.Image]) -> Any:
+        """What the image processor makes of pictures: a tensor on the model's device, in its number type."""
+        processor, model = self._processor, self._model
+        try:
+            return processor(images=pictures, return_tensors="pt")["pixel_values"].to(model.device, model.dtype)
+        except Exception as error:  # whatever a configuration makes of pictures
+            raise ClassifierError(
+                f"{self.name}: the classifier's image processor failed ({in_words(error)}); correct its "
+                "preprocessor_config.json"
+            ) from error
+
+    def _ask(self, pixels: Any, **further: Any) -> Any:
         import torch
 
-        inputs = self._processor(images=pictures, return_tensors="pt").to(self._model.device)
-        with torch.inference_mode():
-            return np.asarray(self._model(**inputs).logits.double().cpu().numpy())
+        try:
+            with torch.inference_mode():
+                return self._model(pixel_values=pixels, **further)
+        except Exception as error:  # whatever a model makes of pixels
+            raise ClassifierError(
+                f"{self.name}: the classifier failed on pixels of shape {tuple(pixels.shape)} "
+                f"({in_words(error)}); check that its image processor and weights belong together, and batch_size"
+            ) from error
+
+    def _outputs(self, pictures: list[Image.Image]) -> Any:
+        return self._ask(self._prepared(pictures))
+
+
+def _remedy(error: Exception) -> str:
+    if problem := torchvision_problem():
+        return problem
+    cause = f"{type(error).__name__} {error}"
+    if "afetensor" in cause and (
+        "incomplete" in cause.lower() or "header" in cause.lower() or "buffer" in cause.lower()
+    ):
+        return "the file of weights is damaged or cut off: get it again"
+    if "trust_remote_code" in cause:
+        return "it needs code of its own, which is not run: export it to ONNX, or write a python classifier"
+    return "name a folder written by save_pretrained with its image processor, or a hub id that this machine can reach"
 
 
 def _crop(processor: Any) -> float:

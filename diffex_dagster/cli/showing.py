@@ -9,6 +9,7 @@ from PIL import Image
 from rich.console import Console
 from rich.markup import escape
 
+from diffex_dagster.classifying.asking import said_outputs
 from diffex_dagster.classifying.target import measure
 from diffex_dagster.cli.running import Outcome, report_paths
 from diffex_dagster.effects.grading import Grade, grade
@@ -91,7 +92,7 @@ def graded(study: Study, classifier: str, ranking: Sequence[RankedFeature]) -> G
     def score(pictures: list[Image.Image]) -> np.ndarray:
         keys = [image_key(picture) for picture in pictures]
         known = picture_scores(store, model, dict(zip(keys, pictures, strict=True)))
-        return measure(np.stack([known[key] for key in keys]), model.labels, target, study.folder)
+        return measure(np.stack([known[key] for key in keys]), model.labels, target, study.folder, said_outputs(model))
 
     prompts = {row.feature: (row.prompt, row.direction) for row in ranking}
     samples = store.samples(study.name)

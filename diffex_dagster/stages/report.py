@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from diffex_dagster.classifying.asking import said_outputs
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.target import measure
 from diffex_dagster.corpus.tree import Corpus, Feature
@@ -131,7 +132,7 @@ def original_scores(study: Study, pictures: Pictures, classifier: Classifier) ->
     """Target measure f(original) of every sample image, shape (images,); scored once and kept like any other score."""
     scores = picture_scores(pictures.store, classifier, pictures.samples)
     logits = np.stack([scores[key] for key in pictures.samples])
-    return measure(logits, classifier.labels, study.target, study.folder)
+    return measure(logits, classifier.labels, study.target, study.folder, said_outputs(classifier))
 
 
 def explain(

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from diffex_dagster.classifying.asking import said_outputs, try_out
 from diffex_dagster.classifying.protocol import Classifier
-from diffex_dagster.classifying.target import check_labels, flips, measure
+from diffex_dagster.classifying.target import becomes, check_labels, flips, measure
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.effects.paired import paired_effects
 from diffex_dagster.errors import ClassifierError, StoreError
@@ -33,6 +34,8 @@ class Paired:
     edit: np.ndarray  # target measure of the edit
     flipped: np.ndarray  # share of the seeds under which the predicted class differs: 0 or 1 for a single one
     placebo: np.ndarray | None = None  # mean target measure of the control edits; None where the study has none
+    became: np.ndarray | None = None  # share of the seeds under which the edit makes it the explained class
+    left: np.ndarray | None = None  # share of the seeds under which the edit makes the explained class another one
 
     @property
     def base(self) -> np.ndarray:
@@ -58,13 +61,14 @@ class Paired:
 def check_target(study: Study, classifier: Classifier) -> None:
     """Raise ClassifierError, before any edit is made, when the classifier lacks a class that the study names."""
     try:
-        check_labels(classifier.labels, study.target)
+        check_labels(classifier.labels, study.target, getattr(classifier, "task", None))
     except ClassifierError as error:
         raise ClassifierError(f"{study.file}: {error}") from error
 
 
 def check_classifier(study: Study, store: Store, classifier: Classifier, name: str) -> None:
-    """Find out, before any edit is made, whether a classifier can be used: its class names, and one grey picture.
+    """Find out, before any edit is made, whether a classifier can be used: its class names, and what it says of a few
+    made-up pictures.
 
     A classifier that has scored pictures of this study before is not asked again, so that a run whose results are all
     stored needs no weights and no service.
@@ -75,9 +79,9 @@ def check_classifier(study: Study, store: Store, classifier: Classifier, name: s
     check_target(study, classifier)
     if store.has_scores(classifier.fingerprint):
         return
-    grey = Image.new("RGB", (study.images.size, study.images.size), (127, 127, 127))
     try:
-        measure(classifier([grey]), classifier.labels, study.target, study.folder)
+        outputs = try_out(classifier, study.images.size, study.target)
+        measure(outputs, classifier.labels, study.target, study.folder, said_outputs(classifier))
     except ClassifierError as error:
         raise ClassifierError(f"{study.file}: classifiers.{name}: {error}") from error
 
@@ -163,8 +167,9 @@ def paired_scores(
         return values.reshape(len(images), len(study.seeds)).mean(axis=1)
 
     def target(logits: np.ndarray) -> np.ndarray:
-        return by_image(measure(logits, classifier.labels, study.target, study.folder))
+        return by_image(measure(logits, classifier.labels, study.target, study.folder, said))
 
+    said = said_outputs(classifier)
     null = stack(())
     logits = {concepts: stack(concepts) for concepts in wanted}
     measured = {concepts: target(of) for concepts, of in logits.items()}
@@ -175,8 +180,12 @@ def paired_scores(
 
     paired = {}
     for concepts in wanted:
-        flipped = flips(null, logits[concepts], classifier.labels, study.target, study.folder)
-        paired[concepts] = Paired(measured[()], measured[concepts], by_image(flipped), placebo(concepts))
+        edit, labels, folder = logits[concepts], classifier.labels, study.folder
+        flipped = flips(null, edit, labels, study.target, folder, said)
+        became, left = (by_image(each) for each in becomes(null, edit, labels, study.target, folder, said))
+        paired[concepts] = Paired(
+            measured[()], measured[concepts], by_image(flipped), placebo(concepts), became, left
+        )
     return paired, scored
 
 

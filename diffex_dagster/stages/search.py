@@ -224,7 +224,7 @@ def _search(
     def failed(features: Sequence[Feature]) -> dict[str, float]:
         return failed_edits(study, store, probe, editor.fingerprint, features, judged_on, report)
 
-    reach = (-1.0, 1.0) if study.target.measure in ("probability", "sigmoid") else (-math.inf, math.inf)
+    reach = (-1.0, 1.0) if study.target.bounded else (-math.inf, math.inf)
     searched.result = search(
         corpus, score, options, noise_floor=noise.floor_of, failed=failed,
         order=race_order(images, study.seed), reach=reach, before=paired[()].base.tolist(),

@@ -62,3 +62,23 @@ def keep_freed_memory() -> bool:
         return False
     trim_threshold, mmap_threshold = -1, -3  # names in malloc.h: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
     return bool(mallopt(mmap_threshold, 32 * 2**20)) and bool(mallopt(trim_threshold, 2**31 - 1))
+
+
+def torchvision_problem() -> str:
+    """What is wrong with the installed torchvision, with the remedy; empty where it is fine or not installed.
+
+    transformers and timm use it where it is installed, and one that was built for another torch breaks both.
+    """
+    import importlib.util
+
+    try:
+        if importlib.util.find_spec("torchvision") is None:
+            return ""
+        import torchvision  # noqa: F401
+    except Exception as error:  # RuntimeError: operator torchvision::nms does not exist; OSError; ImportError
+        cause = " ".join(str(error).split())[:120]
+        return (
+            f"the installed torchvision does not fit torch {version('torch')} ({cause}): install the one that belongs "
+            "to it from the same index as torch, or `pip uninstall torchvision`"
+        )
+    return ""
