@@ -19,8 +19,8 @@ from diffex_dagster.classifying.manifests import of_timm
 from diffex_dagster.classifying.outputs import Outputs
 from diffex_dagster.classifying.parts import Preprocessing
 from diffex_dagster.classifying.preprocessing import as_array, merged, read_labels
-from diffex_dagster.utils.devices import torchvision_problem
 from diffex_dagster.errors import ClassifierError, in_words
+from diffex_dagster.utils.devices import torchvision_problem
 from diffex_dagster.utils.hashing import file_fingerprint
 
 

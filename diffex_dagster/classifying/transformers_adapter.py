@@ -15,8 +15,8 @@ from diffex_dagster.classifying.base import BatchedClassifier, Task
 from diffex_dagster.classifying.gradcam import Differentiable
 from diffex_dagster.classifying.labels import in_order
 from diffex_dagster.classifying.manifests import labels_of_config
-from diffex_dagster.utils.devices import torchvision_problem
 from diffex_dagster.errors import ClassifierError, in_words
+from diffex_dagster.utils.devices import torchvision_problem
 from diffex_dagster.utils.hashing import folder_fingerprint
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -81,6 +82,8 @@ def exported(persona: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory)
         persona, (example,), folder / "persona.onnx", dynamic_shapes=batch, external_data=False, verbose=False
     )
     torch.onnx.export(persona, (example,), folder / "fixed.onnx", external_data=False, verbose=False)
+    (folder / "alone").mkdir()
+    shutil.copy(folder / "persona.onnx", folder / "alone")  # with nothing beside it
     (folder / "labels.txt").write_text("junior\nsenior\n")
     (folder / "manifest.json").write_text(json.dumps({"labels": LABELS, "preprocessing": PREPROCESSING}))
     return folder
@@ -378,7 +381,7 @@ def test_timm_gives_the_scores_of_the_torch_original(tmp_path: Path) -> None:
             r"nowhere\.onnx: file: there is no such model file",
         ),
         ({"kind": "onnx", "file": "labels.txt", "labels": LABELS}, "onnxruntime cannot load the model"),
-        ({"kind": "onnx", "file": "persona.onnx"}, "labels: a model file does not say what its outputs are"),
+        ({"kind": "onnx", "file": "alone/persona.onnx"}, "labels: a model file does not say what its outputs are"),
         ({"kind": "onnx", "file": "persona.onnx", "labels": ["a", "b", "c"]}, "returns 2 outputs but 3 classes"),
         (
             {"kind": "onnx", "file": "persona.onnx", "labels": LABELS, "preprocessing": {"channels": "grey"}},
