@@ -74,7 +74,8 @@ def try_out(classifier: Classifier, side: int, target: Target) -> np.ndarray:
 def _unsaid(classifier: BatchedClassifier, outputs: np.ndarray, target: Target) -> None:
     """Raise ClassifierError for outputs that all lie in [0, 1] where nobody says whether they are probabilities."""
     unsaid = classifier.given_outputs is None and classifier.outputs == "logits" and classifier.task is None
-    if unsaid and target.measure not in ("value", "function") and between_zero_and_one(outputs):
+    own = outputs[:, -1:] if classifier.columns == 1 else outputs  # a zero stands for the first of two classes
+    if unsaid and target.measure not in ("value", "function") and between_zero_and_one(own):
         fitting = ["sigmoid"] if classifier.columns == len(classifier.labels) else ["probabilities"]
         seen = f"the outputs of {len(outputs)} different pictures are all between 0 and 1, as a sigmoid's are"
         raise contradiction(classifier.name, "nothing says what they are", seen, [*fitting, "logits"])

@@ -168,11 +168,11 @@ class OnnxClassifier(FileClassifier):
         return found or said
 
     def _outputs(self, pictures: list[Image.Image]) -> Any:
-        session = self._session
         chosen = self._graph.chosen_output(self.name, self.output, len(self.labels))
-        (first,) = session.get_inputs()
         array = as_array(pictures, self.preprocessing)
         given = as_type(array, self._graph.dtype, self.preprocessing, self.name)
+        session = self._session
+        (first,) = session.get_inputs()
         try:
             return self._fixed(given, self._graph.count, lambda part: session.run([chosen], {first.name: part})[0])
         except ClassifierError:

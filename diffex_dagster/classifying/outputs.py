@@ -10,7 +10,7 @@ from scipy.special import expit, logit, softmax
 
 from diffex_dagster.errors import ClassifierError
 
-Outputs = Literal["logits", "probabilities", "sigmoid"]
+Outputs = Literal["sigmoid", "logits", "probabilities"]
 """What a model returns: logits, probabilities of classes that compete (a row sums to 1), or one probability of its own
 for each class (multi-label)."""
 
@@ -177,13 +177,20 @@ def sums_to_one(rows: np.ndarray) -> np.ndarray:
 
 
 def between_zero_and_one(rows: np.ndarray) -> bool:
-    """Whether every column that varies stays within [0, 1], as a sigmoid does."""
-    varying = rows[:, np.ptp(rows, axis=0) > 0] if len(rows) else rows
-    return bool(varying.size and varying.min() >= 0 and varying.max() <= 1)
+    """Whether every column varies and stays within [0, 1], as a sigmoid does."""
+    varies = len(rows) > 1 and np.ptp(rows, axis=0).min() > 0
+    return bool(varies and rows.min() >= 0 and rows.max() <= 1)
 
 
-def contradiction(name: str, said: str, seen: str, outputs: Sequence[str]) -> ClassifierError:
+class UnsaidOutputs(ClassifierError):
+    """The outputs are not what the study says they are; `outputs` holds what they seem to be, the best first."""
+
+    def __init__(self, message: str, outputs: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.outputs = tuple(outputs)
+
+
+def contradiction(name: str, said: str, seen: str, outputs: Sequence[str]) -> UnsaidOutputs:
     """The error for outputs that are not what the study (or nobody) says they are."""
-    return ClassifierError(
-        f"{name}: outputs: {seen}, and {said}; write {' or '.join(f'outputs: {o}' for o in outputs)}"
-    )
+    remedy = " or ".join(f"outputs: {each}" for each in outputs)
+    return UnsaidOutputs(f"{name}: outputs: {seen}, and {said}; write {remedy}", outputs)

@@ -203,14 +203,14 @@ class TensorPart(ClassifierPart):
     preprocessing: Preprocessing | None = Field(
         None, description="what is left out comes from the manifest and the model file, else pixels in [0, 1]"
     )
-    outputs: Literal["logits", "probabilities", "sigmoid"] = Field(
+    outputs: Literal["sigmoid", "logits", "probabilities"] = Field(
         "logits",
         description="what the model returns: logits, probabilities that sum to 1, or sigmoid, one probability for each "
         "class; left out: what the model says of itself",
     )
 
     @property
-    def stated_outputs(self) -> Literal["logits", "probabilities", "sigmoid"] | None:
+    def stated_outputs(self) -> Literal["sigmoid", "logits", "probabilities"] | None:
         """What the study says of the outputs; None where it says nothing."""
         return self.outputs if "outputs" in self.model_fields_set else None
 
@@ -258,7 +258,7 @@ class HttpPart(ClassifierPart):
         description='plain: {"images": [base64 PNG]} -> {"outputs": [[...]]}; kserve (also TensorFlow Serving): '
         '{"instances": [{"b64": ...}]} -> {"predictions": [[...]]}',
     )
-    outputs: Literal["logits", "probabilities", "sigmoid"] = "probabilities"
+    outputs: Literal["sigmoid", "logits", "probabilities"] = "probabilities"
     key_env: str | None = Field(None, description="environment variable that holds a bearer token")
     version: str = Field("", description="say here when the model behind the address changes: scores are kept by it")
     parameters: dict[str, Any] = Field(default_factory=dict, description="further fields of the request")

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import httpx
 
+from diffex_dagster.classifying.base import BatchedClassifier
+from diffex_dagster.classifying.parts import ClassifierPart
+from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.study import LeditsEditorPart, OpenAIVLM, Study, load_study
 
@@ -145,7 +148,7 @@ def _study(study: Study) -> Iterator[Finding]:
         def check() -> str:
             made = build_classifier(study, name)
             check_classifier(study.for_classifier(name), build_store(study), made, name)
-            return f"{name} scores a picture; {len(made.labels)} classes"
+            return f"{name} scores a picture; {len(made.labels)} classes{_returned(made)}"
 
         return check
 
@@ -155,10 +158,35 @@ def _study(study: Study) -> Iterator[Finding]:
         yield Finding(None, "editor", f"{part.checkpoint} comes from the hub", "it is downloaded at the first edit")
     else:
         yield _tried("editor", editor)
-    for name in study.classifiers:
+    for name, each in study.classifiers.items():
         yield _tried("classifier", classifier(name))
+        yield from _code(name, each)
     if isinstance(study.corpus.vlm, OpenAIVLM):
         yield from _vlm(study.corpus.vlm)
+
+
+def _returned(classifier: Classifier) -> str:
+    """What a classifier returns, for a reader who knows better."""
+    if not isinstance(classifier, BatchedClassifier):
+        return ""
+    forms = {"logits": "logits", "probabilities": "probabilities", "sigmoid": "a probability for each class (sigmoid)"}
+    return f"; it returns {forms[classifier.outputs]}"
+
+
+_RUNS_CODE = {
+    "python": "it is code of your own",
+    "torchscript": "a TorchScript file is a program; one that reads or writes files is refused without trusted: true",
+    "torch_export": "torch evaluates what is in it; one with more than tensors is refused without trusted: true",
+}
+
+
+def _code(name: str, part: ClassifierPart) -> Iterator[Finding]:
+    """Says so where a classifier is of a kind that can run code."""
+    kind = str(getattr(part, "kind", ""))
+    if getattr(part, "trusted", False):
+        yield Finding(None, "classifier", f"{name} is trusted: {kind} may run code of whoever made it")
+    elif kind in _RUNS_CODE:
+        yield Finding(None, "classifier", f"{name} is of a kind that can run code: {_RUNS_CODE[kind]}")
 
 
 def _tried(what: str, check: Callable[[], str]) -> Finding:

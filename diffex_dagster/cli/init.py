@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
+from diffex_dagster.classifying.asking import try_out
+from diffex_dagster.classifying.base import BatchedClassifier
 from diffex_dagster.classifying.build import build
-from diffex_dagster.classifying.parts import SHORT_FORMS
+from diffex_dagster.classifying.outputs import UnsaidOutputs
+from diffex_dagster.classifying.parts import SHORT_FORMS, Target
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.starters import load_starter, starter_called, starter_names
 from diffex_dagster.errors import CorpusError, StudyError
@@ -40,6 +44,7 @@ class Wishes:
     classifier: str
     label: str | None = None
     labels: tuple[str, ...] = ()
+    outputs: str | None = None
     domain: str | None = None
     editor: str = "ledits:stable-diffusion-v1-5/stable-diffusion-v1-5"
     size: int | None = None
@@ -79,11 +84,11 @@ def make_study(wishes: Wishes, folder: Path) -> Made:
         "classifiers": {"v1": _classifier(wishes, folder)},
     }
     draft = study_of({**fields, "target": {"label": wishes.label or "?"}}, file)
-    classifier = build(draft.classifiers["v1"], draft.folder, draft.checkpoint, "--classifier")
+    classifier = _adopted(fields, draft.images.size, file)
     samples = read_samples(draft, lambda _: classifier)
     predictions = _predict(classifier, samples.pictures)
     label = wishes.label or Counter(label for _, label, _ in predictions).most_common(1)[0][0]
-    fields["target"] = {"label": label}
+    fields["target"] = _target(label, classifier)
     if label not in classifier.labels:
         raise StudyError(
             f"--label: the classifier has no class {label!r}; it knows {', '.join(classifier.labels[:20])}"
@@ -161,7 +166,12 @@ def _classifier(wishes: Wishes, folder: Path) -> dict[str, Any]:
     if wishes.labels:
         if part["kind"] == "transformers":
             raise StudyError(f"--labels: {wishes.classifier} names its classes itself; leave --labels out")
-        part["labels"] = list(wishes.labels)
+        is_file = len(wishes.labels) == 1 and Path(wishes.labels[0]).is_file()
+        part["labels"] = _relative(Path(wishes.labels[0]), folder) if is_file else list(wishes.labels)
+    if wishes.outputs:
+        if part["kind"] not in _SAY_OUTPUTS:
+            raise StudyError(f"--outputs: {wishes.classifier} says itself what it returns; leave --outputs out")
+        part["outputs"] = wishes.outputs
     return part
 
 
@@ -215,9 +225,49 @@ def _corpus(wishes: Wishes) -> dict[str, Any]:
     )
 
 
+_SAY_OUTPUTS = ("onnx", "torchscript", "torch_export", "timm", "python", "http")  # the kinds with a field for it
+
+
+def _adopted(fields: dict[str, Any], side: int, file: Path) -> Classifier:
+    """The classifier, tried out; what it turns out to return is written into its part of the fields.
+
+    Raises:
+        ClassifierError: it cannot score pictures, or it cannot be told what its outputs are.
+    """
+    part = fields["classifiers"]["v1"]
+
+    def made() -> Classifier:
+        study = study_of({**fields, "target": {"label": "?"}}, file)
+        classifier = build(study.classifiers["v1"], study.folder, study.checkpoint, "--classifier")
+        target = Target.model_validate(_target(classifier.labels[0], classifier))
+        try_out(classifier, side, target)
+        return classifier
+
+    try:
+        classifier = made()
+    except UnsaidOutputs as error:
+        if error.outputs != ("probabilities",) or part["kind"] not in _SAY_OUTPUTS or "outputs" in part:
+            raise
+        part["outputs"] = "probabilities"
+        classifier = made()
+    if isinstance(classifier, BatchedClassifier) and classifier.outputs != "logits" and part["kind"] in _SAY_OUTPUTS:
+        part["outputs"] = classifier.outputs
+    return classifier
+
+
+def _target(label: str, classifier: Classifier) -> dict[str, Any]:
+    """The target of a class, in the measure that the classifier's outputs are made for."""
+    task = classifier.task if isinstance(classifier, BatchedClassifier) else None
+    if task == "values" or len(classifier.labels) == 1:
+        return {"label": label, "measure": "value"}
+    return {"label": label, "measure": "sigmoid"} if task == "labels" else {"label": label}
+
+
 def _predict(classifier: Classifier, pictures: Mapping[str, Image.Image]) -> list[tuple[str, str, float]]:
     names: Sequence[str] = list(pictures)[:3]
-    probabilities = softmax(classifier([pictures[name] for name in names]), axis=1)
+    outputs = classifier([pictures[name] for name in names])
+    measure = _target("", classifier).get("measure", "probability")
+    probabilities = {"value": np.asarray, "sigmoid": expit}.get(measure, lambda rows: softmax(rows, axis=1))(outputs)
     return [
         (name, classifier.labels[int(row.argmax())], float(row.max()))
         for name, row in zip(names, probabilities, strict=True)

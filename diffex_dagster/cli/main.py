@@ -214,7 +214,13 @@ def init(
     images: Annotated[str, typer.Option(help="a folder, a pattern, a .txt list, a table, or a dataset folder")],
     classifier: Annotated[str, typer.Option(help="a hub id or folder, a model file, an address, or KIND:VALUE")],
     label: Annotated[str | None, typer.Option(help="the class to explain; the one predicted most often")] = None,
-    labels: Annotated[str | None, typer.Option(help="class names in order, separated by commas")] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="class names in order, separated by commas, or a file with them")
+    ] = None,
+    outputs: Annotated[
+        str | None,
+        typer.Option(help="what the model returns: logits, probabilities or sigmoid; found out when left out"),
+    ] = None,
     domain: Annotated[str | None, typer.Option(help="what the images show, in words; from the name")] = None,
     editor: Annotated[str, typer.Option(help="KIND:VALUE: ledits, instruct, precomputed, python")] = (
         "ledits:stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -229,7 +235,7 @@ def init(
 
     root = Path(os.environ.get("DIFFEX_ROOT") or Path.cwd())
     classes = tuple(each.strip() for each in labels.split(",")) if labels else ()
-    wishes = Wishes(name, images, classifier, label, classes, domain, editor, size, starter, vlm, vlm_url)
+    wishes = Wishes(name, images, classifier, label, classes, outputs, domain, editor, size, starter, vlm, vlm_url)
     made = make_study(wishes, root / "studies" / name)
     out = Console(highlight=False, soft_wrap=True)
     out.print(f"wrote {_escape(str(made.study.file))}")
