@@ -183,9 +183,7 @@ def paired_scores(
         edit, labels, folder = logits[concepts], classifier.labels, study.folder
         flipped = flips(null, edit, labels, study.target, folder, said)
         became, left = (by_image(each) for each in becomes(null, edit, labels, study.target, folder, said))
-        paired[concepts] = Paired(
-            measured[()], measured[concepts], by_image(flipped), placebo(concepts), became, left
-        )
+        paired[concepts] = Paired(measured[()], measured[concepts], by_image(flipped), placebo(concepts), became, left)
     return paired, scored
 
 

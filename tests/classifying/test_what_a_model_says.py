@@ -69,7 +69,9 @@ def test_sigmoids_are_labels_that_do_not_compete(tmp_path: Path) -> None:
     target = Target(label="warm", measure="sigmoid")
     assert measure(made(PICTURES), LABELS, target) == pytest.approx(expit(MEANS @ APART)[:, 1], abs=1e-5)
     with pytest.raises(ClassifierError, match="last operator is a sigmoid.*write outputs: sigmoid"):
-        OnnxClassifier(tmp_path / "m.onnx", LABELS, outputs="probabilities").outputs
+        OnnxClassifier(tmp_path / "m.onnx", LABELS, outputs="logits").outputs  # noqa: B018
+    with pytest.raises(ClassifierError, match="rows sum to .*write outputs: sigmoid"):
+        OnnxClassifier(tmp_path / "m.onnx", LABELS, outputs="probabilities")(PICTURES)
 
 
 def test_one_sigmoid_for_two_classes_is_the_probability_of_the_second(tmp_path: Path) -> None:
