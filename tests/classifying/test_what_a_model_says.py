@@ -69,7 +69,7 @@ def test_sigmoids_are_labels_that_do_not_compete(tmp_path: Path) -> None:
     target = Target(label="warm", measure="sigmoid")
     assert measure(made(PICTURES), LABELS, target) == pytest.approx(expit(MEANS @ APART)[:, 1], abs=1e-5)
     with pytest.raises(ClassifierError, match="last operator is a sigmoid.*write outputs: sigmoid"):
-        OnnxClassifier(tmp_path / "m.onnx", LABELS, outputs="logits").outputs  # noqa: B018
+        OnnxClassifier(tmp_path / "m.onnx", LABELS, outputs="logits").outputs
     with pytest.raises(ClassifierError, match="rows sum to .*write outputs: sigmoid"):
         OnnxClassifier(tmp_path / "m.onnx", LABELS, outputs="probabilities")(PICTURES)
 
