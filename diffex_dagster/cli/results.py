@@ -33,7 +33,6 @@ from diffex_dagster.resources.home import home_folder, instance
 from diffex_dagster.stages.plan import NotThere, PlannedStage, plan_edits
 from diffex_dagster.stages.sample_images import read_samples
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store, reports_folder
-from diffex_dagster.store.keys import image_key
 from diffex_dagster.study import Study
 from diffex_dagster.utils.output import print_exact
 
@@ -96,10 +95,10 @@ def plan(study: Study, classifiers: Sequence[str], output: TableFormat) -> None:
         for name in classifiers
     }
     states = {} if notes else staleness(study, classifiers)
-    pictures = read_samples(study, lambda name: build_classifier(study, name)).pictures
+    read = read_samples(study, lambda name: build_classifier(study, name))
     samples: dict[str, str] = {}
-    for name, picture in pictures.items():
-        samples.setdefault(image_key(picture), name)
+    for name in read.pictures:
+        samples.setdefault(read.image_keys[name], name)
     corpus = corpus_now(study)
     work = {s.stage: s for s in plan_edits(study, store, editor, models, corpus, samples)}
     stages = list(states) or list(work)

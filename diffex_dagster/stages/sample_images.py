@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,35 @@ from diffex_dagster.study import Study
 from diffex_dagster.utils.hashing import file_fingerprint
 
 
+class Prepared(Mapping[str, Image.Image]):
+    """Prepared pictures by name, each decoded when it is looked up: all of them at once may not fit into memory."""
+
+    def __init__(self, reads: Mapping[str, Callable[[], Image.Image]]) -> None:
+        self.reads = reads
+
+    def __getitem__(self, name: str) -> Image.Image:
+        return self.reads[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.reads)
+
+    def __len__(self) -> int:
+        return len(self.reads)
+
+    def only(self, names: Iterable[str]) -> Prepared:
+        """Those with these names, in their order."""
+        return Prepared({name: self.reads[name] for name in names})
+
+
+BATCH = 64  # pictures that a classifier is asked about at a time
+
+
 @dataclass
 class Samples:
     """The sample images of a study, by name and prepared, and what was left out."""
 
-    pictures: dict[str, Image.Image] = field(default_factory=dict)
+    pictures: Prepared = field(default_factory=lambda: Prepared({}))
+    image_keys: dict[str, str] = field(default_factory=dict)  # name -> key of the prepared picture
     labels: dict[str, str | None] = field(default_factory=dict)
     unreadable: list[tuple[str, str]] = field(default_factory=list)  # (name, why)
     keys: dict[str, str] = field(default_factory=dict)  # image key -> name, once they are stored
@@ -70,7 +95,7 @@ def read_samples(study: Study, classifier: Callable[[str], Classifier] | None = 
     samples = _read(study, found.entries)
     passed = _predicted(study, samples, classifier(images.predicted.classifier))
     chosen = _chosen(study, [entry for entry in found.entries if entry.name in passed])
-    samples.pictures = {entry.name: samples.pictures[entry.name] for entry in chosen}
+    samples.pictures = samples.pictures.only(entry.name for entry in chosen)
     return _told(samples, found)
 
 
@@ -78,8 +103,8 @@ def _told(samples: Samples, found: Found) -> Samples:
     """With what the source left out, and which pictures are the same as one before them."""
     samples.left_out, samples.notes = found.left_out, found.notes
     first: dict[str, str] = {}
-    for name, picture in samples.pictures.items():
-        same = first.setdefault(image_key(picture), name)
+    for name in samples.pictures:
+        same = first.setdefault(samples.image_keys[name], name)
         if same != name:
             samples.equal[name] = same
     labels = [(name, same) for name, same in samples.equal.items()
@@ -129,9 +154,11 @@ def images_version(study: Study) -> str:
 
 def _read(study: Study, entries: Sequence[Entry]) -> Samples:
     samples, images = Samples(), study.images
+    reads: dict[str, Callable[[], Image.Image]] = {}
     for entry in entries:
         try:
-            picture = read_picture(entry.content, images.size, images.fit, images.background)
+            read = partial(read_picture, entry.content, images.size, images.fit, images.background)
+            samples.image_keys[entry.name] = image_key(read())
         except (MemoryError, KeyboardInterrupt):
             raise
         except Exception as error:  # a decoder's, of any kind: the file is left out with its reason
@@ -139,7 +166,8 @@ def _read(study: Study, entries: Sequence[Entry]) -> Samples:
             why = "an address, not a file: download it" if address else why_unreadable(error)
             samples.unreadable.append((entry.name, why))
             continue
-        samples.pictures[entry.name], samples.labels[entry.name] = picture, entry.label
+        reads[entry.name], samples.labels[entry.name] = read, entry.label
+    samples.pictures = Prepared(reads)
     _check_unreadable(study, samples.unreadable, len(entries))
     return samples
 
@@ -192,7 +220,10 @@ def _predicted(study: Study, samples: Samples, classifier: Classifier) -> set[st
             column = class_index(classifier.labels, wanted.label)
         except ClassifierError as error:
             raise ClassifierError(f"{study.file}: images.predicted: {error}") from error
-    probabilities = softmax(classifier(list(samples.pictures.values())), axis=1)
+    names = list(samples.pictures)
+    batches = [names[start : start + BATCH] for start in range(0, len(names), BATCH)]
+    outputs = [classifier([samples.pictures[name] for name in batch]) for batch in batches]
+    probabilities = softmax(np.concatenate(outputs), axis=1)
     classes, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     keep = (confidence >= wanted.min_confidence) & (confidence <= wanted.max_confidence)
     if column is not None:

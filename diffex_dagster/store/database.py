@@ -268,12 +268,9 @@ class Store:
 
     def put_images(self, pictures: Mapping[str, Image.Image]) -> dict[str, str]:
         """Keep prepared sample images (name -> picture); returns name -> image key."""
-        keys = {name: image_key(picture) for name, picture in pictures.items()}
-        before = dict(self._existing("images", "image", keys.values(), "image, file"))
-        lost = self._unsound(before.values())
-        rows = [
+        rows = [  # one after the other: each may be decoded when it is looked up
             {
-                "image": keys[name],
+                "image": image_key(picture),
                 "name": name,
                 "file": self.pictures.put(picture),
                 "width": picture.width,
@@ -281,6 +278,9 @@ class Store:
             }
             for name, picture in pictures.items()
         ]
+        keys = {str(row["name"]): str(row["image"]) for row in rows}
+        before = dict(self._existing("images", "image", keys.values(), "image, file"))
+        lost = self._unsound(before.values())
         moved = [(row["file"], row["image"]) for row in rows if before.get(str(row["image"])) in lost]
 
         def keep(connection: duckdb.DuckDBPyConnection) -> None:

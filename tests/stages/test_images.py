@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 from diffex_dagster.errors import ClassifierError, StudyError
 from diffex_dagster.images.files import prepare, read_picture
+from diffex_dagster.stages import sample_images as sample_images_module
 from diffex_dagster.stages.sample_images import read_samples, sample_images
 from diffex_dagster.stages.setup import build_classifier
 from diffex_dagster.store import Store
@@ -212,3 +214,24 @@ def test_equal_pictures_count_once_and_the_order_is_that_of_names(toy: Study, tm
     found = list(sample_images(toy, store).keys.values())
     assert found == [f"{i:02d}.png" for i in range(8)]
     assert list(store.samples("toy").values()) == found
+
+
+def test_prepared_pictures_are_decoded_when_they_are_looked_up_and_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = load_study(write_study(tmp_path, 6))
+    alive: list[weakref.ref[Image.Image]] = []
+    decode = sample_images_module.read_picture
+    most = 0
+
+    def counted(*arguments: Any) -> Image.Image:
+        nonlocal most
+        picture = decode(*arguments)
+        alive.append(weakref.ref(picture))
+        most = max(most, sum(each() is not None for each in alive))
+        return picture
+
+    monkeypatch.setattr(sample_images_module, "read_picture", counted)
+    samples = sample_images_module.sample_images(study, Store(study.results_folder))
+    assert len(samples.keys) == 6 and list(samples.image_keys.values()) == list(samples.keys)
+    assert most <= 2 and [each.size for each in samples.pictures.values()] == [(16, 16)] * 6
