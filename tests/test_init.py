@@ -122,10 +122,8 @@ def test_doctor_names_each_problem_with_its_remedy(here: Path, diffex, monkeypat
     assert status == 1
     assert "problem images:" in out and "there is no such folder" in out
     assert "problem classifier:" in out and "no class 'hot'" in out
-    assert (
-        "TOY_KEY is set" in out
-        and "problem vlm: cannot be reached (ConnectError): start it, or correct base_url" in out
-    )
+    assert "TOY_KEY is set" in out
+    assert "problem vlm: cannot be reached (ConnectError: " in out and "): start it, or correct base_url" in out
     assert "HF_HUB_OFFLINE is set" in out and "s3cret" not in out
     (here / "studies" / "toy" / "study.yaml").write_text("nmae: x")
     status, out, _ = diffex("doctor", "toy")
@@ -138,3 +136,68 @@ def test_doctor_without_a_study_looks_at_the_machine(monkeypatch: pytest.MonkeyP
     assert {"python", "torch", "diffusers", "device", "memory", "disk", "model hub"} <= found.keys()
     assert found["torch"].fine and found["model hub"].fine is None
     assert found["model hub"].remedy == "name checkpoints by folder, or set HF_ENDPOINT"
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), RuntimeError("no driver"), OSError(5, "Input/output error"), ZeroDivisionError("z"),
+              AttributeError("a"), UnicodeDecodeError("utf-8", b"x", 0, 1, "bad")]
+)  # fmt: skip
+@pytest.mark.parametrize("look", ["_packages", "_device", "_memory", "_hub", "_disk", "_study", "_proxies"])
+def test_doctor_goes_on_whatever_a_look_raises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: str, error: Exception
+) -> None:
+    def fail(*args: object) -> object:
+        raise error
+
+    monkeypatch.setattr(doctor, look, fail)
+    if look != "_study":
+        monkeypatch.setattr(doctor, "_study", lambda study: [doctor.Finding(True, "the last look", "")])
+    found = list(doctor.examine(write_study(tmp_path, 2), hub="http://127.0.0.1:9"))
+    failed = [each for each in found if each.fine is False and "cannot be looked at" in each.found]
+    assert len(failed) == 1 and "\n" not in failed[0].found
+    assert found[-1].what == ("study" if look == "_study" else "the last look")
+
+
+def test_doctor_finds_what_a_run_would_need(here: Path, diffex, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    folder = here / "studies" / "toy"
+    write_study(folder, 2)
+    (folder / "corpus.yaml").write_text("remove: [No such feature]\n")
+    (folder / "my_model.py").write_text("import sys\nsys.exit('usage')\n")
+    study = YAML(typ="safe").load((folder / "study.yaml").read_text())
+    study["classifiers"] = {"v1": {"python": "my_model:scores", "labels": ["cold", "warm"]}}
+    study["editors"] = {"sd": {"kind": "ledits", "checkpoint": "nobody/no-such-model"}}
+    with (folder / "study.yaml").open("w") as file:
+        YAML().dump(study, file)
+    status, out, err = diffex("doctor", "toy")
+    assert status == 1 and not err
+    problems = [line for line in out.splitlines() if line.startswith("problem")]
+    for word in ("corpus: ", "No such feature", "SystemExit: usage",
+                 "nobody/no-such-model is not on this machine, and HF_HUB_OFFLINE is set"):  # fmt: skip
+        assert any(word in line for line in problems), (word, out)
+    (folder / "results").mkdir(exist_ok=True)
+    (folder / "results").rename(folder / "old")
+    (folder / "results").write_text("a file")
+    status, out, _ = diffex("doctor", "toy")
+    assert status == 1 and "problem results: " in out and "results: it is a file; name a folder" in out
+
+
+def test_doctor_counts_edits_that_another_tool_has_not_made(here: Path, diffex) -> None:
+    folder = here / "studies" / "toy"
+    write_study(folder, 2, editors={"e": {"kind": "precomputed", "folder": "edits"}}, effects={"nonsense": []})
+    for prompt in ("red patch", "blue patch"):
+        (folder / "edits" / prompt).mkdir(parents=True)
+        for name in ("00.png", "01.png"):
+            if (prompt, name) != ("blue patch", "01.png"):
+                (folder / "edits" / prompt / name).write_bytes((folder / "images" / name).read_bytes())
+    status, out, _ = diffex("doctor", "toy")
+    assert status == 1 and "edits of level 1 are not there, first add" in out
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "socks://127.0.0.1:9"])
+def test_doctor_survives_proxies_that_cannot_be_used(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    found = {each.what: each for each in doctor.examine(hub="http://hub.invalid")}
+    assert found["proxy"].fine is None and found["proxy"].remedy
+    assert found["model hub"].fine is None and "ALL_PROXY" in found["model hub"].remedy

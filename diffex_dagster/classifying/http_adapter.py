@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from diffex_dagster.classifying.base import BatchedClassifier
 from diffex_dagster.classifying.outputs import Outputs
 from diffex_dagster.classifying.preprocessing import read_labels
 from diffex_dagster.errors import ClassifierError
+from diffex_dagster.utils import web
 
 _FIELDS = {"plain": ("images", "outputs"), "kserve": ("instances", "predictions")}
 _LONGEST_WAIT = 30.0  # seconds between two attempts, whatever Retry-After says
@@ -96,7 +98,7 @@ class HttpClassifier(BatchedClassifier):
         return [float(value) for value in row] if isinstance(row, list) else [float(row)]
 
     def _post(self, body: Mapping[str, Any]) -> Any:
-        headers = {}
+        headers, key = {}, None
         if self.key_env:
             key = os.environ.get(self.key_env)
             if not key:
@@ -111,23 +113,32 @@ class HttpClassifier(BatchedClassifier):
             reraise=True,
         )
         try:
-            for attempt in attempts:
-                with attempt:
-                    response = httpx.post(self.url, json=body, headers=headers, timeout=self.timeout_s)
-                    response.raise_for_status()
+            with web.client(self.url, timeout=self.timeout_s) as client:
+                for attempt in attempts:
+                    with attempt:
+                        response = client.post(self.url, json=body, headers=headers)
+                        response.raise_for_status()
             return response.json()
         except httpx.HTTPStatusError as error:
-            shown = " ".join(error.response.text.split())[:200]
+            if (elsewhere := web.redirected_to(error.response)) is not None:
+                raise ClassifierError(
+                    f"{self.name}: the service redirects to {elsewhere}, and no picture was sent there; set url to "
+                    "that address if it is the one you mean"
+                ) from None
+            text = " ".join(error.response.text.split())
+            shown = (text.replace(key, "***") if key else text)[:200]
             raise ClassifierError(
                 f"{self.name}: the service answered with status {error.response.status_code} ({shown!r}); check url, "
                 "key_env and the service's log"
             ) from error
-        except httpx.HTTPError as error:
-            raise ClassifierError(
-                f"{self.name}: the service cannot be reached ({type(error).__name__}); start it, or correct the url"
-            ) from error
-        except ValueError as error:
+        except json.JSONDecodeError as error:
             raise ClassifierError(f"{self.name}: the answer is not JSON; check the url") from error
+        except Exception as error:  # httpx's, or a proxy or an address that cannot be used
+            remedy = web.proxy_remedy(error) if web.environment_counts(self.url) else None
+            raise ClassifierError(
+                f"{self.name}: the service cannot be reached ({web.unreachable(error, self.url)}); start it, or "
+                f"correct the url{f'; {remedy}' if remedy else ''}"
+            ) from None
 
 
 def shown_address(url: str) -> str:

@@ -13,7 +13,7 @@ from diffex_dagster.corpus.overrides import merge, read_edits
 from diffex_dagster.corpus.showing import diff
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.corpus.vlm.answers import read_answer, saved_answer, tree_from_raw
-from diffex_dagster.errors import ClassifierError, CorpusError, StoreError, in_words
+from diffex_dagster.errors import CorpusError, DiffExError, StoreError, in_words
 from diffex_dagster.stages.corpus import cleaned_proposal, merged, problems
 from diffex_dagster.stages.setup import build_proposer, build_store, classifier_labels
 from diffex_dagster.study import OpenAIVLM, Study
@@ -34,7 +34,7 @@ def corpus_now(study: Study) -> Corpus:
     else:
         try:
             labels = classifier_labels(study, list(study.classifiers))
-        except ClassifierError:  # a corpus can be looked at before the classifier is there
+        except DiffExError:  # a corpus can be looked at before the classifier is there
             labels = {}
         proposal = cleaned_proposal(study, build_proposer(study, store), [], labels).corpus
     return merged(proposal, study.path(study.corpus.edits))

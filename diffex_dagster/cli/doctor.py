@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import httpx
-
 from diffex_dagster.classifying.base import BatchedClassifier
 from diffex_dagster.classifying.parts import ClassifierPart
 from diffex_dagster.classifying.protocol import Classifier
-from diffex_dagster.errors import DiffExError
-from diffex_dagster.study import LeditsEditorPart, OpenAIVLM, Study, load_study
+from diffex_dagster.errors import CorpusError, DiffExError, EditorError, StoreError, in_words
+from diffex_dagster.study import (
+    InstructEditorPart,
+    LeditsEditorPart,
+    OpenAIVLM,
+    PrecomputedEditorPart,
+    Study,
+    load_study,
+)  # fmt: skip
+from diffex_dagster.utils import web
 
 NEEDED = ("dagster", "diffusers", "duckdb", "torch", "transformers")
 EXTRAS = {
@@ -39,13 +46,14 @@ class Finding:
 def examine(study: Path | None = None, hub: str = "https://huggingface.co") -> Iterator[Finding]:
     """Look at the machine, and at a study where one is named; each finding comes as soon as it is known."""
     yield Finding(sys.version_info >= (3, 11), "python", sys.version.split()[0], "install Python 3.11 or newer")
-    yield from _packages()
-    yield from _device()
-    yield _memory()
-    yield _hub(hub)
-    yield _home()
+    yield from _surviving("packages", _packages)
+    yield from _surviving("device", _device)
+    yield from _surviving("memory", lambda: [_memory()])
+    yield from _surviving("proxy", _proxies)
+    yield from _surviving("model hub", lambda: [_hub(hub)])
+    yield from _surviving("dagster home", lambda: [_home()])
     if study is None:
-        yield _disk(Path.cwd())
+        yield from _surviving("disk", lambda: [_disk(Path.cwd())])
         return
     try:
         loaded = load_study(study)
@@ -53,8 +61,18 @@ def examine(study: Path | None = None, hub: str = "https://huggingface.co") -> I
         yield Finding(False, "study", str(error))
         return
     yield Finding(True, "study", f"{loaded.file} is valid")
-    yield _disk(loaded.results_folder)
-    yield from _study(loaded)
+    yield from _surviving("disk", lambda: [_disk(loaded.results_folder)])
+    yield from _surviving("study", lambda: _study(loaded))
+
+
+def _surviving(what: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """Every finding of a look; whatever it raises is one more, and the next look follows."""
+    try:
+        yield from look()
+    except DiffExError as error:
+        yield Finding(False, what, str(error))
+    except Exception as error:  # what a package, a driver or a disk raises: to find such things is what doctor is for
+        yield Finding(False, what, f"cannot be looked at ({in_words(error)})", "put that right, then look again")
 
 
 def _home() -> Finding:
@@ -82,6 +100,24 @@ def _packages() -> Iterator[Finding]:
             yield Finding(True, name, version(name))
         except PackageNotFoundError:
             yield Finding(None, name, "not installed", f"only if you need it: pip install 'diffex-dagster[{extra}]'")
+    yield from _torchvision()
+
+
+def _torchvision() -> Iterator[Finding]:
+    """Whether torchvision fits torch: where it does not, no image processor and no timm model can be loaded."""
+    if importlib.util.find_spec("torchvision") is None:
+        return
+    try:
+        import torchvision
+    except Exception as error:  # an operator that torch does not know, a library that is not there
+        yield Finding(
+            False,
+            "torchvision",
+            f"does not fit torch {version('torch')} ({in_words(error, 120)})",
+            "install the torchvision of the same release and index as torch, or uninstall it",
+        )
+    else:
+        yield Finding(True, "torchvision", torchvision.__version__)
 
 
 def _device() -> Iterator[Finding]:
@@ -120,15 +156,22 @@ def _hub(address: str) -> Finding:
     if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
         return Finding(None, "model hub", "HF_HUB_OFFLINE is set", "only checkpoints that are on this machine load")
     try:
-        httpx.head(address, timeout=5.0)
-    except httpx.HTTPError as error:
-        return Finding(
-            None,
-            "model hub",
-            f"not reachable ({type(error).__name__})",
-            "name checkpoints by folder, or set HF_ENDPOINT",
-        )
+        with web.client(address, timeout=5.0) as client:
+            client.head(address)
+    except Exception as error:  # httpx's, or a proxy that cannot be used
+        remedy = web.proxy_remedy(error) or "name checkpoints by folder, or set HF_ENDPOINT"
+        return Finding(None, "model hub", f"not reachable ({web.unreachable(error, address)})", remedy)
     return Finding(True, "model hub", f"{address} answers")
+
+
+def _proxies() -> Iterator[Finding]:
+    for name in web.proxies_set():
+        try:
+            web.client("https://example.org").close()
+        except Exception as error:
+            yield Finding(None, "proxy", f"{name} cannot be used ({in_words(error)})", web.proxy_remedy(error) or "")
+        else:
+            yield Finding(True, "proxy", f"{name} is set; it is not asked for this machine's own addresses")
 
 
 def _study(study: Study) -> Iterator[Finding]:
@@ -154,10 +197,14 @@ def _study(study: Study) -> Iterator[Finding]:
 
     yield _tried("images", images)
     part = study.editors[study.editor_name]
-    if isinstance(part, LeditsEditorPart) and study.checkpoint(part.checkpoint) == part.checkpoint:
-        yield Finding(None, "editor", f"{part.checkpoint} comes from the hub", "it is downloaded at the first edit")
+    if isinstance(part, LeditsEditorPart | InstructEditorPart) and study.checkpoint(part.checkpoint) == part.checkpoint:
+        yield _from_hub(part.checkpoint)
     else:
         yield _tried("editor", editor)
+    if isinstance(part, PrecomputedEditorPart):
+        yield _tried("editor", lambda: _made_elsewhere(study))
+    yield _tried("results", lambda: _results(study))
+    yield _tried("corpus", lambda: _corpus(study))
     for name, each in study.classifiers.items():
         yield _tried("classifier", classifier(name))
         yield from _code(name, each)
@@ -194,6 +241,73 @@ def _tried(what: str, check: Callable[[], str]) -> Finding:
         return Finding(True, what, check())
     except DiffExError as error:
         return Finding(False, what, str(error))
+    except Exception as error:  # of somebody else's code, which `run` would meet too
+        return Finding(False, what, f"{type(error).__name__}: {in_words(error)}", "a run would stop at this: mend it")
+
+
+def _from_hub(checkpoint: str) -> Finding:
+    from huggingface_hub import try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(checkpoint, "model_index.json"), str):
+        return Finding(True, "editor", f"{checkpoint} is on this machine")
+    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+        remedy = "unset HF_HUB_OFFLINE, or name the checkpoint's folder"
+        return Finding(False, "editor", f"{checkpoint} is not on this machine, and HF_HUB_OFFLINE is set", remedy)
+    return Finding(None, "editor", f"{checkpoint} comes from the hub", "it is downloaded at the first edit")
+
+
+def _made_elsewhere(study: Study) -> str:
+    """Whether another tool made the edits of level 1, for the sample images as they are called here."""
+    from diffex_dagster.cli.corpus import corpus_now
+    from diffex_dagster.editing.precomputed import PrecomputedEditor
+    from diffex_dagster.stages.edits import level1_combinations
+    from diffex_dagster.stages.sample_images import read_samples
+    from diffex_dagster.stages.setup import build_classifier, build_editor
+
+    editor = build_editor(study)
+    assert isinstance(editor, PrecomputedEditor)
+    names = list(read_samples(study, lambda name: build_classifier(study, name)).pictures)
+    combinations = [frozenset(each) for each in level1_combinations(study, corpus_now(study)) if each]
+    absent = [(name, each) for name in names for each in combinations if (name, each) not in editor.edits]
+    if absent:
+        name, concepts = absent[0]
+        what = " and ".join(f"{each.direction} {each.prompt!r}" for each in concepts)
+        raise EditorError(
+            f"{editor.source}: {len(absent)} of {len(names) * len(combinations)} edits of level 1 are not there, first "
+            f"{what} on {name!r}; make them, or take the features out of the corpus"
+        )
+    return f"all {len(names) * len(combinations)} edits of level 1 are there"
+
+
+def _results(study: Study) -> str:
+    """Whether the results folder can hold results, and a database in it can be read."""
+    from diffex_dagster.stages.setup import build_store
+
+    folder = study.results_folder
+    if folder.exists() and not folder.is_dir():
+        raise StoreError(f"{folder}: results: it is a file; name a folder")
+    if not (folder / "diffex.duckdb").exists():
+        return "none yet"
+    samples = build_store(study, reading=True).samples(study.name)
+    return f"of {len(samples)} images at {folder}"
+
+
+def _corpus(study: Study) -> str:
+    """Whether the corpus file and what the proposal is made from can be read, and can be searched."""
+    from diffex_dagster.cli.corpus import corpus_now
+    from diffex_dagster.corpus.overrides import read_edits
+    from diffex_dagster.corpus.vlm.context import read_context
+    from diffex_dagster.stages.corpus import problems
+
+    edits = study.path(study.corpus.edits)
+    read_edits(edits)
+    read_context([study.path(path) for path in study.corpus.context])
+    if isinstance(study.corpus.vlm, OpenAIVLM):
+        return f"{edits.name} can be read; what it names is checked once the model has been asked"
+    corpus = corpus_now(study)
+    if found := problems(corpus, study.search.options()):
+        raise CorpusError(f"{edits}: {'; '.join(found)}")
+    return f"{len(list(corpus.walk()))} features in {len(corpus.groups)} groups"
 
 
 def _vlm(vlm: OpenAIVLM) -> Iterator[Finding]:
@@ -203,11 +317,16 @@ def _vlm(vlm: OpenAIVLM) -> Iterator[Finding]:
         yield Finding(bool(key), "vlm key", found, f"export {vlm.key_env}=..., or name a local model's base_url")
     address = (vlm.base_url or "https://api.openai.com/v1").rstrip("/")
     try:
-        answer = httpx.get(
-            f"{address}/models", timeout=10.0, headers={"Authorization": f"Bearer {key}"} if key else None
-        )
-    except httpx.HTTPError as error:
-        yield Finding(False, "vlm", f"cannot be reached ({type(error).__name__})", "start it, or correct base_url")
+        with web.client(address, timeout=10.0) as client:
+            answer = client.get(f"{address}/models", headers={"Authorization": f"Bearer {key}"} if key else None)
+    except Exception as error:  # httpx's, or a proxy that cannot be used
+        remedy = (
+            web.proxy_remedy(error) if web.environment_counts(address) else None
+        ) or "start it, or correct base_url"
+        yield Finding(False, "vlm", f"cannot be reached ({web.unreachable(error, address)})", remedy)
+        return
+    if (elsewhere := web.redirected_to(answer)) is not None:
+        yield Finding(False, "vlm", f"redirects to {elsewhere}", "name that address as base_url if you mean it")
         return
     fine = answer.status_code not in (401, 403)
     yield Finding(fine, "vlm", f"answers with status {answer.status_code}", f"check the key in {vlm.key_env}")
