@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import shutil
@@ -108,7 +109,7 @@ def _torchvision() -> Iterator[Finding]:
     if importlib.util.find_spec("torchvision") is None:
         return
     try:
-        import torchvision
+        found = importlib.import_module("torchvision")
     except Exception as error:  # an operator that torch does not know, a library that is not there
         yield Finding(
             False,
@@ -117,7 +118,7 @@ def _torchvision() -> Iterator[Finding]:
             "install the torchvision of the same release and index as torch, or uninstall it",
         )
     else:
-        yield Finding(True, "torchvision", torchvision.__version__)
+        yield Finding(True, "torchvision", found.__version__)
 
 
 def _device() -> Iterator[Finding]:
