@@ -354,7 +354,8 @@ class Study(Part):
     @field_validator("classifiers")
     @classmethod
     def _reserved(cls, value: dict[str, Any]) -> dict[str, Any]:
-        taken = {"sample_images", "vlm_corpus", "corpus_edits", "corpus", "level1_edits", "classifier_comparison"}
+        taken = {"image_files", "proposal_inputs", "editor", "probe", "results"}  # sources
+        taken |= {"sample_images", "vlm_corpus", "corpus_edits", "corpus", "level1_edits", "classifier_comparison"}
         for name in value:
             if name.lower() in taken:
                 raise ValueError(f"a classifier cannot be called {name!r}: that is the name of a stage")

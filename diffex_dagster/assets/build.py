@@ -8,9 +8,10 @@ from typing import Any
 
 import dagster as dg
 
-from diffex_dagster.assets import corpus, edits, images, report, scores
-from diffex_dagster.assets.common import Names, quiet, with_code
-from diffex_dagster.resources import RESOURCES, ClassifierResource, EditorResource, Place, placed
+from diffex_dagster.assets import corpus, edits, images, lineage, report, scores
+from diffex_dagster.assets.common import quiet, with_code
+from diffex_dagster.errors import DiffExError
+from diffex_dagster.resources import RESOURCES, ClassifierResource, EditorResource, Place, ResultsResource, placed
 from diffex_dagster.resources.ownership import end_dead_runs
 from diffex_dagster.study import Study, load_study
 
@@ -30,7 +31,9 @@ def build_study(
             left out are as the environment says; an empty mapping brings none, for definitions that have their own.
     """
     chosen = list(study.classifiers if classifiers is None else classifiers)
-    everything = [images.build(study), *corpus.build(study, chosen), *edits.build(study)]
+    everything: list[Any] = [
+        *lineage.build_sources(study, chosen), images.build(study), *corpus.build(study, chosen), *edits.build(study)
+    ]  # fmt: skip
     for name in chosen:
         everything += [*scores.build(study, name), *report.build_report(study, name)]
     if len(study.comparable) > 1 and set(study.comparable) <= set(chosen):
@@ -66,60 +69,42 @@ def free_places(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     return dg.SkipReason(f"ended: {', '.join(ended)}" if ended else "no run has died")
 
 
-def observe(study: Study, classifiers: Sequence[str]) -> list[dg.AssetObservation]:
-    """What the study's observed sources are now: the person's corpus file and each classifier's weights."""
-    from dagster._core.definitions.data_version import DATA_VERSION_TAG
-
-    from diffex_dagster.stages.corpus import edits_version
-    from diffex_dagster.stages.setup import build_classifier
-
-    names = Names(study)
-    versions = {names.key("corpus_edits"): edits_version(study)}
-    versions |= {names.key(name, "classifier"): build_classifier(study, name).fingerprint for name in classifiers}
-    return [dg.AssetObservation(key, tags={DATA_VERSION_TAG: version}) for key, version in versions.items()]
-
-
 def _settings(study: Study) -> dict[str, Any]:
     """What a study file says; which of its editors is in use is not in the file alone."""
     return study.model_dump(exclude={"editor"})
 
 
 def _watch(study: Study, classifiers: list[str]) -> dg.SensorDefinition:
-    sample_images = Names(study).key("sample_images")
-
     @dg.sensor(
         name=f"{study.prefix}_watch",
         minimum_interval_seconds=15,
-        target=dg.AssetSelection.assets(sample_images),
-        description="Notices an edited corpus file or new classifier weights, without a run; a changed folder of "
-        "images, which it requests to be read again; and a changed study file. Together with the automation sensor, "
-        "the stages that the change touches are then requested.",
+        description="Observes the study's sources without a run: image files, the corpus file, what a proposal is made "
+        "from, editor, classifiers, and the results database. Together with the automation sensor, the stages that a "
+        "change touches are then requested. Says when the study file has changed.",
     )
     def watch(
-        context: dg.SensorEvaluationContext, diffex_editor: EditorResource, diffex_classifiers: ClassifierResource
+        context: dg.SensorEvaluationContext,
+        diffex_editor: EditorResource,
+        diffex_classifiers: ClassifierResource,
+        diffex_results: ResultsResource,
     ) -> dg.SensorResult | dg.SkipReason:
-        from diffex_dagster.errors import DiffExError
-        from diffex_dagster.stages.sample_images import images_version
-
+        current = placed(study, diffex_editor, diffex_classifiers, diffex_results)
+        known = lineage.sources(current, classifiers, diffex_editor, diffex_classifiers, diffex_results)
+        observations, problems = lineage.observe(current, classifiers, known)
         try:
-            current = placed(study, diffex_editor, diffex_classifiers)
-            observations = observe(current, classifiers)
-            images = images_version(current)
-            changed = _settings(load_study(study.file)) != _settings(study)
+            if _settings(load_study(study.file)) != _settings(study):
+                problems.append(
+                    f"{study.file} has changed: reload the code location to see its new stages and versions"
+                )
         except DiffExError as error:
-            return dg.SkipReason(str(error))
-        versions = {o.asset_key.to_user_string(): o.data_version for o in observations}
-        cursor = json.dumps({"observed": versions, "images": images})
-        before = json.loads(context.cursor) if context.cursor else {}
-        if cursor == context.cursor:
-            reload = f"{study.file} has changed: reload the code location to see its new stages and versions"
-            return dg.SkipReason(reload if changed else "nothing changed")
-        # A first look requests nothing: it only learns what the folder holds.
-        new_images = before and before["images"] != images
-        return dg.SensorResult(
-            asset_events=observations if versions != before.get("observed") else [],
-            run_requests=[dg.RunRequest(run_key=images, asset_selection=[sample_images])] if new_images else [],
-            cursor=cursor,
-        )
+            problems.append(str(error))
+        before: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
+        versions = {o.asset_key.to_user_string(): str(o.data_version) for o in observations}
+        changed = [o for o in observations if before.get(o.asset_key.to_user_string()) != o.data_version]
+        if not changed:
+            return dg.SkipReason("; ".join(problems) or "nothing changed")
+        for problem in problems:
+            context.log.warning(problem)
+        return dg.SensorResult(asset_events=changed, cursor=json.dumps(before | versions))
 
     return watch

@@ -22,15 +22,38 @@ from diffex_dagster.report.sheets import contact_sheet, data_uri
 from diffex_dagster.report.tables import markdown_text
 from diffex_dagster.stages.edits import EditCounts
 from diffex_dagster.stages.plan import PlannedStage
-from diffex_dagster.stages.setup import settings_version
+from diffex_dagster.stages.settings import Stage, stage_version
 from diffex_dagster.study import Study
 from diffex_dagster.utils.progress import LogReporter, Reporter, reporter_or
 
-# Requested when an upstream version changed, not because an upstream asset was materialized again or is about to be: an
-# edited corpus file requests exactly the stages that it touches, each once the stage before it has really changed.
-WHEN_DATA_CHANGES = dg.AutomationCondition.eager().replace(
-    "any_deps_updated", dg.AutomationCondition.any_deps_match(dg.AutomationCondition.data_version_changed())
-)
+_Condition = dg.AutomationCondition
+_BUSY = _Condition.will_be_requested() | _Condition.in_progress()
+
+
+def when_data_changes(waits_for: dg.AssetSelection) -> dg.AutomationCondition:
+    """Request a stage when the data or the code that it is made from has changed, once all of it is there.
+
+    Not because something upstream was materialized again or is about to be: an edited corpus file requests the merge,
+    and a corpus that is another requests everything that reads it, in one run.
+
+    Args:
+        waits_for: stages whose result decides whether anything else is touched at all; what follows them waits until
+            they, and what they follow, have ended.
+    """
+    changed: dg.AutomationCondition[Any] = (
+        _Condition.newly_missing()
+        | _Condition.any_deps_match(_Condition.data_version_changed())
+        | _Condition.code_version_changed()
+    )
+    return (
+        _Condition.in_latest_time_window()
+        & changed.since_last_handled()
+        & ~_Condition.any_deps_missing()
+        & ~_Condition.any_deps_in_progress()
+        & ~_Condition.in_progress()
+        & ~_Condition.any_deps_match(_BUSY | _Condition.any_deps_match(_BUSY)).allow(waits_for)
+    ).with_label("when what it is made from has changed")
+
 
 GPU_MEMORY = "gpu_memory_gb"  # metadata of an edit stage: the most it held, which `diffex plan` expects again
 
@@ -47,17 +70,21 @@ class Names:
         """Key of a stage: `avatars/level1_edits`, `avatars/persona_v1/level1_scores`."""
         return dg.AssetKey([self.study.prefix, *parts])
 
-    def options(self, *settings: str, group: str = "shared", files: str = "") -> dict[str, Any]:
-        """What every stage's asset has: a group, owners, and a version that its settings decide.
+    def options(self, stage: Stage, group: str = "shared") -> dict[str, Any]:
+        """What every stage's asset has: a group, owners, a version that its settings decide, and when it is requested.
 
         Args:
-            files: a hash of what else decides the asset's content, when it is no asset itself.
+            group: a classifier's name, for its stages.
         """
+        first = ("sample_images", "vlm_corpus", "corpus")
+        waits_for = first if stage not in first else first[:1]
         return {
             "group_name": f"{self.study.prefix}_{group}",
             "owners": list(self.study.owners) or None,
-            "code_version": "-".join(filter(None, (__version__, settings_version(self.study, *settings), files))),
-            "automation_condition": WHEN_DATA_CHANGES,
+            "code_version": f"{__version__}-{stage_version(self.study, stage)}",
+            "automation_condition": when_data_changes(
+                dg.AssetSelection.assets(*(self.key(each) for each in waits_for))
+            ),
         }
 
 

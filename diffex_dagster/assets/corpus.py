@@ -12,26 +12,29 @@ from diffex_dagster.assets.common import (
     steps_metadata,
     tree_metadata,
 )
-from diffex_dagster.resources import ClassifierResource, ResultsResource, VLMResource, as_deployed
+from diffex_dagster.assets.lineage import Reading, sources, upstream
+from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, VLMResource, as_deployed
 from diffex_dagster.stages import corpus as stage
 from diffex_dagster.stages.scores import check_classifier
 from diffex_dagster.study import Study
 
 
-def build(
-    study: Study, classifiers: Sequence[str]
-) -> list[dg.AssetsDefinition | dg.SourceAsset | dg.AssetChecksDefinition]:
-    """`<study>/vlm_corpus`, `<study>/corpus_edits` (observed), `<study>/corpus` and its blocking checks."""
+def build(study: Study, classifiers: Sequence[str]) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
+    """`<study>/vlm_corpus`, `<study>/corpus` and its blocking check."""
     names = Names(study)
 
     @dg.asset(
         key=names.key("vlm_corpus"),
-        deps=[names.key("sample_images")],
+        deps=upstream(study, "vlm_corpus"),
         kinds={"openai", "duckdb"},
-        **names.options("corpus", "domain", "target", files=stage.inputs_version(study)),
+        **names.options("vlm_corpus"),
     )
     def vlm_corpus(
-        diffex_results: ResultsResource, diffex_vlm: VLMResource, diffex_classifiers: ClassifierResource
+        context: dg.AssetExecutionContext,
+        diffex_results: ResultsResource,
+        diffex_vlm: VLMResource,
+        diffex_editor: EditorResource,
+        diffex_classifiers: ClassifierResource,
     ) -> dg.MaterializeResult:
         """The features that a vision-language model sees in the sample images, as a tree, cleaned.
 
@@ -40,10 +43,12 @@ def build(
         with clear_errors():
             current = as_deployed(study, diffex_results, diffex_vlm, diffex_classifiers)
             store = diffex_results.store(current)
+            known = sources(current, classifiers, diffex_editor, diffex_classifiers, diffex_results)
+            reading = Reading(context, current, "vlm_corpus", known)
             labels = {name: diffex_classifiers.classifier(current, name).labels for name in classifiers}
             proposal = stage.propose(current, store, diffex_vlm.proposer(current, store), labels)
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(proposal.corpus.version),
+        return reading.result(
+            stage.tree_version(proposal.corpus),
             metadata={
                 "features": len(list(proposal.corpus.walk())),
                 "calls_made": proposal.calls_made,
@@ -57,22 +62,18 @@ def build(
             },
         )
 
-    @dg.observable_source_asset(
-        key=names.key("corpus_edits"),
-        group_name=f"{study.prefix}_shared",
-        description=f"A person's changes to the proposal: the file {study.corpus.edits}.",
-        metadata={"file": dg.MetadataValue.path(str(study.path(study.corpus.edits)))},
-    )
-    def corpus_edits() -> dg.DataVersion:
-        return dg.DataVersion(stage.edits_version(study))
-
     @dg.asset(
         key=names.key("corpus"),
-        deps=[vlm_corpus.key, names.key("corpus_edits")],
+        deps=upstream(study, "corpus"),
         kinds={"yaml", "duckdb"},
-        **names.options("corpus", "target"),
+        **names.options("corpus"),
     )
-    def corpus(diffex_results: ResultsResource, diffex_classifiers: ClassifierResource) -> dg.MaterializeResult:
+    def corpus(
+        context: dg.AssetExecutionContext,
+        diffex_results: ResultsResource,
+        diffex_editor: EditorResource,
+        diffex_classifiers: ClassifierResource,
+    ) -> dg.MaterializeResult:
         """The tree of features that is searched: the proposal with the person's changes merged in.
 
         One row of `features` is one node of one version of the tree.
@@ -80,12 +81,14 @@ def build(
         with clear_errors():
             current = as_deployed(study, diffex_results, diffex_classifiers)
             store = diffex_results.store(current)
+            known = sources(current, classifiers, diffex_editor, diffex_classifiers, diffex_results)
+            reading = Reading(context, current, "corpus", known)
             models = {name: diffex_classifiers.classifier(current, name) for name in classifiers}
             for name, model in models.items():
                 check_classifier(current.for_classifier(name), store, model, name)
             merged, change = stage.merge_edits(current, store, {name: m.labels for name, m in models.items()})
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(merged.version),
+        return reading.result(
+            stage.tree_version(merged),
             metadata={
                 "dagster/row_count": len(list(merged.walk())),
                 "groups": len(merged.groups),
@@ -110,4 +113,4 @@ def build(
         problems = stage.problems(tree, current.search.options())
         return dg.AssetCheckResult(passed=not problems, description="; ".join(problems) or "ready to be searched")
 
-    return [vlm_corpus, corpus_edits, corpus, corpus_can_be_searched]
+    return [vlm_corpus, corpus, corpus_can_be_searched]

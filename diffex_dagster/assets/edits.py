@@ -3,8 +3,9 @@
 import dagster as dg
 
 from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, reporter, sheet
+from diffex_dagster.assets.lineage import Reading, sources, upstream
 from diffex_dagster.editing.protocol import Concept
-from diffex_dagster.resources import EditorResource, ResultsResource, as_deployed
+from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, as_deployed
 from diffex_dagster.stages.edit_metrics import edit_strength
 from diffex_dagster.stages.edits import level1_edits, level1_plan
 from diffex_dagster.stages.plan import plan_edits
@@ -19,13 +20,16 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
 
     @dg.asset(
         key=names.key("level1_edits"),
-        deps=[names.key("sample_images"), names.key("corpus")],
+        deps=upstream(study, "level1_edits"),
         kinds={"diffusers", "pytorch", "duckdb"},
         pool="gpu",
-        **names.options("editors", "search", "effects", "seed"),
+        **names.options("level1_edits"),
     )
     def level1_edits_asset(
-        context: dg.AssetExecutionContext, diffex_results: ResultsResource, diffex_editor: EditorResource
+        context: dg.AssetExecutionContext,
+        diffex_results: ResultsResource,
+        diffex_editor: EditorResource,
+        diffex_classifiers: ClassifierResource,
     ) -> dg.MaterializeResult:
         """Every sample image edited towards every level-1 group, with the null edits they are compared with.
 
@@ -35,14 +39,16 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
         with clear_errors():
             current = as_deployed(study, diffex_results, diffex_editor)
             store, editor = diffex_results.store(current), diffex_editor.editor(current)
+            known = sources(current, [], diffex_editor, diffex_classifiers, diffex_results)
+            reading = Reading(context, current, "level1_edits", known)
             announce(context, plan_edits(current, store, editor, {})[0])
             counts, keys = level1_edits(current, store, editor, reporter(context))
             pictures = Pictures(current, store, editor.fingerprint, store.images(list(store.samples(current.name))))
             plan = level1_plan(current, store)
             with store.hold():
                 rows = [(_label(concepts), pictures.edits(concepts, images)) for concepts, images in plan.items()]
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(digest(sorted(keys))),
+        return reading.result(
+            digest(sorted(keys)),
             metadata={"dagster/row_count": len(keys), **edit_metadata(counts), "edits": sheet(rows)},
         )
 

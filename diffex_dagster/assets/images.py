@@ -3,26 +3,28 @@
 import dagster as dg
 
 from diffex_dagster.assets.common import SHEET_IMAGES, Names, clear_errors, sheet
+from diffex_dagster.assets.lineage import Reading, sources, upstream
 from diffex_dagster.report.tables import markdown_text
-from diffex_dagster.resources import ClassifierResource, ResultsResource, as_deployed
-from diffex_dagster.stages.sample_images import sample_images
-from diffex_dagster.store.keys import digest
+from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, as_deployed
+from diffex_dagster.stages.sample_images import sample_images, samples_version
 from diffex_dagster.study import Study
 
 
 def build(study: Study) -> dg.AssetsDefinition:
     """`<study>/sample_images`."""
     names = Names(study)
-    asked = study.images.predicted
 
     @dg.asset(
         key=names.key("sample_images"),
-        deps=[names.key(asked.classifier, "classifier")] if asked else [],
+        deps=upstream(study, "sample_images"),
         kinds={"python", "duckdb", "image"},
-        **names.options("images", "seed") if study.images.sample else names.options("images"),
+        **names.options("sample_images"),
     )
     def sample_images_asset(
-        context: dg.AssetExecutionContext, diffex_results: ResultsResource, diffex_classifiers: ClassifierResource
+        context: dg.AssetExecutionContext,
+        diffex_results: ResultsResource,
+        diffex_editor: EditorResource,
+        diffex_classifiers: ClassifierResource,
     ) -> dg.MaterializeResult:
         """The images that the classifiers are explained on: upright, square, RGB, at the editor's size.
 
@@ -31,12 +33,14 @@ def build(study: Study) -> dg.AssetsDefinition:
         with clear_errors():
             current = as_deployed(study, diffex_results, diffex_classifiers)
             store = diffex_results.store(current)
+            known = sources(current, [], diffex_editor, diffex_classifiers, diffex_results)
+            reading = Reading(context, current, "sample_images", known)
             samples = sample_images(current, store, lambda name: diffex_classifiers.classifier(current, name))
             keys = samples.keys
             pictures = list(store.images(list(keys)[:32]).stored.values())
         rows = [("", pictures[i : i + SHEET_IMAGES]) for i in range(0, len(pictures), SHEET_IMAGES)]
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(digest(sorted(keys))),
+        return reading.result(
+            samples_version(keys),
             metadata={
                 "dagster/row_count": len(keys),
                 "side_pixels": current.images.size,

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from diffex_dagster.assets.common import Names, clear_errors, sheet
+from diffex_dagster.assets.lineage import Reading, sources, upstream
 from diffex_dagster.report.files import write_comparison
 from diffex_dagster.report.model import Comparison, Explanation
 from diffex_dagster.report.tables import (
@@ -34,10 +35,10 @@ def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.Asset
 
     @dg.asset(
         key=key,
-        deps=[names.key(name, "level2_scores")],
+        deps=upstream(study, "ranked_report", [name]),
         kinds={"html", "duckdb"},
         check_specs=_rule_checks(key, rules),
-        **names.options("title", "effects", "probe", "target", "search", "rules", "report", group=name),
+        **names.options("ranked_report", group=name),
     )
     def ranked_report_asset(
         context: dg.AssetExecutionContext,
@@ -52,6 +53,8 @@ def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.Asset
         with clear_errors():
             current = as_deployed(study, diffex_results, diffex_editor, diffex_classifiers).for_classifier(name)
             store, editor = diffex_results.store(current), diffex_editor.editor(current)
+            known = sources(current, [name], diffex_editor, diffex_classifiers, diffex_results)
+            reading = Reading(context, current, "ranked_report", known, [name])
             folder = reports_folder(current, name)
             explanation, files = ranked_report(
                 current,
@@ -71,8 +74,8 @@ def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.Asset
             )
         top = explanation.features[:6]
         pictures = [(row.name, [e.edit for e in explanation.examples[row.feature]]) for row in top]
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(digest(rows(explanation.features), explanation.corpus_version)),
+        return reading.result(
+            report_version(explanation),
             metadata={
                 "dagster/row_count": len(explanation.features),
                 "verdict": dg.MetadataValue.md("\n\n".join(map(markdown_text, verdict(explanation)))),
@@ -96,12 +99,13 @@ def build_comparison(study: Study) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=key,
-        deps=[names.key(name, "ranked_report") for name in study.comparable],
+        deps=upstream(study, "classifier_comparison", study.comparable),
         kinds={"html"},
         check_specs=_rule_checks(key, study.rules),
-        **names.options("title", "effects", "target", "rules"),
+        **names.options("classifier_comparison"),
     )
     def classifier_comparison(
+        context: dg.AssetExecutionContext,
         diffex_results: ResultsResource,
         diffex_editor: EditorResource,
         diffex_classifiers: ClassifierResource,
@@ -114,12 +118,15 @@ def build_comparison(study: Study) -> dg.AssetsDefinition:
         with clear_errors():
             current = as_deployed(study, diffex_results, diffex_editor, diffex_classifiers)
             store, editor = diffex_results.store(current), diffex_editor.editor(current)
+            known = sources(current, current.comparable, diffex_editor, diffex_classifiers, diffex_results)
+            reading = Reading(context, current, "classifier_comparison", known, current.comparable)
             classifiers = {name: diffex_classifiers.classifier(current, name) for name in current.comparable}
             comparison = compare_classifiers(current, store, editor, classifiers, command(current, None))
             folder = reports_folder(current, "comparison")
             write_comparison(comparison, folder, keep_same=True)
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(digest(comparison_rows(comparison))),
+        prints = [editor.fingerprint, *(each.fingerprint for each in classifiers.values())]
+        return reading.result(
+            digest(comparison_rows(comparison), comparison.caveats, comparison.corpus_version, prints),
             metadata={
                 "dagster/row_count": len(comparison.features),
                 "verdict": dg.MetadataValue.md("\n\n".join(map(markdown_text, comparison_verdict(comparison)))),
@@ -131,6 +138,15 @@ def build_comparison(study: Study) -> dg.AssetsDefinition:
         )
 
     return classifier_comparison
+
+
+def report_version(explanation: Explanation) -> str:
+    """Hash of what a report says, of whom, and what it was made with."""
+    said = explanation
+    return digest(
+        rows(said.features), said.corpus_version, said.classifier_fingerprint, said.editor_fingerprint, said.title,
+        said.domain, said.target, said.drops, said.caveats, said.settings,
+    )  # fmt: skip
 
 
 def _rule_checks(key: dg.AssetKey, rules: Sequence[RulePart]) -> list[dg.AssetCheckSpec]:

@@ -1,8 +1,9 @@
-"""Assets of one classifier version: what it is, how it scores level 1, and the whole search."""
+"""Assets of one classifier version: how it scores level 1, and the whole search."""
 
 import dagster as dg
 
 from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, reporter
+from diffex_dagster.assets.lineage import Reading, sources, upstream
 from diffex_dagster.report.tables import markdown_text
 from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, as_deployed
 from diffex_dagster.search.levels import GateOutcome
@@ -13,26 +14,14 @@ from diffex_dagster.stages.setup import build_probe
 from diffex_dagster.store.keys import digest
 from diffex_dagster.study import Study
 
-_SETTINGS = ("target", "search", "effects", "probe", "seed", "editors")
 
-
-def build(study: Study, name: str) -> list[dg.AssetsDefinition | dg.SourceAsset]:
-    """`<study>/<classifier>/classifier` (observed), `.../level1_scores` and `.../level2_scores`."""
+def build(study: Study, name: str) -> list[dg.AssetsDefinition]:
+    """`<study>/<classifier>/level1_scores` and `.../level2_scores`."""
     names = Names(study.for_classifier(name))
-    options = names.options(*_SETTINGS, group=name)
-
-    @dg.observable_source_asset(
-        key=names.key(name, "classifier"),
-        group_name=f"{study.prefix}_{name}",
-        description=f"The classifier version {name}: a fingerprint of its weights and preprocessing.",
-    )
-    def classifier(diffex_classifiers: ClassifierResource) -> dg.DataVersion:
-        with clear_errors():
-            return dg.DataVersion(diffex_classifiers.classifier(as_deployed(study), name).fingerprint)
 
     @dg.asset(
         key=names.key(name, "level1_scores"),
-        deps=[names.key(name, "classifier"), names.key("level1_edits")],
+        deps=upstream(study, "level1_scores", [name]),
         kinds={"pytorch", "duckdb"},
         check_specs=[
             dg.AssetCheckSpec(
@@ -42,7 +31,7 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition | dg.SourceAsset]
             )
         ],
         pool="gpu",  # the judge of edits may be the editor's model
-        **options,
+        **names.options("level1_scores", group=name),
     )
     def level1_scores_asset(
         context: dg.AssetExecutionContext,
@@ -58,10 +47,12 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition | dg.SourceAsset]
             current = as_deployed(study, diffex_results, diffex_editor, diffex_classifiers).for_classifier(name)
             store, editor = diffex_results.store(current), diffex_editor.editor(current)
             scorer, probe = diffex_classifiers.classifier(current, name), build_probe(current, editor)
+            known = sources(current, [name], diffex_editor, diffex_classifiers, diffex_results)
+            reading = Reading(context, current, "level1_scores", known, [name])
             level1 = level1_scores(current, store, editor.fingerprint, scorer, reporter(context), probe)
         effects = {feature: [float(x) for x in d] for feature, d in level1.effects.items()}
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(digest(effects, level1.noise.floor)),
+        return reading.result(
+            digest(effects, level1.noise.floor, editor.fingerprint, scorer.fingerprint),
             metadata={
                 "pictures_scored": level1.scored,
                 "noise_floor": level1.noise.floor,
@@ -81,10 +72,10 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition | dg.SourceAsset]
 
     @dg.asset(
         key=names.key(name, "level2_scores"),
-        deps=[names.key(name, "level1_scores"), names.key("corpus"), names.key("sample_images")],
+        deps=upstream(study, "level2_scores", [name]),
         kinds={"diffusers", "pytorch", "duckdb"},
         pool="gpu",
-        **options,
+        **names.options("level2_scores", group=name),
     )
     def level2_scores_asset(
         context: dg.AssetExecutionContext,
@@ -100,6 +91,8 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition | dg.SourceAsset]
             current = as_deployed(study, diffex_results, diffex_editor, diffex_classifiers).for_classifier(name)
             store, editor = diffex_results.store(current), diffex_editor.editor(current)
             scorer = diffex_classifiers.classifier(current, name)
+            known = sources(current, [name], diffex_editor, diffex_classifiers, diffex_results)
+            reading = Reading(context, current, "level2_scores", known, [name])
             announce(context, plan_edits(current, store, editor, {name: scorer})[-1])
             searched = run_search(current, store, editor, scorer, reporter(context))
             corpus = store.current_corpus(study.name)
@@ -108,8 +101,8 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition | dg.SourceAsset]
         joint = [] if result.joint is None else [f.name for f in result.joint.features]
         # A renamed feature scores the same, but the report must say its new name.
         said = [(f.name, f.prompt, f.direction, corpus[f.group].name) for f in corpus.walk() if f.id in result.scores]
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(digest(effects, joint, said)),
+        return reading.result(
+            digest(effects, joint, said, editor.fingerprint, scorer.fingerprint),
             metadata={
                 **edit_metadata(searched.edits),
                 "pictures_scored": searched.scored,
@@ -120,7 +113,7 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition | dg.SourceAsset]
             },
         )
 
-    return [classifier, level1_scores_asset, level2_scores_asset]
+    return [level1_scores_asset, level2_scores_asset]
 
 
 def _race_metadata(race: Race | None) -> dict[str, int | str]:

@@ -13,8 +13,10 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from diffex_dagster.assets.build import build_study, observe
-from diffex_dagster.assets.common import GPU_MEMORY, Names
+from diffex_dagster.assets.build import build_study
+from diffex_dagster.assets.common import GPU_MEMORY
+from diffex_dagster.assets.lineage import observe
+from diffex_dagster.assets.status import FRESH, statuses
 from diffex_dagster.cli.corpus import corpus_now
 from diffex_dagster.cli.showing import compare_latest, latest_ranking, terminal
 from diffex_dagster.errors import DiffExError
@@ -212,9 +214,6 @@ def survey_results(files: Sequence[Path], output: TableFormat) -> None:
     return None
 
 
-FRESH = "up to date"
-
-
 @dataclass(frozen=True)
 class Known:
     """What Dagster knows of a stage: "up to date", "never made" or why it is unsynced; the GPU memory it last took."""
@@ -226,32 +225,16 @@ class Known:
 def staleness(study: Study, classifiers: Sequence[str]) -> dict[str, Known]:
     """What Dagster knows of every stage, in the order in which they run.
 
-    The corpus file and the classifiers' weights are observed first, as the watch sensor does. Empty without an instance
-    (no DAGSTER_HOME): nothing is known of earlier runs then.
+    Its sources are observed first, as the watch sensor does. Empty without an instance (no DAGSTER_HOME): nothing is
+    known of earlier runs then.
     """
-    from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView, TemporalContext
-    from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
-    from dagster._time import get_current_datetime
-
     if home_folder(make=False) is None:
         return {}
-    graph = build_study(study, classifiers).resolve_asset_graph()
-    prefix = len(Names(study).key().path)
-    states = {}
     with instance() as home:
-        for observation in observe(study, classifiers):
+        for observation in observe(study, classifiers)[0]:
             home.report_runless_asset_event(observation)
-        now = TemporalContext(effective_dt=get_current_datetime(), last_event_id=None)
-        view = AssetGraphView(temporal_context=now, instance=home, asset_graph=graph)
-        resolver = CachingStaleStatusResolver(home, graph, view)
-        for key in graph.toposorted_asset_keys:
-            if key in graph.materializable_asset_keys:
-                status = resolver.get_status(key)
-                causes = [_because(cause.reason, cause.dependency) for cause in resolver.get_stale_causes(key)]
-                state = FRESH if status == StaleStatus.FRESH else "never made"
-                why = state if status != StaleStatus.STALE else "; ".join(causes)
-                states["/".join(key.path[prefix:])] = Known(why, _gpu_memory(home, key))
-    return states
+        found = statuses(build_study(study, classifiers), home)
+        return {each.stage: Known(each.why, _gpu_memory(home, each.key)) for each in found}
 
 
 def _gpu_memory(home: Any, key: Any) -> float | None:
@@ -260,11 +243,6 @@ def _gpu_memory(home: Any, key: Any) -> float | None:
         if GPU_MEMORY in (record.asset_materialization.metadata if record.asset_materialization else {}):
             return float(record.asset_materialization.metadata[GPU_MEMORY].value)
     return None
-
-
-def _because(reason: str, dependency: Any) -> str:
-    of = f" ({'/'.join(dependency.asset_key.path[1:])})" if dependency is not None else ""
-    return f"{reason}{of}"
 
 
 def _print_rows(table: Sequence[dict[str, Any]], output: TableFormat, columns: Sequence[str] | None = None) -> None:

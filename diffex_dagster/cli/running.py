@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core.events import EngineEventData  # what tells that a step waits for a pool has no public name
 
-from diffex_dagster.assets.build import build_study, observe
+from diffex_dagster.assets.build import build_study
 from diffex_dagster.assets.common import Names
+from diffex_dagster.assets.lineage import observe
+from diffex_dagster.assets.status import pool_waited_for
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.resources import using
@@ -76,7 +77,7 @@ def explain_study(
     built = check_before_running(study, classifiers)
     definitions = build_study(study, classifiers)
     with instance() as home, reporting_to(report), using(study, built):
-        for observation in observe(study, classifiers):
+        for observation in observe(study, classifiers)[0]:
             home.report_runless_asset_event(observation)
         job = definitions.resolve_job_def(f"{study.prefix}_explain")
         # The bar shows the progress, and the instance keeps the events for the UI: nothing is logged to the terminal.
@@ -129,13 +130,12 @@ def _waiting(note: Callable[[str], None]) -> Callable[[dg.EventLogEntry], None]:
     """Says so when a stage waits because another run has all places of its pool."""
 
     def listen(entry: dg.EventLogEntry) -> None:
-        event = entry.dagster_event
-        data = event.event_specific_data if event and event.is_engine_event else None
-        if isinstance(data, EngineEventData) and "pool" in data.metadata:
-            stage = "/".join(event.step_key.split("__")[1:]) if event and event.step_key else "a stage"
+        if pool := pool_waited_for(entry):
+            step = entry.step_key
+            stage = "/".join(step.split("__")[1:]) if step else "a stage"
             note(
-                f"{stage} waits for another run that uses the {data.metadata['pool'].value}: it goes on when that run "
-                "ends (`make ui` shows which)"
+                f"{stage} waits for another run that uses the {pool}: it goes on when that run ends (`make ui` shows "
+                "which)"
             )
 
     return listen

@@ -21,6 +21,7 @@ from diffex_dagster.errors import ClassifierError, CorpusError, StoreError
 from diffex_dagster.search.levels import level1_features
 from diffex_dagster.search.options import SearchOptions
 from diffex_dagster.store import Store
+from diffex_dagster.store.keys import digest
 from diffex_dagster.study import OpenAIVLM, RecordedVLM, Study
 from diffex_dagster.utils.hashing import file_fingerprint
 
@@ -94,6 +95,11 @@ def propose(study: Study, store: Store, proposer: Proposer, labels: Labels | Non
     store.put_corpus(study.name, proposal.corpus)
     store.set_current(study.name, "proposal", proposal.corpus.version)
     return proposal
+
+
+def tree_version(corpus: Corpus) -> str:
+    """Hash of all that a report shows of a corpus: the tree, and what was left out and why."""
+    return digest(corpus.version, sorted({(drop.name, drop.reason) for drop in corpus.drops}))
 
 
 def inputs_version(study: Study) -> str:

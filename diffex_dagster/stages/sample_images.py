@@ -19,6 +19,7 @@ from diffex_dagster.errors import ClassifierError, StudyError
 from diffex_dagster.images.files import read_picture, why_unreadable
 from diffex_dagster.images.sources import Entry, Found, find_images, left_out_in_words
 from diffex_dagster.store import Store, image_key
+from diffex_dagster.store.keys import digest
 from diffex_dagster.study import Study
 from diffex_dagster.utils.hashing import file_fingerprint
 
@@ -134,6 +135,11 @@ def keep_samples(study: Study, store: Store, pictures: Mapping[str, Image.Image]
         keys.setdefault(key, name)
     store.put_samples(study.name, keys)
     return keys
+
+
+def samples_version(keys: Mapping[str, str]) -> str:
+    """Hash of which sample images (key -> name) a study is made on, in their order."""
+    return digest(list(keys.items()))
 
 
 def images_version(study: Study) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._utils.test.data_versions import get_stale_status_resolver
 
-from diffex_dagster.assets.build import build_study, observe
+from diffex_dagster.assets.build import build_study
+from diffex_dagster.assets.lineage import observe
+from diffex_dagster.assets.status import statuses
 from diffex_dagster.resources import RESOURCES
 from diffex_dagster.study import Study, load_study
 from tests.toys import edits_made, picture, write_study
@@ -17,6 +18,7 @@ from tests.toys import edits_made, picture, write_study
 CLASSIFIERS = ("v1", "v2")
 SHARED = {"sample_images", "vlm_corpus", "corpus", "level1_edits"}
 OF_EACH = {"level1_scores", "level2_scores", "ranked_report"}
+SOURCES = {"image_files", "proposal_inputs", "corpus_edits", "editor", "results", "v1/classifier", "v2/classifier"}
 EVERYTHING = SHARED | {f"{name}/{stage}" for name in CLASSIFIERS for stage in OF_EACH} | {"classifier_comparison"}
 
 
@@ -34,7 +36,9 @@ class Home:
         self.definitions = build_study(study)
 
     def observe(self) -> None:
-        for observation in observe(self.study, CLASSIFIERS):
+        observations, problems = observe(self.study, tuple(self.study.classifiers))
+        assert not problems
+        for observation in observations:
             self.instance.report_runless_asset_event(observation)
 
     def materialize(self, *stages: str) -> dg.ExecuteInProcessResult:
@@ -44,13 +48,7 @@ class Home:
 
     def stale(self) -> set[str]:
         """What the UI calls unsynced."""
-        graph = self.definitions.resolve_asset_graph()
-        resolver = get_stale_status_resolver(self.instance, graph.assets_defs)
-        return {
-            "/".join(key.path[1:])
-            for key in graph.materializable_asset_keys
-            if resolver.get_status(key).value != "FRESH"
-        }
+        return {status.stage for status in statuses(self.definitions, self.instance) if not status.fresh}
 
 
 @pytest.fixture
@@ -70,17 +68,24 @@ def test_the_graph_has_every_stage_with_a_description_group_and_kinds(toy: Study
     graph = build_study(toy).resolve_asset_graph()
     assert {"/".join(key.path[1:]) for key in graph.materializable_asset_keys} == EVERYTHING
     observed = {"/".join(key.path[1:]) for key in graph.observable_asset_keys}
-    assert observed == {"corpus_edits", "v1/classifier", "v2/classifier"}
+    assert observed == SOURCES
     for key in graph.materializable_asset_keys:
         node = graph.get(key)
         assert node.description and node.group_name and node.code_version, key
         assert any(tag.startswith("dagster/kind/") for tag in node.tags), key
     keys = {"/".join(key.path[1:]): key for key in graph.get_all_asset_keys()}
     parents = {name: {"/".join(k.path[1:]) for k in graph.get(key).parent_keys} for name, key in keys.items()}
-    assert parents["corpus"] == {"vlm_corpus", "corpus_edits"}
-    assert parents["level1_edits"] == {"sample_images", "corpus"}  # no classifier: versions share the edits
-    assert parents["v1/level1_scores"] == {"v1/classifier", "level1_edits"}
-    assert parents["classifier_comparison"] == {"v1/ranked_report", "v2/ranked_report"}
+    assert parents["sample_images"] == {"image_files", "results"}
+    assert parents["corpus"] == {"sample_images", "vlm_corpus", "corpus_edits", "results"}
+    first = {"sample_images", "corpus", "editor", "results"}
+    assert parents["level1_edits"] == first  # no classifier: versions share the edits
+    assert parents["v1/level1_scores"] == {*first, "v1/classifier", "level1_edits"}
+    assert parents["v1/ranked_report"] == {*first, "v1/classifier", "v1/level2_scores"}
+    of_versions = {f"{name}/{what}" for name in CLASSIFIERS for what in ("classifier", "ranked_report")}
+    assert parents["classifier_comparison"] == {*first, *of_versions}
+    for key in graph.materializable_asset_keys:  # no edit, and no judging by the editor's model, outside the pool
+        stage = key.path[-1]
+        assert (graph.get(key).pools == {"gpu"}) == (stage in ("level1_edits", "level1_scores", "level2_scores")), key
     assert [check.name for check in graph.asset_check_keys if check.asset_key == keys["corpus"]]
 
 
@@ -128,18 +133,11 @@ def test_a_new_child_feature_leaves_level1_alone(home: Home) -> None:
     counts = metadata(merged, "corpus")
     assert [counts[f"features_{what}"] for what in ("added", "removed", "changed", "to_edit")] == [1, 0, 0, 1]
     assert "ruby" in str(counts["change"])
-    touched = home.stale()
-    assert touched >= {"level1_edits", "v1/level2_scores"} and not touched & {"sample_images", "vlm_corpus", "corpus"}
-    level1 = home.materialize("level1_edits")
-    assert metadata(level1, "level1_edits")["edits_made"] == 0
-    # The level-1 edits are the same, so that their scores are fresh; the child's own stages are not.
-    assert not home.stale() & {"v1/level1_scores", "v2/level1_scores"}
-    touched = set()
-    while stale := home.stale():  # each stage shows as unsynced once the one before it has changed
-        assert not stale & touched, "a stage that was just materialized is unsynced again"
-        assert home.materialize(*sorted(stale)).success
-        touched |= stale
-    assert touched == {"v1/level2_scores", "v2/level2_scores", "v1/ranked_report", "classifier_comparison"}
+    # Everything that reads the corpus, at once: each stage runs once, in the order of the graph.
+    assert home.stale() == EVERYTHING - {"sample_images", "vlm_corpus", "corpus"}
+    rest = home.materialize(*home.stale())
+    assert metadata(rest, "level1_edits")["edits_made"] == 0
+    assert home.stale() == set()
     new = edits_made(home.study.folder)[made:]
     assert len(new) == 8 and {prompts for _, prompts in new} == {("ruby patch",)}
 
@@ -168,7 +166,9 @@ def test_a_changed_setting_touches_the_stages_that_it_decides(home: Home) -> Non
     assert touched == {"v1/ranked_report", "v2/ranked_report", "classifier_comparison"}
     study = load_study(write_study(home.study.folder))
     (study.folder / "proposal.json").write_text('{"Red": ["ruby patch"]}')
-    assert Home(study, home.instance).stale() == {"vlm_corpus"}  # a new recorded answer is a new proposal
+    again = Home(study, home.instance)
+    again.observe()
+    assert again.stale() == {"vlm_corpus"}  # a new recorded answer is a new proposal
 
 
 def test_metadata_shows_counts_and_a_contact_sheet_of_bounded_size(home: Home) -> None:
@@ -219,7 +219,7 @@ def test_the_watch_sensor_reports_changes_once(toy: Study, instance: dg.DagsterI
             return sensor.evaluate_tick(context)
 
     first = tick(None)
-    assert {event.asset_key.path[-1] for event in first.asset_events} == {"corpus_edits", "classifier"}
+    assert {"/".join(event.asset_key.path[1:]) for event in first.asset_events} == SOURCES
     assert not tick(first.cursor).asset_events
     (toy.folder / "corpus.yaml").write_text("# a comment\n")
     assert not tick(first.cursor).asset_events
@@ -227,27 +227,39 @@ def test_the_watch_sensor_reports_changes_once(toy: Study, instance: dg.DagsterI
     assert tick(first.cursor).asset_events
 
 
-def test_the_watch_sensor_has_changed_images_read_again_and_says_when_to_reload(
+def test_the_watch_sensor_sees_every_state_of_the_images_and_says_when_to_reload(
     toy: Study, instance: dg.DagsterInstance
 ) -> None:
     sensor = build_study(toy).resolve_sensor_def("toy_watch")
 
     def tick(cursor: str | None) -> dg.SensorExecutionData:
-        with dg.build_sensor_context(instance, cursor, resources=RESOURCES) as context:
-            return sensor.evaluate_tick(context)
+        return sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=cursor))
 
-    first = tick(None)
-    assert not first.run_requests  # a first look requests nothing
-    assert tick(first.cursor).skip_message == "nothing changed"
-    picture(40).save(toy.folder / "images" / "new.png")
-    second = tick(first.cursor)
-    (request,) = second.run_requests
-    assert [key.to_user_string() for key in request.asset_selection] == ["toy/sample_images"]
-    assert not second.asset_events
-    assert not tick(second.cursor).run_requests
+    last = tick(None)
+    assert tick(last.cursor).skip_message == "nothing changed"
+    new = toy.folder / "images" / "new.png"
+    seen = []
+    for there in (True, False, True):  # in, out, and in again: each is a change, whatever was seen before
+        picture(40).save(new) if there else new.unlink()
+        last = tick(last.cursor)
+        (event,) = last.asset_events
+        assert event.asset_key.to_user_string() == "toy/image_files" and not last.run_requests
+        seen.append(event.data_version)
+    assert seen[0] == seen[2] != seen[1]
     with toy.file.open("a") as file:
         file.write("title: Another title\n")
-    assert "reload the code location" in tick(second.cursor).skip_message
+    assert "reload the code location" in tick(last.cursor).skip_message
+
+
+def test_a_source_that_cannot_be_read_does_not_hide_the_others(toy: Study, instance: dg.DagsterInstance) -> None:
+    sensor = build_study(toy).resolve_sensor_def("toy_watch")
+    first = sensor.evaluate_tick(dg.build_sensor_context(instance=instance))
+    (toy.folder / "images").rename(toy.folder / "away")
+    (toy.folder / "corpus.yaml").write_text("remove: [Light]\n")
+    tick = sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=first.cursor))
+    assert [event.asset_key.path[-1] for event in tick.asset_events] == ["corpus_edits"]
+    again = sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=tick.cursor))
+    assert "images.folder: there is no such folder" in again.skip_message
 
 
 def automated(home: Home, cursor: object) -> tuple[list[set[str]], object]:
@@ -273,10 +285,37 @@ def test_an_edited_corpus_file_requests_exactly_the_stages_it_touches(home: Home
     assert rounds == []  # a comment edits nothing
     (home.study.folder / "corpus.yaml").write_text("prompt: {light: glow}\n")
     home.observe()
-    rounds, _ = automated(home, cursor)
-    assert rounds[0] == {"corpus"} and rounds[1] == {"level1_edits", "v1/level2_scores", "v2/level2_scores"}
-    assert set().union(*rounds) == EVERYTHING - {"sample_images", "vlm_corpus"}
+    rounds, cursor = automated(home, cursor)
+    assert rounds == [{"corpus"}, EVERYTHING - {"sample_images", "vlm_corpus", "corpus"}]  # each once, in one run
     assert home.stale() == set()
+
+
+def test_what_is_read_is_recorded_though_nothing_was_observed(home: Home) -> None:
+    """Edited, materialized without observing, reverted and observed: the stage shows that it holds the edited state."""
+    file = home.study.folder / "corpus.yaml"
+    kept = file.read_text()
+    file.write_text("remove: [Light]\n")
+    assert home.materialize().success
+    assert home.stale() == set()  # what was read was observed
+    file.write_text(kept)
+    home.observe()
+    assert home.stale() == {"corpus"}
+
+
+def test_a_new_version_is_requested_without_a_level_1_edit(home: Home) -> None:
+    _, cursor = automated(home, None)
+    made = len(edits_made(home.study.folder))
+    own = {name: {"kind": "python", "factory": "tests.toys:WarmClassifier", "options": {"red": red}}
+           for name, red in (("v1", 3.0), ("v2", 0.0), ("v3", 1.0))}  # fmt: skip
+    added = Home(load_study(write_study(home.study.folder, classifiers=own)), home.instance)
+    rounds, cursor = automated(added, cursor)  # the code location is loaded again; nothing is known of v3 yet
+    added.observe()  # as the watch sensor does
+    more, _ = automated(added, cursor)
+    asked = [stage for each in rounds + more for stage in each]
+    assert sorted(asked) == sorted(["classifier_comparison", *(f"v3/{stage}" for stage in OF_EACH)])
+    level1 = {("red patch",), ("blue patch",), ("dark blue patch",), ("bright",), ("flornip",), ()}
+    assert not {prompts for _, prompts in edits_made(home.study.folder)[made:]} & level1
+    assert added.stale() == set()
 
 
 def test_a_broken_rule_fails_the_checks_and_a_warning_warns(toy: Study, instance: dg.DagsterInstance) -> None:

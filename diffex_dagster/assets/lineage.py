@@ -1,0 +1,190 @@
+"""Lineage of a study: its sources as observed assets, what each stage depends on, and what it has read.
+
+Every stage depends directly on everything it reads, so that whatever changes, all that it touches is unsynced at once
+and runs once, in the order of the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from diffex_dagster import __version__
+from diffex_dagster.assets.common import Names, clear_errors
+from diffex_dagster.assets.status import made_from, observation, observed
+from diffex_dagster.errors import DiffExError
+from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, as_deployed
+from diffex_dagster.stages.corpus import tree_version
+from diffex_dagster.stages.sample_images import samples_version
+from diffex_dagster.stages.settings import Stage, stage_version
+from diffex_dagster.stages.sources import PROBE, SHARED, Sources
+from diffex_dagster.study import ClipProbePart, Study
+
+_EDITS = ("editor", "results")
+_SCORES = ("editor", "probe", "classifier", "results")
+READS: Mapping[Stage, tuple[str, ...]] = {
+    "sample_images": ("image_files", "results"),
+    "vlm_corpus": ("proposal_inputs", "results"),
+    "corpus": ("corpus_edits", "results"),
+    "level1_edits": _EDITS,
+    "level1_scores": _SCORES,
+    "level2_scores": _SCORES,
+    "ranked_report": _SCORES,
+    "classifier_comparison": _SCORES,
+}
+"""The sources that each stage reads."""
+FOLLOWS: Mapping[Stage, tuple[str, ...]] = {
+    "sample_images": (),
+    "vlm_corpus": ("sample_images",),
+    "corpus": ("sample_images", "vlm_corpus"),
+    "level1_edits": ("sample_images", "corpus"),
+    "level1_scores": ("sample_images", "corpus", "level1_edits"),
+    "level2_scores": ("sample_images", "corpus", "level1_scores"),
+    "ranked_report": ("sample_images", "corpus", "level2_scores"),
+    "classifier_comparison": ("sample_images", "corpus", "ranked_report"),
+}
+"""The stages that each stage reads."""
+_OF_EACH = {"level1_scores", "level2_scores", "ranked_report"}  # stages of one classifier
+
+
+def sources_read(study: Study, stage: Stage, classifiers: Iterable[str] = ()) -> list[str]:
+    """The sources that a stage of these classifiers reads."""
+    found: list[str] = []
+    for source in READS[stage]:
+        if source == "classifier":
+            found += [f"{name}/classifier" for name in classifiers]
+        elif source != "probe" or isinstance(study.probe, ClipProbePart):
+            found.append(source)
+    asked = study.images.predicted
+    return [*found, f"{asked.classifier}/classifier"] if asked and stage == "sample_images" else found
+
+
+def upstream(study: Study, stage: Stage, classifiers: Sequence[str] = ()) -> list[dg.AssetKey]:
+    """What a stage of these classifiers depends on."""
+    parents = [
+        parent
+        for each in FOLLOWS[stage]
+        for parent in ([f"{name}/{each}" for name in classifiers] if each in _OF_EACH else [each])
+    ]
+    names = Names(study)
+    return [names.key(*each.split("/")) for each in (*sources_read(study, stage, classifiers), *parents)]
+
+
+def build_sources(study: Study, classifiers: Sequence[str]) -> list[dg.SourceAsset]:
+    """The study's sources as assets that are observed."""
+    return [_source(study, source, classifiers) for source in _known(study, classifiers).names]
+
+
+def _source(study: Study, source: str, classifiers: Sequence[str]) -> Any:
+    classifier = source.partition("/")[0] if "/" in source else None
+    about = SHARED | {"probe": PROBE}
+    what = about[source] if classifier is None else (
+        f"The classifier version {classifier}: a fingerprint of its weights, code and preprocessing."
+    )  # fmt: skip
+    file = {"file": dg.MetadataValue.path(str(study.path(study.corpus.edits)))} if source == "corpus_edits" else None
+
+    @dg.observable_source_asset(
+        key=Names(study).key(*source.split("/")),
+        group_name=f"{study.prefix}_{classifier or 'shared'}",
+        description=what,
+        metadata=file,
+    )
+    def observe(
+        diffex_editor: EditorResource, diffex_classifiers: ClassifierResource, diffex_results: ResultsResource
+    ) -> dg.DataVersion:
+        with clear_errors():
+            current = as_deployed(study, diffex_editor, diffex_classifiers, diffex_results)
+            known = sources(current, classifiers, diffex_editor, diffex_classifiers, diffex_results)
+            return dg.DataVersion(known.version(source))
+
+    return observe
+
+
+def sources(
+    study: Study,
+    classifiers: Sequence[str],
+    editor: EditorResource,
+    models: ClassifierResource,
+    results: ResultsResource,
+) -> Sources:
+    """The study's sources, known by the resources that a run or a sensor works with."""
+    return Sources(
+        study,
+        lambda: editor.editor(study),
+        lambda name: models.classifier(study, name),
+        lambda: results.store(study),
+        tuple(classifiers),
+    )
+
+
+def _known(study: Study, classifiers: Sequence[str]) -> Sources:
+    return sources(study, classifiers, EditorResource(), ClassifierResource(), ResultsResource())
+
+
+def observe(
+    study: Study, classifiers: Sequence[str], known: Sources | None = None
+) -> tuple[list[dg.AssetObservation], list[str]]:
+    """Every source of a study as it is now, and why some could not be read."""
+    known, names = known or _known(study, classifiers), Names(study)
+    found, problems = [], []
+    for source in known.names:
+        try:
+            found.append(observation(names.key(*source.split("/")), known.version(source)))
+        except DiffExError as error:
+            problems.append(str(error))
+    return found, problems
+
+
+class Reading:
+    """What one stage reads: noted before it reads it, and recorded with what it made.
+
+    Dagster would record the versions that it last heard of. Where a source changed since, or while the stage ran, the
+    stage would look up to date with a content that it never saw.
+    """
+
+    def __init__(
+        self,
+        context: dg.AssetExecutionContext,
+        study: Study,
+        stage: Stage,
+        known: Sources,
+        classifiers: Sequence[str] = (),
+    ) -> None:
+        self._context, self._study, self._stage, self._known = context, study, stage, known
+        self._names = Names(study)
+        self._sources = sources_read(study, stage, classifiers)
+        self._before = self._versions()
+        self._follows = self._stages()
+
+    def _versions(self) -> dict[str, str]:
+        return {source: self._known.version(source) for source in self._sources}
+
+    def _stages(self) -> dict[str, str]:
+        store, found = self._known.store(), {}
+        if "sample_images" in FOLLOWS[self._stage]:
+            found["sample_images"] = samples_version(store.samples(self._study.name))
+        if "vlm_corpus" in FOLLOWS[self._stage]:
+            found["vlm_corpus"] = tree_version(store.current_corpus(self._study.name, "proposal"))
+        if "corpus" in FOLLOWS[self._stage]:
+            found["corpus"] = tree_version(store.current_corpus(self._study.name))
+        return found
+
+    def result(self, version: str, **others: Any) -> dg.MaterializeResult:
+        """What the stage returns: its data version, and what it was made from.
+
+        A source that changed while the stage read it is recorded as such: the stage stays unsynced.
+        """
+        after = self._versions()
+        read = {
+            source: now if self._before[source] in (now, "none") else f"changed while it was read, to {now}"
+            for source, now in after.items()
+        }
+        for source, now in after.items():
+            key = self._names.key(*source.split("/"))
+            if observed(self._context.instance, key) != now:
+                self._context.log_event(observation(key, now))
+        inputs = {self._names.key(*each.split("/")): v for each, v in (read | self._follows).items()}
+        tags = made_from(f"{__version__}-{stage_version(self._study, self._stage)}", inputs)
+        return dg.MaterializeResult(data_version=dg.DataVersion(version), tags=tags, **others)

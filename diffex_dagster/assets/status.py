@@ -1,0 +1,81 @@
+"""What Dagster knows of a study's stages. The only module that imports what Dagster keeps private."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView, TemporalContext
+from dagster._core.definitions.data_version import (
+    CODE_VERSION_TAG,
+    DATA_VERSION_TAG,
+    CachingStaleStatusResolver,
+    StaleStatus,
+    get_input_data_version_tag,
+)
+from dagster._core.events import EngineEventData  # what tells that a step waits for a pool has no public name
+from dagster._time import get_current_datetime
+
+FRESH = "up to date"
+
+
+@dataclass(frozen=True)
+class Status:
+    """What Dagster knows of a stage: "up to date", "never made", or why it is unsynced."""
+
+    stage: str  # its key below the study: "persona_v1/level2_scores"
+    key: dg.AssetKey
+    why: str
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing that decides it has changed since it was made."""
+        return self.why == FRESH
+
+
+def statuses(definitions: dg.Definitions, instance: dg.DagsterInstance) -> list[Status]:
+    """Every stage of a study's definitions, in the order in which they run."""
+    graph = definitions.resolve_asset_graph()
+    now = TemporalContext(effective_dt=get_current_datetime(), last_event_id=None)
+    view = AssetGraphView(temporal_context=now, instance=instance, asset_graph=graph)
+    resolver = CachingStaleStatusResolver(instance, graph, view)
+    found = []
+    for key in graph.toposorted_asset_keys:
+        if key not in graph.materializable_asset_keys:
+            continue
+        status = resolver.get_status(key)
+        causes = [_because(cause.reason, cause.dependency) for cause in resolver.get_stale_causes(key)]
+        state = FRESH if status == StaleStatus.FRESH else "never made"
+        why = state if status != StaleStatus.STALE else "; ".join(causes)
+        found.append(Status("/".join(key.path[1:]), key, why))
+    return found
+
+
+def observation(key: dg.AssetKey, version: str) -> dg.AssetObservation:
+    """A source as it is now."""
+    return dg.AssetObservation(key, tags={DATA_VERSION_TAG: version})
+
+
+def observed(instance: dg.DagsterInstance, key: dg.AssetKey) -> str | None:
+    """The version in which a source was last observed; None for one that never was."""
+    records = instance.fetch_observations(key, limit=1).records
+    seen = records[0].asset_observation if records else None
+    return (seen.tags or {}).get(DATA_VERSION_TAG) if seen else None
+
+
+def made_from(code_version: str, inputs: dict[dg.AssetKey, str]) -> dict[str, str]:
+    """Tags of a materialization that say what it was made from, in place of what Dagster last heard of its inputs."""
+    return {CODE_VERSION_TAG: code_version} | {get_input_data_version_tag(key): v for key, v in inputs.items()}
+
+
+def pool_waited_for(entry: dg.EventLogEntry) -> str | None:
+    """The pool whose places are all taken, where that is what an event says."""
+    event = entry.dagster_event
+    data = event.event_specific_data if event and event.is_engine_event else None
+    return str(data.metadata["pool"].value) if isinstance(data, EngineEventData) and "pool" in data.metadata else None
+
+
+def _because(reason: str, dependency: Any) -> str:
+    of = f" ({'/'.join(dependency.asset_key.path[1:])})" if dependency is not None else ""
+    return f"{reason}{of}"
