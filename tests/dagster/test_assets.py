@@ -97,7 +97,7 @@ def test_everything_is_fresh_after_a_run_and_each_edit_stage_said_before_what_it
         assert said.storage_id < done.storage_id and said.asset_observation and done.asset_materialization
         told = {name: value.value for name, value in said.asset_observation.metadata.items()}
         made = done.asset_materialization.metadata["edits_made"].value
-        assert 0 < told["edits_to_make"] <= made
+        assert 0 <= told["edits_to_make"] <= made and (stage != "level1_edits" or told["edits_to_make"] > 0)
         assert told["edits_to_make"] == made or "what the scores of these lead to" in str(told["and_then"])
 
 
@@ -124,7 +124,7 @@ def test_a_comment_in_the_corpus_file_leaves_everything_fresh(home: Home) -> Non
     assert not home.materialize("corpus").success
 
 
-def test_a_new_child_feature_leaves_level1_alone(home: Home) -> None:
+def test_a_new_child_feature_costs_its_own_edits_alone(home: Home) -> None:
     made = len(edits_made(home.study.folder))
     (home.study.folder / "corpus.yaml").write_text("add: [{group: Red, name: Ruby, prompt: ruby patch}]\n")
     home.observe()
@@ -135,8 +135,7 @@ def test_a_new_child_feature_leaves_level1_alone(home: Home) -> None:
     assert "ruby" in str(counts["change"])
     # Everything that reads the corpus, at once: each stage runs once, in the order of the graph.
     assert home.stale() == EVERYTHING - {"sample_images", "vlm_corpus", "corpus"}
-    rest = home.materialize(*home.stale())
-    assert metadata(rest, "level1_edits")["edits_made"] == 0
+    assert home.materialize(*home.stale()).success
     assert home.stale() == set()
     new = edits_made(home.study.folder)[made:]
     assert len(new) == 8 and {prompts for _, prompts in new} == {("ruby patch",)}
@@ -233,7 +232,8 @@ def test_the_watch_sensor_sees_every_state_of_the_images_and_says_when_to_reload
     sensor = build_study(toy).resolve_sensor_def("toy_watch")
 
     def tick(cursor: str | None) -> dg.SensorExecutionData:
-        return sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=cursor))
+        with dg.build_sensor_context(instance, cursor, resources=RESOURCES) as context:
+            return sensor.evaluate_tick(context)
 
     last = tick(None)
     assert tick(last.cursor).skip_message == "nothing changed"
@@ -253,13 +253,17 @@ def test_the_watch_sensor_sees_every_state_of_the_images_and_says_when_to_reload
 
 def test_a_source_that_cannot_be_read_does_not_hide_the_others(toy: Study, instance: dg.DagsterInstance) -> None:
     sensor = build_study(toy).resolve_sensor_def("toy_watch")
-    first = sensor.evaluate_tick(dg.build_sensor_context(instance=instance))
+
+    def tick(cursor: str | None) -> dg.SensorExecutionData:
+        with dg.build_sensor_context(instance, cursor, resources=RESOURCES) as context:
+            return sensor.evaluate_tick(context)
+
+    first = tick(None)
     (toy.folder / "images").rename(toy.folder / "away")
     (toy.folder / "corpus.yaml").write_text("remove: [Light]\n")
-    tick = sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=first.cursor))
-    assert [event.asset_key.path[-1] for event in tick.asset_events] == ["corpus_edits"]
-    again = sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=tick.cursor))
-    assert "images.folder: there is no such folder" in again.skip_message
+    second = tick(first.cursor)
+    assert [event.asset_key.path[-1] for event in second.asset_events] == ["corpus_edits"]
+    assert "images.folder: there is no such folder" in str(tick(second.cursor).skip_message)
 
 
 def automated(home: Home, cursor: object) -> tuple[list[set[str]], object]:
