@@ -111,7 +111,7 @@ class Lab:
         result = job.execute_in_process(
             instance=self.instance, asset_selection=selection, raise_on_error=False, run_config=QUIET
         )
-        assert result.success, [e.step_failure_data.user_failure_data for e in result.get_step_failure_events()]
+        assert result.success, [str(e.step_failure_data.error)[-3000:] for e in result.get_step_failure_events()]
 
     def unsynced(self) -> list[str]:
         return [status.stage for status in statuses(self.definitions, self.instance) if not status.fresh]
