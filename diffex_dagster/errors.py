@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -94,6 +95,23 @@ def at_the_boundary(
     except Exception as error:
         better = next((text for each, text in (foreseen or {}).items() if isinstance(error, each)), remedy)
         raise kind(f"{doing} ({in_words(error)}); {better}") from error
+
+
+_ELSEWHERE = "make the folder writable, or name another one as results"
+_CANNOT_WRITE = {
+    errno.ENOSPC: "make room", errno.EDQUOT: "make room",
+    errno.EROFS: _ELSEWHERE, errno.EACCES: _ELSEWHERE, errno.EPERM: _ELSEWHERE,
+}  # fmt: skip
+
+
+def of_a_disk(error: OSError) -> StoreError | None:
+    """A full or read-only disk as a sentence, wherever a file was being written; None for any other error."""
+    remedy = _CANNOT_WRITE.get(error.errno or 0)
+    if remedy is None:
+        return None
+    return StoreError(
+        f"a file cannot be written ({in_words(error)}); {remedy}, and run again: what was finished is kept"
+    )
 
 
 def first_line(error: BaseException) -> str:

@@ -6,7 +6,15 @@ import struct
 
 import pytest
 
-from diffex_dagster.errors import ClassifierError, DiffExError, at_the_boundary, first_line, in_words, telling
+from diffex_dagster.errors import (
+    ClassifierError,
+    DiffExError,
+    at_the_boundary,
+    first_line,
+    in_words,
+    of_a_disk,
+    telling,
+)
 
 TORCHSCRIPT = """The following operation failed in the TorchScript interpreter.
 Traceback of TorchScript (most recent call last):
@@ -73,6 +81,14 @@ def test_sentences_interrupts_and_want_of_memory_pass_a_boundary(error: BaseExce
     with pytest.raises(type(error)) as raised, at_the_boundary("x", "y"):
         raise error
     assert raised.value is error
+
+
+def test_a_full_or_read_only_disk_is_a_sentence_and_no_other_error_is() -> None:
+    full = of_a_disk(OSError(28, "No space left on device", "r/x.png"))
+    assert str(full).startswith("a file cannot be written (No space left on device: r/x.png); make room, and run again")
+    assert "Read-only file system" in str(of_a_disk(OSError(30, "Read-only file system", "r")))
+    assert "Permission denied" in str(of_a_disk(PermissionError(13, "Permission denied", "r")))
+    assert of_a_disk(FileNotFoundError(2, "No such file", "x")) is None and of_a_disk(OSError("odd")) is None
 
 
 def test_a_boundary_knows_further_remedies_by_the_kind_of_exception() -> None:

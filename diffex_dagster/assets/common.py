@@ -16,7 +16,7 @@ from diffex_dagster import __version__
 from diffex_dagster.corpus.cleaning import STEPS
 from diffex_dagster.corpus.showing import CorpusDiff
 from diffex_dagster.corpus.tree import Corpus
-from diffex_dagster.errors import DiffExError
+from diffex_dagster.errors import DiffExError, of_a_disk
 from diffex_dagster.report.model import Picture
 from diffex_dagster.report.sheets import contact_sheet, data_uri
 from diffex_dagster.report.tables import markdown_text
@@ -124,6 +124,10 @@ def clear_errors() -> Iterator[None]:
         yield
     except DiffExError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
+    except OSError as error:
+        if (sentence := of_a_disk(error)) is None:
+            raise
+        raise dg.Failure(description=str(sentence), allow_retries=False) from error
 
 
 def reporter(context: dg.AssetExecutionContext) -> Reporter:

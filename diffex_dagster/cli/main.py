@@ -20,7 +20,7 @@ from diffex_dagster.cli import results as report_cli
 from diffex_dagster.cli.bench import bench
 from diffex_dagster.cli.results import TableFormat
 from diffex_dagster.definitions import studies_root
-from diffex_dagster.errors import DiffExError
+from diffex_dagster.errors import DiffExError, of_a_disk
 from diffex_dagster.study import Study, find_study, load_study
 from diffex_dagster.utils.output import every_letter, gone_quietly
 from diffex_dagster.utils.progress import shown
@@ -74,6 +74,11 @@ def main() -> None:
             app()
     except DiffExError as error:
         console.print(f"[red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
+        sys.exit(1)
+    except OSError as error:
+        if (sentence := of_a_disk(error)) is None:
+            raise
+        console.print(f"[red]error:[/] {_escape(str(sentence))}", soft_wrap=True, highlight=False)
         sys.exit(1)
     except SystemExit as leaving:
         if leaving.code == INTERRUPTED:
