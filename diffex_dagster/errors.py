@@ -7,9 +7,17 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from diffex_dagster.utils.secrets import redact
+
 
 class DiffExError(Exception):
-    """Something the user can put right. The message is one sentence that names what is wrong, where, and the remedy."""
+    """Something the user can put right. The message is one sentence that names what is wrong, where, and the remedy.
+
+    No secret that the process knows stands in it, whatever of somebody else's text it quotes.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(redact(each) if isinstance(each, str) else each for each in args))
 
 
 class StudyError(DiffExError):
@@ -45,7 +53,7 @@ def telling(text: str, longest: int = LONGEST) -> str:
 
     Tracebacks and lines of marks are left out. A message of one line comes back as it is, cut to `longest` letters.
     """
-    lines = [" ".join(line.split()) for line in text.splitlines()]
+    lines = [" ".join(line.split()) for line in redact(text).splitlines()]
     said = [line for line in lines if line and not _FRAME.match(line)] or [line for line in lines if line]
     if not said:
         return ""

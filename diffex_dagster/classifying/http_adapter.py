@@ -20,6 +20,7 @@ from diffex_dagster.classifying.outputs import Outputs
 from diffex_dagster.classifying.preprocessing import read_labels
 from diffex_dagster.errors import ClassifierError
 from diffex_dagster.utils import web
+from diffex_dagster.utils.secrets import redact, remember
 
 _FIELDS = {"plain": ("images", "outputs"), "kserve": ("instances", "predictions")}
 _LONGEST_WAIT = 30.0  # seconds between two attempts, whatever Retry-After says
@@ -106,6 +107,7 @@ class HttpClassifier(BatchedClassifier):
                     f"{self.name}: key_env: the environment variable {self.key_env} is not set; export it"
                 )
             headers["Authorization"] = f"Bearer {key}"
+            remember(key)
         attempts = Retrying(
             retry=retry_if_exception(_passes),
             stop=stop_after_attempt(self.retries + 1),
@@ -125,7 +127,7 @@ class HttpClassifier(BatchedClassifier):
                     f"{self.name}: the service redirects to {elsewhere}, and no picture was sent there; set url to "
                     "that address if it is the one you mean"
                 ) from None
-            text = " ".join(error.response.text.split())
+            text = redact(" ".join(error.response.text.split()))
             shown = (text.replace(key, "***") if key else text)[:200]
             raise ClassifierError(
                 f"{self.name}: the service answered with status {error.response.status_code} ({shown!r}); check url, "

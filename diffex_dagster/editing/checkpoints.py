@@ -61,6 +61,7 @@ def locate(checkpoint: str, revision: str | None = None, config: str | None = No
             )
         folder = _from_hub(checkpoint, revision, _files(PARTS + _XL_PARTS))
     _complete(folder)
+    _edits_pictures(folder)
     for part in _parts(folder):
         has_weights = any((folder / part).glob(_WEIGHTS))
         if part.startswith(("text_encoder", "unet", "vae")) and not has_weights:
@@ -69,6 +70,23 @@ def locate(checkpoint: str, revision: str | None = None, config: str | None = No
                 "save it again with safe_serialization=True"
             )
     return Checkpoint(folder)
+
+
+def _edits_pictures(folder: Path) -> None:
+    """Raise EditorError for a UNet that takes more than a picture: of an inpainting, instruction or upscaling model."""
+    file = folder / "unet" / "config.json"
+    try:
+        channels = [json.loads((folder / part / "config.json").read_text("utf-8")) for part in ("unet", "vae")]
+        takes, has = channels[0].get("in_channels", 4), channels[1].get("latent_channels", 4)
+    except (OSError, ValueError, AttributeError):
+        return  # what is wrong with them is said where they are loaded
+    if takes != has:
+        kinds = {9: "an inpainting model", 8: "an instruction model such as InstructPix2Pix", 7: "an upscaler"}
+        raise EditorError(
+            f"{file.absolute()}: in_channels is {takes}, and a picture has {has} latent channels: this is "
+            f"{kinds.get(takes, 'a model of another kind')}; give a text-to-image checkpoint"
+            + (", or use it under kind: instruct" if takes == 8 else "")
+        )
 
 
 def _complete(folder: Path) -> None:

@@ -178,8 +178,18 @@ class Engine:
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Scaled latents (N, C, h, w) to pictures (N, 3, H, W) in [0, 1], float32."""
+        """Scaled latents (N, C, h, w) to pictures (N, 3, H, W) in [0, 1], float32.
+
+        Raises:
+            EditorError: latents or pictures are not finite: the model's numbers overflowed, or its weights are broken.
+        """
         pictures = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
+        for what, values in (("UNet", latents), ("autoencoder", pictures)):
+            if not bool(torch.isfinite(values).all()):
+                raise EditorError(
+                    f"the editor's {what} returned numbers that are not finite (in {str(values.dtype)[6:]}), which "
+                    "would be black pictures: set dtype: float32 (or bfloat16), or get the checkpoint again"
+                )
         return (pictures.float() / 2 + 0.5).clamp(0, 1)
 
     def text_among(self, before: Sequence[str], concept: str, after: Sequence[str]) -> Text:
