@@ -47,6 +47,8 @@ def read(
     study: Study, store: Store, editor: Editor, classifier: Classifier, corpus: Corpus, report: Reporter
 ) -> Reading:
     """Search as the paper does; edits that the pipeline has not made are made."""
+    effects = study.effects.model_copy(update={"nonsense": ()})  # the paper has no control prompts
+    study = study.model_copy(update={"effects": effects})
     samples = store.samples(study.name)
     originals = list(store.images(list(samples)).values())
     before = measure(classifier(originals), classifier.labels, Target(label=study.target.label))
