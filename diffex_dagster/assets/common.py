@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -23,6 +24,7 @@ from diffex_dagster.report.tables import markdown_text
 from diffex_dagster.stages.edits import EditCounts
 from diffex_dagster.stages.plan import PlannedStage
 from diffex_dagster.stages.settings import Stage, stage_version
+from diffex_dagster.store import Store
 from diffex_dagster.study import Study
 from diffex_dagster.utils.progress import LogReporter, Reporter, reporter_or
 
@@ -86,6 +88,27 @@ class Names:
                 dg.AssetSelection.assets(*(self.key(each) for each in waits_for))
             ),
         }
+
+
+def page_metadata(study: Study, page: Path) -> dg.MetadataValue:
+    """A page of the results: its address where the deployment serves them, for any browser; else its path."""
+    address = study.deployment.results.url
+    if address is None:
+        return dg.MetadataValue.path(str(page))
+    relative = page.relative_to(study.results_folder).as_posix()
+    return dg.MetadataValue.url(f"{address.rstrip('/')}/{quote(study.name)}/{quote(relative)}")
+
+
+def table_metadata(store: Store, table: str) -> dict[str, Any]:
+    """Where an asset's rows are, and their columns, as any DuckDB client sees them."""
+    columns = store.query(f"DESCRIBE {table}")
+    schema = dg.TableSchema(
+        columns=[dg.TableColumn(row.column_name, str(row.column_type).lower()) for row in columns.itertuples()]
+    )
+    return {
+        "dagster/table_name": f"{store.path.stem}.main.{table}",
+        "dagster/column_schema": dg.MetadataValue.table_schema(schema),
+    }
 
 
 def with_code(study: Study, assets: Sequence[Any]) -> Sequence[Any]:

@@ -10,6 +10,7 @@ from diffex_dagster.assets.common import (
     clear_errors,
     drops_metadata,
     steps_metadata,
+    table_metadata,
     tree_metadata,
 )
 from diffex_dagster.assets.lineage import Reading, sources, upstream
@@ -91,6 +92,7 @@ def build(study: Study, classifiers: Sequence[str]) -> list[dg.AssetsDefinition 
             stage.tree_version(merged),
             metadata={
                 "dagster/row_count": len(list(merged.walk())),
+                **table_metadata(store, "features"),
                 "groups": len(merged.groups),
                 "features_added": len(change.added),
                 "features_removed": len(change.removed),

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, reporter, sheet
+from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, reporter, sheet, table_metadata
 from diffex_dagster.assets.lineage import Reading, sources, upstream
 from diffex_dagster.editing.protocol import Concept
 from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, as_deployed
@@ -49,7 +49,12 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
                 rows = [(_label(concepts), pictures.edits(concepts, images)) for concepts, images in plan.items()]
         return reading.result(
             digest(sorted(keys)),
-            metadata={"dagster/row_count": len(keys), **edit_metadata(counts), "edits": sheet(rows)},
+            metadata={
+                "dagster/row_count": len(keys),
+                **table_metadata(store, "edits"),
+                **edit_metadata(counts),
+                "edits": sheet(rows),
+            },
         )
 
     @dg.asset_check(

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from diffex_dagster.assets.common import SHEET_IMAGES, Names, clear_errors, sheet
+from diffex_dagster.assets.common import SHEET_IMAGES, Names, clear_errors, sheet, table_metadata
 from diffex_dagster.assets.lineage import Reading, sources, upstream
 from diffex_dagster.report.tables import markdown_text
 from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, as_deployed
@@ -43,6 +43,7 @@ def build(study: Study) -> dg.AssetsDefinition:
             samples_version(keys),
             metadata={
                 "dagster/row_count": len(keys),
+                **table_metadata(store, "images"),
                 "side_pixels": current.images.size,
                 "summary": samples.summary(),
                 "unreadable": dg.MetadataValue.md(

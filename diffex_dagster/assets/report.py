@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from diffex_dagster.assets.common import Names, clear_errors, sheet
+from diffex_dagster.assets.common import Names, clear_errors, page_metadata, sheet, table_metadata
 from diffex_dagster.assets.lineage import Reading, sources, upstream
 from diffex_dagster.report.files import write_comparison
 from diffex_dagster.report.model import Comparison, Explanation
@@ -78,12 +78,13 @@ def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.Asset
             report_version(explanation),
             metadata={
                 "dagster/row_count": len(explanation.features),
+                **table_metadata(store, "rankings"),
                 "verdict": dg.MetadataValue.md("\n\n".join(map(markdown_text, verdict(explanation)))),
                 "ranking": dg.MetadataValue.md(markdown_table(explanation.features, limit=20)),
                 "hierarchy": dg.MetadataValue.md(markdown_tree(explanation)),
                 "strongest": sheet(pictures),
                 **_ranking_numbers(explanation),
-                "report": dg.MetadataValue.path(str(folder / "index.html")),
+                "report": page_metadata(current, folder / "index.html"),
                 "files": len(files),
             },
             check_results=_rule_results(key, judged),
@@ -132,7 +133,7 @@ def build_comparison(study: Study) -> dg.AssetsDefinition:
                 "verdict": dg.MetadataValue.md("\n\n".join(map(markdown_text, comparison_verdict(comparison)))),
                 "comparison": dg.MetadataValue.md(comparison_markdown_table(comparison, limit=20)),
                 **_comparison_numbers(comparison),
-                "report": dg.MetadataValue.path(str(folder / "index.html")),
+                "report": page_metadata(current, folder / "index.html"),
             },
             check_results=_rule_results(key, comparison.rules),
         )

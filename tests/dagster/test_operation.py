@@ -111,6 +111,29 @@ def test_links_to_the_study_open_in_a_deployment(toy: Study, monkeypatch: pytest
     assert sum("dagster/code_references" in s.metadata for s in build_study(toy).resolve_all_asset_specs()) > 10
 
 
+def test_metadata_names_tables_and_the_address_of_a_page(toy: Study, tmp_path: Path) -> None:
+    served = ResultsResource(folder=str(tmp_path / "served"), url="https://reports.example.org/")
+    definitions = build_study(toy, resources={"diffex_results": served})
+    with dg.DagsterInstance.ephemeral() as home:
+        result = definitions.resolve_job_def("toy_explain").execute_in_process(instance=home)
+        found = {
+            "/".join(event.asset_key.path[1:]): event.materialization.metadata
+            for event in result.get_asset_materialization_events()
+        }
+    for stage, table, column in (
+        ("sample_images", "images", "image"), ("corpus", "features", "feature"),
+        ("level1_edits", "edits", "edit"), ("v1/ranked_report", "rankings", "decision"),
+    ):  # fmt: skip
+        assert found[stage]["dagster/table_name"].value == f"diffex.main.{table}"
+        columns = {each.name for each in found[stage]["dagster/column_schema"].schema.columns}
+        assert column in columns, (stage, columns)
+    for stage in ("v1/ranked_report", "classifier_comparison"):
+        address = str(found[stage]["report"].value)
+        assert address.startswith("https://reports.example.org/toy/reports/")
+        page = tmp_path / "served" / address.removeprefix("https://reports.example.org/")
+        assert page.name == "index.html" and page.exists()
+
+
 class RedderPaint(EditorResource):
     """Edits in a way of its own, as a test or a team's service would."""
 

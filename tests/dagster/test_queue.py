@@ -1,0 +1,129 @@
+"""Three runs and one place in the pool, on a real webserver and daemon: whatever happens, all of them end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.dagster.ui import ENDS, LAUNCH, ROOT, STATUS, DagsterDev, dagster_dev, until
+from tests.toys import edits_made, write_study
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+TERMINATE = """mutation($run: String!) { terminateRun(runId: $run) { __typename
+  ... on TerminateRunFailure { message } } }"""
+STAGES = ["sample_images", "vlm_corpus", "corpus", "level1_edits"]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Three studies whose editor takes its time."""
+    paint = {"kind": "python", "factory": "tests.toys:PaintEditor", "options": {"pause": 1.0, "batch": 2}}
+    for name in ("one", "two", "three"):
+        write_study(tmp_path / "studies" / name, 4, name=name, editors={"paint": paint})
+    (tmp_path / "home").mkdir()
+    shutil.copy(ROOT / ".dagster" / "dagster.yaml", tmp_path / "home")
+    return tmp_path
+
+
+@pytest.fixture
+def ui(root: Path) -> Iterator[DagsterDev]:
+    with dagster_dev(root, root / "home") as running:
+        yield running
+
+
+def submit(ui: DagsterDev, study: str) -> str:
+    """Press "Materialize" and do not wait; returns the run's id."""
+    selector = {
+        "repositoryLocationName": ui.location, "repositoryName": ui.repository, "pipelineName": "__ASSET_JOB",
+        "assetSelection": [{"path": [study, stage]} for stage in STAGES], "assetCheckSelection": None,
+    }  # fmt: skip
+    launched = ui.graphql(LAUNCH, params={"selector": selector, "runConfigData": "{}", "mode": "default"})["launchRun"]
+    assert launched["__typename"] == "LaunchRunSuccess", launched
+    return str(launched["run"]["runId"])
+
+
+def status(ui: DagsterDev, run: str) -> str:
+    return str(ui.graphql(STATUS, run=run)["runOrError"]["status"])
+
+
+def worker(root: Path, run: str) -> int | None:
+    """The process that works on a run: it holds the run's lock (others only try to take it)."""
+    file = root / "home" / "runs_alive" / f"{run}.lock"
+    if not file.exists():
+        return None
+    inode = f":{file.stat().st_ino}"
+    for line in Path("/proc/locks").read_text().splitlines():
+        fields = line.split()  # 1: FLOCK ADVISORY WRITE pid major:minor:inode 0 EOF
+        if "FLOCK" in fields and "->" not in fields and any(each.endswith(inode) for each in fields):
+            return int(fields[4])
+    return None
+
+
+def editing(root: Path) -> str | None:
+    """The study that has begun to edit and has not finished."""
+    found = [name for name in ("one", "two", "three") if 0 < len(edits_made(root / "studies" / name)) < 20]
+    return found[0] if found else None
+
+
+def first_edits(ui: DagsterDev, root: Path) -> tuple[dict[str, str], str]:
+    """Three runs in the queue, the first of which has begun to edit: runs by study, and the study that edits."""
+    runs = {name: submit(ui, name) for name in ("one", "two", "three")}
+    return runs, until(lambda: editing(root), "a run edits", 300)
+
+
+def all_end(ui: DagsterDev, runs: dict[str, str], spoiled: str, end: str) -> None:
+    """The spoiled run ends as it should, the two others succeed."""
+
+    def over() -> dict[str, str] | None:
+        now = {name: status(ui, run) for name, run in runs.items()}
+        return now if set(now.values()) <= ENDS else None
+
+    ended = until(over, "all three runs end", 400, every=2)
+    assert ended == {name: end if name == spoiled else "SUCCESS" for name in runs}
+
+
+def test_a_killed_run_lets_the_queue_go_on(ui: DagsterDev, root: Path) -> None:
+    runs, busy = first_edits(ui, root)
+    process = until(lambda: worker(root, runs[busy]), "the run has a process", 60)
+    os.kill(process, signal.SIGKILL)
+    all_end(ui, runs, busy, "FAILURE")
+    made = len(edits_made(root / "studies" / busy))
+    again = submit(ui, busy)
+    until(lambda: status(ui, again) in ENDS or None, "the run that goes on ends", 300)
+    assert status(ui, again) == "SUCCESS" and len(edits_made(root / "studies" / busy)) > made
+
+
+def test_a_cancelled_run_lets_the_queue_go_on(ui: DagsterDev, root: Path) -> None:
+    runs, busy = first_edits(ui, root)
+    answer = ui.graphql(TERMINATE, run=runs[busy])["terminateRun"]
+    assert answer["__typename"] == "TerminateRunSuccess", answer
+    all_end(ui, runs, busy, "CANCELED")
+
+
+def test_after_everything_was_killed_and_started_again_the_queue_goes_on(root: Path) -> None:
+    """A machine that went down: webserver, daemon, code server and the run that edited, all at once."""
+    with dagster_dev(root, root / "home") as before:
+        runs, busy = first_edits(before, root)
+        until(lambda: worker(root, runs[busy]), "the run has a process", 60)
+        os.killpg(before.process.pid, signal.SIGKILL)
+        for file in (root / "home" / "runs_alive").glob("*.lock"):
+            if left := worker(root, file.stem):  # a run is in a session of its own
+                os.kill(left, signal.SIGKILL)
+    until(lambda: None if worker(root, runs[busy]) else True, "the run is gone", 60)
+    with dagster_dev(root, root / "home") as after:
+
+        def over() -> dict[str, str] | None:
+            now = {name: status(after, run) for name, run in runs.items()}
+            return now if set(now.values()) <= ENDS else None
+
+        ended = until(over, "all three runs end", 400, every=2)
+        assert ended[busy] == "FAILURE" and "SUCCESS" in ended.values()
+        again = submit(after, busy)  # nothing holds the pool
+        until(lambda: status(after, again) in ENDS or None, "the run that goes on ends", 300)
+        assert status(after, again) == "SUCCESS"

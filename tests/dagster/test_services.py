@@ -1,0 +1,125 @@
+"""The commands of the pages about servers, started as they stand: what a reader copies works."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.dagster.ui import ROOT, DagsterDev, until
+from tests.toys import write_study
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+PAGES = ROOT / "docs" / "howto"
+RUNS = "{ runsOrError { ... on Runs { results { status jobName } } } }"
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@contextmanager
+def started(command: list[str], folder: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A server in a session of its own, all of which ends with the block."""
+    program = str(Path(sys.executable).parent / command[0])
+    with (folder / f"{command[0]}.log").open("wb") as log:
+        process = subprocess.Popen(
+            [program, *command[1:]], cwd=folder, stdout=log, stderr=log, start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "DIFFEX_ROOT": str(folder), **environment},
+        )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            pass
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def answers(port: int) -> bool | None:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError:
+        return None
+    return True
+
+
+def commands(page: str, *programs: str) -> list[list[str]]:
+    """The commands of a page that start these programs."""
+    lines = re.findall(r"^\$ (.*)$", (PAGES / page).read_text("utf-8"), flags=re.MULTILINE)
+    return [shlex.split(line) for line in lines if shlex.split(line)[0] in programs]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_study(tmp_path / "studies" / "toy", 2)
+    return tmp_path
+
+
+def test_the_three_services_of_a_deployment_run_a_study_into_its_own_places(folder: Path) -> None:
+    code, web, daemon = commands("deploy.md", "dagster", "dagster-webserver", "dagster-daemon")
+    page = (PAGES / "deploy.md").read_text("utf-8")
+    workspace = re.search(r"```yml\n(load_from:.*?)```", page, flags=re.DOTALL)
+    assert workspace
+    ports = {"4000": str(free_port()), "3000": str(free_port())}
+    workspace_file = workspace[1].replace("host: code", "host: 127.0.0.1").replace("4000", ports["4000"])
+    (folder / "workspace.yaml").write_text(workspace_file)
+    home = folder / "home"
+    home.mkdir()
+    shutil.copy(ROOT / ".dagster" / "dagster.yaml", home)
+    places = {
+        "DAGSTER_HOME": str(home), "DIFFEX_RESULTS": str(folder / "prod"), "DIFFEX_RESULTS_URL": "http://reports.example.org",
+    }  # fmt: skip
+    with ExitStack() as stack:
+        for command in (code, web, daemon):
+            local = [ports.get(word, word).replace("0.0.0.0", "127.0.0.1") for word in command]
+            process = stack.enter_context(started(local, folder, **places))
+            if command is code:
+                until(lambda: answers(int(ports["4000"])), "the code location answers", 240)
+            if command is web:
+                ui = DagsterDev(f"http://127.0.0.1:{ports['3000']}", process, folder / "dagster-webserver.log")
+        ui.wait_until_loaded()
+        made = ui.launch([f"toy/{stage}" for stage in ("sample_images", "vlm_corpus", "corpus", "level1_edits")])
+        assert made["toy/level1_edits"]["edits_made"] > 0
+    assert (folder / "prod" / "toy" / "diffex.duckdb").exists()
+    assert not (folder / "studies" / "toy" / "results").exists()
+
+
+def test_the_ui_of_a_server_shows_the_runs_of_its_command_line(folder: Path) -> None:
+    (tunnel,) = commands("gpu_server.md", "ssh")
+    home, port = folder / "me" / "dagster_home", str(free_port())
+    shell = re.sub(r"~/venv/bin/", "", tunnel[-1].removeprefix("cd work && "))
+    variable, *command = shlex.split(shell)
+    assert variable == "DAGSTER_HOME=~/dagster_home"
+    with started(["diffex", "run", "toy", "--classifier", "v1"], folder, DAGSTER_HOME=str(home)) as run:
+        assert run.wait(300) == 0
+    with started([*command, "-h", "127.0.0.1", "-p", port], folder, DAGSTER_HOME=str(home)) as process:
+        ui = DagsterDev(f"http://127.0.0.1:{port}", process, folder / "dagster.log")
+
+        def runs() -> list[str] | None:
+            try:
+                found = ui.graphql(RUNS)["runsOrError"]["results"]
+            except requests.ConnectionError:
+                return None
+            return [run["status"] for run in found if run["jobName"] == "toy_explain"]
+
+        assert until(runs, "the webserver answers", 240) == ["SUCCESS"]
