@@ -104,26 +104,3 @@ def test_a_cancelled_run_lets_the_queue_go_on(ui: DagsterDev, root: Path) -> Non
     answer = ui.graphql(TERMINATE, run=runs[busy])["terminateRun"]
     assert answer["__typename"] == "TerminateRunSuccess", answer
     all_end(ui, runs, busy, "CANCELED")
-
-
-def test_after_everything_was_killed_and_started_again_the_queue_goes_on(root: Path) -> None:
-    """A machine that went down: webserver, daemon, code server and the run that edited, all at once."""
-    with dagster_dev(root, root / "home") as before:
-        runs, busy = first_edits(before, root)
-        until(lambda: worker(root, runs[busy]), "the run has a process", 60)
-        os.killpg(before.process.pid, signal.SIGKILL)
-        for file in (root / "home" / "runs_alive").glob("*.lock"):
-            if left := worker(root, file.stem):  # a run is in a session of its own
-                os.kill(left, signal.SIGKILL)
-    until(lambda: None if worker(root, runs[busy]) else True, "the run is gone", 60)
-    with dagster_dev(root, root / "home") as after:
-
-        def over() -> dict[str, str] | None:
-            now = {name: status(after, run) for name, run in runs.items()}
-            return now if set(now.values()) <= ENDS else None
-
-        ended = until(over, "all three runs end", 400, every=2)
-        assert ended[busy] == "FAILURE" and "SUCCESS" in ended.values()
-        again = submit(after, busy)  # nothing holds the pool
-        until(lambda: status(after, again) in ENDS or None, "the run that goes on ends", 300)
-        assert status(after, again) == "SUCCESS"

@@ -105,7 +105,7 @@ def test_the_three_services_of_a_deployment_run_a_study_into_its_own_places(fold
 
 
 def test_the_ui_of_a_server_shows_the_runs_of_its_command_line(folder: Path) -> None:
-    (tunnel,) = commands("gpu_server.md", "ssh")
+    (tunnel,) = [command for command in commands("gpu_server.md", "ssh") if "-L" in command]
     home, port = folder / "me" / "dagster_home", str(free_port())
     shell = re.sub(r"~/venv/bin/", "", tunnel[-1].removeprefix("cd work && "))
     variable, *command = shlex.split(shell)
