@@ -108,20 +108,40 @@ def train(rule: Rule, out: Path, steps: int, batch: int) -> dict[str, object]:
                  "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": [0.5] * 3,
                  "image_std": [0.5] * 3}  # fmt: skip
     (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=1) + "\n")
-    facts = {**rule.as_json(), **_accuracy(rule, world, model.float()), "steps": steps, "batch": batch}
+    facts = {**rule.as_json(), **agreement(rule, world, model.float()), "steps": steps, "batch": batch}
     (folder / "rule.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     return facts
 
 
 @torch.no_grad()
-def _accuracy(rule: Rule, world: World, model: nn.Module) -> dict[str, float]:
-    """On pictures as the world draws them (no shortcut): agreement with the rule's likelier class, and share of yes."""
+def agreement(rule: Rule, world: World, model: nn.Module) -> dict[str, float]:
+    """On pictures as the world draws them (no shortcut): rank correlation of the network's log-odds with the rule's.
+
+    Not accuracy: many states have log-odds of exactly 0, for which neither class is the right one.
+    """
+    from scipy.stats import spearmanr
+
     pixels, states = pool(world, HELD_OUT, HELD_OUT_SEED, 1)
     x = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2)
     logits = torch.cat([model(chunk.float() / 127.5 - 1).logits for chunk in x.split(250)])
-    wanted = np.array([rule.log_odds(world, state) > 0 for state in states])
-    agrees = float((logits.argmax(1).numpy().astype(bool) == wanted).mean())
-    return {"accuracy": round(agrees, 4), "share_of_yes": round(float(wanted.mean()), 4)}
+    wanted = np.array([rule.log_odds(world, state) for state in states])
+    found = float(spearmanr((logits[:, 1] - logits[:, 0]).numpy(), wanted).statistic)
+    return {"rank_correlation": round(found, 4), "share_of_yes": round(float((wanted > 0).mean()), 4)}
+
+
+def describe(out: Path) -> None:
+    """Measure the classifiers below `out` again and write what was found into their `rule.json`."""
+    from transformers import AutoModelForImageClassification
+
+    for file in sorted(out.glob("rule_*/rule.json")):
+        facts = json.loads(file.read_text("utf-8"))
+        world = worlds()[facts["world"]]
+        model = AutoModelForImageClassification.from_pretrained(file.parent, dtype=torch.float32).eval()
+        rule = draw_rule(world, facts["seed"])
+        kept = {key: facts[key] for key in ("steps", "batch")}
+        facts = {**rule.as_json(), **agreement(rule, world, model), **kept}
+        file.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        print(json.dumps(facts, ensure_ascii=False), flush=True)
 
 
 def _train_seed(seed: int, world: str, out: Path, steps: int, batch: int) -> dict[str, object]:
@@ -137,8 +157,14 @@ if __name__ == "__main__":
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path)
+    parser.add_argument(
+        "--describe", action="store_true", help="only measure again how the classifiers follow their rules"
+    )
     asked = parser.parse_args()
     folder = asked.out or STUDIES / asked.world / "exam"
+    if asked.describe:
+        describe(folder)
+        raise SystemExit
     for count, seed in ((POOL, POOL_SEED), (HELD_OUT, HELD_OUT_SEED)):
         pool(worlds()[asked.world], count, seed, asked.processes)
     job = partial(_train_seed, world=asked.world, out=folder, steps=asked.steps, batch=asked.batch)

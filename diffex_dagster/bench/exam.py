@@ -69,5 +69,5 @@ def exam_study(study: Study, world: World, images: int = IMAGES) -> Study:
 
 
 def facts(subjects: list[Subject]) -> dict[str, object]:
-    """What is written beside the figures: every classifier's rule, architecture and accuracy."""
+    """What is written beside the figures: every classifier's rule, architecture and agreement."""
     return {s.name: json.loads((Path(s.part.checkpoint) / "rule.json").read_text("utf-8")) for s in subjects}

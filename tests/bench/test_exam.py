@@ -17,6 +17,7 @@ from diffex_dagster.stages.setup import build_editor
 from diffex_dagster.study import Study
 from diffex_dagster.worlds import avatars
 from diffex_dagster.worlds.redrawing import SEED, sample_states
+from diffex_dagster.worlds.rules import draw_rule
 from tests.bench.test_truth import small  # noqa: F401 (a fixture)
 
 
@@ -117,3 +118,12 @@ def test_the_exact_editor_knows_the_exams_images(small: Study) -> None:  # noqa:
     made = exam.exam_study(small, avatars.WORLD, images=3)
     editor = build_editor(made)
     assert len(editor.by_image) == 3  # type: ignore[attr-defined]
+
+
+def test_the_exams_classifiers_are_the_forty_rules_of_their_seeds() -> None:
+    folder = PROPOSALS[0].parent.parent / "exam"
+    for seed in range(40):
+        rule = draw_rule(avatars.WORLD, seed)
+        facts = json.loads((folder / rule.name / "rule.json").read_text("utf-8"))
+        assert {key: facts[key] for key in rule.as_json()} == rule.as_json()
+        assert (folder / rule.name / "model.safetensors").stat().st_size <= 100_000
