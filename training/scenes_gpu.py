@@ -487,6 +487,31 @@ def sheet(pictures: Sequence[Image.Image], path: Path, across: int = 16) -> None
     page.save(path)
 
 
+class Alone:
+    """A pool of no other process: each job is done when it is asked for."""
+
+    def __enter__(self) -> Alone:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def map(self, do: Callable, jobs: Sequence, chunksize: int = 1) -> list:
+        return [do(job) for job in jobs]
+
+    def map_async(self, do: Callable, jobs: Sequence, chunksize: int = 1) -> Alone:
+        self.map(do, jobs)
+        return self
+
+    def get(self) -> None:
+        """Everything is done already."""
+
+
+def workers(count: int):
+    """A pool of forked processes, or this process alone where one is enough."""
+    return multiprocessing.get_context("fork").Pool(count) if count > 1 else Alone()
+
+
 def main() -> None:
     """Train everything within the budget."""
     global MATERIAL
@@ -519,7 +544,7 @@ def main() -> None:
         for start, end in ((0, MATERIAL.trained), (MATERIAL.trained, len(MATERIAL.states)))
     )
     first = learnt[:100]  # captions enough for the text encoder to begin with
-    with multiprocessing.get_context("fork").Pool(arguments.workers) as pool:  # forked before CUDA is touched
+    with workers(arguments.workers) as pool:  # forked before CUDA is touched
         pool.map(_write_captions, [*first, *held_out], chunksize=1)
         common.log.info("first captions at %.0f s", clock.elapsed)
         rest = pool.map_async(_write_captions, learnt[len(first) :], chunksize=1)
