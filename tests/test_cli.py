@@ -57,7 +57,7 @@ def test_a_classifier_that_cannot_score_stops_before_any_edit(tmp_path: Path, di
     write_study(tmp_path, classifiers=broken)
     status, _, err = diffex("run", tmp_path)
     assert (
-        status == 1 and "classifiers.v1: tests.classifying.callables:raises: the callable failed on 1 pictures" in err
+        status == 1 and "classifiers.v1: tests.classifying.callables:raises: the callable failed on 4 pictures" in err
     )
     assert edits_made(tmp_path) == []
 

@@ -55,7 +55,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"images": {"predicted": {"classifier": "v9"}}}, r"images\.predicted\.classifier 'v9' is not one of classifiers"),
     # search and effects
     ({"search": {"beam": 0}}, r"search\.beam: .*1"),
-    ({"search": {"gate": "loud"}}, r"search\.gate: .*'magnitude' or 'signed'"),
+    ({"search": {"gate": "loud"}}, r"search\.gate: .*'magnitude', 'signed' or 'absolute'"),
     ({"effects": {"margin": -1}}, r"effects\.margin: .*greater than 0"),
     # editors
     ({"editors": {}}, r"editors: .*at least 1"),
