@@ -13,7 +13,7 @@ from diffex_dagster.errors import EditorError, in_words
 from diffex_dagster.images.files import why_no_sample
 from diffex_dagster.store.keys import digest
 from diffex_dagster.utils.hashing import file_fingerprint
-from diffex_dagster.utils.paths import located
+from diffex_dagster.utils.paths import listed
 
 Key = tuple[str, frozenset[Concept]]  # name of the sample image, what was done to it
 _BATCH = 64
@@ -28,7 +28,7 @@ class PrecomputedEditor:
     Args:
         source: what messages name: the table or folder.
         edits: (image name, concepts) -> file of the edited picture.
-        names: called once, when an edit is asked for: image key -> name, of the study's sample images.
+        names: called when an edit or the fingerprint is asked for: image key -> name, of the study's sample images.
         read: from a file to a picture of the editor's size.
     """
 
@@ -41,24 +41,29 @@ class PrecomputedEditor:
     ) -> None:
         self.source, self.edits, self._names, self.read = source, edits, names, read
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """Hash of every file and what it shows.
+        """Hash of every file and what it shows, and of which sample images go by these names.
+
+        A picture that was renamed has the edits of its new name, or none: what was kept for it is not its own any more.
 
         Raises:
             EditorError: a file is missing.
         """
+        edited = {name for name, _ in self.edits}
+        samples = sorted([name, image] for image, name in self._names().items() if name in edited)
+        return digest("precomputed", self._contents, *([samples] if samples else []))
+
+    @cached_property
+    def _contents(self) -> list[list[object]]:
         missing = [file for file in self.edits.values() if not file.is_file()]
         if missing:
             raise EditorError(
                 f"{self.source}: {len(missing)} of {len(self.edits)} edits have no file, first {missing[0]}; make them "
                 "or remove their rows"
             )
-        return digest(
-            "precomputed",
-            sorted([name, sorted((c.prompt, c.direction) for c in concepts), file_fingerprint(file)]
-                   for (name, concepts), file in self.edits.items()),
-        )  # fmt: skip
+        return sorted([name, sorted((c.prompt, c.direction) for c in concepts), file_fingerprint(file)]
+                      for (name, concepts), file in self.edits.items())  # fmt: skip
 
     def edit(
         self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]
@@ -115,7 +120,7 @@ def edits_in_rows(rows: Sequence[Mapping[str, object]], table: Path) -> dict[Key
         direction = "remove" if row.get("direction") == "remove" else "add"
         prompts = [prompt.strip() for prompt in str(row["prompt"] or "").split(";") if prompt.strip()]
         concepts = frozenset(Concept(prompt, direction) for prompt in prompts)  # type: ignore[arg-type]
-        key, file = (str(row["image"]), concepts), located(str(row["file"]), table.parent, "file")
+        key, file = (str(row["image"]), concepts), listed(str(row["file"]), table.parent, "file")
         if edits.setdefault(key, file) != file:
             raise EditorError(
                 f"{table}: two rows are the same edit of {row['image']!r} ({direction} {row['prompt']!r}) with "

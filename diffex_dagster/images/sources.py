@@ -17,7 +17,7 @@ from typing import Any
 from diffex_dagster.errors import StudyError, in_words
 from diffex_dagster.images.files import SUFFIXES, why_no_sample
 from diffex_dagster.study import Images, Study
-from diffex_dagster.utils.paths import located
+from diffex_dagster.utils.paths import listed, located
 from diffex_dagster.utils.text import decoded, read_bytes, read_text
 
 _PATH_COLUMNS = ("path", "file_name", "filename", "file", "image")
@@ -134,7 +134,7 @@ def _instead(found: Found) -> str:
 
 
 def _glob(study: Study, images: Images) -> Found:
-    pattern = located(str(images.glob), Path("/"), "images.glob") if str(images.glob)[:1] in "~$" else images.glob
+    pattern = located(str(images.glob), Path("/"), "images.glob") if str(images.glob)[:1] == "~" else images.glob
     pattern = Path(str(pattern).replace("\\", "/"))
     root = Path(pattern.anchor) if pattern.is_absolute() else study.folder
     relative = str(pattern.relative_to(pattern.anchor)) if pattern.is_absolute() else str(pattern)
@@ -272,7 +272,7 @@ def _named_in(
 
 def _located_picture(name: str, folder: Path, where: str) -> Path:
     """The file that a list or table names; where it leaves the ending off (an id), the one picture of that stem."""
-    path = located(name, folder, where)
+    path = listed(name, folder, where)
     if path.suffix.lower() in SUFFIXES or path.exists() or not path.parent.is_dir():
         return path
     same = [path.with_name(f"{path.name}{suffix}") for suffix in sorted(SUFFIXES)]

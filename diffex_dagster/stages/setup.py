@@ -17,7 +17,7 @@ from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.corpus.vlm.proposer import OpenAIProposer, Proposal, ProposalRequest, Proposer, RecordedProposer
 from diffex_dagster.editing.ledits import LeditsOptions
 from diffex_dagster.editing.protocol import Editor
-from diffex_dagster.errors import EditorError
+from diffex_dagster.errors import EditorError, StoreError
 from diffex_dagster.judging.protocol import ConceptProbe
 from diffex_dagster.store import Store
 from diffex_dagster.store.keys import digest
@@ -111,16 +111,17 @@ def _precomputed(study: Study, part: PrecomputedEditorPart) -> Editor:
         source = study.path(part.folder)
         edits = edits_in_folder(source)
 
+    def names() -> dict[str, str]:
+        try:
+            return store.samples(study.name) if store.path.exists() else {}
+        except StoreError:  # the sample images have not been read yet
+            return {}
+
     def read(file: Path) -> Image.Image:
         with open_picture(file) as picture:
             return prepare(picture, images.size, images.fit, images.background)
 
-    return PrecomputedEditor(
-        source,
-        edits,
-        names=lambda: store.samples(study.name),
-        read=read,
-    )
+    return PrecomputedEditor(source, edits, names, read)
 
 
 def build_classifier(study: Study, name: str) -> Classifier:

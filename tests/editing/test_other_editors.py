@@ -159,6 +159,16 @@ def test_precomputed_edits_are_found_by_name_and_prompt(tmp_path: Path, where: d
     with pytest.raises(EditorError, match=r"1 edits were not made .*first add 'a hat' on '00\.png'.*joint_size: 1"):
         ensure_edits(store, editor, [EditRequest(keys[0], (Concept("a hat"),))])
     before = editor.fingerprint
+    # Two pictures that change their names change their edits.
+    for old, new in (("00", "x"), ("01", "00"), ("x", "01")):
+        (tmp_path / "images" / f"{old}.png").rename(tmp_path / "images" / f"{new}.png")
+    swapped = build_editor_with_names(study)
+    assert swapped.fingerprint != before
+    red = [EditRequest(key, (Concept("red patch"),)) for key in keys]
+    assert ensure_edits(store, swapped, red).made == 3
+    files = store.stored_edits(red, swapped.fingerprint)
+    assert [store.pictures.get(files[request]).getpixel((3, 3))[0] for request in red] == [21, 20, 22]
+    before = swapped.fingerprint
     picture(5).save(tmp_path / "edits" / "null" / "01.png")
     assert build_editor(study).fingerprint != before
 

@@ -22,7 +22,7 @@ from diffex_dagster.images.files import open_picture, read_picture, why_no_sampl
 from diffex_dagster.images.sources import Entry, Found, _named_apart
 from diffex_dagster.stages.sample_images import Samples, read_samples
 from diffex_dagster.study import load_study
-from diffex_dagster.utils.paths import located
+from diffex_dagster.utils.paths import listed, located
 from tests.toys import picture, write_study
 
 
@@ -289,17 +289,24 @@ def test_one_rule_for_written_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("DATA", str(home))
     monkeypatch.delenv("NOWHERE", raising=False)
     study = tmp_path / "study"
-    for written in ("~/pics", "$HOME/pics", "${DATA}/pics", str(home / "pics"), "../home/pics", "..\\home\\pics"):
+    for written in ("~/pics", str(home / "pics"), "../home/pics", "..\\home\\pics"):
         assert located(written, study).resolve() == home / "pics", written
-    with pytest.raises(StudyError, match=r"images\.folder: '\$NOWHERE/x' needs the environment variable NOWHERE"):
-        located("$NOWHERE/x", study, "images.folder")
+    # Variables are one rule, that of study files; what was replaced there is not replaced again.
+    assert listed("${DATA}/pics", study) == listed("${NOWHERE:-~}/pics", study) == home / "pics"
+    assert located("${DATA}", study) == study / "${DATA}"
+    for written in ("$NOWHERE/x", "x/$NOWHERE", "~/$NOWHERE"):
+        with pytest.raises(StudyError, match=r"images\.folder: there is no '.*'; .* is written \$\{NOWHERE\}"):
+            located(written, study, "images.folder")
+    with pytest.raises(StudyError, match=r"images\.table, row 1: .* variable NOWHERE is not set"):
+        listed("${NOWHERE}/x", study, "images.table, row 1")
+    assert located("a $5 price.png", study) == study / "a $5 price.png"
     (study / "$NOWHERE").mkdir(parents=True)
     assert located("$NOWHERE", study) == study / "$NOWHERE"
     assert located("~nobody_is_called_so/x", study) == study / "~nobody_is_called_so" / "x"
     (tmp_path / "t.csv").write_text("path\n~/pics/a.png\n")
-    (tmp_path / "l.txt").write_text("~/pics/a.png\n")
+    (tmp_path / "l.txt").write_text("${DATA}/pics/a.png\n")
     for source in ({"folder": "~/pics"}, {"glob": "~/pics/*.png"}, {"table": "t.csv"}, {"files": "l.txt"},
-                   {"glob": "$DATA/pics/*"}, {"dataset": "~/pics"}):  # fmt: skip
+                   {"glob": "${DATA}/pics/*"}, {"dataset": "~/pics"}):  # fmt: skip
         assert len(read(tmp_path, **source).pictures) == 1, source
     study_file = write_study(tmp_path, 2, results="~/out")
     assert load_study(study_file).results_folder == home / "out"
