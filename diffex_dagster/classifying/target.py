@@ -84,7 +84,7 @@ def flips(
     Returns:
         Booleans of shape (N,).
     """
-    if _threshold(target) is None:
+    if decision_threshold(target) is None:
         return np.asarray(predicted(before) != predicted(after))
     gained, lost = becomes(before, after, labels, target, folder, said)
     return np.asarray(gained | lost)
@@ -110,7 +110,7 @@ def becomes(
     Returns:
         Booleans of shape (N,): became it, and stopped being it.
     """
-    threshold = _threshold(target)
+    threshold = decision_threshold(target)
     if threshold is not None:
         was, is_now = (measure(outputs, labels, target, folder, said) > threshold for outputs in (before, after))
     else:
@@ -121,7 +121,9 @@ def becomes(
 
 def has_class(labels: Sequence[str], target: Target) -> bool:
     """Whether "becomes it" means something: there is a threshold, or a class among several that is explained."""
-    return _threshold(target) is not None or (len(labels) > 1 and any(label in labels for label in target.members))
+    return decision_threshold(target) is not None or (
+        len(labels) > 1 and any(label in labels for label in target.members)
+    )
 
 
 def check_labels(labels: Sequence[str], target: Target, task: str | None = None) -> None:
@@ -206,7 +208,8 @@ def _label(labels: Sequence[str], target: Target) -> str:
     return labels[0]
 
 
-def _threshold(target: Target) -> float | None:
+def decision_threshold(target: Target) -> float | None:
+    """What the measure is above for a picture of the explained class; None where the predicted class decides."""
     return 0.5 if target.threshold is None and target.measure == "sigmoid" else target.threshold
 
 

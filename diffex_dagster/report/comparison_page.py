@@ -62,7 +62,9 @@ def _pictures(
     rows, data = [], []
     for number, feature in enumerate(comparison.features):
         pairs = feature.examples[: book.fit.examples]
-        items = [compared_entry(pair, comparison.classifiers, book, digits, failures) for pair in pairs]
+        items = [
+            compared_entry(pair, comparison.classifiers, book, digits, failures, comparison.turn) for pair in pairs
+        ]
         first = list(range(min(6, len(items))))
         data.append({"name": titled(feature, None), "items": items, "total": len(feature.examples),
                      "parts": [["Images that explain the change", first]] if items else []})  # fmt: skip

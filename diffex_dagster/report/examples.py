@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import ImageChops
 
-from diffex_dagster.report.model import Example, opened
+from diffex_dagster.report.model import Example, Turn, opened
 from diffex_dagster.report.pictures import Book
 from diffex_dagster.report.wording import number, plain, signed
 
@@ -87,27 +87,39 @@ def parts(
     return [(title, indices) for title, indices in sections if indices]
 
 
-def entry(example: Example, book: Book, digits: int, failures: Failures) -> dict[str, Any]:
+def turn_of(example: Example, turn: Turn | None) -> str:
+    """What an edit makes of a picture: `becomes “zebra”`, `the class changes`, or nothing."""
+    if turn and (example.becomes or example.leaves):
+        return turn.becomes if example.becomes else turn.leaves
+    return "the class changes" if example.flipped else ""
+
+
+def entry(example: Example, book: Book, digits: int, failures: Failures, turn: Turn | None = None) -> dict[str, Any]:
     """One example as the page's script reads it."""
     return {
         "k": plain(example.image, 60),
         "p": [book.add(example.original), book.add(example.null), book.add(example.edit)],
         "s": [number(x, digits) for x in (example.score_original, example.score_null, example.score_edit)],
         "d": _finite(example.effect),
-        "lines": [signed(example.effect, digits) + (", decision flips" if example.flipped else "")],
+        "lines": [", ".join(filter(None, (signed(example.effect, digits), turn_of(example, turn))))],
         "flip": bool(example.flipped),
         "fail": failures(example),
     }
 
 
 def compared_entry(
-    pair: tuple[Example, Example], names: Sequence[str], book: Book, digits: int, failures: Failures
+    pair: tuple[Example, Example],
+    names: Sequence[str],
+    book: Book,
+    digits: int,
+    failures: Failures,
+    turn: Turn | None = None,
 ) -> dict[str, Any]:
     """One image under two versions. The pictures are the same; the scores differ."""
     first, last = pair
     lines = [
         f"{plain(name, 40)}: {number(x.score_null, digits)} → {number(x.score_edit, digits)} "
-        f"({signed(x.effect, digits)}{', flips' if x.flipped else ''})"
+        f"({', '.join(filter(None, (signed(x.effect, digits), turn_of(x, turn))))})"
         for name, x in zip((names[0], names[-1]), pair, strict=True)
     ]
     return {

@@ -17,7 +17,7 @@ from diffex_dagster import __version__
 from diffex_dagster.report import wording
 from diffex_dagster.report.matrix import signed_share
 from diffex_dagster.report.pictures import Book
-from diffex_dagster.report.tables import reliances
+from diffex_dagster.report.tables import compared_flips, reliances
 
 
 def emphasised(sentence: str, target: str) -> Markup:
@@ -50,7 +50,11 @@ def _environment() -> Environment:
         "plain": wording.plain,
         "title": wording.titled,
         "curly": wording.curly,
+        "capitalised": wording.capitalised,
         "reliances": reliances,
+        "flips": wording.flips,
+        "turned": wording.turned,
+        "compared_flips": compared_flips,
         "emphasised": emphasised,
     }
     environment.globals |= {"count": wording.count, "version": __version__, "meanings": wording.MEANINGS,

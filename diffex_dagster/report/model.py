@@ -23,6 +23,17 @@ def opened(picture: Picture) -> Image.Image:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """How it is said that an edit changes what a picture is taken for."""
+
+    subject: str  # e.g. 'the prediction', or 'age'
+    becomes: str  # e.g. 'becomes “zebra”', or 'rises above 60 years'
+    leaves: str  # e.g. 'stops being “zebra”', or 'falls below 60 years'
+    rule: str  # when a picture is of the class, in a sentence
+    among: int = 2  # classes that the prediction is one of; 2 where a threshold decides
+
+
+@dataclass(frozen=True)
 class Example:
     """One image under one feature: original, null edit, edit, and what the classifier says of the last two."""
 
@@ -36,6 +47,8 @@ class Example:
     score_original: float | None = None  # target measure f(original), where it was scored
     succeeded: bool | None = None  # whether the edit shows the attribute, where a probe is configured
     score_placebo: float | None = None  # mean target measure of the control edits, where the study has any
+    becomes: bool | None = None  # the edit makes it the explained class; None where no class is explained
+    leaves: bool | None = None  # the edit makes it another class
 
     @property
     def effect(self) -> float:
@@ -83,6 +96,8 @@ class RankedFeature:
     mask_area: float | None = None  # mean share of the picture that the mask covers
     confounded_with: Confounder | None = None  # of a decided effect that does not stand on its own
     citation: str | None = None  # the passage of reference text that named it, e.g. "guideline.pdf, page 3"
+    becomes: int | None = None  # images that its edits make the explained class; None where no class is explained
+    leaves: int | None = None  # images that stop being of the explained class
 
 
 @dataclass(frozen=True)
@@ -114,6 +129,8 @@ class JointCombination:
     flip_rate: float
     images: int
     examples: tuple[Example, ...] = ()
+    becomes: int | None = None  # as of a feature
+    leaves: int | None = None
 
 
 @dataclass(frozen=True)
@@ -190,6 +207,7 @@ class Explanation:
     controls: tuple[Control, ...] = ()  # the control prompts, which every effect is held against
     method: str = ""  # how the editor in use makes edits and null edits, in a sentence or two
     links: tuple[tuple[str, str], ...] = ()  # other pages of the study: (what, address relative to the page)
+    turn: Turn | None = None  # what it is called that an image becomes the explained class; None where none is
 
 
 @dataclass(frozen=True)
@@ -211,8 +229,8 @@ class ComparedFeature:
         str  # "more reliant", "less reliant", "direction changed", "no change shown", "inconclusive", "edit failed"
     )
     examples: tuple[tuple[Example, Example], ...] = ()  # the images that explain it, under the first and last version
-    flips_gained: int | None = None  # images that flip under the last version and not under the first
-    flips_lost: int | None = None  # images that flip under the first version and not under the last
+    flips_gained: int | None = None  # become the explained class or leave it under the last only
+    flips_lost: int | None = None  # the same under the first only
     reliance: tuple[float, ...] = ()  # mean |d|, one for each version: what more and less reliant speak of
     reliance_change: float = math.nan  # mean over images of |d_last| − |d_first|
     reliance_low: float = math.nan
@@ -221,6 +239,8 @@ class ComparedFeature:
     edit_success: float | None = None  # share of edits that show the attribute, where a probe is configured
     direction: str = "add"
     prompt: str = ""
+    becomes: tuple[int, ...] = ()  # images that become the explained class under each version; empty where none is
+    leaves: tuple[int, ...] = ()  # images that stop being it
 
 
 @dataclass(frozen=True)
@@ -251,3 +271,4 @@ class Comparison:
     images: int | None = None
     rules: tuple[RuleOutcome, ...] = ()  # the sensitivity rules of the study
     links: tuple[tuple[str, str], ...] = ()  # other pages of the study: (what, address relative to the page)
+    turn: Turn | None = None  # as of an explanation

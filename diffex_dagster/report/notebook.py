@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from PIL import Image
 
 from diffex_dagster.report.model import Example, Explanation, RankedFeature, opened
-from diffex_dagster.report.wording import digits_for, glyph, plain, share, signed, titled
+from diffex_dagster.report.wording import digits_for, flips, glyph, plain, signed, titled
 
 SHOWN = 8  # features; with the heading and what is left out, ten lines
 _SIDE = 64  # pixels of a picture in a table
@@ -58,7 +58,7 @@ def _row(feature: RankedFeature, examples: Sequence[Example], digits: int) -> st
         _safe(_named(feature)),
         signed(feature.effect, digits),
         f"{signed(feature.ci_low, digits)} to {signed(feature.ci_high, digits)}",
-        _safe(share(feature.flip_rate)),
+        _safe(flips(feature)),
         f"{glyph(feature.decision)} {_safe(feature.decision)}",
         _picture(example, "before"),
         _picture(example, "after"),

@@ -11,7 +11,7 @@ from diffex_dagster.report.examples import Failures, entry, parts, typical
 from diffex_dagster.report.heatmap import overlay
 from diffex_dagster.report.html import render
 from diffex_dagster.report.matrix import matrix
-from diffex_dagster.report.model import Example, Explanation, Group, JointCombination, Look, RankedFeature
+from diffex_dagster.report.model import Example, Explanation, Group, JointCombination, Look, RankedFeature, Turn
 from diffex_dagster.report.pictures import BUDGET, Book, fitted
 from diffex_dagster.report.verdict import one_a_group, verdict
 from diffex_dagster.report.wording import NOT_JUDGED, digits_for, titled
@@ -89,8 +89,7 @@ def render_report(explanation: Explanation, budget: int = BUDGET) -> str:
         has_lpips=any(feature.lpips is not None for feature in features),
         has_mask=any(feature.inside_mask is not None for feature in features),
         few=FEW_CLASSES,
-        flips_count=len(explanation.labels) > 1,
-        flips=max((feature.flip_rate for feature in features), default=0.0),
+        flips_count=len(explanation.labels) > 1 or explanation.turn is not None,
     )
 
 
@@ -100,27 +99,22 @@ def _axis(features: Sequence[RankedFeature], noise: float, joint: JointCombinati
 
 
 def _pictures(explanation: Explanation, book: Book, digits: int, failures: Failures) -> _Pictures:
-    rows, data, shown, total = [], [], 0, 0
+    rows, data, shown, total, turn = [], [], 0, 0, explanation.turn
     for number, feature in enumerate(explanation.features):
         examples = explanation.examples.get(feature.feature, ())
-        block, kept = _block(
-            titled(feature, None),
-            examples,
-            feature.effect,
-            book,
-            digits,
-            failures,
-        )
+        block, kept = _block(titled(feature, None), examples, feature.effect, book, digits, failures, turn)
         example = typical(examples, feature.magnitude if feature.decision == "mixed" else feature.effect, failures)
         data.append(block)
         shown, total = shown + kept, total + len(examples)
-        rows.append(Row(number, feature, entry(example, book, digits, failures) if example else None, bool(examples)))
+        rows.append(
+            Row(number, feature, entry(example, book, digits, failures, turn) if example else None, bool(examples))
+        )
     joint = None
     if explanation.joint and explanation.joint.examples:
         joint = len(data)
         name = " + ".join(explanation.joint.names)
         ordered = sorted(explanation.joint.examples, key=lambda example: -example.effect)
-        block, kept = _block(name, ordered, explanation.joint.effect, book, digits, failures)
+        block, kept = _block(name, ordered, explanation.joint.effect, book, digits, failures, turn)
         data.append(block)
         shown, total = shown + kept, total + len(ordered)
     highlights = _highlights(explanation, rows, book, digits, failures)
@@ -146,18 +140,25 @@ def _highlights(
     by_feature = {row.feature.feature: row for row in rows}
     shown: list[Row] = []
     used: list[str] = []
+    turn = explanation.turn
     for feature in one_a_group(explanation.features):
         examples = explanation.examples.get(feature.feature, ())
         mean = feature.magnitude if feature.decision == "mixed" else feature.effect
         example = typical(examples, mean, failures, but=used)
         if example and len(shown) < HIGHLIGHTS:
             used.append(example.image)
-            shown.append(replace(by_feature[feature.feature], typical=entry(example, book, digits, failures)))
+            shown.append(replace(by_feature[feature.feature], typical=entry(example, book, digits, failures, turn)))
     return shown
 
 
 def _block(
-    name: str, examples: Sequence[Example], effect: float, book: Book, digits: int, failures: Failures
+    name: str,
+    examples: Sequence[Example],
+    effect: float,
+    book: Book,
+    digits: int,
+    failures: Failures,
+    turn: Turn | None,
 ) -> tuple[dict[str, Any], int]:
     """A feature's examples for the script, and how many of them the page holds."""
     sections = parts(examples, effect, book.fit.examples, failures)
@@ -167,7 +168,7 @@ def _block(
     place = {index: position for position, index in enumerate(chosen)}
     block = {
         "name": name,
-        "items": [entry(examples[i], book, digits, failures) for i in chosen],
+        "items": [entry(examples[i], book, digits, failures, turn) for i in chosen],
         "parts": [[title, [place[i] for i in indices]] for title, indices in sections],
         "total": len(examples),
     }

@@ -25,6 +25,7 @@ from diffex_dagster.report.model import (
     JointCombination,
     Look,
     RankedFeature,
+    Turn,
 )
 from diffex_dagster.report.tables import comparison_rows, finite, rows
 from diffex_dagster.report.verdict import comparison_verdict, verdict
@@ -53,6 +54,7 @@ def report_as_json(explanation: Explanation) -> dict[str, Any]:
         "domain": e.domain,
         "classifier": {"name": e.classifier, "fingerprint": e.classifier_fingerprint, "labels": list(e.labels)},
         "target": e.target,
+        "turn": e.turn and vars(e.turn),
         "baseline": e.baseline,
         "editor": {"name": e.editor, "fingerprint": e.editor_fingerprint},
         "corpus_version": e.corpus_version,
@@ -76,6 +78,8 @@ def report_as_json(explanation: Explanation) -> dict[str, Any]:
             "ci_low": e.joint.ci_low,
             "ci_high": e.joint.ci_high,
             "flip_rate": e.joint.flip_rate,
+            "becomes": e.joint.becomes,
+            "leaves": e.joint.leaves,
             "images": e.joint.images,
             "examples": [_example(x) for x in e.joint.examples],
         },
@@ -127,6 +131,8 @@ def explanation_from_json(data: Mapping[str, Any]) -> Explanation:
             ci_high=_number(joint["ci_high"]),
             flip_rate=_number(joint["flip_rate"]),
             images=joint["images"],
+            becomes=joint.get("becomes"),
+            leaves=joint.get("leaves"),
         ),
         drops=tuple((drop["name"], drop["reason"]) for drop in data["drops"]),
         examples={},
@@ -136,6 +142,7 @@ def explanation_from_json(data: Mapping[str, Any]) -> Explanation:
         looks=tuple(_look(row) for row in data.get("looks", ())),
         warnings=tuple(data.get("warnings", ())),
         controls=tuple(Control(**_numbers(row, CONTROL_NUMBERS)) for row in data.get("controls", ())),
+        turn=Turn(**data["turn"]) if data.get("turn") else None,
     )
 
 
@@ -149,6 +156,7 @@ def comparison_as_json(comparison: Comparison) -> dict[str, Any]:
             "title": c.title,
             "classifiers": list(c.classifiers),
             "target": c.target,
+            "turn": c.turn and vars(c.turn),
             "created": c.created.isoformat(),
             "command": c.command,
             "editor": c.editor,
@@ -174,6 +182,8 @@ def _example(x: Example) -> dict[str, Any]:
         "score_placebo": x.score_placebo,
         "effect": x.effect,
         "flipped": bool(x.flipped),
+        "becomes": x.becomes,
+        "leaves": x.leaves,
         "succeeded": x.succeeded,
     }
 

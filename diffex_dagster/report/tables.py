@@ -8,7 +8,18 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from diffex_dagster.report.model import ComparedFeature, Comparison, Explanation, RankedFeature
-from diffex_dagster.report.wording import digits_for, glyph, number, plain, share, signed, titled
+from diffex_dagster.report.wording import (
+    MINUS,
+    digits_for,
+    flips,
+    glyph,
+    number,
+    plain,
+    share,
+    signed,
+    titled,
+    turned,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,8 +31,9 @@ _STYLES = {"raises": "red", "lowers": "blue", "mixed": "magenta", "more reliant"
 FIELDS = (
     "rank", "feature", "name", "group", "level", "direction", "prompt", "effect", "ci_low", "ci_high", "flip_rate",
     "images", "decision", "magnitude", "sign_agreement", "p_value", "edit_strength", "edit_success",
-    "ssim", "lpips", "inside_mask", "mask_area",
+    "ssim", "lpips", "inside_mask", "mask_area", "becomes", "leaves",
 )  # fmt: skip
+TURNS = f"flips: images that become the explained class (+), and that stop being it ({MINUS})"
 COLUMNS = (*FIELDS, "confounded_with", "leak", "direct", "direct_low", "direct_high")
 """The columns of the effects, where they are a table; the last four belong to `confounded_with`."""
 
@@ -85,6 +97,8 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
             "edit_success": f.edit_success,
             "flips_gained": f.flips_gained,
             "flips_lost": f.flips_lost,
+            "becomes": dict(zip(names, f.becomes, strict=False)),
+            "leaves": dict(zip(names, f.leaves, strict=False)),
         }
         for f in comparison.features
     ]
@@ -98,6 +112,8 @@ def comparison_flat_rows(comparison: Comparison) -> list[dict[str, Any]]:
         for name, effect, rank, flip_rate in zip(comparison.classifiers, f.effects, f.ranks, f.flip_rates, strict=True):
             row |= {f"effect {name}": effect, f"rank {name}": rank, f"flip_rate {name}": flip_rate}
         row |= {f"reliance {name}": value for name, value in zip(comparison.classifiers, f.reliance, strict=False)}
+        for field in ("becomes", "leaves"):
+            row |= {f"{field} {name}": n for name, n in zip(comparison.classifiers, getattr(f, field), strict=False)}
         row |= {"reliance_change": f.reliance_change, "reliance_low": f.reliance_low, "reliance_high": f.reliance_high,
                 "difference": f.difference, "ci_low": f.ci_low, "ci_high": f.ci_high, "images": f.images,
                 "decision": f.decision, "flips_gained": f.flips_gained, "flips_lost": f.flips_lost}  # fmt: skip
@@ -122,12 +138,15 @@ def rich_table(features: Sequence[RankedFeature], limit: int | None = None, titl
             Text(plain(f.group, 40)),
             signed(f.effect, digits),
             f"{signed(f.ci_low, digits)} to {signed(f.ci_high, digits)}",
-            share(f.flip_rate),
+            flips(f),
             str(f.images),
             _decision(f.decision, confounder(f)),
         )
+    notes = [TURNS] if any(f.becomes is not None for f in features[:limit]) else []
     if limit is not None and len(features) > limit:
-        table.caption = Text(f"{len(features) - limit} more features below these")
+        notes.insert(0, f"{len(features) - limit} more features below these")
+    if notes:
+        table.caption = Text(". ".join(notes))
     return table
 
 
@@ -154,7 +173,7 @@ def comparison_rich_table(comparison: Comparison, limit: int | None = None) -> T
             f"{signed(f.ci_low, digits)} to {signed(f.ci_high, digits)}",
             reliances(f, digits),
             " → ".join(str(rank) for rank in f.ranks),
-            " → ".join(share(rate) for rate in f.flip_rates),
+            compared_flips(f),
             _decision(f.decision),
         )
     return table
@@ -165,6 +184,13 @@ def reliances(f: ComparedFeature, digits: int) -> str:
     if len(f.reliance) > 1 and number(f.reliance[0], digits) == number(f.reliance[-1], digits):
         digits += 1
     return " → ".join(number(value, digits) for value in f.reliance) or "–"
+
+
+def compared_flips(f: ComparedFeature) -> str:
+    """What a feature flips under each version: `+9 of 24 → 0 of 24`, or shares where no class is explained."""
+    if not f.becomes:
+        return " → ".join(share(rate) for rate in f.flip_rates)
+    return " → ".join(turned(a, b, f.images) for a, b in zip(f.becomes, f.leaves, strict=True))
 
 
 def _decision(decision: str, note: str = "") -> Any:
@@ -213,12 +239,14 @@ def markdown_table(features: Sequence[RankedFeature], limit: int = 20) -> str:
                 markdown_text(plain(f.group, 40)),
                 f"**{signed(f.effect, digits)}**",
                 f"{signed(f.ci_low, digits)} to {signed(f.ci_high, digits)}",
-                share(f.flip_rate).replace("<", "&lt;").replace(">", "&gt;"),
+                flips(f).replace("<", "&lt;").replace(">", "&gt;"),
                 _markdown_decision(f),
             )
             for f in features[:limit]
         ),
     )
+    if any(f.becomes is not None for f in features[:limit]):
+        table += f"\n\n{TURNS}."
     more = len(features) - limit
     return table + (f"\n\n{more} more feature{'s' if more > 1 else ''} below these." if more > 0 else "")
 
@@ -254,8 +282,8 @@ def comparison_markdown_table(comparison: Comparison, limit: int = 20) -> str:
     digits = digits_for(effect for f in comparison.features for effect in f.effects)
     versions = [markdown_text(plain(name, 30)) for name in comparison.classifiers]
     table = _markdown(
-        ("feature", "group", *versions, "difference", "95% interval", "reliance", "rank", "decision"),
-        (False, False, *(True for _ in versions), True, True, True, True, False),
+        ("feature", "group", *versions, "difference", "95% interval", "reliance", "rank", "flips", "decision"),
+        (False, False, *(True for _ in versions), True, True, True, True, True, False),
         (_comparison_cells(f, digits) for f in comparison.features[:limit]),
     )
     more = len(comparison.features) - limit
@@ -271,5 +299,6 @@ def _comparison_cells(f: ComparedFeature, digits: int) -> Sequence[str]:
         f"{signed(f.ci_low, digits)} to {signed(f.ci_high, digits)}",
         reliances(f, digits),
         " → ".join(str(rank) for rank in f.ranks),
+        compared_flips(f).replace("<", "&lt;").replace(">", "&gt;"),
         f"{glyph(f.decision)} {markdown_text(f.decision)}",
     )

@@ -17,7 +17,6 @@ from diffex_dagster.report.wording import (
     interval,
     listing,
     plain,
-    share,
     signed_amount,
     titled,
 )  # fmt: skip
@@ -99,15 +98,34 @@ def _lead(lead: RankedFeature, explanation: Explanation) -> str:
             f"{verb} it {lead.decision} the {curly(target)} by {amount(lead.effect, target)} on average "
             f"({interval(lead.ci_low, lead.ci_high, target)})"
         )
-    flips = f"flips the decision on {'none' if lead.flip_rate == 0 else share(lead.flip_rate)} of {lead.images} images"
-    if len(explanation.labels) < 2:  # one output has no classes to flip between
-        effect, flips = effect.rstrip(","), ""
+    flips = _flips(lead, explanation)
+    if not flips:
+        effect = effect.rstrip(",")
     caution = ""
     if lead.magnitude <= explanation.noise_floor:
         caution = ", though this is no larger than the noise of the edits themselves"
     elif lead.confounded_with:
         caution = f"; but it is confounded with {_quoted(_low(lead.confounded_with.name))}, which its edits also change"
     return f"{head}{effect} and {flips}{caution}." if flips else f"{head}{effect} over {lead.images} images{caution}."
+
+
+def _flips(lead: RankedFeature, explanation: Explanation) -> str:
+    """`the prediction becomes “zebra” on 4 of 24 images (it changes on 16)`; nothing where there is no class."""
+    turn, changed = explanation.turn, round(lead.flip_rate * lead.images)
+    if turn is None or lead.becomes is None or lead.leaves is None:
+        if len(explanation.labels) < 2:  # one output has no classes to flip between
+            return ""
+        return f"the predicted class changes on {'none' if lead.flip_rate == 0 else changed} of {lead.images} images"
+    ways = [
+        f"{how} on {n or 'none'}"
+        for how, n, likely in (
+            (turn.becomes, lead.becomes, lead.effect > 0),
+            (turn.leaves, lead.leaves, lead.effect < 0),
+        )
+        if (n if lead.decision == "mixed" else likely)
+    ] or [f"{turn.becomes} on none"]
+    beside = f" (it changes on {changed})" if turn.among > 2 and changed != lead.becomes + lead.leaves else ""
+    return f"{turn.subject} {' and '.join(ways)} of {lead.images} images{beside}"
 
 
 def _also(lead: RankedFeature, others: Sequence[RankedFeature], explanation: Explanation) -> str:

@@ -83,6 +83,11 @@ def curly(text: str) -> str:
     return re.sub(r'"([^"]*)"', "“\\1”", plain(text))
 
 
+def capitalised(text: str) -> str:
+    """With a capital first letter, the others as they are."""
+    return text[:1].upper() + text[1:]
+
+
 def digits_for(values: Iterable[float | None]) -> int:
     """Decimals that the given effects deserve: more where all of them are small."""
     largest = max((abs(value) for value in values if value is not None and math.isfinite(value)), default=1.0)
@@ -114,6 +119,21 @@ def share(value: float | None) -> str:
     if 99.5 <= percent < 100:
         return ">99%"
     return f"{percent:.0f}%"
+
+
+def turned(becomes: int | None, leaves: int | None, images: int) -> str:
+    """`+4 −1 of 24`: on so many images the prediction becomes the explained class, on so many it stops being it."""
+    if becomes is None or leaves is None:
+        return "–"
+    counts = [f"+{becomes}" if becomes else "", f"{MINUS}{leaves}" if leaves else ""]
+    return f"{' '.join(filter(None, counts)) or '0'} of {images}"
+
+
+def flips(feature: Any) -> str:
+    """What a feature flips, for a column: `+4 −1 of 24`, or the share whose class changes where none is explained."""
+    return (
+        share(feature.flip_rate) if feature.becomes is None else turned(feature.becomes, feature.leaves, feature.images)
+    )
 
 
 def percent(value: float | None) -> str:

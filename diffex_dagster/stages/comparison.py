@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -21,6 +21,7 @@ from diffex_dagster.stages.report import (
     edit_changes,
     edit_success,
     edits_that_took,
+    turn_of,
 )
 from diffex_dagster.stages.rules import judge_rules
 from diffex_dagster.stages.scores import Paired, paired_scores
@@ -73,7 +74,8 @@ def compare_classifiers(
     reach = max(reaches[first], reaches[last], key=lambda each: each.furthest)
     options = decision_options(study, reach)
     compared = compare(effects[first], effects[last], options, edit_success=success, reach=reach)
-    ranks = {name: _ranks(features, of) for name, of in paired.items()}
+    failed = {f for f, of in compared.items() if of.decision == "edit failed"}
+    ranks = {name: _ranks(features, of, failed) for name, of in paired.items()}
     judged = {
         name: judge_rules(study, corpus, name, {f: float(np.abs(d).mean()) for f, d in effects[name].items()})
         for name in classifiers
@@ -89,6 +91,7 @@ def compare_classifiers(
             for name in classifiers
         ]
         before, after = versions[0], versions[-1]
+        turned = [scores.turn_counts for scores in versions]
         shown = edited[feature.id]
         judged_edits = took.get(feature.id)
         strongest = sorted(range(len(shown)), key=lambda i: -abs(after.effect[i] - before.effect[i]))[:EXAMPLES]
@@ -99,6 +102,7 @@ def compare_classifiers(
                 float(scores.null[i]), float(scores.edit[i]), bool(scores.flips[i]),
                 succeeded=None if judged is None else bool(judged[i]),
                 score_placebo=None if scores.placebo is None else float(scores.placebo[i]),
+                becomes=scores.turn_of(i)[0], leaves=scores.turn_of(i)[1],
             )  # fmt: skip
 
         rows.append(
@@ -116,8 +120,8 @@ def compare_classifiers(
                 images=of.images,
                 decision=of.decision,
                 examples=tuple((example(i, before), example(i, after)) for i in strongest),
-                flips_gained=int((after.flips & ~before.flips).sum()),
-                flips_lost=int((before.flips & ~after.flips).sum()),
+                flips_gained=int((after.turned & ~before.turned).sum()),
+                flips_lost=int((before.turned & ~after.turned).sum()),
                 reliance=tuple(summary.magnitude for summary in summaries),
                 reliance_change=of.reliance_change,
                 reliance_low=of.reliance_low,
@@ -126,6 +130,8 @@ def compare_classifiers(
                 edit_success=float(took[feature.id].mean()) if feature.id in took else None,
                 direction=feature.direction,
                 prompt=feature.prompt,
+                becomes=tuple(counts[0] for counts in turned if counts[0] is not None),
+                leaves=tuple(counts[1] for counts in turned if counts[1] is not None),
             )
         )
     return Comparison(
@@ -143,6 +149,7 @@ def compare_classifiers(
         images=len(pictures.samples),
         rules=tuple(outcome for name in classifiers for outcome in judged[name]),
         links=other_pages(study, "comparison"),
+        turn=turn_of(classifiers[last].labels, study.target),
     )
 
 
@@ -173,7 +180,7 @@ def comparison_caveats(study: Study, images: int, classifiers: Sequence[str]) ->
     return tuple(notes)
 
 
-def _ranks(features: list[Feature], paired: Mapping[str, Paired]) -> dict[str, int]:
-    """Rank of each feature by |mean effect|, from 1, ties in the order of the corpus."""
-    order = sorted(features, key=lambda f: -abs(float(paired[f.id].effect.mean())))
+def _ranks(features: list[Feature], paired: Mapping[str, Paired], failed: Container[str]) -> dict[str, int]:
+    """Rank of each feature by |mean effect|, from 1, failed edits last; ties in the order of the corpus."""
+    order = sorted(features, key=lambda f: (f.id in failed, -abs(float(paired[f.id].effect.mean()))))
     return {feature.id: rank for rank, feature in enumerate(order, 1)}

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from diffex_dagster.classifying.asking import said_outputs
+from diffex_dagster.classifying.parts import Target
 from diffex_dagster.classifying.protocol import Classifier
-from diffex_dagster.classifying.target import measure
+from diffex_dagster.classifying.target import decision_threshold, has_class, measure
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.editing.protocol import Editor, EditRequest
 from diffex_dagster.effects.confounding import SideEffect, side_effects
@@ -27,9 +28,10 @@ from diffex_dagster.report.model import (
     JointCombination,
     Picture,
     RankedFeature,
+    Turn,
 )
 from diffex_dagster.report.verdict import one_a_group
-from diffex_dagster.report.wording import NOT_JUDGED
+from diffex_dagster.report.wording import NOT_JUDGED, listing, plain
 from diffex_dagster.stages.attribution import looks
 from diffex_dagster.stages.deciding import (
     control_differences,
@@ -135,6 +137,25 @@ def original_scores(study: Study, pictures: Pictures, classifier: Classifier) ->
     return measure(logits, classifier.labels, study.target, study.folder, said_outputs(classifier))
 
 
+def turn_of(labels: Sequence[str], target: Target) -> Turn | None:
+    """What it is called that an edit makes a picture the explained class; None where the target explains no class."""
+    if not has_class(labels, target):
+        return None
+    threshold = decision_threshold(target)
+    if threshold is not None and not target.bounded:
+        what = target.name or ("the margin" if target.measure == "margin" else f"the {target.label or 'measure'}")
+        limit = f"{threshold:g} {target.unit}" if target.unit else f"{threshold:g}"
+        rule = f"Images are told apart by whether {what} is above {limit}."
+        return Turn(what, f"rises above {limit}", f"falls below {limit}", rule)
+    named = [plain(label, 40) for label in ((target.label,) if target.name else target.members)]
+    several = len(named) > 3
+    name = f"one of {len(named)} classes" if several else listing([f"“{each}”" for each in named], "or")
+    decided = "it is the predicted class" if len(target.members) == 1 else "the predicted class is one of them"
+    by = decided if threshold is None else f"its probability is above {threshold:g}"
+    rule = f"An image is of the explained class, {name}, when {by}."
+    return Turn("the prediction", f"becomes {name}", f"stops being {name}", rule, 2 if threshold else len(labels))
+
+
 def explain(
     study: Study, store: Store, editor: Editor, classifier: Classifier, name: str, command: str
 ) -> tuple[Explanation, Searched]:
@@ -216,6 +237,7 @@ def explain(
         warnings=(*([held_back] if held_back else []), *control_warnings(placebos)),
         method=editing_method(study),
         links=other_pages(study, name),
+        turn=turn_of(classifier.labels, study.target),
     )
     return explanation, searched
 
@@ -275,6 +297,7 @@ def rank(
     for position, feature in enumerate(ranked, 1):
         summary, decision = summaries[feature.id], decisions[feature.id]
         change = mean_change(changes[feature.id])
+        becomes, leaves = paired[feature.id].turn_counts
         rows.append(
             RankedFeature(
                 rank=position,
@@ -300,6 +323,8 @@ def rank(
                 mask_area=change.area,
                 edit_success=float(succeeded[feature.id].mean()) if feature.id in succeeded else None,
                 citation=feature.citation,
+                becomes=becomes,
+                leaves=leaves,
             )
         )
     return rows
@@ -326,6 +351,8 @@ def _examples(
             succeeded=None if succeeded is None else bool(succeeded[i]),
             score_original=float(originals[i]),
             score_placebo=None if paired.placebo is None else float(paired.placebo[i]),
+            becomes=paired.turn_of(i)[0],
+            leaves=paired.turn_of(i)[1],
         )
         for i, (key, picture) in enumerate(pictures.samples.stored.items())
     ]
@@ -348,6 +375,7 @@ def _joint(
     concepts = concepts_of(joint.features)
     paired = searched.paired[concepts]
     summary = summarise(paired.effect, paired.flipped, study.effects.confidence, reach)
+    becomes, leaves = paired.turn_counts
     return JointCombination(
         features=tuple(feature.id for feature in joint.features),
         names=tuple(feature.name for feature in joint.features),
@@ -357,6 +385,8 @@ def _joint(
         flip_rate=summary.flip_rate,
         images=summary.images,
         examples=_examples(pictures, originals, nulls, pictures.edits(concepts), paired),
+        becomes=becomes,
+        leaves=leaves,
     )
 
 

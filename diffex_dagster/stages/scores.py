@@ -10,7 +10,7 @@ from PIL import Image
 
 from diffex_dagster.classifying.asking import said_outputs, try_out
 from diffex_dagster.classifying.protocol import Classifier
-from diffex_dagster.classifying.target import becomes, check_labels, flips, measure
+from diffex_dagster.classifying.target import becomes, check_labels, flips, has_class, measure
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.effects.paired import paired_effects
 from diffex_dagster.errors import ClassifierError, StoreError
@@ -35,7 +35,7 @@ class Paired:
     flipped: np.ndarray  # share of the seeds under which the predicted class differs: 0 or 1 for a single one
     placebo: np.ndarray | None = None  # mean target measure of the control edits; None where the study has none
     became: np.ndarray | None = None  # share of the seeds under which the edit makes it the explained class
-    left: np.ndarray | None = None  # share of the seeds under which the edit makes the explained class another one
+    left: np.ndarray | None = None  # share under which it stops being that; both None where no class is explained
 
     @property
     def base(self) -> np.ndarray:
@@ -56,6 +56,25 @@ class Paired:
     def flips(self) -> np.ndarray:
         """Whether the predicted class differs under at least half of the seeds."""
         return np.asarray(self.flipped >= 0.5)
+
+    @property
+    def turns(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Whether it becomes the explained class, and whether it stops being it, under at least half of the seeds."""
+        return None if self.became is None or self.left is None else (self.became >= 0.5, self.left >= 0.5)
+
+    @property
+    def turned(self) -> np.ndarray:
+        """Whether it becomes the explained class or stops being it; where none is explained, changes its class."""
+        return self.flips if self.turns is None else np.asarray(self.turns[0] | self.turns[1])
+
+    @property
+    def turn_counts(self) -> tuple[int, int] | tuple[None, None]:
+        """On how many images it becomes the explained class, and on how many it stops being it."""
+        return (None, None) if self.turns is None else (int(self.turns[0].sum()), int(self.turns[1].sum()))
+
+    def turn_of(self, image: int) -> tuple[bool, bool] | tuple[None, None]:
+        """The same of one image."""
+        return (None, None) if self.turns is None else (bool(self.turns[0][image]), bool(self.turns[1][image]))
 
 
 def check_target(study: Study, classifier: Classifier) -> None:
@@ -182,8 +201,10 @@ def paired_scores(
     for concepts in wanted:
         edit, labels, folder = logits[concepts], classifier.labels, study.folder
         flipped = flips(null, edit, labels, study.target, folder, said)
-        became, left = (by_image(each) for each in becomes(null, edit, labels, study.target, folder, said))
-        paired[concepts] = Paired(measured[()], measured[concepts], by_image(flipped), placebo(concepts), became, left)
+        turns: list[np.ndarray | None] = [None, None]
+        if has_class(labels, study.target):
+            turns = [by_image(each) for each in becomes(null, edit, labels, study.target, folder, said)]
+        paired[concepts] = Paired(measured[()], measured[concepts], by_image(flipped), placebo(concepts), *turns)
     return paired, scored
 
 

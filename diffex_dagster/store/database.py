@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 RANKING_FIELDS = (
     "rank", "feature", "name", "prompt", "direction", "group", "level", "effect", "ci_low", "ci_high", "magnitude",
     "sign_agreement", "flip_rate", "images", "decision", "p_value", "edit_strength", "edit_success",
-    "ssim", "lpips", "inside_mask", "mask_area",
+    "ssim", "lpips", "inside_mask", "mask_area", "becomes", "leaves",
 )  # fmt: skip
 """The fields of a ranked feature that are columns of `rankings`."""
 LOCK_TIMEOUT = 30.0  # seconds that a command which only reads waits while a run writes

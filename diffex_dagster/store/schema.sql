@@ -108,6 +108,7 @@ CREATE TABLE IF NOT EXISTS rankings (
     created TIMESTAMPTZ DEFAULT now(),
     ssim DOUBLE, lpips DOUBLE, inside_mask DOUBLE, mask_area DOUBLE, -- means of `changes` over the images
     confounded_with VARCHAR,            -- feature that accounts for the effect; its numbers are in `side_effects`
+    becomes INTEGER, leaves INTEGER,    -- images that become the explained class, and that stop being it
     PRIMARY KEY (study, classifier, editor, corpus_version, run, rank)
 );
 -- Databases from before these columns:
@@ -116,6 +117,8 @@ ALTER TABLE rankings ADD COLUMN IF NOT EXISTS ssim DOUBLE;
 ALTER TABLE rankings ADD COLUMN IF NOT EXISTS lpips DOUBLE;
 ALTER TABLE rankings ADD COLUMN IF NOT EXISTS inside_mask DOUBLE;
 ALTER TABLE rankings ADD COLUMN IF NOT EXISTS mask_area DOUBLE;
+ALTER TABLE rankings ADD COLUMN IF NOT EXISTS becomes INTEGER;
+ALTER TABLE rankings ADD COLUMN IF NOT EXISTS leaves INTEGER;
 -- One row of `side_effects` is what the edits of one feature do to another, as a report showed it.
 CREATE TABLE IF NOT EXISTS side_effects (
     study VARCHAR, classifier VARCHAR, editor VARCHAR, corpus_version VARCHAR, run VARCHAR,

@@ -26,6 +26,7 @@ from diffex_dagster.report.model import (
     LookedAt,
     RankedFeature,
     RuleOutcome,
+    Turn,
 )
 from diffex_dagster.worlds.avatars import PHRASES, State, has_feature, sample_state, set_feature
 from diffex_dagster.worlds.avatars import draw as draw_afresh
@@ -110,6 +111,8 @@ def examples_of(
                 score_null=before,
                 score_edit=then,
                 flipped=(before > 0.5) != (then > 0.5),
+                becomes=before <= 0.5 < then,
+                leaves=then <= 0.5 < before,
                 succeeded=has or after != person,
             )
         )
@@ -154,7 +157,13 @@ def _ranked(phrase: str, group: str, found: list[Example], level: int = 2) -> Ra
         lpips=0.004 * len(phrase),
         inside_mask=0.6 + 0.02 * len(phrase),
         mask_area=0.005 * len(phrase),
+        becomes=sum(bool(x.becomes) for x in found),
+        leaves=sum(bool(x.leaves) for x in found),
     )
+
+
+SENIOR = Turn("the prediction", "becomes “senior”", "stops being “senior”", "An image is “senior” when it is the "
+              "predicted class.")  # fmt: skip
 
 
 def explanation(n: int = 12, version: str = "v1", size: int = 64, draw: Draw = draw) -> Explanation:
@@ -174,7 +183,8 @@ def explanation(n: int = 12, version: str = "v1", size: int = 64, draw: Draw = d
     both = [set_feature(set_feature(person, "round glasses"), "a majestic beard") for person in people]
     joint = tuple(
         Example(f"face-{i:03d}", draw(p, size), _blur(draw(p, size), i), _blur(draw(b, size), i), score(p, version),
-                score(b, version), (score(p, version) > 0.5) != (score(b, version) > 0.5))
+                score(b, version), (score(p, version) > 0.5) != (score(b, version) > 0.5),
+                becomes=score(p, version) <= 0.5 < score(b, version), leaves=False)
         for i, (p, b) in enumerate(zip(people, both, strict=True))
     )  # fmt: skip
     mean = float(np.mean([x.effect for x in joint]))
@@ -209,7 +219,8 @@ def explanation(n: int = 12, version: str = "v1", size: int = 64, draw: Draw = d
                   "below the noise floor 0.02", 0.3 - 0.05 * i) for i, g in enumerate(GROUPS)
         ),
         joint=JointCombination(("eyewear/round-glasses", "facial-hair/majestic-beard"),
-                               ("Round glasses", "Majestic beard"), mean, mean - 0.06, mean + 0.05, 0.92, n, joint),
+                               ("Round glasses", "Majestic beard"), mean, mean - 0.06, mean + 0.05, 0.92, n, joint,
+                               becomes=n - 1, leaves=0),
         drops=(("Aura", "not visible in a picture"), ("Spectacles", "means the same as “Round glasses”"),
                ("Charisma", "not visible in a picture")),
         examples=examples,
@@ -217,6 +228,7 @@ def explanation(n: int = 12, version: str = "v1", size: int = 64, draw: Draw = d
         settings=(("Guidance scale", "5"), ("Mask threshold", "0.85"), ("Steps", "20")),
         looks=(look,),
         side_effects=_side_effects(features, borrowed),
+        turn=SENIOR,
     )  # fmt: skip
 
 
@@ -274,6 +286,8 @@ def comparison(n: int = 12, size: int = 64, draw: Draw = draw) -> Comparison:
                 tuple(pairs[:6]),
                 sum(b.flipped and not a.flipped for a, b in pairs),
                 sum(a.flipped and not b.flipped for a, b in pairs),
+                becomes=(f.becomes or 0, g.becomes or 0),
+                leaves=(f.leaves or 0, g.leaves or 0),
             )
         )
     compared.sort(key=lambda c: -abs(c.difference))
@@ -281,7 +295,7 @@ def comparison(n: int = 12, size: int = 64, draw: Draw = draw) -> Comparison:
                       "diffex compare avatars persona_v1 persona_v2", tuple(compared), noise_floor=0.02,
                       editor=first.editor, corpus_version=first.corpus_version, images=n,
                       rules=(RuleOutcome("persona_v2", "reliance of persona_v2 on “Round glasses” stays below 0.05",
-                                         True),))  # fmt: skip
+                                         True),), turn=SENIOR)  # fmt: skip
 
 
 HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>"

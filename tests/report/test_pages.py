@@ -20,7 +20,7 @@ from diffex_dagster.report.comparison_page import render_comparison
 from diffex_dagster.report.examples import Failures, parts
 from diffex_dagster.report.heatmap import overlay
 from diffex_dagster.report.matrix import matrix
-from diffex_dagster.report.model import Comparison, Example, Explanation, RuleOutcome
+from diffex_dagster.report.model import Comparison, Example, Explanation, RuleOutcome, Turn
 from diffex_dagster.report.page import render_report
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from diffex_dagster.report.wording import CHANGES, MEANINGS, signed
@@ -297,7 +297,7 @@ def test_a_thousand_classes_are_folded_and_one_output_has_none(explanation: Expl
     page = render_report(many)
     head, method = page.split('id="h-method"')
     assert "class 500" not in head and "<summary>all 1,000</summary>" in method and "class 999" in method
-    one = Page(render_report(replace(explanation, labels=("age",), target="value of “age”")))
+    one = Page(render_report(replace(explanation, labels=("age",), target="value of “age”", turn=None)))
     assert "Classes" not in one.text and "Flips" not in one.text and "Output" in one.text
 
 
@@ -321,3 +321,11 @@ def test_each_decision_on_a_page_is_explained_once(explanation: Explanation, com
     ):
         legend = page.split('class="legend meanings"')[1].split("</p>")[0]
         assert {decision for decision in meanings if meanings[decision] in legend} >= decisions
+
+
+def test_the_page_says_what_an_image_becomes_beside_that_its_class_changes(explanation: Explanation) -> None:
+    zebra = Turn("the prediction", "becomes “zebra”", "stops being “zebra”", "An image is “zebra” when so.", 1000)
+    first = replace(explanation.features[0], becomes=4, leaves=1, flip_rate=9 / 12, images=12)
+    shown = Page(render_report(replace(explanation, features=(first,), labels=("zebra",) * 1000, turn=zebra))).text
+    for said in ("+4 −1 of 12", "Becomes “zebra”4 of 12", "The predicted class changes9 of 12", "is “zebra” when so"):
+        assert said in shown

@@ -4,7 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from diffex_dagster.report.model import ComparedFeature, Comparison, Confounder, Explanation, RankedFeature, RuleOutcome
+from diffex_dagster.report.model import (
+    ComparedFeature,
+    Comparison,
+    Confounder,
+    Explanation,
+    RankedFeature,
+    RuleOutcome,
+    Turn,
+)
 from diffex_dagster.report.verdict import comparison_verdict, strongest, verdict
 from tests.report.material import HOSTILE
 
@@ -14,7 +22,7 @@ def ranked(name: str, effect: float, decision: str, **more: object) -> RankedFea
         "rank": 1, "feature": name.lower(), "name": name, "prompt": name.lower(), "direction": "add",
         "group": "Eyewear", "level": 2, "effect": effect, "ci_low": effect - 0.05, "ci_high": effect + 0.05,
         "magnitude": abs(effect),
-        "sign_agreement": 1.0, "flip_rate": 0.25, "images": 32, "decision": decision,
+        "sign_agreement": 1.0, "flip_rate": 0.25, "images": 32, "decision": decision, "becomes": 7, "leaves": 1,
     }  # fmt: skip
     return RankedFeature(**(values | more))  # type: ignore[arg-type]
 
@@ -35,8 +43,8 @@ def test_names_the_planted_feature_its_group_and_its_direction(with_features) ->
     )
     assert first == (
         "persona_v1 relies most on “round glasses” (in the group “Eyewear”): adding it raises the probability of "
-        "“senior” by 31 percentage points on average (95% interval 26 to 36) and flips the decision on 25% of 32 "
-        "images."
+        "“senior” by 31 percentage points on average (95% interval 26 to 36) and the prediction becomes "
+        "“senior” on 7 of 32 images."
     )
     assert second == "It also reacts to “smile” (−8 points)."
     assert third == (
@@ -46,8 +54,32 @@ def test_names_the_planted_feature_its_group_and_its_direction(with_features) ->
 
 
 def test_a_removed_feature_is_said_to_be_removed(with_features) -> None:
-    first, *_ = verdict(with_features(ranked("Beard", -0.2, "lowers", direction="remove", flip_rate=0.0)))
-    assert "removing it lowers" in first and "flips the decision on none of 32 images" in first
+    first, *_ = verdict(with_features(ranked("Beard", -0.2, "lowers", direction="remove", leaves=0)))
+    assert "removing it lowers" in first and "the prediction stops being “senior” on none of 32 images" in first
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"becomes": 4, "leaves": 0}, "the prediction becomes “zebra” on 4 of 24 images (it changes on 16)."),
+        ({"becomes": 0, "leaves": 3}, "the prediction becomes “zebra” on none of 24 images (it changes on 16)."),
+        ({"becomes": 4, "leaves": 12}, "the prediction becomes “zebra” on 4 of 24 images."),
+        ({"becomes": None, "leaves": None}, "the predicted class changes on 16 of 24 images."),
+    ],
+)
+def test_flips_are_of_the_explained_class(explanation: Explanation, more: dict[str, object], says: str) -> None:
+    """Among many classes an image may change its class and never become the one that is explained."""
+    zebra = Turn("the prediction", "becomes “zebra”", "stops being “zebra”", "", 1000)
+    row = ranked("Stripes", 0.3, "raises", images=24, flip_rate=16 / 24, **more)
+    first, *_ = verdict(replace(explanation, features=(row,), turn=zebra))
+    assert first.endswith(says)
+
+
+def test_a_mixed_effect_says_both_ways_that_images_turn(explanation: Explanation) -> None:
+    age = Turn("age", "rises above 60 years", "falls below 60 years", "")
+    row = ranked("Hat", 0.0, "mixed", becomes=5, leaves=3, images=24)
+    first, *_ = verdict(replace(explanation, features=(row,), labels=("age",), target="value of “age”", turn=age))
+    assert "age rises above 60 years on 5 and falls below 60 years on 3 of 24 images" in first
 
 
 def test_one_group_behind_many_features_is_counted_not_listed(with_features) -> None:
@@ -188,6 +220,10 @@ def test_headline_and_table_rank_by_one_number(with_features) -> None:
 
 
 def test_one_output_has_nothing_to_flip(with_features) -> None:
-    report = replace(with_features(ranked("Beard", 15.0, "raises")), labels=("age",), target="value of “age”")
-    first, *_ = verdict(report)
+    report = replace(
+        with_features(ranked("Beard", 15.0, "raises", becomes=None, leaves=None)),
+        labels=("age",),
+        target="value of “age”",
+    )
+    first, *_ = verdict(replace(report, turn=None))
     assert "flip" not in first and first.endswith("over 32 images.")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from diffex_dagster.classifying.parts import Target
 from diffex_dagster.errors import StudyError
 from diffex_dagster.report.model import Comparison, Explanation, opened
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.corpus import merge_edits, propose
-from diffex_dagster.stages.report import explain
+from diffex_dagster.stages.report import explain, turn_of
 from diffex_dagster.stages.rules import judge_rules, rules_for
 from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.search import run_search
@@ -88,6 +90,40 @@ def test_the_settings_that_decide_the_numbers_are_shown(explanation: Explanation
     assert shown["Error rate"] == "fwer, level 0.05" and shown["Image side"] == "16 pixels"
 
 
+@pytest.mark.parametrize(
+    ("target", "labels", "becomes", "rule"),
+    [
+        ({"label": "zebra"}, ("zebra", "horse"), "becomes “zebra”", "“zebra”, when it is the predicted class."),
+        ({"labels": ["zebra", "tiger"]}, ("zebra", "tiger", "cat"), "becomes “zebra” or “tiger”", "is one of them."),
+        ({"labels": ["zebra", "tiger"], "name": "striped"}, ("zebra", "tiger", "cat"), "becomes “striped”", "them."),
+        ({"labels": list("abcd")}, tuple("abcde"), "becomes one of 4 classes", "is one of them."),
+        ({"label": "hat", "measure": "sigmoid"}, ("hat", "tie"), "becomes “hat”", "its probability is above 0.5."),
+        ({"label": "zebra", "measure": "margin", "against": "horse"}, ("zebra", "horse"), "becomes “zebra”", "class."),
+        (
+            {"measure": "value", "threshold": 60, "name": "age", "unit": "years"},
+            ("y",),
+            "rises above 60 years",
+            "years.",
+        ),
+        (
+            {"label": "price", "measure": "value", "threshold": 2.5},
+            ("price",),
+            "rises above 2.5",
+            "price is above 2.5.",
+        ),
+        ({"measure": "value"}, ("age",), None, ""),
+        ({"measure": "expected", "name": "age"}, ("20", "70"), None, ""),
+        ({"measure": "function", "function": "a:b", "name": "confidence"}, ("a", "b"), None, ""),
+    ],
+)
+def test_what_an_image_becomes_is_said_of_every_target(
+    target: dict[str, Any], labels: tuple[str, ...], becomes: str | None, rule: str
+) -> None:
+    said = turn_of(labels, Target(**target))
+    assert (said and said.becomes) == becomes
+    assert said is None or said.rule.endswith(rule)
+
+
 def test_options_of_a_users_own_editor_are_not_shown(tmp_path: Path) -> None:
     from diffex_dagster.stages.report import settings_shown
 
@@ -100,6 +136,8 @@ def test_flips_gained_and_lost_are_counted(comparison: Comparison) -> None:
     # Grey is undecided at a half, which is "cold": red makes v1 say "warm" on every image, and v2 on none.
     assert (rows["red"].flips_gained, rows["red"].flips_lost) == (0, 12)
     assert rows["red"].flip_rates == (1.0, 0.0)
+    assert rows["red"].becomes == (12, 0) and rows["red"].leaves == (0, 0)
+    assert comparison.turn is not None and comparison.turn.becomes == "becomes “warm”"
     assert (rows["blue/plain-blue"].flips_gained, rows["blue/plain-blue"].flips_lost) == (0, 0)
     assert comparison.images == 12 and comparison.noise_floor == 0.0 and comparison.editor == "paint"
     assert "Only 12 images" in comparison.caveats[0]
