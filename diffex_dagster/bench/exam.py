@@ -1,23 +1,30 @@
 """The exam: classifiers, pictures and a population that no choice in this project was made on.
 
 The classifiers follow random rules (`worlds/rules.py`, trained by `training/exam.py`), the sample images and the
-population are drawn from seeds that nothing else uses, both from the world's own distribution. What is published about
-fidelity comes from here; what is tuned is tuned on the development classifiers (`truth.subjects`).
+population are drawn from seeds that nothing else uses, both from the world's own distribution. The corpora are recorded
+proposals in a model's words, not the world's, and the control prompts are words that no training script drew. What is
+published about fidelity comes from here; what is tuned is tuned on the development classifiers (`truth.subjects`).
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from diffex_dagster.bench.truth import Subject
+from diffex_dagster.bench.truth import Benchmark, Subject, Truth, grade_all, world_of
 from diffex_dagster.classifying.parts import TransformersPart
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.study import Images, Study
+from diffex_dagster.study import Images, RecordedVLM, Study
+from diffex_dagster.utils.progress import Reporter, silent
 from diffex_dagster.worlds.base import World
 from diffex_dagster.worlds.redrawing import sample_states
 
 FOLDER = "exam"  # beside the study file: a folder for each classifier
+PROPOSALS = "proposals"  # beside the study file: a recorded proposal a file
+# Words without a picture. The demo editors' training draws its meaningless words letter by letter, seldom such ones.
+CONTROL_PROMPTS = ("whereas", "henceforth", "nevertheless")
 IMAGE_SEED, POPULATION_SEED = 601, 602
 IMAGES, POPULATION = 24, 1000
 
@@ -41,13 +48,34 @@ def exam_subjects(study: Study, count: int | None = None) -> list[Subject]:
     return [Subject(file.parent.name, TransformersPart(checkpoint=str(file.parent)), "yes") for file in chosen]
 
 
-def exam_study(study: Study, world: World, images: int = IMAGES) -> Study:
-    """The study with images of its own in the place of the exam's: drawn as the population is, by another seed.
-
-    Everything else (corpus, editors, options) stays as the study file has it.
+def proposals(study: Study, chosen: str | None = None) -> dict[str, Path]:
+    """Name -> file of each recorded proposal beside the study.
 
     Args:
-        images: how many. They are written below the study's results once.
+        chosen: only this one.
+
+    Raises:
+        DiffExError: there is none, or none of that name.
+    """
+    files = {file.stem: file for file in sorted((study.folder / PROPOSALS).glob("*.json"))}
+    if chosen and chosen not in files:
+        raise DiffExError(
+            f"{study.folder / PROPOSALS}: there is no proposal {chosen!r}; there are: {', '.join(files) or 'none'}"
+        )
+    if not files:
+        raise DiffExError(f"{study.folder / PROPOSALS}: there is no recorded proposal; put one there as NAME.json")
+    return {chosen: files[chosen]} if chosen else files
+
+
+def exam_study(study: Study, world: World, images: int = IMAGES, proposal: Path | None = None) -> Study:
+    """The study with images, control prompts and a corpus that are the exam's own.
+
+    Everything else (editors, options) stays as the study file has it. A person's corrections (`corpus.edits`) belong to
+    the study's own proposal and are left out.
+
+    Args:
+        images: how many, drawn as the population is, by another seed. They are written below the study's results once.
+        proposal: the recorded answer that the corpus is made from; the study's own corpus unless given.
     """
     folder = study.results_folder / "exam" / f"images-{IMAGE_SEED}-{images}"
     attributes = folder / "attributes.json"
@@ -63,9 +91,54 @@ def exam_study(study: Study, world: World, images: int = IMAGES) -> Study:
         else part
         for name, part in study.editors.items()
     }
-    return study.changed(
-        name=f"{study.name}_exam", images=Images(folder=folder, size=study.images.size), editors=editors
+    made = study.changed(
+        name=f"{study.name}_exam",
+        images=Images(folder=folder, size=study.images.size),
+        editors=editors,
+        effects=study.effects.model_copy(update={"nonsense": CONTROL_PROMPTS}),
     )
+    if proposal is None:
+        return made
+    vlm, none = RecordedVLM(file=proposal), folder / "no-corpus-edits.yaml"
+    corpus = study.corpus.model_copy(update={"vlm": vlm, "starter": None, "edits": none})
+    return made.changed(name=f"{study.name}_exam_{proposal.stem}", corpus=corpus)
+
+
+def grade_exam(
+    study: Study,
+    arms: Mapping[str, str],
+    chosen: Sequence[Subject],
+    files: Mapping[str, Path],
+    *,
+    images: int = IMAGES,
+    population: int = POPULATION,
+    resamples: int = 200,
+    report: Reporter = silent,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Benchmark]:
+    """Grade every classifier's explanation under every recorded proposal.
+
+    Args:
+        files: name -> recorded proposal.
+        others: as in `truth.grade_all`.
+
+    Returns:
+        Proposal -> its benchmark. All share images and population, whose drawings each classifier scores once.
+    """
+    world = world_of(study)
+    truths: dict[str, Truth] = {}
+    found = {}
+    for name, file in files.items():
+        found[name] = grade_all(
+            exam_study(study, world, images, file), arms, chosen, population=population,
+            population_seed=POPULATION_SEED, resamples=resamples, report=report,
+            say=partial(_said_of, say, name), truths=truths,
+        )  # fmt: skip
+    return found
+
+
+def _said_of(say: Callable[[str], None], name: str, text: str) -> None:
+    say(f"{name}: {text}")
 
 
 def facts(subjects: list[Subject]) -> dict[str, object]:

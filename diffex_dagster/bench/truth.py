@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,12 +42,13 @@ from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
 from diffex_dagster.utils.progress import Reporter, silent
-from diffex_dagster.worlds.base import World
-from diffex_dagster.worlds.redrawing import SEED, Feature, Redrawn, redraw, sample_states
+from diffex_dagster.worlds.base import State, World
+from diffex_dagster.worlds.redrawing import SEED, Feature, redraw, sample_states
 
 RELEVANT = 0.02  # |true effect| from which a feature counts as one that should be found
 NULL = 0.001  # |true effect| up to which a claim of an effect is false
 FOLDER = "bench"  # beside the study file: the development classifiers, which only the benchmark explains
+CLAIMS = ("raises", "lowers")
 TOP = 10  # of the world's attributes, for corpus recall
 
 Effects = dict[str, NDArray[np.float64]]  # feature id -> true per-image differences
@@ -91,6 +92,7 @@ class Marked:
         corpus_recall: share of the world's ten attributes with the largest true effects (those above `RELEVANT`) that
             a feature of the corpus names; NaN without any.
         decoys, decoy_claims: features of the corpus that the world cannot draw, and how many of them are claimed.
+        controls, control_claims: control prompts of the study, and how many of them are claimed.
     """
 
     subject: str
@@ -107,6 +109,34 @@ class Marked:
     corpus_recall: float = math.nan
     decoys: int = 0
     decoy_claims: int = 0
+    controls: int = 0
+    control_claims: int = 0
+
+
+class Truth:
+    """True effects on one set of drawings, each drawn and scored once however many studies ask for it.
+
+    Args:
+        states: of the drawings.
+        size: side of the pictures, in pixels.
+        cache: folder that the drawings are kept in.
+    """
+
+    def __init__(self, states: Sequence[State], world: World, size: int, cache: Path) -> None:
+        self._states, self._world, self._size, self._cache = states, world, size, cache
+        self._known: dict[str, dict[Feature, NDArray[np.float64]]] = {}
+
+    def effects(
+        self, subject: Subject, classifier: Classifier, features: Iterable[Feature]
+    ) -> dict[Feature, NDArray[np.float64]]:
+        """f(changed) − f(unchanged) of each feature, shape (drawings,); zero where the world cannot draw it."""
+        named = {feature: (self._world.canonical(feature[0]), feature[1]) for feature in features}
+        known = self._known.setdefault(subject.name, {})
+        missing = sorted(set(named.values()) - set(known))
+        if missing:
+            drawn = redraw(self._states, missing, self._size, self._cache, self._world)
+            known |= drawn.effects(lambda pictures: _score(classifier, subject.label, pictures))
+        return {feature: known[name] for feature, name in named.items()}
 
 
 @dataclass(frozen=True)
@@ -193,6 +223,7 @@ def grade_all(
     resamples: int = 200,
     report: Reporter = silent,
     say: Callable[[str], None] = lambda text: None,
+    truths: dict[str, Truth] | None = None,
 ) -> Benchmark:
     """Explain every classifier in every arm and grade what was said.
 
@@ -203,6 +234,7 @@ def grade_all(
         population, population_seed: how many drawings stand for the world, and the seed of their states.
         resamples: resampled studies of the exact arm.
         say: is told what is going on.
+        truths: kept between calls for the same images and population, which then score each drawing once.
 
     Edits and scores are kept among the study's results: those that exist are not made again.
     """
@@ -221,18 +253,18 @@ def grade_all(
     asked = {(f.prompt, f.direction == "remove") for f in corpus.walk() if f.editable}
     whole = asked | {(phrase, False) for phrase in attributes(drawn)}
     cache, size = base.results_folder / "drawings", base.images.size
-    say("drawing what is true of the images")
-    here = redraw([states[name] for name in names], sorted(asked), size, cache, drawn)
-    say(f"drawing what is true of {population} others")
-    world = redraw(sample_states(population, population_seed, drawn), sorted(whole), size, cache, drawn)
+    truths = {} if truths is None else truths
+    here = truths.setdefault("images", Truth([states[name] for name in names], drawn, size, cache))
+    others = sample_states(population, population_seed, drawn)
+    world = truths.setdefault("population", Truth(others, drawn, size, cache))
 
     marks: dict[str, list[Marked]] = {arm: [] for arm in arms}
     for subject in chosen:
         one = base.changed(classifiers={subject.name: subject.part}, target=Target(label=subject.label))
         classifier = setup.build_classifier(one, subject.name)
         say(f"{subject.name}: its true effects")
-        true = _of_corpus(_true_effects(here, classifier, subject.label), corpus)
-        of_world = _true_effects(world, classifier, subject.label)
+        true = _of_corpus(here.effects(subject, classifier, asked), corpus)
+        of_world = world.effects(subject, classifier, whole)
         true_world = _of_corpus(of_world, corpus)
         strongest = {phrase: abs(float(of_world[phrase, False].mean())) for phrase in attributes(drawn)}
         for arm, editor_name in arms.items():
@@ -244,7 +276,7 @@ def grade_all(
                 options = replace(decision_options(in_arm), flips=1999)
                 marked = replace(marked, resampled=resample(true_world, len(names), options, resamples, NULL))
             decoys = {f.id for f in corpus.walk() if f.editable and drawn.meaning(f.prompt) is None}
-            claims = sum(p.feature in decoys and p.decision in ("raises", "lowers") for p in marked.points)
+            claims = sum(p.feature in decoys and p.decision in CLAIMS for p in marked.points)
             recall = corpus_recall(drawn, corpus, strongest)
             marks[arm].append(replace(marked, corpus_recall=recall, decoys=len(decoys), decoy_claims=claims))
     return Benchmark({arm: tuple(some) for arm, some in marks.items()}, len(names), population, len(asked))
@@ -281,11 +313,8 @@ def corpus_recall(world: World, corpus: Corpus, strengths: Mapping[str, float]) 
     return float(np.mean([world.phrases[name] in named for name in strongest])) if strongest else math.nan
 
 
-def _true_effects(drawn: Redrawn, classifier: Classifier, label: str) -> dict[Feature, NDArray[np.float64]]:
-    def score(pictures: list[Image.Image]) -> NDArray[np.float64]:
-        return measure(classifier(pictures), classifier.labels, Target(label=label))
-
-    return drawn.effects(score)
+def _score(classifier: Classifier, label: str, pictures: list[Image.Image]) -> NDArray[np.float64]:
+    return measure(classifier(pictures), classifier.labels, Target(label=label))
 
 
 def _of_corpus(effects: Mapping[Feature, NDArray[np.float64]], corpus: Corpus) -> Effects:
@@ -328,6 +357,8 @@ def _mark(
             Point(f.feature, f.name, truth[f.feature], f.effect, f.ci_low, f.ci_high, f.decision)
             for f in explanation.features
         ),
+        controls=len(explanation.controls),
+        control_claims=sum(each.decision in CLAIMS for each in explanation.controls),
     )
 
 

@@ -30,6 +30,7 @@ MARKS = {  # key -> (heading, whether a larger number is better)
     "spearman_whole": ("ρ whole", True),
     "corpus_recall": ("corpus", True),
     "decoy_claims": ("decoys", False),
+    "control_claims": ("controls", False),
 }
 WIDEST = 12  # panels of a figure
 RESAMPLES = 2000  # of the classifiers, for the interval of a mean
@@ -91,6 +92,7 @@ def _marks(grade: Grade, beam: float) -> dict[str, float]:
         "spearman_whole": math.nan,
         "corpus_recall": math.nan,
         "decoy_claims": math.nan,
+        "control_claims": math.nan,
     }
 
 
@@ -101,6 +103,7 @@ def _ours(each: Marked) -> dict[str, Any]:
         "spearman_whole": each.ours_whole.spearman,
         "corpus_recall": each.corpus_recall,
         "decoy_claims": each.decoy_claims / each.decoys if each.decoys else math.nan,
+        "control_claims": each.control_claims / each.controls if each.controls else math.nan,
     }
     if each.resampled:
         marks |= {"coverage": each.resampled.coverage, "fdr": each.resampled.fdr}

@@ -45,6 +45,7 @@ def truth(
         bool, typer.Option("--exam", help="classifiers, images and a population that nothing was chosen on")
     ] = False,
     count: Annotated[int | None, typer.Option(min=1, help="with --exam: only the first so many classifiers")] = None,
+    proposal: Annotated[str | None, typer.Option(help="with --exam: only this recorded proposal")] = None,
     figure: Annotated[Path | None, typer.Option(help="where the figure goes; among the results")] = None,
     file: JsonOption = None,
 ) -> None:
@@ -58,31 +59,41 @@ def truth(
 
     loaded = _load(study, None)
     arms = grading.editors(loaded, None if arm is Arm.both else arm.value)
-    seed = grading.SEED
-    if exam:
-        chosen = examination.exam_subjects(loaded, count)
-        loaded = examination.exam_study(loaded, grading.world_of(loaded), images or examination.IMAGES)
-        seed, population = examination.POPULATION_SEED, population or examination.POPULATION
-    else:
-        chosen = grading.subjects(loaded, classifier, label)
     with shown() as report:
-        found = grading.grade_all(
-            loaded, arms, chosen, images=images, population=population or 200, population_seed=seed,
-            resamples=resamples, report=report, say=lambda text: report(text, 0, 1, 0),
-        )  # fmt: skip
-    figures, console = truth_tables.as_json(found), terminal()
-    if exam:
-        figures["classifiers"] = examination.facts(chosen)
-    for name, values in figures["arms"].items():
-        console.print(truth_tables.table(name, values))
-        console.print(truth_tables.missed_line(values), highlight=False)
-    name = "exam" if exam else "truth"
-    picture = figure or loaded.results_folder / "bench" / f"{name}.png"
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    picture.write_bytes(truth_tables.figure(found))
-    _write(loaded.results_folder / "bench" / f"{name}.json", figures)
-    _write(file, figures)
-    Console(stderr=True).print(f"figure: {picture}", highlight=False, soft_wrap=True)
+
+        def say(text: str) -> None:
+            report(text, 0, 1, 0)
+
+        if exam:
+            chosen = examination.exam_subjects(loaded, count)
+            found = examination.grade_exam(
+                loaded, arms, chosen, examination.proposals(loaded, proposal), images=images or examination.IMAGES,
+                population=population or examination.POPULATION, resamples=resamples, report=report, say=say,
+            )  # fmt: skip
+        else:
+            chosen = grading.subjects(loaded, classifier, label)
+            benchmark = grading.grade_all(
+                loaded, arms, chosen, images=images, population=population or 200, resamples=resamples, report=report,
+                say=say,
+            )  # fmt: skip
+            found = {"": benchmark}
+    console = terminal()
+    figures = {name: truth_tables.as_json(benchmark) for name, benchmark in found.items()}
+    for name, each in figures.items():
+        for of, values in each["arms"].items():
+            console.print(truth_tables.table(f"{name}, {of}" if name else of, values))
+            console.print(truth_tables.missed_line(values), highlight=False)
+    whole = {"proposals": figures, "classifiers": examination.facts(chosen)} if exam else figures[""]
+    kind, folder = "exam" if exam else "truth", loaded.results_folder / "bench"
+    for name, benchmark in found.items():
+        picture = figure or folder / f"{'_'.join(filter(None, (kind, name)))}.png"
+        if figure and len(found) > 1:
+            picture = figure.with_stem(f"{figure.stem}_{name}")
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        picture.write_bytes(truth_tables.figure(benchmark))
+        Console(stderr=True).print(f"figure: {picture}", highlight=False, soft_wrap=True)
+    _write(folder / f"{kind}.json", whole)
+    _write(file, whole)
 
 
 @bench.command()

@@ -95,6 +95,18 @@ class World(ABC):
         """What a phrase names, in the world's own words or in a synonym; None where the world cannot draw it."""
         return self.phrases.get(phrase) or self.synonyms.get(phrase)
 
+    @cached_property
+    def _first_phrases(self) -> dict[Named, str]:
+        return {named: phrase for phrase, named in reversed(self.phrases.items())}
+
+    def canonical(self, phrase: str) -> str:
+        """The world's own first phrase for what a phrase names, where that is a single value; else the phrase itself.
+
+        Both are drawn alike. Of a coarse phrase each wording picks its own value for a state.
+        """
+        named = self.meaning(phrase)
+        return self._first_phrases.get(named, phrase) if named and len(named[1]) == 1 else phrase
+
     def sample_state(self, rng: random.Random) -> State:
         """Draw one state, every factor independent of the others and by its values' weights."""
         return {

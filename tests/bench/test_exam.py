@@ -6,9 +6,13 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 
 from diffex_dagster.bench import exam, truth, truth_tables
+from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.cli.corpus import read_file
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.effects.grading import grade
@@ -90,6 +94,36 @@ def test_the_figure_of_many_classifiers_is_one_panel(small: Study) -> None:  # n
     many = truth.Benchmark({"exact": (marked,) * 40}, 6, 12, 5)
     assert truth_tables.figure(many).startswith(b"\x89PNG")
     assert list(truth_tables._panels(many.arms["exact"])) == ["40 classifiers"]
+
+
+def test_every_proposal_is_graded_and_a_drawing_is_scored_once(small: Study, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    folder = small.folder / exam.PROPOSALS
+    folder.mkdir()
+    own, synonym = ("round glasses", "red clothes"), ("circular glasses", "wings")
+    for name, prompts in {"own": own, "reworded": synonym}.items():
+        tree = [{"name": prompt, "prompt": prompt, "editable": True} for prompt in prompts]
+        (folder / f"{name}.json").write_text(json.dumps({"categories": tree}))
+    scored: list[int] = []
+    score = truth._score
+
+    def counted(classifier: Classifier, label: str, pictures: list[Image.Image]) -> NDArray[np.float64]:
+        scored.append(len(pictures))
+        return score(classifier, label, pictures)
+
+    monkeypatch.setattr(truth, "_score", counted)
+    arms, chosen = truth.editors(small, "exact"), truth.subjects(small)
+    files = exam.proposals(small)
+    found = exam.grade_exam(small, arms, chosen, files, images=4, population=10, resamples=2)
+    assert list(found) == ["own", "reworded"]
+    # Round glasses of the second are those of the first: only the unchanged drawings are scored again.
+    assert len(scored) == 6
+    (first,), (second,) = found["own"].arms["exact"], found["reworded"].arms["exact"]
+    glasses = {p.name: p.true for p in first.points}["round glasses"]
+    assert {p.name: p.true for p in second.points}["circular glasses"] == glasses
+    assert (second.decoys, first.controls) == (1, len(exam.CONTROL_PROMPTS))
+    assert truth_tables.as_json(found["own"])["arms"]["exact"]["mean"]["control_claims"] == 0.0
+    with pytest.raises(DiffExError, match="no proposal 'other'"):
+        exam.proposals(small, "other")
 
 
 PROPOSALS = sorted((Path(__file__).parent.parent.parent / "studies" / "avatars" / "proposals").glob("*.json"))
