@@ -14,6 +14,7 @@ from PIL import Image
 
 from diffex_dagster.errors import StudyError
 from diffex_dagster.utils.progress import reporting_to, shown, silent
+from diffex_dagster.utils.secrets import none_raised
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,7 +142,7 @@ def explain(
     Raises:
         DiffExError: something that was passed cannot be used; the message says what and what to do.
     """
-    with tempfile.TemporaryDirectory() as temporary:
+    with none_raised(), tempfile.TemporaryDirectory() as temporary:
         home = (folder or Path(temporary)).resolve()
         where = images if isinstance(images, str | Path) else None
         fields = {

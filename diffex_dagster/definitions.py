@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +13,9 @@ from diffex_dagster.assets.build import build_study
 from diffex_dagster.errors import StudyError
 from diffex_dagster.resources import Place
 from diffex_dagster.study import load_study
+from diffex_dagster.utils.secrets import logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 def studies_root() -> Path:

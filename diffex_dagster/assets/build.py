@@ -14,6 +14,7 @@ from diffex_dagster.errors import DiffExError
 from diffex_dagster.resources import RESOURCES, ClassifierResource, EditorResource, Place, ResultsResource, placed
 from diffex_dagster.resources.ownership import end_dead_runs
 from diffex_dagster.study import Study, load_study
+from diffex_dagster.utils.secrets import none_raised
 
 
 @quiet()
@@ -88,9 +89,10 @@ def _watch(study: Study, classifiers: list[str]) -> dg.SensorDefinition:
         diffex_classifiers: ClassifierResource,
         diffex_results: ResultsResource,
     ) -> dg.SensorResult | dg.SkipReason:
-        current = placed(study, diffex_editor, diffex_classifiers, diffex_results)
-        known = lineage.sources(current, classifiers, diffex_editor, diffex_classifiers, diffex_results)
-        observations, problems = lineage.observe(current, classifiers, known)
+        with none_raised():
+            current = placed(study, diffex_editor, diffex_classifiers, diffex_results)
+            known = lineage.sources(current, classifiers, diffex_editor, diffex_classifiers, diffex_results)
+            observations, problems = lineage.observe(current, classifiers, known)
         try:
             if _settings(load_study(study.file)) != _settings(study):
                 problems.append(

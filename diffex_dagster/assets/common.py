@@ -27,6 +27,7 @@ from diffex_dagster.stages.settings import Stage, stage_version
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
 from diffex_dagster.utils.progress import LogReporter, Reporter, reporter_or
+from diffex_dagster.utils.secrets import none_raised, redact, redacted
 
 _Condition = dg.AutomationCondition
 _BUSY = _Condition.will_be_requested() | _Condition.in_progress()
@@ -142,15 +143,29 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """What the user can put right fails the step at once, with its one sentence and without a retry."""
-    try:
-        yield
-    except DiffExError as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from error
-    except OSError as error:
-        if (sentence := of_a_disk(error)) is None:
-            raise
-        raise dg.Failure(description=str(sentence), allow_retries=False) from error
+    """What the user can put right fails the step at once, with its one sentence and without a retry. Whatever fails it,
+    the instance keeps no secret of it.
+    """
+    with none_raised():
+        try:
+            yield
+        except DiffExError as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from error
+        except OSError as error:
+            if (sentence := of_a_disk(error)) is None:
+                raise
+            raise dg.Failure(description=str(sentence), allow_retries=False) from error
+
+
+def without_secrets(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata as the instance may keep it: its texts hold no secret that the process knows."""
+    return {name: _plain(redacted(value)) for name, value in metadata.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dg.MarkdownMetadataValue):
+        return dg.MetadataValue.md(redact(value.md_str or ""))
+    return dg.MetadataValue.text(redact(value.text or "")) if isinstance(value, dg.TextMetadataValue) else value
 
 
 def reporter(context: dg.AssetExecutionContext) -> Reporter:

@@ -110,9 +110,10 @@ def build(study: Study, classifiers: Sequence[str]) -> list[dg.AssetsDefinition 
         description="At least one group can be edited, and no two features ask the editor for the same thing.",
     )
     def corpus_can_be_searched(diffex_results: ResultsResource) -> dg.AssetCheckResult:
-        current = as_deployed(study, diffex_results)
-        tree = diffex_results.store(current).current_corpus(current.name)
-        problems = stage.problems(tree, current.search.options())
+        with clear_errors():
+            current = as_deployed(study, diffex_results)
+            tree = diffex_results.store(current).current_corpus(current.name)
+            problems = stage.problems(tree, current.search.options())
         return dg.AssetCheckResult(passed=not problems, description="; ".join(problems) or "ready to be searched")
 
     return [vlm_corpus, corpus, corpus_can_be_searched]

@@ -64,17 +64,18 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
     def edits_changed_the_pictures(
         diffex_results: ResultsResource, diffex_editor: EditorResource
     ) -> dg.AssetCheckResult:
-        current = as_deployed(study, diffex_results, diffex_editor)
-        store, fingerprint = diffex_results.store(current), diffex_editor.editor(current).fingerprint
-        pictures = Pictures(current, store, fingerprint, store.images(list(store.samples(current.name))))
-        with store.hold():
-            made = {
-                _label(concepts): (pictures.edits(concepts, images), pictures.edits((), images))
-                for concepts, images in level1_plan(current, store).items()
-                if concepts and concepts[0].prompt not in current.effects.nonsense
-            }
-        least = current.effects.min_edit_strength
-        idle = [label for label, (edits, nulls) in made.items() if edit_strength(edits, nulls).mean() < least]
+        with clear_errors():
+            current = as_deployed(study, diffex_results, diffex_editor)
+            store, fingerprint = diffex_results.store(current), diffex_editor.editor(current).fingerprint
+            pictures = Pictures(current, store, fingerprint, store.images(list(store.samples(current.name))))
+            with store.hold():
+                made = {
+                    _label(concepts): (pictures.edits(concepts, images), pictures.edits((), images))
+                    for concepts, images in level1_plan(current, store).items()
+                    if concepts and concepts[0].prompt not in current.effects.nonsense
+                }
+            least = current.effects.min_edit_strength
+            idle = [label for label, (edits, nulls) in made.items() if edit_strength(edits, nulls).mean() < least]
         return dg.AssetCheckResult(
             passed=not idle,
             severity=dg.AssetCheckSeverity.WARN,

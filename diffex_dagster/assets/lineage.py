@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 
 from diffex_dagster import __version__
-from diffex_dagster.assets.common import Names, clear_errors
+from diffex_dagster.assets.common import Names, clear_errors, without_secrets
 from diffex_dagster.assets.status import made_from, observation, observed
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, as_deployed
@@ -171,7 +171,7 @@ class Reading:
             found["corpus"] = tree_version(store.current_corpus(self._study.name))
         return found
 
-    def result(self, version: str, **others: Any) -> dg.MaterializeResult:
+    def result(self, version: str, metadata: Mapping[str, Any] | None = None, **others: Any) -> dg.MaterializeResult:
         """What the stage returns: its data version, and what it was made from.
 
         A source that changed while the stage read it is recorded as such: the stage stays unsynced.
@@ -187,4 +187,5 @@ class Reading:
                 self._context.log_event(observation(key, now))
         inputs = {self._names.key(*each.split("/")): v for each, v in (read | self._follows).items()}
         tags = made_from(f"{__version__}-{stage_version(self._study, self._stage)}", inputs)
-        return dg.MaterializeResult(data_version=dg.DataVersion(version), tags=tags, **others)
+        said = without_secrets(metadata or {})
+        return dg.MaterializeResult(data_version=dg.DataVersion(version), tags=tags, metadata=said, **others)

@@ -20,7 +20,7 @@ from diffex_dagster.classifying.outputs import Outputs
 from diffex_dagster.classifying.preprocessing import read_labels
 from diffex_dagster.errors import ClassifierError
 from diffex_dagster.utils import web
-from diffex_dagster.utils.secrets import redact, remember
+from diffex_dagster.utils.secrets import redact, remember, remember_address
 
 _FIELDS = {"plain": ("images", "outputs"), "kserve": ("instances", "predictions")}
 _LONGEST_WAIT = 30.0  # seconds between two attempts, whatever Retry-After says
@@ -59,6 +59,7 @@ class HttpClassifier(BatchedClassifier):
         known_as: str | None = None,
     ) -> None:
         super().__init__(shown_address(url), batch_size, outputs)
+        remember_address(url)
         self.known_as = known_as
         self.url, self.given_labels, self.format = url, labels, format
         self.key_env, self.version, self.parameters = key_env, version, dict(parameters or {})
@@ -99,7 +100,7 @@ class HttpClassifier(BatchedClassifier):
         return [float(value) for value in row] if isinstance(row, list) else [float(row)]
 
     def _post(self, body: Mapping[str, Any]) -> Any:
-        headers, key = {}, None
+        headers: dict[str, str] = {}
         if self.key_env:
             key = os.environ.get(self.key_env)
             if not key:
@@ -127,8 +128,7 @@ class HttpClassifier(BatchedClassifier):
                     f"{self.name}: the service redirects to {elsewhere}, and no picture was sent there; set url to "
                     "that address if it is the one you mean"
                 ) from None
-            text = redact(" ".join(error.response.text.split()))
-            shown = (text.replace(key, "***") if key else text)[:200]
+            shown = redact(" ".join(error.response.text.split()))[:200]
             raise ClassifierError(
                 f"{self.name}: the service answered with status {error.response.status_code} ({shown!r}); check url, "
                 "key_env and the service's log"

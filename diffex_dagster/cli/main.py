@@ -24,6 +24,7 @@ from diffex_dagster.errors import DiffExError, of_a_disk
 from diffex_dagster.study import Study, find_study, load_study
 from diffex_dagster.utils.output import every_letter, gone_quietly
 from diffex_dagster.utils.progress import shown
+from diffex_dagster.utils.secrets import none_raised
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -70,7 +71,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", message=".* is currently in (beta|preview)")
     every_letter(sys.stdout, sys.stderr)
     try:
-        with gone_quietly():
+        with gone_quietly(), none_raised():
             app()
     except DiffExError as error:
         console.print(f"[red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)

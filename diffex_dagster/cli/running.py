@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import signal
 import socket
 import threading
@@ -28,8 +27,9 @@ from diffex_dagster.stages.scores import check_classifier
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
 from diffex_dagster.study import Study
 from diffex_dagster.utils.progress import Reporter, reporting_to
+from diffex_dagster.utils.secrets import logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
@@ -25,6 +24,7 @@ from diffex_dagster.editing.loading import LOADING, LoadingOptions, placement
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
 from diffex_dagster.editing.source_prompts import WordGroup, among, describe, prompt_without
 from diffex_dagster.errors import EditorError
+from diffex_dagster.utils.secrets import logger
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     _Masks = dict[int, NDArray[np.uint8]]  # place in a batch -> (h, w) of the latents, 255 where the edit was guided
     _Batch = tuple[list[EditRequest], torch.Tensor, _Masks]
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 ALGORITHM = 2  # raised when a change of the code changes pixels: it is part of the fingerprint
 EDITS_AT_ONCE = 16  # of one concept: 32 UNet rows, the same on every device (see `LeditsEditor.batches`)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,9 @@ from diffex_dagster.editing.checkpoints import Checkpoint
 from diffex_dagster.editing.loading import merge_loras
 from diffex_dagster.errors import EditorError, first_line
 from diffex_dagster.utils.devices import load_quietly
+from diffex_dagster.utils.secrets import logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 @dataclass(frozen=True)

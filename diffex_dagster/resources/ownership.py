@@ -7,7 +7,6 @@ lets go of whatever way the process dies; whoever starts next and gets the lock 
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +15,15 @@ from pathlib import Path
 import dagster as dg
 from filelock import FileLock, Timeout
 
+from diffex_dagster.utils.secrets import logger
+
 _ONE_AT_A_TIME = "one_at_a_time"
 DIED = "The process of this run has died. What it had finished is kept; materialize again to go on from there."
 
 
 EVERY = 10.0  # seconds between two looks of a run at the others: it may be waiting for a place that a dead one holds
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ A run holds file locks for what it is making, which the operating system lets go
 from __future__ import annotations
 
 import hashlib
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -16,8 +15,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from diffex_dagster.editing.protocol import EditRequest
+from diffex_dagster.utils.secrets import logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 SHARES = 32  # an editor's images fall into so many; each has a lock
 AT_ONCE = 1024  # edits claimed at a time: many, since an editor fills its last batch badly

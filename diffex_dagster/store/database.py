@@ -36,6 +36,7 @@ from diffex_dagster.report.model import Confounder, RankedFeature
 from diffex_dagster.store.files import PictureFiles, Stamp, StoredPicture, StoredPictures
 from diffex_dagster.store.keys import digest, edit_key, image_key
 from diffex_dagster.store.opening import guarded, open_database, trouble
+from diffex_dagster.utils.secrets import redact
 
 if TYPE_CHECKING:
     import pandas as pd  # half a second: not before a query
@@ -334,8 +335,8 @@ class Store:
         return rows[0][0] if rows else None
 
     def put(self, key: str, answer: str, usage: Mapping[str, Any]) -> None:
-        """Keep the answer to a request."""
-        self._insert("answers", [{"request": key, "answer": answer, "usage": json.dumps(dict(usage))}])
+        """Keep the answer to a request, without the secrets that a server may have repeated in it."""
+        self._insert("answers", [{"request": key, "answer": redact(answer), "usage": json.dumps(dict(usage))}])
 
     # Corpus
 

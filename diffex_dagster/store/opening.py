@@ -7,7 +7,6 @@ told apart, since the remedies differ: moving a database away that only needs a 
 
 from __future__ import annotations
 
-import logging
 import random
 import re
 import time
@@ -16,8 +15,9 @@ from pathlib import Path
 import duckdb
 
 from diffex_dagster.errors import StoreError, first_line
+from diffex_dagster.utils.secrets import logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 SAY_AFTER, SAY_EVERY = 3.0, 60.0  # seconds of waiting before the first word, and between words
 HAVE_OPEN = re.compile(r"lock is held in (?P<program>\S+) \(PID (?P<pid>\d+)\)")

@@ -1,13 +1,26 @@
-"""Secrets that the process knows, and how they are kept out of whatever is shown or stored."""
+"""Secrets that the process knows, and how they are kept out of whatever is shown, logged or stored.
+
+Messages are cleaned where a `DiffExError` is made, logs by `logger`, what leaves the program as an exception by
+`none_raised`, and a model's answer before anything reads it.
+"""
 
 from __future__ import annotations
 
+import base64
+import json
+import logging
 import os
 import re
-from urllib.parse import quote
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
-_NAMES = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
+_NAMES = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|_PASS|_PAT|_AUTH)S?$", re.IGNORECASE)
+_QUERY = re.compile(r"key|token|secret|pass|sig|auth|code|credential", re.IGNORECASE)
 _SHORTEST = 6  # letters: what is shorter stands in ordinary text too
+_PUT = "[secret]"
 _remembered: set[str] = set()
 
 
@@ -16,10 +29,132 @@ def remember(secret: str) -> None:
     _remembered.add(secret.strip())
 
 
+def remember_address(url: str) -> None:
+    """Note the password of an address, and what its query gives as key, token or signature."""
+    for secret in _of_address(url):
+        remember(secret)
+
+
 def redact(text: str) -> str:
     """A text without the secrets that the process knows: those noted, and the environment's keys and passwords."""
-    known = _remembered | {value.strip() for name, value in os.environ.items() if _NAMES.search(name)}
-    for secret in sorted((each for each in known if len(each) >= _SHORTEST), key=len, reverse=True):
-        for form in {secret, quote(secret, safe="")}:
-            text = text.replace(form, "[secret]")
+    for secret in sorted((each for each in _known() if len(each) >= _SHORTEST), key=len, reverse=True):
+        for form in _forms(secret):
+            text = text.replace(form, _PUT)
     return text
+
+
+def redacted(value: Any) -> Any:
+    """The same of a text, and of all texts in lists, tuples and mappings."""
+    if isinstance(value, str):
+        return redact(value)
+    if type(value) in (list, tuple):
+        return type(value)(redacted(each) for each in value)
+    if type(value) is dict:
+        return {redacted(key): redacted(each) for key, each in value.items()}
+    return value
+
+
+def _known() -> set[str]:
+    environment = {
+        value.strip() for name, value in os.environ.items() if _NAMES.search(name) and not _is_path(value.strip())
+    }
+    of_addresses = {each for value in os.environ.values() if "://" in value for each in _of_address(value)}
+    return _remembered | environment | of_addresses
+
+
+def _is_path(value: str) -> bool:
+    return value.startswith(("/", "~", "./")) and Path(value).expanduser().exists()
+
+
+def _of_address(url: str) -> list[str]:
+    try:
+        parts = urlsplit(url)
+        password = parts.password
+    except ValueError:
+        return []
+    of_query = [value for name, value in parse_qsl(parts.query) if _QUERY.search(name)]
+    return [each for each in (unquote(password or ""), *of_query) if len(each) >= _SHORTEST]
+
+
+def _forms(secret: str) -> set[str]:
+    """A secret as it is, in an address, in JSON, and in base64."""
+    return {
+        secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1],
+        base64.b64encode(secret.encode()).decode(),
+    }  # fmt: skip
+
+
+# Logs ----------------------------------------------------------------------------------------------------------------
+
+
+def logger(name: str) -> logging.Logger:
+    """The logger of that name, no record of which holds a secret."""
+    found = logging.getLogger(name)
+    if _clean not in found.filters:
+        found.addFilter(_clean)
+    return found
+
+
+def _clean(record: logging.LogRecord) -> bool:
+    record.msg, record.args = redact(record.getMessage()), None
+    if record.exc_info:
+        record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
+    return True
+
+
+# Exceptions ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def none_raised() -> Iterator[None]:
+    """Around a whole piece of work: what it raises, with its causes, holds no secret that the process knows.
+
+    A traceback that is printed, or kept by Dagster, shows the text of every exception in the chain.
+    """
+    plain: BaseException | None = None
+    try:
+        yield
+    except Exception as error:
+        plain = without_secrets(error)
+        if plain is error:
+            raise
+    if plain is not None:  # outside `except`, where the other one would be its context
+        raise plain
+
+
+def without_secrets(error: BaseException) -> BaseException:
+    """An exception whose text, notes and causes are cleaned; another one of its name where its text is fixed."""
+    below = {id(error)}
+    plain = _plain(error)
+    parent, each = plain, error
+    while (following := each.__cause__ or (None if each.__suppress_context__ else each.__context__)) is not None:
+        if id(following) in below:
+            break
+        below.add(id(following))
+        clean = _plain(following)
+        if each.__cause__ is not None:
+            parent.__cause__ = clean
+        else:
+            parent.__context__ = clean
+        parent, each = clean, following
+    return plain
+
+
+def _plain(error: BaseException) -> BaseException:
+    notes = getattr(error, "__notes__", None)
+    if notes:
+        error.__notes__ = redacted(list(notes))
+    if not _tells(error):
+        return error
+    error.args = redacted(error.args)
+    if not _tells(error):
+        return error
+    stand_in: BaseException = type(type(error).__name__, (Exception,), {})(redact(str(error)))
+    stand_in.__cause__, stand_in.__context__ = error.__cause__, error.__context__
+    stand_in.__suppress_context__ = error.__suppress_context__
+    return stand_in.with_traceback(error.__traceback__)
+
+
+def _tells(error: BaseException) -> bool:
+    said = (str(error), repr(error))
+    return any(redact(each) != each for each in said)

@@ -9,9 +9,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from diffex_dagster.errors import in_words
+from diffex_dagster.utils.secrets import logger
 
 _PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 _MOST_REDIRECTS = 5
+for _name in ("httpx", "httpx2", "httpcore.connection", "httpcore.http11", "httpcore.http2", "httpcore.proxy", "openai"):
+    logger(_name)  # these log addresses, and headers where somebody debugs
 
 
 class SameHost:

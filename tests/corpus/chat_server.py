@@ -86,7 +86,7 @@ def serving(script: Script) -> Iterator[Server]:
                 server.requests.append({**request, "authorization": authorization, "path": self.path})
             reply = script(request, number)
             time.sleep(reply.delay_s)
-            self._send(reply.status, reply.payload(request["model"]), reply.headers)
+            self._send(reply.status, reply.payload(request.get("model", "")), reply.headers)
 
         def do_GET(self) -> None:
             models = {"object": "list", "data": [{"id": "good-vlm", "object": "model", "created": 0, "owned_by": "me"}]}

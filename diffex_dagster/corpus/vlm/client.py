@@ -10,7 +10,6 @@ import base64
 import hashlib
 import io
 import json
-import logging
 import os
 import re
 import threading
@@ -28,12 +27,13 @@ from diffex_dagster.corpus.vlm.answers import CUT_OFF
 from diffex_dagster.corpus.vlm.messages import error_words, said_by
 from diffex_dagster.corpus.wording import tidy
 from diffex_dagster.errors import CorpusError
+from diffex_dagster.utils.secrets import logger, redact, remember, remember_address
 from diffex_dagster.utils.web import SameHost, environment_counts, proxy_remedy, redirected_to, unreachable
 
 if TYPE_CHECKING:
     import openai
 
-logger = logging.getLogger(__name__)
+log = logger(__name__)
 
 _OVERFLOW = re.compile(
     r"context_length_exceeded|context (length|window|size)|maximum context|too many (tokens|images)|prompt is too long|"
@@ -208,6 +208,7 @@ class Asker:
     ) -> None:
         self.base_url, self.model, self.cache = base_url, model, cache
         self.key_env = key_variable(base_url, key_env)
+        remember_address(base_url or "")
         self.image_side, self.parameters = image_side, dict(parameters or {})
         self.retries, self.timeout_s = retries, timeout_s
         self._client: openai.OpenAI | None = None
@@ -237,9 +238,7 @@ class Asker:
                 if len(asked.images) < 2:
                     raise
                 fewer = asked.images[: len(asked.images) // 2]
-                logger.warning(
-                    "%d images are too many for %s: asking with %d", len(asked.images), self.model, len(fewer)
-                )
+                log.warning("%d images are too many for %s: asking with %d", len(asked.images), self.model, len(fewer))
                 asked = Question(asked.system, asked.text, fewer, asked.schema)
         tally.count(self.model, usage)
         if keep(answer):
@@ -385,7 +384,7 @@ class Asker:
         answer = said.text + (CUT_OFF if said.cut else "")
         usage = getattr(completion, "usage", None)
         counts = {name: int(getattr(usage, name, 0) or 0) for name in ("prompt_tokens", "completion_tokens")}
-        return self._without_key(answer), counts
+        return redact(answer), counts
 
     def _connect(self) -> openai.OpenAI:
         with self._lock:
@@ -420,6 +419,7 @@ class Asker:
                 f"The environment variable {self.key_env} holds no API key for the model {self.model!r}: set it, or "
                 "name a recorded answer or a starter corpus in the study."
             )
+        remember(key)
         return key
 
     @property
@@ -427,13 +427,9 @@ class Asker:
         # without a user name, password or query that somebody may have put into the address
         return re.sub(r"//[^/@]*@", "//", self.base_url).partition("?")[0] if self.base_url else "OpenAI"
 
-    def _without_key(self, text: str) -> str:
-        key = os.environ.get(self.key_env, "").strip() if self.key_env else ""
-        return text.replace(key, "***") if len(key) >= 4 else text
-
     def _scrub(self, text: str) -> str:
         # some servers repeat the key, or its first and last letters, in their message
-        line = re.sub(r"\b(sk|key|Bearer)[-_ ][\w*.-]{6,}", "***", self._without_key(tidy(text)))
+        line = re.sub(r"\b(sk|key|Bearer)[-_ ][\w*.-]{6,}", "***", redact(tidy(text)))
         return line if len(line) <= 160 else line[:159] + "…"
 
     def _explain(self, error: Exception, model: str | None = None) -> CorpusError:

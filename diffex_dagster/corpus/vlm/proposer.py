@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,9 +23,10 @@ from diffex_dagster.corpus.vlm.context import Passage
 from diffex_dagster.corpus.vlm.lenient import Box, parse_boxes
 from diffex_dagster.corpus.wording import same_key, tidy
 from diffex_dagster.errors import CorpusError, in_words
+from diffex_dagster.utils.secrets import logger
 from diffex_dagster.utils.text import read_text
 
-logger = logging.getLogger(__name__)
+log = logger(__name__)
 _One = TypeVar("_One")
 _Other = TypeVar("_Other")
 
@@ -336,7 +336,7 @@ class _Session:
         for error in errors:
             kind = "refused" if isinstance(error, Refused) else "left out"
             self.warnings.append(f"one of {len(found)} answers was {kind}: {error}")
-            logger.warning("%s", self.warnings[-1])
+            log.warning("%s", self.warnings[-1])
         return trees
 
 
