@@ -13,7 +13,8 @@ from diffex_dagster.utils.secrets import logger
 
 _PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 _MOST_REDIRECTS = 5
-for _name in ("httpx", "httpx2", "httpcore.connection", "httpcore.http11", "httpcore.http2", "httpcore.proxy", "openai"):
+_LOGGERS = ("httpx", "httpx2", "httpcore.connection", "httpcore.http11", "httpcore.http2", "httpcore.proxy", "openai")
+for _name in _LOGGERS:
     logger(_name)  # these log addresses, and headers where somebody debugs
 
 
