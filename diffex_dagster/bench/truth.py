@@ -15,14 +15,14 @@ import importlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffex_dagster.bench import paper
+from diffex_dagster.bench.baselines import BASELINES, PAPER, read, variants
 from diffex_dagster.bench.resampling import Resampled, resample
 from diffex_dagster.classifying.parts import Target, TransformersPart
 from diffex_dagster.classifying.protocol import Classifier
@@ -39,6 +39,7 @@ from diffex_dagster.stages.corpus import cleaned_proposal, merged
 from diffex_dagster.stages.deciding import decision_options
 from diffex_dagster.stages.report import explain
 from diffex_dagster.stages.sample_images import sample_images
+from diffex_dagster.stages.search import run_search
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
 from diffex_dagster.utils.progress import Reporter, silent
@@ -77,6 +78,21 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """How a baseline did on the same images and edits.
+
+    Attributes:
+        grade: its marks on what it reports.
+        whole: its marks on every feature of the corpus, an effect of 0 where it reports none.
+        beam: its beam recall.
+    """
+
+    grade: Grade
+    whole: Grade
+    beam: float
+
+
+@dataclass(frozen=True)
 class Marked:
     """How one classifier's explanation did in one arm.
 
@@ -92,6 +108,7 @@ class Marked:
         corpus_recall: share of the world's ten attributes with the largest true effects (those above `RELEVANT`) that
             a feature of the corpus names; NaN without any.
         decoys, decoy_claims: features of the corpus that the world cannot draw, and how many of them are claimed.
+        baselines: title -> its marks, one for each draw where a baseline is random.
         controls, control_claims: control prompts of the study, and how many of them are claimed.
     """
 
@@ -111,6 +128,7 @@ class Marked:
     decoy_claims: int = 0
     controls: int = 0
     control_claims: int = 0
+    baselines: Mapping[str, tuple[Beside, ...]] = field(default_factory=dict)
 
 
 class Truth:
@@ -332,13 +350,11 @@ def _mark(
     true_world: Effects,
     report: Reporter,
 ) -> Marked:
-    from diffex_dagster.stages.search import run_search
-
     run_search(study, store, editor, classifier, report)  # makes the edits; `explain` replays it
     explanation, searched = explain(study, store, editor, classifier, subject.name, "diffex bench truth")
     truth = {feature: float(d.mean()) for feature, d in true.items()}
     world = {feature: float(d.mean()) for feature, d in true_world.items()}
-    alone = paper.read(study, store, editor, classifier, corpus, report)
+    alone = read(PAPER, study, store, editor, classifier, corpus, report)
     ours = {row.feature: row.effect for row in explanation.features}
     shared = {feature: effect for feature, effect in truth.items() if feature in ours and feature in alone.effects}
     unsaid = dict.fromkeys(truth, 0.0)
@@ -359,7 +375,41 @@ def _mark(
         ),
         controls=len(explanation.controls),
         control_claims=sum(each.decision in CLAIMS for each in explanation.controls),
+        baselines=_baselines(study, store, editor, classifier, subject, corpus, truth, world, report),
     )
+
+
+def _baselines(
+    study: Study,
+    store: Store,
+    editor: Editor,
+    classifier: Classifier,
+    subject: Subject,
+    corpus: Corpus,
+    truth: Mapping[str, float],
+    world: Mapping[str, float],
+    report: Reporter,
+) -> dict[str, tuple[Beside, ...]]:
+    """Every other reading of the method, and the pipeline with one choice undone, on the same images and edits."""
+    unsaid, found = dict.fromkeys(truth, 0.0), {}
+
+    def beside(marks: Grade, effects: Mapping[str, float], kept: Sequence[str]) -> Beside:
+        whole = grade(unsaid | dict(effects), truth, relevant_above=RELEVANT)
+        return Beside(marks, whole, beam_recall(kept, truth, relevant_above=RELEVANT))
+
+    for title, draws in BASELINES.items():
+        readings = [read(each, study, store, editor, classifier, corpus, report) for each in draws]
+        found[title] = tuple(
+            beside(_against(each.effects, truth, world, None, each.claims), each.effects, each.kept)
+            for each in readings
+        )
+    for title, changed in variants(study).items():
+        run_search(changed, store, editor, classifier, report)
+        explanation, searched = explain(changed, store, editor, classifier, subject.name, "diffex bench truth")
+        ours = {row.feature: row.effect for row in explanation.features}
+        marks = _grade(explanation, truth, world)
+        found[title] = (beside(marks, ours, kept_ids(searched.result.gate)),)
+    return found
 
 
 def _grade(explanation: Explanation, truth: Mapping[str, float], world: Mapping[str, float]) -> Grade:
@@ -378,7 +428,7 @@ def _against(
     truth: Mapping[str, float],
     world: Mapping[str, float],
     intervals: Mapping[str, tuple[float, float]] | None,
-    decisions: Mapping[str, str],
+    decisions: Mapping[str, str] | None,
 ) -> Grade:
     """Effects against the truth of the images, claims against that of the world."""
     estimates = grade(effects, truth, None, decisions, relevant_above=RELEVANT)
@@ -387,6 +437,6 @@ def _against(
         estimates,
         coverage=claims.coverage,
         discoveries=claims.discoveries,
-        fdr=claims.fdr,
+        fdr=math.nan if decisions is None else claims.fdr,
         false_discoveries=claims.false_discoveries,
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from diffex_dagster.bench.truth import Benchmark, Marked, Point
+from diffex_dagster.bench.truth import Benchmark, Beside, Marked, Point
 from diffex_dagster.effects.grading import Grade
 
 MARKS = {  # key -> (heading, whether a larger number is better)
@@ -57,11 +57,22 @@ def _arm(marked: Sequence[Marked]) -> dict[str, Any]:
         "missed": dict(sum((Counter(_causes(each.ours)) for each in marked), Counter())),
         "classifiers": _clean(ours),
         "paper": {"mean": _mean(theirs.values()), "classifiers": _clean(theirs)},
+        "baselines": {title: _baseline(marked, title) for title in (marked[0].baselines if marked else ())},
         # Only the features that both edited; every feature of the corpus, those that are not reported as 0.
         "shared": _beside([each.ours_shared for each in marked], [each.paper_shared for each in marked]),
         "whole": _beside([each.ours_whole for each in marked], [each.paper_whole for each in marked]),
         "points": {each.subject: [_clean(vars(point)) for point in each.points] for each in marked},
     }
+
+
+def _baseline(marked: Sequence[Marked], title: str) -> dict[str, Any]:
+    """Marks of a baseline: of each classifier the mean over its draws, of all their mean with its interval."""
+    rows = {each.subject: _mean([_beside_marks(one) for one in each.baselines[title]]) for each in marked}
+    return {"mean": _mean(rows.values()), "interval": intervals(list(rows.values())), "classifiers": _clean(rows)}
+
+
+def _beside_marks(each: Beside) -> dict[str, float]:
+    return _marks(each.grade, each.beam) | {"spearman_whole": each.whole.spearman}
 
 
 def _beside(ours: Sequence[Grade], theirs: Sequence[Grade]) -> dict[str, dict[str, float | None]]:
@@ -175,7 +186,9 @@ def table(arm: str, figures: Mapping[str, Any]) -> Table:
     made.add_row("mean", *(_number(figures["mean"][key]) for key in MARKS))
     bounds = [figures["interval"][key] for key in MARKS]
     made.add_row("95% interval", *("–" if each is None else "–".join(map(_number, each)) for each in bounds))
-    made.add_row("the paper's reading", *(_number(figures["paper"]["mean"][key]) for key in MARKS))
+    made.add_section()
+    for title, marks in figures["baselines"].items():
+        made.add_row(title, *(_number(marks["mean"][key]) for key in MARKS))
     for of, what in (("shared", "features that both edited"), ("whole", "every feature, 0 if not reported")):
         made.add_section()
         made.add_row(f"mean, {what}", *(_number(figures[of]["ours"][key]) for key in MARKS))

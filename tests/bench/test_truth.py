@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from diffex_dagster.bench import paper, truth, truth_tables
+from diffex_dagster.bench import baselines, truth, truth_tables
 from diffex_dagster.bench.racing import all_subjects
 from diffex_dagster.bench.resampling import resample
 from diffex_dagster.effects.deciding import DecisionOptions
@@ -81,19 +82,46 @@ def test_the_exact_arm_is_exact(small: Study) -> None:
     assert truth_tables.as_json(again) == figures
 
 
-def test_the_paper_s_reading_takes_the_original_as_base(toy: Study) -> None:
-    from diffex_dagster.corpus.tree import Corpus
+def _read(baseline: baselines.Baseline, toy: Study) -> baselines.Reading:
     from diffex_dagster.stages.sample_images import sample_images
     from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
 
     store = build_store(toy)
     sample_images(toy, store)
-    corpus: Corpus = truth._corpus(toy, store, toy.name)
-    found = paper.read(toy, store, build_editor(toy), build_classifier(toy, "v1"), corpus, lambda *event: None)
-    assert found.kept[0] == "red"
+    corpus = truth._corpus(toy, store, toy.name)
+    editor, classifier = build_editor(toy), build_classifier(toy, "v1")
+    return baselines.read(baseline, toy, store, editor, classifier, corpus, lambda *event: None)
+
+
+def test_the_paper_s_reading_takes_the_original_as_base(toy: Study) -> None:
+    found = _read(baselines.PAPER, toy)
+    assert found.kept[0] == "red" and found.claims is not None
     assert found.effects["red"] == pytest.approx(1 / (1 + math.exp(-3 * 160 / 255)) - 0.5)
     assert found.effects["blue/plain-blue"] < 0 and "blue/plain-blue" not in found.claims
     assert found.claims["red"] == "raises" and "red/dark-red" not in found.claims  # it does not beat its parent
+
+
+def test_the_released_procedure_lists_both_directions_and_claims_nothing(toy: Study) -> None:
+    (released,) = baselines.BASELINES["released"]
+    found = _read(released, toy)
+    assert found.claims is None and {"red", "blue"} <= set(found.kept)
+    assert found.effects["red"] > 0 > found.effects["blue/plain-blue"]
+
+
+def test_a_random_beam_is_drawn_without_looking_at_scores(toy: Study) -> None:
+    draws = [_read(replace(each, beam=1), toy) for each in baselines.BASELINES["random beam"]]
+    assert len({each.kept[0] for each in draws}) > 1  # the strongest group is not always the one
+    for each in draws:
+        assert len(each.kept) == 1 and {feature.split("/")[0] for feature in each.effects} == set(each.kept)
+
+
+def test_a_choice_undone_is_graded_like_the_pipeline(small: Study) -> None:
+    found = truth.grade_all(small, truth.editors(small, "exact"), truth.subjects(small), population=12, resamples=2)
+    figures = truth_tables.as_json(found)["arms"]["exact"]
+    assert set(figures["baselines"]) == {*baselines.BASELINES, *baselines.variants(small)}
+    assert figures["baselines"]["ours, no gate"]["mean"]["beam_recall"] == 1.0
+    assert figures["baselines"]["released"]["mean"]["fdr"] is None  # a list claims nothing
+    assert figures["baselines"]["paper"]["classifiers"]["colours"]["spearman"] == figures["paper"]["mean"]["spearman"]
 
 
 def test_subjects_are_found_and_their_class_is_named(small: Study) -> None:

@@ -1,0 +1,143 @@
+"""What other readings of DiffEx say of the same images and edits, so that each choice of this project can be weighed.
+
+The *paper* is Algorithm 1 of Kazimi et al. (arXiv 2412.18604) as published: f(edit) against f of the original file, no
+null edit; groups by mean f, the best B of them with f ≥ δ; a child is kept when it beats its parent; what is kept
+raises the class. The *released* procedure is that of the authors' code: |mean| decides, the best eight groups, whatever
+their size. The others change one thing at a time.
+
+None but the paper's makes claims: a list is no test. Its claims are all that it keeps.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffex_dagster.classifying.parts import Target
+from diffex_dagster.classifying.protocol import Classifier
+from diffex_dagster.classifying.target import measure
+from diffex_dagster.corpus.tree import Corpus, Feature
+from diffex_dagster.editing.protocol import Editor
+from diffex_dagster.search.joint import key
+from diffex_dagster.search.levels import kept_ids
+from diffex_dagster.search.options import Gate
+from diffex_dagster.search.run import Score, SearchResult, search
+from diffex_dagster.stages.edits import concepts_of, edit_requests, ensure_edits, nonsense_edits
+from diffex_dagster.stages.scores import paired_scores
+from diffex_dagster.store import Store
+from diffex_dagster.study import Study
+from diffex_dagster.utils.progress import Reporter
+
+Base = Literal["original", "null", "placebo"]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One way to read the method.
+
+    Attributes:
+        title: for tables.
+        gate: how groups enter the beam; "random" draws them.
+        base: what f(edit) is held against: f of the original file, of the null edit, or the mean of the control edits.
+        beam: how many groups; the study's own number unless given.
+        one_image: look at the study's first image only.
+        draw: number of a random beam.
+    """
+
+    title: str
+    gate: Gate | Literal["random"]
+    base: Base
+    beam: int | None = None
+    one_image: bool = False
+    draw: int = 0
+
+
+PAPER = Baseline("the paper's reading", "signed", "original")
+DRAWS = 5  # random beams, whose marks are averaged
+BASELINES: dict[str, tuple[Baseline, ...]] = {
+    "paper": (PAPER,),
+    "released": (Baseline("authors' released procedure", "absolute", "original", beam=8),),
+    "released, one image": (Baseline("the same, one image", "absolute", "original", beam=8, one_image=True),),
+    "|mean| top B": (Baseline("|mean d| top B", "absolute", "null"),),
+    "random beam": tuple(Baseline("random beam", "random", "placebo", draw=draw) for draw in range(DRAWS)),
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a baseline reports.
+
+    Attributes:
+        effects: feature -> mean of f(edit) − f(base) over the images, for every feature that was edited.
+        claims: what survived the paper's gate, each "raises"; None for readings that only list.
+        kept: ids of the groups in the beam.
+    """
+
+    effects: dict[str, float]
+    claims: dict[str, str] | None
+    kept: list[str]
+
+
+def read(
+    baseline: Baseline,
+    study: Study,
+    store: Store,
+    editor: Editor,
+    classifier: Classifier,
+    corpus: Corpus,
+    report: Reporter,
+) -> Reading:
+    """Search as a baseline does; edits that the pipeline has not made are made."""
+    if baseline.base != "placebo":  # the paper has no control prompts
+        study = study.model_copy(update={"effects": study.effects.model_copy(update={"nonsense": ()})})
+    images = list(store.samples(study.name))[: 1 if baseline.one_image else None]
+    originals = list(store.images(images).values())
+    before = measure(classifier(originals), classifier.labels, Target(label=study.target.label))
+
+    def score(combinations: Sequence[tuple[Feature, ...]]) -> dict[tuple[str, ...], NDArray[np.float64]]:
+        asked = {key(features): concepts_of(features) for features in combinations}
+        wanted = [(), *nonsense_edits(study), *asked.values()]
+        ensure_edits(store, editor, edit_requests(images, wanted, study.seeds), report, "edits")
+        paired, _ = paired_scores(study, store, classifier, editor.fingerprint, list(asked.values()), images, report)
+        if baseline.base == "original":
+            return {ids: paired[concepts].edit - before for ids, concepts in asked.items()}
+        return {ids: paired[concepts].effect for ids, concepts in asked.items()}
+
+    beam = baseline.beam or study.search.beam
+    if baseline.gate == "random":
+        return _random_beam(corpus, score, study, beam, baseline.draw)
+    changes = {"gate": baseline.gate, "beam": beam, "joint_size": 1, "allocation": "exhaustive"}
+    result = search(corpus, score, study.search.model_copy(update=changes).options())
+    return _reading(result, claims=baseline.gate == "signed")
+
+
+def _reading(result: SearchResult, claims: bool) -> Reading:
+    return Reading(
+        {feature: float(np.mean(d)) for feature, d in result.scores.items()},
+        {feature.id: "raises" for feature in result.survivors} if claims else None,
+        kept_ids(result.gate),
+    )
+
+
+def _random_beam(corpus: Corpus, score: Score, study: Study, beam: int, draw: int) -> Reading:
+    """Everything in `beam` groups that are drawn without looking at any score."""
+    chosen = random.Random(f"{study.seed} {draw}").sample([group.id for group in corpus.groups], k=len(corpus.groups))
+    kept = chosen[:beam]
+    below = [f for f in corpus.walk() if f.editable and f.id.split("/")[0] in kept]
+    answers = score([(feature,) for feature in below])
+    return Reading({ids[0]: float(np.mean(d)) for ids, d in answers.items()}, None, kept)
+
+
+def variants(study: Study) -> dict[str, Study]:
+    """The pipeline itself with one of its choices undone, title -> study; graded as the pipeline is."""
+    everything = study.search.model_copy(update={"beam": 10**6})
+    no_words = study.effects.model_copy(update={"nonsense": ()})
+    return {
+        "ours, no gate": study.changed(search=everything),
+        "ours, no placebo": study.changed(effects=no_words),
+    }
