@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from diffex_dagster.errors import StudyError
+from diffex_dagster.errors import ClassifierError, EditorError, StudyError
 from diffex_dagster.utils.progress import reporting_to, shown, silent
 from diffex_dagster.utils.secrets import none_raised
 
@@ -173,14 +173,14 @@ def _explain(study: Study, pictures: Any, classifier: Any, editor: Any, corpus: 
     from diffex_dagster.stages.sample_images import keep_samples, sample_images
     from diffex_dagster.stages.scores import check_classifier
     from diffex_dagster.stages.search import run_search
-    from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
+    from diffex_dagster.stages.setup import build_classifier, build_editor, build_store, own
 
     store = build_store(study)
-    made_editor = editor if hasattr(editor, "edit") else build_editor(study)
+    made_editor = own(editor, "editor", EditorError) if hasattr(editor, "edit") else build_editor(study)
     if isinstance(classifier, Mapping | str | Path):
         made_classifier: Any = build_classifier(study, "classifier")
     elif hasattr(classifier, "fingerprint") and hasattr(classifier, "labels"):
-        made_classifier = classifier
+        made_classifier = own(classifier, "classifier", ClassifierError)
     else:
         made_classifier = CallableClassifier(classifier, labels)
     check_classifier(study, store, made_classifier, "classifier")
@@ -191,6 +191,12 @@ def _explain(study: Study, pictures: Any, classifier: Any, editor: Any, corpus: 
         named = pictures if isinstance(pictures, Mapping) else {f"{i:04d}": each for i, each in enumerate(pictures)}
         if not named:
             raise StudyError("images: there is no picture; pass at least one")
+        if others := [key for key, each in named.items() if not isinstance(each, Image.Image)]:
+            kind = type(named[others[0]]).__name__
+            raise StudyError(
+                f"images: {others[0]!r} is of type {kind}; pass PIL pictures (Image.fromarray(array), "
+                "Image.open(file)), or a folder"
+            )
         keep_samples(study, store, {str(key): prepare(each, study.images.size) for key, each in named.items()})
     store.put_corpus(study.name, tree)
     store.set_current(study.name, "corpus", tree.version)

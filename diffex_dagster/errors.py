@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from diffex_dagster.utils.secrets import redact
@@ -81,6 +81,7 @@ def at_the_boundary(
     remedy: str,
     kind: type[DiffExError] = DiffExError,
     foreseen: Mapping[type[Exception], str] | None = None,
+    words: Callable[[BaseException], str] | None = None,
 ) -> Iterator[None]:
     """Around a call of somebody else's code: whatever it raises becomes one sentence of ours.
 
@@ -92,6 +93,7 @@ def at_the_boundary(
         remedy: what to do, without losing anything.
         kind: which error the user gets.
         foreseen: further remedies, by kinds of exception.
+        words: puts an exception into words; `in_words` when left out.
 
     Raises:
         DiffExError: of `kind`.
@@ -102,7 +104,7 @@ def at_the_boundary(
         raise
     except Exception as error:
         better = next((text for each, text in (foreseen or {}).items() if isinstance(error, each)), remedy)
-        raise kind(f"{doing} ({in_words(error)}); {better}") from error
+        raise kind(f"{doing} ({(words or in_words)(error)}); {better}") from error
 
 
 _ELSEWHERE = "make the folder writable, or name another one as results"

@@ -27,6 +27,7 @@ from diffex_dagster.utils.paths import located
 from diffex_dagster.utils.text import UnreasonableYAML, as_text, load_yaml, read_text
 from diffex_dagster.utils.variables import UnsetVariable, as_written, resolve
 
+Price = Annotated[float, Field(ge=0)]
 Text = Annotated[str, BeforeValidator(as_text)]  # YAML reads 7 as a number
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]  # becomes part of asset keys and folder names
@@ -116,13 +117,13 @@ class OpenAIVLM(Part):
     )
     images_per_call: int = Field(8, ge=1)
     max_images: int = Field(24, ge=1, description="at most so many sample images are sent")
-    image_side: int = Field(512, ge=16, description="images are scaled down to this many pixels a side")
+    image_side: int = Field(512, ge=16, le=8192, description="images are scaled down to this many pixels a side")
     groups_per_call: int = Field(5, ge=1)
     parallel: int = Field(4, ge=1, description="calls under way at the same time")
     parameters: dict[str, Any] = Field(
         default_factory=dict, description="further fields of the request: temperature, ..."
     )
-    prices: dict[str, tuple[float, float]] = Field(
+    prices: dict[str, tuple[Price, Price]] = Field(
         default_factory=dict, description="US dollars for a million tokens sent and received, by model"
     )
     embedding_model: str | None = Field(
@@ -130,7 +131,7 @@ class OpenAIVLM(Part):
     )
     leak_check: bool = Field(False, description="ask the model which features only restate the class")
     retries: int = Field(4, ge=0)
-    timeout_s: float = Field(120.0, gt=0)
+    timeout_s: float = Field(120.0, gt=0, le=86400)
 
     @model_validator(mode="before")
     @classmethod
@@ -217,7 +218,7 @@ class SearchPart(Part):
     racing_tolerance: float = Field(0.0, ge=0.0)
     racing_gate_tolerance: float = Field(0.01, ge=0.0)
     racing_start: int = Field(24, ge=2)
-    racing_growth: float = Field(1.5, gt=1.0)
+    racing_growth: float = Field(1.5, gt=1.0, le=100.0)
     racing_bounds: Literal["normal", "bounded"] = "normal"
 
     def options(self) -> SearchOptions:
@@ -264,7 +265,10 @@ class EffectsPart(Part):
         8, ge=0, description="so many of the strongest features are checked for what their edits do to each other"
     )
     seeds: int = Field(
-        1, ge=1, description="edit each image under so many seeds, from the study's own on; averaged within the image"
+        1,
+        ge=1,
+        le=1000,
+        description="edit each image under so many seeds, from the study's own on; averaged within the image",
     )
     confirmation: float = Field(
         0.5, ge=0.0, le=0.9, description="share of the images that the search does not see and the report speaks of"
@@ -331,7 +335,7 @@ class Study(Part):
     )
     report: ReportPart = ReportPart()
     rules: tuple[RulePart, ...] = Field((), description="limits on the reliance on a feature")
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     results: Path = Path("results")
     owners: tuple[Text, ...] = ()
     truth: str | None = Field(

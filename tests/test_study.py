@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 
 from diffex_dagster.cli import main as cli
 from diffex_dagster.corpus.starters import load_starter
@@ -185,3 +186,53 @@ def test_a_folder_where_a_file_should_be_is_one_sentence(tmp_path: Path) -> None
     with pytest.raises(CorpusError, match=r"images cannot be read .*folder.*name a corpus file"):
         read_edits(study.path(study.corpus.edits))
     assert edits_version(study) == "broken"
+
+
+def numbers(kind: Any) -> set[Any]:
+    """The number types that a field's annotation holds."""
+    return {kind} & {int, float} | {number for part in get_args(kind) for number in numbers(part)}
+
+
+def parts_of(kind: Any) -> list[type[BaseModel]]:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return [kind]
+    return [part for each in get_args(kind) for part in parts_of(each)]
+
+
+def test_every_number_of_a_study_has_a_least_value_and_none_may_be_infinite() -> None:
+    of_any_sign = {
+        ("Lora", "scale"), ("InstructEditorPart", "guidance"), ("InstructEditorPart", "image_guidance"),
+        ("Target", "threshold"), ("Target", "values"), ("Preprocessing", "mean"), ("SearchPart", "delta"),
+        ("SearchPart", "joint_gain"),
+    }  # fmt: skip
+    waiting: list[type[BaseModel]] = [Study]
+    seen: set[type[BaseModel]] = set()
+    unbound: set[tuple[str, str]] = set()
+    while waiting:
+        part = waiting.pop()
+        if part in seen:
+            continue
+        seen.add(part)
+        assert part.model_config.get("allow_inf_nan") is False, part
+        for name, field in part.model_fields.items():
+            waiting += parts_of(field.annotation)
+            if numbers(field.annotation) and not any(word in repr(field) for word in ("Ge(", "Gt(", "ge=", "gt=")):
+                unbound.add((part.__name__, name))
+    assert unbound == of_any_sign and len(seen) > 20
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"seed": -1}, "seed: Input should be greater than or equal to 0"),
+        ({"seed": 10**30}, "seed: Input should be less than"),
+        ({"effects": {"minimum_effect": float("inf")}}, "effects.minimum_effect: Input should be a finite number"),
+        ({"search": {"racing_growth": 1e300}}, "racing_growth: Input should be less than or equal to 100"),
+        ({"editors": {"e": {"kind": "ledits", "checkpoint": "x", "steps": 10**9}}}, "editors.e.steps: .* 1000"),
+        ({"classifiers": {"v": {"kind": "onnx", "file": "m", "preprocessing": {"std": [0, 1, 1]}}}}, "greater than 0"),
+        ({"classifiers": {"v": {"kind": "onnx", "file": "m", "preprocessing": {"size": 0}}}}, "size: .* equal to 1"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused_with_their_line(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(StudyError, match=rf"line \d+: .*{told}"):
+        load_study(write_study(tmp_path, 1, **changes))

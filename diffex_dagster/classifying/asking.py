@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image
 
@@ -11,11 +13,35 @@ from diffex_dagster.classifying.parts import Target
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.target import check_labels, class_index
 from diffex_dagster.errors import ClassifierError
+from diffex_dagster.utils.imports import at_own_code
 
 
 def said_outputs(classifier: Classifier) -> Outputs:
     """What a classifier returns, as the study or the model says; logits for one that says nothing of it."""
     return classifier.outputs if isinstance(classifier, BatchedClassifier) else "logits"
+
+
+def outputs_of(classifier: Classifier, pictures: Sequence[Image.Image]) -> np.ndarray:
+    """What a classifier, which may be anybody's, says of pictures.
+
+    Returns:
+        Logits, float64 of shape (pictures, classes), finite.
+
+    Raises:
+        ClassifierError: it fails, or returns something else.
+    """
+    who = f"the classifier {classifier.__class__.__name__}"
+    doing, remedy = f"{who} fails on {len(pictures)} pictures", "mend it: what it scored before is kept"
+    with at_own_code(doing, remedy, ClassifierError):
+        outputs = np.asarray(classifier(pictures), dtype=np.float64)
+    if outputs.shape != (len(pictures), len(classifier.labels)):
+        raise ClassifierError(
+            f"{who} returned an array of shape {outputs.shape} for {len(pictures)} pictures; it must return "
+            f"one row of outputs for each, ({len(pictures)}, {len(classifier.labels)})"
+        )
+    if not np.isfinite(outputs).all():
+        raise ClassifierError(f"{who} returned values that are not finite; check its weights and preprocessing")
+    return outputs
 
 
 def made_up_pictures(side: int, count: int) -> list[Image.Image]:
@@ -54,14 +80,7 @@ def try_out(classifier: Classifier, side: int, target: Target) -> np.ndarray:
             target's measure cannot vary.
     """
     pictures = made_up_pictures(side, 5 if len(classifier.labels) == 4 else 4)
-    outputs = np.asarray(classifier(pictures), dtype=np.float64)
-    if outputs.shape != (len(pictures), len(classifier.labels)):
-        raise ClassifierError(
-            f"the classifier returned an array of shape {outputs.shape} for {len(pictures)} pictures; it must return "
-            f"one row of outputs for each, ({len(pictures)}, {len(classifier.labels)})"
-        )
-    if not np.isfinite(outputs).all():
-        raise ClassifierError("the classifier returned values that are not finite; check its weights and preprocessing")
+    outputs = outputs_of(classifier, pictures)
     if isinstance(classifier, BatchedClassifier):
         _unsaid(classifier, outputs, target)
         check_labels(

@@ -17,6 +17,8 @@ from pydantic import (
 
 Reference = Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")]  # module:attribute
 Channels3 = float | tuple[float, float, float]
+Pixels = Annotated[int, Field(ge=1, le=8192)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class Part(BaseModel):
@@ -26,7 +28,7 @@ class Part(BaseModel):
     kept under hashes of it, and a new field must not make results of before look old.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     later: ClassVar[frozenset[str]] = frozenset()
 
     @model_serializer(mode="wrap")
@@ -75,7 +77,7 @@ Labels = Annotated[tuple[str, ...] | Path, BeforeValidator(_as_labels)]
 class Preprocessing(Part):
     """From a picture to what the model was trained on: resize, scale to numbers, normalise."""
 
-    size: int | tuple[int, int] | None = Field(
+    size: Pixels | tuple[Pixels, Pixels] | None = Field(
         None, description="side in pixels, or [height, width]; the pictures' own when left out"
     )
     resize: Literal["stretch", "crop", "pad"] = Field(
@@ -85,7 +87,7 @@ class Preprocessing(Part):
     interpolation: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = "bilinear"
     scale: float = Field(1 / 255, gt=0.0, description="pixels (0 to 255) are multiplied with it first")
     mean: Channels3 = Field(0.0, description="subtracted after scaling; one number, or one for each channel")
-    std: Channels3 = Field(1.0, description="divided by after that")
+    std: Positive | tuple[Positive, Positive, Positive] = Field(1.0, description="divided by after that")
     channels: Literal["rgb", "bgr", "grey"] = "rgb"
     layout: Literal["nchw", "nhwc"] = "nchw"
 
@@ -262,7 +264,7 @@ class HttpPart(ClassifierPart):
     key_env: str | None = Field(None, description="environment variable that holds a bearer token")
     version: str = Field("", description="say here when the model behind the address changes: scores are kept by it")
     parameters: dict[str, Any] = Field(default_factory=dict, description="further fields of the request")
-    timeout_s: float = Field(60.0, gt=0)
+    timeout_s: float = Field(60.0, gt=0, le=86400)
     retries: int = Field(4, ge=0, description="after 429, 5xx, a timeout or a lost connection")
 
 

@@ -11,7 +11,7 @@ from scipy.special import expit, softmax
 from diffex_dagster.classifying.outputs import Outputs, as_said
 from diffex_dagster.classifying.parts import Target
 from diffex_dagster.errors import ClassifierError
-from diffex_dagster.utils.imports import load_object
+from diffex_dagster.utils.imports import at_own_code, load_object
 
 
 def measure(
@@ -38,7 +38,9 @@ def measure(
     if target.measure == "function":
         assert target.function is not None
         own = load_object(target.function, folder, "target.function")
-        values = np.asarray(own(as_said(outputs, said), tuple(labels)), dtype=np.float64)
+        doing = f"target.function: {target.function} fails on the outputs of {len(outputs)} pictures"
+        with at_own_code(doing, "mend it: no edit or score is lost", ClassifierError):
+            values = np.asarray(own(as_said(outputs, said), tuple(labels)), dtype=np.float64)
         if values.shape != (len(outputs),) or not np.isfinite(values).all():
             raise ClassifierError(
                 f"target.function: {target.function} returned an array of shape {values.shape} for {len(outputs)} "

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from scipy.special import expit, softmax
 
-from diffex_dagster.classifying.asking import try_out
+from diffex_dagster.classifying.asking import outputs_of, try_out
 from diffex_dagster.classifying.base import BatchedClassifier
 from diffex_dagster.classifying.build import build
 from diffex_dagster.classifying.outputs import UnsaidOutputs
@@ -265,7 +265,7 @@ def _target(label: str, classifier: Classifier) -> dict[str, Any]:
 
 def _predict(classifier: Classifier, pictures: Mapping[str, Image.Image]) -> list[tuple[str, str, float]]:
     names: Sequence[str] = list(pictures)[:3]
-    outputs = classifier([pictures[name] for name in names])
+    outputs = outputs_of(classifier, [pictures[name] for name in names])
     measure = _target("", classifier).get("measure", "probability")
     probabilities = {"value": np.asarray, "sigmoid": expit}.get(measure, lambda rows: softmax(rows, axis=1))(outputs)
     return [

@@ -22,7 +22,7 @@ from diffex_dagster.stages.setup import build_classifier, build_editor, build_st
 from diffex_dagster.stages.splits import parts
 from diffex_dagster.store import image_key
 from diffex_dagster.study import Study
-from diffex_dagster.utils.imports import load_object
+from diffex_dagster.utils.imports import at_own_code, load_object
 
 
 def latest_ranking(study: Study, classifier: str) -> list[RankedFeature]:
@@ -97,7 +97,8 @@ def graded(study: Study, classifier: str, ranking: Sequence[RankedFeature]) -> G
     prompts = {row.feature: (row.prompt, row.direction) for row in ranking}
     samples = store.samples(study.name)
     names = [samples[image] for image in parts(study, store).reported]
-    true = truth_of(study.folder, list(dict.fromkeys(prompts.values())), score, names, store.folder / "drawings")
+    with at_own_code(f"{study.file}: truth: {study.truth} fails", "mend it, or leave truth out of the study"):
+        true = truth_of(study.folder, list(dict.fromkeys(prompts.values())), score, names, store.folder / "drawings")
     return grade(
         {row.feature: row.effect for row in ranking},
         {feature: true[prompt] for feature, prompt in prompts.items()},

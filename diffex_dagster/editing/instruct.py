@@ -39,7 +39,7 @@ class InstructOptions(LoadingOptions):
     add: str = Field("add {}", pattern=r"\{\}")  # the instruction that adds an attribute; {} is its prompt
     remove: str = Field("remove {}", pattern=r"\{\}")
     joined_by: str = " and "  # between the instructions of a joint edit
-    steps: int = Field(20, ge=1)
+    steps: int = Field(20, ge=1, le=1000)
     guidance: float | None = None  # on the text; the pipeline's own default when None
     image_guidance: float | None = None  # InstructPix2Pix: how close the result stays to the picture
     parameters: dict[str, Any] = Field(default_factory=dict)  # further parameters of the pipeline's call

@@ -64,7 +64,7 @@ Mask = Literal["noise", "cross_attention", "intersection", "none"]
 class ConceptOptions(BaseModel):
     """How strongly and where a concept is edited. The defaults suit Stable Diffusion 1.5; tune them per checkpoint."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     scale: float = Field(5.0, gt=0)  # how hard the edit is pushed (the paper's s)
     threshold: float = Field(0.9, ge=0, le=1)  # share of the picture that stays as it is (λ)
@@ -79,13 +79,13 @@ class LeditsOptions(ConceptOptions, LoadingOptions):
     checkpoint: str  # a folder in Stable Diffusion format, a single .safetensors file, or a Hugging Face model id
     revision: str | None = None  # of a hub model
     config: str | None = None  # of a single file: folder or hub id of its architecture; None: inferred, from the hub
-    steps: int = Field(20, ge=1)  # denoising steps
+    steps: int = Field(20, ge=1, le=1000)  # denoising steps
     skip: float = Field(0.1, ge=0, lt=1)  # extra noisy steps left out: less skip, larger changes
     mask_resolution: int | None = Field(None, ge=2)  # side of the attention maps; None: a quarter of the latents' side
     scheduler: Literal["dpm", "ddim"] = "dpm"  # DPM-Solver++ SDE, second order, or DDPM sampling on fewer steps
     correct_end: bool = True  # null edits reconstruct the picture exactly; False ends as diffusers does
     zero_noise_steps: int | None = Field(None, ge=0)  # last steps without the inversion's noise; None: 3 for XL, else 0
-    resolution: int | None = Field(None, ge=8)  # side in pixels; None: what the checkpoint was trained on
+    resolution: int | None = Field(None, ge=8, le=8192)  # side in pixels; None: what the checkpoint was trained on
     prompts: dict[str, ConceptOptions] = {}  # prompts that need options of their own
     describe: dict[str, WordGroup] = {}  # what pictures may show: edits leave alone what else it is (see `describing`)
     batch_size: int | None = Field(None, ge=1)  # single-concept edits at a time; None: 16

@@ -25,7 +25,7 @@ DTypeName = Literal["auto", "float32", "float16", "bfloat16"]
 class Lora(BaseModel):
     """A low-rank change to the weights (Hu et al., ICLR 2022, arXiv 2106.09685), merged into them when they load."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     checkpoint: str  # a .safetensors file, a folder with one, or a hub id
     file: str | None = None  # which .safetensors file, where there are several
@@ -36,7 +36,7 @@ class Lora(BaseModel):
 class LoadingOptions(BaseModel):
     """Where a diffusion model runs and how it fits; the same for every kind of editor that runs one."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     loras: tuple[Lora, ...] = ()
     device: str = "auto"  # "cuda", "mps", "cpu"; auto takes the first that is there

@@ -117,7 +117,9 @@ def edits_in_rows(rows: Sequence[Mapping[str, object]], table: Path) -> dict[Key
             )
     edits: dict[Key, Path] = {}
     for row in rows:
-        direction = "remove" if row.get("direction") == "remove" else "add"
+        direction = str(row.get("direction") or "add").strip().lower()
+        if direction not in ("add", "remove"):
+            raise EditorError(f"{table}: direction: there is no {row['direction']!r}; write add or remove")
         prompts = [prompt.strip() for prompt in str(row["prompt"] or "").split(";") if prompt.strip()]
         concepts = frozenset(Concept(prompt, direction) for prompt in prompts)  # type: ignore[arg-type]
         key, file = (str(row["image"]), concepts), listed(str(row["file"]), table.parent, "file")

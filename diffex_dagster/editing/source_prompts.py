@@ -33,7 +33,7 @@ Description = tuple[tuple[str, str], ...]  # (group, words), in the order of the
 class WordGroup(BaseModel):
     """Words of which a picture shows one, such as the colours of hair."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     words: tuple[str, ...] = Field(min_length=1)
     none: str | None = None  # the words for a picture that shows none of them, such as "a clean shaven face"

@@ -24,6 +24,7 @@ from diffex_dagster.store import Store
 from diffex_dagster.store.keys import digest
 from diffex_dagster.study import OpenAIVLM, RecordedVLM, Study
 from diffex_dagster.utils.hashing import file_fingerprint
+from diffex_dagster.utils.imports import at_own_code
 
 Labels = Mapping[str, Sequence[str]]
 """Class names of each classifier, by the classifier's name in the study."""
@@ -91,7 +92,9 @@ def cleaned_proposal(
 def propose(study: Study, store: Store, proposer: Proposer, labels: Labels | None = None) -> Proposal:
     """Ask for the features that the study's sample images show, and keep the answer as its proposal."""
     images = list(store.images(list(store.samples(study.name))).values())
-    proposal = cleaned_proposal(study, proposer, images, labels)
+    doing = f"{study.file}: corpus.vlm: {proposer.__class__.__name__} fails while it proposes features"
+    with at_own_code(doing, "mend it, or name a starter or a recorded answer", CorpusError):
+        proposal = cleaned_proposal(study, proposer, images, labels)
     store.put_corpus(study.name, proposal.corpus)
     store.set_current(study.name, "proposal", proposal.corpus.version)
     return proposal

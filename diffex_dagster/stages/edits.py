@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from diffex_dagster.corpus.tree import Corpus, Feature
+from diffex_dagster.editing.asking import made_edits
 from diffex_dagster.editing.protocol import Concept, Editor, EditRequest
 from diffex_dagster.errors import StoreError
 from diffex_dagster.search.levels import level1_features
@@ -82,7 +83,10 @@ def ensure_edits(
             reused += len(there)
             wanted = [request for request in portion if request not in there]
             images = store.images(list(dict.fromkeys(request.image for request in wanted)))
-            for batch in editor.edit(images, wanted) if wanted else ():
+            if not wanted:
+                continue
+            size = store.edit_size(editor.fingerprint, wanted[0].image)
+            for batch in made_edits(editor, images, wanted, size, store.image_name):
                 store.put_edits(batch, editor.fingerprint)
                 done += len(batch)
                 report(stage, done, len(missing) - (reused - len(stored)), reused)

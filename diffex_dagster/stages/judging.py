@@ -8,6 +8,7 @@ import numpy as np
 
 from diffex_dagster.corpus.tree import Feature
 from diffex_dagster.editing.protocol import Concept, EditRequest
+from diffex_dagster.judging.asking import evidence_of
 from diffex_dagster.judging.protocol import ConceptProbe, Pair
 from diffex_dagster.stages.edit_metrics import changes_of, strengths
 from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests, nonsense_edits
@@ -37,7 +38,7 @@ def ensure_evidence(
         files = store.stored_edits(list(requests.values()), editor)
         with store.let_go():
             pictures = {key: store.pictures.get(files[request]) for key, request in requests.items()}
-            for answers in probe.evidence(pictures, some):
+            for answers in evidence_of(probe, pictures, some):
                 store.put_evidence(answers, probe.fingerprint)
                 found |= dict(answers)
                 done += len(answers)

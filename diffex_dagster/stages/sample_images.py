@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from scipy.special import softmax
 
+from diffex_dagster.classifying.asking import outputs_of
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.target import class_index
 from diffex_dagster.errors import ClassifierError, StudyError
@@ -228,7 +229,7 @@ def _predicted(study: Study, samples: Samples, classifier: Classifier) -> set[st
             raise ClassifierError(f"{study.file}: images.predicted: {error}") from error
     names = list(samples.pictures)
     batches = [names[start : start + BATCH] for start in range(0, len(names), BATCH)]
-    outputs = [classifier([samples.pictures[name] for name in batch]) for batch in batches]
+    outputs = [outputs_of(classifier, [samples.pictures[name] for name in batch]) for batch in batches]
     probabilities = softmax(np.concatenate(outputs), axis=1)
     classes, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     keep = (confidence >= wanted.min_confidence) & (confidence <= wanted.max_confidence)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from diffex_dagster.classifying.asking import said_outputs, try_out
+from diffex_dagster.classifying.asking import outputs_of, said_outputs, try_out
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.target import becomes, check_labels, flips, has_class, measure
 from diffex_dagster.editing.protocol import EditRequest
@@ -145,7 +145,7 @@ def _scores(
     for start in range(0, len(missing), BATCH):
         batch = missing[start : start + BATCH]
         with store.let_go():
-            outputs = classifier([read(key) for key in batch])
+            outputs = outputs_of(classifier, [read(key) for key in batch])
         new = dict(zip(batch, outputs, strict=True))
         store.put_scores(new, classifier.fingerprint)
         scores |= new

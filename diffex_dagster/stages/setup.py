@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -17,7 +18,7 @@ from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.corpus.vlm.proposer import OpenAIProposer, Proposal, ProposalRequest, Proposer, RecordedProposer
 from diffex_dagster.editing.ledits import LeditsOptions
 from diffex_dagster.editing.protocol import Editor
-from diffex_dagster.errors import EditorError, StoreError
+from diffex_dagster.errors import ClassifierError, DiffExError, EditorError, StoreError
 from diffex_dagster.judging.protocol import ConceptProbe
 from diffex_dagster.store import Store
 from diffex_dagster.store.keys import digest
@@ -32,7 +33,7 @@ from diffex_dagster.study import (
     RecordedVLM,
     Study,
 )
-from diffex_dagster.utils.imports import beside, make, sources_digest
+from diffex_dagster.utils.imports import at_own_code, beside, make, sources_digest
 
 T = TypeVar("T", Editor, Classifier)
 
@@ -57,7 +58,7 @@ def build_editor(study: Study) -> Editor:
         return _precomputed(study, part)
     field, needs = f"editors.{study.editor_name}.factory", ("edit", "fingerprint")
     editor: Editor = make(part.factory, study.folder, field, needs, part.options)
-    return with_code(editor, part.factory, study.folder, part.options)
+    return own(editor, field, EditorError, code_digest(part.factory, study.folder, part.options))
 
 
 def placed_editor(study: Study) -> EditorPart:
@@ -140,37 +141,65 @@ def build_classifier(study: Study, name: str) -> Classifier:
         part = part.model_copy(update={"url": place.urls.get(name, part.url)})
     classifier = build(part, study.folder, study.checkpoint, f"classifiers.{name}", known_as)
     if isinstance(part, PythonPart) and part.factory is not None:
-        return with_code(classifier, part.factory, study.folder, part.options)
+        code = code_digest(part.factory, study.folder, part.options)
+        return own(classifier, f"classifiers.{name}", ClassifierError, code)
     return classifier
 
 
-def with_code(made: T, factory: str, folder: Path, options: Mapping[str, Any]) -> T:
-    """What a factory beside the study file made, with a fingerprint that covers its code and options too.
+def code_digest(factory: str, folder: Path, options: Mapping[str, Any]) -> str:
+    """Hash of the code of a factory beside the study file, with its options; empty for one of an installed package.
 
     The code is its module and what that imports from the folder: nobody has to remember to change a fingerprint. What
     an installed package makes is known by its own fingerprint.
     """
-    if not beside(factory, folder):
-        return made
-    return cast(T, _WithCode(made, digest(sources_digest(factory, folder), dict(options))))
+    return digest(sources_digest(factory, folder), dict(options)) if beside(factory, folder) else ""
 
 
-class _WithCode:
-    """Stands for an editor or classifier, with another fingerprint."""
+def own(made: T, field: str, kind: type[DiffExError], code: str = "") -> T:
+    """An editor or classifier that a user wrote, whatever of which fails is one sentence.
 
-    def __init__(self, made: Any, code: str) -> None:
-        self._made, self._code = made, code
+    Args:
+        made: the object.
+        field: where it stands in the study, for messages.
+        kind: of the errors.
+        code: what its fingerprint has to cover besides what it says itself.
+    """
+    return cast(T, _Own(made, field, kind, code))
+
+
+class _Own:
+    """Stands for a user's editor or classifier."""
+
+    def __init__(self, made: Any, field: str, kind: type[DiffExError], code: str) -> None:
+        self._made, self._field, self._kind, self._code = made, field, kind, code
 
     @property
     def fingerprint(self) -> str:
-        return digest(self._made.fingerprint, self._code)
+        with at_own_code(f"{self._field}: its fingerprint cannot be asked for", "mend it", self._kind):
+            said = self._made.fingerprint
+        if not isinstance(said, str) or not said:
+            raise self._kind(f"{self._field}: its fingerprint is {said!r}; give it a text that says what it is")
+        return digest(said, self._code) if self._code else said
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:  # whoever asks what it is hears what it stands for
         return type(self._made)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._made, name)
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if inspect.getattr_static(self._made, name, None) is None:
+            return getattr(self._made, name)  # it is not there, or made up on the spot
+        with at_own_code(f"{self._field}: its {name!r} cannot be asked for", "mend it", self._kind):
+            found = getattr(self._made, name)
+        return self._labels(found) if name == "labels" else found
+
+    def _labels(self, found: Any) -> tuple[str, ...]:
+        named = isinstance(found, Iterable) and not isinstance(found, str | bytes)
+        labels = tuple(found) if named else ()
+        if not labels or not all(isinstance(each, str) for each in labels):
+            raise self._kind(f"{self._field}: its labels are {found!r}; give it the class names as a list of texts")
+        return labels
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         return self._made(*arguments, **options)
@@ -187,9 +216,10 @@ def build_probe(study: Study, editor: Editor) -> ConceptProbe | None:
         part = study.probe
         device = study.deployment.editor.device if part.device == "auto" else part.device
         return ClipProbe(study.checkpoint(part.checkpoint), study.domain, part.template, device or "auto")
-    own: Callable[[int], ConceptProbe] | None = getattr(editor, "judge", None)
-    if isinstance(study.probe, DiffusionProbePart) and own is not None:
-        return own(study.probe.draws)
+    judge: Callable[[int], ConceptProbe] | None = getattr(editor, "judge", None)
+    if isinstance(study.probe, DiffusionProbePart) and judge is not None:
+        with at_own_code(f"the judge of the editor {editor.__class__.__name__} cannot be made", "mend it", EditorError):
+            return judge(study.probe.draws)
     return None
 
 

@@ -413,6 +413,22 @@ class Store:
         lost = self._unsound(file for _, file in found)
         return {keys[key]: file for key, file in found if file not in lost}
 
+    def edit_size(self, editor: str, image: str) -> tuple[int, int] | None:
+        """Width and height of an editor's (fingerprint) edits of images of this one's size (by key), if any."""
+        found = self.rows(
+            """SELECT e.file FROM edits e JOIN images i USING (image) JOIN images this ON this.image = ?
+            WHERE e.editor = ? AND i.width = this.width AND i.height = this.height LIMIT 8""",
+            [image, editor],
+        )
+        lost = self._unsound(file for (file,) in found)
+        sound = [file for (file,) in found if file not in lost]
+        return self.pictures.get(sound[0]).size if sound else None
+
+    def image_name(self, key: str) -> str:
+        """What a sample image is called, by its key; the key itself for one that is not here."""
+        found = self._existing("images", "image", [key], "name")
+        return str(found[0][0]) if found else key
+
     def put_edits(self, edits: Sequence[tuple[EditRequest, Image.Image]], editor: str) -> None:
         """Keep a batch of edits: files first, then all rows and the masks that they carry in one transaction.
 

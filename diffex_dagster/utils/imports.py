@@ -22,13 +22,28 @@ import threading
 import traceback
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from diffex_dagster.errors import DiffExError, StudyError, in_words
+from diffex_dagster.errors import DiffExError, StudyError, at_the_boundary, in_words
 
 _PACKAGE = "_diffex_study_"
+_HERE = Path(__file__).resolve().parent.parent  # this package
 _NEVER_A_STUDYS = frozenset({*sys.stdlib_module_names, "diffex_dagster"})
+
+
+@contextmanager
+def at_own_code(doing: str, remedy: str, kind: type[DiffExError] = DiffExError) -> Iterator[None]:
+    """Around a call of a user's code: whatever it raises is one sentence, with file and line where it failed.
+
+    See `errors.at_the_boundary`. `sys.exit` in somebody's code ends no run.
+    """
+    with at_the_boundary(doing, remedy, kind, words=lambda error: _readable(_place(error) + in_words(error))):
+        try:
+            yield
+        except SystemExit as error:
+            raise RuntimeError(f"{_place(error)}it ends the program, SystemExit: {error.code}") from error
 
 
 def load_object(reference: str, folder: Path, field: str) -> Any:
@@ -80,15 +95,9 @@ def make(reference: str, folder: Path, field: str, needs: Sequence[str], options
         StudyError: it cannot be imported, it fails, or what it returns lacks an attribute; the message says which.
     """
     factory = load_object(reference, folder, field)
-    try:
+    doing = f"{folder}: {field}: {reference!r} fails when it is called with folder and options"
+    with at_own_code(doing, "mend it, or correct the options that it is given", StudyError):
         made = factory(folder=folder, options=options)
-    except (DiffExError, MemoryError):
-        raise
-    except (Exception, SystemExit) as error:
-        raise StudyError(
-            f"{folder}: {field}: {reference!r} fails when it is called with folder and options "
-            f"({_readable(_place(error) + in_words(error))}); mend it, or correct the options that it is given"
-        ) from error
     if missing := [name for name in needs if not hasattr(made, name)]:
         raise StudyError(
             f"{folder}: {field}: {reference!r} returned {type(made).__name__}, which has no {missing[0]!r}; return an "
@@ -325,7 +334,7 @@ def _place(error: BaseException) -> str:
         return f"{error.filename}, line {error.lineno}: " if error.filename else ""
     frames = [
         frame for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith("<") and Path(frame.filename).resolve() != Path(__file__).resolve()
+        if not frame.filename.startswith("<") and not Path(frame.filename).resolve().is_relative_to(_HERE)
         and _is_own(Path(frame.filename))
     ]  # fmt: skip
     return f"{frames[-1].filename}, line {frames[-1].lineno}: " if frames else ""

@@ -194,6 +194,9 @@ def test_precomputed_mistakes_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "edits.csv").write_text("image,file\n00.png,x.png\n")
     with pytest.raises(EditorError, match="there is no column 'prompt'"):
         build_editor(precomputed(tmp_path, table="edits.csv"))
+    (tmp_path / "edits.csv").write_text("image,prompt,direction,file\n00.png,beard,without,x.png\n")
+    with pytest.raises(EditorError, match="direction: there is no 'without'; write add or remove"):
+        build_editor(precomputed(tmp_path, table="edits.csv"))
     (tmp_path / "edits.csv").write_text("image,prompt,file\n00.png,,x.png\n")
     with pytest.raises(EditorError, match=r"1 of 1 edits have no file, first .*x\.png"):
         build_editor(precomputed(tmp_path, table="edits.csv")).fingerprint
