@@ -87,6 +87,14 @@ def parts(
     return [(title, indices) for title, indices in sections if indices]
 
 
+def named(example: Example) -> str:
+    """An image by its file, with the beginning of its key: `dogs/0001.jpg (5f0c2a99)`; the key alone without a file."""
+    name, key = plain(example.file), plain(example.image, 60)
+    if not name or name == key:
+        return key
+    return f"{name if len(name) <= 60 else '…' + name[-59:]} ({key[:8]})"
+
+
 def turn_of(example: Example, turn: Turn | None) -> str:
     """What an edit makes of a picture: `becomes “zebra”`, `the class changes`, or nothing."""
     if turn and (example.becomes or example.leaves):
@@ -98,6 +106,7 @@ def entry(example: Example, book: Book, digits: int, failures: Failures, turn: T
     """One example as the page's script reads it."""
     return {
         "k": plain(example.image, 60),
+        "n": named(example),
         "p": [book.add(example.original), book.add(example.null), book.add(example.edit)],
         "s": [number(x, digits) for x in (example.score_original, example.score_null, example.score_edit)],
         "d": _finite(example.effect),
@@ -124,6 +133,7 @@ def compared_entry(
     ]
     return {
         "k": plain(first.image, 60),
+        "n": named(first),
         "p": [book.add(first.original), book.add(first.null), book.add(first.edit)],
         "s": None,
         "d": _finite(last.effect - first.effect),

@@ -17,7 +17,7 @@ from diffex_dagster.report.figures import ranked_bars
 from diffex_dagster.report.model import Comparison, Explanation
 from diffex_dagster.report.page import render_report
 from diffex_dagster.report.schema import comparison_as_json, report_as_json
-from diffex_dagster.report.tables import COLUMNS, comparison_flat_rows, flat_rows
+from diffex_dagster.report.tables import COLUMNS, PER_IMAGE, comparison_flat_rows, flat_rows
 from diffex_dagster.store.keys import digest
 from diffex_dagster.utils.files import write_atomically
 from diffex_dagster.utils.hashing import folder_fingerprint
@@ -27,13 +27,13 @@ Contents = dict[str, Callable[[], bytes]]  # file -> what makes it, asked only w
 
 _SQL_TYPES = {"rank": "INTEGER", "level": "INTEGER", "images": "INTEGER", "feature": "VARCHAR", "name": "VARCHAR",
               "group": "VARCHAR", "direction": "VARCHAR", "prompt": "VARCHAR", "decision": "VARCHAR",
-              "confounded_with": "VARCHAR"}  # fmt: skip
+              "confounded_with": "VARCHAR", "becomes": "INTEGER", "leaves": "INTEGER"}  # fmt: skip
 # A spreadsheet runs a cell that starts with one of these as a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_report(explanation: Explanation, folder: Path, keep_same: bool = False) -> list[Path]:
-    """Write index.html, report.json, effects.csv, effects.parquet, effects.svg and effects.png.
+    """Write index.html, report.json, effects.csv, effects.parquet, images.csv, effects.svg and effects.png.
 
     Each file appears whole or not at all; what the folder held under other names stays.
 
@@ -59,10 +59,12 @@ def write_report(explanation: Explanation, folder: Path, keep_same: bool = False
         "report.json": lambda: _json(data),
         "effects.csv": lambda: effects_csv(table, COLUMNS).encode("utf-8"),
         "effects.parquet": lambda: _parquet(table),
+        "images.csv": lambda: effects_csv(explanation.per_image, PER_IMAGE).encode("utf-8"),
         "effects.svg": lambda: figure()["svg"],
         "effects.png": lambda: figure()["png"],
     }
-    return _write(folder, contents, {**data, "links": explanation.links, "method": explanation.method}, keep_same)
+    says = {**data, "links": explanation.links, "method": explanation.method, "images": explanation.per_image}
+    return _write(folder, contents, says, keep_same)
 
 
 def write_comparison(comparison: Comparison, folder: Path, keep_same: bool = False) -> list[Path]:

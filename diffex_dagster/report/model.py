@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,7 @@ class Example:
     score_placebo: float | None = None  # mean target measure of the control edits, where the study has any
     becomes: bool | None = None  # the edit makes it the explained class; None where no class is explained
     leaves: bool | None = None  # the edit makes it another class
+    file: str = ""  # the name of the file that the image was read from
 
     @property
     def effect(self) -> float:
@@ -208,6 +210,7 @@ class Explanation:
     method: str = ""  # how the editor in use makes edits and null edits, in a sentence or two
     links: tuple[tuple[str, str], ...] = ()  # other pages of the study: (what, address relative to the page)
     turn: Turn | None = None  # what it is called that an image becomes the explained class; None where none is
+    per_image: tuple[dict[str, Any], ...] = ()  # every feature on every image, as rows of a table
 
 
 @dataclass(frozen=True)

@@ -165,6 +165,7 @@ def comparison_as_json(comparison: Comparison) -> dict[str, Any]:
             "noise_floor": c.noise_floor,
             "verdict": comparison_verdict(c),
             "features": comparison_rows(c),
+            "examples": {f.feature: [_pair(pair, c.classifiers) for pair in f.examples] for f in c.features},
             "rules": [
                 {"rule": r.text, "holds": r.holds, "classifier": r.classifier, "severity": r.severity} for r in c.rules
             ],
@@ -176,6 +177,7 @@ def comparison_as_json(comparison: Comparison) -> dict[str, Any]:
 def _example(x: Example) -> dict[str, Any]:
     return {
         "image": x.image,
+        "file": x.file,
         "score_original": x.score_original,
         "score_null": x.score_null,
         "score_edit": x.score_edit,
@@ -185,6 +187,18 @@ def _example(x: Example) -> dict[str, Any]:
         "becomes": x.becomes,
         "leaves": x.leaves,
         "succeeded": x.succeeded,
+    }
+
+
+def _pair(pair: tuple[Example, Example], names: Sequence[str]) -> dict[str, Any]:
+    """One image under the first and the last version."""
+    both = dict(zip((names[0], names[-1]), pair, strict=True))
+    return {
+        "image": pair[0].image,
+        "file": pair[0].file,
+        "effects": {name: x.effect for name, x in both.items()},
+        "scores_null": {name: x.score_null for name, x in both.items()},
+        "scores_edit": {name: x.score_edit for name, x in both.items()},
     }
 
 

@@ -33,6 +33,11 @@ FIELDS = (
     "images", "decision", "magnitude", "sign_agreement", "p_value", "edit_strength", "edit_success",
     "ssim", "lpips", "inside_mask", "mask_area", "becomes", "leaves",
 )  # fmt: skip
+PER_IMAGE = (
+    "feature", "name", "image", "file", "score_original", "score_null", "score_placebo", "score_edit", "effect",
+    "flipped", "becomes", "leaves", "succeeded",
+)  # fmt: skip
+"""The columns of a report's table of images: one row a feature and image."""
 TURNS = f"flips: images that become the explained class (+), and that stop being it ({MINUS})"
 COLUMNS = (*FIELDS, "confounded_with", "leak", "direct", "direct_low", "direct_high")
 """The columns of the effects, where they are a table; the last four belong to `confounded_with`."""

@@ -66,6 +66,7 @@ def compare_classifiers(
     pictures = Pictures(study, store, editor.fingerprint, store.images(images))
     pictures.find([(), *combinations])
     nulls = pictures.edits(())
+    files = store.samples(study.name)
     edited = {feature.id: pictures.edits(concepts_of([feature])) for feature in features}
     changes, _ = edit_changes(study, pictures, features, edited, nulls)
     took = _took(study, found, {feature: strengths(of) for feature, of in changes.items()})
@@ -102,7 +103,7 @@ def compare_classifiers(
                 float(scores.null[i]), float(scores.edit[i]), bool(scores.flips[i]),
                 succeeded=None if judged is None else bool(judged[i]),
                 score_placebo=None if scores.placebo is None else float(scores.placebo[i]),
-                becomes=scores.turn_of(i)[0], leaves=scores.turn_of(i)[1],
+                becomes=scores.turn_of(i)[0], leaves=scores.turn_of(i)[1], file=files.get(images[i], ""),
             )  # fmt: skip
 
         rows.append(

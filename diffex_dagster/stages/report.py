@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -187,8 +188,10 @@ def explain(
     ranked, between = confounded(ranked, features_side_effects(study, corpus, searched, reach.still))
     shown = one_a_group(ranked)[: study.report.gradcam]
     originals = original_scores(study, pictures, classifier)
+    files = store.samples(study.name)
     examples = {
-        f.id: _examples(pictures, originals, nulls, edited[f.id], paired[f.id], succeeded.get(f.id)) for f in features
+        f.id: _examples(pictures, files, originals, nulls, edited[f.id], paired[f.id], succeeded.get(f.id))
+        for f in features
     }
     of = {f.id: concepts_of([f]) for f in features}
     seen, why_not = looks(study, store, editor.fingerprint, classifier, shown, of, examples)
@@ -217,7 +220,7 @@ def explain(
             Group(outcome.feature, corpus[outcome.feature].name, outcome.kept, outcome.reason, outcome.magnitude)
             for outcome in searched.result.gate
         ),
-        joint=_joint(study, searched, pictures, originals, nulls, reach),
+        joint=_joint(study, searched, pictures, files, originals, nulls, reach),
         drops=tuple((drop.name, drop.reason) for drop in corpus.drops),
         examples=examples,
         caveats=(
@@ -238,6 +241,7 @@ def explain(
         method=editing_method(study),
         links=other_pages(study, name),
         turn=turn_of(classifier.labels, study.target),
+        per_image=tuple(image_rows(ranked, list(pictures.samples), files, originals, paired, succeeded)),
     )
     return explanation, searched
 
@@ -330,8 +334,44 @@ def rank(
     return rows
 
 
+def image_rows(
+    ranked: Sequence[RankedFeature],
+    images: Sequence[str],
+    files: Mapping[str, str],
+    originals: np.ndarray,
+    paired: Mapping[str, Paired],
+    succeeded: Mapping[str, np.ndarray],
+) -> Iterator[dict[str, Any]]:
+    """Every feature on every image, one row each, by rank and in the order of the images.
+
+    Args:
+        files: image key -> the name of the file that it was read from.
+        originals: target measure of the unedited images, shape (images,).
+    """
+    for row in ranked:
+        of, took = paired[row.feature], succeeded.get(row.feature)
+        for i, image in enumerate(images):
+            becomes, leaves = of.turn_of(i)
+            yield {
+                "feature": row.feature,
+                "name": row.name,
+                "image": image,
+                "file": files.get(image, ""),
+                "score_original": float(originals[i]),
+                "score_null": float(of.null[i]),
+                "score_placebo": None if of.placebo is None else float(of.placebo[i]),
+                "score_edit": float(of.edit[i]),
+                "effect": float(of.effect[i]),
+                "flipped": bool(of.flips[i]),
+                "becomes": becomes,
+                "leaves": leaves,
+                "succeeded": None if took is None else bool(took[i]),
+            }
+
+
 def _examples(
     pictures: Pictures,
+    files: Mapping[str, str],
     originals: np.ndarray,
     nulls: Sequence[Picture],
     edits: Sequence[Picture],
@@ -353,6 +393,7 @@ def _examples(
             score_placebo=None if paired.placebo is None else float(paired.placebo[i]),
             becomes=paired.turn_of(i)[0],
             leaves=paired.turn_of(i)[1],
+            file=files.get(key, ""),
         )
         for i, (key, picture) in enumerate(pictures.samples.stored.items())
     ]
@@ -365,6 +406,7 @@ def _joint(
     study: Study,
     searched: Searched,
     pictures: Pictures,
+    files: Mapping[str, str],
     originals: np.ndarray,
     nulls: Sequence[Picture],
     reach: Reach,
@@ -384,7 +426,7 @@ def _joint(
         ci_high=summary.ci_high,
         flip_rate=summary.flip_rate,
         images=summary.images,
-        examples=_examples(pictures, originals, nulls, pictures.edits(concepts), paired),
+        examples=_examples(pictures, files, originals, nulls, pictures.edits(concepts), paired),
         becomes=becomes,
         leaves=leaves,
     )

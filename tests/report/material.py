@@ -113,6 +113,7 @@ def examples_of(
                 flipped=(before > 0.5) != (then > 0.5),
                 becomes=before <= 0.5 < then,
                 leaves=then <= 0.5 < before,
+                file=f"people/{i:04d}.jpg",
                 succeeded=has or after != person,
             )
         )

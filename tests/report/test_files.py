@@ -20,8 +20,8 @@ from diffex_dagster.report.tables import COLUMNS, flat_rows
 from tests.report import material
 
 
-def test_a_report_is_six_files(report_folder: Path) -> None:
-    names = {"index.html", "report.json", "effects.csv", "effects.parquet", "effects.svg", "effects.png"}
+def test_a_report_is_seven_files(report_folder: Path) -> None:
+    names = {"index.html", "report.json", "effects.csv", "effects.parquet", "effects.svg", "effects.png", "images.csv"}
     assert {path.name for path in report_folder.iterdir()} == names | {MARK}  # and no temporary one
     assert (report_folder / "index.html").stat().st_size < 5_000_000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 
 from diffex_dagster.classifying.parts import Target
 from diffex_dagster.errors import StudyError
+from diffex_dagster.report.files import write_report
 from diffex_dagster.report.model import Comparison, Explanation, opened
+from diffex_dagster.report.schema import comparison_as_json
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.corpus import merge_edits, propose
@@ -131,11 +134,29 @@ def test_options_of_a_users_own_editor_are_not_shown(tmp_path: Path) -> None:
     assert "secret" not in str(settings_shown(load_study(write_study(tmp_path, editors={"paint": paint})), 0.02))
 
 
-def test_flips_gained_and_lost_are_counted(comparison: Comparison) -> None:
+def test_images_go_by_the_names_of_their_files(explanation: Explanation, store: Store, tmp_path: Path) -> None:
+    files = store.samples("toy")
+    shown = [x for found in explanation.examples.values() for x in found]
+    assert {x.image: x.file for x in shown} == files and all(files.values())
+    page, _, table = (write_report(explanation, tmp_path)[i] for i in (0, 1, 4))
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 12 * len(explanation.features)
+    assert {row["image"]: row["file"] for row in rows} == files
+    red = [row for row in rows if row["feature"] == "red"]
+    assert {row["becomes"] for row in red} == {"True"} and {row["leaves"] for row in red} == {"False"}
+    mean = next(f.effect for f in explanation.features if f.feature == "red")
+    assert np.mean([float(row["effect"]) for row in red]) == pytest.approx(mean)
+    image, name = next(iter(files.items()))
+    assert f"{name} ({image[:8]})" in page.read_text("utf-8")
+
+
+def test_flips_gained_and_lost_are_counted(comparison: Comparison, store: Store) -> None:
     rows = {row.feature: row for row in comparison.features}
     # Grey is undecided at a half, which is "cold": red makes v1 say "warm" on every image, and v2 on none.
     assert (rows["red"].flips_gained, rows["red"].flips_lost) == (0, 12)
     assert rows["red"].flip_rates == (1.0, 0.0)
+    assert comparison_as_json(comparison)["examples"]["red"][0]["file"] in store.samples("toy").values()
     assert rows["red"].becomes == (12, 0) and rows["red"].leaves == (0, 0)
     assert comparison.turn is not None and comparison.turn.becomes == "becomes “warm”"
     assert (rows["blue/plain-blue"].flips_gained, rows["blue/plain-blue"].flips_lost) == (0, 0)

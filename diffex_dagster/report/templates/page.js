@@ -29,7 +29,7 @@
     const figure = make("figure", "example" + (x.fail ? " failed" : ""));
     const button = make("button", "triple");
     button.type = "button";
-    button.setAttribute("aria-label", `${x.k}: compare before and after`);
+    button.setAttribute("aria-label", `${x.n}: compare before and after`);
     ["original", "null edit", "edit"].forEach((role, n) => {
       const cell = make("span", "cell");
       cell.append(picture(x.p[n], ""), make("span", "role", role));
@@ -38,6 +38,7 @@
     });
     button.addEventListener("click", () => openSlider(f, i, button));
     const caption = make("figcaption");
+    caption.append(make("span", "file", x.n));
     x.lines.forEach((line) => caption.append(make("span", "line " + (x.s ? (x.d > 0 ? "up" : "down") : ""), line)));
     if (x.fail) caption.append(make("span", "line fail", x.fail));
     figure.append(button, caption);
@@ -73,7 +74,7 @@
       const dot = shape("circle", { cx: at(x.d) + "%", cy: 46 - Math.min(level, 5) * 8, r: 4,
         class: (x.d > 0 ? "raises" : x.d < 0 ? "lowers" : "other") + (x.fail ? " fail" : "") });
       const title = shape("title", {});
-      title.textContent = `${x.k}: ${x.lines.join("; ")}`;
+      title.textContent = `${x.n}: ${x.lines.join("; ")}`;
       dot.append(title);
       dot.addEventListener("click", () => openSlider(f, i, null));
       svg.append(dot);
@@ -132,7 +133,7 @@
   const showSlider = () => {
     const block = data.examples[at.f], x = block.items[at.i], original = $("slider-original").checked;
     $("slider-title").textContent = block.name;
-    $("slider-where").textContent = `${x.k}, image ${at.i + 1} of ${block.items.length} by effect`;
+    $("slider-where").textContent = `${x.n}, image ${at.i + 1} of ${block.items.length} by effect`;
     const before = original ? 0 : 1, from = original ? "original" : "null edit";
     $("slider-before").src = source(x.p[before]);
     $("slider-before").alt = from;
