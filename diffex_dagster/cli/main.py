@@ -122,6 +122,29 @@ def plan(
 
 
 @app.command()
+def preview(
+    study: StudyArgument,
+    features: Annotated[
+        str | None, typer.Option(help="names or ids, separated by commas; else one of each of a few groups")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="how many of the study's images to edit")] = 3,
+    grid: Annotated[bool, typer.Option("--grid", help="also try other options of the editor on the first feature")] = (
+        False
+    ),
+    open_it: Annotated[bool, typer.Option("--open", help="open the page in the browser")] = False,
+    editor: EditorOption = None,
+) -> None:
+    """Edit a few images and judge the edits, before hours are spent; no classifier is needed."""
+    from diffex_dagster.cli import preview as preview_cli
+
+    loaded = _load(study, editor)
+    names = [name for name in (features or "").split(",") if name.strip()]
+    with shown(console) as report:
+        found, page = preview_cli.make(loaded, names, images, grid, report)
+    preview_cli.show(found, page, console, open_it)
+
+
+@app.command()
 def report(
     study: StudyArgument,
     classifier: Annotated[str | None, typer.Argument(help="one of the classifiers; else the comparison")] = None,

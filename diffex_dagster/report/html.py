@@ -72,19 +72,20 @@ def _source(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def render(template: str, book: Book, examples: list[Any], script: str = "page.js", **context: Any) -> str:
-    """Render a page; `script` is the file of the one script that may run on it.
+def render(template: str, book: Book, examples: list[Any], script: str | None = "page.js", **context: Any) -> str:
+    """Render a page; `script` is the file of the one script that may run on it, if any.
 
     The pictures and the examples go into a JSON block that the script reads, so that each picture is in the page once.
     `<`, `>`, `&` and `'` in it are written as `\\u00xx`: no name can end the block.
     """
-    style, code = _static("page.css"), _static(script)
+    style, code = _static("page.css"), _static(script) if script else ""
+    scripts = f"script-src {_source(code)}; " if script else ""
     # The block of data is no script: the policy lets nothing run but the one script, and nothing load but data: images.
     policy = (
-        f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {_source(code)}; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data:; style-src {_source(style)}; {scripts}base-uri 'none'; form-action 'none'"
     )
     data = htmlsafe_json_dumps({"pictures": book.encoded, "examples": examples})
     page = _environment().get_template(template)
     inline = {"style": Markup(style), "script": Markup(code)}  # noqa: S704 (files of this package)
-    return page.render(policy=policy, **inline, data=data, native=book.native, **context)
+    pictures = {"data": data, "native": book.native, "pictures": book.encoded, "sizes": book.sizes}
+    return page.render(policy=policy, **inline, **pictures, **context)

@@ -76,7 +76,9 @@ class Samples:
         return "; ".join([images + (f"; left out: {', '.join(said)}" if said else ""), *self.notes])
 
 
-def read_samples(study: Study, classifier: Callable[[str], Classifier] | None = None) -> Samples:
+def read_samples(
+    study: Study, classifier: Callable[[str], Classifier] | None = None, first: int | None = None
+) -> Samples:
     """Find, filter, draw and decode the images of a study.
 
     In this order: labels, the random sample or the first `limit`, decoding, the classifier's own prediction. With a
@@ -85,14 +87,15 @@ def read_samples(study: Study, classifier: Callable[[str], Classifier] | None = 
     Args:
         study: names the images.
         classifier: one of the study's classifiers by name; needed for `images.predicted`.
+        first: only so many of them, before any filter by prediction: for a first look, without a classifier.
 
     Raises:
         StudyError: nothing is there or is left, or more files than the study allows cannot be read (they are named).
         ClassifierError: the filter's classifier cannot be used, or lacks the class.
     """
     images, found = study.images, find_images(study)
-    if images.predicted is None:
-        return _told(_read(study, _chosen(study, found.entries)), found)
+    if images.predicted is None or first is not None:
+        return _told(_read(study, _chosen(study, found.entries)[:first]), found)
     assert classifier is not None
     samples = _read(study, found.entries)
     passed = _predicted(study, samples, classifier(images.predicted.classifier))

@@ -1,0 +1,61 @@
+"""`diffex preview`: a few edits on a page and in the terminal, before GPU hours are spent."""
+
+from __future__ import annotations
+
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from diffex_dagster.cli.corpus import corpus_now
+from diffex_dagster.report.preview_page import Preview, Row, render_preview
+from diffex_dagster.report.wording import plain
+from diffex_dagster.stages.preview import choose_features, preview
+from diffex_dagster.stages.setup import build_store
+from diffex_dagster.study import Study
+from diffex_dagster.utils.files import write_atomically
+from diffex_dagster.utils.progress import Reporter
+
+
+def make(study: Study, features: Sequence[str], images: int, grid: bool, report: Reporter) -> tuple[Preview, Path]:
+    """Make a preview and write its page; returns both the data and where the page is.
+
+    Raises:
+        DiffExError: a feature is not in the corpus, the editor cannot be used, or the grid does not go with its kind.
+    """
+    corpus = corpus_now(study)
+    chosen = choose_features(study, corpus, features)
+    found = preview(study, build_store(study), corpus, chosen, images, grid, report)
+    page = study.results_folder / "preview" / f"{study.editor_name}.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(page, render_preview(found).encode())
+    return found, page
+
+
+def show(found: Preview, page: Path, console: Console, open_it: bool) -> None:
+    """Print a line a feature, and where the page is."""
+    console.print(_table("feature", found.rows, found.judged))
+    if found.grid:
+        console.print(_table(f"{plain(found.rows[0].name, 40)} under", found.grid, found.judged))
+    if found.note:
+        console.print(found.note, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{found.made} edits made, {found.reused} reused", highlight=False)
+    print(page)
+    if open_it:
+        webbrowser.open(page.as_uri())
+
+
+def _table(heading: str, rows: Sequence[Row], judged: bool) -> Table:
+    table = Table()
+    table.add_column(heading)
+    table.add_column("shows more of it" if judged else "changed the picture", justify="right")
+    table.add_column("strength", justify="right")
+    table.add_column("also shows")
+    for row in rows:
+        strength = sum(each.strength for each in row.edits) / len(row.edits)
+        others = dict.fromkeys(plain(each.other, 40) for each in row.edits if each.other)
+        shown = f"{sum(each.shows for each in row.edits)} of {len(row.edits)}"
+        table.add_row(plain(row.name, 60), shown, f"{strength:.2f}", ", ".join(others))
+    return table

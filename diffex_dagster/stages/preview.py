@@ -1,0 +1,183 @@
+"""Stage: a few edits of a few images before the hours of a whole study, with what the judge says of each.
+
+Nothing here needs a classifier. The edits are those that the study itself would make, under the same keys: a later run
+finds them in the store. A grid tries other options of the editor; its edits are kept under those options' fingerprint.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from diffex_dagster.corpus.tree import Corpus, Feature
+from diffex_dagster.editing.ledits import ConceptOptions
+from diffex_dagster.editing.protocol import Editor
+from diffex_dagster.errors import DiffExError
+from diffex_dagster.report.model import Picture
+from diffex_dagster.report.preview_page import Preview, Row, Shown
+from diffex_dagster.search.levels import level1_features
+from diffex_dagster.stages.edit_metrics import changes_of
+from diffex_dagster.stages.edits import EditCounts, concepts_of, edit_requests, ensure_edits, nonsense_edits
+from diffex_dagster.stages.judging import control_gain, gains
+from diffex_dagster.stages.sample_images import keep_samples, read_samples
+from diffex_dagster.stages.setup import build_editor, build_probe, why_unjudged
+from diffex_dagster.store import Store, StoredPicture, edit_key
+from diffex_dagster.study import LeditsEditorPart, Study
+from diffex_dagster.utils.progress import Reporter, silent
+
+LEAK = 0.25  # share of what another feature's own edits gain, from which an edit shows that feature too
+FEATURES = 6  # of different groups, unless named
+SCALES, THRESHOLDS, SKIPS = (1.0, 3.0, 5.0, 10.0), (0.5, 0.75, 0.9), (0.0, 0.1, 0.3)
+
+
+def choose_features(study: Study, corpus: Corpus, wanted: Sequence[str] = ()) -> list[Feature]:
+    """The features to preview: those named, or the first stand-in of groups at even distances over the corpus.
+
+    Args:
+        wanted: names or ids, in any case of letters.
+
+    Raises:
+        DiffExError: a name is not in the corpus, names several features, or cannot be edited.
+    """
+    if wanted:
+        return [_named(study, corpus, name) for name in wanted]
+    groups = [features[0] for features in level1_features(corpus, study.search.options()).values() if features]
+    if not groups:
+        raise DiffExError(f"{study.file}: the corpus has no feature that can be edited")
+    count = min(FEATURES, len(groups))
+    return [groups[round(i * (len(groups) - 1) / max(1, count - 1))] for i in range(count)]
+
+
+def _named(study: Study, corpus: Corpus, name: str) -> Feature:
+    lowered = name.strip().casefold()
+    found = [f for f in corpus.walk() if lowered in (f.id.casefold(), f.name.casefold(), f.prompt.casefold())]
+    exact = [f for f in found if f.id.casefold() == lowered]
+    found = exact or found
+    if len(found) > 1:
+        ids = ", ".join(feature.id for feature in found)
+        raise DiffExError(f"{study.file}: --features: {name!r} names {len(found)} features; use an id: {ids}")
+    if not found:
+        known = ", ".join(feature.name for feature in corpus.walk() if feature.editable)
+        raise DiffExError(f"{study.file}: --features: the corpus has no {name!r}; it has: {known}")
+    if not found[0].editable:
+        below = ", ".join(child.name for child in found[0].children)
+        raise DiffExError(f"{study.file}: --features: {name!r} is only a heading; name what is below it: {below}")
+    return found[0]
+
+
+def preview(
+    study: Study,
+    store: Store,
+    corpus: Corpus,
+    features: Sequence[Feature],
+    images: int = 3,
+    grid: bool = False,
+    report: Reporter = silent,
+) -> Preview:
+    """Edit the study's first images towards some features, and judge the edits.
+
+    Args:
+        images: how many of the study's sample images.
+        grid: also try the first feature under other options of the editor.
+
+    Raises:
+        DiffExError: a grid is asked for an editor that has no such options.
+    """
+    few = study.changed(name=f"{study.name}_preview")  # the study's own sample images stay as they are
+    samples = read_samples(study, first=images)
+    with store.hold():
+        keys = keep_samples(few, store, samples.pictures)
+    editor = build_editor(study)
+    rows, nulls, counts, judged = _edited(few, store, editor, features, list(keys), report)
+    tried: list[Row] = []
+    if grid:
+        for title, setting in settings_grid(study):
+            other = setting.changed(name=few.name)
+            found, _, more, _ = _edited(other, store, build_editor(setting), features[:1], list(keys), report)
+            tried.append(Row(title, found[0].prompt, found[0].edits))
+            counts += more
+    pictures = store.images(list(keys))
+    return Preview(
+        study.name, study.editor_name, _options(study), tuple(keys.values()), tuple(pictures.values()), tuple(nulls),
+        tuple(rows), tuple(tried), judged, "" if judged else why_unjudged(study), counts.made, counts.reused,
+    )  # fmt: skip
+
+
+def _edited(
+    study: Study, store: Store, editor: Editor, features: Sequence[Feature], images: list[str], report: Reporter
+) -> tuple[list[Row], list[Picture], EditCounts, bool]:
+    """Rows of the features, the null edits, what it cost, and whether somebody judged."""
+    own = {feature.id: concepts_of([feature]) for feature in features}
+    seed = [study.seed]
+    wanted = edit_requests(images, [(), *nonsense_edits(study), *own.values()], study.seeds)
+    counts = ensure_edits(store, editor, wanted, report, "preview edits")
+    probe = build_probe(study, editor)
+    fingerprint = editor.fingerprint
+    with store.hold():
+        requests = {f: edit_requests(images, [concepts], seed) for f, concepts in own.items()}
+        nulls = edit_requests(images, [()], seed)
+        files = store.stored_edits([*nulls, *(r for some in requests.values() for r in some)], fingerprint)
+        pictures = {request: StoredPicture(store.pictures, file) for request, file in files.items()}
+        pairs = {
+            edit_key(request, fingerprint): (pictures[request], pictures[null])
+            for some in requests.values()
+            for request, null in zip(some, nulls, strict=True)
+        }
+        changes, _ = changes_of(store, pairs)
+        gained, chance = {}, 0.0
+        if probe:
+            chance = control_gain(study, store, probe, fingerprint, images, report)
+            asked = [(own[a.id], own[b.id][0]) for a in features for b in features]
+            gained = gains(study, store, probe, fingerprint, asked, images, report)
+    own_gain = {f.id: float(gained[own[f.id], own[f.id][0]].mean()) if probe else 0.0 for f in features}
+    rows = []
+    for feature in features:
+        shown = []
+        for i, request in enumerate(requests[feature.id]):
+            change = changes[edit_key(request, fingerprint)]
+            took, gain, other = change.strength >= study.effects.min_edit_strength, None, None
+            if probe:
+                gain = float(gained[own[feature.id], own[feature.id][0]][i])
+                took = took and gain > chance
+                leaks = {
+                    each.name: float(gained[own[feature.id], own[each.id][0]][i]) / own_gain[each.id]
+                    for each in features
+                    if each.id.split("/")[0] != feature.id.split("/")[0] and own_gain[each.id] > chance
+                }
+                strongest = max(leaks, key=lambda name: leaks[name], default=None)
+                other = strongest if strongest and leaks[strongest] >= LEAK else None
+            shown.append(Shown(pictures[request], change.strength, change.ssim, gain, bool(took), other))
+        rows.append(Row(feature.name, feature.prompt, tuple(shown)))
+    return rows, [pictures[null] for null in nulls], counts, probe is not None
+
+
+def settings_grid(study: Study) -> list[tuple[str, Study]]:
+    """Other options of a LEDITS++ editor to try: scale by threshold, or by skip where there is no mask.
+
+    Returns:
+        (what it changes, the study with these options for every prompt).
+
+    Raises:
+        DiffExError: the study's editor is of another kind.
+    """
+    part = study.editors[study.editor_name]
+    if not isinstance(part, LeditsEditorPart):
+        raise DiffExError(
+            f"{study.file}: editors.{study.editor_name}: --grid tries the options of an editor of kind 'ledits'; this "
+            f"one is of kind {part.kind!r}"
+        )
+    second, values = ("skip", SKIPS) if part.mask == "none" else ("threshold", THRESHOLDS)
+    made = []
+    for scale, value in itertools.product(SCALES, values):
+        changed = part.model_copy(update={"scale": scale, second: value, "prompts": {}})
+        title = f"scale {scale:g}, {second} {value:g}"
+        made.append((title, study.changed(editors={**study.editors, study.editor_name: changed})))
+    return made
+
+
+def _options(study: Study) -> dict[str, object]:
+    part = study.editors[study.editor_name]
+    if not isinstance(part, LeditsEditorPart):
+        return {}
+    names = ["steps", "skip", *ConceptOptions.model_fields]
+    return {name: getattr(part, name) for name in names if getattr(part, name) is not None}
