@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -11,11 +13,13 @@ from ruamel.yaml import YAML
 
 from diffex_dagster.cli import doctor
 from diffex_dagster.cli.init import json_schema
+from diffex_dagster.stages.setup import build_store
 from diffex_dagster.study import load_study
 from tests.odd_images import BROKEN, write_odd_images
 from tests.toys import write_study
 
 ROOT = Path(__file__).parent.parent
+LEDITS = {"kind": "ledits", "checkpoint": str(ROOT / "studies" / "avatars" / "editor")}
 
 
 @pytest.fixture
@@ -180,6 +184,47 @@ def test_doctor_finds_what_a_run_would_need(here: Path, diffex, monkeypatch: pyt
     (folder / "results").write_text("a file")
     status, out, _ = diffex("doctor", "toy")
     assert status == 1 and "problem results: " in out and "results: it is a file; name a folder" in out
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"probe": {"kind": "clip", "checkpoint": "nowhere"}}, "problem probe: .*nowhere holds no model"),
+        ({"probe": {"kind": "clip", "checkpoint": "nobody/no-clip"}}, "problem probe: .*nobody/no-clip is not on this"),
+        ({"truth": "nowhere:truth"}, "problem truth: .*there is no module 'nowhere'"),
+        ({"editors": {"sd": {**LEDITS, "device": "tpu"}}}, "problem devices: .*is no device"),
+        ({"editors": {"sd": {**LEDITS, "device": "cuda:64"}}}, "problem devices: .*editors.sd.device: 'cuda:64'"),
+        ({"editors": {"sd": {**LEDITS, "checkpoint": "/nowhere/none"}}}, "problem editor: .*/nowhere/none"),
+        ({"editors": {"sd": LEDITS}}, ""),
+        ({"classifiers": {"v1": {"kind": "onnx", "file": "m.onnx", "labels": ["cold", "warm"]}}}, "no such model file"),
+    ],
+)  # fmt: skip
+def test_doctor_exits_with_1_where_a_run_would_fail_late(
+    here: Path, diffex, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], told: str
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    write_study(here / "studies" / "toy", 2, **changes)
+    status, out, _ = diffex("doctor", "toy")
+    assert status == bool(told) and re.search(told, out), out
+
+
+def test_doctor_looks_at_homes_and_results_without_taking_them_for_broken(
+    here: Path, diffex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = here / "studies" / "toy"
+    study = load_study(write_study(folder, 2))
+    build_store(study).rows("SELECT 1")
+    assert diffex("doctor", "toy")[0] == 0  # a run was interrupted before it had read the images
+    (here / "copy").mkdir()
+    (here / "copy" / "study.yaml").write_text((folder / "study.yaml").read_text())
+    build_store(study).claim("toy", here / "copy" / "study.yaml")
+    home = here / "home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text("storage: {nonsense: 1}\n")
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    status, out, _ = diffex("doctor", "toy")
+    assert status == 1 and "results: they are those of another study named 'toy'" in out
+    assert re.search(r"problem dagster home: .*cannot be opened .*correct its dagster\.yaml", out)
 
 
 def test_doctor_counts_edits_that_another_tool_has_not_made(here: Path, diffex) -> None:

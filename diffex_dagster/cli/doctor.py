@@ -16,7 +16,10 @@ from diffex_dagster.classifying.base import BatchedClassifier
 from diffex_dagster.classifying.parts import ClassifierPart
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.errors import CorpusError, DiffExError, EditorError, StoreError, in_words
+from diffex_dagster.stages.ready import check_devices, check_probe, hub_is_off, is_hub_id, on_this_machine
+from diffex_dagster.stages.setup import placed_vlm
 from diffex_dagster.study import (
+    ClipProbePart,
     InstructEditorPart,
     LeditsEditorPart,
     OpenAIVLM,
@@ -25,6 +28,7 @@ from diffex_dagster.study import (
     load_study,
 )  # fmt: skip
 from diffex_dagster.utils import web
+from diffex_dagster.utils.imports import load_object
 
 NEEDED = ("dagster", "diffusers", "duckdb", "torch", "transformers")
 EXTRAS = {
@@ -62,7 +66,8 @@ def examine(study: Path | None = None, hub: str = "https://huggingface.co") -> I
         yield Finding(False, "study", str(error))
         return
     yield Finding(True, "study", f"{loaded.file} is valid")
-    yield from _surviving("disk", lambda: [_disk(loaded.results_folder)])
+    for folder in dict.fromkeys([loaded.results_folder, loaded.pictures_folder]):
+        yield from _surviving("disk", lambda folder=folder: [_disk(folder)])  # type: ignore[misc]
     yield from _surviving("study", lambda: _study(loaded))
 
 
@@ -77,12 +82,14 @@ def _surviving(what: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Fin
 
 
 def _home() -> Finding:
-    from diffex_dagster.resources.home import home_folder
+    from diffex_dagster.resources.home import home_folder, instance
 
     if not os.environ.get("DAGSTER_HOME"):
         return Finding(None, "dagster home", "DAGSTER_HOME is not set", "the UI shows no run of the command line")
     try:
         folder = home_folder(make=False)
+        if folder is not None:
+            instance().dispose()
     except DiffExError as error:
         return Finding(False, "dagster home", str(error))
     return Finding(
@@ -154,7 +161,7 @@ def _disk(folder: Path) -> Finding:
 
 
 def _hub(address: str) -> Finding:
-    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+    if hub_is_off():
         return Finding(None, "model hub", "HF_HUB_OFFLINE is set", "only checkpoints that are on this machine load")
     try:
         with web.client(address, timeout=5.0) as client:
@@ -198,7 +205,7 @@ def _study(study: Study) -> Iterator[Finding]:
 
     yield _tried("images", images)
     part = study.editors[study.editor_name]
-    if isinstance(part, LeditsEditorPart | InstructEditorPart) and study.checkpoint(part.checkpoint) == part.checkpoint:
+    if isinstance(part, LeditsEditorPart | InstructEditorPart) and is_hub_id(study, part.checkpoint):
         yield _from_hub(part.checkpoint)
     else:
         yield _tried("editor", editor)
@@ -209,8 +216,25 @@ def _study(study: Study) -> Iterator[Finding]:
     for name, each in study.classifiers.items():
         yield _tried("classifier", classifier(name))
         yield from _code(name, each)
-    if isinstance(study.corpus.vlm, OpenAIVLM):
-        yield from _vlm(study.corpus.vlm)
+    yield _tried("devices", lambda: _checked(check_devices, study, "are here"))
+    if isinstance(study.probe, ClipProbePart):
+        yield _tried("probe", lambda: _checked(check_probe, study, "is there, or comes from the hub"))
+    if study.truth is not None:
+        truth = study.truth
+        yield _tried("truth", lambda: _imported(truth, study))
+    vlm = placed_vlm(study)
+    if isinstance(vlm, OpenAIVLM):
+        yield from _vlm(vlm)
+
+
+def _imported(reference: str, study: Study) -> str:
+    load_object(reference, study.folder, "truth")
+    return f"{reference} can be imported"
+
+
+def _checked(check: Callable[[Study], None], study: Study, fine: str) -> str:
+    check(study)
+    return fine
 
 
 def _returned(classifier: Classifier) -> str:
@@ -247,11 +271,9 @@ def _tried(what: str, check: Callable[[], str]) -> Finding:
 
 
 def _from_hub(checkpoint: str) -> Finding:
-    from huggingface_hub import try_to_load_from_cache
-
-    if isinstance(try_to_load_from_cache(checkpoint, "model_index.json"), str):
+    if on_this_machine(checkpoint, "model_index.json"):
         return Finding(True, "editor", f"{checkpoint} is on this machine")
-    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+    if hub_is_off():
         remedy = "unset HF_HUB_OFFLINE, or name the checkpoint's folder"
         return Finding(False, "editor", f"{checkpoint} is not on this machine, and HF_HUB_OFFLINE is set", remedy)
     return Finding(None, "editor", f"{checkpoint} comes from the hub", "it is downloaded at the first edit")
@@ -289,8 +311,11 @@ def _results(study: Study) -> str:
         raise StoreError(f"{folder}: results: it is a file; name a folder")
     if not (folder / "diffex.duckdb").exists():
         return "none yet"
-    samples = build_store(study, reading=True).samples(study.name)
-    return f"of {len(samples)} images at {folder}"
+    store = build_store(study, reading=True)
+    if (other := store.other_owner(study.name, study.file)) is not None:
+        raise StoreError(f"{folder}: results: they are those of another study named {study.name!r} ({other})")
+    ((count,),) = store.rows("SELECT count(*) FROM samples WHERE study = ?", [study.name])
+    return f"of {count} images at {folder}" if count else f"none of this study yet at {folder}"
 
 
 def _corpus(study: Study) -> str:

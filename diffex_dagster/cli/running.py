@@ -23,6 +23,7 @@ from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.resources import using
 from diffex_dagster.resources.home import instance
+from diffex_dagster.stages.ready import check_ready
 from diffex_dagster.stages.scores import check_classifier
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
 from diffex_dagster.study import Study
@@ -52,8 +53,10 @@ def check_before_running(study: Study, classifiers: Sequence[str]) -> dict[str, 
         The classifiers by name, as they were tried.
 
     Raises:
-        DiffExError: the checkpoint is missing, a classifier cannot be read, cannot score a picture or lacks a class.
+        DiffExError: the editor's or the judge's checkpoint is missing, a classifier cannot be read, cannot score a
+            picture or lacks a class.
     """
+    check_ready(study)
     build_editor(study).fingerprint  # noqa: B018 (reads the checkpoint's files, loads nothing)
     built = {name: build_classifier(study, name) for name in classifiers}
     for name, classifier in built.items():

@@ -610,16 +610,24 @@ class Store:
         Raises:
             StoreError: another study file of the same name has results here: its rows would be mixed with these.
         """
-        here = Path(os.path.relpath(file, self.folder)).as_posix()
-        found = self._existing("owners", "study", [study], "file")
-        if found and found[0][0] != here and (self.folder / found[0][0]).is_file():
-            other = Path(os.path.normpath(self.folder / found[0][0]))
+        if (other := self.other_owner(study, file)) is not None:
             raise StoreError(
                 f"{file}: {self.folder} holds the results of another study named {study!r} ({other}); give this study "
                 "another name, or another results folder"
             )
-        if not found or found[0][0] != here:
+        here = self._from_here(file)
+        if self._existing("owners", "study", [study], "file") != [(here,)]:
             self._insert("owners", [{"study": study, "file": here}], replace=True)
+
+    def other_owner(self, study: str, file: Path) -> Path | None:
+        """Another study file, which is still there, that has results here under this one's name."""
+        found = self._existing("owners", "study", [study], "file")
+        if not found or found[0][0] == self._from_here(file) or not (self.folder / found[0][0]).is_file():
+            return None
+        return Path(os.path.normpath(self.folder / found[0][0]))
+
+    def _from_here(self, file: Path) -> str:
+        return Path(os.path.relpath(file, self.folder)).as_posix()
 
     # What a report shows
 

@@ -19,6 +19,24 @@ def pick_device(wanted: str = "auto") -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def device_problem(wanted: str) -> str:
+    """Why nothing can be computed on a device, as the end of a sentence; empty where it can."""
+    kind, _, number = wanted.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (number and not number.isdigit()):
+        return "is no device"
+    if kind in ("auto", "cpu"):
+        return ""
+    import torch
+
+    if kind == "mps":
+        return "" if torch.backends.mps.is_available() else "is not on this machine"
+    if not torch.cuda.is_available():
+        built = torch.version.cuda is not None or torch.version.hip is not None
+        return "is not on this machine" if built else f"needs another build of torch than {torch.__version__}"
+    count = torch.cuda.device_count()
+    return f"is not on this machine, which has {count} of them" if int(number or 0) >= count else ""
+
+
 def measure_gpu_memory() -> Callable[[], float | None]:
     """Start measuring; the answer, called later, is the most GPU memory held since, in GB of 10⁹ bytes.
 
