@@ -100,6 +100,13 @@ def test_what_an_editor_gives_back_is_looked_at(batches: Any, told: str) -> None
     one_sentence(caught.value)
 
 
+def test_names_are_looked_up_for_a_message_only() -> None:
+    whole: Any = [[(NULL, picture(90)), (RED, picture(90))]]
+    asked: list[str] = []
+    assert list(made_edits(Editor(lambda requests: whole), {"a": picture(90)}, [NULL, RED], name=asked.append)) == whole  # type: ignore[arg-type]
+    assert not asked
+
+
 def test_what_was_given_back_before_is_kept_and_sizes_are_those_of_before(toy: Study) -> None:
     store = build_store(toy)
     image = next(iter(sample_images(toy, store).keys))

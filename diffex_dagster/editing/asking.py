@@ -29,7 +29,7 @@ def made_edits(
         images: image key -> RGB picture.
         requests: what is asked for, each once.
         size: width and height of this editor's earlier edits; those of the first edit when None.
-        name: of an image, by its key, for messages.
+        name: of an image, by its key, for messages; asked for nothing else, since it may have to read a database.
 
     Raises:
         EditorError: the editor fails, gives back something else than RGB pictures of one size for what was asked, or
@@ -48,19 +48,21 @@ def made_edits(
             break
         for each in batch:
             request, picture = _pair(who, each)
-            what = _in_words(request, name)
             if request not in missing:
                 why = "twice" if request in set(requests) else "although nobody asked for it"
-                raise EditorError(f"{who} gives back {what} {why}; yield every request once {_KEPT}")
+                raise EditorError(
+                    f"{who} gives back {_in_words(request, name)} {why}; yield every request once {_KEPT}"
+                )
             if picture.mode != "RGB":
                 raise EditorError(
-                    f"{who} gives back {what} as a picture of mode {picture.mode}; end with .convert('RGB') {_KEPT}"
+                    f"{who} gives back {_in_words(request, name)} as a picture of mode {picture.mode}; end with "
+                    f".convert('RGB') {_KEPT}"
                 )
             size = size or picture.size
             if picture.size != size:
                 raise EditorError(
-                    f"{who} gives back {what} at {_pixels(picture.size)}, and other edits at {_pixels(size)}: a "
-                    f"classifier compares pictures of one size; resize them {_KEPT}"
+                    f"{who} gives back {_in_words(request, name)} at {_pixels(picture.size)}, and other edits at "
+                    f"{_pixels(size)}: a classifier compares pictures of one size; resize them {_KEPT}"
                 )
             del missing[request]
         yield batch
