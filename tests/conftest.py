@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from diffex_dagster.cli import main as cli
 from diffex_dagster.study import Study, load_study
-from tests.toys import write_study
-
-ROOT = Path(__file__).parent.parent
-Run = Callable[..., tuple[int, str, str]]
+from tests.support.project import ROOT, Run
+from tests.support.toys import write_study
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,7 +13,7 @@ from dagster.components.testing import create_defs_folder_sandbox
 
 import diffex_dagster
 from diffex_dagster.errors import ClassifierError, StudyError
-from tests.toys import PaintEditor, edits_made, picture, warm, write_study
+from tests.support.toys import PaintEditor, edits_made, picture, warm, write_study
 
 TREE = [
     {"name": "Red", "prompt": "red patch", "children": ["dark red patch"]},
@@ -50,8 +50,12 @@ def test_explain_takes_the_fields_of_a_study(tmp_path: Path) -> None:
     write_study(tmp_path)
     found = diffex_dagster.explain(
         tmp_path / "images",
-        {"kind": "python", "factory": "tests.toys:WarmClassifier"},
-        {"kind": "python", "factory": "tests.toys:PaintEditor", "options": {"log": str(tmp_path / "edits.log")}},
+        {"kind": "python", "factory": "tests.support.toys:WarmClassifier"},
+        {
+            "kind": "python",
+            "factory": "tests.support.toys:PaintEditor",
+            "options": {"log": str(tmp_path / "edits.log")},
+        },
         TREE,
         {"label": "warm", "measure": "logit"},
         size=16,

@@ -16,8 +16,8 @@ import pytest
 from diffex_dagster.cli import main as cli
 from diffex_dagster.stages.setup import build_store
 from diffex_dagster.study import load_study
-from tests.conftest import Run
-from tests.toys import edits_made, write_study
+from tests.support.project import Run
+from tests.support.toys import edits_made, write_study
 
 
 def test_run_then_show_as_json_and_table(tmp_path: Path, diffex: Run) -> None:
@@ -36,7 +36,7 @@ def test_run_then_show_as_json_and_table(tmp_path: Path, diffex: Run) -> None:
 
 
 def test_several_classes_are_explained_from_the_same_edits(tmp_path: Path, diffex: Run) -> None:
-    one = {"v1": {"kind": "python", "factory": "tests.toys:WarmClassifier"}}
+    one = {"v1": {"kind": "python", "factory": "tests.support.toys:WarmClassifier"}}
     write_study(tmp_path, 4, target={"label": ["warm", "cold"]}, classifiers=one)
     status, out, err = diffex("run", tmp_path)
     assert status == 0, err
@@ -53,12 +53,10 @@ def test_several_classes_are_explained_from_the_same_edits(tmp_path: Path, diffe
 
 
 def test_a_classifier_that_cannot_score_stops_before_any_edit(tmp_path: Path, diffex: Run) -> None:
-    broken = {"v1": {"python": "tests.classifying.callables:raises", "labels": ["cold", "warm"]}}
+    broken = {"v1": {"python": "tests.support.callables:raises", "labels": ["cold", "warm"]}}
     write_study(tmp_path, classifiers=broken)
     status, _, err = diffex("run", tmp_path)
-    assert (
-        status == 1 and "classifiers.v1: tests.classifying.callables:raises: the callable failed on 4 pictures" in err
-    )
+    assert status == 1 and "classifiers.v1: tests.support.callables:raises: the callable failed on 4 pictures" in err
     assert edits_made(tmp_path) == []
 
 
@@ -126,7 +124,7 @@ def test_report_prints_the_page_and_opens_it(tmp_path: Path, diffex: Run, monkey
 
 
 def test_weights_are_loaded_once_for_the_check_and_the_run(tmp_path: Path, diffex: Run) -> None:
-    late = {"v1": {"kind": "python", "factory": "tests.classifying.callables:LoadsLate"}}
+    late = {"v1": {"kind": "python", "factory": "tests.support.callables:LoadsLate"}}
     write_study(tmp_path, 4, classifiers=late)
     assert diffex("run", tmp_path)[0] == 0
     assert (tmp_path / "loaded.txt").read_text() == "loaded\n"
@@ -172,8 +170,8 @@ def test_fresh_starts_over_and_keeps_the_old_results(tmp_path: Path, diffex: Run
 
 def test_another_editor_keeps_its_own_reports(tmp_path: Path, diffex: Run) -> None:
     editors = {
-        "paint": {"kind": "python", "factory": "tests.toys:PaintEditor"},
-        "other": {"kind": "python", "factory": "tests.toys:PaintEditor", "options": {"version": "2"}},
+        "paint": {"kind": "python", "factory": "tests.support.toys:PaintEditor"},
+        "other": {"kind": "python", "factory": "tests.support.toys:PaintEditor", "options": {"version": "2"}},
     }
     write_study(tmp_path, editors=editors)
     assert diffex("run", tmp_path, "--editor", "other", "--classifier", "v1")[0] == 0

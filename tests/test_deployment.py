@@ -19,7 +19,7 @@ from diffex_dagster.stages.setup import (
 )
 from diffex_dagster.study import Study, load_study
 from diffex_dagster.utils.variables import UnsetVariable, as_written, resolve
-from tests.toys import picture, write_study
+from tests.support.toys import picture, write_study
 
 ENVIRONMENT = {"DATA": "/data/faces", "EMPTY": "", "N": "4"}
 

@@ -30,17 +30,16 @@ from diffex_dagster.corpus.starters import starter_names
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.stages.setup import build_editor
 from diffex_dagster.study import study_of
-from tests.classifying.checkpoints import save_random_vit
-from tests.conftest import Run
-from tests.editing.conftest import build_checkpoint
-from tests.toys import picture, write_study
+from tests.support.checkpoints import build_checkpoint, save_random_vit
+from tests.support.project import Run
+from tests.support.toys import picture, write_study
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "howto").glob("*.md"))]
 INLINE = re.compile(r"`((?:search|effects|corpus|target|images): [{\[][^`]*[}\]])`")
 BASE: dict[str, Any] = {
     "name": "s", "domain": "d", "corpus": {"starter": "face"}, "target": {"label": "a"},
-    "editors": {"e": {"kind": "python", "factory": "tests.toys:PaintEditor"}},
+    "editors": {"e": {"kind": "python", "factory": "tests.support.toys:PaintEditor"}},
     "classifiers": {"v1": {"kind": "clip", "labels": ["a"]}},
 }  # fmt: skip
 AGES = ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "more than 70")
@@ -184,7 +183,7 @@ def test_the_examples_of_a_page_run(
     (tmp_path / "answer.json").write_text('{"Eyewear": ["round glasses", "sunglasses"]}')
     if page.name != "tasks.md":
         names = ("v1", "v2") if page.name == "compare_in_ci.md" else ("v1",)
-        warm = {"kind": "python", "factory": "tests.toys:WarmClassifier"}
+        warm = {"kind": "python", "factory": "tests.support.toys:WarmClassifier"}
         versions = {name: {**warm, "options": {"red": red}} for name, red in zip(names, (3.0, 0.0), strict=False)}
         quick = {"search": {"joint_size": 1, "beam": 1}, "effects": {"nonsense": ["flornip"], "side_effects": 0}}
         write_study(tmp_path / "studies" / "faces", 3, name="faces", classifiers=versions, **quick)

@@ -29,7 +29,7 @@ from diffex_dagster.stages.setup import build_classifier, build_editor, settings
 from diffex_dagster.store.keys import digest, edit_key, image_key
 from diffex_dagster.study import Study
 from diffex_dagster.utils.hashing import file_fingerprint, folder_fingerprint
-from tests.toys import picture
+from tests.support.toys import picture
 
 IMAGE = "07a3f8a33b08dbf0a0ddb7f1ef6e2b9a"
 
@@ -81,6 +81,7 @@ def test_of_a_corpus() -> None:
 def test_of_the_toy_study(toy: Study) -> None:
     assert build_editor(toy).fingerprint == "paint-1"
     assert build_classifier(toy, "v1").fingerprint == "warm-3.0-2.0"
+    toy = _renamed(toy, "tests.toys")  # the names that the digests were taken of
     assert settings_version(toy, "seed", "domain") == GOLDEN["settings"]
     with pytest.raises(ValueError, match="a study has no field 'level'; it has name, title, domain"):
         settings_version(toy, "level")
@@ -88,6 +89,18 @@ def test_of_the_toy_study(toy: Study) -> None:
     assert stage_version(toy, "ranked_report") == GOLDEN["report"]
     own = toy.changed(classifiers={"v1": toy.classifiers["v1"].model_copy(update={"target": toy.target})})
     assert own.for_classifier("v1").subject("warm") == GOLDEN["subject"]
+
+
+def _renamed(study: Study, module: str) -> Study:
+    """The study with its own code in another module."""
+    parts = {
+        kind: {
+            name: part.model_copy(update={"factory": f"{module}:{part.factory.partition(':')[2]}"})
+            for name, part in getattr(study, kind).items()
+        }
+        for kind in ("editors", "classifiers")
+    }
+    return study.changed(**parts)
 
 
 @pytest.mark.usefixtures("versions")

@@ -15,8 +15,8 @@ from diffex_dagster.cli import doctor
 from diffex_dagster.cli.init import json_schema
 from diffex_dagster.stages.setup import build_store
 from diffex_dagster.study import load_study
-from tests.odd_images import BROKEN, write_odd_images
-from tests.toys import write_study
+from tests.support.odd_images import BROKEN, write_odd_images
+from tests.support.toys import write_study
 
 ROOT = Path(__file__).parent.parent
 LEDITS = {"kind": "ledits", "checkpoint": str(ROOT / "studies" / "avatars" / "editor")}
@@ -30,8 +30,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-WARM = ("--classifier", "python:tests.toys:warm", "--labels", "cold,warm", "--starter", "faces")
-PAINT = ("--editor", "python:tests.toys:PaintEditor", "--size", "16")
+WARM = ("--classifier", "python:tests.support.toys:warm", "--labels", "cold,warm", "--starter", "faces")
+PAINT = ("--editor", "python:tests.support.toys:PaintEditor", "--size", "16")
 
 
 def test_a_folder_of_odd_files_goes_from_init_to_a_report(here: Path, diffex) -> None:

@@ -9,10 +9,10 @@ import pytest
 from diffex_dagster.errors import StudyError
 from diffex_dagster.stages.setup import reports_folder
 from diffex_dagster.study import load_study
-from tests.toys import write_study
+from tests.support.toys import write_study
 
-WARM = {"kind": "python", "factory": "tests.toys:WarmClassifier"}
-PAINT = {"kind": "python", "factory": "tests.toys:PaintEditor"}
+WARM = {"kind": "python", "factory": "tests.support.toys:WarmClassifier"}
+PAINT = {"kind": "python", "factory": "tests.support.toys:PaintEditor"}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_the_reports_of_editors_and_classifiers_are_apart(tmp_path: Path) -> Non
 
 def test_every_class_of_several_has_a_report_however_alike_their_names(tmp_path: Path) -> None:
     labels = ["warm", "Warm", "w arm", "w-arm", "日本", "中国"]
-    part = {"kind": "python", "factory": "tests.toys:WarmClassifier"}
+    part = {"kind": "python", "factory": "tests.support.toys:WarmClassifier"}
     study = load_study(write_study(tmp_path, 1, classifiers={"v": part}, target={"label": labels}))
     targets = {name: study.for_classifier(name).target.label for name in study.classifiers}
     assert sorted(targets.values()) == sorted(labels) and len({name.lower() for name in targets}) == len(labels)

@@ -17,8 +17,8 @@ from diffex_dagster.report.notebook import as_html, in_lines
 from diffex_dagster.report.wording import edited_thing, feature_title
 from diffex_dagster.utils.output import every_letter, print_exact
 from diffex_dagster.utils.progress import LogReporter, lines, shown
-from tests.report.material import comparison, explanation, hostile
-from tests.toys import write_study
+from tests.support.material import comparison, explanation, hostile
+from tests.support.toys import write_study
 
 ROOT = Path(__file__).parent.parent
 

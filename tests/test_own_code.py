@@ -24,8 +24,8 @@ from diffex_dagster.stages.edits import ensure_edits
 from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.setup import build_store, own
 from diffex_dagster.study import Study
-from tests.conftest import Run
-from tests.toys import PaintEditor, WarmClassifier, edits_made, picture, warm, write_study
+from tests.support.project import Run
+from tests.support.toys import PaintEditor, WarmClassifier, edits_made, picture, warm, write_study
 
 Batch = list[tuple[Any, Any]]
 ANYTHING = [
@@ -122,7 +122,7 @@ def test_what_was_given_back_before_is_kept_and_sizes_are_those_of_before(toy: S
 
 def test_a_run_with_an_editor_that_makes_nothing_is_one_sentence(tmp_path: Path, diffex: Run) -> None:
     for batch, told in ((-1, "the editor PaintEditor leaves out"), (0, "range() arg 3 must not be zero"), ("x", "'x'")):
-        paint = {"kind": "python", "factory": "tests.toys:PaintEditor", "options": {"batch": batch}}
+        paint = {"kind": "python", "factory": "tests.support.toys:PaintEditor", "options": {"batch": batch}}
         file = write_study(tmp_path / "toy", 2, editors={"paint": paint})
         status, _, said = diffex("run", file)
         assert status == 1 and told in said and "Traceback" not in said
@@ -137,9 +137,11 @@ def test_whatever_a_classifier_or_a_target_function_raises_is_one_sentence(
     with pytest.raises(ClassifierError, match="the classifier WarmClassifier fails on 1 pictures") as caught:
         outputs_of(WarmClassifier(Path(), {}), [picture(90)])
     one_sentence(caught.value)
-    monkeypatch.setattr("tests.toys.warm", failing(error))
-    with pytest.raises(ClassifierError, match="target.function: tests.toys:warm fails on the outputs") as caught:
-        measure(np.zeros((2, 2)), ("cold", "warm"), Target(measure="function", function="tests.toys:warm"))
+    monkeypatch.setattr("tests.support.toys.warm", failing(error))
+    with pytest.raises(
+        ClassifierError, match="target.function: tests.support.toys:warm fails on the outputs"
+    ) as caught:
+        measure(np.zeros((2, 2)), ("cold", "warm"), Target(measure="function", function="tests.support.toys:warm"))
     one_sentence(caught.value)
 
 

@@ -23,9 +23,9 @@ from diffex_dagster.classifying.http_adapter import HttpClassifier
 from diffex_dagster.errors import ClassifierError, StudyError, in_words
 from diffex_dagster.study import load_study
 from diffex_dagster.utils.secrets import logger, none_raised, redact, remember, remember_address
-from tests.conftest import Run
-from tests.corpus.chat_server import Reply, serving
-from tests.toys import PaintEditor, picture, write_study
+from tests.support.chat_server import Reply, serving
+from tests.support.project import Run
+from tests.support.toys import PaintEditor, picture, write_study
 
 SECRET = "sk-verysecret/0123456789"
 IN_ADDRESS = "tok-alsosecret-42"

@@ -12,7 +12,7 @@ from diffex_dagster.cli import main as cli
 from diffex_dagster.corpus.starters import load_starter
 from diffex_dagster.errors import StudyError
 from diffex_dagster.study import Study, find_study, load_study
-from tests.toys import edits_made, write_study
+from tests.support.toys import edits_made, write_study
 
 ROOT = Path(__file__).parent.parent
 
@@ -120,9 +120,9 @@ def test_the_line_is_that_of_the_field(tmp_path: Path) -> None:
 
 
 def test_a_classifier_has_a_short_form(tmp_path: Path) -> None:
-    study = load_study(write_study(tmp_path, **classifier(python="tests.toys:warm", labels=["cold", "warm"])))
+    study = load_study(write_study(tmp_path, **classifier(python="tests.support.toys:warm", labels=["cold", "warm"])))
     part = study.classifiers["v1"]
-    assert part.kind == "python" and part.callable == "tests.toys:warm" and part.labels == ("cold", "warm")
+    assert part.kind == "python" and part.callable == "tests.support.toys:warm" and part.labels == ("cold", "warm")
 
 
 def test_several_classes_are_several_reports_on_the_same_edits(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from diffex_dagster.corpus.overrides import read_edits
 from diffex_dagster.errors import CorpusError, StudyError
 from diffex_dagster.study import load_study, study_of
 from diffex_dagster.utils.text import UnreasonableYAML, decoded, load_yaml
-from tests.toys import write_study
+from tests.support.toys import write_study
 
 LAUGHS = "a: &a [l, l, l, l, l, l, l, l, l]\n" + "".join(
     f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join([f'*{chr(97 + i)}'] * 9)}]\n" for i in range(8)

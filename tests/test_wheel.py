@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from tests.toys import picture
+from tests.support.toys import picture
 
 ROOT = Path(__file__).parent.parent
 MINE = '''

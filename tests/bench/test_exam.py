@@ -22,10 +22,9 @@ from diffex_dagster.study import Study
 from diffex_dagster.worlds import avatars
 from diffex_dagster.worlds.redrawing import SEED, sample_states
 from diffex_dagster.worlds.rules import draw_rule
-from tests.bench.test_truth import small  # noqa: F401 (a fixture)
 
 
-def test_the_exam_draws_its_own_images_as_the_world_does(small: Study) -> None:  # noqa: F811
+def test_the_exam_draws_its_own_images_as_the_world_does(small: Study) -> None:
     made = exam.exam_study(small, avatars.WORLD, images=7)
     folder = made.images.folder
     assert folder is not None and len(list(folder.glob("*.png"))) == 7
@@ -35,7 +34,7 @@ def test_the_exam_draws_its_own_images_as_the_world_does(small: Study) -> None: 
     assert len({1, 2, 3, SEED, exam.IMAGE_SEED, exam.POPULATION_SEED}) == 6
 
 
-def test_a_study_without_exam_classifiers_says_how_to_get_them(small: Study) -> None:  # noqa: F811
+def test_a_study_without_exam_classifiers_says_how_to_get_them(small: Study) -> None:
     with pytest.raises(DiffExError, match=r"python -m training\.exam"):
         exam.exam_subjects(small)
 
@@ -53,7 +52,7 @@ def test_corpus_recall_counts_the_strongest_attributes_that_the_corpus_names() -
     assert math.isnan(truth.corpus_recall(world, Corpus(()), dict.fromkeys(truth.attributes(world), 0.0)))
 
 
-def test_the_world_of_a_study_is_that_of_its_exact_editor(small: Study) -> None:  # noqa: F811
+def test_the_world_of_a_study_is_that_of_its_exact_editor(small: Study) -> None:
     assert truth.world_of(small) is avatars.WORLD
     with pytest.raises(DiffExError, match="exact editor of a world"):
         truth.world_of(small.changed(editors={"toy": small.editors["drawn"].model_copy(update={"factory": "a:b"})}))
@@ -77,7 +76,7 @@ def test_a_claim_of_the_right_sign_and_a_wrong_size_is_false() -> None:
     assert graded.false_discoveries == ("a",)
 
 
-def test_decoys_and_the_whole_corpus_are_marked(small: Study) -> None:  # noqa: F811
+def test_decoys_and_the_whole_corpus_are_marked(small: Study) -> None:
     found = truth.grade_all(small, truth.editors(small, "exact"), truth.subjects(small), population=12, resamples=2)
     (marked,) = found.arms["exact"]
     assert (marked.decoys, marked.decoy_claims) == (1, 0)  # earrings
@@ -88,7 +87,7 @@ def test_decoys_and_the_whole_corpus_are_marked(small: Study) -> None:  # noqa: 
     assert figures["interval"]["spearman"] is None  # one classifier has no spread
 
 
-def test_the_figure_of_many_classifiers_is_one_panel(small: Study) -> None:  # noqa: F811
+def test_the_figure_of_many_classifiers_is_one_panel(small: Study) -> None:
     found = truth.grade_all(small, truth.editors(small, "exact"), truth.subjects(small), population=12, resamples=2)
     (marked,) = found.arms["exact"]
     many = truth.Benchmark({"exact": (marked,) * 40}, 6, 12, 5)
@@ -96,7 +95,7 @@ def test_the_figure_of_many_classifiers_is_one_panel(small: Study) -> None:  # n
     assert list(truth_tables._panels(many.arms["exact"])) == ["40 classifiers"]
 
 
-def test_every_proposal_is_graded_and_a_drawing_is_scored_once(small: Study, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_every_proposal_is_graded_and_a_drawing_is_scored_once(small: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = small.folder / exam.PROPOSALS
     folder.mkdir()
     own, synonym = ("round glasses", "red clothes"), ("circular glasses", "wings")
@@ -148,7 +147,7 @@ def test_a_synonym_is_drawn_as_what_it_means_and_is_in_no_caption() -> None:
     assert all(value in world.factors[factor] for factor, values in world.synonyms.values() for value in values)
 
 
-def test_the_exact_editor_knows_the_exams_images(small: Study) -> None:  # noqa: F811
+def test_the_exact_editor_knows_the_exams_images(small: Study) -> None:
     made = exam.exam_study(small, avatars.WORLD, images=3)
     editor = build_editor(made)
     assert len(editor.by_image) == 3  # type: ignore[attr-defined]

@@ -16,8 +16,8 @@ from diffex_dagster.bench.speed import Contender, Ratio, Speed, as_json, as_mark
 from diffex_dagster.cli.bench import bench
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.study import load_study
-from tests.editing.conftest import build_checkpoint
-from tests.toys import write_study
+from tests.support.checkpoints import build_checkpoint
+from tests.support.toys import write_study
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -12,7 +12,7 @@ from diffex_dagster.bench import stages
 from diffex_dagster.bench.stages import Run, as_json, as_markdown, measure
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.study import load_study
-from tests.toys import edits_made, write_study
+from tests.support.toys import edits_made, write_study
 
 
 def here(arguments: list[str], environment: dict[str, str]) -> Run:

@@ -98,7 +98,7 @@ def classifier(folder: Path, **part: Any) -> Classifier:
 def a_study(folder: Path, part: dict[str, Any]) -> Study:
     fields = {
         "name": "s", "domain": "avatars", "corpus": {"starter": "face"}, "target": {"label": "senior"},
-        "editors": {"e": {"kind": "python", "factory": "tests.toys:PaintEditor"}}, "classifiers": {"v1": part},
+        "editors": {"e": {"kind": "python", "factory": "tests.support.toys:PaintEditor"}}, "classifiers": {"v1": part},
     }  # fmt: skip
     return study_of(fields, folder / "study.yaml")
 
@@ -115,12 +115,12 @@ def a_study(folder: Path, part: dict[str, Any]) -> Study:
         {"kind": "torchscript", "file": "persona.ts", "manifest": "manifest.json"},
         {"kind": "torch_export", "file": "persona.pt2", "manifest": "manifest.json"},
         {"kind": "torch_export", "file": "fixed.pt2", "manifest": "manifest.json"},
-        {"python": "tests.classifying.callables:of_pictures", "labels": LABELS},
-        {"python": "tests.classifying.callables:of_tensors", "labels": LABELS, "takes": "tensor"},
-        {"python": "tests.classifying.callables:probabilities", "labels": LABELS, "outputs": "probabilities"},
-        {"python": "tests.classifying.callables:log_odds", "labels": LABELS},
+        {"python": "tests.support.callables:of_pictures", "labels": LABELS},
+        {"python": "tests.support.callables:of_tensors", "labels": LABELS, "takes": "tensor"},
+        {"python": "tests.support.callables:probabilities", "labels": LABELS, "outputs": "probabilities"},
+        {"python": "tests.support.callables:log_odds", "labels": LABELS},
         {
-            "python": "tests.classifying.callables:module",
+            "python": "tests.support.callables:module",
             "takes": "tensor",
             "labels": LABELS,
             "preprocessing": {"mean": 0.5, "std": 0.5},
@@ -170,7 +170,7 @@ def test_the_avatars_study_has_the_same_effects_wherever_the_classifier_is(
     parts: list[dict[str, Any]] = [{"kind": "transformers", "checkpoint": str(PERSONA)}]
     parts += [{"kind": kind, "file": str(exported / file), "manifest": str(exported / "manifest.json")}
               for kind, file in files.items()]  # fmt: skip
-    parts.append({"python": "tests.classifying.callables:of_pictures", "labels": LABELS})
+    parts.append({"python": "tests.support.callables:of_pictures", "labels": LABELS})
     with serving(answer) as (url, _):
         parts.append({"kind": "http", "url": url, "labels": LABELS})
         effects = [avatars_effects(part, "senior") for part in parts]
@@ -396,12 +396,12 @@ def test_timm_gives_the_scores_of_the_torch_original(tmp_path: Path) -> None:
             {"kind": "torchscript", "file": "persona.ts", "labels": LABELS, "preprocessing": {"layout": "nhwc"}},
             r"was given float32 of shape \(1, 64, 64, 3\) and failed",
         ),
-        ({"python": "tests.classifying.callables:raises", "labels": LABELS}, "failed on 1 pictures .*ValueError: no"),
-        ({"python": "tests.classifying.callables:scalar", "labels": LABELS}, r"array of shape \(\) for 1 pictures"),
-        ({"python": "tests.classifying.callables:of_pictures"}, "labels: the callable has no attribute `labels`"),
-        ({"python": "tests.classifying.callables:LABELS", "labels": LABELS}, "it cannot be called"),
+        ({"python": "tests.support.callables:raises", "labels": LABELS}, "failed on 1 pictures .*ValueError: no"),
+        ({"python": "tests.support.callables:scalar", "labels": LABELS}, r"array of shape \(\) for 1 pictures"),
+        ({"python": "tests.support.callables:of_pictures"}, "labels: the callable has no attribute `labels`"),
+        ({"python": "tests.support.callables:LABELS", "labels": LABELS}, "it cannot be called"),
         (
-            {"python": "tests.classifying.callables:of_pictures", "labels": LABELS, "files": ["gone.bin"]},
+            {"python": "tests.support.callables:of_pictures", "labels": LABELS, "files": ["gone.bin"]},
             r"gone\.bin: files: there is no such file",
         ),
     ],
@@ -421,7 +421,7 @@ def test_a_fingerprint_changes_with_weights_and_preprocessing(exported: Path, tm
     assert classifier(exported, file="persona.onnx", **other).fingerprint != first
     weights = tmp_path / "w.bin"
     weights.write_bytes(b"1")
-    own = {"python": "tests.classifying.callables:of_pictures", "labels": LABELS, "files": ["w.bin"]}
+    own = {"python": "tests.support.callables:of_pictures", "labels": LABELS, "files": ["w.bin"]}
     before = classifier(tmp_path, **own).fingerprint
     weights.write_bytes(b"22")
     assert classifier(tmp_path, **own).fingerprint != before
@@ -438,10 +438,10 @@ def test_every_measure_on_numbers_worked_out_by_hand() -> None:
     assert measure(outputs, labels, Target(label="a", measure="logit")).tolist() == [0.0, 2.0]
     assert measure(outputs, labels, Target(label="a", measure="margin", against="b"))[1] == pytest.approx(2.0)
     assert measure(outputs[:, :1], ("age",), Target(measure="value")).tolist() == [0.0, 2.0]
-    own = Target(measure="function", function="tests.classifying.callables:spread")
+    own = Target(measure="function", function="tests.support.callables:spread")
     assert measure(outputs, labels, own)[1] == pytest.approx(2.0)
     with pytest.raises(ClassifierError, match=r"returned an array of shape \(2, 2\) for 2 pictures"):
-        measure(outputs, labels, Target(measure="function", function="tests.classifying.callables:same"))
+        measure(outputs, labels, Target(measure="function", function="tests.support.callables:same"))
 
 
 def test_flips_follow_the_class_or_the_threshold() -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from diffex_dagster.classifying.files_adapter import ExportedClassifier, OnnxClassifier, TorchFileClassifier
 from diffex_dagster.classifying.untrusted import checked_export
 from diffex_dagster.errors import ClassifierError
-from tests.classifying.onnx_models import WEIGHTS, save
+from tests.support.onnx_models import WEIGHTS, save
 
 LABELS = ("cold", "warm")
 PICTURES = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue", "grey")]

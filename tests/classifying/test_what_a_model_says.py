@@ -24,8 +24,8 @@ from diffex_dagster.classifying.python_adapter import CallableClassifier
 from diffex_dagster.classifying.target import becomes, check_labels, flips, measure
 from diffex_dagster.errors import ClassifierError, StudyError
 from diffex_dagster.study import study_of
-from tests.classifying.checkpoints import save_random_vit
-from tests.classifying.onnx_models import WEIGHTS, save
+from tests.support.checkpoints import save_random_vit
+from tests.support.onnx_models import WEIGHTS, save
 
 PICTURES = made_up_pictures(16, 5)
 LABELS = ("cold", "warm")
@@ -304,7 +304,7 @@ def test_numbers_in_a_study_file_are_the_text_that_they_were_written_as(tmp_path
     def study(labels: Any, label: Any) -> Any:
         return study_of(
             {"name": "s", "domain": "digits", "corpus": {"starter": "face"}, "target": {"label": label},
-             "editors": {"e": {"kind": "python", "factory": "tests.toys:PaintEditor"}},
+             "editors": {"e": {"kind": "python", "factory": "tests.support.toys:PaintEditor"}},
              "classifiers": {"v1": {"kind": "onnx", "file": "m.onnx", "labels": labels}}}, tmp_path / "study.yaml",
         )  # fmt: skip
 
@@ -328,7 +328,7 @@ def test_a_checkpoint_says_what_its_outputs_are_for(tmp_path: Path) -> None:
         (folder / "config.json").write_text(json.dumps({**config, **changes}))
         study = study_of(
             {"name": "s", "domain": "x", "corpus": {"starter": "face"}, "target": {"label": "warm"},
-             "editors": {"e": {"kind": "python", "factory": "tests.toys:PaintEditor"}},
+             "editors": {"e": {"kind": "python", "factory": "tests.support.toys:PaintEditor"}},
              "classifiers": {"v1": {"transformers": "vit"}}}, tmp_path / "study.yaml",
         )  # fmt: skip
         return build(study.classifiers["v1"], study.folder, study.checkpoint)
@@ -488,7 +488,7 @@ def test_an_expected_value_is_the_mean_of_ordered_classes() -> None:
 
 def test_a_function_and_a_value_see_what_the_classifier_returns() -> None:
     probabilities = np.array([[0.2, 0.8], [0.6, 0.4]])
-    own = Target(measure="function", function="tests.classifying.callables:spread", name="confidence", unit="points")
+    own = Target(measure="function", function="tests.support.callables:spread", name="confidence", unit="points")
     assert own.describe() == "confidence (points)"
     assert measure(np.log(probabilities), LABELS, own, said="probabilities").tolist() == pytest.approx([0.6, 0.2])
     value = Target(label="warm", measure="value")

@@ -12,7 +12,7 @@ from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.corpus.vlm.answers import RawFeature, read_answer, tree_from_raw
 from diffex_dagster.corpus.vlm.proposer import ProposalRequest, RecordedProposer
 from diffex_dagster.errors import CorpusError
-from tests.corpus.test_reading import STUDY
+from tests.support.project import AVATARS
 
 
 def corpus(text: str, source: str = "vlm") -> Corpus:
@@ -24,7 +24,7 @@ def dropped(clean_corpus: Corpus) -> dict[str, str]:
 
 
 def test_the_avatars_corpus_is_clean_already() -> None:
-    proposal = RecordedProposer(STUDY / "proposal.json").propose([], ProposalRequest("avatars")).corpus
+    proposal = RecordedProposer(AVATARS / "proposal.json").propose([], ProposalRequest("avatars")).corpus
     assert clean(proposal, ["villain", "hero"]) == proposal
 
 

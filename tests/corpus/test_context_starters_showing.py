@@ -15,6 +15,7 @@ from diffex_dagster.corpus.tree import Corpus, Drop
 from diffex_dagster.corpus.vlm.answers import tree_from_raw
 from diffex_dagster.corpus.vlm.context import Passage, read_context, select
 from diffex_dagster.errors import CorpusError
+from tests.support.material import EVIL
 
 
 def test_passages_have_citations(tmp_path: Path) -> None:
@@ -106,9 +107,6 @@ def test_starters_by_other_names() -> None:
         load_starter("retinae")
     with pytest.raises(CorpusError, match="there are architecture, bird"):
         load_starter("../../etc/passwd")
-
-
-EVIL = "<img src=x onerror=alert(1)>"
 
 
 def shown(renderable: RenderableType) -> str:

@@ -17,7 +17,7 @@ from diffex_dagster.corpus.vlm.answers import read_answer, saved_answer
 from diffex_dagster.corpus.vlm.messages import Said, from_file, said_by, without_thinking
 from diffex_dagster.corpus.vlm.proposer import OpenAIProposer, Proposal, ProposalRequest, RecordedProposer
 from diffex_dagster.errors import CorpusError
-from tests.corpus.chat_server import Reply, Script, Server, serving
+from tests.support.chat_server import Reply, Script, Server, serving
 
 TREE = json.dumps(
     {"categories": [

@@ -30,21 +30,10 @@ from diffex_dagster.corpus.vlm.proposer import (
     system_prompt,
 )
 from diffex_dagster.errors import CorpusError
-from tests.corpus.chat_server import Reply, embeddings, serving
+from tests.support.chat_server import CHILDREN, GROUPS, Reply, embeddings, good, is_second_pass, serving
 
 KEY = "sk-verysecretkey-0123456789"
 REQUEST = ProposalRequest("faces", class_labels=("old", "young"), examples=("beard",))
-GROUPS = json.dumps(
-    {"categories": [{"name": "Hat", "prompt": "a hat", "editable": True}, {"name": "Hair colour", "editable": False}]}
-)
-CHILDREN = json.dumps(
-    {
-        "categories": [
-            {"name": "Hat", "children": [{"name": "Cap", "prompt": "a cap"}, {"name": "Beanie", "citation": "1"}]},
-            {"name": "Hair colour", "children": ["grey"]},
-        ]
-    }
-)
 
 
 @pytest.fixture(autouse=True)
@@ -59,14 +48,6 @@ def images(count: int = 4) -> list[Image.Image]:
 def proposer(url: str, cache: MemoryCache | None = None, **options: Any) -> OpenAIProposer:
     defaults: dict[str, Any] = {"images_per_call": 2, "parallel": 1, "retries": 2, "timeout_s": 10.0}
     return OpenAIProposer(url, options.pop("model", "good-vlm"), "TEST_KEY", cache, **{**defaults, **options})
-
-
-def is_second_pass(request: dict[str, Any]) -> bool:
-    return "For each of these categories" in request["messages"][1]["content"][0]["text"]
-
-
-def good(request: dict[str, Any], number: int) -> Reply:
-    return Reply(CHILDREN if is_second_pass(request) else GROUPS)
 
 
 def error_of(script: Any, **options: Any) -> str:

@@ -13,7 +13,7 @@ from diffex_dagster.assets.lineage import observe
 from diffex_dagster.assets.status import statuses
 from diffex_dagster.resources import RESOURCES
 from diffex_dagster.study import Study, load_study
-from tests.toys import edits_made, picture, write_study
+from tests.support.toys import edits_made, picture, write_study
 
 CLASSIFIERS = ("v1", "v2")
 SHARED = {"sample_images", "vlm_corpus", "corpus", "level1_edits"}
@@ -144,7 +144,8 @@ def test_a_new_child_feature_costs_its_own_edits_alone(home: Home) -> None:
 def test_new_weights_of_one_version_touch_only_its_own_stages(home: Home) -> None:
     options = {"v1": {"red": 3.5}, "v2": {"red": 0.0}}
     classifiers = {
-        name: {"kind": "python", "factory": "tests.toys:WarmClassifier", "options": options[name]} for name in options
+        name: {"kind": "python", "factory": "tests.support.toys:WarmClassifier", "options": chosen}
+        for name, chosen in options.items()
     }
     study = load_study(write_study(home.study.folder, classifiers=classifiers))
     changed = Home(study, home.instance)
@@ -309,7 +310,7 @@ def test_what_is_read_is_recorded_though_nothing_was_observed(home: Home) -> Non
 def test_a_new_version_is_requested_without_a_level_1_edit(home: Home) -> None:
     _, cursor = automated(home, None)
     made = len(edits_made(home.study.folder))
-    own = {name: {"kind": "python", "factory": "tests.toys:WarmClassifier", "options": {"red": red}}
+    own = {name: {"kind": "python", "factory": "tests.support.toys:WarmClassifier", "options": {"red": red}}
            for name, red in (("v1", 3.0), ("v2", 0.0), ("v3", 1.0))}  # fmt: skip
     added = Home(load_study(write_study(home.study.folder, classifiers=own)), home.instance)
     rounds, cursor = automated(added, cursor)  # the code location is loaded again; nothing is known of v3 yet

@@ -21,7 +21,7 @@ from diffex_dagster.assets.lineage import observe
 from diffex_dagster.assets.status import statuses
 from diffex_dagster.stages.setup import build_store
 from diffex_dagster.study import Study, load_study
-from tests.toys import edits_made, picture, write_study
+from tests.support.toys import edits_made, picture, write_study
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 OWN = '''"""An editor, a classifier and a target measure beside the study."""
@@ -30,7 +30,7 @@ from pathlib import Path
 
 from scipy.special import expit
 
-from tests.toys import PaintEditor, WarmClassifier
+from tests.support.toys import PaintEditor, WarmClassifier
 
 import constants
 

@@ -20,8 +20,8 @@ from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.resources import RESOURCES, EditorResource, ResultsResource
 from diffex_dagster.resources.home import home_folder
 from diffex_dagster.study import Study, load_study
-from tests.conftest import ROOT, Run
-from tests.toys import PaintEditor, edits_made, write_study
+from tests.support.project import ROOT, Run
+from tests.support.toys import PaintEditor, edits_made, write_study
 
 
 def folders(definitions: dg.Definitions) -> dict[str, list[str]]:
@@ -237,7 +237,7 @@ def test_the_shipped_settings_are_those_of_this_checkout() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_ctrl_c_ends_with_one_line_and_130_and_loses_nothing(tmp_path: Path) -> None:
-    paint = {"kind": "python", "factory": "tests.toys:PaintEditor", "options": {"pause": 0.5, "batch": 2}}
+    paint = {"kind": "python", "factory": "tests.support.toys:PaintEditor", "options": {"pause": 0.5, "batch": 2}}
     write_study(tmp_path / "toy", 8, editors={"paint": paint})
     environment = {**os.environ, "DAGSTER_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT), "CI": "1"}
     with (tmp_path / "out").open("wb") as out:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.dagster.ui import ENDS, LAUNCH, ROOT, STATUS, DagsterDev, dagster_dev, until
-from tests.toys import edits_made, write_study
+from tests.support.toys import edits_made, write_study
+from tests.support.ui import ENDS, LAUNCH, ROOT, STATUS, DagsterDev, dagster_dev, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -23,7 +23,7 @@ STAGES = ["sample_images", "vlm_corpus", "corpus", "level1_edits"]
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Three studies whose editor takes its time."""
-    paint = {"kind": "python", "factory": "tests.toys:PaintEditor", "options": {"pause": 1.0, "batch": 2}}
+    paint = {"kind": "python", "factory": "tests.support.toys:PaintEditor", "options": {"pause": 1.0, "batch": 2}}
     for name in ("one", "two", "three"):
         write_study(tmp_path / "studies" / name, 4, name=name, editors={"paint": paint})
     (tmp_path / "home").mkdir()

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.dagster.ui import ROOT, DagsterDev, until
-from tests.toys import write_study
+from tests.support.toys import write_study
+from tests.support.ui import ROOT, DagsterDev, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

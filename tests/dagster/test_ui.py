@@ -10,8 +10,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from diffex_dagster.store import Store
-from tests.browsers import chromium
-from tests.dagster.ui import ROOT, DagsterDev, dagster_dev
+from tests.support.browsers import chromium
+from tests.support.ui import ROOT, DagsterDev, dagster_dev
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 

@@ -11,7 +11,7 @@ import torch
 from diffex_dagster.editing import checkpoints
 from diffex_dagster.editing.engine import load_parts
 from diffex_dagster.errors import EditorError
-from tests.editing.conftest import build_checkpoint
+from tests.support.checkpoints import build_checkpoint
 
 
 @pytest.mark.parametrize(

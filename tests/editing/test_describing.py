@@ -17,7 +17,7 @@ from diffex_dagster.editing.source_prompts import WordGroup, among, describe, pr
 from diffex_dagster.stages.setup import build_editor
 from diffex_dagster.study import load_study
 from diffex_dagster.worlds import avatars
-from tests.editing.test_parity import distance
+from tests.support.parity import distance
 
 ROOT = Path(__file__).parent.parent.parent
 VOCABULARY = {

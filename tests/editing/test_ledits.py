@@ -21,7 +21,7 @@ from diffex_dagster.editing.inversions import InversionsOnDisk
 from diffex_dagster.editing.ledits import ConceptOptions, LeditsEditor, LeditsOptions, inversion_seed, picture_digest
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
 from diffex_dagster.errors import EditorError
-from tests.editing.test_parity import Case, diffusers_edit, distance, pipeline_for, tensor
+from tests.support.parity import Case, diffusers_edit, distance, pipeline_for, tensor
 
 Images = dict[str, Image.Image]
 

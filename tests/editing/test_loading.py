@@ -21,9 +21,9 @@ from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.errors import EditorError
 from diffex_dagster.stages.setup import build_editor
 from diffex_dagster.study import load_study
-from tests.editing.conftest import build_checkpoint
-from tests.editing.single_file import write_single_file
-from tests.toys import write_study
+from tests.support.checkpoints import build_checkpoint
+from tests.support.single_file import write_single_file
+from tests.support.toys import write_study
 
 Images = dict[str, Image.Image]
 REQUESTS = [

@@ -16,8 +16,8 @@ from diffex_dagster.stages.edits import ensure_edits
 from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.setup import build_editor, build_store
 from diffex_dagster.study import Study, load_study
-from tests.editing.pipelines import qwen_edit, save_kontext
-from tests.toys import picture, write_study
+from tests.support.pipelines import qwen_edit, save_kontext
+from tests.support.toys import picture, write_study
 
 AVATARS = Path(__file__).parent.parent.parent / "studies" / "avatars" / "editor"
 

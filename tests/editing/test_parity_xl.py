@@ -24,8 +24,8 @@ from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
 from diffex_dagster.editing.parts import load_parts
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.errors import EditorError
-from tests.editing.conftest import build_checkpoint
-from tests.editing.test_parity import (
+from tests.support.checkpoints import build_checkpoint
+from tests.support.parity import (
     JOINT,
     MASKS,
     SEED,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from diffex_dagster.effects.deciding import DecisionOptions, ErrorRate, _holm, decide
 from diffex_dagster.effects.paired import Reach, interval
-from tests.effects import simulations
+from tests.support import simulations
 
 PATIENT = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # busy machines
 

@@ -7,7 +7,7 @@ import pytest
 
 from diffex_dagster.effects.comparing import compare
 from diffex_dagster.effects.deciding import DecisionOptions
-from tests.effects import simulations
+from tests.support import simulations
 
 pytestmark = pytest.mark.slow
 

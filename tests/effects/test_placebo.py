@@ -8,7 +8,7 @@ import pytest
 from diffex_dagster.effects.deciding import DecisionOptions, decide, decide_controls
 from diffex_dagster.effects.placebo import control_effects, exchange_e_values, exchanges, placebo_effects
 from diffex_dagster.effects.signflip import sign_flips
-from tests.effects import simulations
+from tests.support import simulations
 
 
 def test_the_effect_is_the_difference_to_the_mean_of_the_controls() -> None:

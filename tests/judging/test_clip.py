@@ -11,7 +11,7 @@ from PIL import Image
 
 from diffex_dagster.errors import ClassifierError
 from diffex_dagster.judging.clip import ClipProbe
-from tests.editing.conftest import build_checkpoint
+from tests.support.checkpoints import build_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from diffex_dagster.editing.diffusion_classifier import noise_error
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
 from diffex_dagster.judging.diffusion import DiffusionProbe
 from diffex_dagster.worlds import avatars
-from tests.editing.conftest import build_checkpoint, images  # noqa: F401 (a fixture)
+from tests.support.checkpoints import build_checkpoint, noisy_pictures
 
 DEMO = Path(__file__).parent.parent.parent / "studies" / "avatars" / "editor"
 COUNT = 4  # drawings for the slow test
@@ -23,6 +24,11 @@ PAIRS = [("one", "hat"), ("one", "beard"), ("two", "hat"), ("three", "smile")]
 
 def probe(checkpoint: Path, **options) -> DiffusionProbe:
     return DiffusionProbe(LeditsEditor(LeditsOptions(checkpoint=str(checkpoint), steps=10, device="cpu")), **options)
+
+
+@pytest.fixture(scope="module")
+def images() -> dict[str, Image.Image]:
+    return noisy_pictures()
 
 
 @pytest.fixture(scope="module", params=["epsilon", "v_prediction"])
@@ -34,7 +40,7 @@ def answers(of: DiffusionProbe, pictures, pairs) -> dict[tuple[str, str], float]
     return dict(answer for batch in of.evidence(pictures, pairs) for answer in batch)
 
 
-def test_evidence_is_the_difference_of_noise_prediction_errors(checkpoint: Path, images) -> None:  # noqa: F811
+def test_evidence_is_the_difference_of_noise_prediction_errors(checkpoint: Path, images) -> None:
     judge = probe(checkpoint, draws=2)
     found = answers(judge, images, PAIRS)
     engine = judge.editor.engine()
@@ -58,7 +64,7 @@ def test_evidence_is_the_difference_of_noise_prediction_errors(checkpoint: Path,
     assert found["two", "hat"] == pytest.approx(expected, rel=1e-3, abs=1e-6)
 
 
-def test_an_answer_does_not_depend_on_what_else_is_asked(checkpoint: Path, images) -> None:  # noqa: F811
+def test_an_answer_does_not_depend_on_what_else_is_asked(checkpoint: Path, images) -> None:
     judge = probe(checkpoint)
     together = answers(judge, images, [*PAIRS, *PAIRS])
     alone = {pair: answers(judge, images, [pair])[pair] for pair in PAIRS}
@@ -68,7 +74,7 @@ def test_an_answer_does_not_depend_on_what_else_is_asked(checkpoint: Path, image
     assert set(answers(judge, images, many)) == set(many)  # more concepts than a batch has rows
 
 
-def test_no_words_are_no_evidence_and_a_perfect_prediction_no_error(checkpoint: Path, images) -> None:  # noqa: F811
+def test_no_words_are_no_evidence_and_a_perfect_prediction_no_error(checkpoint: Path, images) -> None:
     judge = probe(checkpoint)
     assert answers(judge, images, [("one", "")])["one", ""] == pytest.approx(0.0, abs=1e-9)
     step = judge.editor.engine().steps[3]

@@ -10,8 +10,8 @@ import pytest
 
 from diffex_dagster.report.files import write_comparison, write_report
 from diffex_dagster.report.model import Comparison, Explanation
-from tests.browsers import chromium
-from tests.report import material
+from tests.support import material
+from tests.support.browsers import chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

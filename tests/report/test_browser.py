@@ -11,7 +11,7 @@ import pytest
 
 from diffex_dagster.report.files import write_report
 from diffex_dagster.report.model import Explanation
-from tests.report import material
+from tests.support import material
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -17,7 +17,7 @@ from diffex_dagster.report import schema
 from diffex_dagster.report.files import MARK, effects_csv, write_atomically, write_comparison, write_report
 from diffex_dagster.report.model import Comparison, Explanation
 from diffex_dagster.report.tables import COLUMNS, flat_rows
-from tests.report import material
+from tests.support import material
 
 
 def test_a_report_is_seven_files(report_folder: Path) -> None:

@@ -24,7 +24,7 @@ from diffex_dagster.report.model import Comparison, Example, Explanation, RuleOu
 from diffex_dagster.report.page import render_report
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from diffex_dagster.report.wording import CHANGES, MEANINGS, signed
-from tests.report import material
+from tests.support import material
 
 
 class Page(HTMLParser):

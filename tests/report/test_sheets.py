@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from diffex_dagster.report.sheets import contact_sheet, data_uri, enlarge
-from tests.report import material
+from tests.support import material
 
 
 def noise(seed: int, side: int = 64) -> Image.Image:

@@ -15,7 +15,7 @@ import pytest
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.model import Explanation
 from diffex_dagster.report.survey import COLUMNS, read_answers, render_survey, survey_results
-from tests.report import material
+from tests.support import material
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

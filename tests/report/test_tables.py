@@ -9,7 +9,7 @@ from rich.console import Console
 
 from diffex_dagster.report import tables, wording
 from diffex_dagster.report.model import Comparison, Explanation
-from tests.report import material
+from tests.support import material
 
 
 def printed(table: object) -> str:

@@ -14,7 +14,7 @@ from diffex_dagster.report.model import (
     Turn,
 )
 from diffex_dagster.report.verdict import comparison_verdict, strongest, verdict
-from tests.report.material import HOSTILE
+from tests.support.material import HOSTILE
 
 
 def ranked(name: str, effect: float, decision: str, **more: object) -> RankedFeature:

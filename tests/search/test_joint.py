@@ -7,7 +7,7 @@ import numpy as np
 from diffex_dagster.corpus.tree import Feature
 from diffex_dagster.search.joint import JointResult, grow_joint, joint_candidates, key
 from diffex_dagster.search.options import SearchOptions
-from tests.search.toy import Toy, node
+from tests.support.search import Toy, node
 
 A1, A2 = (node("a", node("a1"), node("a2"))).children
 B, C, D = node("b"), node("c"), node("d")

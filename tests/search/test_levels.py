@@ -20,7 +20,7 @@ from diffex_dagster.search.levels import (
     survivors,
 )
 from diffex_dagster.search.options import SearchOptions
-from tests.search.toy import node, small_corpus
+from tests.support.search import node, small_corpus
 
 PATIENT = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # busy machines
 

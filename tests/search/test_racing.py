@@ -12,7 +12,7 @@ from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.search.options import SearchOptions
 from diffex_dagster.search.racing import Need, Race, _contenders, _undecided
 from diffex_dagster.search.run import search
-from tests.search.toy import Toy, node
+from tests.support.search import Toy, node
 
 IMAGES = 60
 ARMS = [f"a{i}" for i in range(30)]

@@ -13,7 +13,7 @@ from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.search.joint import key
 from diffex_dagster.search.options import SearchOptions
 from diffex_dagster.search.run import search
-from tests.search.toy import Toy, node, small_corpus
+from tests.support.search import Toy, node, small_corpus
 
 PATIENT = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # busy machines
 

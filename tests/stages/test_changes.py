@@ -24,7 +24,7 @@ from diffex_dagster.stages.search import run_search
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_proposer, build_store
 from diffex_dagster.store import Store, StoredPicture
 from diffex_dagster.study import Study, load_study
-from tests.toys import PaintEditor, picture, write_study
+from tests.support.toys import PaintEditor, picture, write_study
 
 
 class MaskedEditor(PaintEditor):

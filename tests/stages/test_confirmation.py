@@ -11,7 +11,7 @@ from diffex_dagster.stages.search import run_search
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
 from diffex_dagster.stages.splits import parts
 from diffex_dagster.study import load_study
-from tests.toys import edits_made, write_study
+from tests.support.toys import edits_made, write_study
 
 IMAGES = 12
 

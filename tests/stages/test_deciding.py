@@ -20,7 +20,7 @@ from diffex_dagster.stages.deciding import (
 )
 from diffex_dagster.stages.scores import Paired
 from diffex_dagster.study import Study, load_study
-from tests.toys import write_study
+from tests.support.toys import write_study
 
 REACH = Reach(1.0, -0.4, 0.6, 0.02)
 FLORN, DORV = (Concept("florn"),), (Concept("dorv"),)
@@ -80,7 +80,7 @@ def test_a_report_says_on_top_that_a_control_prompt_moves_the_score(study: Study
 
     from diffex_dagster.report.page import render_report
     from diffex_dagster.report.schema import explanation_from_json, report_as_json
-    from tests.report.material import explanation
+    from tests.support.material import explanation
 
     rows = (Control("florn", 0.3, 0.2, 0.4, 0.31, 0.2, 0.4, 0.1, 24, "raises", 0.01),)
     told = replace(explanation(3), controls=rows, warnings=control_warnings(rows))

@@ -20,8 +20,8 @@ from diffex_dagster.stages.sample_images import read_samples, sample_images
 from diffex_dagster.stages.setup import build_classifier
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study, load_study
-from tests.odd_images import BROKEN, write_odd_images
-from tests.toys import picture, write_study
+from tests.support.odd_images import BROKEN, write_odd_images
+from tests.support.toys import picture, write_study
 
 
 def study_of(where: Path, count: int = 6, /, **images: Any) -> Study:

@@ -13,9 +13,9 @@ from diffex_dagster.stages.settings import stage_settings, stage_version
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
 from diffex_dagster.stages.sources import Sources
 from diffex_dagster.study import Study, load_study
-from tests.toys import picture, write_study
+from tests.support.toys import picture, write_study
 
-OWN = """from tests.toys import PaintEditor, WarmClassifier
+OWN = """from tests.support.toys import PaintEditor, WarmClassifier
 
 import words
 
@@ -55,7 +55,7 @@ def study(tmp_path: Path) -> Study:
             editors={"paint": {"kind": "python", "factory": "own:editor"}},
             classifiers={
                 "v1": {"kind": "python", "factory": "own:classifier"},
-                "v2": {"kind": "python", "factory": "tests.toys:WarmClassifier"},
+                "v2": {"kind": "python", "factory": "tests.support.toys:WarmClassifier"},
             },
             target={"label": "warm", "measure": "function", "function": "measures:warmth"},
         )
@@ -101,7 +101,7 @@ def test_a_file_changes_the_sources_that_read_it(study: Study, file: str, text: 
 
 
 def test_what_own_code_made_works_as_itself_under_a_fingerprint_that_covers_its_code(study: Study) -> None:
-    from tests.toys import PaintEditor, WarmClassifier
+    from tests.support.toys import PaintEditor, WarmClassifier
 
     editor, classifier = build_editor(study), build_classifier(study, "v1")
     assert isinstance(editor, PaintEditor) and isinstance(classifier, WarmClassifier)

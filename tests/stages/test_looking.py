@@ -17,9 +17,9 @@ from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.search import run_search
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_proposer, build_store
 from diffex_dagster.study import Study, load_study
-from tests.toys import write_study
+from tests.support.toys import write_study
 
-NET = {"kind": "python", "callable": "tests.classifying.test_gradcam:red_net", "takes": "tensor", "device": "cpu"}
+NET = {"kind": "python", "callable": "tests.support.networks:red_net", "takes": "tensor", "device": "cpu"}
 
 
 def explained(study: Study) -> Explanation:
@@ -54,7 +54,7 @@ def test_maps_are_kept(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_report_without_it_says_why(tmp_path: Path) -> None:
-    warm = {"kind": "python", "factory": "tests.toys:WarmClassifier"}
+    warm = {"kind": "python", "factory": "tests.support.toys:WarmClassifier"}
     explanation = explained(load_study(write_study(tmp_path / "a", classifiers={"net": warm})))
     assert not explanation.looks and "for torch modules" in dict(explanation.settings)["Grad-CAM"]
     off = explained(load_study(write_study(tmp_path / "b", classifiers={"net": NET}, report={"gradcam": 0})))

@@ -17,7 +17,7 @@ from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.search import level1_scores, run_search
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_proposer, build_store
 from diffex_dagster.study import load_study
-from tests.toys import write_study
+from tests.support.toys import write_study
 
 SPLIT = {"nonsense": ["flornip"], "confirmation": 0.5, "confirmation_from": 12}
 

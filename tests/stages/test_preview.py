@@ -16,7 +16,7 @@ from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.setup import build_store
 from diffex_dagster.study import Study, load_study
 from diffex_dagster.utils.progress import silent
-from tests.stages.test_probing import ColourProbe
+from tests.support.toys import ColourProbe
 
 AVATARS = Path(__file__).parent.parent.parent / "studies" / "avatars"
 

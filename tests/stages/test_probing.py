@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
-from PIL import Image
 
 from diffex_dagster.assets import scores
 from diffex_dagster.editing.protocol import Concept
 from diffex_dagster.errors import StudyError
-from diffex_dagster.judging.protocol import Pair
 from diffex_dagster.report.schema import load_schema
 from diffex_dagster.stages import judging
 from diffex_dagster.stages import search as searching
@@ -24,28 +21,9 @@ from diffex_dagster.stages.report import edits_that_took
 from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.setup import build_editor, build_probe, build_store, reports_folder
 from diffex_dagster.study import Study, load_study
-from tests.toys import write_study
+from tests.support.toys import ColourProbe, write_study
 
 RED, BLUE = Concept("red patch"), Concept("blue patch")
-
-
-class ColourProbe:
-    """Evidence for "red patch" is how red the left half is, for "blue patch" how blue the right half is."""
-
-    fingerprint = "colours"
-
-    def __init__(self) -> None:
-        self.asked: list[Pair] = []
-
-    def evidence(
-        self, pictures: Mapping[str, Image.Image], pairs: Sequence[Pair]
-    ) -> Iterator[list[tuple[Pair, float]]]:
-        for key, prompt in pairs:
-            self.asked.append((key, prompt))
-            pixels = np.asarray(pictures[key], dtype=float)
-            left, right = pixels[:, :8], pixels[:, 8:]
-            red, blue = (left[..., 0] - left[..., 1]).mean(), (right[..., 2] - right[..., 1]).mean()
-            yield [((key, prompt), red if "red" in prompt else blue)]
 
 
 def test_an_answer_is_asked_for_once_and_kept(toy: Study) -> None:
@@ -115,7 +93,7 @@ def test_an_effect_that_an_edit_borrows_is_marked_wherever_it_is_shown(
 
     for module in (searching, scores):
         monkeypatch.setattr(module, "build_probe", lambda study, editor: Seeing())
-    paint = {"kind": "python", "factory": "tests.toys:PaintEditor", "options": {"entangled": 80}}
+    paint = {"kind": "python", "factory": "tests.support.toys:PaintEditor", "options": {"entangled": 80}}
     effects = {"nonsense": ["flornip"], "margin": 0.05}
     study = load_study(write_study(tmp_path, 12, editors={"paint": paint}, effects=effects))
     explain_study(study, ["v1"], lambda *event: None)
@@ -204,7 +182,7 @@ def test_where_nobody_judges_edits_the_report_says_so_at_the_top(
     assert caveats[0].startswith("Nobody judged")
     top, caveats = page(probe={"kind": "none"})
     assert "Nobody judged" in top and "probe: {kind: none}" in caveats[0]
-    monkeypatch.setattr("tests.toys.PaintEditor.judge", lambda self, draws: ColourProbe(), raising=False)
+    monkeypatch.setattr("tests.support.toys.PaintEditor.judge", lambda self, draws: ColourProbe(), raising=False)
     top, caveats = page()
     assert "Nobody judged" not in top + " ".join(caveats)
 

@@ -21,7 +21,7 @@ from diffex_dagster.stages.search import level1_scores, replay_search, run_searc
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_proposer, build_store
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study, load_study
-from tests.toys import edits_made, write_study
+from tests.support.toys import edits_made, write_study
 
 SPLIT = {"nonsense": ["flornip"], "confirmation": 0.5, "confirmation_from": 12}
 RACING = {"allocation": "racing", "racing_start": 4}

@@ -24,7 +24,7 @@ from diffex_dagster.stages.search import run_search
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_proposer, build_store
 from diffex_dagster.store import Store, StoredPicture
 from diffex_dagster.study import Study, load_study
-from tests.toys import write_study
+from tests.support.toys import write_study
 
 RULES = [
     {"feature": "Red", "below": 0.05, "classifiers": ["v1", "v2"]},
@@ -89,7 +89,7 @@ def test_a_report_holds_no_pixels_of_its_examples(explanation: Explanation) -> N
 
 def test_the_settings_that_decide_the_numbers_are_shown(explanation: Explanation) -> None:
     shown = dict(explanation.settings)
-    assert shown["Editor: factory"] == "tests.toys:PaintEditor" and shown["Control prompts"] == "flornip"
+    assert shown["Editor: factory"] == "tests.support.toys:PaintEditor" and shown["Control prompts"] == "flornip"
     assert shown["Error rate"] == "fwer, level 0.05" and shown["Image side"] == "16 pixels"
 
 
@@ -130,7 +130,7 @@ def test_what_an_image_becomes_is_said_of_every_target(
 def test_options_of_a_users_own_editor_are_not_shown(tmp_path: Path) -> None:
     from diffex_dagster.stages.report import settings_shown
 
-    paint = {"kind": "python", "factory": "tests.toys:PaintEditor", "options": {"key": "secret"}}
+    paint = {"kind": "python", "factory": "tests.support.toys:PaintEditor", "options": {"key": "secret"}}
     assert "secret" not in str(settings_shown(load_study(write_study(tmp_path, editors={"paint": paint})), 0.02))
 
 

@@ -20,7 +20,7 @@ from diffex_dagster.stages.edits import ensure_edits
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
 from diffex_dagster.study import Study, load_study
 from diffex_dagster.utils.progress import reporting_to
-from tests.toys import edits_made, write_study
+from tests.support.toys import edits_made, write_study
 
 ROOT = Path(__file__).parent.parent.parent
 IMAGES = 8
@@ -63,7 +63,7 @@ def test_effects_are_those_that_the_toy_was_built_with(toy: Study) -> None:
 
 
 def test_seeds_of_an_image_are_averaged_within_it(tmp_path: Path) -> None:
-    editors = {"paint": {"kind": "python", "factory": "tests.toys:PaintEditor", "options": {"fading": 40}}}
+    editors = {"paint": {"kind": "python", "factory": "tests.support.toys:PaintEditor", "options": {"fading": 40}}}
     file = write_study(tmp_path, editors=editors, effects={"nonsense": ["flornip"], "seeds": 2})
     study = load_study(file)
     outcome = run(study, "v1")
@@ -131,7 +131,7 @@ def test_a_feature_added_to_the_corpus_is_all_that_is_edited(toy: Study) -> None
 def test_a_changed_editor_shares_nothing(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path))
     first = run(study, "v1").total("edits_made")
-    editor = {"kind": "python", "factory": "tests.toys:PaintEditor", "options": {"version": "2"}}
+    editor = {"kind": "python", "factory": "tests.support.toys:PaintEditor", "options": {"version": "2"}}
     again = load_study(write_study(tmp_path, editors={"paint": editor}))
     assert run(again, "v1").total("edits_made") == first
 
@@ -141,7 +141,7 @@ RUN = "import sys; from diffex_dagster.cli.main import main; sys.argv = ['diffex
 
 @pytest.mark.slow
 def test_kill_nine_in_the_middle_of_editing_loses_at_most_one_batch(tmp_path: Path) -> None:
-    slow = {"kind": "python", "factory": "tests.toys:PaintEditor", "options": {"pause": 0.2, "batch": 2}}
+    slow = {"kind": "python", "factory": "tests.support.toys:PaintEditor", "options": {"pause": 0.2, "batch": 2}}
     study = load_study(write_study(tmp_path, editors={"paint": slow}))
     process = subprocess.Popen([sys.executable, "-c", RUN, str(study.file)], cwd=ROOT, start_new_session=True)
     try:
@@ -206,7 +206,7 @@ def test_signed_gate_follows_the_paper(tmp_path: Path) -> None:
 
 def test_scores_have_the_shape_that_the_labels_say(toy: Study) -> None:
     classifier = build_classifier(toy, "v1")
-    from tests.toys import picture
+    from tests.support.toys import picture
 
     assert classifier([picture(1), picture(2)]).shape == (2, 2)
     assert np.isfinite(classifier([picture(1)])).all()

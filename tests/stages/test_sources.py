@@ -23,7 +23,7 @@ from diffex_dagster.images.sources import Entry, Found, _named_apart
 from diffex_dagster.stages.sample_images import Samples, read_samples
 from diffex_dagster.study import load_study
 from diffex_dagster.utils.paths import listed, located
-from tests.toys import picture, write_study
+from tests.support.toys import picture, write_study
 
 
 def read(where: Path, **images: Any) -> Samples:

@@ -20,10 +20,9 @@ from diffex_dagster.corpus.showing import render_tree
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.stages.setup import build_store
 from diffex_dagster.study import Study, load_study
-from tests.corpus.chat_server import Reply, embeddings, serving
-from tests.corpus.test_context_starters_showing import EVIL
-from tests.corpus.test_proposing import CHILDREN, GROUPS, good, is_second_pass
-from tests.toys import edits_made, write_study
+from tests.support.chat_server import CHILDREN, GROUPS, Reply, embeddings, good, is_second_pass, serving
+from tests.support.material import EVIL
+from tests.support.toys import edits_made, write_study
 
 KEY = "sk-a-secret-that-must-not-be-kept"
 

@@ -22,7 +22,7 @@ from diffex_dagster.errors import StoreError
 from diffex_dagster.store import Store, edit_key
 from diffex_dagster.store import claims as claiming
 from diffex_dagster.store.opening import trouble
-from tests.toys import picture
+from tests.support.toys import picture
 
 HAT, NULL = EditRequest("i", (Concept("hat"),)), EditRequest("i")
 

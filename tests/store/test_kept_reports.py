@@ -16,7 +16,7 @@ from diffex_dagster.errors import StoreError
 from diffex_dagster.report.model import Confounder, RankedFeature
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study, load_study
-from tests.toys import picture, write_study
+from tests.support.toys import picture, write_study
 
 HAT = RankedFeature(1, "hat", "Hat", "a hat", "add", "Hat", 1, 0.3, 0.2, 0.4, 0.3, 1.0, 0.5, 9, "raises")
 BEARD = replace(HAT, rank=2, feature="beard", confounded_with=Confounder("hat", "Hat", 0.5, 0.01, -0.02, 0.04))

@@ -19,7 +19,7 @@ from diffex_dagster.effects.edit_metrics import Change
 from diffex_dagster.errors import StoreError
 from diffex_dagster.report.model import Confounder, RankedFeature
 from diffex_dagster.store import Store, edit_key, image_key
-from tests.toys import picture
+from tests.support.toys import picture
 
 
 @pytest.fixture

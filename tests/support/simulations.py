@@ -1,6 +1,6 @@
 """Simulated studies: how often the intervals and decisions of `effects/` are wrong where the truth is known.
 
-`python -m tests.effects.simulations` prints the tables of docs/validity.md (about two minutes on one core); the slow
+`python -m tests.support.simulations` prints the tables of docs/validity.md (about two minutes on one core); the slow
 tests call the same functions.
 """
 

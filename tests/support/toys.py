@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from diffex_dagster.editing.protocol import EditRequest
+from diffex_dagster.judging.protocol import Pair
 
 PAINTS = {
     "red patch": (slice(0, 8), (200, 40, 40)),
@@ -100,6 +101,25 @@ def warm(pictures: Sequence[Image.Image]) -> np.ndarray:
     return WarmClassifier(Path(), {})(pictures)
 
 
+class ColourProbe:
+    """Evidence for "red patch" is how red the left half is, for "blue patch" how blue the right half is."""
+
+    fingerprint = "colours"
+
+    def __init__(self) -> None:
+        self.asked: list[Pair] = []
+
+    def evidence(
+        self, pictures: Mapping[str, Image.Image], pairs: Sequence[Pair]
+    ) -> Iterator[list[tuple[Pair, float]]]:
+        for key, prompt in pairs:
+            self.asked.append((key, prompt))
+            pixels = np.asarray(pictures[key], dtype=float)
+            left, right = pixels[:, :8], pixels[:, 8:]
+            red, blue = (left[..., 0] - left[..., 1]).mean(), (right[..., 2] - right[..., 1]).mean()
+            yield [((key, prompt), red if "red" in prompt else blue)]
+
+
 def write_study(folder: Path, image_count: int = 8, **changes: Any) -> Path:
     """A study folder of the toy domain: images, a recorded proposal, an empty corpus file, study.yaml."""
     from ruamel.yaml import YAML
@@ -123,10 +143,10 @@ def write_study(folder: Path, image_count: int = 8, **changes: Any) -> Path:
         "domain": "grey squares",
         "images": {"folder": "images", "size": 16},
         "corpus": {"vlm": {"kind": "recorded", "file": "proposal.json"}, "edits": "corpus.yaml"},
-        "editors": {"paint": {"kind": "python", "factory": "tests.toys:PaintEditor"}},
+        "editors": {"paint": {"kind": "python", "factory": "tests.support.toys:PaintEditor"}},
         "classifiers": {
-            "v1": {"kind": "python", "factory": "tests.toys:WarmClassifier"},
-            "v2": {"kind": "python", "factory": "tests.toys:WarmClassifier", "options": {"red": 0.0}},
+            "v1": {"kind": "python", "factory": "tests.support.toys:WarmClassifier"},
+            "v2": {"kind": "python", "factory": "tests.support.toys:WarmClassifier", "options": {"red": 0.0}},
         },
         "target": {"label": "warm"},
         "effects": {"nonsense": ["flornip"]},

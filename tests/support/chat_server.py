@@ -116,3 +116,25 @@ def serving(script: Script) -> Iterator[Server]:
     finally:
         http.shutdown()
         http.server_close()
+
+
+# A model that answers well, in two passes: the groups of a corpus, then their children.
+GROUPS = json.dumps(
+    {"categories": [{"name": "Hat", "prompt": "a hat", "editable": True}, {"name": "Hair colour", "editable": False}]}
+)
+CHILDREN = json.dumps(
+    {
+        "categories": [
+            {"name": "Hat", "children": [{"name": "Cap", "prompt": "a cap"}, {"name": "Beanie", "citation": "1"}]},
+            {"name": "Hair colour", "children": ["grey"]},
+        ]
+    }
+)
+
+
+def is_second_pass(request: dict[str, Any]) -> bool:
+    return "For each of these categories" in request["messages"][1]["content"][0]["text"]
+
+
+def good(request: dict[str, Any], number: int) -> Reply:
+    return Reply(CHILDREN if is_second_pass(request) else GROUPS)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tests.toys import WarmClassifier
+from tests.support.toys import WarmClassifier
 
 LABELS = ("junior", "senior")
 PERSONA = Path(__file__).parent.parent.parent / "studies" / "avatars" / "classifiers" / "persona_v1"

@@ -299,6 +299,7 @@ def comparison(n: int = 12, size: int = 64, draw: Draw = draw) -> Comparison:
                                          True),), turn=SENIOR)  # fmt: skip
 
 
+EVIL = "<img src=x onerror=alert(1)>"  # a name that every page, message and file has to write harmlessly
 HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>"
 
 

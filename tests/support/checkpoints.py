@@ -1,0 +1,48 @@
+"""Editors and classifiers with random weights, saved as the hub's are, and pictures for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SIDE = 64  # pixels; latents are 16×16 and the default mask 4×4
+
+
+def save_random_vit(folder: Path, labels: Sequence[str], side: int = 32) -> Path:
+    """A small vision transformer for `transformers`, with its image processor and these classes."""
+    import torch
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=side, patch_size=8,
+        id2label=dict(enumerate(labels)), label2id={label: i for i, label in enumerate(labels)},
+    )  # fmt: skip
+    model = ViTForImageClassification(config)
+    with torch.no_grad():
+        model.classifier.weight.mul_(20)  # so that its classes differ
+    model.save_pretrained(folder)
+    ViTImageProcessor(size={"height": side, "width": side}).save_pretrained(folder)
+    return folder
+
+
+def build_checkpoint(folder: Path, prediction_type: str = "epsilon", size: str = "tiny") -> Path:
+    """Write a random checkpoint of a size of `bench.random_weights`, whose masks say something."""
+    import torch
+
+    from diffex_dagster.bench.random_weights import write_checkpoint
+
+    return write_checkpoint(folder, size, dtype=torch.float32, prediction_type=prediction_type, steady=True)
+
+
+def noisy_pictures() -> dict[str, Image.Image]:
+    """Three pictures with large forms and fine noise."""
+    pictures = {}
+    for i, key in enumerate(("one", "two", "three")):
+        rng = np.random.default_rng(i)
+        coarse = np.kron(rng.integers(0, 200, (4, 4, 3)), np.ones((16, 16, 1)))
+        pictures[key] = Image.fromarray((coarse + rng.integers(0, 55, (SIDE, SIDE, 3))).astype(np.uint8))
+    return pictures
