@@ -264,6 +264,12 @@ class EffectsPart(Part):
     side_effects: int = Field(
         8, ge=0, description="so many of the strongest features are checked for what their edits do to each other"
     )
+    absence: int = Field(
+        8,
+        ge=0,
+        description="of so many of the strongest features, edit the pictures that show them already the other way: "
+        "do(1) − do(0); costs at most a tenth of the search's edits; 0 never does",
+    )
     seeds: int = Field(
         1,
         ge=1,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from diffex_dagster.effects.deciding import DecisionOptions, decide
 from diffex_dagster.effects.paired import Reach, interval
+from diffex_dagster.effects.presence import Mask, enough
 
 
 @dataclass(frozen=True)
@@ -32,30 +33,42 @@ class Resampled:
 
 
 def resample(
-    effects: Mapping[str, NDArray[np.float64]], images: int, options: DecisionOptions, studies: int, null: float
+    effects: Mapping[str, NDArray[np.float64]],
+    images: int,
+    options: DecisionOptions,
+    studies: int,
+    null: float,
+    without: Mapping[str, Mask] | None = None,
 ) -> Resampled:
     """Draw studies of `images` images with replacement from a population whose every effect is known.
 
     Args:
         effects: feature -> differences over the population, shape (population,).
+        without: feature -> which of the population lack it, (population,): its effect is that among these, in the
+            population and in every study.
         null: |effect| of the population up to which a claim is false; so is a claim of the other sign.
     """
     names = list(effects)
     table = np.stack([effects[name] for name in names], axis=1)
-    truth = table.mean(axis=0)
+    lacking = np.stack([(without or {}).get(name, np.ones(len(table), bool)) for name in names], axis=1)
+    truth = np.array([table[lacks, j].mean() if (lacks := lacking[:, j]).any() else 0.0 for j in range(len(names))])
     acting, relevant = np.any(table != 0.0, axis=0), np.abs(truth) > 0.02
     rng = np.random.default_rng(options.seed)
     covered, shares, falsely, found = [], [], [], []
     for study in range(studies):
-        d = table[rng.integers(len(table), size=images)]
-        decisions = decide(dict(zip(names, d.T, strict=True)), replace(options, seed=study))
+        chosen = rng.integers(len(table), size=images)
+        d, on = table[chosen], lacking[chosen]
+        masks = dict(zip(names, on.T, strict=True)) if without else None
+        decisions = decide(dict(zip(names, d.T, strict=True)), replace(options, seed=study), without=masks)
         claimed = np.array([{"raises": 1, "lowers": -1}.get(decisions[name].decision, 0) for name in names])
         false = (claimed != 0) & ((np.abs(truth) <= null) | (np.sign(truth) != claimed))
         shares.append(false.sum() / max(1, np.count_nonzero(claimed)))
         falsely.append(bool(false.any()))
         found += [np.mean((claimed != 0) & ~false, where=relevant)] if relevant.any() else []
         for j in np.flatnonzero(acting):
-            low, high = interval(d[:, j], options.confidence, Reach(still=options.margin))
+            if not enough(on[:, j], options.level):
+                continue  # already there: nothing is said
+            low, high = interval(d[on[:, j], j], options.confidence, Reach(still=options.margin))
             covered.append(low <= truth[j] <= high)
     return Resampled(studies, _mean(covered), _mean(shares), _mean(falsely), _mean(found))
 

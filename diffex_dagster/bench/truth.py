@@ -1,8 +1,10 @@
 """How right are the explanations? The avatars world against its truth.
 
-The true effect (CaCE, Goyal et al. 2019) of every feature on every classifier is measured by drawing each image again
-with only that feature changed. Beside it stand the pipeline's estimates in two arms: with the exact editor, which
-leaves the search and the statistics to be graded, and with the diffusion editor, which adds the error of the edits.
+The true effect of every feature on every classifier is measured by drawing each image again with only that feature
+changed: its mean is taken over the images that lack the feature (have it, for one that is removed), as a report's is.
+The mean over all images, and do(1) − do(0) (CaCE, Goyal et al. 2019), which takes both drawings, are graded too. Beside
+it stand the pipeline's estimates in two arms: with the exact editor, which leaves the search and the statistics to be
+graded, and with the diffusion editor, which adds the error of the edits.
 
 Two truths are used. Effects, signs and ranks are held against the truth of the very images that were edited. Claims
 about the population (intervals, *raises*, *lowers*) are held against the truth of a larger sample of the world, since
@@ -31,8 +33,9 @@ from diffex_dagster.classifying.transformers_adapter import TransformersClassifi
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.effects.grading import Grade, beam_recall, grade
+from diffex_dagster.effects.presence import Mask
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.report.model import Explanation
+from diffex_dagster.report.model import Explanation, RankedFeature
 from diffex_dagster.search.levels import kept_ids
 from diffex_dagster.stages import setup
 from diffex_dagster.stages.corpus import cleaned_proposal, merged
@@ -52,7 +55,24 @@ FOLDER = "bench"  # beside the study file: the development classifiers, which on
 CLAIMS = ("raises", "lowers")
 TOP = 10  # of the world's attributes, for corpus recall
 
-Effects = dict[str, NDArray[np.float64]]  # feature id -> true per-image differences
+
+@dataclass(frozen=True)
+class TrueEffects:
+    """What is true of some drawings, by feature id.
+
+    Attributes:
+        d: differences of putting the feature there (taking it away), 0 where that changes nothing, (drawings,).
+        without: the drawings that can be changed: those without it, those with it for a feature that is removed.
+        both: do(1) − do(0), (drawings,); not of a feature that the world cannot take away.
+    """
+
+    d: dict[str, NDArray[np.float64]]
+    without: dict[str, Mask]
+    both: dict[str, NDArray[np.float64]]
+
+    def effects(self) -> dict[str, float]:
+        """Mean effect among the drawings that can be changed; among all where none can."""
+        return {f: float(d[on].mean() if (on := self.without[f]).any() else d.mean()) for f, d in self.d.items()}
 
 
 @dataclass(frozen=True)
@@ -105,6 +125,9 @@ class Marked:
             reader nothing of: an effect of 0, whose sign is wrong where there is an effect.
         resampled: intervals and decisions over many resampled studies; only where edits are exact.
         points: every feature, for the figure.
+        plain_mae: mean error of the effects over all images, of the features that are ranked.
+        both_mae, both: mean error of do(1) − do(0), over so many features that have one.
+        prevalence_mae: mean error of the share of images that show a feature already; NaN where nobody judged.
         corpus_recall: share of the world's ten attributes with the largest true effects (those above `RELEVANT`) that
             a feature of the corpus names; NaN without any.
         decoys, decoy_claims: features of the corpus that the world cannot draw, and how many of them are claimed.
@@ -129,6 +152,10 @@ class Marked:
     controls: int = 0
     control_claims: int = 0
     baselines: Mapping[str, tuple[Beside, ...]] = field(default_factory=dict)
+    plain_mae: float = math.nan
+    both_mae: float = math.nan
+    both: int = 0
+    prevalence_mae: float = math.nan
 
 
 class Truth:
@@ -269,22 +296,23 @@ def grade_all(
     drawn = world_of(study)
     corpus = _corpus(study, store, base.name)
     asked = {(f.prompt, f.direction == "remove") for f in corpus.walk() if f.editable}
+    asked |= {(prompt, not removed) for prompt, removed in asked}  # do(1) − do(0) takes both
     whole = asked | {(phrase, False) for phrase in attributes(drawn)}
     cache, size = base.results_folder / "drawings", base.images.size
     truths = {} if truths is None else truths
-    here = truths.setdefault("images", Truth([states[name] for name in names], drawn, size, cache))
-    others = sample_states(population, population_seed, drawn)
-    world = truths.setdefault("population", Truth(others, drawn, size, cache))
+    of_images, of_others = [states[name] for name in names], sample_states(population, population_seed, drawn)
+    here = truths.setdefault("images", Truth(of_images, drawn, size, cache))
+    world = truths.setdefault("population", Truth(of_others, drawn, size, cache))
 
     marks: dict[str, list[Marked]] = {arm: [] for arm in arms}
     for subject in chosen:
         one = base.changed(classifiers={subject.name: subject.part}, target=Target(label=subject.label))
         classifier = setup.build_classifier(one, subject.name)
         say(f"{subject.name}: its true effects")
-        true = _of_corpus(here.effects(subject, classifier, asked), corpus)
+        true = truth_of(here.effects(subject, classifier, asked), of_images, corpus, drawn)
         of_world = world.effects(subject, classifier, whole)
-        true_world = _of_corpus(of_world, corpus)
-        strongest = {phrase: abs(float(of_world[phrase, False].mean())) for phrase in attributes(drawn)}
+        true_world = truth_of(of_world, of_others, corpus, drawn)
+        strongest = {phrase: _among_those_without(of_world, of_others, phrase, drawn) for phrase in attributes(drawn)}
         for arm, editor_name in arms.items():
             say(f"{subject.name}: {arm} arm")
             in_arm = one.with_editor(editor_name)
@@ -292,12 +320,15 @@ def grade_all(
             marked = _mark(in_arm, store, editor, classifier, subject, corpus, true, true_world, report)
             if arm == "exact":
                 options = replace(decision_options(in_arm), flips=1999)
-                marked = replace(marked, resampled=resample(true_world, len(names), options, resamples, NULL))
+                marked = replace(
+                    marked, resampled=resample(true_world.d, len(names), options, resamples, NULL, true_world.without)
+                )
             decoys = {f.id for f in corpus.walk() if f.editable and drawn.meaning(f.prompt) is None}
             claims = sum(p.feature in decoys and p.decision in CLAIMS for p in marked.points)
             recall = corpus_recall(drawn, corpus, strongest)
             marks[arm].append(replace(marked, corpus_recall=recall, decoys=len(decoys), decoy_claims=claims))
-    return Benchmark({arm: tuple(some) for arm, some in marks.items()}, len(names), population, len(asked))
+    features = sum(feature.editable for feature in corpus.walk())
+    return Benchmark({arm: tuple(some) for arm, some in marks.items()}, len(names), population, features)
 
 
 def _corpus(study: Study, store: Store, name: str) -> Corpus:
@@ -335,8 +366,34 @@ def _score(classifier: Classifier, label: str, pictures: list[Image.Image]) -> N
     return measure(classifier(pictures), classifier.labels, Target(label=label))
 
 
-def _of_corpus(effects: Mapping[Feature, NDArray[np.float64]], corpus: Corpus) -> Effects:
-    return {f.id: effects[f.prompt, f.direction == "remove"] for f in corpus.walk() if f.editable}
+def truth_of(
+    effects: Mapping[Feature, NDArray[np.float64]], states: Sequence[State], corpus: Corpus, world: World
+) -> TrueEffects:
+    """What is true of a corpus's features.
+
+    Args:
+        effects: (prompt, whether it is removed) -> differences over the states, both ways of every feature.
+        states: that the drawings are of.
+    """
+    d, without, both = {}, {}, {}
+    for f in corpus.walk():
+        if not f.editable:
+            continue
+        shown = np.array([world.has_feature(state, f.prompt) for state in states], dtype=bool)
+        put, taken = effects[f.prompt, False], effects[f.prompt, True]
+        d[f.id], without[f.id] = (put, ~shown) if f.direction == "add" else (taken, shown)
+        gone = [not world.has_feature(world.set_feature(s, f.prompt, True), f.prompt) for s in states]
+        if all(gone) and world.meaning(f.prompt):
+            both[f.id] = np.where(shown, -taken, put)
+    return TrueEffects(d, without, both)
+
+
+def _among_those_without(
+    effects: Mapping[Feature, NDArray[np.float64]], states: Sequence[State], phrase: str, world: World
+) -> float:
+    """|mean effect| of adding an attribute to the drawings that lack it."""
+    lacking = np.array([not world.has_feature(state, phrase) for state in states], dtype=bool)
+    return abs(float(effects[phrase, False][lacking].mean())) if lacking.any() else 0.0
 
 
 def _mark(
@@ -346,14 +403,13 @@ def _mark(
     classifier: Classifier,
     subject: Subject,
     corpus: Corpus,
-    true: Effects,
-    true_world: Effects,
+    true: TrueEffects,
+    true_world: TrueEffects,
     report: Reporter,
 ) -> Marked:
     run_search(study, store, editor, classifier, report)  # makes the edits; `explain` replays it
     explanation, searched = explain(study, store, editor, classifier, subject.name, "diffex bench truth")
-    truth = {feature: float(d.mean()) for feature, d in true.items()}
-    world = {feature: float(d.mean()) for feature, d in true_world.items()}
+    truth, world = true.effects(), true_world.effects()
     alone = read(PAPER, study, store, editor, classifier, corpus, report)
     ours = {row.feature: row.effect for row in explanation.features}
     shared = {feature: effect for feature, effect in truth.items() if feature in ours and feature in alone.effects}
@@ -376,6 +432,7 @@ def _mark(
         controls=len(explanation.controls),
         control_claims=sum(each.decision in CLAIMS for each in explanation.controls),
         baselines=_baselines(study, store, editor, classifier, subject, corpus, truth, world, report),
+        **presence_marks(explanation.features, true),  # type: ignore[arg-type]
     )
 
 
@@ -410,6 +467,24 @@ def _baselines(
         marks = _grade(explanation, truth, world)
         found[title] = (beside(marks, ours, kept_ids(searched.result.gate)),)
     return found
+
+
+def presence_marks(rows: Sequence[RankedFeature], true: TrueEffects) -> dict[str, float | int]:
+    """How right a report is about what its effect among some images leaves out; see `Marked`."""
+    plain, both, shown = [], [], []
+    for row in rows:
+        everywhere = row.effect if row.effect_all is None else row.effect_all
+        plain.append(abs(everywhere - float(true.d[row.feature].mean())))
+        if row.cace is not None and row.feature in true.both:
+            both.append(abs(row.cace - float(true.both[row.feature].mean())))
+        if row.prevalence is not None:
+            lacking = float(true.without[row.feature].mean())
+            shown.append(abs(row.prevalence - (1.0 - lacking if row.direction == "add" else lacking)))
+
+    def mean(errors: list[float]) -> float:
+        return float(np.mean(errors)) if errors else math.nan
+
+    return {"plain_mae": mean(plain), "both_mae": mean(both), "both": len(both), "prevalence_mae": mean(shown)}
 
 
 def _grade(explanation: Explanation, truth: Mapping[str, float], world: Mapping[str, float]) -> Grade:

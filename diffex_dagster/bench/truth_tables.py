@@ -23,7 +23,10 @@ MARKS = {  # key -> (heading, whether a larger number is better)
     "precision_at_10": ("P@10", True),
     "recall_at_10": ("R@10", True),
     "sign_accuracy": ("sign", True),
-    "cace_mae": ("MAE", False),
+    "effect_mae": ("MAE", False),
+    "plain_mae": ("MAE all", False),
+    "both_mae": ("MAE do", False),
+    "prevalence_mae": ("MAE had", False),
     "coverage": ("cover", True),
     "fdr": ("FDR", False),
     "beam_recall": ("beam", True),
@@ -34,7 +37,7 @@ MARKS = {  # key -> (heading, whether a larger number is better)
 }
 WIDEST = 12  # panels of a figure
 RESAMPLES = 2000  # of the classifiers, for the interval of a mean
-ESTIMATES = ("spearman", "kendall", "spearman_all", "kendall_all", "sign_accuracy", "cace_mae")
+ESTIMATES = ("spearman", "kendall", "spearman_all", "kendall_all", "sign_accuracy", "effect_mae")
 CAUSES = {"not scored": "gated out by the beam"}  # what a missed feature's decision is called
 
 
@@ -96,7 +99,10 @@ def _marks(grade: Grade, beam: float) -> dict[str, float]:
         "precision_at_10": grade.precision_at_10,
         "recall_at_10": grade.recall_at_10,
         "sign_accuracy": grade.sign_accuracy,
-        "cace_mae": grade.cace_mae,
+        "effect_mae": grade.effect_mae,
+        "plain_mae": math.nan,
+        "both_mae": math.nan,
+        "prevalence_mae": math.nan,
         "coverage": grade.coverage,
         "fdr": grade.fdr,
         "beam_recall": beam,
@@ -111,6 +117,9 @@ def _ours(each: Marked) -> dict[str, Any]:
     """Marks; in the exact arm, coverage and false discoveries are those of the resampled studies."""
     marks: dict[str, Any] = _marks(each.ours, each.beam)
     marks |= {
+        "plain_mae": each.plain_mae,
+        "both_mae": each.both_mae,
+        "prevalence_mae": each.prevalence_mae,
         "spearman_whole": each.ours_whole.spearman,
         "corpus_recall": each.corpus_recall,
         "decoy_claims": each.decoy_claims / each.decoys if each.decoys else math.nan,

@@ -100,7 +100,7 @@ def graded(study: Study, classifier: str, ranking: Sequence[RankedFeature]) -> G
     with at_own_code(f"{study.file}: truth: {study.truth} fails", "mend it, or leave truth out of the study"):
         true = truth_of(study.folder, list(dict.fromkeys(prompts.values())), score, names, store.folder / "drawings")
     return grade(
-        {row.feature: row.effect for row in ranking},
+        {row.feature: row.effect if row.effect_all is None else row.effect_all for row in ranking},  # as the truth is
         {feature: true[prompt] for feature, prompt in prompts.items()},
         {row.feature: (row.ci_low, row.ci_high) for row in ranking},
         {row.feature: row.decision for row in ranking},
@@ -111,5 +111,5 @@ def _grade_line(result: Grade) -> str:
     return (
         f"against the truth: Spearman ρ {result.spearman:.2f} over {result.features} features, "
         f"{result.spearman_relevant:.2f} over the {result.relevant} with |true effect| > 0.02; "
-        f"mean absolute error {result.cace_mae:.3f}"
+        f"mean absolute error {result.effect_mae:.3f}"
     )

@@ -27,12 +27,19 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diffex_dagster.effects.deciding import DecisionOptions, stack
+from diffex_dagster.effects.deciding import DecisionOptions, stack, who_has_it
 from diffex_dagster.effects.paired import Reach, interval, unseen_bounds
+from diffex_dagster.effects.presence import enough
 from diffex_dagster.effects.signflip import sign_flips
 
 ComparisonText = Literal[
-    "more reliant", "less reliant", "direction changed", "no change shown", "inconclusive", "edit failed"
+    "more reliant",
+    "less reliant",
+    "direction changed",
+    "no change shown",
+    "inconclusive",
+    "already there",
+    "edit failed",
 ]
 
 
@@ -71,11 +78,13 @@ def compare(
     options: DecisionOptions | None = None,
     *,
     edit_success: Mapping[str, float] | None = None,
+    without: Mapping[str, ArrayLike] | None = None,
     reach: Reach | None = None,
 ) -> dict[str, ComparedEffect]:
     """Compare two versions on the features that both have, over the same images of the same edits.
 
-    Decisions, the first that applies: *edit failed* (too few edits show the attribute; such features are left out of
+    Decisions, the first that applies: *already there* (too few images lack the attribute), *edit failed* (too few edits
+    show the attribute; both are left out of
     the tested family), *more reliant* / *less reliant* (mean |d| changed, by the margin or more), *direction changed*
     (mean |d| is not shown to have changed, the signed effect is, by the margin or more), *no change shown* (the
     intervals of both changes lie inside ± margin, and so does what unseen images may do), *inconclusive*. A change is
@@ -86,6 +95,7 @@ def compare(
         options: level, confidence, margin, edit_success_threshold, flips and seed are used; the error rate is always
             family-wise.
         edit_success: feature -> share of its edits that show the attribute; features that are missing are tested.
+        without: feature -> which images lack the attribute, (images,) booleans: the versions are compared among these.
         reach: how far one version's measure can be moved; that of a probability when left out.
 
     Returns:
@@ -103,44 +113,56 @@ def compare(
         raise ValueError(f"the versions have {len(before)} and {len(after)} images; they must share the same edits.")
     difference, change = after - before, np.abs(after) - np.abs(before)
     success = edit_success or {}
-    tested = [j for j, name in enumerate(names) if success.get(name, 1.0) >= options.edit_success_threshold]
+    lacking = {name: np.asarray(mask, dtype=bool) for name, mask in (without or {}).items()}
+    there = {name for name, mask in lacking.items() if not enough(mask, options.level)}
+    tested = [
+        j
+        for j, name in enumerate(names)
+        if name not in there and success.get(name, 1.0) >= options.edit_success_threshold
+    ]
+    # Of a feature that is *already there*, all images are shown.
+    on = np.stack(
+        [lacking[n] if n in lacking and n not in there else np.ones(len(before), bool) for n in names], axis=1
+    )
     family = np.concatenate([change[:, tested], difference[:, tested]], axis=1)
-    p = sign_flips(family, flips=options.flips, seed=options.seed).p_max
+    of_family = np.concatenate([on[:, tested], on[:, tested]], axis=1)
+    p = sign_flips(family, flips=options.flips, seed=options.seed, on=of_family).p_max
     p_of = {j: (float(p[place]), float(p[len(tested) + place])) for place, j in enumerate(tested)}
     furthest = (reach or Reach()).furthest
     of_change, of_difference = (Reach(far, -far, far, options.margin) for far in (furthest, 2.0 * furthest))
 
     compared = {}
     for j, name in enumerate(names):
-        low, high = interval(difference[:, j], options.confidence, of_difference)
-        reliance_low, reliance_high = interval(change[:, j], options.confidence, of_change)
-        effects = (float(before[:, j].mean()), float(after[:, j].mean()))
-        reliance = (float(np.abs(before[:, j]).mean()), float(np.abs(after[:, j]).mean()))
-        decision: ComparisonText = "edit failed"
+        first_d, last_d, by, moved = (each[on[:, j], j] for each in (before, after, change, difference))
+        low, high = interval(moved, options.confidence, of_difference)
+        reliance_low, reliance_high = interval(by, options.confidence, of_change)
+        effects = (float(first_d.mean()), float(last_d.mean()))
+        reliance = (float(np.abs(first_d).mean()), float(np.abs(last_d).mean()))
+        decision: ComparisonText = "already there" if name in there else "edit failed"
         p_value: float | None = None
-        reason = f"{success.get(name, 1.0):.0%} of its edits show it"
+        reason = who_has_it(lacking[name]) if name in there else f"{success.get(name, 1.0):.0%} of its edits show it"
         if j in p_of:
             p_change, p_signed = p_of[j]
             decision, p_value, reason = _decide_one(
                 effects,
                 reliance,
-                (p_change, reliance_low, reliance_high, _nothing_unseen(change[:, j], of_change, options)),
-                (p_signed, low, high, _nothing_unseen(difference[:, j], of_difference, options)),
+                (p_change, reliance_low, reliance_high, _nothing_unseen(by, of_change, options)),
+                (p_signed, low, high, _nothing_unseen(moved, of_difference, options)),
                 options,
             )
         compared[name] = ComparedEffect(
             effects,
             reliance,
-            float(difference[:, j].mean()),
+            float(moved.mean()),
             low,
             high,
-            float(change[:, j].mean()),
+            float(by.mean()),
             reliance_low,
             reliance_high,
             decision,
             p_value,
             reason,
-            len(before),
+            len(moved),
         )
     return compared
 

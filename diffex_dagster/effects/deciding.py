@@ -28,7 +28,7 @@ change when signs flip. Choosing them by signed mean does. Both bias the *effect
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -37,10 +37,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from diffex_dagster.effects.paired import Reach, interval, unseen_bounds
 from diffex_dagster.effects.placebo import control_effects, exchange_e_values, exchanges, placebo_effects
-from diffex_dagster.effects.signflip import SignFlips, adjust_by, adjust_ebh, e_values, sign_flips
+from diffex_dagster.effects.presence import Mask, enough
+from diffex_dagster.effects.signflip import SignFlips, adjust_by, adjust_ebh, e_values, masked, sign_flips
 
 ErrorRate = Literal["fwer", "fdr-by", "fdr-ebh"]
-DecisionText = Literal["raises", "lowers", "mixed", "no effect shown", "inconclusive", "edit failed"]
+DecisionText = Literal["raises", "lowers", "mixed", "no effect shown", "inconclusive", "already there", "edit failed"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Decision:
     Attributes:
         decision: see `decide`.
         p_value: adjusted over all tested features for *raises*/*lowers* (for *mixed*, of the test for mixed); compare
-            it with `level`. None for a feature that was not tested (*edit failed*).
+            it with `level`. None for a feature that was not tested (*already there*, *edit failed*).
         reason: one clause in words, for the report.
         p_raw: of the feature alone, before adjustment; None for e-BH and for a feature that was not tested.
     """
@@ -110,12 +111,15 @@ def decide(
     *,
     controls: ArrayLike | None = None,
     edit_success: Mapping[str, float] | None = None,
+    without: Mapping[str, ArrayLike] | None = None,
     image_noise: float = 0.0,
     left: int = 0,
-    reach: Reach | None = None,
+    reach: Reach | Mapping[str, Reach] | None = None,
 ) -> dict[str, Decision]:
     """Decide for every feature; the first of these that applies:
 
+    - *already there*: too few images lack the attribute for a judgement of what putting it there does. Such features
+      are left out of the tested family (presence is seen on the null edit, so the error rates stand).
     - *edit failed*: too few edits show the attribute, so that d says nothing about it. Such features are left out of
       the tested family (edit success does not look at the sign of d, so the error rates stand).
     - *raises*, *lowers*: the mean of D differs from zero (from ± `minimum_effect`) at the chosen error rate, and its
@@ -134,12 +138,15 @@ def decide(
         d: feature -> paired differences against the null edits over the same images in the same order, shape (images,).
         controls: the same of the control prompts, shape (images, control prompts); None or no columns without any.
         edit_success: feature -> share of its edits that show the attribute; features that are missing are tested.
+        without: feature -> which images lack the attribute, (images,) booleans: the feature is decided among these, and
+            its control edits are those of the same images. Features that are missing are decided among all.
         image_noise: |D| of one image that noise rarely exceeds (`effects.noise.image_noise`).
         left: features of the same family that are not in `d`, because a race dropped them before it had seen all images
             (`search.racing`). Each counts as one with p = 1 (e = 0): whatever made it leave, that is not smaller than
             the p-value that it would have had, so that the error rates hold for the whole family. Max-T needs every
             feature's differences and gives way to Holm then.
-        reach: how far the measure can be moved; that of a probability when left out. Its `still` is the margin.
+        reach: how far the measure can be moved, of all features or of each; that of a probability when left out. Its
+            `still` is the margin.
 
     Returns:
         A decision for every feature, in the order of `d`. The same input and seed give the same decisions; the order of
@@ -149,18 +156,24 @@ def decide(
         ValueError: the features do not have the same images, there is no image, or a difference is not finite.
     """
     options = options or DecisionOptions()
-    reach = replace(reach or Reach(), still=options.margin)
-    success = edit_success or {}
-    failed = [name for name in d if success.get(name, 1.0) < options.edit_success_threshold]
-    tested = [name for name in d if name not in set(failed)]
+    success, lacking = (
+        edit_success or {},
+        {name: np.asarray(mask, dtype=bool) for name, mask in (without or {}).items()},
+    )
+    there = [name for name in d if name in lacking and not enough(lacking[name], options.level)]
+    failed = [name for name in d if name not in there and success.get(name, 1.0) < options.edit_success_threshold]
+    tested = [name for name in d if name not in {*there, *failed}]
     raw = stack({name: d[name] for name in tested})
     of_controls = _controls(controls, len(raw) if tested else None)
     table = placebo_effects(raw, of_controls)
+    on = _on(raw, tested, lacking)
 
-    p_mean, p_raw = _adjusted(raw, of_controls, options, left)
-    counts, p_mixed = _mixed(table, options, max(options.margin, image_noise), left)
+    p_mean, p_raw = _adjusted(raw, of_controls, options, left, on)
+    counts, p_mixed = _mixed(table, options, max(options.margin, image_noise), left, on)
 
     decided: dict[str, Decision] = {}
+    for name in there:
+        decided[name] = Decision("already there", None, who_has_it(lacking[name]))
     for name in failed:
         reason = (
             f"{success[name]:.0%} of its edits show it, fewer than the {options.edit_success_threshold:.0%} that a "
@@ -170,8 +183,28 @@ def decide(
     for j, name in enumerate(tested):
         alone = None if p_raw is None else float(p_raw[j])
         moved = (int(counts[0, j]), int(counts[1, j]))
-        decided[name] = _decide_one(table[:, j], float(p_mean[j]), alone, float(p_mixed[j]), moved, options, reach)
+        seen = table[on[:, j], j]
+        of = reach.get(name) if isinstance(reach, Mapping) else reach
+        of = replace(of or Reach(), still=options.margin)
+        decided[name] = _decide_one(seen, float(p_mean[j]), alone, float(p_mixed[j]), moved, options, of)
     return {name: decided[name] for name in d}
+
+
+def _on(table: NDArray[np.float64], names: Sequence[str], lacking: Mapping[str, NDArray[np.bool_]]) -> Mask:
+    """Which images each feature is decided among, (images, features)."""
+    on = np.ones(table.shape, dtype=bool)
+    for j, name in enumerate(names):
+        if name in lacking:
+            if lacking[name].shape != on[:, j].shape:
+                raise ValueError(f"{name!r}: {lacking[name].shape} says of {on[:, j].shape} images who lacks it.")
+            on[:, j] = lacking[name]
+    return on
+
+
+def who_has_it(without: NDArray[np.bool_]) -> str:
+    """How many images an edit could not change."""
+    left = int(without.sum())
+    return f"{without.size - left} of {without.size} images are so already, and {left} are too few to judge it by"
 
 
 def decide_controls(
@@ -244,12 +277,16 @@ def _enough(options: DecisionOptions, family: int, stepwise: bool) -> int:
 
 
 def _tests(
-    d: NDArray[np.float64], controls: NDArray[np.float64], options: DecisionOptions, left: int = 0
+    d: NDArray[np.float64],
+    controls: NDArray[np.float64],
+    options: DecisionOptions,
+    left: int = 0,
+    on: Mask | None = None,
 ) -> list[SignFlips]:
     """The tests that a claim has to pass. With one control prompt, exchanging it and flipping signs are the same."""
     stepwise = options.error_rate == "fdr-by" or left > 0
     flips = _enough(options, d.shape[1] + left, stepwise)
-    chosen = {"minimum_effect": options.minimum_effect, "flips": flips, "seed": options.seed}
+    chosen = {"minimum_effect": options.minimum_effect, "flips": flips, "seed": options.seed, "on": on}
     tests = [sign_flips(placebo_effects(d, controls), **chosen)]  # type: ignore[arg-type]
     if controls.shape[1] > 1 and controls.any():
         tests.append(exchanges(d, controls, **chosen))  # type: ignore[arg-type]
@@ -257,16 +294,16 @@ def _tests(
 
 
 def _adjusted(
-    d: NDArray[np.float64], controls: NDArray[np.float64], options: DecisionOptions, left: int
+    d: NDArray[np.float64], controls: NDArray[np.float64], options: DecisionOptions, left: int, on: Mask
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
     """Adjusted p-values of the means of D, and raw ones where the method has them."""
     if options.error_rate == "fdr-ebh":
-        chosen = {"minimum_effect": options.minimum_effect, "level": options.level}
-        evidence = e_values(placebo_effects(d, controls), **chosen)
+        chosen = {"minimum_effect": options.minimum_effect, "level": options.level, "on": on}
+        evidence = e_values(placebo_effects(d, controls), **chosen)  # type: ignore[arg-type]
         if controls.shape[1] > 1 and controls.any():
-            evidence = np.minimum(evidence, exchange_e_values(d, controls, **chosen))
+            evidence = np.minimum(evidence, exchange_e_values(d, controls, **chosen))  # type: ignore[arg-type]
         return adjust_ebh(np.append(evidence, np.zeros(left)))[: len(evidence)], None
-    tests = _tests(d, controls, options, left)
+    tests = _tests(d, controls, options, left, on)
     raw = np.max([test.p_raw for test in tests], axis=0)
     if options.error_rate == "fwer":
         return (_with_left(_holm, raw, left) if left else np.max([test.p_max for test in tests], axis=0)), raw
@@ -281,13 +318,15 @@ def _with_left(
 
 
 def _mixed(
-    table: NDArray[np.float64], options: DecisionOptions, move: float, left: int
+    table: NDArray[np.float64], options: DecisionOptions, move: float, left: int, on: Mask | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Images moving up and down by more than `move`, (2, features), and adjusted p-values that both are many."""
+    table = masked(table, on)
+    images = np.full(table.shape[1], len(table)) if on is None else on.sum(axis=0)
     counts = np.stack([(table > move).sum(axis=0), (table < -move).sum(axis=0)])
     from scipy import special  # see effects.paired
 
-    p = special.bdtrc(counts - 1, len(table), options.mixed_share).max(axis=0)  # of so many images or more
+    p = special.bdtrc(counts - 1, images, options.mixed_share).max(axis=0)  # of so many images or more
     return counts, _with_left(_holm if options.error_rate == "fwer" else adjust_by, p, left)
 
 

@@ -1,4 +1,4 @@
-"""Marks for an explanation where the truth is known: estimated effects against causal concept effects (CaCE).
+"""Marks for an explanation where the truth is known: estimated effects against true ones.
 
 Every mark is NaN, never a flattering number, where it has nothing to judge: no ranking can be right or wrong about a
 classifier for which all effects are equal.
@@ -31,7 +31,7 @@ class Grade:
         recall_at_10: share of the ten relevant features with the largest |truth| (all, if fewer) that are among the
             ten with the largest |estimate|.
         sign_accuracy: share of the relevant estimated features whose estimate has the sign of the truth.
-        cace_mae: mean |estimate − truth| over `features`.
+        effect_mae: mean |estimate − truth| over `features`.
         coverage: share of the features with an interval whose interval holds the truth.
         discoveries: features decided *raises* or *lowers* for which a truth is known.
         fdr: share of the discoveries that are false: no true effect, the other sign, or a size that is wrong by more
@@ -51,7 +51,7 @@ class Grade:
     precision_at_10: float
     recall_at_10: float
     sign_accuracy: float
-    cace_mae: float
+    effect_mae: float
     coverage: float
     discoveries: int
     fdr: float
@@ -112,7 +112,7 @@ def grade(
         precision_at_10=_overlap(scored, known, min(10, len(relevant)), min(10, len(relevant))),
         recall_at_10=_overlap(scored, known, 10, min(10, len(relevant))),
         sign_accuracy=_mean(signs),
-        cace_mae=_mean(errors),
+        effect_mae=_mean(errors),
         coverage=_mean(covered),
         discoveries=len(claims),
         fdr=len(false) / len(claims) if claims else 0.0,

@@ -7,7 +7,13 @@ from numpy.typing import NDArray
 
 
 def noise_floor(
-    null_d: NDArray[np.float64], *, strongest_of: int = 1, quantile: float = 0.99, resamples: int = 2000, seed: int = 0
+    null_d: NDArray[np.float64],
+    *,
+    strongest_of: int = 1,
+    over: int | None = None,
+    quantile: float = 0.99,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> float:
     """The mean |d| over images that re-drawing the noise reaches, at a high quantile.
 
@@ -20,6 +26,7 @@ def noise_floor(
             (images,) for one other seed; NaN where an image lacks a seed.
         strongest_of: the mean |d| that the strongest of so many features without effect reaches: who is looked at
             several times passes no more easily.
+        over: how many images the mean is over, all when left out: fewer reach further by chance.
         quantile: of the bootstrap distribution; 0.99 because a dozen groups are held against the same floor.
 
     Returns:
@@ -29,7 +36,7 @@ def noise_floor(
     if not images:
         return 0.0
     rng = np.random.default_rng(seed)
-    chosen = rng.integers(len(images), size=(resamples, len(images)))
+    chosen = rng.integers(len(images), size=(resamples, over or len(images)))
     counts = np.array([len(row) for row in images])
     padded = np.zeros((len(images), counts.max()))
     for i, row in enumerate(images):

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from diffex_dagster.effects.signflip import TIE, Array, SignFlips, adjusted_by_maximum
+from diffex_dagster.effects.signflip import TIE, Array, SignFlips, adjusted_by_maximum, masked
 
 _CHUNK = 256  # random exchanges at a time
 
@@ -48,7 +48,13 @@ def control_effects(controls: Array) -> Array:
 
 
 def exchanges(
-    d: Array, controls: Array, *, minimum_effect: float = 0.0, flips: int = 19_999, seed: int = 0
+    d: Array,
+    controls: Array,
+    *,
+    minimum_effect: float = 0.0,
+    flips: int = 19_999,
+    seed: int = 0,
+    on: NDArray[np.bool_] | None = None,
 ) -> SignFlips:
     """Exchange test of every column of d, alone and jointly (step-down over the maximum).
 
@@ -60,9 +66,9 @@ def exchanges(
     Args:
         d: (images, features), against the null edits.
         controls: (images, m), m >= 1, of the control prompts.
-        minimum_effect: as for `sign_flips`.
+        minimum_effect, on: as for `sign_flips`.
     """
-    directions = [_players(sign * d - minimum_effect, sign * controls) for sign in (1.0, -1.0)]
+    directions = [_players(sign * d - minimum_effect, sign * controls, on) for sign in (1.0, -1.0)]
     if not minimum_effect:
         directions = directions[:1]  # the other is its negative
     roles = controls.shape[1] + 1
@@ -87,10 +93,17 @@ def exchanges(
 
             yield statistic(total)
 
-    return adjusted_by_maximum(observed, draws(), untouched=~np.any(_players(d, controls) != 0.0, axis=0))
+    return adjusted_by_maximum(observed, draws(), untouched=~np.any(_players(d, controls, on) != 0.0, axis=0))
 
 
-def exchange_e_values(d: Array, controls: Array, *, minimum_effect: float = 0.0, level: float = 0.05) -> Array:
+def exchange_e_values(
+    d: Array,
+    controls: Array,
+    *,
+    minimum_effect: float = 0.0,
+    level: float = 0.05,
+    on: NDArray[np.bool_] | None = None,
+) -> Array:
     """An e-value for every column of d under the null hypothesis of `exchanges`, as `signflip.e_values` has it.
 
     Given an image's m + 1 edits, who plays the feature is uniform, and exp(λ ΣD_i) over the product of the means of
@@ -99,7 +112,9 @@ def exchange_e_values(d: Array, controls: Array, *, minimum_effect: float = 0.0,
     stake = np.sqrt(2.0 * np.log(2.0 * max(1, d.shape[1]) / level))
     logs = []
     for sign in (1.0, -1.0):
-        x = _players(sign * d - minimum_effect, sign * controls).reshape(-1, *d.shape)  # (players, images, features)
+        x = _players(sign * d - minimum_effect, sign * controls, on).reshape(
+            -1, *d.shape
+        )  # (players, images, features)
         root = np.sqrt((x**2).mean(axis=0).sum(axis=0))
         scale = stake / np.where(root > 0.0, root, 1.0)
         highest = (scale * x).max(axis=0)
@@ -108,11 +123,11 @@ def exchange_e_values(d: Array, controls: Array, *, minimum_effect: float = 0.0,
     return np.asarray(np.exp(np.logaddexp(*logs) - np.log(2.0)))
 
 
-def _players(d: Array, controls: Array) -> Array:
+def _players(d: Array, controls: Array, on: NDArray[np.bool_] | None = None) -> Array:
     """D with each edit of an image as the feature: (players · images, features), the true one first."""
     m, total = controls.shape[1], controls.sum(axis=1, keepdims=True)
     others = [controls[:, [j]] - (total - controls[:, [j]] + d) / m for j in range(m)]
-    return np.concatenate([d - total / m, *others])
+    return np.concatenate([masked(each, on) for each in (d - total / m, *others)])
 
 
 def _picked(rng: np.random.Generator, count: int, roles: int, images: NDArray[np.bool_]) -> Array:

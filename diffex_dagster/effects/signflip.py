@@ -36,7 +36,9 @@ class SignFlips:
     p_max: Array
 
 
-def sign_flips(d: Array, *, minimum_effect: float = 0.0, flips: int = 19_999, seed: int = 0) -> SignFlips:
+def sign_flips(
+    d: Array, *, minimum_effect: float = 0.0, flips: int = 19_999, seed: int = 0, on: NDArray[np.bool_] | None = None
+) -> SignFlips:
     """Two-sided sign-flip test of every column of d, alone and jointly (Westfall & Young 1993, step-down max-T).
 
     The statistic is the sum over images divided by the root of the sum of squares. Squares do not change with signs, so
@@ -48,14 +50,21 @@ def sign_flips(d: Array, *, minimum_effect: float = 0.0, flips: int = 19_999, se
     Args:
         d: (images, features) paired differences.
         minimum_effect: test |mean| <= minimum_effect instead of mean = 0, by shifting d towards zero by that much.
+        on: (images, features) which images a feature is tested on; all when left out. Others have no part in it: an
+            image of difference zero changes neither the sum nor the sum of squares under any signs.
 
     Returns:
         Statistics and p-values. A feature that no image moves has statistic 0 and p-values 1.
     """
-    columns = _directed_columns(d, minimum_effect)
+    columns = _directed_columns(d, minimum_effect, on)
     observed = _statistic(np.ones((1, len(d))), columns)[0]
     draws = (_statistic(signs, columns) for signs in _patterns(len(d), flips, seed))
-    return adjusted_by_maximum(observed, draws, untouched=~np.any(d != 0.0, axis=0))
+    return adjusted_by_maximum(observed, draws, untouched=~np.any(masked(d, on) != 0.0, axis=0))
+
+
+def masked(d: Array, on: NDArray[np.bool_] | None) -> Array:
+    """d with zero where an image has no part."""
+    return d if on is None else np.asarray(np.where(on, d, 0.0))
 
 
 def adjusted_by_maximum(observed: Array, draws: Iterable[Array], untouched: NDArray[np.bool_]) -> SignFlips:
@@ -81,7 +90,9 @@ def adjusted_by_maximum(observed: Array, draws: Iterable[Array], untouched: NDAr
     return SignFlips(np.where(untouched, 0.0, observed), p_raw, np.where(untouched, 1.0, p_max))
 
 
-def e_values(d: Array, *, minimum_effect: float = 0.0, level: float = 0.05) -> Array:
+def e_values(
+    d: Array, *, minimum_effect: float = 0.0, level: float = 0.05, on: NDArray[np.bool_] | None = None
+) -> Array:
     """An e-value for every column of d under the same null hypothesis, for e-BH.
 
     Given |d|, the signs are fair coins and E[exp(λ Σ s_i |d_i|)] = Π cosh(λ d_i), so exp(λ Σ d_i) / Π cosh(λ d_i) has
@@ -95,13 +106,13 @@ def e_values(d: Array, *, minimum_effect: float = 0.0, level: float = 0.05) -> A
     features = max(1, d.shape[1])
     stake = np.sqrt(2.0 * np.log(2.0 * features / level))
     logs = []
-    for column in _directed_columns(d, minimum_effect, normalise=False):
+    for column in _directed_columns(d, minimum_effect, on, normalise=False):
         root = np.sqrt((column**2).sum(axis=0))
         scale = stake / np.where(root > 0.0, root, 1.0)
         x = np.abs(column) * scale
         log_cosh = x + np.log1p(np.exp(-2.0 * x)) - np.log(2.0)  # does not overflow
         logs.append(scale * column.sum(axis=0) - log_cosh.sum(axis=0))
-    untouched = ~np.any(d != 0.0, axis=0)
+    untouched = ~np.any(masked(d, on) != 0.0, axis=0)
     return np.where(untouched, 1.0, np.exp(np.logaddexp(logs[0], logs[1]) - np.log(2.0)))
 
 
@@ -124,9 +135,11 @@ def _step_up(p: Array, factor: float) -> Array:
     return adjusted
 
 
-def _directed_columns(d: Array, minimum_effect: float, normalise: bool = True) -> tuple[Array, Array]:
+def _directed_columns(
+    d: Array, minimum_effect: float, on: NDArray[np.bool_] | None, normalise: bool = True
+) -> tuple[Array, Array]:
     """The evidence for each direction: d − m upwards, −d − m downwards, each column with unit sum of squares."""
-    both = (d - minimum_effect, -d - minimum_effect)
+    both = (masked(d - minimum_effect, on), masked(-d - minimum_effect, on))
     if not normalise:
         return both
     up, down = (x / np.where((root := np.sqrt((x**2).sum(axis=0))) > 0.0, root, 1.0) for x in both)

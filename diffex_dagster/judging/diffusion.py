@@ -35,6 +35,8 @@ class DiffusionProbe:
             every further concept of the same picture.
     """
 
+    absolute = True  # what words explain beyond no words is 0 where they explain nothing, whatever the words
+
     def __init__(self, editor: LeditsEditor, draws: int = 2) -> None:
         self.editor, self.draws = editor, draws
 

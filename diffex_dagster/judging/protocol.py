@@ -7,13 +7,17 @@ from typing import Protocol
 
 from PIL import Image
 
+from diffex_dagster.editing.protocol import EditRequest
+
 Pair = tuple[str, str]  # (key of a picture, prompt of a concept)
 
 
 class ConceptProbe(Protocol):
     """Says how strongly a picture shows a concept. `fingerprint` covers everything that changes an answer.
 
-    Evidence has no unit of its own: it is compared between the edit and the null edit of one image, for one concept.
+    Evidence has no unit of its own: it is compared between the edit and the null edit of one image, for one concept. A
+    probe whose evidence is comparable between concepts, and 0 where a concept explains nothing, may say so by an
+    attribute `absolute = True`; which pictures show a concept already is then known without edits that took.
     """
 
     @property
@@ -36,6 +40,14 @@ class ConceptProbe(Protocol):
         Raises:
             DiffExError: the model cannot be loaded.
         """
+        ...
+
+
+class KnowingProbe(ConceptProbe, Protocol):
+    """A probe that need not look: the editor's own, where it knows what every edit of its shows."""
+
+    def evidence_of(self, request: EditRequest, prompt: str) -> float:
+        """Evidence for a prompt in the edit of a request, in the unit of `evidence`."""
         ...
 
 

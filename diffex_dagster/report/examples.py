@@ -28,6 +28,10 @@ def change(example: Example) -> int:
     return int(np.searchsorted(np.cumsum(counts), 0.99 * sum(counts)))
 
 
+ALREADY = "was so already"
+"""Why an image does not count for a feature whose attribute it shows before the edit (or lacks, for a removed one)."""
+
+
 class Failures:
     """Says why an edit does not count as one. Remembers, since comparing large pictures takes time."""
 
@@ -42,6 +46,8 @@ class Failures:
 
 
 def _failure(example: Example) -> str | None:
+    if not example.counted:
+        return ALREADY
     if example.succeeded is False:
         return "edit did not take"
     if example.succeeded is None and change(example) < BARELY:
@@ -65,15 +71,17 @@ def parts(
     """Sections of a feature's strip: (heading, indices into `examples`).
 
     Both ends of the order by effect are shown, and the failures: the strongest images, then those that moved least or
-    the other way, then edits that did not take. An index appears once.
+    the other way, then edits that did not take, then images that were so already. An index appears once.
 
     Args:
         examples: by descending effect.
         effect: the feature's mean effect; its sign says which end is the strong one.
         limit: how many in all (None: three of each).
     """
-    failed = [i for i, example in enumerate(examples) if failures(example)]
-    order = [i for i in range(len(examples)) if i not in failed]
+    out = [i for i, example in enumerate(examples) if failures(example)]
+    order = [i for i in range(len(examples)) if i not in out]
+    already = [i for i in out if not examples[i].counted]
+    failed = [i for i in out if examples[i].counted]
     if effect < 0:
         order.reverse()
     each = 3 if limit is None else max(1, limit // 3)
@@ -84,6 +92,7 @@ def parts(
     if against and len(against) < len(other):
         heading = "Moved least, or the other way"
     sections = [("Moved most", most), (heading, other), ("Edits that failed", failed[:each])]
+    sections.append(("Not counted, so already", already[:each]))
     return [(title, indices) for title, indices in sections if indices]
 
 

@@ -27,7 +27,8 @@ Contents = dict[str, Callable[[], bytes]]  # file -> what makes it, asked only w
 
 _SQL_TYPES = {"rank": "INTEGER", "level": "INTEGER", "images": "INTEGER", "feature": "VARCHAR", "name": "VARCHAR",
               "group": "VARCHAR", "direction": "VARCHAR", "prompt": "VARCHAR", "decision": "VARCHAR",
-              "confounded_with": "VARCHAR", "becomes": "INTEGER", "leaves": "INTEGER"}  # fmt: skip
+              "confounded_with": "VARCHAR", "becomes": "INTEGER", "leaves": "INTEGER", "among": "VARCHAR",
+              "other_way_images": "INTEGER"}  # fmt: skip
 # A spreadsheet runs a cell that starts with one of these as a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

@@ -51,6 +51,7 @@ class Example:
     becomes: bool | None = None  # the edit makes it the explained class; None where no class is explained
     leaves: bool | None = None  # the edit makes it another class
     file: str = ""  # the name of the file that the image was read from
+    counted: bool = True  # whether the effect of the feature is over this image too: not where it shows it already
 
     @property
     def effect(self) -> float:
@@ -81,22 +82,34 @@ class RankedFeature:
     direction: str  # add | remove
     group: str  # name of its level-1 group
     level: int
-    effect: float  # mean difference to the control edits (the null edits without any), in the target measure's unit
+    effect: float  # mean difference to the control edits (the null edits without any), in the target measure's unit,
+    # over the images that the edit can change, or over all of them: see `among`
     ci_low: float
     ci_high: float
     magnitude: float  # mean |d|
     sign_agreement: float  # share of images that move in the direction of the mean
     flip_rate: float  # share of images whose predicted class changes
     images: int
-    decision: str  # e.g. "raises", "lowers", "mixed", "no effect shown", "inconclusive", "edit failed"
+    decision: str  # e.g. "raises", "lowers", "mixed", "no effect shown", "inconclusive", "already there", "edit failed"
     p_value: float | None = None
     edit_strength: float | None = None  # mean pixel change in the most changed window, in [0, 1]
-    edit_success: float | None = None  # share of edits that show the attribute, where a probe is configured
+    edit_success: float | None = None  # share of those images' edits that show it, where a probe is configured
     ssim: float | None = None  # mean structural similarity of edit and null edit, 1 where they are the same
     lpips: float | None = None  # mean perceptual distance of them, 0 where they are the same; where it was asked for
     inside_mask: float | None = None  # mean share of the change inside the editor's mask, where it has one
     mask_area: float | None = None  # mean share of the picture that the mask covers
     confounded_with: Confounder | None = None  # of a decided effect that does not stand on its own
+    among: str = "all"  # the images that the effect is over: "without it", "with it" (of what is removed), or "all"
+    prevalence: float | None = None  # share of images that show the attribute already, where a probe is configured
+    prevalence_low: float | None = None
+    prevalence_high: float | None = None
+    effect_all: float | None = None  # the same effect over all images, where it is over some of them
+    other_way: float | None = None  # mean effect of the edit the other way, on the images that are so already
+    other_way_success: float | None = None  # share of these edits that did it
+    other_way_images: int | None = None
+    cace: float | None = None  # do(1) − do(0): every image with the attribute against the same image without it
+    cace_low: float | None = None
+    cace_high: float | None = None
     citation: str | None = None  # the passage of reference text that named it, e.g. "guideline.pdf, page 3"
     becomes: int | None = None  # images that its edits make the explained class; None where no class is explained
     leaves: int | None = None  # images that stop being of the explained class
@@ -117,6 +130,15 @@ class Control:
     images: int
     decision: str  # as of a feature; "raises" or "lowers" is a warning
     p_value: float | None = None
+
+
+@dataclass(frozen=True)
+class JudgeCheck:
+    """How the judge of edits does on pictures of which something is known. Shares of pictures."""
+
+    evidence: float | None  # from which on it sees an attribute, in its own unit; None: another for each attribute
+    control_words: float | None  # null edits in which it sees a control prompt, which nothing shows
+    after_edit: float | None  # edits that raised the evidence of their attribute in which it sees it; None without any
 
 
 @dataclass(frozen=True)
@@ -207,6 +229,7 @@ class Explanation:
     looks: tuple[Look, ...] = ()  # Grad-CAM of the strongest features, where the classifier is a torch module
     warnings: tuple[str, ...] = ()  # what to mend before anything on the page is believed
     controls: tuple[Control, ...] = ()  # the control prompts, which every effect is held against
+    judge: JudgeCheck | None = None  # who judges which pictures show an attribute, where anybody does
     method: str = ""  # how the editor in use makes edits and null edits, in a sentence or two
     links: tuple[tuple[str, str], ...] = ()  # other pages of the study: (what, address relative to the page)
     turn: Turn | None = None  # what it is called that an image becomes the explained class; None where none is
@@ -229,7 +252,8 @@ class ComparedFeature:
     ci_high: float
     images: int
     decision: (
-        str  # "more reliant", "less reliant", "direction changed", "no change shown", "inconclusive", "edit failed"
+        str  # "more reliant", "less reliant", "direction changed", "no change shown", "inconclusive", "already there",
+        # "edit failed"
     )
     examples: tuple[tuple[Example, Example], ...] = ()  # the images that explain it, under the first and last version
     flips_gained: int | None = None  # become the explained class or leave it under the last only
@@ -244,6 +268,8 @@ class ComparedFeature:
     prompt: str = ""
     becomes: tuple[int, ...] = ()  # images that become the explained class under each version; empty where none is
     leaves: tuple[int, ...] = ()  # images that stop being it
+    among: str = "all"  # the images that the effects are over, as of `RankedFeature`
+    prevalence: float | None = None  # share of images that show the attribute already, where a probe is configured
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,7 @@ def render_report(explanation: Explanation, budget: int = BUDGET) -> str:
         decisions=_tally(feature.decision for feature in features),
         group_names=sorted({feature.group for feature in features}, key=str.lower),
         has_success=any(feature.edit_success is not None for feature in features),
+        has_presence=any(feature.prevalence is not None for feature in features),
         has_ssim=any(feature.ssim is not None for feature in features),
         has_lpips=any(feature.lpips is not None for feature in features),
         has_mask=any(feature.inside_mask is not None for feature in features),

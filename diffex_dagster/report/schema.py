@@ -23,6 +23,7 @@ from diffex_dagster.report.model import (
     Explanation,
     Group,
     JointCombination,
+    JudgeCheck,
     Look,
     RankedFeature,
     Turn,
@@ -71,6 +72,7 @@ def report_as_json(explanation: Explanation) -> dict[str, Any]:
             for g in e.groups
         ],
         "controls": [vars(control) for control in e.controls],
+        "judge": e.judge and vars(e.judge),
         "joint": e.joint and {
             "features": list(e.joint.features),
             "names": list(e.joint.names),
@@ -142,6 +144,7 @@ def explanation_from_json(data: Mapping[str, Any]) -> Explanation:
         looks=tuple(_look(row) for row in data.get("looks", ())),
         warnings=tuple(data.get("warnings", ())),
         controls=tuple(Control(**_numbers(row, CONTROL_NUMBERS)) for row in data.get("controls", ())),
+        judge=JudgeCheck(**data["judge"]) if data.get("judge") else None,
         turn=Turn(**data["turn"]) if data.get("turn") else None,
     )
 
@@ -187,6 +190,7 @@ def _example(x: Example) -> dict[str, Any]:
         "becomes": x.becomes,
         "leaves": x.leaves,
         "succeeded": x.succeeded,
+        "counted": x.counted,
     }
 
 

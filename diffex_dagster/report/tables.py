@@ -31,11 +31,13 @@ _STYLES = {"raises": "red", "lowers": "blue", "mixed": "magenta", "more reliant"
 FIELDS = (
     "rank", "feature", "name", "group", "level", "direction", "prompt", "effect", "ci_low", "ci_high", "flip_rate",
     "images", "decision", "magnitude", "sign_agreement", "p_value", "edit_strength", "edit_success",
-    "ssim", "lpips", "inside_mask", "mask_area", "becomes", "leaves",
+    "ssim", "lpips", "inside_mask", "mask_area", "becomes", "leaves", "among", "prevalence", "prevalence_low",
+    "prevalence_high", "effect_all", "other_way", "other_way_success", "other_way_images", "cace", "cace_low",
+    "cace_high",
 )  # fmt: skip
 PER_IMAGE = (
     "feature", "name", "image", "file", "score_original", "score_null", "score_placebo", "score_edit", "effect",
-    "flipped", "becomes", "leaves", "succeeded",
+    "flipped", "becomes", "leaves", "succeeded", "counted",
 )  # fmt: skip
 """The columns of a report's table of images: one row a feature and image."""
 TURNS = f"flips: images that become the explained class (+), and that stop being it ({MINUS})"
@@ -100,6 +102,8 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
             "decision": f.decision,
             "p_value": f.p_value,
             "edit_success": f.edit_success,
+            "among": f.among,
+            "prevalence": f.prevalence,
             "flips_gained": f.flips_gained,
             "flips_lost": f.flips_lost,
             "becomes": dict(zip(names, f.becomes, strict=False)),

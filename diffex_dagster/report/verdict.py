@@ -6,7 +6,7 @@ Sentence one is the strongest reliance, two is what else matters, three is what 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from diffex_dagster.report import wording
 from diffex_dagster.report.model import ComparedFeature, Comparison, Explanation, RankedFeature
@@ -95,8 +95,8 @@ def _lead(lead: RankedFeature, explanation: Explanation) -> str:
         )
     else:
         effect = (
-            f"{verb} it {lead.decision} the {curly(target)} by {amount(lead.effect, target)} on average "
-            f"({interval(lead.ci_low, lead.ci_high, target)})"
+            f"{verb} it {lead.decision} the {curly(target)} by {amount(lead.effect, target)} on average"
+            f"{_among(lead)} ({interval(lead.ci_low, lead.ci_high, target)})"
         )
     flips = _flips(lead, explanation)
     if not flips:
@@ -107,6 +107,11 @@ def _lead(lead: RankedFeature, explanation: Explanation) -> str:
     elif lead.confounded_with:
         caution = f"; but it is confounded with {_quoted(_low(lead.confounded_with.name))}, which its edits also change"
     return f"{head}{effect} and {flips}{caution}." if flips else f"{head}{effect} over {lead.images} images{caution}."
+
+
+def _among(lead: RankedFeature) -> str:
+    """Which images the effect is over, where it is not over all."""
+    return "" if lead.among == "all" else f" of the {lead.images} images {lead.among}"
 
 
 def _flips(lead: RankedFeature, explanation: Explanation) -> str:
@@ -154,7 +159,7 @@ def _also(lead: RankedFeature, others: Sequence[RankedFeature], explanation: Exp
 
 
 def _nothing_found(explanation: Explanation) -> list[str]:
-    judged = [f for f in explanation.features if f.decision != "edit failed"]
+    judged = [f for f in explanation.features if f.decision not in wording.UNSAID]
     first = f"No feature was shown to move {plain(explanation.classifier)}'s {curly(explanation.target)}."
     if not judged:
         return [first, "None of the edits took, so the classifier has not been tested."]
@@ -174,21 +179,30 @@ def _not_shown(features: Sequence[RankedFeature], explanation: Explanation) -> s
     by: dict[str, list[RankedFeature]] = {}
     for feature in features:
         by.setdefault(feature.decision, []).append(feature)
-    quiet, unsure, failed = (by.get(key, []) for key in ("no effect shown", "inconclusive", "edit failed"))
+    quiet, unsure = (by.get(key, []) for key in ("no effect shown", "inconclusive"))
     parts = []
     if quiet:
         parts.append(f"{len(quiet)} showed no effect beyond the noise of the edits themselves ({floor})")
     if unsure:
         parts.append(f"{len(unsure)} {'is' if len(unsure) == 1 else 'are'} inconclusive")
-    if failed:
-        names = [_quoted(_low(_title(f))) for f in failed[:4]] + (
-            [f"{len(failed) - 4} more"] if len(failed) > 4 else []
-        )
-        parts.append(f"{len(failed)} could not be judged because the edit did not take ({listing(names)})")
+    parts += _unsaid(by)
     tested = f"Of the {total} features tested" if total > 1 else "Of the one feature tested"
     if not parts:
         return f"{tested}, every one was shown to have an effect beyond the noise of the edits themselves ({floor})."
     return f"{tested}, {listing(parts)}."
+
+
+def _unsaid(by: Mapping[str, Sequence[RankedFeature | ComparedFeature]]) -> list[str]:
+    """Those of which nothing is said, with the reason, by decision."""
+    there, failed = (by.get(decision, ()) for decision in wording.UNSAID)
+    said = []
+    if there:
+        said.append(
+            f"{len(there)} could not be tried, since most images are so already ({listing(_first_four(there))})"
+        )
+    if failed:
+        said.append(f"{len(failed)} could not be judged because the edit did not take ({listing(_first_four(failed))})")
+    return said
 
 
 def comparison_verdict(comparison: Comparison) -> list[str]:
@@ -271,7 +285,7 @@ def _now(changed: Sequence[ComparedFeature], comparison: Comparison, first: str,
             named = names[:3] + ([f"{len(names) - 3} more"] if len(names) > 3 else [])
             parts.append(f"{words} {listing(named)}")
     also = f"{last} is also {listing(parts)}; " if parts else ""
-    judged = [f for f in comparison.features if f.decision != "edit failed"]
+    judged = [f for f in comparison.features if f.decision not in wording.UNSAID]
     if not judged:
         return "None of the edits took, so nothing can be said about what either version relies on."
     top = sorted(judged, key=lambda f: -abs(f.effects[-1]))[:3]
@@ -297,16 +311,12 @@ def _unchanged(comparison: Comparison, changed: int) -> str:
     total = len(comparison.features)
     broken = [plain(rule.text) for rule in comparison.rules if not rule.holds]
     same = sum(f.decision == "no change shown" for f in comparison.features)
-    failed = [f for f in comparison.features if f.decision == "edit failed"]
-    unsure = total - changed - same - len(failed)
+    by = {decision: [f for f in comparison.features if f.decision == decision] for decision in wording.UNSAID}
+    unsure = total - changed - same - sum(map(len, by.values()))
     said = [f"{changed} changed", f"{same} {'shows' if same == 1 else 'show'} no change"]
     if unsure:
         said.append(f"{unsure} {'is' if unsure == 1 else 'are'} inconclusive")
-    if failed:
-        named = [_quoted(_low(_title(f))) for f in failed[:4]] + (
-            [f"{len(failed) - 4} more"] if len(failed) > 4 else []
-        )
-        said.append(f"{len(failed)} could not be judged because the edit did not take ({listing(named)})")
+    said += _unsaid(by)
     text = f"Of {total} features, {listing(said)}" if total > 1 else f"Of one feature, {listing(said)}"
     if broken:
         verb = "is" if len(broken) == 1 else "are"

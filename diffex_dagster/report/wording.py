@@ -13,10 +13,13 @@ from diffex_dagster.corpus.wording import same_key
 MINUS = "−"  # U+2212, as wide as the plus sign in tabular figures
 SHOWN = ("raises", "lowers", "mixed")
 """The decisions that claim an effect."""
+UNSAID = ("already there", "edit failed")
+"""The decisions that say nothing of the classifier, in the order of the table."""
 CHANGED = ("more reliant", "less reliant", "direction changed")
 """The decisions that claim a change between versions."""
 
-_GLYPHS = {"raises": "▲", "lowers": "▼", "mixed": "◆", "no effect shown": "○", "inconclusive": "◌", "edit failed": "✕",
+_GLYPHS = {"raises": "▲", "lowers": "▼", "mixed": "◆", "no effect shown": "○", "inconclusive": "◌",
+           "already there": "◍", "edit failed": "✕",
            "more reliant": "▲", "less reliant": "▼", "direction changed": "◆", "no change shown": "○"}  # fmt: skip
 
 
@@ -26,6 +29,7 @@ MEANINGS = {
     "mixed": "some images go up and some go down",
     "no effect shown": "the mean is too small to matter, also with images that nobody has looked at",
     "inconclusive": "these images cannot tell",
+    "already there": "so many images show it already that too few are left to try it on",
     "edit failed": "too few edits show it, so nothing is said about it",
 }
 """What each decision about one classifier says, for a legend."""
@@ -35,6 +39,7 @@ CHANGES = {
     "direction changed": "as far, but another way",
     "no change shown": "both changes are too small to matter, also with images that nobody has looked at",
     "inconclusive": "these images cannot tell",
+    "already there": "so many images show it already that too few are left to try it on",
     "edit failed": "too few edits show it, so nothing is said about it",
 }
 """What each decision about two versions says."""

@@ -14,18 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffex_dagster.corpus.tree import Corpus, Feature
+from diffex_dagster.effects.presence import Mask, enough
 from diffex_dagster.search.options import SearchOptions
 
 Scores = Mapping[str, NDArray[np.float64]]
-Floor = float | Callable[[int], float]
-"""Mean |d| that editing noise alone reaches, or that for the strongest of so many edits (`effects.noise`)."""
+Floor = float | Callable[..., float]
+"""Mean |d| that editing noise alone reaches, or that for the strongest of so many edits, of a mean over so many images
+where it is not over all (`effects.noise`)."""
 Failed = Mapping[str, float]
 """Features whose edits were made and do not show them -> the share of edits that do."""
+Without = Mapping[str, Mask]
+"""Features -> which images their edits can change: those that do not show them already."""
 
 
-def floor_of(floor: Floor, edits: int) -> float:
-    """The noise floor of the strongest of so many edits."""
-    return floor(edits) if callable(floor) else floor
+def floor_of(floor: Floor, edits: int, images: int | None = None) -> float:
+    """The noise floor of the strongest of so many edits; of a mean over `images` where it is not over all."""
+    if not callable(floor):
+        return floor
+    return floor(edits) if images is None else floor(edits, images)
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,8 @@ class NodeScore:
         absolute: |mean d| of the stand-in where it is largest (the authors' released code).
         by: names of the features it was measured on, the node's own name if it is editable.
         took: the largest share of edits that show their stand-in, where none of them has enough; None otherwise.
+        images: how many images the strongest stand-in was measured on, where some show it already; None for all.
+        there: the least share of images that show a stand-in already, where too few lack any; None otherwise.
     """
 
     feature: Feature
@@ -46,6 +54,8 @@ class NodeScore:
     absolute: float
     by: tuple[str, ...]
     took: float | None = None
+    images: int | None = None
+    there: float | None = None
 
 
 @dataclass(frozen=True)
@@ -103,24 +113,45 @@ def level1_features(corpus: Corpus, options: SearchOptions) -> dict[str, tuple[F
 
 
 def score_node(
-    feature: Feature, scores: Scores, options: SearchOptions, failed: Failed | None = None
+    feature: Feature,
+    scores: Scores,
+    options: SearchOptions,
+    failed: Failed | None = None,
+    without: Without | None = None,
+    floor: Floor = 0.0,
 ) -> NodeScore | None:
     """Score a node by its competitors that have been scored; None if none has.
 
     The strongest speaks for the node (not their average): one child that matters is reason enough to look at the
-    others. Those whose edits do not show them say nothing of the classifier and are left out while others do.
+    others. Those whose edits do not show them say nothing of the classifier and are left out while others do, and so do
+    those that too few images lack. Each is measured on the images that lack it, the strongest against its own floor.
     """
     scored = [probe for probe in competitors(feature, options) if probe.id in scores]
     if not scored:
         return None
-    failed = failed or {}
-    shown = [probe for probe in scored if probe.id not in failed]
-    took = None if shown else max(failed[probe.id] for probe in scored)
+    failed, without = failed or {}, without or {}
+    open_ = [probe for probe in scored if probe.id not in without or enough(without[probe.id])]
+    shown = [probe for probe in open_ if probe.id not in failed]
+    took = there = None
+    if not open_:
+        there = min(1.0 - float(np.mean(without[probe.id])) for probe in scored)
+    elif not shown:
+        took = max(failed[probe.id] for probe in open_)
     scored = shown or scored
-    magnitudes = [float(np.mean(np.abs(scores[probe.id]))) for probe in scored]
-    means = [float(np.mean(scores[probe.id])) for probe in scored]
+    seen = {p.id: scores[p.id][without[p.id]] if p.id in without and shown else scores[p.id] for p in scored}
+    magnitudes = {p.id: float(np.mean(np.abs(seen[p.id]))) for p in scored}
+    few = {p.id: len(seen[p.id]) if len(seen[p.id]) < len(scores[p.id]) else None for p in scored}
+    strongest = max(magnitudes, key=lambda p: magnitudes[p] - floor_of(floor, len(scored), few[p]))
+    means = [float(np.mean(d)) for d in seen.values()]
     return NodeScore(
-        feature, max(magnitudes), max(means), max(map(abs, means)), tuple(probe.name for probe in scored), took
+        feature,
+        magnitudes[strongest],
+        max(means),
+        max(map(abs, means)),
+        tuple(probe.name for probe in scored),
+        took,
+        few[strongest],
+        there,
     )
 
 
@@ -130,7 +161,12 @@ def score_groups(scores: Scores, corpus: Corpus, options: SearchOptions) -> dict
 
 
 def gate(
-    scores: Scores, corpus: Corpus, noise_floor: Floor, options: SearchOptions, failed: Failed | None = None
+    scores: Scores,
+    corpus: Corpus,
+    noise_floor: Floor,
+    options: SearchOptions,
+    failed: Failed | None = None,
+    without: Without | None = None,
 ) -> list[GateOutcome]:
     """Choose the level-1 groups that enter the beam.
 
@@ -142,11 +178,12 @@ def gate(
         scores: d of every feature of `level1_features`; features that are missing count as not scored.
         noise_floor: used by the magnitude gate.
         failed: features whose edits did not take.
+        without: the images that lack a feature: it is measured on these. Both by the magnitude gate alone.
 
     Returns:
         One outcome for each group, the strongest first, ties and groups without a score in the order of the corpus.
     """
-    return _gate(corpus.groups, scores, noise_floor, options, {}, failed or {})
+    return _gate(corpus.groups, scores, noise_floor, options, {}, failed or {}, without or {})
 
 
 def _gate(
@@ -156,12 +193,14 @@ def _gate(
     options: SearchOptions,
     parents: Mapping[str, Feature],
     failed: Failed,
+    without: Without,
 ) -> list[GateOutcome]:
     signed, absolute = options.gate == "signed", options.gate == "absolute"
     judged: list[tuple[NodeScore, int, float, str]] = []  # node, kind (0 passes), rank within the kind, why
     unscored: list[GateOutcome] = []
     for node in nodes:
-        found = score_node(node, scores, options, failed if options.gate == "magnitude" else {})
+        of_edits = (failed, without, noise_floor) if options.gate == "magnitude" else ()
+        found = score_node(node, scores, options, *of_edits)
         if found is None:
             reason = "not scored" if competitors(node, options) else "neither it nor anything below it can be edited"
             unscored.append(GateOutcome(node.id, False, reason, None))
@@ -172,7 +211,7 @@ def _gate(
             judged.append((found, 0, found.absolute, f"|mean d| {found.absolute:.3f}"))
         else:
             kind, why = _passes_magnitude(found, noise_floor)
-            judged.append((found, kind, found.magnitude - floor_of(noise_floor, len(found.by)), why))
+            judged.append((found, kind, found.magnitude - floor_of(noise_floor, len(found.by), found.images), why))
 
     places: list[str] = []
     for kind in (0, _UNKNOWN, _BELOW):
@@ -201,12 +240,15 @@ def _passes_magnitude(node: NodeScore, noise_floor: Floor) -> tuple[int, str]:
     """0 where the node passes, or why not."""
     if node.took is not None:
         return _UNKNOWN, f"at most {node.took:.0%} of its edits show it, so that they say nothing of it"
+    if node.there is not None:
+        return _UNKNOWN, f"{node.there:.0%} of the images show it already, so that its edits say nothing of it"
     if node.magnitude == 0.0:
         return _OUT, "no image moved"
-    floor = floor_of(noise_floor, len(node.by))
+    floor = floor_of(noise_floor, len(node.by), node.images)
     passes = node.magnitude > floor
     where = "above" if passes else "not above"
-    return 0 if passes else _BELOW, f"mean |d| {node.magnitude:.3f} {where} the noise floor {floor:.3f}"
+    on = "" if node.images is None else f" on the {node.images} images without it"
+    return 0 if passes else _BELOW, f"mean |d| {node.magnitude:.3f}{on} {where} the noise floor {floor:.3f}"
 
 
 def _passes_signed(node: NodeScore, scores: Scores, options: SearchOptions, parent: Feature | None) -> tuple[bool, str]:
@@ -249,6 +291,7 @@ def next_level(
     options: SearchOptions,
     level: int,
     failed: Failed | None = None,
+    without: Without | None = None,
 ) -> list[GateOutcome]:
     """Refill the beam for a deeper level, among the nodes of that level whose parents were expanded.
 
@@ -256,14 +299,16 @@ def next_level(
         scores: d of every feature scored so far.
         expanded: ids of all nodes expanded so far.
         level: of the nodes to choose from, 2 or more; they have children of their own.
-        failed: as for `gate`.
+        failed, without: as for `gate`.
 
     Returns:
         One outcome for each candidate, the strongest first. Published Algorithm 1 does not refill its beam; a strong
         child of a weak sibling would be lost.
     """
     parents = _unexpanded(corpus, expanded, level)
-    return _gate([corpus[child] for child in parents], scores, noise_floor, options, parents, failed or {})
+    return _gate(
+        [corpus[child] for child in parents], scores, noise_floor, options, parents, failed or {}, without or {}
+    )
 
 
 def candidates(

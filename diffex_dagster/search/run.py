@@ -15,6 +15,7 @@ from diffex_dagster.search.levels import (
     Failed,
     Floor,
     GateOutcome,
+    Without,
     candidates,
     depth,
     expand,
@@ -67,6 +68,7 @@ def search(
     *,
     noise_floor: Floor = 0.0,
     failed: Callable[[Sequence[Feature]], Failed] | None = None,
+    without: Callable[[Sequence[Feature]], Without] | None = None,
     order: Sequence[int] = (),
     reach: tuple[float, float] = (-1.0, 1.0),
     before: Sequence[float] = (),
@@ -81,6 +83,7 @@ def search(
         noise_floor: mean |d| that editing noise alone reaches, in the unit of d.
         failed: says of scored features which of them have edits that do not show them; asked for what the gates choose
             from. None where nobody judges edits.
+        without: says of them which images lack them, likewise; the gates measure them on these.
         order: under racing, the numbers of all images in the random order in which they are spent.
         reach, before: under racing, see `Race`.
     """
@@ -91,6 +94,7 @@ def search(
     editable = [feature.id for feature in corpus.walk() if feature.editable]
     race = Race(order, len(editable), options, *reach, before) if options.allocation == "racing" else None
     known_failed: dict[str, float] = {}
+    known_without: dict[str, NDArray[np.bool_]] = {}
     asked = edits = 0
 
     def ask(features: Sequence[Feature], gated: Mapping[str, tuple[Feature, ...]]) -> None:
@@ -119,11 +123,13 @@ def search(
         edits += sum(len(d) for d in answers.values())
         return answers
 
-    def failing(nodes: Mapping[str, tuple[Feature, ...]]) -> Failed:
+    def judged(nodes: Mapping[str, tuple[Feature, ...]]) -> tuple[Failed, Without]:
         by = {feature.id: feature for features in nodes.values() for feature in features if feature.id in scores}
         if failed and by and options.gate == "magnitude":
             known_failed.update(failed(list(by.values())))
-        return known_failed
+        if without and by and options.gate == "magnitude":
+            known_without.update(without(list(by.values())))
+        return known_failed, known_without
 
     def probes_of(level: int) -> list[Feature]:
         """What the nodes of a level compete by, besides themselves."""
@@ -134,14 +140,14 @@ def search(
     groups = level1_features(corpus, options)
     ask([feature for probes in groups.values() for feature in probes], groups)
     # 2. Gate them, expand the beam.
-    level1 = gate(scores, corpus, noise_floor, options, failing(groups))
+    level1 = gate(scores, corpus, noise_floor, options, *judged(groups))
     expanded = kept_ids(level1)
     ask([*expand(corpus, expanded, options), *probes_of(2)], candidates(corpus, expanded, options, 2))
     # 3. Refill the beam at every deeper level.
     deeper = []
     for level in range(2, depth(corpus)):
         nodes = candidates(corpus, expanded, options, level)
-        outcomes = next_level(scores, corpus, expanded, noise_floor, options, level, failing(nodes))
+        outcomes = next_level(scores, corpus, expanded, noise_floor, options, level, *judged(nodes))
         kept = kept_ids(outcomes)
         if outcomes:
             deeper.append(tuple(outcomes))

@@ -13,14 +13,17 @@ from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.effects.comparing import compare
 from diffex_dagster.effects.paired import summarise
 from diffex_dagster.report.model import ComparedFeature, Comparison, Example
-from diffex_dagster.stages.deciding import decision_options, measure_reach
+from diffex_dagster.report.wording import UNSAID
+from diffex_dagster.stages.deciding import decision_options, measure_reach, reach_on
 from diffex_dagster.stages.edit_metrics import strengths
 from diffex_dagster.stages.edits import Concepts, concepts_of
 from diffex_dagster.stages.report import (
     Pictures,
+    among,
     edit_changes,
     edit_success,
     edits_that_took,
+    images_of_effect,
     turn_of,
 )
 from diffex_dagster.stages.rules import judge_rules
@@ -70,40 +73,53 @@ def compare_classifiers(
     edited = {feature.id: pictures.edits(concepts_of([feature])) for feature in features}
     changes, _ = edit_changes(study, pictures, features, edited, nulls)
     took = _took(study, found, {feature: strengths(of) for feature, of in changes.items()})
-    success = edit_success(study, changes, took)
+    # Who shows a feature is seen on null edits, which belong to no version; any search that reached it has asked.
+    asked = {f.id: next(of for of in found.values() if f.id in of.result.scores) for f in features}
+    on = {f.id: images_of_effect(study, [f], asked[f.id])[f.id] for f in features}
+    without = {f: of.without[f] for f, of in asked.items() if f in of.without}
+    shown = {f: of.shown[f] for f, of in asked.items() if f in of.shown}
+    success = edit_success(study, changes, took, on)
     reaches = {name: measure_reach(study, of) for name, of in scored.items()}
     reach = max(reaches[first], reaches[last], key=lambda each: each.furthest)
     options = decision_options(study, reach)
-    compared = compare(effects[first], effects[last], options, edit_success=success, reach=reach)
-    failed = {f for f, of in compared.items() if of.decision == "edit failed"}
-    ranks = {name: _ranks(features, of, failed) for name, of in paired.items()}
+    compared = compare(effects[first], effects[last], options, edit_success=success, without=without, reach=reach)
+    unsaid = {f for f, of in compared.items() if of.decision in UNSAID}
+    ranks = {name: _ranks(features, of, on, unsaid) for name, of in paired.items()}
     judged = {
-        name: judge_rules(study, corpus, name, {f: float(np.abs(d).mean()) for f, d in effects[name].items()})
+        name: judge_rules(study, corpus, name, {f: float(np.abs(d[on[f]]).mean()) for f, d in effects[name].items()})
         for name in classifiers
     }
     rows = []
     for feature in sorted(features, key=lambda f: -abs(compared[f.id].difference)):
         of = compared[feature.id]
         versions = [paired[name][feature.id] for name in classifiers]
-        summaries = [
-            summarise(
-                paired[name][feature.id].effect, paired[name][feature.id].flipped, options.confidence, reaches[name]
-            )
-            for name in classifiers
-        ]
+        counted = on[feature.id]
+        summaries = []
+        for name, each in zip(classifiers, versions, strict=True):
+            of_images, limits = each.on(counted), reach_on(study, reaches[name], each.base[counted])
+            summaries.append(summarise(of_images.effect, of_images.flipped, options.confidence, limits))
         before, after = versions[0], versions[-1]
-        turned = [scores.turn_counts for scores in versions]
-        shown = edited[feature.id]
+        turned = [scores.on(counted).turn_counts for scores in versions]
+        pictured = edited[feature.id]
         judged_edits = took.get(feature.id)
-        strongest = sorted(range(len(shown)), key=lambda i: -abs(after.effect[i] - before.effect[i]))[:EXAMPLES]
+        strongest = sorted(
+            range(len(pictured)), key=lambda i: (not counted[i], -abs(after.effect[i] - before.effect[i]))
+        )[:EXAMPLES]
 
-        def example(i: int, scores: Paired, shown: list = shown, judged: np.ndarray | None = judged_edits) -> Example:
+        def example(
+            i: int,
+            scores: Paired,
+            pictured: list = pictured,
+            judged: np.ndarray | None = judged_edits,
+            counted: np.ndarray = counted,
+        ) -> Example:
             return Example(
-                images[i], pictures.samples.stored[images[i]], nulls[i], shown[i],
+                images[i], pictures.samples.stored[images[i]], nulls[i], pictured[i],
                 float(scores.null[i]), float(scores.edit[i]), bool(scores.flips[i]),
                 succeeded=None if judged is None else bool(judged[i]),
                 score_placebo=None if scores.placebo is None else float(scores.placebo[i]),
                 becomes=scores.turn_of(i)[0], leaves=scores.turn_of(i)[1], file=files.get(images[i], ""),
+                counted=bool(counted[i]),
             )  # fmt: skip
 
         rows.append(
@@ -121,18 +137,20 @@ def compare_classifiers(
                 images=of.images,
                 decision=of.decision,
                 examples=tuple((example(i, before), example(i, after)) for i in strongest),
-                flips_gained=int((after.turned & ~before.turned).sum()),
-                flips_lost=int((before.turned & ~after.turned).sum()),
+                flips_gained=int((after.turned & ~before.turned)[counted].sum()),
+                flips_lost=int((before.turned & ~after.turned)[counted].sum()),
                 reliance=tuple(summary.magnitude for summary in summaries),
                 reliance_change=of.reliance_change,
                 reliance_low=of.reliance_low,
                 reliance_high=of.reliance_high,
                 p_value=of.p_value,
-                edit_success=float(took[feature.id].mean()) if feature.id in took else None,
+                edit_success=float(took[feature.id][counted].mean()) if feature.id in took else None,
                 direction=feature.direction,
                 prompt=feature.prompt,
                 becomes=tuple(counts[0] for counts in turned if counts[0] is not None),
                 leaves=tuple(counts[1] for counts in turned if counts[1] is not None),
+                among=among(feature, counted),
+                prevalence=float(shown[feature.id].mean()) if feature.id in shown else None,
             )
         )
     return Comparison(
@@ -159,7 +177,7 @@ def _took(study: Study, found: Mapping[str, Searched], strength: Mapping[str, np
     took: dict[str, np.ndarray] = {}
     for searched in found.values():
         gains = {feature: gain for feature, gain in searched.gains.items() if feature in strength}
-        took |= edits_that_took(study, strength, gains, searched.chance_gain)
+        took |= edits_that_took(study, strength, gains, searched.sight.chance)
     return took
 
 
@@ -181,7 +199,12 @@ def comparison_caveats(study: Study, images: int, classifiers: Sequence[str]) ->
     return tuple(notes)
 
 
-def _ranks(features: list[Feature], paired: Mapping[str, Paired], failed: Container[str]) -> dict[str, int]:
-    """Rank of each feature by |mean effect|, from 1, failed edits last; ties in the order of the corpus."""
-    order = sorted(features, key=lambda f: (f.id in failed, -abs(float(paired[f.id].effect.mean()))))
+def _ranks(
+    features: list[Feature], paired: Mapping[str, Paired], on: Mapping[str, np.ndarray], unsaid: Container[str]
+) -> dict[str, int]:
+    """Rank of each feature by |mean effect| over the images that count, from 1, those of which nothing is said last.
+
+    Ties in the order of the corpus.
+    """
+    order = sorted(features, key=lambda f: (f.id in unsaid, -abs(float(paired[f.id].effect[on[f.id]].mean()))))
     return {feature.id: rank for rank, feature in enumerate(order, 1)}

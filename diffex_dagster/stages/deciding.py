@@ -37,6 +37,17 @@ def measure_reach(study: Study, paired: Mapping[Concepts, Paired]) -> Reach:
     return replace(reach, still=MARGIN * reach.furthest if margin is None else margin)
 
 
+def reach_on(study: Study, reach: Reach, base: NDArray[np.float64]) -> Reach:
+    """The reach over some of the images: what the mean of a probability can be there.
+
+    Args:
+        base: the measure before the edit on these images.
+    """
+    if study.target.measure not in BOUNDED or not base.size:
+        return reach
+    return replace(reach, low=-float(base.mean()), high=1.0 - float(base.mean()))
+
+
 def decision_options(study: Study, reach: Reach | None = None) -> DecisionOptions:
     """The study's settings as the decisions take them.
 

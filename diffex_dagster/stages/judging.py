@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from diffex_dagster.corpus.tree import Feature
 from diffex_dagster.editing.protocol import Concept, EditRequest
+from diffex_dagster.effects.presence import Mask, enough, seen_between, seen_from
 from diffex_dagster.judging.asking import evidence_of
 from diffex_dagster.judging.protocol import ConceptProbe, Pair
+from diffex_dagster.report.model import JudgeCheck
 from diffex_dagster.stages.edit_metrics import changes_of, strengths
 from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests, nonsense_edits
+from diffex_dagster.stages.splits import Parts
 from diffex_dagster.store import Store, StoredPicture, edit_key
 from diffex_dagster.study import Study
 from diffex_dagster.utils.progress import Reporter, silent
@@ -32,6 +36,12 @@ def ensure_evidence(
     missing = sorted(pair for pair in pairs if pair not in found)
     done, reused = 0, len(found)
     report("edit checks", 0, len(missing), reused)
+    knows: Callable[[EditRequest, str], float] | None = getattr(probe, "evidence_of", None)
+    if knows and missing:  # a judge that knows what it drew has no need to look
+        answers = [(pair, knows(*pairs[pair])) for pair in missing]
+        store.put_evidence(answers, probe.fingerprint)
+        report("edit checks", len(answers), len(missing), reused)
+        return {asked: (found | dict(answers))[pair] for pair, asked in pairs.items()}
     for start in range(0, len(missing), PICTURES):
         some = missing[start : start + PICTURES]
         requests = {key: pairs[key, prompt][0] for key, prompt in some}
@@ -80,6 +90,80 @@ def gains(
     return {(edited, of): gain(edited, of) for edited, of in asked}
 
 
+def evidence_before(
+    study: Study,
+    store: Store,
+    probe: ConceptProbe,
+    editor: str,
+    prompts: Iterable[str],
+    images: Sequence[str],
+    report: Reporter = silent,
+) -> dict[str, np.ndarray]:
+    """Prompt -> evidence for it in the null edit of each image, mean over seeds, shape (images,)."""
+    nulls = edit_requests(images, [()], study.seeds)
+    prompts = list(dict.fromkeys(prompts))
+    found = ensure_evidence(store, probe, [(null, prompt) for prompt in prompts for null in nulls], editor, report)
+    per_image = (len(images), len(study.seeds))
+    return {p: np.array([found[null, p] for null in nulls]).reshape(per_image).mean(axis=1) for p in prompts}
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What it takes for a probe to see something.
+
+    Attributes:
+        chance: gain in evidence that an edit has to exceed to show its attribute (`chance_gain`).
+        level: evidence above which a picture shows an attribute; None of a probe whose evidence is only comparable for
+            one attribute, which then has a level of its own (`effects.presence.seen_between`).
+    """
+
+    chance: float
+    level: float | None
+
+
+def sight_of(
+    study: Study, store: Store, probe: ConceptProbe, editor: str, images: Sequence[str], report: Reporter = silent
+) -> Sight:
+    """What the study's control prompts, which nothing shows, rarely reach in these images."""
+    chance = control_gain(study, store, probe, editor, images, report)
+    if not getattr(probe, "absolute", False):
+        return Sight(chance, None)
+    words = [concepts[0].prompt for concepts in nonsense_edits(study)]
+    found = evidence_before(study, store, probe, editor, words, images, report)
+    return Sight(chance, seen_from(np.stack(list(found.values())) if found else np.empty(0)))
+
+
+def shown_before(
+    study: Study,
+    store: Store,
+    probe: ConceptProbe,
+    editor: str,
+    features: Sequence[Feature],
+    images: Sequence[str],
+    sight: Sight,
+    report: Reporter = silent,
+) -> dict[str, Mask]:
+    """Feature -> which images show what its prompt names, by the probe on their null edits, shape (images,).
+
+    Without features of which that is not known: a probe without a level needs a few edits that took.
+    """
+    before = evidence_before(study, store, probe, editor, [f.prompt for f in features], images, report)
+    levels = {feature.id: sight.level for feature in features}
+    if sight.level is None:
+        of = {feature.id: concepts_of([feature]) for feature in features}
+        gained = gains(study, store, probe, editor, [(c, c[0]) for c in of.values()], images, report)
+        for feature in features:
+            gain, null = gained[of[feature.id], of[feature.id][0]], before[feature.prompt]
+            after = null + (gain if feature.direction == "add" else -gain)
+            levels[feature.id] = seen_between(null, after, gain > sight.chance)
+    return {f.id: before[f.prompt] > level for f in features if (level := levels[f.id]) is not None}
+
+
+def changeable(feature: Feature, shown: Mask) -> Mask:
+    """The images that the feature's edit can change: those without what it adds, those with what it removes."""
+    return ~shown if feature.direction == "add" else shown
+
+
 def chance_gain(nonsense: Iterable[np.ndarray]) -> float:
     """The gain in evidence of itself that one in four edits towards words that mean nothing reaches.
 
@@ -98,6 +182,57 @@ def control_gain(
     return chance_gain(gains(study, store, probe, editor, asked, images, report).values())
 
 
+def check_judge(
+    study: Study,
+    store: Store,
+    probe: ConceptProbe,
+    editor: str,
+    features: Sequence[Feature],
+    of: Parts,
+    sight: Sight,
+) -> JudgeCheck:
+    """How often the probe sees what nothing shows, and what its own verdict says an edit put there.
+
+    Reads what the search had judged: words that mean nothing in null edits, and each feature in its null edits and
+    edits. Only features that are added count, since a removed one is not to be seen.
+    """
+    level = sight.level
+    if level is None:
+        return JudgeCheck(None, None, None)
+    words = [concepts[0].prompt for concepts in nonsense_edits(study)]
+    nothing = evidence_before(study, store, probe, editor, words, of.discovery)
+    added = [feature for feature in features if feature.direction == "add"]
+    before = evidence_before(study, store, probe, editor, [f.prompt for f in added], of.reported)
+    gained = gains(study, store, probe, editor, [(c, c[0]) for c in (concepts_of([f]) for f in added)], of.reported)
+    seen = []
+    for feature in added:
+        concepts = concepts_of([feature])
+        gain = gained[concepts, concepts[0]]
+        seen.append((before[feature.prompt] + gain > level)[gain > sight.chance])
+    after = np.concatenate(seen) if seen else np.empty(0)
+    return JudgeCheck(
+        level,
+        float(np.mean([evidence > level for evidence in nothing.values()])) if nothing else None,
+        float(after.mean()) if after.size else None,
+    )
+
+
+def strengths_on(
+    study: Study, store: Store, editor: str, combinations: Sequence[Concepts], images: Sequence[str]
+) -> dict[Concepts, np.ndarray]:
+    """How far each edit of these images changed its picture (under the study's first seed), shape (images,)."""
+    requests = edit_requests(images, [(), *combinations], [study.seed])
+    files = {r: StoredPicture(store.pictures, file) for r, file in store.stored_edits(requests, editor).items()}
+    pairs = {edit_key(r, editor): (files[r], files[EditRequest(r.image, (), r.seed)]) for r in requests if r.concepts}
+    changes, _ = changes_of(store, pairs)
+
+    def of(concepts: Concepts) -> np.ndarray:
+        asked = edit_requests(images, [concepts], [study.seed])
+        return strengths([changes[edit_key(request, editor)] for request in asked])
+
+    return {concepts: of(concepts) for concepts in combinations}
+
+
 def failed_edits(
     study: Study,
     store: Store,
@@ -106,27 +241,30 @@ def failed_edits(
     features: Sequence[Feature],
     images: Sequence[str],
     report: Reporter = silent,
+    without: Mapping[str, Mask] | None = None,
 ) -> dict[str, float]:
     """Features of whose edits on these images too few show them -> the share that does.
 
     As the report judges them: by the probe and by how far the edits changed their pictures; by the latter alone where
     no probe judges.
+
+    Args:
+        without: the images that an edit can change, on which it is judged; all of a feature that is missing, and of one
+            that too few images lack.
     """
+    without = {f: mask for f, mask in (without or {}).items() if enough(mask, study.effects.level)}
     weak, shares = study.effects.min_edit_strength, {}
     of = {feature.id: concepts_of([feature]) for feature in features}
-    requests = edit_requests(images, [(), *of.values()], [study.seed])
-    files = {r: StoredPicture(store.pictures, file) for r, file in store.stored_edits(requests, editor).items()}
-    pairs = {edit_key(r, editor): (files[r], files[EditRequest(r.image, (), r.seed)]) for r in requests if r.concepts}
-    changes, _ = changes_of(store, pairs)
+    strength_of = strengths_on(study, store, editor, list(of.values()), images)
     if probe:
         chance = control_gain(study, store, probe, editor, images, report)
         gained = gains(study, store, probe, editor, [(c, c[0]) for c in of.values()], images, report)
     for feature, concepts in of.items():
-        keys = [edit_key(r, editor) for r in edit_requests(images, [concepts], [study.seed])]
-        strength = strengths([changes[key] for key in keys])
+        on = without.get(feature, np.ones(len(images), dtype=bool))
+        strength = strength_of[concepts][on]
         took = strength >= weak
         if probe:
-            took &= gained[concepts, concepts[0]] > chance
+            took &= gained[concepts, concepts[0]][on] > chance
             shares[feature] = float(took.mean())
         if strength.mean() < weak:
             shares[feature] = 0.0

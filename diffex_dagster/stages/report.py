@@ -19,20 +19,22 @@ from diffex_dagster.editing.protocol import Editor, EditRequest
 from diffex_dagster.effects.confounding import SideEffect, side_effects
 from diffex_dagster.effects.deciding import decide
 from diffex_dagster.effects.edit_metrics import Change
-from diffex_dagster.effects.paired import Reach, images_for_no_effect, summarise
+from diffex_dagster.effects.paired import Reach, images_for_no_effect, interval, summarise
 from diffex_dagster.effects.perceptual import Lpips
+from diffex_dagster.effects.presence import both_arms, enough, prevalence
 from diffex_dagster.report.model import (
     Confounder,
     Example,
     Explanation,
     Group,
     JointCombination,
+    JudgeCheck,
     Picture,
     RankedFeature,
     Turn,
 )
 from diffex_dagster.report.verdict import one_a_group
-from diffex_dagster.report.wording import NOT_JUDGED, listing, plain
+from diffex_dagster.report.wording import NOT_JUDGED, UNSAID, listing, plain
 from diffex_dagster.stages.attribution import looks
 from diffex_dagster.stages.deciding import (
     control_differences,
@@ -41,12 +43,14 @@ from diffex_dagster.stages.deciding import (
     decision_options,
     measure_reach,
     noise_warning,
+    reach_on,
 )
 from diffex_dagster.stages.edit_metrics import changes_of, mean_change, strengths
 from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests
+from diffex_dagster.stages.judging import check_judge
 from diffex_dagster.stages.scores import Paired, picture_scores
 from diffex_dagster.stages.search import Searched, replay_search
-from diffex_dagster.stages.setup import editing_method, other_pages, why_unjudged
+from diffex_dagster.stages.setup import build_probe, editing_method, other_pages, why_unjudged
 from diffex_dagster.stages.splits import Parts
 from diffex_dagster.store import Store, StoredPicture, StoredPictures, edit_key
 from diffex_dagster.study import Study
@@ -92,16 +96,39 @@ def edits_that_took(
 
 
 def edit_success(
-    study: Study, changes: Mapping[str, Sequence[Change]], succeeded: Mapping[str, np.ndarray]
+    study: Study,
+    changes: Mapping[str, Sequence[Change]],
+    succeeded: Mapping[str, np.ndarray],
+    on: Mapping[str, np.ndarray],
 ) -> dict[str, float]:
     """Feature -> the share of its edits that happened, as the decisions take it.
 
     By the probe where there is one; 0 where the edits changed their pictures by less than `min_edit_strength` on
     average. It says nothing of a classifier, so that every version of a comparison has the same.
+
+    Args:
+        on: feature -> the images that its edit can change, the only ones that count (`images_of_effect`).
     """
-    happened = {feature: float(np.mean(took)) for feature, took in succeeded.items()}
+    happened = {feature: float(np.mean(took[on[feature]])) for feature, took in succeeded.items()}
     weak = study.effects.min_edit_strength
-    return happened | {feature: 0.0 for feature, found in changes.items() if strengths(found).mean() < weak}
+    return happened | {f: 0.0 for f, found in changes.items() if strengths(found)[on[f]].mean() < weak}
+
+
+def images_of_effect(study: Study, features: Iterable[Feature], searched: Searched) -> dict[str, np.ndarray]:
+    """Feature -> the images that its effect is over, (images,) booleans: those that its edit can change, by the judge.
+
+    All of them where nobody judges, and where too few are left (*already there*).
+    """
+    every = np.ones(len(searched.parts.reported), dtype=bool)
+    found = {feature.id: searched.without.get(feature.id, every) for feature in features}
+    return {f: on if enough(on, study.effects.level) else every for f, on in found.items()}
+
+
+def among(feature: Feature, on: np.ndarray) -> str:
+    """Which images an effect is over, in words."""
+    if bool(on.all()):
+        return "all"
+    return "without it" if feature.direction == "add" else "with it"
 
 
 def settings_shown(study: Study, margin: float) -> tuple[tuple[str, str], ...]:
@@ -179,18 +206,19 @@ def explain(
     edited = {feature.id: pictures.edits(concepts_of([feature])) for feature in features}
     changes, no_lpips = edit_changes(study, pictures, features, edited, nulls)
     took = {feature: strengths(of_feature) for feature, of_feature in changes.items()}
-    succeeded = edits_that_took(study, took, searched.gains, searched.chance_gain)
+    succeeded = edits_that_took(study, took, searched.gains, searched.sight.chance)
     race = searched.result.race
     # Confirmation images had no part in the race: there the finalists are the family.
     left = len(race.left) if race and not searched.parts.split else 0
     reach, controls = measure_reach(study, searched.paired), control_differences(study, searched.paired)
-    ranked = rank(study, corpus, features, paired, changes, succeeded, searched.noise.image, reach, controls, left)
+    on = images_of_effect(study, features, searched)
+    ranked = rank(study, corpus, features, paired, changes, succeeded, searched, reach, controls, left)
     ranked, between = confounded(ranked, features_side_effects(study, corpus, searched, reach.still))
     shown = one_a_group(ranked)[: study.report.gradcam]
     originals = original_scores(study, pictures, classifier)
     files = store.samples(study.name)
     examples = {
-        f.id: _examples(pictures, files, originals, nulls, edited[f.id], paired[f.id], succeeded.get(f.id))
+        f.id: _examples(pictures, files, originals, nulls, edited[f.id], paired[f.id], succeeded.get(f.id), on[f.id])
         for f in features
     }
     of = {f.id: concepts_of([f]) for f in features}
@@ -237,11 +265,12 @@ def explain(
         side_effects=tuple(between),
         looks=seen,
         controls=placebos,
+        judge=judge_check(study, store, editor, searched, corpus) if searched.judged else None,
         warnings=(*([held_back] if held_back else []), *control_warnings(placebos)),
         method=editing_method(study),
         links=other_pages(study, name),
         turn=turn_of(classifier.labels, study.target),
-        per_image=tuple(image_rows(ranked, list(pictures.samples), files, originals, paired, succeeded)),
+        per_image=tuple(image_rows(ranked, list(pictures.samples), files, originals, paired, succeeded, on)),
     )
     return explanation, searched
 
@@ -273,35 +302,44 @@ def rank(
     paired: Mapping[str, Paired],
     changes: Mapping[str, Sequence[Change]],
     succeeded: Mapping[str, np.ndarray],
-    image_noise: float,
+    searched: Searched,
     reach: Reach,
     controls: np.ndarray,
     left: int = 0,
 ) -> list[RankedFeature]:
-    """The ranked list, by |mean effect|; equal effects in the order of the corpus, features whose edits failed last.
+    """The ranked list, by |mean effect| over the images that an edit can change (`images_of_effect`).
 
-    A feature whose edits changed their pictures by less than the study's `min_edit_strength` on average, or of whose
-    edits fewer than `min_edit_success` show it, is marked *edit failed* and not tested.
+    Equal effects in the order of the corpus; features of which nothing is said last. Such are those that too few images
+    lack (*already there*), and those whose edits changed their pictures by less than the study's `min_edit_strength` on
+    average, or of whose edits fewer than `min_edit_success` show it (*edit failed*); neither are tested.
     """
+    on = images_of_effect(study, features, searched)
+    reaches = {f.id: reach_on(study, reach, paired[f.id].base[on[f.id]]) for f in features}
+    success = edit_success(study, changes, succeeded, on)
     decisions = decide(
         {f.id: paired[f.id].against_null for f in features},
         decision_options(study, reach),
         controls=controls,
-        edit_success=edit_success(study, changes, succeeded),
-        image_noise=image_noise,
+        edit_success=success,
+        without=searched.without,
+        image_noise=searched.noise.image,
         left=left,
-        reach=reach,
+        reach=reaches,
     )
     confidence = study.effects.confidence
-    summaries = {f.id: summarise(paired[f.id].effect, paired[f.id].flipped, confidence, reach) for f in features}
+    counted = {f.id: paired[f.id].on(on[f.id]) for f in features}
+    summaries = {f: summarise(of.effect, of.flipped, confidence, reaches[f]) for f, of in counted.items()}
     order = {feature.id: i for i, feature in enumerate(corpus.walk())}
-    failed = {feature for feature, decision in decisions.items() if decision.decision == "edit failed"}
-    ranked = sorted(features, key=lambda f: (f.id in failed, -abs(summaries[f.id].effect), order[f.id]))
+    unsaid = {feature: UNSAID.index(d.decision) for feature, d in decisions.items() if d.decision in UNSAID}
+    ranked = sorted(features, key=lambda f: (unsaid.get(f.id, -1), -abs(summaries[f.id].effect), order[f.id]))
     rows = []
     for position, feature in enumerate(ranked, 1):
         summary, decision = summaries[feature.id], decisions[feature.id]
-        change = mean_change(changes[feature.id])
-        becomes, leaves = paired[feature.id].turn_counts
+        of = on[feature.id]
+        becomes, leaves = counted[feature.id].turn_counts
+        change = mean_change([each for each, counts in zip(changes[feature.id], of, strict=True) if counts])
+        own_took = success.get(feature.id, 0.0) >= study.effects.min_edit_success
+        before = _before(study, feature, searched, paired[feature.id], own_took, reach)
         rows.append(
             RankedFeature(
                 rank=position,
@@ -325,10 +363,13 @@ def rank(
                 lpips=change.lpips,
                 inside_mask=change.inside,
                 mask_area=change.area,
-                edit_success=float(succeeded[feature.id].mean()) if feature.id in succeeded else None,
+                edit_success=float(succeeded[feature.id][of].mean()) if feature.id in succeeded else None,
                 citation=feature.citation,
                 becomes=becomes,
                 leaves=leaves,
+                among=among(feature, of),
+                effect_all=float(paired[feature.id].effect.mean()) if not of.all() else None,
+                **before,
             )
         )
     return rows
@@ -341,12 +382,14 @@ def image_rows(
     originals: np.ndarray,
     paired: Mapping[str, Paired],
     succeeded: Mapping[str, np.ndarray],
+    on: Mapping[str, np.ndarray],
 ) -> Iterator[dict[str, Any]]:
     """Every feature on every image, one row each, by rank and in the order of the images.
 
     Args:
         files: image key -> the name of the file that it was read from.
         originals: target measure of the unedited images, shape (images,).
+        on: feature -> the images that its effect is over (`images_of_effect`).
     """
     for row in ranked:
         of, took = paired[row.feature], succeeded.get(row.feature)
@@ -366,7 +409,48 @@ def image_rows(
                 "becomes": becomes,
                 "leaves": leaves,
                 "succeeded": None if took is None else bool(took[i]),
+                "counted": bool(on[row.feature][i]),
             }
+
+
+def _before(
+    study: Study, feature: Feature, searched: Searched, paired: Paired, own_took: bool, reach: Reach
+) -> dict[str, Any]:
+    """Prevalence, the edit the other way and do(1) − do(0) of a ranked feature, where there is a judge.
+
+    do(1) − do(0) takes both arms: it is given where the feature's own edits took on the images that they can change,
+    and the others, if there are any, were edited the other way and that took.
+    """
+    if feature.id not in searched.shown:
+        return {}
+    seen, without = prevalence(searched.shown[feature.id], study.effects.confidence), searched.without[feature.id]
+    found: dict[str, Any] = {
+        "prevalence": seen.share, "prevalence_low": seen.low, "prevalence_high": seen.high,
+    }  # fmt: skip
+    other = searched.reversed.get(feature.id)
+    if other:
+        found |= {
+            "other_way": float(other.effect.mean()),
+            "other_way_success": float(other.took.mean()),
+            "other_way_images": len(other.took),
+        }
+    other_took = bool(without.all()) or (other is not None and other.took.mean() >= study.effects.min_edit_success)
+    if other_took and (own_took or not without.any()):
+        sign = 1.0 if feature.direction == "add" else -1.0
+        both = sign * both_arms(paired.effect, without, other.effect if other else np.empty(0))
+        limits = replace(reach, low=-reach.furthest, high=reach.furthest)
+        low, high = interval(both, study.effects.confidence, limits)
+        found |= {"cace": float(both.mean()), "cace_low": low, "cace_high": high}
+    return found
+
+
+def judge_check(study: Study, store: Store, editor: Editor, searched: Searched, corpus: Corpus) -> JudgeCheck | None:
+    """How the study's judge does on null edits and control prompts, and on the edits that it calls a success."""
+    probe = build_probe(study, editor)
+    if probe is None:
+        return None
+    features = [corpus[feature] for feature in searched.gains]
+    return check_judge(study, store, probe, editor.fingerprint, features, searched.parts, searched.sight)
 
 
 def _examples(
@@ -377,6 +461,7 @@ def _examples(
     edits: Sequence[Picture],
     paired: Paired,
     succeeded: np.ndarray | None = None,
+    on: np.ndarray | None = None,
 ) -> tuple[Example, ...]:
     """The images of one feature by descending effect; both ends where there are more than the page shows."""
     examples = [
@@ -394,6 +479,7 @@ def _examples(
             becomes=paired.turn_of(i)[0],
             leaves=paired.turn_of(i)[1],
             file=files.get(key, ""),
+            counted=on is None or bool(on[i]),
         )
         for i, (key, picture) in enumerate(pictures.samples.stored.items())
     ]
@@ -520,7 +606,13 @@ def confounded(
 
 
 def keep(
-    explanation: Explanation, searched: Searched, store: Store, corpus: Corpus, run: str, subject: str | None = None
+    study: Study,
+    explanation: Explanation,
+    searched: Searched,
+    store: Store,
+    corpus: Corpus,
+    run: str,
+    subject: str | None = None,
 ) -> None:
     """Keep what the report shows (`Store.put_report`); what it is kept under, see `Study.subject`."""
     identity = {
@@ -532,6 +624,7 @@ def keep(
         "run": run,
     }
     images = searched.parts.reported
+    on = images_of_effect(study, [corpus[row.feature] for row in explanation.features], searched)
     rows = []
     for row in explanation.features:
         paired = searched.paired[concepts_of([corpus[row.feature]])]
@@ -544,6 +637,7 @@ def keep(
                 "effect": float(paired.effect[i]),
                 "flipped": bool(paired.flips[i]),
                 "score_placebo": None if paired.placebo is None else float(paired.placebo[i]),
+                "counted": bool(on[row.feature][i]),
             }
             for i, image in enumerate(images)
         ]
@@ -557,5 +651,13 @@ def ranked_report(
     from diffex_dagster.report.files import write_report
 
     explanation, searched = explain(study, store, editor, classifier, name, command)
-    keep(explanation, searched, store, store.current_corpus(study.name), run, study.subject(classifier.fingerprint))
+    keep(
+        study,
+        explanation,
+        searched,
+        store,
+        store.current_corpus(study.name),
+        run,
+        study.subject(classifier.fingerprint),
+    )
     return explanation, write_report(explanation, folder, keep_same=True)

@@ -52,6 +52,11 @@ class Paired:
         """d = f(edit) − f(null)."""
         return paired_effects(self.edit, self.null)
 
+    def on(self, images: np.ndarray) -> Paired:
+        """The same of some of the images, (images,) booleans."""
+        kept = {name: None if value is None else value[images] for name, value in vars(self).items()}
+        return Paired(**kept)  # type: ignore[arg-type]
+
     @property
     def flips(self) -> np.ndarray:
         """Whether the predicted class differs under at least half of the seeds."""

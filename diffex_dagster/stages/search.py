@@ -14,11 +14,13 @@ from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.editing.protocol import Editor, EditRequest
 from diffex_dagster.effects.noise import image_noise, noise_floor
+from diffex_dagster.effects.presence import Mask
 from diffex_dagster.errors import StoreError
 from diffex_dagster.judging.protocol import ConceptProbe
 from diffex_dagster.search.joint import key
 from diffex_dagster.search.levels import GateOutcome, gate, level1_features
 from diffex_dagster.search.run import SearchResult, search
+from diffex_dagster.stages.absence import OtherWay, chosen_features, edit_other_way
 from diffex_dagster.stages.deciding import measure_reach, noise_warning
 from diffex_dagster.stages.edits import (
     Concepts,
@@ -30,7 +32,14 @@ from diffex_dagster.stages.edits import (
     nonsense_edits,
     race_order,
 )
-from diffex_dagster.stages.judging import control_gain, failed_edits, gains
+from diffex_dagster.stages.judging import (
+    Sight,
+    changeable,
+    failed_edits,
+    gains,
+    shown_before,
+    sight_of,
+)
 from diffex_dagster.stages.scores import Paired, check_target, effects_of, paired_scores
 from diffex_dagster.stages.setup import build_probe, know
 from diffex_dagster.stages.splits import Parts, parts
@@ -46,10 +55,15 @@ class Noise:
     floor: float
     image: float
     controls: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)), compare=False)
+    _known: dict[tuple[int, int | None], float] = field(default_factory=dict, compare=False, repr=False)
 
-    def floor_of(self, edits: int) -> float:
-        """The floor of the strongest of so many edits."""
-        return self.floor if edits < 2 else noise_floor(self.controls, strongest_of=edits)
+    def floor_of(self, edits: int, images: int | None = None) -> float:
+        """The floor of the strongest of so many edits, of a mean over so many images (all when left out)."""
+        if edits < 2 and images is None:
+            return self.floor
+        if (edits, images) not in self._known:
+            self._known[edits, images] = noise_floor(self.controls, strongest_of=edits, over=images)
+        return self._known[edits, images]
 
 
 @dataclass(frozen=True)
@@ -76,7 +90,10 @@ class Searched:
     paired: dict[Concepts, Paired]
     gains: dict[str, NDArray[np.float64]] = field(default_factory=dict)  # feature id -> gain in evidence of itself
     judged: bool = False  # whether somebody judged what the edits show
-    chance_gain: float = 0.0  # gain in evidence that an edit has to exceed to show its attribute
+    sight: Sight = field(default_factory=lambda: Sight(0.0, None))  # what it takes for the judge to see something
+    shown: dict[str, Mask] = field(default_factory=dict)  # feature id -> null edits that show its attribute already
+    without: dict[str, Mask] = field(default_factory=dict)  # feature id -> images that its edit can change
+    reversed: dict[str, OtherWay] = field(default_factory=dict)  # feature id -> its edit the other way, on the others
     crossed: dict[tuple[str, str], NDArray[np.float64]] = field(default_factory=dict)  # (edited, looked for) -> gain
     edits: EditCounts = field(default_factory=EditCounts)
     scored: int = 0
@@ -126,8 +143,14 @@ def level1_scores(
         new, count = paired_scores(study, store, classifier, editor, combinations, images, report)
         paired, scored = paired | new, scored + count
         effects = {feature.id: paired[concepts_of([feature])].effect for feature in features}
-        failed = failed_edits(study, store, probe, editor, features, images, report)
-        outcomes = gate(effects, corpus, noise.floor_of, options, failed)
+        lacking: dict[str, Mask] = {}
+        if probe:
+            sight = sight_of(study, store, probe, editor, images, report)
+            shown = shown_before(study, store, probe, editor, features, images, sight, report)
+            lacking = {f.id: changeable(f, shown[f.id]) for f in features if f.id in shown}
+        failed = failed_edits(study, store, probe, editor, features, images, report, lacking)
+        racing = options.allocation == "racing"  # which measures each feature on images of its own
+        outcomes = gate(effects, corpus, noise.floor_of, options, failed, {} if racing else lacking)
         identity = _identity(study, corpus, editor, classifier)
         store.put_gates(identity, [vars(outcome) for outcome in outcomes])
         margin = measure_reach(study, paired).still
@@ -221,12 +244,20 @@ def _search(
     options = study.search.options()
     judged_on = first_look(study, images) if options.allocation == "racing" else images
 
+    def without(features: Sequence[Feature]) -> dict[str, Mask]:
+        if probe is None:
+            return {}
+        sight = sight_of(study, store, probe, editor.fingerprint, judged_on, report)
+        shown = shown_before(study, store, probe, editor.fingerprint, features, judged_on, sight, report)
+        return {f.id: changeable(f, shown[f.id]) for f in features if f.id in shown}
+
     def failed(features: Sequence[Feature]) -> dict[str, float]:
-        return failed_edits(study, store, probe, editor.fingerprint, features, judged_on, report)
+        return failed_edits(study, store, probe, editor.fingerprint, features, judged_on, report, without(features))
 
     reach = (-1.0, 1.0) if study.target.bounded else (-math.inf, math.inf)
     searched.result = search(
         corpus, score, options, noise_floor=noise.floor_of, failed=failed,
+        without=without if options.allocation == "exhaustive" else None,  # a race measures each on images of its own
         order=race_order(images, study.seed), reach=reach, before=paired[()].base.tolist(),
     )  # fmt: skip
     if race := searched.result.race:
@@ -240,10 +271,14 @@ def _search(
         _confirm(study, store, editor, classifier, corpus, searched, report)
     searched.judged = probe is not None
     if probe:
-        searched.chance_gain = control_gain(study, store, probe, editor.fingerprint, of.discovery, report)
+        searched.sight = sight_of(study, store, probe, editor.fingerprint, of.discovery, report)
         own = {f: concepts_of([corpus[f]]) for f in searched.result.scores}
         found = gains(study, store, probe, editor.fingerprint, [(c, c[0]) for c in own.values()], of.reported, report)
         searched.gains = {feature: found[concepts, concepts[0]] for feature, concepts in own.items()}
+        reached, sight = [corpus[feature] for feature in own], searched.sight
+        searched.shown = shown_before(study, store, probe, editor.fingerprint, reached, of.reported, sight, report)
+        searched.without = {f.id: changeable(f, searched.shown[f.id]) for f in reached if f.id in searched.shown}
+        _other_way(study, store, editor, classifier, probe, searched, own, report)
         pairs = _pairs_to_check(study, searched, own)
         crossed = [(own[edited], own[seen][0]) for edited, seen in pairs]
         found = gains(study, store, probe, editor.fingerprint, crossed, of.reported, report)
@@ -274,6 +309,32 @@ def _confirm(
     )
     searched.paired, count = paired_scores(study, store, classifier, editor.fingerprint, found, images, report)
     searched.scored += count
+
+
+def _other_way(
+    study: Study,
+    store: Store,
+    editor: Editor,
+    classifier: Classifier,
+    probe: ConceptProbe,
+    searched: Searched,
+    own: Mapping[str, Concepts],
+    report: Reporter,
+) -> None:
+    """Edit the strongest features the other way where they are already; see `stages.absence`."""
+    without, images = searched.without, searched.parts.reported
+    effects = {f: searched.paired[concepts].effect for f, concepts in own.items() if f in without}
+    took = {
+        f: float(np.mean(searched.gains[f][on] > searched.sight.chance)) if on.any() else 0.0
+        for f, on in without.items()
+    }
+    chosen = chosen_features(study, effects, without, took, searched.result.edits)
+    there = {f: [image for image, lacks in zip(images, without[f], strict=True) if not lacks] for f in chosen}
+    searched.reversed, counts, scored = edit_other_way(
+        study, store, editor, classifier, probe, {f: own[f] for f in chosen}, there, searched.sight.chance, report
+    )
+    searched.edits += counts
+    searched.scored += scored
 
 
 def _pairs_to_check(study: Study, searched: Searched, own: Mapping[str, Concepts]) -> list[tuple[str, str]]:

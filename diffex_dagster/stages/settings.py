@@ -106,6 +106,7 @@ DECIDES: Mapping[str, tuple[Stage, ...]] = {
     "effects.confidence": _PAGES,
     "effects.margin": _PAGES,
     "effects.side_effects": _SEARCH,  # how many edits are judged for each other's attributes
+    "effects.absence": _SEARCH,  # which edits are made the other way
     "effects.seeds": _EDITS,
     "effects.confirmation": _EDITS,
     "effects.confirmation_from": _EDITS,

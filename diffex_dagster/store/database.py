@@ -46,6 +46,8 @@ RANKING_FIELDS = (
     "rank", "feature", "name", "prompt", "direction", "group", "level", "effect", "ci_low", "ci_high", "magnitude",
     "sign_agreement", "flip_rate", "images", "decision", "p_value", "edit_strength", "edit_success",
     "ssim", "lpips", "inside_mask", "mask_area", "becomes", "leaves",
+    "among", "prevalence", "prevalence_low", "prevalence_high",
+    "effect_all", "other_way", "other_way_success", "other_way_images", "cace", "cace_low", "cace_high",
 )  # fmt: skip
 """The fields of a ranked feature that are columns of `rankings`."""
 LOCK_TIMEOUT = 30.0  # seconds that a command which only reads waits while a run writes
@@ -752,7 +754,9 @@ def _ranked(row: Sequence[Any]) -> RankedFeature:
     """A row of the query for the latest ranking."""
     shown, (other, name, *numbers) = row[: len(RANKING_FIELDS)], row[len(RANKING_FIELDS) :]
     companion = Confounder(other, name, *numbers) if other else None
-    return RankedFeature(**dict(zip(RANKING_FIELDS, shown, strict=True)), confounded_with=companion)
+    values = dict(zip(RANKING_FIELDS, shown, strict=True))
+    values["among"] = values["among"] or "all"  # rows from before there was a choice
+    return RankedFeature(**values, confounded_with=companion)
 
 
 def _mask(picture: Image.Image) -> Image.Image | None:

@@ -95,9 +95,11 @@ CREATE TABLE IF NOT EXISTS effects (
     feature VARCHAR, image VARCHAR,
     score_null DOUBLE NOT NULL, score_edit DOUBLE NOT NULL, effect DOUBLE NOT NULL, flipped BOOLEAN NOT NULL,
     score_placebo DOUBLE,               -- mean score of the control edits; the effect is the difference to it
+    counted BOOLEAN,                    -- whether the feature's effect is over this image too
     PRIMARY KEY (study, classifier, editor, corpus_version, run, feature, image)
 );
 ALTER TABLE effects ADD COLUMN IF NOT EXISTS score_placebo DOUBLE;
+ALTER TABLE effects ADD COLUMN IF NOT EXISTS counted BOOLEAN;
 -- One row of `rankings` is one line of a report's ranked list.
 CREATE TABLE IF NOT EXISTS rankings (
     study VARCHAR, classifier VARCHAR, classifier_name VARCHAR, editor VARCHAR, corpus_version VARCHAR, run VARCHAR,
@@ -107,6 +109,11 @@ CREATE TABLE IF NOT EXISTS rankings (
     images INTEGER, decision VARCHAR, p_value DOUBLE, edit_strength DOUBLE, edit_success DOUBLE,
     created TIMESTAMPTZ DEFAULT now(),
     ssim DOUBLE, lpips DOUBLE, inside_mask DOUBLE, mask_area DOUBLE, -- means of `changes` over the images
+    among VARCHAR,                      -- images that the effect is over: without it, with it, all
+    prevalence DOUBLE, prevalence_low DOUBLE, prevalence_high DOUBLE, -- share of images that show it already
+    effect_all DOUBLE,                  -- over all images, where the effect is not
+    other_way DOUBLE, other_way_success DOUBLE, other_way_images INTEGER, -- edited the other way where it is so already
+    cace DOUBLE, cace_low DOUBLE, cace_high DOUBLE, -- do(1) - do(0), from both
     confounded_with VARCHAR,            -- feature that accounts for the effect; its numbers are in `side_effects`
     becomes INTEGER, leaves INTEGER,    -- images that become the explained class, and that stop being it
     PRIMARY KEY (study, classifier, editor, corpus_version, run, rank)
@@ -119,6 +126,17 @@ ALTER TABLE rankings ADD COLUMN IF NOT EXISTS inside_mask DOUBLE;
 ALTER TABLE rankings ADD COLUMN IF NOT EXISTS mask_area DOUBLE;
 ALTER TABLE rankings ADD COLUMN IF NOT EXISTS becomes INTEGER;
 ALTER TABLE rankings ADD COLUMN IF NOT EXISTS leaves INTEGER;
+ALTER TABLE rankings ADD COLUMN IF NOT EXISTS among VARCHAR;
+ALTER TABLE rankings ADD COLUMN IF NOT EXISTS prevalence DOUBLE;
+ALTER TABLE rankings ADD COLUMN IF NOT EXISTS prevalence_low DOUBLE;
+ALTER TABLE rankings ADD COLUMN IF NOT EXISTS prevalence_high DOUBLE;
+ALTER TABLE rankings ADD COLUMN IF NOT EXISTS effect_all DOUBLE;
+ALTER TABLE rankings ADD COLUMN IF NOT EXISTS other_way DOUBLE;
+ALTER TABLE rankings ADD COLUMN IF NOT EXISTS other_way_success DOUBLE;
+ALTER TABLE rankings ADD COLUMN IF NOT EXISTS other_way_images INTEGER;
+ALTER TABLE rankings ADD COLUMN IF NOT EXISTS cace DOUBLE;
+ALTER TABLE rankings ADD COLUMN IF NOT EXISTS cace_low DOUBLE;
+ALTER TABLE rankings ADD COLUMN IF NOT EXISTS cace_high DOUBLE;
 -- One row of `side_effects` is what the edits of one feature do to another, as a report showed it.
 CREATE TABLE IF NOT EXISTS side_effects (
     study VARCHAR, classifier VARCHAR, editor VARCHAR, corpus_version VARCHAR, run VARCHAR,

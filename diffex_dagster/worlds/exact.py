@@ -11,8 +11,37 @@ from PIL import Image
 
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.errors import EditorError
+from diffex_dagster.judging.protocol import Pair
 from diffex_dagster.store.keys import digest, image_key
 from diffex_dagster.worlds.base import State, World
+
+
+class ExactJudge:
+    """What the exact editor's edits show, by the states that they were drawn from: evidence 1, or 0."""
+
+    absolute = True
+
+    def __init__(self, editor: ExactEditor) -> None:
+        self.editor = editor
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the editor, whose states are the answers."""
+        return digest("exact judge", self.editor.fingerprint)[:16]
+
+    def evidence_of(self, request: EditRequest, prompt: str) -> float:
+        """1 where the picture of the request shows what the prompt names, else 0; of words without meaning 0."""
+        return float(self.editor.world.has_feature(self.editor.edited(request), prompt))
+
+    def evidence(
+        self, pictures: Mapping[str, Image.Image], pairs: Sequence[Pair]
+    ) -> Iterator[list[tuple[Pair, float]]]:
+        """Not by looking.
+
+        Raises:
+            EditorError: always; ask `evidence_of`.
+        """
+        raise EditorError("the exact editor's judge knows requests, not pictures; ask evidence_of")
 
 
 class ExactEditor:
@@ -58,9 +87,18 @@ class ExactEditor:
             EditorError: an image is not one of those that `attributes.json` describes.
         """
         for start in range(0, len(requests), 64):
-            yield [(request, self.world.draw(self._edited(request))) for request in requests[start : start + 64]]
+            yield [(request, self.world.draw(self.edited(request))) for request in requests[start : start + 64]]
 
-    def _edited(self, request: EditRequest) -> State:
+    def judge(self, draws: int) -> ExactJudge:
+        """Who judges these edits: nobody has to look, since the states are known. See `judging.protocol.OwnJudge`."""
+        return ExactJudge(self)
+
+    def edited(self, request: EditRequest) -> State:
+        """The state that a request leads to.
+
+        Raises:
+            EditorError: the image is not one of those that `attributes.json` describes.
+        """
         if request.image not in self.by_image:
             raise EditorError(
                 f"{self.file}: image {request.image} was not drawn from any of its states; the exact editor only edits "

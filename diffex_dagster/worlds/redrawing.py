@@ -1,7 +1,8 @@
 """Drawing the truth: every image again with only one feature changed, kept so that it is drawn once.
 
-The causal concept effect of a feature (CaCE, Goyal et al. 2019, equation 1) is what the classifier says of the changed
-drawing, less what it says of the unchanged one: both interventions are drawn exactly.
+What the classifier says of the changed drawing, less what it says of the unchanged one, is the effect of putting the
+feature there, or of taking it away. Both together are do(1) − do(0), the causal concept effect (CaCE, Goyal et al.
+2019, equation 1): both interventions are drawn exactly.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def test_the_truth_itself_gets_full_marks() -> None:
     for correlation in (marks.spearman, marks.kendall, marks.spearman_relevant, marks.kendall_relevant):
         assert correlation == pytest.approx(1.0)
     assert marks.precision_at_5 == marks.precision_at_10 == marks.recall_at_10 == marks.sign_accuracy == 1.0
-    assert marks.cace_mae == marks.fdr == 0.0 and marks.coverage == 1.0
+    assert marks.effect_mae == marks.fdr == 0.0 and marks.coverage == 1.0
     assert (marks.features, marks.relevant, marks.discoveries, marks.missed) == (14, 12, 12, {})
 
 
@@ -39,7 +39,7 @@ def test_known_numbers() -> None:
     assert marks.precision_at_5 == pytest.approx(2 / 3)  # top 3 of the estimates: a, d, b
     assert marks.recall_at_10 == 1.0
     assert marks.sign_accuracy == pytest.approx(2 / 3)
-    assert marks.cace_mae == pytest.approx((0.1 + 0.6 + 0.29 + 0.29) / 4)
+    assert marks.effect_mae == pytest.approx((0.1 + 0.6 + 0.29 + 0.29) / 4)
     assert marks.coverage == 0.5
     assert marks.discoveries == 3 and marks.false_discoveries == ("b", "d") and marks.fdr == pytest.approx(2 / 3)
     assert marks.missed == {"b": "wrong sign", "c": "inconclusive"}
@@ -62,7 +62,7 @@ def test_nothing_to_judge_is_not_a_number() -> None:
         assert math.isnan(value)
     assert math.isnan(marks.coverage) and marks.fdr == 1.0
     empty = grade({}, {})
-    assert math.isnan(empty.cace_mae) and empty.fdr == 0.0
+    assert math.isnan(empty.effect_mae) and empty.fdr == 0.0
 
 
 @pytest.mark.filterwarnings("error")

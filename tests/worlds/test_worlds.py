@@ -1,13 +1,17 @@
 """What every world promises: drawings that show their attributes, and words that are true of them."""
 
+import json
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.worlds import avatars, scenes
 from diffex_dagster.worlds.base import World
+from diffex_dagster.worlds.exact import ExactEditor
 
 WORLDS = {world.name: world for world in (avatars.WORLD, scenes.WORLD)}
 
@@ -95,3 +99,21 @@ def test_a_world_draws_without_the_rest_of_the_project() -> None:
         "assert not {'torch', 'duckdb', 'dagster', 'pydantic', 'yaml'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_exact_editor_s_judge_knows_what_every_edit_shows(world: World, tmp_path: Path) -> None:
+    """Of an image that shows it already, one that does not, and words that the world does not know."""
+    state = states(world, 1, seed=3)[0]
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "attributes.json").write_text(json.dumps({"a.png": state}))
+    editor = ExactEditor(world, tmp_path, {})
+    (image,) = editor.by_image
+    judge = editor.judge(2)
+    phrase = world.name_of(state, world.nameable(state)[0], random.Random(0))
+    added = next(p for p in world.phrases if world.has_feature(world.set_feature(state, p), p) and p != phrase
+                 and not world.has_feature(state, p))  # fmt: skip
+    null, edit = EditRequest(image), EditRequest(image, (Concept(added),))
+    assert judge.evidence_of(null, phrase) == 1.0
+    assert (judge.evidence_of(null, added), judge.evidence_of(edit, added)) == (0.0, 1.0)
+    assert judge.evidence_of(EditRequest(image, (Concept("florn"),)), "florn") == 0.0
+    assert judge.absolute and judge.fingerprint != editor.fingerprint

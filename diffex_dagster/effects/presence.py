@@ -1,0 +1,116 @@
+"""Which pictures show an attribute already, and what it does where it is put and where it is taken away.
+
+An edit can only add what is not there. Over all pictures its effect is that of the attribute times the share of
+pictures that lack it, so that a common attribute looks weak whatever the classifier does. What a report ranks and
+decides about is therefore the effect among the pictures that the edit can change: those *without* the attribute (for a
+feature that is removed, those with it). How many that leaves is part of the finding: the *prevalence*.
+
+Which pictures these are is decided on their null edits, before anything is known of an edit or a classifier, so that
+the tests of `effects.deciding` hold among them as among all: given the pictures, an effect is as likely as its
+opposite, or exchangeable with those of the control prompts.
+
+Where the attribute is also taken away from the pictures that show it, the two arms make up
+
+    do(1) − do(0) = 1/n [ Σ over pictures without it of D_i(put) − Σ over pictures with it of D_i(taken away) ]
+
+the causal concept effect, CaCE, of Goyal et al. (2019), equation 1: every picture with the attribute against the same
+picture without it. Nothing else in this project is called so.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from diffex_dagster.effects.paired import unseen_share
+
+Mask = NDArray[np.bool_]
+CHANCE = 0.1
+"""The share of pictures in which a judge may see what means nothing."""
+
+
+def seen_from(of_controls: ArrayLike) -> float:
+    """The evidence above which a judge sees an attribute in a picture.
+
+    Args:
+        of_controls: evidence of the control prompts (words that mean nothing) in null edits, any shape.
+
+    Returns:
+        What `CHANCE` of them exceed, and never below 0, the evidence of saying nothing; 0 without control prompts.
+    """
+    values = np.asarray(of_controls, dtype=np.float64)
+    return max(0.0, float(np.quantile(values, 1.0 - CHANCE))) if values.size else 0.0
+
+
+def seen_between(before: ArrayLike, after: ArrayLike, took: ArrayLike) -> float | None:
+    """The same for a judge whose evidence is only comparable for one attribute: from the edits that took.
+
+    Args:
+        before, after: evidence in null edits and edits, (images,).
+        took: which of the edits made the difference that they were meant to, (images,) booleans.
+
+    Returns:
+        Two thirds of the way from the typical picture without the attribute to the typical one with it; None with
+        fewer than three edits that took, which say nothing of either.
+    """
+    on = np.asarray(took, dtype=bool)
+    if on.sum() < 3:
+        return None
+    low, high = sorted(float(np.median(np.asarray(x, dtype=np.float64)[on])) for x in (before, after))
+    return low + 2.0 / 3.0 * (high - low)
+
+
+def least_images(level: float = 0.05) -> int:
+    """The fewest images of which a claim can come: 2 / 2^n, the least p-value of n signs, is `level` or less."""
+    return max(1, math.ceil(math.log2(2.0 / level)))
+
+
+def enough(without: ArrayLike, level: float = 0.05) -> bool:
+    """Whether the pictures that an edit can change are enough to speak of: `least_images`, or half of all."""
+    mask = np.asarray(without, dtype=bool)
+    return bool(mask.sum() >= min(least_images(level), math.ceil(mask.size / 2)))
+
+
+def share_interval(count: int, images: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Clopper & Pearson's (1934) interval of a share of which `count` of `images` were seen."""
+    tail = (1.0 - confidence) / 2.0
+    return 1.0 - unseen_share(images - count, images, tail), unseen_share(count, images, tail)
+
+
+@dataclass(frozen=True)
+class Prevalence:
+    """How many pictures show an attribute before any edit, as a judge sees them."""
+
+    share: float
+    low: float
+    high: float
+    images: int
+
+
+def prevalence(shown: ArrayLike, confidence: float = 0.95) -> Prevalence:
+    """Of which of the images show the attribute, (images,) booleans, at least one."""
+    seen = np.asarray(shown, dtype=bool)
+    return Prevalence(float(seen.mean()), *share_interval(int(seen.sum()), seen.size, confidence), seen.size)
+
+
+def both_arms(put: ArrayLike, without: ArrayLike, taken: ArrayLike) -> NDArray[np.float64]:
+    """do(1) − do(0) of every picture, shape (images,).
+
+    Args:
+        put: D of the edit that puts the attribute there, (images,); only its values where `without` count.
+        without: which pictures lack it, (images,).
+        taken: D of the edit that takes it away on the others, in their order.
+
+    Raises:
+        ValueError: the numbers of pictures do not fit.
+    """
+    lacking = np.asarray(without, dtype=bool)
+    added, removed = np.asarray(put, dtype=np.float64), np.asarray(taken, dtype=np.float64)
+    if added.shape != lacking.shape or removed.shape != (int((~lacking).sum()),):
+        raise ValueError(f"{added.shape} effects, {removed.shape} of them taken away, do not fit {lacking.shape}.")
+    effect = np.array(added)
+    effect[~lacking] = -removed
+    return effect

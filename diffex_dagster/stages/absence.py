@@ -1,0 +1,109 @@
+"""Stage: edit the strongest features the other way, on the pictures that their own edits cannot change.
+
+An edit that adds an attribute says nothing of the pictures that show it already: from those it is taken away. Both arms
+together are do(1) − do(0) (`effects.presence.both_arms`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffex_dagster.classifying.protocol import Classifier
+from diffex_dagster.editing.protocol import Concept, Editor
+from diffex_dagster.effects.presence import Mask, enough
+from diffex_dagster.judging.protocol import ConceptProbe
+from diffex_dagster.stages.edits import Concepts, EditCounts, edit_requests, ensure_edits
+from diffex_dagster.stages.judging import gains, strengths_on
+from diffex_dagster.stages.scores import paired_scores
+from diffex_dagster.store import Store
+from diffex_dagster.study import PrecomputedEditorPart, Study
+from diffex_dagster.utils.progress import Reporter, silent
+
+SHARE = 0.1
+"""Of the search's own edits: no more are made the other way."""
+
+
+@dataclass(frozen=True)
+class OtherWay:
+    """A feature's edit the other way, on the images that its own edit cannot change, in their order.
+
+    Attributes:
+        effect: D, (those images,).
+        took: whether each of these edits does what it was meant to.
+    """
+
+    effect: NDArray[np.float64]
+    took: Mask
+
+
+def other_way(concepts: Concepts) -> Concepts:
+    """What is added is removed, and the other way round."""
+    return tuple(Concept(c.prompt, "remove" if c.direction == "add" else "add") for c in concepts)
+
+
+def chosen_features(
+    study: Study,
+    effects: Mapping[str, NDArray[np.float64]],
+    without: Mapping[str, Mask],
+    took: Mapping[str, float],
+    searched_edits: int,
+) -> list[str]:
+    """The features to edit the other way: the strongest, then those that too few pictures lack.
+
+    Args:
+        effects: feature -> D, (images,), in an order that settles ties.
+        without: the images that its own edit can change.
+        took: share of its own edits on these that show it.
+        searched_edits: how many edits the search asked for; `SHARE` of them is what these may cost.
+    """
+    if isinstance(study.editors[study.editor_name], PrecomputedEditorPart):
+        return []  # what another tool did not make cannot be made
+    level, most = study.effects.level, study.effects.absence
+    tested = [f for f in effects if enough(without[f], level) and took[f] >= study.effects.min_edit_success]
+    strongest = sorted(tested, key=lambda f: -abs(float(effects[f][without[f]].mean())))[:most]
+    common = [f for f in effects if not enough(without[f], level)][:most]
+    left, found = int(SHARE * searched_edits), []
+    for feature in [*strongest, *common]:
+        cost = int((~without[feature]).sum()) * len(study.seeds)
+        if 0 < cost <= left:
+            found.append(feature)
+            left -= cost
+    return found
+
+
+def edit_other_way(
+    study: Study,
+    store: Store,
+    editor: Editor,
+    classifier: Classifier,
+    probe: ConceptProbe,
+    chosen: Mapping[str, Concepts],
+    images: Mapping[str, Sequence[str]],
+    chance: float,
+    report: Reporter = silent,
+) -> tuple[dict[str, OtherWay], EditCounts, int]:
+    """Edit, score and judge these features the other way.
+
+    Args:
+        chosen: feature -> its own edit.
+        images: feature -> keys of the images that show it already.
+        chance: gain in evidence that an edit has to exceed to count.
+
+    Returns:
+        Feature -> what the edits did; what they cost; how many pictures were scored now.
+    """
+    asked = [r for f, of in chosen.items() for r in edit_requests(images[f], [other_way(of)], study.seeds)]
+    counts, scored, found = ensure_edits(store, editor, asked, report, "edits the other way"), 0, {}
+    for feature, of in chosen.items():
+        concepts, on = other_way(of), images[feature]
+        paired, count = paired_scores(study, store, classifier, editor.fingerprint, [concepts], on, report)
+        gain = gains(study, store, probe, editor.fingerprint, [(concepts, concepts[0])], on, report)
+        strength = strengths_on(study, store, editor.fingerprint, [concepts], on)[concepts]
+        took = (gain[concepts, concepts[0]] > chance) & (strength >= study.effects.min_edit_strength)
+        found[feature] = OtherWay(paired[concepts].effect, took)
+        scored += count
+    return found, counts, scored
