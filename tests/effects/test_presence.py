@@ -18,7 +18,7 @@ from diffex_dagster.effects.presence import (
     seen_from,
     share_interval,
 )
-from tests.effects import simulations
+from tests.support import simulations
 
 
 def test_a_common_attribute_is_not_weak() -> None:

@@ -10,7 +10,7 @@ import pytest
 from diffex_dagster.editing.protocol import Concept
 from diffex_dagster.stages.absence import chosen_features, other_way
 from diffex_dagster.study import Study, load_study
-from tests.toys import write_study
+from tests.support.toys import write_study
 
 HALF = np.arange(24) < 12
 FEW = np.arange(24) < 2
