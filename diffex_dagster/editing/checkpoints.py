@@ -60,6 +60,7 @@ def locate(checkpoint: str, revision: str | None = None, config: str | None = No
                 "give the folder of a Stable Diffusion checkpoint, a .safetensors file or a Hugging Face model id"
             )
         folder = _from_hub(checkpoint, revision, _files(PARTS + _XL_PARTS))
+    _is_stable_diffusion(folder)
     _complete(folder)
     _edits_pictures(folder)
     for part in _parts(folder):
@@ -70,6 +71,16 @@ def locate(checkpoint: str, revision: str | None = None, config: str | None = No
                 "save it again with safe_serialization=True"
             )
     return Checkpoint(folder)
+
+
+def _is_stable_diffusion(folder: Path) -> None:
+    """Raise EditorError for a checkpoint that says of itself that it is no Stable Diffusion with a UNet."""
+    name = str(model_index(folder).get("_class_name", ""))
+    if name and not re.match(r"(StableDiffusion(?!3|Cascade)|LEditsPPPipeline|LatentConsistencyModel)", name):
+        raise EditorError(
+            f"{folder.absolute() / _INDEX}: this is a {name}, and LEDITS++ edits with the UNet of Stable Diffusion 1, "
+            "2 or XL; give such a checkpoint, or one that follows instructions under kind: instruct"
+        )
 
 
 def _edits_pictures(folder: Path) -> None:
@@ -121,7 +132,9 @@ def _single_file(file: Path, config: str | None) -> Checkpoint:
             f"{folder.absolute()} has no {_INDEX}: set the editor's config to a folder that "
             "`pipeline.save_pretrained(folder)` wrote; its weights may be left out"
         )
+    _is_stable_diffusion(folder)
     _complete(folder)
+    _edits_pictures(folder)
     return Checkpoint(folder, file)
 
 

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from pydantic import Field
 
@@ -102,20 +103,40 @@ class InstructEditor:
             "image_guidance_scale": options.image_guidance,
         }
         arguments = {name: value for name, value in arguments.items() if value is not None} | options.parameters
-        unknown = sorted(arguments.keys() - inspect.signature(self._pipeline.__call__).parameters.keys())
+        parameters = inspect.signature(self._pipeline.__call__).parameters
+        if "output_type" in parameters:  # numbers, of which it can be seen whether they are some
+            arguments.setdefault("output_type", "np")
+        unknown = sorted(arguments.keys() - parameters.keys())
         if unknown:
             raise EditorError(
                 f"{options.checkpoint}: its pipeline ({type(self._pipeline).__name__}) takes no {', '.join(unknown)}; "
                 "leave it out of the study's editor"
             )
         try:
-            return list(self._pipeline(**arguments).images)
+            return [self._picture(each) for each in self._pipeline(**arguments).images]
         except (ValueError, TypeError, RuntimeError) as error:
             raise EditorError(
                 f"{options.checkpoint}: the pipeline failed on {len(sources)} pictures "
                 f"({first_line(error)}); check the editor's "
                 "parameters, batch_size: 1, a smaller images.size, or offload: true"
             ) from error
+
+    def _picture(self, made: Any) -> Image.Image:
+        """A picture as a pipeline returns it: numbers in [0, 1], shape (height, width, 3), or a picture already.
+
+        Raises:
+            EditorError: a number is not finite.
+        """
+        if isinstance(made, Image.Image):
+            return made
+        numbers = np.asarray(made, dtype=np.float32)
+        if not np.isfinite(numbers).all():
+            raise EditorError(
+                f"{self.options.checkpoint}: the pipeline returned numbers that are not finite (in "
+                f"{self.placement[1]}), which would be black pictures: set dtype: float32 (or bfloat16), or get the "
+                "checkpoint again"
+            )
+        return Image.fromarray((numbers.clip(0, 1) * 255).round().astype(np.uint8))
 
     @staticmethod
     def _generators(sources: Sequence[Image.Image], batch: Sequence[EditRequest]) -> list[Any]:

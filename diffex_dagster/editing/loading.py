@@ -6,7 +6,9 @@ Importing this loads neither torch nor diffusers.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -99,18 +101,63 @@ def merge_loras(pipeline: Any, loras: Sequence[tuple[Path, float]]) -> None:
     """
     names = [f"lora_{i}" for i in range(len(loras))]
     for name, (file, _) in zip(names, loras, strict=True):
-        try:
+        with _merging(f"the LoRA {file}"):
             pipeline.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=name)
             if not any(name in adapters for adapters in pipeline.get_list_adapters().values()):
                 raise ValueError("none of its tensors is named after a part of this model")
-        except (AttributeError, OSError, ValueError, KeyError, IndexError, RuntimeError) as error:
-            raise EditorError(
-                f"the LoRA {file} cannot be merged ({first_line(error)}): give one that was trained on this "
-                "checkpoint's architecture"
-            ) from error
-    pipeline.set_adapters(names, [scale for _, scale in loras])
-    pipeline.fuse_lora(adapter_names=names)
-    pipeline.unload_lora_weights()
+            _fits_whole(pipeline, file, name)
+    with _merging(f"the LoRA {' and '.join(str(file) for file, _ in loras)}"):
+        pipeline.set_adapters(names, [scale for _, scale in loras])
+        pipeline.fuse_lora(adapter_names=names)
+        pipeline.unload_lora_weights()
+
+
+@contextmanager
+def _merging(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # diffusers and peft raise whatever a tensor that does not fit leads to
+        raise EditorError(
+            f"{what} cannot be merged ({first_line(error)}): give one that was trained on this checkpoint's "
+            "architecture"
+        ) from error
+
+
+_PAIR = re.compile(r"[._](lora_A|lora_down|lora\.down|down)(\.[\w-]+)?\.weight$|\.(hada_w1_a|lokr_w1(_a)?)$")
+
+
+def _fits_whole(pipeline: Any, file: Path, name: str) -> None:
+    """Raise ValueError where layers of a LoRA have no place in the models: diffusers leaves them out and goes on.
+
+    Args:
+        file: with a pair of low-rank tensors a layer, under whatever names.
+        name: of the adapter that it was loaded as.
+    """
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as tensors:
+        layers = sorted({_PAIR.sub("", key) for key in tensors.keys() if _PAIR.search(key)})  # noqa: SIM118 (no dict)
+    taken = [
+        layer
+        for model in pipeline.components.values()
+        if hasattr(model, "named_modules")
+        for layer, module in model.named_modules()
+        if name in getattr(module, "lora_A", ()) or name in getattr(module, "lora_embedding_A", ())
+    ]
+    if len(taken) >= len(layers):  # a layer of the file may belong to several of the model: q, k and v in one
+        return
+    known = tuple({_letters(layer) for layer in taken})
+    lost = [each for each in layers if not _letters(each).endswith(known)]
+    named = f": {', '.join(lost[:3])}{', …' if len(lost) > 3 else ''}" if len(lost) == len(layers) - len(taken) else ""
+    raise ValueError(
+        f"{len(layers) - len(taken)} of its {len(layers)} layers have no place in this model{named}; the others alone "
+        "are not what it was trained to be"
+    )
+
+
+def _letters(layer: str) -> str:
+    """The name of a layer, whether its parts are joined by dots or underscores."""
+    return re.sub(r"[^a-z0-9]", "", layer.lower())
 
 
 def place(models: Sequence[Any], options: LoadingOptions, device: torch.device) -> None:

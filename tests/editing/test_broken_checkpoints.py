@@ -39,3 +39,15 @@ def test_numbers_that_are_not_finite_are_no_pictures(tmp_path: Path) -> None:
     latents[0, 0, 0, 0] = float("nan")
     with pytest.raises(EditorError, match="UNet returned numbers that are not finite .*set dtype: float32"):
         decode(holder, latents)
+
+
+@pytest.mark.parametrize("kind", ["StableDiffusion3Pipeline", "FluxPipeline", "PixArtAlphaPipeline", "ZImagePipeline"])
+def test_a_checkpoint_of_another_architecture_is_refused_by_its_name(tmp_path: Path, kind: str) -> None:
+    folder = build_checkpoint(tmp_path / "checkpoint")
+    index = folder / "model_index.json"
+    for known in ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "LEditsPPPipelineStableDiffusion"):
+        index.write_text(json.dumps({"_class_name": known}))
+        assert checkpoints.locate(str(folder)).folder == folder
+    index.write_text(json.dumps({"_class_name": kind}))
+    with pytest.raises(EditorError, match=rf"model_index\.json: this is a {kind}, .*Stable Diffusion 1, 2 or XL"):
+        checkpoints.locate(str(folder))

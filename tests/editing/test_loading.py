@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,40 @@ def test_a_lora_that_cannot_be_used_is_one_sentence(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(EditorError, match=r"loras needs peft, .*pip install 'diffex-dagster\[lora\]'"):
         editor(checkpoint, loras=[{"checkpoint": str(file)}]).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [
+        (lambda key: key, "unet.down_blocks.7"),
+        (lambda key: "lora_unet_" + key.removeprefix("unet.").replace(".", "_").replace("_lora_A_", ".lora_down.")
+            .replace("_lora_B_", ".lora_up."), "lora_unet_down_blocks_7"),
+    ],
+)  # fmt: skip
+def test_a_lora_of_which_only_a_part_fits_is_refused(
+    checkpoint: Path, tmp_path: Path, written: Callable[[str], str], named: str
+) -> None:
+    """The file of a larger model fits in the blocks that both have, and is another change there than it was."""
+    folder, whole = checkpoints.locate(str(checkpoint)), load_file(lora(tmp_path, checkpoint))
+    further = {key.replace("down_blocks.0", "down_blocks.7"): each.clone() for key, each in whole.items()}
+    assert len(further.keys() - whole.keys()) == 2
+    for name, tensors in (("whole", whole), ("larger", {**whole, **further})):
+        save_file({written(key): each for key, each in tensors.items()}, tmp_path / f"{name}.safetensors")
+    load_parts(folder, torch.float32, [(tmp_path / "whole.safetensors", 1.0)])
+    count = len(whole) // 2
+    with pytest.raises(
+        EditorError, match=rf"larger.*\(1 of its {count + 1} layers have no place in this model: {named}"
+    ):
+        load_parts(folder, torch.float32, [(tmp_path / "larger.safetensors", 1.0)])
+
+
+def test_a_lora_that_fails_while_it_is_added_is_one_sentence(checkpoint: Path, tmp_path: Path) -> None:
+    tensors = load_file(lora(tmp_path, checkpoint))
+    first = next(key for key in tensors if key.endswith("lora_B.weight"))
+    tensors[first.replace("lora_B.weight", "lora_magnitude_vector")] = torch.ones(len(tensors[first]))
+    save_file(tensors, tmp_path / "part.safetensors")
+    with pytest.raises(EditorError, match=r"the LoRA .*part\.safetensors cannot be merged .*this checkpoint's arch"):
+        load_parts(checkpoints.locate(str(checkpoint)), torch.float32, [(tmp_path / "part.safetensors", 1.0)])
 
 
 # Memory

@@ -90,6 +90,16 @@ def test_edits_are_the_pipelines_own_seeded_by_picture(pix2pix: Path) -> None:
     )
 
 
+def test_pictures_that_are_no_numbers_are_an_error(pix2pix: Path) -> None:
+    """Half precision that overflows gives NaN, which a pipeline makes black pictures of."""
+    editor = InstructEditor(options(pix2pix))
+    decoder = editor._pipeline.vae.decoder.conv_out
+    with torch.no_grad():
+        decoder.bias.fill_(float("nan"))
+    with pytest.raises(EditorError, match="not finite .*float32.*black pictures: set dtype: float32"):
+        next(iter(editor.edit({"a": picture(90).resize((64, 64))}, [EditRequest("a")])))
+
+
 def differences(editor: InstructEditor) -> tuple[float, float]:
     """How far two edits of a picture are from its null edit, after checks that hold for every pipeline."""
     images = {"a": picture(90).resize((64, 48))}
