@@ -10,12 +10,16 @@ import contextlib
 import re
 import runpy
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest
 
 import huggingface_hub.constants
 import pytest
+from dagster import DagsterInvalidConfigError
+from dagster._core.instance.config import dagster_instance_config
+from dagster_cloud_cli.config.models import load_dagster_cloud_yaml
 from ruamel.yaml import YAML
 from sybil import Example, Sybil
 from sybil.evaluators.python import PythonEvaluator
@@ -28,6 +32,7 @@ from diffex_dagster.classifying.preprocessing import read_manifest
 from diffex_dagster.corpus.overrides import merge, read_edits
 from diffex_dagster.corpus.starters import starter_names
 from diffex_dagster.corpus.tree import Corpus
+from diffex_dagster.deployment import VARIABLES
 from diffex_dagster.stages.setup import build_editor
 from diffex_dagster.study import study_of
 from tests.support.checkpoints import build_checkpoint, save_random_vit
@@ -146,9 +151,23 @@ class Page:
         if "type" in fields:
             assert fields["type"] == "diffex_dagster.StudyComponent"
             assert diffex_dagster.StudyComponent.resolve_from_dict(fields["attributes"])
+        elif "locations" in fields:
+            (location,) = load_dagster_cloud_yaml(example.parsed).locations
+            assert location.code_source and location.code_source.module_name == "diffex_dagster.definitions"
+            self.variables(each.partition("=")[0] for each in location.container_context["k8s"]["env_vars"])
+        elif "services" in fields:
+            self.compose(fields)
+        elif "dagster-user-deployments" in fields:
+            self.chart(fields)
         elif "concurrency" in fields:
             shipped = YAML(typ="safe").load((ROOT / ".dagster" / "dagster.yaml").read_text())
             assert fields["concurrency"] == shipped["concurrency"]
+            if "storage" in fields:
+                assert {**fields, "storage": None} == {**shipped, "storage": None}
+                (self.folder / "dagster.yaml").write_text(example.parsed)
+                dagster_instance_config(str(self.folder))
+                with pytest.raises(DagsterInvalidConfigError):  # so that the line above can fail
+                    dagster_instance_config(str(self.folder), overrides={"storage": {"postgres": {"no": 1}, "no": 2}})
         else:
             for command in (step["run"] for job in fields["jobs"].values() for step in job["steps"] if "run" in step):
                 program, *arguments = shlex.split(command)
@@ -158,6 +177,45 @@ class Page:
                     with pytest.raises(SystemExit) as stop:
                         runpy.run_path(arguments[0], run_name="__main__")
                     assert stop.value.code in (False, True)
+
+    @staticmethod
+    def variables(names: Iterable[str]) -> None:
+        """Variables that are read: of this project, of Dagster, or the key of a VLM."""
+        assert set(names) <= {*VARIABLES, "DIFFEX_CODE_URL", "DAGSTER_HOME", "DAGSTER_PG_URL", "OPENAI_API_KEY"}
+
+    def compose(self, fields: dict[str, Any]) -> None:
+        """The services are the three commands of the page, on one instance; all volumes and services are there."""
+        services, page = fields["services"], self.page.read_text("utf-8")
+        ours = {name: each for name, each in services.items() if "build" in each}
+        commands = re.findall(r"^\$ (dagster.*)$", page, flags=re.MULTILINE)
+        assert sorted(each["command"] for each in ours.values()) == sorted(commands)
+        homes = {(each["environment"]["DAGSTER_HOME"], each["environment"]["DAGSTER_PG_URL"]) for each in ours.values()}
+        assert len(homes) == 1 and next(iter(homes))[1].partition("@")[2].startswith("database:")
+        for each in services.values():
+            assert {mount.partition(":")[0] for mount in each.get("volumes", ())} <= set(fields["volumes"])
+            assert set(each.get("depends_on", ())) <= set(services)
+        for each in ours.values():
+            self.variables(each["environment"])
+        results = services["code"]["environment"]["DIFFEX_RESULTS"]
+        assert any(mount.endswith(f":{results}") for mount in services["code"]["volumes"])
+        assert f"host: code, port: {services['code']['command'].split()[-1]}" in page
+
+    def chart(self, fields: dict[str, Any]) -> None:
+        """The code location is started as on the rest of the page, and the pool is as shipped."""
+        (deployment,) = fields["dagster-user-deployments"]["deployments"]
+        (code,) = re.findall(r"^\$ dagster api grpc (.*)$", self.page.read_text("utf-8"), flags=re.MULTILINE)
+        assert deployment["dagsterApiGrpcArgs"] == code.split()[:2]
+        self.variables(each["name"] for each in deployment["env"])
+        assert {each["name"] for each in deployment["volumeMounts"]} == {each["name"] for each in deployment["volumes"]}
+        shipped = YAML(typ="safe").load((ROOT / ".dagster" / "dagster.yaml").read_text())
+
+        def snake(name: str) -> str:
+            return re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name)
+
+        pools = {snake(name): value for name, value in fields["concurrency"]["pools"].items()}
+        assert pools == shipped["concurrency"]["pools"]
+        monitoring = {snake(name): value for name, value in fields["dagsterDaemon"]["runMonitoring"].items()}
+        assert monitoring.items() <= shipped["run_monitoring"].items()
 
     def json(self, example: Example) -> None:
         """The manifest of a classifier."""

@@ -92,7 +92,9 @@ def _watch(study: Study, classifiers: list[str]) -> dg.SensorDefinition:
         with none_raised():
             current = placed(study, diffex_editor, diffex_classifiers, diffex_results)
             known = lineage.sources(current, classifiers, diffex_editor, diffex_classifiers, diffex_results)
-            observations, problems = lineage.observe(current, classifiers, known)
+            before: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
+        seen = {name.partition("/")[2]: version for name, version in before.items()}
+        observations, problems = lineage.observe(current, classifiers, known, seen)
         try:
             if _settings(load_study(study.file)) != _settings(study):
                 problems.append(
@@ -100,7 +102,6 @@ def _watch(study: Study, classifiers: list[str]) -> dg.SensorDefinition:
                 )
         except DiffExError as error:
             problems.append(str(error))
-        before: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
         versions = {o.asset_key.to_user_string(): str(o.data_version) for o in observations}
         changed = [o for o in observations if before.get(o.asset_key.to_user_string()) != o.data_version]
         if not changed:

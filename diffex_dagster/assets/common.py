@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,34 +100,83 @@ def page_metadata(study: Study, page: Path) -> dg.MetadataValue:
     return dg.MetadataValue.url(f"{address.rstrip('/')}/{quote(study.name)}/{quote(relative)}")
 
 
-def table_metadata(store: Store, table: str) -> dict[str, Any]:
-    """Where an asset's rows are, and their columns, as any DuckDB client sees them."""
+def table_metadata(store: Store, table: str, rows: int) -> dict[str, Any]:
+    """Where an asset's rows are, how many, and their columns, as any DuckDB client sees them.
+
+    Args:
+        rows: of this asset; the table also has those of others.
+    """
     columns = store.query(f"DESCRIBE {table}")
     schema = dg.TableSchema(
         columns=[dg.TableColumn(row.column_name, str(row.column_type).lower()) for row in columns.itertuples()]
     )
     return {
+        "dagster/row_count": rows,
         "dagster/table_name": f"{store.path.stem}.main.{table}",
         "dagster/column_schema": dg.MetadataValue.table_schema(schema),
+        "dagster/storage_kind": "duckdb",
     }
 
 
-def with_code(study: Study, assets: Sequence[Any]) -> Sequence[Any]:
-    """The assets, each with links to its code and to the study file.
+def feature_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> dg.TableMetadataValue:
+    """Rows as a table that the UI shows and other programs can ask for; `columns` are their names and types."""
+    return dg.MetadataValue.table(
+        records=[dg.TableRecord({name: row[name] for name in columns}) for row in rows],
+        schema=dg.TableSchema(columns=[dg.TableColumn(name, kind) for name, kind in columns.items()]),
+    )
 
-    They are paths of this machine, or, where DIFFEX_CODE_URL says at which address the folder with `studies/` can be
-    read (`https://github.com/acme/explanations/blob/main`), an address that opens from any browser.
+
+def with_code(study: Study, assets: Sequence[Any]) -> Sequence[Any]:
+    """The assets, each with links to its code and to the study file; see `links`."""
+
+    def linked(spec: dg.AssetSpec) -> dg.AssetSpec:
+        known = spec.metadata.get(_CODE)
+        code = known.code_references if isinstance(known, dg.CodeReferencesMetadataValue) else []
+        found = [each for each in code if isinstance(each, dg.LocalFileCodeReference)]
+        label = f"code of {spec.key.path[-1]}"
+        files = [(Path(each.file_path), each.line_number, label) for each in found]
+        return spec.merge_attributes(metadata=links(study, *files))
+
+    located = dg.with_source_code_references(assets)
+    return [each.map_asset_specs(linked) if isinstance(each, dg.AssetsDefinition) else each for each in located]
+
+
+_CODE = "dagster/code_references"
+
+
+def links(study: Study, *code: tuple[Path, int | None, str]) -> dict[str, Any]:
+    """Metadata: links to the study file and to code.
+
+    They are paths of this machine, or, where DIFFEX_CODE_URL says at which address the folder with `studies/` (or the
+    Dagster project that the study is a component of) can be read, addresses that open from any browser:
+    `https://github.com/acme/explanations/blob/main`. Code from elsewhere, such as this package where it is installed,
+    then has no link.
+
+    Args:
+        code: file, line and what the link is called.
     """
     address = os.environ.get("DIFFEX_CODE_URL", "").rstrip("/")
+    files = [(study.file, None, f"study {study.name}"), *code]
     if not address:
-        return dg.with_source_code_references(assets)
-    file = f"{address}/studies/{quote(study.folder.name)}/{quote(study.file.name)}"
-    link = dg.CodeReferencesMetadataValue(code_references=[dg.UrlCodeReference(url=file, label=f"study {study.name}")])
-    return [each.map_asset_specs(_linked(link)) if isinstance(each, dg.AssetsDefinition) else each for each in assets]
+        local = [dg.LocalFileCodeReference(file_path=str(f), line_number=line, label=label) for f, line, label in files]
+        return {_CODE: dg.CodeReferencesMetadataValue(code_references=list(local))}
+    root = _root(study.file)
+    remote = [
+        dg.UrlCodeReference(
+            url=f"{address}/{quote(file.relative_to(root).as_posix())}" + (f"#L{line}" if line else ""), label=label
+        )
+        for file, line, label in files
+        if file.is_relative_to(root) and "site-packages" not in file.parts
+    ]
+    return {_CODE: dg.CodeReferencesMetadataValue(code_references=list(remote))}
 
 
-def _linked(link: dg.CodeReferencesMetadataValue) -> Callable[[dg.AssetSpec], dg.AssetSpec]:
-    return lambda spec: spec.merge_attributes(metadata={"dagster/code_references": link})
+def _root(file: Path) -> Path:
+    """The folder that DIFFEX_CODE_URL shows: that with `studies/`, or the project that a component is part of."""
+    if file.parent.parent.name == "studies":
+        return file.parent.parent.parent
+    projects = (folder for folder in file.parents if (folder / "pyproject.toml").exists())
+    return next(projects, file.parent)
 
 
 @contextmanager
@@ -165,6 +214,9 @@ def without_secrets(metadata: Mapping[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, dg.MarkdownMetadataValue):
         return dg.MetadataValue.md(redact(value.md_str or ""))
+    if isinstance(value, dg.TableMetadataValue):
+        records = [dg.TableRecord(redacted(dict(record.data))) for record in value.records]
+        return dg.MetadataValue.table(records=records, schema=value.schema)
     return dg.MetadataValue.text(redact(value.text or "")) if isinstance(value, dg.TextMetadataValue) else value
 
 

@@ -60,6 +60,7 @@ def build(study: Study, classifiers: Sequence[str]) -> list[dg.AssetsDefinition 
                 "warnings": list(proposal.warnings),
                 "tree": tree_metadata(proposal.corpus),
                 "cleaning": steps_metadata(proposal.corpus),
+                **table_metadata(store, "answers", proposal.calls_made + proposal.calls_reused),
             },
         )
 
@@ -91,8 +92,7 @@ def build(study: Study, classifiers: Sequence[str]) -> list[dg.AssetsDefinition 
         return reading.result(
             stage.tree_version(merged),
             metadata={
-                "dagster/row_count": len(list(merged.walk())),
-                **table_metadata(store, "features"),
+                **table_metadata(store, "features", len(list(merged.walk()))),
                 "groups": len(merged.groups),
                 "features_added": len(change.added),
                 "features_removed": len(change.removed),
@@ -114,6 +114,14 @@ def build(study: Study, classifiers: Sequence[str]) -> list[dg.AssetsDefinition 
             current = as_deployed(study, diffex_results)
             tree = diffex_results.store(current).current_corpus(current.name)
             problems = stage.problems(tree, current.search.options())
-        return dg.AssetCheckResult(passed=not problems, description="; ".join(problems) or "ready to be searched")
+        return dg.AssetCheckResult(
+            passed=not problems,
+            description="; ".join(problems) or "ready to be searched",
+            metadata={
+                "problems": len(problems),
+                "groups": len(tree.groups),
+                "features_that_can_be_edited": sum(f.editable for f in tree.walk()),
+            },
+        )
 
     return [vlm_corpus, corpus, corpus_can_be_searched]

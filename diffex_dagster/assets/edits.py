@@ -50,8 +50,7 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
         return reading.result(
             digest(sorted(keys)),
             metadata={
-                "dagster/row_count": len(keys),
-                **table_metadata(store, "edits"),
+                **table_metadata(store, "edits", len(keys)),
                 **edit_metadata(counts),
                 "edits": sheet(rows),
             },
@@ -75,11 +74,18 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
                     if concepts and concepts[0].prompt not in current.effects.nonsense
                 }
             least = current.effects.min_edit_strength
-            idle = [label for label, (edits, nulls) in made.items() if edit_strength(edits, nulls).mean() < least]
+            strengths = {label: float(edit_strength(edits, nulls).mean()) for label, (edits, nulls) in made.items()}
+        idle = [label for label, strength in strengths.items() if strength < least]
         return dg.AssetCheckResult(
             passed=not idle,
             severity=dg.AssetCheckSeverity.WARN,
             description=f"the editor did not change anything for: {', '.join(idle)}" if idle else "all of them did",
+            metadata={
+                "edits_judged": len(strengths),
+                "edits_without_change": len(idle),
+                "weakest": min(strengths.values(), default=0.0),
+                "limit": least,
+            },
         )
 
     return [level1_edits_asset, edits_changed_the_pictures]

@@ -42,8 +42,7 @@ def build(study: Study) -> dg.AssetsDefinition:
         return reading.result(
             samples_version(keys),
             metadata={
-                "dagster/row_count": len(keys),
-                **table_metadata(store, "images"),
+                **table_metadata(store, "images", len(keys)),
                 "side_pixels": current.images.size,
                 "summary": samples.summary(),
                 "unreadable": dg.MetadataValue.md(

@@ -7,13 +7,15 @@ and runs once, in the order of the graph.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from diffex_dagster import __version__
-from diffex_dagster.assets.common import Names, clear_errors, without_secrets
+from diffex_dagster.assets.common import Names, clear_errors, links, without_secrets
 from diffex_dagster.assets.status import made_from, observation, observed
+from diffex_dagster.classifying.parts import PythonPart
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, as_deployed
 from diffex_dagster.stages.corpus import tree_version
@@ -83,23 +85,33 @@ def _source(study: Study, source: str, classifiers: Sequence[str]) -> Any:
     what = about[source] if classifier is None else (
         f"The classifier version {classifier}: a fingerprint of its weights, code and preprocessing."
     )  # fmt: skip
-    file = {"file": dg.MetadataValue.path(str(study.path(study.corpus.edits)))} if source == "corpus_edits" else None
+    code = [] if classifier is None else _own_code(study, classifier)
+    file = {"file": dg.MetadataValue.path(str(study.path(study.corpus.edits)))} if source == "corpus_edits" else {}
 
     @dg.observable_source_asset(
         key=Names(study).key(*source.split("/")),
         group_name=f"{study.prefix}_{classifier or 'shared'}",
         description=what,
-        metadata=file,
+        metadata={**file, **links(study, *code)},
     )
     def observe(
         diffex_editor: EditorResource, diffex_classifiers: ClassifierResource, diffex_results: ResultsResource
-    ) -> dg.DataVersion:
+    ) -> dg.ObserveResult:
         with clear_errors():
             current = as_deployed(study, diffex_editor, diffex_classifiers, diffex_results)
             known = sources(current, classifiers, diffex_editor, diffex_classifiers, diffex_results)
-            return dg.DataVersion(known.version(source))
+            version = dg.DataVersion(known.version(source))
+            return dg.ObserveResult(data_version=version, metadata=known.numbers(source))
 
     return observe
+
+
+def _own_code(study: Study, classifier: str) -> list[tuple[Path, int | None, str]]:
+    """The module beside the study that makes or is a classifier."""
+    part = study.classifiers[classifier]
+    named = (part.factory or part.callable or "").partition(":")[0] if isinstance(part, PythonPart) else ""
+    file = study.folder.joinpath(*named.split(".")).with_suffix(".py") if named else None
+    return [(file, None, f"code of {classifier}")] if file and file.is_file() else []
 
 
 def sources(
@@ -124,14 +136,23 @@ def _known(study: Study, classifiers: Sequence[str]) -> Sources:
 
 
 def observe(
-    study: Study, classifiers: Sequence[str], known: Sources | None = None
+    study: Study,
+    classifiers: Sequence[str],
+    known: Sources | None = None,
+    before: Mapping[str, str] | None = None,
 ) -> tuple[list[dg.AssetObservation], list[str]]:
-    """Every source of a study as it is now, and why some could not be read."""
+    """Every source of a study as it is now, and why some could not be read.
+
+    Args:
+        before: versions by source, as they were last observed: what has not changed is not counted again.
+    """
     known, names = known or _known(study, classifiers), Names(study)
     found, problems = [], []
     for source in known.names:
         try:
-            found.append(observation(names.key(*source.split("/")), known.version(source)))
+            version = known.version(source)
+            numbers = {} if (before or {}).get(source) == version else known.numbers(source)
+            found.append(observation(names.key(*source.split("/")), version, numbers))
         except DiffExError as error:
             problems.append(str(error))
     return found, problems
@@ -184,7 +205,7 @@ class Reading:
         for source, now in after.items():
             key = self._names.key(*source.split("/"))
             if observed(self._context.instance, key) != now:
-                self._context.log_event(observation(key, now))
+                self._context.log_event(observation(key, now, self._known.numbers(source)))
         inputs = {self._names.key(*each.split("/")): v for each, v in (read | self._follows).items()}
         tags = made_from(f"{__version__}-{stage_version(self._study, self._stage)}", inputs)
         said = without_secrets(metadata or {})

@@ -1,24 +1,18 @@
 """Assets: the ranked report of one classifier version, and the comparison of all of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
-from diffex_dagster.assets.common import Names, clear_errors, page_metadata, sheet, table_metadata
+from diffex_dagster.assets.common import Names, clear_errors, feature_table, page_metadata, table_metadata
 from diffex_dagster.assets.lineage import Reading, sources, upstream
 from diffex_dagster.report.files import write_comparison
+from diffex_dagster.report.markdown import comparison_markdown, report_markdown
 from diffex_dagster.report.model import Comparison, Explanation
-from diffex_dagster.report.tables import (
-    comparison_markdown_table,
-    comparison_rows,
-    markdown_table,
-    markdown_text,
-    markdown_tree,
-    rows,
-)
+from diffex_dagster.report.tables import comparison_rows, finite, markdown_text, rows
 from diffex_dagster.report.verdict import comparison_verdict, verdict
-from diffex_dagster.report.wording import CHANGED, SHOWN
+from diffex_dagster.report.wording import CHANGED, SHOWN, plain
 from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, as_deployed
 from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.report import ranked_report
@@ -56,7 +50,7 @@ def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.Asset
             known = sources(current, [name], diffex_editor, diffex_classifiers, diffex_results)
             reading = Reading(context, current, "ranked_report", known, [name])
             folder = reports_folder(current, name)
-            explanation, files = ranked_report(
+            explanation, _ = ranked_report(
                 current,
                 store,
                 editor,
@@ -72,20 +66,15 @@ def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.Asset
                 name,
                 {row.feature: row.magnitude for row in explanation.features},
             )
-        top = explanation.features[:6]
-        pictures = [(row.name, [e.edit for e in explanation.examples[row.feature]]) for row in top]
         return reading.result(
             report_version(explanation),
             metadata={
-                "dagster/row_count": len(explanation.features),
-                **table_metadata(store, "rankings"),
                 "verdict": dg.MetadataValue.md("\n\n".join(map(markdown_text, verdict(explanation)))),
-                "ranking": dg.MetadataValue.md(markdown_table(explanation.features, limit=20)),
-                "hierarchy": dg.MetadataValue.md(markdown_tree(explanation)),
-                "strongest": sheet(pictures),
+                "report": dg.MetadataValue.md(report_markdown(explanation)),
+                "page": page_metadata(current, folder / "index.html"),
+                "ranking": feature_table(_clean(rows(explanation.features[:_ROWS])), _RANKING),
                 **_ranking_numbers(explanation),
-                "report": page_metadata(current, folder / "index.html"),
-                "files": len(files),
+                **table_metadata(store, "rankings", len(explanation.features)),
             },
             check_results=_rule_results(key, judged),
         )
@@ -129,11 +118,11 @@ def build_comparison(study: Study) -> dg.AssetsDefinition:
         return reading.result(
             digest(comparison_rows(comparison), comparison.caveats, comparison.corpus_version, prints),
             metadata={
-                "dagster/row_count": len(comparison.features),
                 "verdict": dg.MetadataValue.md("\n\n".join(map(markdown_text, comparison_verdict(comparison)))),
-                "comparison": dg.MetadataValue.md(comparison_markdown_table(comparison, limit=20)),
+                "report": dg.MetadataValue.md(comparison_markdown(comparison)),
+                "page": page_metadata(current, folder / "index.html"),
+                "features": feature_table(_clean(comparison_rows(comparison)[:_ROWS]), _COMPARED),
                 **_comparison_numbers(comparison),
-                "report": page_metadata(current, folder / "index.html"),
             },
             check_results=_rule_results(key, comparison.rules),
         )
@@ -169,9 +158,26 @@ def _rule_results(key: dg.AssetKey, outcomes: Sequence[RuleOutcome]) -> list[dg.
             asset_key=key,
             severity=dg.AssetCheckSeverity.ERROR if failed else dg.AssetCheckSeverity.WARN,
             description="broken: " + "; ".join(o.text for o in broken) if broken else "every rule holds",
-            metadata={"rules": len(outcomes), "broken": len(broken), "all": [outcome.text for outcome in outcomes]},
+            metadata={
+                "rules": len(outcomes),
+                "broken": len(broken),
+                **{f"{o.classifier}: {o.feature}": o.measured for o in outcomes if o.measured is not None},
+                "all": [outcome.text for outcome in outcomes],
+            },
         )
     ]
+
+
+_ROWS = 50  # features in a table of metadata
+_RANKING = {"rank": "int", "name": "string", "group": "string", "effect": "float", "ci_low": "float",
+            "ci_high": "float", "flip_rate": "float", "images": "int", "decision": "string"}  # fmt: skip
+_COMPARED = {"name": "string", "group": "string", "difference": "float", "ci_low": "float", "ci_high": "float",
+             "reliance_change": "float", "images": "int", "decision": "string"}  # fmt: skip
+
+
+def _clean(features: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows without what could deceive a reader (line breaks, text that runs from right to left), and without NaN."""
+    return [{k: plain(v, 60) if isinstance(v, str) else finite(v) for k, v in row.items()} for row in features]
 
 
 def _ranking_numbers(explanation: Explanation) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, reporter
+from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, reporter, table_metadata
 from diffex_dagster.assets.lineage import Reading, sources, upstream
 from diffex_dagster.report.tables import markdown_text
 from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, as_deployed
@@ -58,6 +58,7 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition]:
                 "noise_floor": level1.noise.floor,
                 "groups_kept": sum(outcome.kept for outcome in level1.gate),
                 "gate": _gate_table(level1.gate),
+                **table_metadata(store, "gates", len(level1.gate)),
             },
             check_results=[
                 dg.AssetCheckResult(
@@ -65,7 +66,11 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition]:
                     check_name="noise_floor",
                     asset_key=names.key(name, "level1_scores"),
                     description=level1.warning or "the noise floor leaves groups to search",
-                    metadata={"noise_floor": level1.noise.floor},
+                    metadata={
+                        "noise_floor": level1.noise.floor,
+                        "strongest_group": max((each.magnitude or 0.0 for each in level1.gate), default=0.0),
+                        "groups_kept": sum(each.kept for each in level1.gate),
+                    },
                 )
             ],
         )
@@ -85,7 +90,8 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult:
         """The children of the groups in the beam, edited and scored level by level, and the best joint combination.
 
-        Only edits that do not exist yet are made, whichever classifier asked for them first.
+        One row of `scores` is the classifier's outputs on one picture. Only edits that do not exist yet are made,
+        whichever classifier asked for them first.
         """
         with clear_errors():
             current = as_deployed(study, diffex_results, diffex_editor, diffex_classifiers).for_classifier(name)
@@ -96,6 +102,7 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition]:
             announce(context, plan_edits(current, store, editor, {name: scorer})[-1])
             searched = run_search(current, store, editor, scorer, reporter(context))
             corpus = store.current_corpus(study.name)
+            ((scored,),) = store.rows("SELECT count(*) FROM scores WHERE classifier = ?", [scorer.fingerprint])
         result = searched.result
         effects = {feature: [float(x) for x in d] for feature, d in result.scores.items()}
         joint = [] if result.joint is None else [f.name for f in result.joint.features]
@@ -110,6 +117,7 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition]:
                 "groups_expanded": list(result.expanded),
                 "joint_combination": joint,
                 **_race_metadata(result.race),
+                **table_metadata(store, "scores", scored),
             },
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,9 +53,9 @@ def statuses(definitions: dg.Definitions, instance: dg.DagsterInstance) -> list[
     return found
 
 
-def observation(key: dg.AssetKey, version: str) -> dg.AssetObservation:
-    """A source as it is now."""
-    return dg.AssetObservation(key, tags={DATA_VERSION_TAG: version})
+def observation(key: dg.AssetKey, version: str, numbers: Mapping[str, int] | None = None) -> dg.AssetObservation:
+    """A source as it is now, with what is counted about it."""
+    return dg.AssetObservation(key, tags={DATA_VERSION_TAG: version}, metadata=numbers)
 
 
 def observed(instance: dg.DagsterInstance, key: dg.AssetKey) -> str | None:

@@ -108,6 +108,12 @@ class CorpusEdits:
         return not (self.add or self.remove or self.rename or self.prompt or self.allow or self.deny or self.tree)
 
     @property
+    def count(self) -> int:
+        """How many changes it makes; a whole tree is one."""
+        lists = (self.add, self.remove, self.rename, self.prompt, self.allow, self.deny)
+        return sum(map(len, lists)) + (self.tree is not None)
+
+    @property
     def version(self) -> str:
         """Hash of what the file says. Comments, blank lines and line numbers do not count."""
         said = {

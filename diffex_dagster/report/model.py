@@ -280,6 +280,8 @@ class RuleOutcome:
     text: str  # the rule in words, with what was measured
     holds: bool
     severity: str = "fail"  # fail | warn
+    feature: str = ""  # as the rule names it
+    measured: float | None = None  # mean |d|; None where nothing was measured
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,24 @@ def contact_sheet(rows: Sequence[Row], max_bytes: int = 200_000) -> bytes:
             raise ValueError(f"no contact sheet fits into {max_bytes:,} bytes")
 
 
+def strip(pairs: Sequence[tuple[Picture, Picture]], side: int, quality: int) -> bytes:
+    """Pairs of pictures in a row, as one WebP: the two of a pair touch, pairs stand apart.
+
+    Args:
+        pairs: before and after; at least one.
+        side: of each picture, in pixels.
+        quality: of the WebP, 0 to 100.
+    """
+    width = len(pairs) * 2 * side + (len(pairs) - 1) * 2 * _GAP
+    sheet = Image.new("RGB", (width, side), _PAPER)
+    for p, pair in enumerate(pairs):
+        for i, picture in enumerate(pair):
+            tile = enlarge(opened(picture), side)
+            left = p * (2 * side + 2 * _GAP) + i * side
+            sheet.paste(tile, (left + (side - tile.width) // 2, (side - tile.height) // 2))
+    return _webp(sheet, quality)
+
+
 def data_uri(webp: bytes) -> str:
     """A WebP as a `data:` address, for a Markdown image in an asset's metadata."""
     return "data:image/webp;base64," + base64.b64encode(webp).decode("ascii")

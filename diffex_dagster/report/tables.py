@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from diffex_dagster.report.model import ComparedFeature, Comparison, Explanation, RankedFeature
@@ -20,6 +20,7 @@ from diffex_dagster.report.wording import (
     titled,
     turned,
 )
+from diffex_dagster.utils.secrets import redact
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,6 +41,7 @@ PER_IMAGE = (
     "flipped", "becomes", "leaves", "succeeded", "counted",
 )  # fmt: skip
 """The columns of a report's table of images: one row a feature and image."""
+PICTURES = "null edit, edit"  # heading of the pictures in a Markdown table
 TURNS = f"flips: images that become the explained class (+), and that stop being it ({MINUS})"
 COLUMNS = (*FIELDS, "confounded_with", "leak", "direct", "direct_low", "direct_high")
 """The columns of the effects, where they are a table; the last four belong to `confounded_with`."""
@@ -221,34 +223,53 @@ def _name(feature: RankedFeature | ComparedFeature) -> str:
 def markdown_text(text: str) -> str:
     """Untrusted text as inert Markdown: no table cell, code, HTML, image or link can come out of it.
 
-    Entities cannot open or close anything. Links are also found by looking for addresses in the finished text (GitHub's
+    A secret of this process is blotted out first: nothing finds it once it is written in entities. Entities cannot open
+    or close anything. Links are also found by looking for addresses in the finished text (GitHub's
     autolinks), so a word joiner goes into what looks like one.
     """
-    text = re.sub(r"(?i)(https?|ftp|mailto|xmpp)(?=:)|(www)(?=\.)", lambda m: m.group() + "\u2060", plain(text))
+    text = re.sub(r"(?i)(https?|ftp|mailto|xmpp)(?=:)|(www)(?=\.)", lambda m: m.group() + "\u2060", redact(plain(text)))
     text = text.replace("@", "\u2060@")
     return re.sub(r"[&<>|`*_~\[\](){}!#\\$^=+.:\"-]", lambda m: f"&#{ord(m.group())};", text)
 
 
-def _markdown(headings: Sequence[str], right: Sequence[bool], body: Iterable[Sequence[str]]) -> str:
+def _rates(text: str) -> str:
+    """Rates, where `<1%` opens no tag."""
+    return text.replace("<", "&lt;").replace(">", "&gt;")
+
+
+def markdown_share(value: float | None) -> str:
+    """A share as whole percent, in Markdown."""
+    return _rates(share(value))
+
+
+def markdown_rows(headings: Sequence[str], right: Sequence[bool], body: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; cells are put in as they are."""
     lines = ["| " + " | ".join(headings) + " |", "|" + "|".join("---:" if r else ":---" for r in right) + "|"]
     lines += ["| " + " | ".join(row) + " |" for row in body]
     return "\n".join(lines)
 
 
-def markdown_table(features: Sequence[RankedFeature], limit: int = 20) -> str:
-    """The ranking as a Markdown table, for Dagster metadata. Untrusted text in it is inert."""
-    digits = digits_for(f.effect for f in features)
-    table = _markdown(
-        ("#", "feature", "group", "effect", "95% interval", "flips", "decision"),
-        (True, False, False, True, True, True, False),
+def markdown_table(
+    features: Sequence[RankedFeature], limit: int = 20, pictures: Mapping[str, str] | None = None
+) -> str:
+    """The ranking as a Markdown table, for Dagster metadata. Untrusted text in it is inert.
+
+    Args:
+        pictures: Markdown images by feature id, in a column of their own; without any there is no such column.
+    """
+    digits, column = digits_for(f.effect for f in features), [PICTURES] if pictures else []
+    table = markdown_rows(
+        ("#", "feature", "group", *column, "effect", "95% interval", "flips", "decision"),
+        (True, False, False, *(False for _ in column), True, True, True, False),
         (
             (
                 str(f.rank),
                 markdown_text(_name(f)),
                 markdown_text(plain(f.group, 40)),
+                *((pictures or {}).get(f.feature, "") for _ in column),
                 f"**{signed(f.effect, digits)}**",
                 f"{signed(f.ci_low, digits)} to {signed(f.ci_high, digits)}",
-                flips(f).replace("<", "&lt;").replace(">", "&gt;"),
+                _rates(flips(f)),
                 _markdown_decision(f),
             )
             for f in features[:limit]
@@ -286,28 +307,38 @@ def markdown_tree(explanation: Explanation) -> str:
     return "\n".join(lines)
 
 
-def comparison_markdown_table(comparison: Comparison, limit: int = 20) -> str:
-    """The comparison as a Markdown table, for Dagster metadata. Untrusted text in it is inert."""
+def comparison_markdown_table(
+    comparison: Comparison, limit: int = 20, pictures: Mapping[str, str] | None = None
+) -> str:
+    """The comparison as a Markdown table, for Dagster metadata. Untrusted text in it is inert.
+
+    Args:
+        pictures: as of `markdown_table`.
+    """
     digits = digits_for(effect for f in comparison.features for effect in f.effects)
-    versions = [markdown_text(plain(name, 30)) for name in comparison.classifiers]
-    table = _markdown(
-        ("feature", "group", *versions, "difference", "95% interval", "reliance", "rank", "flips", "decision"),
-        (False, False, *(True for _ in versions), True, True, True, True, True, False),
-        (_comparison_cells(f, digits) for f in comparison.features[:limit]),
+    versions, column = [markdown_text(plain(n, 30)) for n in comparison.classifiers], [PICTURES] if pictures else []
+    table = markdown_rows(
+        ("feature", "group", *column, *versions, "difference", "95% interval", "reliance", "rank", "flips", "decision"),
+        (False, False, *(False for _ in column), *(True for _ in versions), True, True, True, True, True, False),
+        (
+            _comparison_cells(f, digits, [(pictures or {}).get(f.feature, "") for _ in column])
+            for f in comparison.features[:limit]
+        ),
     )
     more = len(comparison.features) - limit
     return table + (f"\n\n{more} more feature{'s' if more > 1 else ''} below these." if more > 0 else "")
 
 
-def _comparison_cells(f: ComparedFeature, digits: int) -> Sequence[str]:
+def _comparison_cells(f: ComparedFeature, digits: int, pictures: Sequence[str]) -> Sequence[str]:
     return (
         markdown_text(_name(f)),
         markdown_text(plain(f.group, 40)),
+        *pictures,
         *(signed(effect, digits) for effect in f.effects),
         f"**{signed(f.difference, digits)}**",
         f"{signed(f.ci_low, digits)} to {signed(f.ci_high, digits)}",
         reliances(f, digits),
         " → ".join(str(rank) for rank in f.ranks),
-        compared_flips(f).replace("<", "&lt;").replace(">", "&gt;"),
+        _rates(compared_flips(f)),
         f"{glyph(f.decision)} {markdown_text(f.decision)}",
     )

@@ -105,13 +105,16 @@ def tree_version(corpus: Corpus) -> str:
     return digest(corpus.version, sorted({(drop.name, drop.reason) for drop in corpus.drops}))
 
 
-def inputs_version(study: Study) -> str:
-    """Hash of the files that a proposal is made from besides the images: a recorded answer, reference text."""
+def input_files(study: Study) -> list[Path]:
+    """The files that a proposal is made from besides the images: reference text, a recorded answer."""
     part = study.corpus
-    files = [study.path(path) for path in part.context]
-    if isinstance(part.vlm, RecordedVLM):
-        files.append(study.path(part.vlm.file))
-    known = [file_fingerprint(file) if file.is_file() else "none" for file in files]
+    recorded = [part.vlm.file] if isinstance(part.vlm, RecordedVLM) else []
+    return [study.path(path) for path in (*part.context, *recorded)]
+
+
+def inputs_version(study: Study) -> str:
+    """Hash of `input_files`."""
+    known = [file_fingerprint(file) if file.is_file() else "none" for file in input_files(study)]
     return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
 
 

@@ -32,11 +32,12 @@ def judge_rules(study: Study, corpus: Corpus, classifier: str, reliance: Mapping
         measured = {feature: reliance[feature.id] for feature in found if feature.id in reliance}
         if measured:
             worst = max(measured, key=lambda feature: measured[feature])
+            reached: float | None = measured[worst]
             holds, what = measured[worst] < rule.below, f"measured {measured[worst]:.3f} ({worst.name})"
         else:
-            holds, what = False, "not measured" if found else "the corpus has no such feature"
+            reached, holds, what = None, False, "not measured" if found else "the corpus has no such feature"
         text = f"reliance of {classifier} on “{rule.feature}” stays below {rule.below:g}: {what}"
-        outcomes.append(RuleOutcome(classifier, text, holds, rule.severity))
+        outcomes.append(RuleOutcome(classifier, text, holds, rule.severity, rule.feature, reached))
     return outcomes
 
 

@@ -10,8 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from diffex_dagster.classifying.protocol import Classifier
+from diffex_dagster.corpus.overrides import read_edits
 from diffex_dagster.editing.protocol import Editor
-from diffex_dagster.stages.corpus import class_names, edits_version, inputs_version
+from diffex_dagster.errors import DiffExError
+from diffex_dagster.images.sources import find_images
+from diffex_dagster.stages.corpus import class_names, edits_version, input_files, inputs_version
 from diffex_dagster.stages.sample_images import images_version
 from diffex_dagster.stages.setup import build_probe
 from diffex_dagster.store import Store
@@ -69,9 +72,43 @@ class Sources:
         }
         return of[source]()
 
+    def numbers(self, source: str) -> dict[str, int]:
+        """What is counted of a source, for a line over its observations; nothing where it cannot be read."""
+        classifier, _, kind = source.partition("/")
+        if kind == "classifier":
+            return self._counted(lambda: self._of_classifier(classifier))
+        of: Mapping[str, Callable[[], dict[str, int]]] = {
+            "image_files": lambda: {"images": len(find_images(self.study).entries)},
+            "proposal_inputs": lambda: {"class_names": len(self._class_names()), "files": len(input_files(self.study))},
+            "corpus_edits": lambda: {"changes": read_edits(self.study.path(self.study.corpus.edits)).count},
+            "editor": lambda: {"edits_kept": self._kept("edits", "editor", self.editor().fingerprint)},
+            "results": lambda: {f"{table}_kept": self._kept(table) for table in ("images", "edits", "scores")},
+        }
+        return self._counted(of[source]) if source in of else {}
+
+    def _of_classifier(self, name: str) -> dict[str, int]:
+        model = self.classifier(name)
+        return {"classes": len(model.labels), "scores_kept": self._kept("scores", "classifier", model.fingerprint)}
+
+    def _kept(self, table: str, column: str = "1", value: object = 1) -> int:
+        store = self.store()
+        if not store.path.exists():
+            return 0
+        ((count,),) = store.rows(f"SELECT count(*) FROM {table} WHERE {column} = ?", [value])  # noqa: S608 – our names
+        return int(count)
+
+    @staticmethod
+    def _counted(count: Callable[[], dict[str, int]]) -> dict[str, int]:
+        try:
+            return count()
+        except DiffExError:  # whoever asks for the version says why
+            return {}
+
+    def _class_names(self) -> tuple[str, ...]:
+        return class_names(self.study, {name: self.classifier(name).labels for name in self.classifiers})
+
     def _proposal_inputs(self) -> str:
-        labels = {name: self.classifier(name).labels for name in self.classifiers}
-        return digest(class_names(self.study, labels), inputs_version(self.study))
+        return digest(self._class_names(), inputs_version(self.study))
 
 
 def classifier_version(study: Study, classifier: Classifier) -> str:

@@ -178,7 +178,10 @@ def test_metadata_shows_counts_and_a_contact_sheet_of_bounded_size(home: Home) -
     assert str(edits["edits"]).startswith("![contact sheet](data:image/webp;base64,")
     for stage in EVERYTHING:
         assert sum(len(str(value)) for value in metadata(result, stage).values()) < 200_000, stage
-    assert "Plain blue" in str(metadata(result, "v1/ranked_report")["ranking"])
+    report, ranking = (metadata(result, "v1/ranked_report")[name] for name in ("report", "ranking"))
+    assert "Plain blue" in str(report) and str(report).count("![null edit and edit](data:image/webp;base64,") > 3
+    assert [record.data["rank"] for record in ranking.records] == [1, 2, 3, 4, 5, 6][: len(ranking.records)]
+    assert str(metadata(result, "classifier_comparison")["report"]).count("](data:image/webp") > 3
 
 
 def test_a_corpus_without_an_editable_group_stops_before_the_editor(toy: Study, instance: dg.DagsterInstance) -> None:
@@ -202,8 +205,8 @@ def test_untrusted_names_are_escaped_in_metadata(toy: Study, instance: dg.Dagste
     result = Home(toy, instance).materialize()
     assert result.success
     for stage in EVERYTHING:
-        for value in metadata(result, stage).values():
-            assert name not in str(value), stage
+        for value in metadata(result, stage).values():  # what a table holds is shown as text
+            assert isinstance(value, dg.TableMetadataValue) or name not in str(value), stage
     pages = list((toy.results_folder / "reports").rglob("index.html"))
     assert len(pages) == 3
     assert not any(name in page.read_text("utf-8") for page in pages)
@@ -343,17 +346,33 @@ def test_a_broken_rule_fails_the_checks_and_a_warning_warns(toy: Study, instance
     assert severities == {"v1/ranked_report": "ERROR", "v2/ranked_report": "WARN", "classifier_comparison": "ERROR"}
     assert "reliance of v1 on “Red” stays below 0.05: measured" in str(found["classifier_comparison"].description)
     assert metadata(result, "classifier_comparison")["rules_broken"] == 2
+    assert isinstance(found["v1/ranked_report"].metadata["v1: Red"].value, float)  # so that the UI draws a line
 
 
 def test_assets_lead_to_their_code_and_numbers_can_be_plotted(home: Home) -> None:
     graph = home.definitions.resolve_asset_graph()
     for key in graph.materializable_asset_keys:
-        (reference,) = graph.get(key).metadata["dagster/code_references"].code_references
-        assert Path(reference.file_path).parent.name == "assets", key
-    numbers = metadata(home.materialize("v1/ranked_report"), "v1/ranked_report")
-    assert "**Red**, in the beam" in str(numbers["hierarchy"])
+        study, code = graph.get(key).metadata["dagster/code_references"].code_references
+        assert study.file_path == str(home.study.file) and Path(code.file_path).parent.name == "assets", key
+        assert code.line_number and Path(code.file_path).exists()
+    result = home.materialize("corpus", "level1_edits", "v1/level1_scores", "v1/ranked_report")
+    numbers = metadata(result, "v1/ranked_report")
+    assert "**Red**, in the beam" in str(numbers["report"])
     assert {"top_effect", "top_flip_rate", "joint_effect", "effects_shown", "edits_failed"} <= set(numbers)
     assert all(isinstance(numbers[name], int | float) for name in ("top_effect", "effects_shown", "noise_floor"))
+    # Sources and checks too.
+    counted = {}
+    for key in graph.observable_asset_keys:
+        (seen,) = home.instance.fetch_observations(key, limit=1).records
+        said = {name: value.value for name, value in seen.asset_observation.metadata.items()}
+        assert said and all(isinstance(number, int) for number in said.values()), key
+        counted["/".join(key.path[1:])] = said
+    assert counted["image_files"] == {"images": 8} and counted["corpus_edits"] == {"changes": 0}
+    assert counted["v1/classifier"]["classes"] == 2 and counted["results"]["edits_kept"] == 0
+    checks = {check.check_name: check.metadata for check in result.get_asset_check_evaluations()}
+    for name in ("corpus_can_be_searched", "edits_changed_the_pictures", "noise_floor"):
+        assert sum(isinstance(value.value, int | float) for value in checks[name].values()) >= 2, name
+    assert 0 <= checks["edits_changed_the_pictures"]["weakest"].value < 1
 
 
 def test_the_code_location_loads_every_study_under_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -101,14 +102,37 @@ def test_loading_studies_warns_of_nothing(tmp_path: Path) -> None:
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_links_to_the_study_open_in_a_deployment(toy: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+def linked(study: Study) -> dict[str, list[str]]:
+    """The addresses (or paths) of every asset's links."""
+    found = {}
+    for spec in build_study(study).resolve_all_asset_specs():
+        each = spec.metadata["dagster/code_references"].code_references
+        found["/".join(spec.key.path[1:])] = [link.source for link in each]
+    return found
+
+
+def test_links_to_study_and_code_open_in_a_deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIFFEX_CODE_URL", "https://code.example.org/main/")
-    for spec in build_study(toy).resolve_all_asset_specs():
-        references = spec.metadata.get("dagster/code_references")
-        if references is not None:
-            (link,) = references.code_references
-            assert link.url == "https://code.example.org/main/studies/toy/study.yaml"
-    assert sum("dagster/code_references" in s.metadata for s in build_study(toy).resolve_all_asset_specs()) > 10
+    own = {"kind": "python", "factory": "mine:Own"}
+    code = "from tests.support.toys import WarmClassifier\nclass Own(WarmClassifier): pass\n"
+    repository = write_study(tmp_path / "studies" / "a b", 2, classifiers={"v1": own})
+    (tmp_path / "studies" / "a b" / "mine.py").write_text(code)
+    found = linked(load_study(repository))
+    study = "https://code.example.org/main/studies/a%20b/study.yaml"
+    assert len(found) > 10 and all(links[0] == study for links in found.values())
+    assert found["v1/classifier"] == [study, "https://code.example.org/main/studies/a%20b/mine.py"]
+    assert found["level1_edits"] == [study]  # this package is not in that repository
+    # A component: links are relative to the project.
+    component = write_study(tmp_path / "project" / "src" / "defs" / "faces", 2)
+    (tmp_path / "project" / "pyproject.toml").write_text("")
+    (link,) = linked(load_study(component))["level1_edits"]
+    assert link == "https://code.example.org/main/src/defs/faces/study.yaml"
+    # A repository that has the code of the assets too.
+    shipped = linked(load_study(ROOT / "studies" / "avatars" / "study.yaml"))["level1_edits"]
+    assert re.fullmatch(r"https://code\.example\.org/main/diffex_dagster/assets/edits\.py#L\d+", shipped[1])
+    monkeypatch.delenv("DIFFEX_CODE_URL")
+    local = linked(load_study(repository))
+    assert local["v1/classifier"] == [str(repository), str(repository.with_name("mine.py"))]
 
 
 def test_metadata_names_tables_and_the_address_of_a_page(toy: Study, tmp_path: Path) -> None:
@@ -121,14 +145,17 @@ def test_metadata_names_tables_and_the_address_of_a_page(toy: Study, tmp_path: P
             for event in result.get_asset_materialization_events()
         }
     for stage, table, column in (
-        ("sample_images", "images", "image"), ("corpus", "features", "feature"),
-        ("level1_edits", "edits", "edit"), ("v1/ranked_report", "rankings", "decision"),
+        ("sample_images", "images", "image"), ("vlm_corpus", "answers", "answer"), ("corpus", "features", "feature"),
+        ("level1_edits", "edits", "edit"), ("v1/level1_scores", "gates", "kept"),
+        ("v1/level2_scores", "scores", "outputs"), ("v1/ranked_report", "rankings", "decision"),
     ):  # fmt: skip
         assert found[stage]["dagster/table_name"].value == f"diffex.main.{table}"
         columns = {each.name for each in found[stage]["dagster/column_schema"].schema.columns}
         assert column in columns, (stage, columns)
+        rows = found[stage]["dagster/row_count"].value
+        assert rows > 0 or stage == "vlm_corpus", stage  # a recorded answer was asked of nobody
     for stage in ("v1/ranked_report", "classifier_comparison"):
-        address = str(found[stage]["report"].value)
+        address = str(found[stage]["page"].value)
         assert address.startswith("https://reports.example.org/toy/reports/")
         page = tmp_path / "served" / address.removeprefix("https://reports.example.org/")
         assert page.name == "index.html" and page.exists()
