@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,17 +12,10 @@ from diffex_dagster.assets.build import build_study
 from diffex_dagster.errors import StudyError
 from diffex_dagster.resources import Place
 from diffex_dagster.study import load_study
+from diffex_dagster.utils.paths import studies_root
 from diffex_dagster.utils.secrets import logger
 
 log = logger(__name__)
-
-
-def studies_root() -> Path:
-    """Where `studies/` is: DIFFEX_ROOT, else the working directory, else this checkout."""
-    if root := os.environ.get("DIFFEX_ROOT"):
-        return Path(root)
-    here = Path.cwd()
-    return here if (here / "studies").is_dir() else Path(__file__).parent.parent
 
 
 @dg.definitions

@@ -142,7 +142,7 @@ def test_a_run_that_waits_for_another_says_so(tmp_path: Path, diffex: Run, monke
             said.append(sentence)
             storage.free_concurrency_slots_for_run("another-run")
 
-        monkeypatch.setattr(cli, "_note", note)
+        monkeypatch.setattr(cli, "note", note)
         status, _, err = diffex("run", tmp_path, "--classifier", "v1")
     assert status == 0, err
     (sentence,) = said
@@ -264,17 +264,17 @@ def test_unknown_names_list_the_known_ones(tmp_path: Path, diffex: Run) -> None:
 
 def test_corpus_shows_checks_compares_and_reads(tmp_path: Path, diffex: Run) -> None:
     write_study(tmp_path)
-    assert "Dark red" in diffex("corpus", tmp_path)[1]
-    assert "7 features in 3 groups: ready" in diffex("corpus", tmp_path, "--check")[1]
+    assert "Dark red" in diffex("corpus", "show", tmp_path)[1]
+    assert "7 features in 3 groups: ready" in diffex("corpus", "check", tmp_path)[1]
     diffex("run", tmp_path, "--classifier", "v1")
-    assert "no difference" in diffex("corpus", tmp_path, "--diff")[1]
+    assert "no difference" in diffex("corpus", "diff", tmp_path)[1]
     (tmp_path / "corpus.yaml").write_text("add: [{group: Red, name: Ruby, prompt: ruby patch}]\n")
-    assert "+ red/ruby" in diffex("corpus", tmp_path, "--diff")[1]
+    assert "+ red/ruby" in diffex("corpus", "diff", tmp_path)[1]
     (tmp_path / "corpus.yaml").write_text("add: [{gruop: Red, name: Ruby}]\n")
-    status, _, err = diffex("corpus", tmp_path, "--check")
+    status, _, err = diffex("corpus", "check", tmp_path)
     assert status == 1 and "line 1" in err and "group" in err
     answer = tmp_path / "answer.txt"
     answer.write_text('Here you are:\n```json\n{"Hat": {"red hat", "blue hat",},}\n```')
-    tree = json.loads(diffex("corpus", "--read", answer, "--format", "json")[1])
+    tree = json.loads(diffex("corpus", "read", answer, "--format", "json")[1])
     assert [child["name"].lower() for child in tree["groups"][0]["children"]] == ["red hat", "blue hat"]
-    assert diffex("corpus")[0] == 1
+    assert diffex("corpus", tmp_path)[0] == 2 and "No such command" in diffex("corpus", tmp_path)[2]

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+
+import pytest
 
 from tests.support.project import ROOT
 
@@ -18,3 +22,38 @@ def test_tests_share_through_support_only() -> None:
             if module != own and not module.startswith("tests.support"):
                 found.append(f"{path.relative_to(ROOT)} reads {module}")
     assert not found
+
+
+def test_only_one_module_imports_what_dagster_keeps_private() -> None:
+    package = ROOT / "diffex_dagster"
+    private = re.compile(r"^\s*(?:from|import) dagster\w*\.\S*", re.MULTILINE)
+    found = {
+        path.relative_to(package).as_posix(): match[0].strip()
+        for path in package.rglob("*.py")
+        for match in private.finditer(path.read_text())
+        if "._" in match[0]
+    }
+    assert set(found) == {"assets/status.py"}, found
+
+
+def test_no_command_knows_sql() -> None:
+    sql = re.compile(r"\bSELECT\b|\.(?:rows|query|execute)\(")
+    for path in (ROOT / "diffex_dagster" / "cli").rglob("*.py"):
+        assert not sql.search(path.read_text()), f"{path.name}: put the query into the store"
+
+
+HEAVY = ("dagster", "diffusers", "duckdb", "jinja2", "matplotlib", "pandas", "scipy", "torch", "transformers")
+
+
+@pytest.mark.parametrize(
+    ("code", "banned"),
+    [
+        ("import diffex_dagster.cli.main", (*HEAVY, "numpy", "PIL", "pydantic")),
+        ("from pathlib import Path; from diffex_dagster import load_study; load_study(Path('studies/avatars'))", HEAVY),
+    ],
+)
+def test_what_is_light_stays_light(code: str, banned: tuple[str, ...]) -> None:
+    """Help, completion and the reading of a study wait for no model library, database or Dagster."""
+    print_loaded = f"; import sys; print(sorted({set(banned)} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code + print_loaded], cwd=ROOT, capture_output=True, text=True)
+    assert found.stdout.strip() == "[]", found.stdout + found.stderr

@@ -105,8 +105,9 @@ def test_the_command_line_prints_under_any_encoding(tmp_path: Path, encoding: st
     run = diffex("run", str(tmp_path / "s"))
     assert run.returncode == 0 and "Traceback" not in run.stderr, run.stderr
     assert "level-1 edits: 0 of" in run.stderr  # lines instead of a bar
-    for words in (("show", "v1"), ("compare",), ("plan",), ("corpus",)):
-        found = diffex(words[0], str(tmp_path / "s"), *words[1:])
+    study = str(tmp_path / "s")
+    for words in (("show", study, "v1"), ("compare", study), ("plan", study), ("corpus", "show", study)):
+        found = diffex(*words)
         assert found.returncode == 0 and "Traceback" not in found.stderr, (words, found.stderr)
 
 

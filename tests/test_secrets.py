@@ -145,7 +145,7 @@ def test_a_key_that_servers_repeat_is_nowhere_after_a_run(
         with dg.DagsterInstance.get() as instance:
             job = build_study(load_study(file)).resolve_job_def("toy_explain")
             assert not job.execute_in_process(instance=instance, raise_on_error=False).success
-        _, shown, _ = diffex("corpus", file)
+        _, shown, _ = diffex("corpus", "show", file)
     kept = everything_kept(home, tmp_path / "toy" / "results")
     assert "[secret] has no access" in kept and "Key [secret]" in kept and "Key [secret]" in shown
     for text in (out, said, shown, kept, caplog.text):

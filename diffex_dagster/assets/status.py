@@ -1,7 +1,8 @@
-"""What Dagster knows of a study's stages. The only module that imports what Dagster keeps private."""
+"""What Dagster knows of a study's stages, and its instance. The only module that imports what Dagster keeps private."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +17,39 @@ from dagster._core.definitions.data_version import (
     get_input_data_version_tag,
 )
 from dagster._core.events import EngineEventData  # what tells that a step waits for a pool has no public name
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
+from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
 from dagster._time import get_current_datetime
 
+from diffex_dagster.errors import DiffExError, in_words
+from diffex_dagster.resources.home import SETTINGS, home_folder
+
 FRESH = "up to date"
+
+
+def instance() -> dg.DagsterInstance:
+    """The instance of DAGSTER_HOME, so that the UI shows the run; one that forgets where there is none.
+
+    What a step prints goes to the terminal, and is not also collected for the UI: the processes that collect it would
+    answer Ctrl-C with tracebacks of their own.
+
+    Raises:
+        DiffExError: DAGSTER_HOME names something that cannot be an instance.
+    """
+    folder = home_folder()
+    if folder is None:
+        return dg.DagsterInstance.ephemeral()
+    os.environ["DAGSTER_HOME"] = str(folder)  # absolute, as Dagster wants it
+    try:
+        made = dg.DagsterInstance.get()
+    except Exception as error:  # Dagster's and its storages', of any kind
+        raise DiffExError(
+            f"DAGSTER_HOME: the instance in {folder} cannot be opened ({in_words(error)}); correct its {SETTINGS}, or "
+            "name another folder"
+        ) from error
+    if isinstance(made.compute_log_manager, LocalComputeLogManager):
+        made._compute_log_manager = NoOpComputeLogManager()
+    return made
 
 
 @dataclass(frozen=True)

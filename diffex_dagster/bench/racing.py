@@ -162,7 +162,7 @@ def measure_savings(
         images: images a study.
         studies: resampled studies a setting.
     """
-    from diffex_dagster.cli.corpus import corpus_now
+    from diffex_dagster.stages.corpus_now import corpus_now
 
     corpus, saved = corpus_now(study), []
     chosen = all_subjects(study) if every else {name: study.for_classifier(name) for name in study.classifiers}

@@ -147,7 +147,7 @@ def workload_of(
     Raises:
         DiffExError: the study has fewer features or pictures than asked for, or no diffusion editor.
     """
-    from diffex_dagster.cli.corpus import corpus_now
+    from diffex_dagster.stages.corpus_now import corpus_now
 
     options = options_of(study, **changes)
     if options.scheduler != "dpm":

@@ -162,7 +162,7 @@ def _empty_here(count: int) -> dict[str, Any]:
     """A chain of `count` assets that do nothing, on the instance that a study would run on."""
     import dagster as dg
 
-    from diffex_dagster.resources.home import instance
+    from diffex_dagster.assets.status import instance
 
     def asset(i: int) -> dg.AssetsDefinition:
         @dg.asset(name=f"empty_{i}", deps=[f"empty_{i - 1}"] if i else [])

@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_args
 import typer
 from rich.console import Console
 
+from diffex_dagster.cli.console import load, terminal
 from diffex_dagster.errors import DiffExError
 
 bench = typer.Typer(no_args_is_help=True, help="Measure the tool itself: its speed, its savings, its truth.")
@@ -53,11 +54,9 @@ def truth(
     from diffex_dagster.bench import exam as examination
     from diffex_dagster.bench import truth as grading
     from diffex_dagster.bench import truth_tables
-    from diffex_dagster.cli.main import _load
-    from diffex_dagster.cli.showing import terminal
     from diffex_dagster.utils.progress import shown
 
-    loaded = _load(study, None)
+    loaded = load(study)
     arms = grading.editors(loaded, None if arm is Arm.both else arm.value)
     with shown() as report:
 
@@ -118,9 +117,8 @@ def speed(
 ) -> None:
     """Time the editor against diffusers' pipeline and against the UNet alone."""
     from diffex_dagster.bench import speed as bench_speed
-    from diffex_dagster.cli.main import _load
 
-    loaded = _load(study, editor)
+    loaded = load(study, editor)
     console = Console(stderr=True)
     sizes = _numbers(batches, "--batches")
     with console.status("starting") as status:
@@ -156,11 +154,10 @@ def profile(
 
     from diffex_dagster.bench import profiling
     from diffex_dagster.bench.speed import workload_of
-    from diffex_dagster.cli.main import _load
 
     with tempfile.TemporaryDirectory() as folder, Console(stderr=True).status("editing"):
         workload = workload_of(
-            _load(study, editor), images, prompts, Path(folder), size, mask=mask, device=device, dtype=dtype,
+            load(study, editor), images, prompts, Path(folder), size, mask=mask, device=device, dtype=dtype,
             batch_size=batch,
         )  # fmt: skip
         operators = profiling.profile(workload, trace)
@@ -177,10 +174,9 @@ def stages(
 ) -> None:
     """Time whole runs by stage: from nothing, a second classifier, nothing changed, one feature added."""
     from diffex_dagster.bench import stages as bench_stages
-    from diffex_dagster.cli.main import _load
 
     with Console(stderr=True).status("starting") as status:
-        runs = bench_stages.measure(_load(study, editor), added, turns, say=status.update)
+        runs = bench_stages.measure(load(study, editor), added, turns, say=status.update)
     print(bench_stages.as_markdown(runs))
     _write(file, bench_stages.as_json(runs))
 
@@ -200,11 +196,10 @@ def racing(
 ) -> None:
     """Count the edits that racing saves on resampled studies, and how often it finds the same features."""
     from diffex_dagster.bench import racing as bench_racing
-    from diffex_dagster.cli.main import _load
     from diffex_dagster.search.options import Bounds
 
     changes = {"racing_top": top, "racing_tolerance": tolerance, "racing_start": start}
-    loaded = _load(study, None)
+    loaded = load(study)
     search = loaded.search.model_copy(update={name: value for name, value in changes.items() if value is not None})
     sizes = _numbers(images, "--images")
     if max(sizes) > pool:

@@ -1,4 +1,4 @@
-"""`diffex corpus`: look at a study's tree, compare versions, check a file, read a saved answer."""
+"""`diffex corpus show|check|diff|read`: look at a study's tree, compare versions, check a file, read a saved answer."""
 
 from __future__ import annotations
 
@@ -9,35 +9,25 @@ from typing import Any
 
 from rich.console import Console
 
+from diffex_dagster.cli.console import TreeFormat
 from diffex_dagster.corpus.overrides import merge, read_edits
-from diffex_dagster.corpus.showing import diff
+from diffex_dagster.corpus.showing import diff, render_tree
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.corpus.vlm.answers import read_answer, saved_answer, tree_from_raw
-from diffex_dagster.errors import CorpusError, DiffExError, StoreError, in_words
-from diffex_dagster.stages.corpus import cleaned_proposal, merged, problems
-from diffex_dagster.stages.setup import build_proposer, build_store, classifier_labels
-from diffex_dagster.study import OpenAIVLM, Study
+from diffex_dagster.errors import CorpusError, StoreError, in_words
+from diffex_dagster.stages.corpus import problems
+from diffex_dagster.stages.corpus_now import corpus_now
+from diffex_dagster.stages.setup import build_store
+from diffex_dagster.study import Study
 from diffex_dagster.utils.text import read_text
 
 
-def corpus_now(study: Study) -> Corpus:
-    """The tree that the study would search now: its proposal with the corpus file as it stands merged in.
-
-    A recorded answer or a starter is read as it is now. A live model is not asked: its stored proposal is used.
-
-    Raises:
-        DiffExError: a live model has not been asked yet, or the file is wrong.
-    """
-    store = build_store(study, reading=True)
-    if isinstance(study.corpus.vlm, OpenAIVLM):
-        proposal = store.current_corpus(study.name, "proposal")
+def show(corpus: Corpus, title: str, output: TreeFormat, console: Console) -> None:
+    """Print a tree."""
+    if output is TreeFormat.json:
+        print(as_json(corpus))
     else:
-        try:
-            labels = classifier_labels(study, list(study.classifiers))
-        except DiffExError:  # a corpus can be looked at before the classifier is there
-            labels = {}
-        proposal = cleaned_proposal(study, build_proposer(study, store), [], labels).corpus
-    return merged(proposal, study.path(study.corpus.edits))
+        console.print(render_tree(corpus, title=title))
 
 
 def show_diff(study: Study, against: str | None, console: Console) -> None:

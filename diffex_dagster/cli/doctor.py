@@ -82,7 +82,8 @@ def _surviving(what: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Fin
 
 
 def _home() -> Finding:
-    from diffex_dagster.resources.home import home_folder, instance
+    from diffex_dagster.assets.status import instance
+    from diffex_dagster.resources.home import home_folder
 
     if not os.environ.get("DAGSTER_HOME"):
         return Finding(None, "dagster home", "DAGSTER_HOME is not set", "the UI shows no run of the command line")
@@ -281,8 +282,8 @@ def _from_hub(checkpoint: str) -> Finding:
 
 def _made_elsewhere(study: Study) -> str:
     """Whether another tool made the edits of level 1, for the sample images as they are called here."""
-    from diffex_dagster.cli.corpus import corpus_now
     from diffex_dagster.editing.precomputed import PrecomputedEditor
+    from diffex_dagster.stages.corpus_now import corpus_now
     from diffex_dagster.stages.edits import level1_combinations
     from diffex_dagster.stages.sample_images import read_samples
     from diffex_dagster.stages.setup import build_classifier, build_editor
@@ -314,16 +315,16 @@ def _results(study: Study) -> str:
     store = build_store(study, reading=True)
     if (other := store.other_owner(study.name, study.file)) is not None:
         raise StoreError(f"{folder}: results: they are those of another study named {study.name!r} ({other})")
-    ((count,),) = store.rows("SELECT count(*) FROM samples WHERE study = ?", [study.name])
+    count = store.sample_count(study.name)
     return f"of {count} images at {folder}" if count else f"none of this study yet at {folder}"
 
 
 def _corpus(study: Study) -> str:
     """Whether the corpus file and what the proposal is made from can be read, and can be searched."""
-    from diffex_dagster.cli.corpus import corpus_now
     from diffex_dagster.corpus.overrides import read_edits
     from diffex_dagster.corpus.vlm.context import read_context
     from diffex_dagster.stages.corpus import problems
+    from diffex_dagster.stages.corpus_now import corpus_now
 
     edits = study.path(study.corpus.edits)
     read_edits(edits)

@@ -8,23 +8,35 @@ import os
 import sys
 import time
 import warnings
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from diffex_dagster import __version__
-from diffex_dagster.cli import results as report_cli
 from diffex_dagster.cli.bench import bench
-from diffex_dagster.cli.results import TableFormat
-from diffex_dagster.definitions import studies_root
+from diffex_dagster.cli.console import (
+    EditorOption,
+    StudyArgument,
+    TableFormat,
+    TableOption,
+    TreeFormat,
+    TreeOption,
+    classifiers_of,
+    lines,
+    load,
+    note,
+    say_error,
+)
 from diffex_dagster.errors import DiffExError, of_a_disk
-from diffex_dagster.study import Study, find_study, load_study
 from diffex_dagster.utils.output import every_letter, gone_quietly
 from diffex_dagster.utils.progress import shown
 from diffex_dagster.utils.secrets import none_raised
+
+if TYPE_CHECKING:
+    from diffex_dagster.study import Study
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,12 +46,11 @@ app = typer.Typer(
 app.add_typer(bench, name="bench")
 store_app = typer.Typer(no_args_is_help=True, help="Whether results are what they were, and what may be removed.")
 app.add_typer(store_app, name="store")
-console = Console(stderr=True)
+corpus_app = typer.Typer(no_args_is_help=True, help="A study's tree of attributes: show it, check it, compare it.")
+app.add_typer(corpus_app, name="corpus")
+survey_app = typer.Typer(no_args_is_help=True, help="Ask people what changed in the pictures, and read their answers.")
+app.add_typer(survey_app, name="survey")
 INTERRUPTED = 130  # the exit status of a command that Ctrl-C ends
-
-StudyArgument = Annotated[str, typer.Argument(help="a study file, its folder, or its name under studies/")]
-TableOption = Annotated[TableFormat, typer.Option("--format", help="how to print it")]
-EditorOption = Annotated[str | None, typer.Option("--editor", help="another of the study's editors")]
 
 
 def _print_version(asked: bool) -> None:
@@ -57,13 +68,6 @@ def options(
     """Options before a command."""
 
 
-class Format(StrEnum):
-    """How `diffex corpus` prints."""
-
-    table = "table"
-    json = "json"
-
-
 def main() -> None:
     """Run the command line: what the user can put right is one sentence and exit status 1."""
     # Notes to developers about beta features, which Dagster attributes to its own modules or to those that use it.
@@ -74,16 +78,16 @@ def main() -> None:
         with gone_quietly(), none_raised():
             app()
     except DiffExError as error:
-        console.print(f"[red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
+        say_error(str(error))
         sys.exit(1)
     except OSError as error:
         if (sentence := of_a_disk(error)) is None:
             raise
-        console.print(f"[red]error:[/] {_escape(str(sentence))}", soft_wrap=True, highlight=False)
+        say_error(str(sentence))
         sys.exit(1)
     except SystemExit as leaving:
         if leaving.code == INTERRUPTED:
-            console.print("interrupted: what was finished is kept; the same command goes on from there", soft_wrap=True)
+            note("interrupted: what was finished is kept; the same command goes on from there")
         raise
 
 
@@ -97,13 +101,13 @@ def run(
     """Explain a study's classifiers: materialize its assets, reusing every edit and score that exists."""
     from diffex_dagster.cli.running import explain_study
 
-    loaded = _load(study, editor)
+    loaded = load(study, editor)
     if fresh:
         _set_aside(loaded)
-    names = _classifiers(loaded, classifier)
+    names = classifiers_of(loaded, classifier)
     start = time.monotonic()
-    with shown(console) as report:
-        outcome = explain_study(loaded, names, report, note=_note)
+    with shown(Console(stderr=True)) as report:
+        outcome = explain_study(loaded, names, report, note=note)
     from diffex_dagster.cli.showing import print_outcome
 
     print_outcome(loaded, outcome, time.monotonic() - start)
@@ -117,8 +121,10 @@ def plan(
     editor: EditorOption = None,
 ) -> None:
     """Say what `run` would do now and why: stale stages, edits and scores to make, and how long that may take."""
-    loaded = _load(study, editor)
-    report_cli.plan(loaded, _classifiers(loaded, classifier), output)
+    from diffex_dagster.cli import results
+
+    loaded = load(study, editor)
+    results.plan(loaded, classifiers_of(loaded, classifier), output)
 
 
 @app.command()
@@ -137,11 +143,11 @@ def preview(
     """Edit a few images and judge the edits, before hours are spent; no classifier is needed."""
     from diffex_dagster.cli import preview as preview_cli
 
-    loaded = _load(study, editor)
+    loaded = load(study, editor)
     names = [name for name in (features or "").split(",") if name.strip()]
-    with shown(console) as report:
+    with shown(Console(stderr=True)) as report:
         found, page = preview_cli.make(loaded, names, images, grid, report)
-    preview_cli.show(found, page, console, open_it)
+    preview_cli.show(found, page, Console(stderr=True), open_it)
 
 
 @app.command()
@@ -152,10 +158,12 @@ def report(
     editor: EditorOption = None,
 ) -> None:
     """Print where a report is, and open it."""
-    loaded = _load(study, editor)
+    from diffex_dagster.cli import results
+
+    loaded = load(study, editor)
     if classifier is not None:
-        _classifiers(loaded, classifier)
-    report_cli.report(loaded, classifier, open_it)
+        classifiers_of(loaded, classifier)
+    results.report(loaded, classifier, open_it)
 
 
 @app.command()
@@ -166,9 +174,11 @@ def show(
     editor: EditorOption = None,
 ) -> None:
     """Print the ranked list of a classifier's latest report."""
-    loaded = _load(study, editor)
-    (name,) = _classifiers(loaded, classifier)
-    report_cli.show(loaded, name, output)
+    from diffex_dagster.cli import results
+
+    loaded = load(study, editor)
+    (name,) = classifiers_of(loaded, classifier)
+    results.show(loaded, name, output)
 
 
 @app.command()
@@ -179,62 +189,76 @@ def compare(
     editor: EditorOption = None,
 ) -> None:
     """Compare classifier versions on the edits that exist."""
-    loaded = _load(study, editor)
-    names = [name for version in versions or () for name in _classifiers(loaded, version)]
-    report_cli.compare(loaded, names, output)
+    from diffex_dagster.cli import results
+
+    loaded = load(study, editor)
+    names = [name for version in versions or () for name in classifiers_of(loaded, version)]
+    results.compare(loaded, names, output)
 
 
-@app.command()
-def survey(
+@survey_app.command("make")
+def survey_make(
     study: StudyArgument,
     classifier: Annotated[str | None, typer.Argument(help="about whose features; else the first one's")] = None,
     questions: Annotated[int, typer.Option(min=1, help="how many pairs of pictures to ask about")] = 20,
     editor: EditorOption = None,
 ) -> None:
     """Write a page that asks people which attribute changed, and how good the edits are."""
-    loaded = _load(study, editor)
-    report_cli.survey(loaded, _classifiers(loaded, classifier)[0], questions)
+    from diffex_dagster.cli import results
+
+    loaded = load(study, editor)
+    results.survey(loaded, classifiers_of(loaded, classifier)[0], questions)
 
 
-@app.command("survey-results")
+@survey_app.command("results")
 def survey_results(
     files: Annotated[list[Path], typer.Argument(help="the answers that participants downloaded")],
     output: TableOption = TableFormat.table,
 ) -> None:
     """Say how often people named the attribute that changed, and how they rated the edits."""
-    report_cli.survey_results(files, output)
+    from diffex_dagster.cli import results
+
+    results.survey_results(files, output)
 
 
-@app.command()
-def corpus(
-    study: Annotated[str | None, typer.Argument(help="a study; not needed with --read")] = None,
-    diff: Annotated[bool, typer.Option("--diff", help="what changed since the corpus was last materialized")] = False,
-    against: Annotated[str | None, typer.Option(help="with --diff: another version, by its hash")] = None,
-    check: Annotated[bool, typer.Option("--check", help="validate the corpus file without running anything")] = False,
-    read: Annotated[Path | None, typer.Option("--read", help="read a saved answer of a vision-language model")] = None,
-    output: Annotated[Format, typer.Option("--format", help="how to print the tree")] = Format.table,
-) -> None:
+@corpus_app.command("show")
+def corpus_show(study: StudyArgument, output: TreeOption = TreeFormat.table) -> None:
     """Show a study's tree of features with prompts, support and drops."""
-    from diffex_dagster.cli import corpus as corpus_cli
-    from diffex_dagster.corpus.showing import render_tree
+    from diffex_dagster.cli import corpus
+    from diffex_dagster.stages.corpus_now import corpus_now
 
-    out = Console()
-    if read is None and study is None:
-        raise DiffExError("corpus: name a study, or a saved answer with --read FILE")
-    if read is not None:
-        tree, title = corpus_cli.read_file(read), read.name
-    else:
-        loaded = _load(str(study), None)
-        if check:
-            return corpus_cli.check(loaded, out)
-        if diff or against:
-            return corpus_cli.show_diff(loaded, against, out)
-        tree, title = corpus_cli.corpus_now(loaded), f"{loaded.name}: corpus"
-    if output is Format.json:
-        print(corpus_cli.as_json(tree))
-    else:
-        out.print(render_tree(tree, title=title))
-    return None
+    loaded = load(study)
+    corpus.show(corpus_now(loaded), f"{loaded.name}: corpus", output, Console())
+
+
+@corpus_app.command("check")
+def corpus_check(study: StudyArgument) -> None:
+    """Validate the corpus file without running anything."""
+    from diffex_dagster.cli import corpus
+
+    corpus.check(load(study), Console())
+
+
+@corpus_app.command("diff")
+def corpus_diff(
+    study: StudyArgument,
+    against: Annotated[str | None, typer.Option(help="another version, by its hash")] = None,
+) -> None:
+    """Show what changed since the corpus was last materialized."""
+    from diffex_dagster.cli import corpus
+
+    corpus.show_diff(load(study), against, Console())
+
+
+@corpus_app.command("read")
+def corpus_read(
+    file: Annotated[Path, typer.Argument(help="a saved answer of a vision-language model")],
+    output: TreeOption = TreeFormat.table,
+) -> None:
+    """Show the tree that a saved answer of a vision-language model holds."""
+    from diffex_dagster.cli import corpus
+
+    corpus.show(corpus.read_file(file), file.name, output, Console())
 
 
 @app.command()
@@ -266,16 +290,16 @@ def init(
     classes = tuple(each.strip() for each in labels.split(",")) if labels else ()
     wishes = Wishes(name, images, classifier, label, classes, outputs, domain, editor, size, starter, vlm, vlm_url)
     made = make_study(wishes, root / "studies" / name)
-    out = Console(highlight=False, soft_wrap=True)
-    out.print(f"wrote {_escape(str(made.study.file))}")
-    out.print(_escape(made.images.summary()))
+    out = lines()
+    out.print(f"wrote {escape(str(made.study.file))}")
+    out.print(escape(made.images.summary()))
     for file, predicted, probability in made.predictions:
-        out.print(f"  {_escape(file)}: {_escape(predicted)} ({probability:.2f})")
-    out.print(f"explaining: {_escape(made.study.target.describe())}")
+        out.print(f"  {escape(file)}: {escape(predicted)} ({probability:.2f})")
+    out.print(f"explaining: {escape(made.study.target.describe())}")
     level1 = "" if made.level1_edits is None else f"{made.level1_edits} edits at level 1, "
     hours = made.most_edits / 3600
     out.print(f"a run makes {level1}at most {made.most_edits} edits in all: {hours:.1f} hours at one second each")
-    out.print(f"next: diffex doctor {_escape(name)}, then diffex run {_escape(name)}")
+    out.print(f"next: diffex doctor {escape(name)}, then diffex run {escape(name)}")
 
 
 @app.command()
@@ -284,12 +308,14 @@ def doctor(
 ) -> None:
     """Look for what would stop a run: device, memory, packages, hub, disk, and a study with all that it names."""
     from diffex_dagster.cli.doctor import examine
+    from diffex_dagster.study import find_study
+    from diffex_dagster.utils.paths import studies_root
 
     marks = {True: "[green]ok[/]     ", None: "[yellow]note[/]   ", False: "[red]problem[/]"}
-    out, bad = Console(highlight=False, soft_wrap=True), 0
+    out, bad = lines(), 0
     for finding in examine(find_study(study, studies_root()) if study else None):
         remedy = f": {finding.remedy}" if finding.remedy and finding.fine is not True else ""
-        out.print(f"{marks[finding.fine]} {finding.what}: {_escape(finding.found)}{_escape(remedy)}")
+        out.print(f"{marks[finding.fine]} {finding.what}: {escape(finding.found)}{escape(remedy)}")
         bad += finding.fine is False
     if bad:
         raise typer.Exit(1)
@@ -300,7 +326,7 @@ def store_check(study: StudyArgument) -> None:
     """Read every stored picture, and say which are lost or altered; a run makes those again."""
     from diffex_dagster.cli import store
 
-    if not store.check(_load(study, None), Console(highlight=False, soft_wrap=True)):
+    if not store.check(load(study), lines()):
         raise typer.Exit(1)
 
 
@@ -312,7 +338,7 @@ def store_prune(
     """Show, and with --yes remove, reports that a later one replaced and files that no row names."""
     from diffex_dagster.cli import store
 
-    store.prune(_load(study, None), yes, Console(highlight=False, soft_wrap=True))
+    store.prune(load(study), yes, lines())
 
 
 @app.command()
@@ -321,20 +347,6 @@ def schema() -> None:
     from diffex_dagster.cli.init import json_schema
 
     print(json.dumps(json_schema(), indent=1))
-
-
-def _load(study: str, editor: str | None) -> Study:
-    loaded = load_study(find_study(study, studies_root()))
-    return loaded.with_editor(editor) if editor else loaded
-
-
-def _classifiers(study: Study, name: str | None) -> list[str]:
-    if name is None:
-        return list(study.classifiers)
-    if name not in study.classifiers:
-        known = ", ".join(study.classifiers)
-        raise DiffExError(f"{study.file}: classifiers: there is no {name!r}; the study has {known}")
-    return [name]
 
 
 def _set_aside(study: Study) -> None:
@@ -350,17 +362,7 @@ def _set_aside(study: Study) -> None:
             raise DiffExError(
                 f"{folder}: cannot be put aside ({error.strerror or error}); nothing was changed"
             ) from error
-        console.print(f"earlier results are kept in {aside}", highlight=False)
-
-
-def _note(sentence: str) -> None:
-    console.print(sentence, markup=False, highlight=False, soft_wrap=True)
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+        note(f"earlier results are kept in {aside}")
 
 
 if __name__ == "__main__":

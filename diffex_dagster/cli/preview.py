@@ -9,9 +9,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from diffex_dagster.cli.corpus import corpus_now
 from diffex_dagster.report.preview_page import Preview, Row, render_preview
 from diffex_dagster.report.wording import plain
+from diffex_dagster.stages.corpus_now import corpus_now
 from diffex_dagster.stages.preview import choose_features, preview
 from diffex_dagster.stages.setup import build_store
 from diffex_dagster.study import Study

@@ -1,11 +1,9 @@
-"""`diffex plan`, `report`, `show`, `compare` and `survey`: what would happen, and what was found."""
+"""`diffex plan`, `report`, `show`, `compare` and `survey make|results`: what would happen, and what was found."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,11 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from diffex_dagster.assets.build import build_study
 from diffex_dagster.assets.common import GPU_MEMORY
-from diffex_dagster.assets.lineage import observe
-from diffex_dagster.assets.status import FRESH, statuses
-from diffex_dagster.cli.corpus import corpus_now
-from diffex_dagster.cli.showing import compare_latest, latest_ranking, terminal
+from diffex_dagster.assets.staleness import Known, staleness
+from diffex_dagster.assets.status import FRESH
+from diffex_dagster.cli.console import TableFormat, terminal
+from diffex_dagster.cli.showing import compare_latest, latest_ranking
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.files import effects_csv
 from diffex_dagster.report.tables import (
@@ -31,20 +28,12 @@ from diffex_dagster.report.tables import (
     rows,
 )
 from diffex_dagster.report.wording import number, plain, share
-from diffex_dagster.resources.home import home_folder, instance
+from diffex_dagster.stages.corpus_now import corpus_now
 from diffex_dagster.stages.plan import NotThere, PlannedStage, plan_edits
 from diffex_dagster.stages.sample_images import read_samples
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store, reports_folder
 from diffex_dagster.study import Study
 from diffex_dagster.utils.output import print_exact
-
-
-class TableFormat(StrEnum):
-    """How a table is printed."""
-
-    table = "table"
-    json = "json"
-    csv = "csv"
 
 
 def show(study: Study, classifier: str, output: TableFormat) -> None:
@@ -170,7 +159,7 @@ def survey(study: Study, classifier: str, questions: int) -> None:
     from diffex_dagster.utils.files import write_atomically
 
     latest_ranking(study, classifier)  # says which run is missing
-    command = f"diffex survey {study.folder.name} {classifier}"
+    command = f"diffex survey make {study.folder.name} {classifier}"
     explanation, _ = explain(
         study.for_classifier(classifier),
         build_store(study, reading=True),
@@ -211,37 +200,6 @@ def survey_results(files: Sequence[Path], output: TableFormat) -> None:
     console.print(
         f"{found.participants} participants; {found.excluded} more failed an attention check", highlight=False
     )
-    return None
-
-
-@dataclass(frozen=True)
-class Known:
-    """What Dagster knows of a stage: "up to date", "never made" or why it is unsynced; the GPU memory it last took."""
-
-    why: str = ""
-    gpu_gb: float | None = None
-
-
-def staleness(study: Study, classifiers: Sequence[str]) -> dict[str, Known]:
-    """What Dagster knows of every stage, in the order in which they run.
-
-    Its sources are observed first, as the watch sensor does. Empty without an instance (no DAGSTER_HOME): nothing is
-    known of earlier runs then.
-    """
-    if home_folder(make=False) is None:
-        return {}
-    with instance() as home:
-        for observation in observe(study, classifiers)[0]:
-            home.report_runless_asset_event(observation)
-        found = statuses(build_study(study, classifiers), home)
-        return {each.stage: Known(each.why, _gpu_memory(home, each.key)) for each in found}
-
-
-def _gpu_memory(home: Any, key: Any) -> float | None:
-    """The most GPU memory, in GB, of the latest of a stage's recent materializations that edited anything."""
-    for record in home.fetch_materializations(key, limit=20).records:
-        if GPU_MEMORY in (record.asset_materialization.metadata if record.asset_materialization else {}):
-            return float(record.asset_materialization.metadata[GPU_MEMORY].value)
     return None
 
 

@@ -18,11 +18,10 @@ import dagster as dg
 from diffex_dagster.assets.build import build_study
 from diffex_dagster.assets.common import Names
 from diffex_dagster.assets.lineage import observe
-from diffex_dagster.assets.status import pool_waited_for
+from diffex_dagster.assets.status import instance, pool_waited_for
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.resources import using
-from diffex_dagster.resources.home import instance
 from diffex_dagster.stages.ready import check_ready
 from diffex_dagster.stages.scores import check_classifier
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
 from rich.markup import escape
 
 from diffex_dagster.classifying.asking import said_outputs
 from diffex_dagster.classifying.target import measure
+from diffex_dagster.cli.console import terminal
 from diffex_dagster.cli.running import Outcome, report_paths
 from diffex_dagster.effects.grading import Grade, grade
 from diffex_dagster.errors import DiffExError
@@ -55,12 +55,6 @@ def compare_latest(study: Study, versions: Sequence[str] = ()) -> Comparison:
     classifiers = {name: build_classifier(study, name) for name in names}
     command = " ".join(["diffex compare", study.folder.name, *versions])
     return compare_classifiers(study, build_store(study, reading=True), build_editor(study), classifiers, command)
-
-
-def terminal() -> Console:
-    """A terminal as wide as it is; wide enough for the tables where the output goes to a file."""
-    console = Console()
-    return console if console.is_terminal else Console(width=max(console.width, 120))
 
 
 def print_outcome(study: Study, outcome: Outcome, seconds: float) -> None:

@@ -16,8 +16,7 @@ def check(study: Study, console: Console) -> bool:
     store = build_store(study, reading=True)
     if not store.path.exists():
         raise StoreError(f"{store.path}: there are no results yet; run `diffex run {study.folder.name}` first")
-    ((edits,),) = store.rows("SELECT count(*) FROM edits")
-    ((images,),) = store.rows("SELECT count(*) FROM images")
+    images, edits = store.count("images"), store.count("edits")
     lost, altered = store.bad_pictures()
     _say(console, f"{edits:,} edits and {images:,} sample images: {len(lost)} lost, {len(altered)} altered")
     for what, found in (("lost", lost), ("altered", altered)):

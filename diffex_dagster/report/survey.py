@@ -1,7 +1,7 @@
 """A survey for people, as in the paper's user studies: which attribute changed, and how good is the edit?
 
 The page holds everything: questions, pictures, script. A participant opens it from disk or any web server, answers, and
-sends back the CSV that the page offers at the end; `diffex survey-results` reads those files.
+sends back the CSV that the page offers at the end; `diffex survey results` reads those files.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import duckdb
 import numpy as np
@@ -247,6 +247,11 @@ class Store:
         """Which database this is; "none" where there is none yet. A move keeps it, a new database has another."""
         return str(self.rows("SELECT id FROM store_identity")[0][0]) if self.path.exists() else "none"
 
+    def count(self, table: Literal["images", "edits"]) -> int:
+        """How many rows a table of pictures has."""
+        ((found,),) = self.rows(f"SELECT count(*) FROM {table}")  # noqa: S608 (one of two names)
+        return int(found)
+
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
         """Run a query and return its rows; raises StoreError when the database cannot be opened."""
         with self._connect() as connection:
@@ -328,6 +333,11 @@ class Store:
         if not found:
             raise StoreError(f"{self.path}: study {study!r} has no sample images yet; materialize sample_images first")
         return dict(found)
+
+    def sample_count(self, study: str) -> int:
+        """How many sample images of a study have been read; 0 before any."""
+        ((found,),) = self.rows("SELECT count(*) FROM samples WHERE study = ?", [study])
+        return int(found)
 
     # Answers of a VLM
 

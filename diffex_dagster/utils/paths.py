@@ -63,3 +63,11 @@ def _is_there(folder: Path, text: str) -> bool:
         return (folder / text).exists()
     except (OSError, ValueError):
         return False
+
+
+def studies_root() -> Path:
+    """Where `studies/` is: DIFFEX_ROOT, else the working directory, else this checkout."""
+    if root := os.environ.get("DIFFEX_ROOT"):
+        return Path(root)
+    here = Path.cwd()
+    return here if (here / "studies").is_dir() else Path(__file__).parents[2]

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from diffex_dagster.cli.corpus import corpus_now
 from diffex_dagster.cli.preview import make
 from diffex_dagster.errors import DiffExError, StoreError
 from diffex_dagster.report.preview_page import render_preview
 from diffex_dagster.stages import preview as previewing
+from diffex_dagster.stages.corpus_now import corpus_now
 from diffex_dagster.stages.preview import choose_features, preview, settings_grid
 from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.setup import build_store

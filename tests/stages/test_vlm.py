@@ -18,6 +18,7 @@ from diffex_dagster.cli import main as cli
 from diffex_dagster.cli.running import explain_study
 from diffex_dagster.corpus.showing import render_tree
 from diffex_dagster.errors import DiffExError
+from diffex_dagster.stages.corpus_now import corpus_now
 from diffex_dagster.stages.setup import build_store
 from diffex_dagster.study import Study, load_study
 from tests.support.chat_server import CHILDREN, GROUPS, Reply, embeddings, good, is_second_pass, serving
@@ -226,14 +227,14 @@ def test_text_from_the_model_is_text_wherever_it_is_shown(
     assert "<img src=x" not in page and "&lt;img src=x" in page
     assert "Named in" in page and "&lt;img src=x onerror=alert(1)&gt;.md" in page
 
-    for arguments in (["corpus", str(tmp_path)], ["show", str(tmp_path), "v1"]):
+    for arguments in (["corpus", "show", str(tmp_path)], ["show", str(tmp_path), "v1"]):
         monkeypatch.setattr("sys.argv", ["diffex", *arguments])
         monkeypatch.setenv("COLUMNS", "200")
         with pytest.raises(SystemExit):
             cli.main()
         assert EVIL in (printed := capsys.readouterr().out) and STYLED in printed
     tree = io.StringIO()
-    Console(file=tree, width=250).print(render_tree(corpus_cli.corpus_now(study)))
+    Console(file=tree, width=250).print(render_tree(corpus_now(study)))
     assert f"[{EVIL}.md]" in tree.getvalue()  # the citation, literally
 
 

@@ -1,0 +1,85 @@
+"""What the commands share: arguments, the study that they name, and where they print. Nothing heavy loads here."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from diffex_dagster.errors import DiffExError
+from diffex_dagster.utils.paths import studies_root
+
+if TYPE_CHECKING:
+    from diffex_dagster.study import Study
+
+StudyArgument = Annotated[str, typer.Argument(help="a study file, its folder, or its name under studies/")]
+EditorOption = Annotated[str | None, typer.Option("--editor", help="another of the study's editors")]
+
+
+class TableFormat(StrEnum):
+    """How a table is printed."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+class TreeFormat(StrEnum):
+    """How a corpus is printed."""
+
+    table = "table"
+    json = "json"
+
+
+TableOption = Annotated[TableFormat, typer.Option("--format", help="how to print it")]
+TreeOption = Annotated[TreeFormat, typer.Option("--format", help="how to print the tree")]
+
+
+def terminal() -> Console:
+    """A terminal as wide as it is; wide enough for the tables where the output goes to a file."""
+    console = Console()
+    return console if console.is_terminal else Console(width=max(console.width, 120))
+
+
+def lines() -> Console:
+    """Standard output for sentences: one a line, however narrow the terminal."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def note(sentence: str) -> None:
+    """Say something beside the output, on standard error."""
+    Console(stderr=True).print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+def say_error(sentence: str) -> None:
+    """Say why a command failed, on standard error."""
+    Console(stderr=True).print(f"[red]error:[/] {escape(sentence)}", soft_wrap=True, highlight=False)
+
+
+def load(study: str, editor: str | None = None) -> Study:
+    """The study that a command names, with another of its editors where one is named.
+
+    Raises:
+        StudyError: there is none, it is wrong, or it has no such editor.
+    """
+    from diffex_dagster.study import find_study, load_study
+
+    loaded = load_study(find_study(study, studies_root()))
+    return loaded.with_editor(editor) if editor else loaded
+
+
+def classifiers_of(study: Study, name: str | None) -> list[str]:
+    """The classifier that a command names; all of the study's where it names none.
+
+    Raises:
+        DiffExError: the study has no such classifier.
+    """
+    if name is None:
+        return list(study.classifiers)
+    if name not in study.classifiers:
+        known = ", ".join(study.classifiers)
+        raise DiffExError(f"{study.file}: classifiers: there is no {name!r}; the study has {known}")
+    return [name]
