@@ -17,7 +17,7 @@ from diffex_dagster.resources import ClassifierResource, EditorResource, Results
 from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.report import ranked_report
 from diffex_dagster.stages.rules import RuleOutcome, judge_rules, rules_for
-from diffex_dagster.stages.setup import reports_folder
+from diffex_dagster.stages.setup import link_pages, reports_folder
 from diffex_dagster.store.keys import digest
 from diffex_dagster.study import RulePart, Study
 
@@ -114,6 +114,7 @@ def build_comparison(study: Study) -> dg.AssetsDefinition:
             comparison = compare_classifiers(current, store, editor, classifiers, command(current, None))
             folder = reports_folder(current, "comparison")
             write_comparison(comparison, folder, keep_same=True)
+            link_pages(current)
         prints = [editor.fingerprint, *(each.fingerprint for each in classifiers.values())]
         return reading.result(
             digest(comparison_rows(comparison), comparison.caveats, comparison.corpus_version, prints),

@@ -14,6 +14,7 @@ from typing import Any
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.comparison_page import render_comparison
 from diffex_dagster.report.figures import ranked_bars
+from diffex_dagster.report.html import linked
 from diffex_dagster.report.model import Comparison, Explanation
 from diffex_dagster.report.page import render_report
 from diffex_dagster.report.schema import comparison_as_json, report_as_json
@@ -64,7 +65,7 @@ def write_report(explanation: Explanation, folder: Path, keep_same: bool = False
         "effects.svg": lambda: figure()["svg"],
         "effects.png": lambda: figure()["png"],
     }
-    says = {**data, "links": explanation.links, "method": explanation.method, "images": explanation.per_image}
+    says = {**data, "method": explanation.method, "images": explanation.per_image}
     return _write(folder, contents, says, keep_same)
 
 
@@ -80,7 +81,24 @@ def write_comparison(comparison: Comparison, folder: Path, keep_same: bool = Fal
         "comparison.json": lambda: _json(data),
         "comparison.csv": lambda: effects_csv(comparison_flat_rows(comparison)).encode("utf-8"),
     }
-    return _write(folder, contents, {**data, "links": comparison.links}, keep_same)
+    return _write(folder, contents, data, keep_same)
+
+
+def link_page(page: Path, links: Sequence[tuple[str, str]]) -> None:
+    """Give a page that is there links to the other pages of its study; written only where that changes it.
+
+    Raises:
+        DiffExError: it cannot be written.
+    """
+    try:
+        before = page.read_text("utf-8")
+        if (after := linked(before, links)) != before:
+            write_atomically(page, after.encode("utf-8"), 0o644)
+    except OSError as error:
+        raise DiffExError(
+            f"{page}: the links to the study's other pages cannot be written ({error.strerror or error}); make the "
+            "folder writable and run again: nothing else is lost"
+        ) from error
 
 
 def _write(folder: Path, contents: Contents, data: dict[str, Any], keep_same: bool) -> list[Path]:

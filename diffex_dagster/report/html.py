@@ -6,6 +6,7 @@ import base64
 import functools
 import hashlib
 import re
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -70,6 +71,15 @@ def _static(name: str) -> str:
 def _source(text: str) -> str:
     """A CSP source that allows exactly this inline text."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+_OTHERS = re.compile("<!-- other pages -->.*?<!-- end -->", re.DOTALL)
+
+
+def linked(page: str, links: Sequence[tuple[str, str]]) -> str:
+    """A page with other links to the other pages of its study: (what, address relative to the page)."""
+    nav = str(_environment().get_template("macros.html.j2").module.others(links)).strip()  # type: ignore[attr-defined]
+    return _OTHERS.sub(lambda _: nav, page, count=1)
 
 
 def render(template: str, book: Book, examples: list[Any], script: str | None = "page.js", **context: Any) -> str:

@@ -50,7 +50,7 @@ from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests
 from diffex_dagster.stages.judging import check_judge
 from diffex_dagster.stages.scores import Paired, picture_scores
 from diffex_dagster.stages.search import Searched, replay_search
-from diffex_dagster.stages.setup import build_probe, editing_method, other_pages, why_unjudged
+from diffex_dagster.stages.setup import build_probe, editing_method, link_pages, other_pages, why_unjudged
 from diffex_dagster.stages.splits import Parts
 from diffex_dagster.store import Store, StoredPicture, StoredPictures, edit_key
 from diffex_dagster.study import Study
@@ -660,4 +660,6 @@ def ranked_report(
         run,
         study.subject(classifier.fingerprint),
     )
-    return explanation, write_report(explanation, folder, keep_same=True)
+    files = write_report(explanation, folder, keep_same=True)
+    link_pages(study)
+    return explanation, files

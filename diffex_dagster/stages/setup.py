@@ -268,10 +268,28 @@ def reports_folder(study: Study, name: str) -> Path:
     return folder / name if arm == next(iter(study.editors)) else folder / f"{name}-{arm}"
 
 
-def other_pages(study: Study, name: str) -> tuple[tuple[str, str], ...]:
-    """The other pages of a study, as (what, address relative to the page of `name`)."""
-    here = reports_folder(study, name)
+def study_pages(study: Study) -> list[str]:
+    """The classifiers, and "comparison", of which there is a page."""
     pages = [*study.classifiers, *(["comparison"] if len(study.comparable) > 1 else [])]
+    return [page for page in pages if (reports_folder(study, page) / "index.html").is_file()]
+
+
+def link_pages(study: Study) -> None:
+    """Let every page of a study that is there lead to the others that are there.
+
+    Raises:
+        DiffExError: a page cannot be written.
+    """
+    from diffex_dagster.report.files import link_page
+
+    for page in study_pages(study):
+        link_page(reports_folder(study, page) / "index.html", other_pages(study, page))
+
+
+def other_pages(study: Study, name: str) -> tuple[tuple[str, str], ...]:
+    """The other pages of a study that are there, as (what, address relative to the page of `name`)."""
+    here = reports_folder(study, name)
+    pages = study_pages(study)
     return tuple(
         (
             "what changed between versions" if page == "comparison" else f"what {page} relies on",

@@ -19,6 +19,7 @@ from diffex_dagster.effects.confounding import SideEffect
 from diffex_dagster.report.comparison_page import render_comparison
 from diffex_dagster.report.examples import Failures, parts
 from diffex_dagster.report.heatmap import overlay
+from diffex_dagster.report.html import linked
 from diffex_dagster.report.matrix import matrix
 from diffex_dagster.report.model import Comparison, Example, Explanation, RuleOutcome, Turn
 from diffex_dagster.report.page import render_report
@@ -306,7 +307,10 @@ def test_pages_of_a_study_lead_to_each_other(explanation: Explanation, compariso
     for page in (render_report(replace(explanation, links=links)), render_comparison(replace(comparison, links=links))):
         found = [attrs.get("href") for tag, attrs in Page(page).tags if tag == "a"]
         assert {"../v2/index.html", "../comparison/index.html"} <= set(found)
-    assert "<nav" not in render_report(explanation)
+    alone = render_report(explanation)
+    assert "<nav" not in alone
+    assert linked(alone, links) == render_report(replace(explanation, links=links))
+    assert linked(linked(alone, links), ()) == alone
 
 
 def test_the_method_is_that_of_the_editor_in_use(explanation: Explanation) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from diffex_dagster.report.schema import comparison_as_json
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.corpus import merge_edits, propose
-from diffex_dagster.stages.report import explain, turn_of
+from diffex_dagster.stages.report import explain, ranked_report, turn_of
 from diffex_dagster.stages.rules import judge_rules, rules_for
 from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.search import run_search
-from diffex_dagster.stages.setup import build_classifier, build_editor, build_proposer, build_store
+from diffex_dagster.stages.setup import build_classifier, build_editor, build_proposer, build_store, reports_folder
 from diffex_dagster.store import Store, StoredPicture
 from diffex_dagster.study import Study, load_study
 from tests.support.toys import write_study
@@ -149,6 +150,25 @@ def test_images_go_by_the_names_of_their_files(explanation: Explanation, store: 
     assert np.mean([float(row["effect"]) for row in red]) == pytest.approx(mean)
     image, name = next(iter(files.items()))
     assert f"{name} ({image[:8]})" in page.read_text("utf-8")
+
+
+def test_pages_lead_only_to_pages_that_are_there(study: Study, store: Store) -> None:
+    def links(page: str) -> list[str]:
+        return re.findall(
+            r'href="([^"#]*index\.html)"', (reports_folder(study, page) / "index.html").read_text("utf-8")
+        )
+
+    def report(name: str) -> None:
+        parts = build_editor(study), build_classifier(study, name)
+        ranked_report(study, store, *parts, name, f"run of {name}", reports_folder(study, name), "diffex run toy")
+
+    report("v1")
+    assert links("v1") == []
+    report("v2")
+    assert links("v1") == ["../v2/index.html"] and links("v2") == ["../v1/index.html"]
+    (reports_folder(study, "v2") / "index.html").unlink()
+    report("v1")
+    assert links("v1") == []
 
 
 def test_flips_gained_and_lost_are_counted(comparison: Comparison, store: Store) -> None:
