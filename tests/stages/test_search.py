@@ -15,7 +15,7 @@ import pytest
 
 from diffex_dagster.cli.running import Outcome, explain_study
 from diffex_dagster.cli.showing import compare_latest, latest_ranking
-from diffex_dagster.errors import ClassifierError
+from diffex_dagster.errors import ClassifierError, EditorError
 from diffex_dagster.stages.edits import ensure_edits
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
 from diffex_dagster.study import Study, load_study
@@ -184,7 +184,7 @@ def test_a_failing_editor_keeps_what_was_finished(toy: Study) -> None:
 
     editor.edit = breaks  # type: ignore[method-assign]
     requests = edit_requests(keys, [()], [0])
-    with pytest.raises(RuntimeError):
+    with pytest.raises(EditorError, match="the driver went away"):
         ensure_edits(store, editor, requests)
     editor.edit = real  # type: ignore[method-assign]
     counts = ensure_edits(store, editor, requests)
