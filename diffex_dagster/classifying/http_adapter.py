@@ -80,7 +80,8 @@ class HttpClassifier(BatchedClassifier):
         answer = self._post({**self.parameters, sent: images})
         rows = answer.get(received) if isinstance(answer, dict) else None
         if not isinstance(rows, list) or len(rows) != len(pictures):
-            got = f"{len(rows)} rows" if isinstance(rows, list) else "none"
+            shown = redact(json.dumps(answer, default=str, ensure_ascii=False))[:160]
+            got = f"{len(rows)} rows" if isinstance(rows, list) else f"none ({shown})"
             raise ClassifierError(
                 f'{self.name}: the answer must hold "{received}" with one row for each of {len(pictures)} pictures, '
                 f"and holds {got}; check url and format"
@@ -96,6 +97,11 @@ class HttpClassifier(BatchedClassifier):
     def _row(self, row: Any) -> list[float]:
         if isinstance(row, list) and row and isinstance(row[0], dict):
             scores = {each["label"]: float(each["score"]) for each in row}
+            if missing := [label for label in self.labels if label not in scores]:
+                raise ClassifierError(
+                    f"{self.name}: the answer has no score for {missing[0]!r}; it has {', '.join(map(str, scores))}: "
+                    "write labels as the service does, and let it answer with all of them (not the best few)"
+                )
             return [scores[label] for label in self.labels]
         return [float(value) for value in row] if isinstance(row, list) else [float(row)]
 

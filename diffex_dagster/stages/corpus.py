@@ -21,6 +21,7 @@ from diffex_dagster.errors import ClassifierError, CorpusError, StoreError
 from diffex_dagster.search.levels import level1_features
 from diffex_dagster.search.options import SearchOptions
 from diffex_dagster.store import Store
+from diffex_dagster.store.files import InOrder
 from diffex_dagster.store.keys import digest
 from diffex_dagster.study import OpenAIVLM, RecordedVLM, Study
 from diffex_dagster.utils.hashing import file_fingerprint
@@ -91,7 +92,7 @@ def cleaned_proposal(
 
 def propose(study: Study, store: Store, proposer: Proposer, labels: Labels | None = None) -> Proposal:
     """Ask for the features that the study's sample images show, and keep the answer as its proposal."""
-    images = list(store.images(list(store.samples(study.name))).values())
+    images = InOrder(list(store.images(list(store.samples(study.name))).stored.values()))
     doing = f"{study.file}: corpus.vlm: {proposer.__class__.__name__} fails while it proposes features"
     with at_own_code(doing, "mend it, or name a starter or a recorded answer", CorpusError):
         proposal = cleaned_proposal(study, proposer, images, labels)

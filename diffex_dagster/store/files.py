@@ -13,9 +13,10 @@ import hashlib
 import io
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 from cachetools import LRUCache
 from PIL import Image
@@ -145,6 +146,23 @@ class StoredPictures(Mapping[str, Image.Image]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.stored)
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+
+class InOrder(Sequence[Image.Image]):
+    """Pictures one after the other, each read when it is asked for: whoever needs a few of them holds no others."""
+
+    def __init__(self, stored: Sequence[StoredPicture]) -> None:
+        self.stored = stored
+
+    @overload
+    def __getitem__(self, at: int) -> Image.Image: ...
+    @overload
+    def __getitem__(self, at: slice) -> InOrder: ...
+    def __getitem__(self, at: int | slice) -> Image.Image | InOrder:
+        return InOrder(self.stored[at]) if isinstance(at, slice) else self.stored[at]()
 
     def __len__(self) -> int:
         return len(self.stored)

@@ -260,6 +260,13 @@ def test_a_service_gives_the_same_scores_and_is_asked_again_when_it_stumbles(
         (200, b"<html>", "the answer is not JSON; check the url"),
         (200, {"scores": []}, 'must hold "outputs" with one row for each of 1 pictures, and holds none'),
         (200, {"outputs": [[0.5, 0.5]] * 2}, "holds 2 rows"),
+        (200, {"error": "model is loading"}, "holds none .*model is loading"),
+        (200, [[{"label": "x", "score": 1.0}]], "holds none"),
+        (
+            200,
+            {"outputs": [[{"label": "Junior", "score": 1.0}]]},
+            "no score for 'junior'; it has Junior: write labels as",
+        ),
         (200, {"outputs": [["a", "b"]]}, "neither numbers nor a list of label and score"),
         (200, {"outputs": [[3.0, -1.0]]}, r"returned -1 to 3, which are no probabilities; write outputs: logits"),
         (200, {"outputs": [[0.2, 0.3, 0.5]]}, "returns 3 outputs but 2 classes are named"),

@@ -13,12 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffex_dagster.corpus.tree import Corpus
+from diffex_dagster.corpus.vlm.proposer import Proposal
 from diffex_dagster.errors import ClassifierError, StudyError
 from diffex_dagster.images.files import prepare, read_picture
 from diffex_dagster.stages import sample_images as sample_images_module
+from diffex_dagster.stages.corpus import propose
 from diffex_dagster.stages.sample_images import read_samples, sample_images
 from diffex_dagster.stages.setup import build_classifier
 from diffex_dagster.store import Store
+from diffex_dagster.store.files import PictureFiles
 from diffex_dagster.study import Study, load_study
 from tests.support.odd_images import BROKEN, write_odd_images
 from tests.support.toys import picture, write_study
@@ -234,4 +238,17 @@ def test_prepared_pictures_are_decoded_when_they_are_looked_up_and_not_held(
     monkeypatch.setattr(sample_images_module, "read_picture", counted)
     samples = sample_images_module.sample_images(study, Store(study.results_folder))
     assert len(samples.keys) == 6 and list(samples.image_keys.values()) == list(samples.keys)
-    assert most <= 2 and [each.size for each in samples.pictures.values()] == [(16, 16)] * 6
+    assert most <= 2
+
+    read = PictureFiles._read
+    asked: list[str] = []
+    monkeypatch.setattr(PictureFiles, "_read", lambda self, file: asked.append(file) or read(self, file))
+
+    class Looks:
+        def propose(self, images: Any, request: Any) -> Proposal:
+            assert len(images) == 6 and [each.size for each in images[4:]] == [(16, 16)] * 2
+            return Proposal(Corpus(()), "looks")
+
+    propose(study, Store(study.results_folder), Looks())
+    assert len(asked) == 2  # the others are not read for a proposer that looks at few
+    assert [each.size for each in samples.pictures.values()] == [(16, 16)] * 6
