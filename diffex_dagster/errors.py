@@ -6,6 +6,7 @@ import errno
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
 from diffex_dagster.utils.secrets import redact
 
@@ -14,10 +15,34 @@ class DiffExError(Exception):
     """Something the user can put right. The message is one sentence that names what is wrong, where, and the remedy.
 
     No secret that the process knows stands in it, whatever of somebody else's text it quotes.
+
+    Attributes:
+        passes: whether it may pass by itself: a server that is down, a database that somebody has open.
     """
+
+    passes = False
 
     def __init__(self, *args: object) -> None:
         super().__init__(*(redact(each) if isinstance(each, str) else each for each in args))
+
+
+Said = TypeVar("Said", bound=DiffExError)
+
+
+def passing(error: Said) -> Said:
+    """The error, as one that may pass by itself: asking again later may help, without anybody's doing."""
+    error.passes = True
+    return error
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether an error, or the one that it was raised from, may pass by itself."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, DiffExError) and cause.passes:
+            return True
+        cause = cause.__cause__
+    return False
 
 
 class StudyError(DiffExError):

@@ -17,7 +17,7 @@ from diffex_dagster import __version__
 from diffex_dagster.corpus.cleaning import STEPS
 from diffex_dagster.corpus.showing import CorpusDiff
 from diffex_dagster.corpus.tree import Corpus
-from diffex_dagster.errors import DiffExError, of_a_disk
+from diffex_dagster.errors import DiffExError, may_pass, of_a_disk
 from diffex_dagster.report.model import Picture
 from diffex_dagster.report.sheets import contact_sheet, data_uri
 from diffex_dagster.report.tables import markdown_text
@@ -33,7 +33,7 @@ _Condition = dg.AutomationCondition
 _BUSY = _Condition.will_be_requested() | _Condition.in_progress()
 
 
-def when_data_changes(waits_for: dg.AssetSelection) -> dg.AutomationCondition:
+def when_data_changes(waits_for: dg.AssetSelection, new: bool = False) -> dg.AutomationCondition:
     """Request a stage when the data or the code that it is made from has changed, once all of it is there.
 
     Not because something upstream was materialized again or is about to be: an edited corpus file requests the merge,
@@ -42,15 +42,18 @@ def when_data_changes(waits_for: dg.AssetSelection) -> dg.AutomationCondition:
     Args:
         waits_for: stages whose result decides whether anything else is touched at all; what follows them waits until
             they, and what they follow, have ended.
+        new: request it too where it is not there when the automation first hears of it, as that of a classifier version
+            that was added to a study: its sources may have been observed before.
     """
     changed: dg.AutomationCondition[Any] = (
         _Condition.newly_missing()
         | _Condition.any_deps_match(_Condition.data_version_changed())
         | _Condition.code_version_changed()
     )
+    handled = _Condition.newly_requested() | _Condition.newly_updated()
     return (
         _Condition.in_latest_time_window()
-        & changed.since_last_handled()
+        & (changed.since(handled) if new else changed.since_last_handled())
         & ~_Condition.any_deps_missing()
         & ~_Condition.any_deps_in_progress()
         & ~_Condition.in_progress()
@@ -86,7 +89,8 @@ class Names:
             "owners": list(self.study.owners) or None,
             "code_version": f"{__version__}-{stage_version(self.study, stage)}",
             "automation_condition": when_data_changes(
-                dg.AssetSelection.assets(*(self.key(each) for each in waits_for))
+                dg.AssetSelection.assets(*(self.key(each) for each in waits_for)),
+                new=stage == "level1_scores",  # by which a classifier version enters
             ),
         }
 
@@ -190,15 +194,25 @@ def quiet() -> Iterator[None]:
         yield
 
 
+RETRIES, RETRY_AFTER = 3, 30.0  # how often a step whose error may pass is tried again, and after how many seconds
+ONCE = "diffex/once"  # tag of a run that somebody waits for: its steps are not tried again
+
+
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """What the user can put right fails the step at once, with its one sentence and without a retry. Whatever fails it,
-    the instance keeps no secret of it.
+    """What the user can put right fails the step at once, with its one sentence and without a retry.
+
+    What may pass by itself (a server that is down, a database that somebody has open) is tried again first. What was
+    finished is kept, so that the next try goes on from there. Whatever fails it, the instance keeps no secret of it.
     """
     with none_raised():
         try:
             yield
         except DiffExError as error:
+            context = dg.OpExecutionContext.get()
+            if may_pass(error) and context.retry_number < RETRIES and not context.has_tag(ONCE):
+                context.log.warning(f"{error} It is tried again in {RETRY_AFTER:g} s.")
+                raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_AFTER) from error
             raise dg.Failure(description=str(error), allow_retries=False) from error
         except OSError as error:
             if (sentence := of_a_disk(error)) is None:

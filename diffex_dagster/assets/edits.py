@@ -10,7 +10,7 @@ from diffex_dagster.stages.edit_metrics import edit_strength
 from diffex_dagster.stages.edits import level1_edits, level1_plan
 from diffex_dagster.stages.plan import plan_edits
 from diffex_dagster.stages.report import Pictures
-from diffex_dagster.store.keys import digest
+from diffex_dagster.stages.versions import edits_version
 from diffex_dagster.study import Study
 
 
@@ -48,7 +48,7 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
             with store.hold():
                 rows = [(_label(concepts), pictures.edits(concepts, images)) for concepts, images in plan.items()]
         return reading.result(
-            digest(sorted(keys)),
+            edits_version(keys),
             metadata={
                 **table_metadata(store, "edits", len(keys)),
                 **edit_metadata(counts),

@@ -18,6 +18,7 @@ def build(study: Study) -> dg.AssetsDefinition:
         key=names.key("sample_images"),
         deps=upstream(study, "sample_images"),
         kinds={"python", "duckdb", "image"},
+        pool="gpu" if study.images.predicted else None,  # where a classifier chooses among them
         **names.options("sample_images"),
     )
     def sample_images_asset(

@@ -18,7 +18,7 @@ from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.report import ranked_report
 from diffex_dagster.stages.rules import RuleOutcome, judge_rules, rules_for
 from diffex_dagster.stages.setup import link_pages, reports_folder
-from diffex_dagster.store.keys import digest
+from diffex_dagster.stages.versions import comparison_version, report_version
 from diffex_dagster.study import RulePart, Study
 
 
@@ -31,6 +31,7 @@ def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.Asset
         key=key,
         deps=upstream(study, "ranked_report", [name]),
         kinds={"html", "duckdb"},
+        pool="gpu",  # the classifier scores the originals, and looks at the strongest edits
         check_specs=_rule_checks(key, rules),
         **names.options("ranked_report", group=name),
     )
@@ -91,6 +92,7 @@ def build_comparison(study: Study) -> dg.AssetsDefinition:
         key=key,
         deps=upstream(study, "classifier_comparison", study.comparable),
         kinds={"html"},
+        pool="gpu",  # a version scores the edits that only another's search reached
         check_specs=_rule_checks(key, study.rules),
         **names.options("classifier_comparison"),
     )
@@ -115,9 +117,8 @@ def build_comparison(study: Study) -> dg.AssetsDefinition:
             folder = reports_folder(current, "comparison")
             write_comparison(comparison, folder, keep_same=True)
             link_pages(current)
-        prints = [editor.fingerprint, *(each.fingerprint for each in classifiers.values())]
         return reading.result(
-            digest(comparison_rows(comparison), comparison.caveats, comparison.corpus_version, prints),
+            comparison_version(comparison, editor.fingerprint, [each.fingerprint for each in classifiers.values()]),
             metadata={
                 "verdict": dg.MetadataValue.md("\n\n".join(map(markdown_text, comparison_verdict(comparison)))),
                 "report": dg.MetadataValue.md(comparison_markdown(comparison)),
@@ -129,15 +130,6 @@ def build_comparison(study: Study) -> dg.AssetsDefinition:
         )
 
     return classifier_comparison
-
-
-def report_version(explanation: Explanation) -> str:
-    """Hash of what a report says, of whom, and what it was made with."""
-    said = explanation
-    return digest(
-        rows(said.features), said.corpus_version, said.classifier_fingerprint, said.editor_fingerprint, said.title,
-        said.domain, said.target, said.drops, said.caveats, said.settings,
-    )  # fmt: skip
 
 
 def _rule_checks(key: dg.AssetKey, rules: Sequence[RulePart]) -> list[dg.AssetCheckSpec]:

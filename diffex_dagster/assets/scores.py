@@ -11,7 +11,7 @@ from diffex_dagster.search.racing import Race
 from diffex_dagster.stages.plan import plan_edits
 from diffex_dagster.stages.search import level1_scores, run_search
 from diffex_dagster.stages.setup import build_probe
-from diffex_dagster.store.keys import digest
+from diffex_dagster.stages.versions import level1_version, search_version
 from diffex_dagster.study import Study
 
 
@@ -50,9 +50,8 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition]:
             known = sources(current, [name], diffex_editor, diffex_classifiers, diffex_results)
             reading = Reading(context, current, "level1_scores", known, [name])
             level1 = level1_scores(current, store, editor.fingerprint, scorer, reporter(context), probe)
-        effects = {feature: [float(x) for x in d] for feature, d in level1.effects.items()}
         return reading.result(
-            digest(effects, level1.noise.floor, editor.fingerprint, scorer.fingerprint),
+            level1_version(level1, editor.fingerprint, scorer.fingerprint),
             metadata={
                 "pictures_scored": level1.scored,
                 "noise_floor": level1.noise.floor,
@@ -104,18 +103,14 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition]:
             corpus = store.current_corpus(study.name)
             ((scored,),) = store.rows("SELECT count(*) FROM scores WHERE classifier = ?", [scorer.fingerprint])
         result = searched.result
-        effects = {feature: [float(x) for x in d] for feature, d in result.scores.items()}
-        joint = [] if result.joint is None else [f.name for f in result.joint.features]
-        # A renamed feature scores the same, but the report must say its new name.
-        said = [(f.name, f.prompt, f.direction, corpus[f.group].name) for f in corpus.walk() if f.id in result.scores]
         return reading.result(
-            digest(effects, joint, said, editor.fingerprint, scorer.fingerprint),
+            search_version(searched, corpus, editor.fingerprint, scorer.fingerprint),
             metadata={
                 **edit_metadata(searched.edits),
                 "pictures_scored": searched.scored,
                 "features_scored": len(result.scores),
                 "groups_expanded": list(result.expanded),
-                "joint_combination": joint,
+                "joint_combination": [f.name for f in result.joint.features] if result.joint else [],
                 **_race_metadata(result.race),
                 **table_metadata(store, "scores", scored),
             },

@@ -18,7 +18,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from diffex_dagster.classifying.base import BatchedClassifier
 from diffex_dagster.classifying.outputs import Outputs
 from diffex_dagster.classifying.preprocessing import read_labels
-from diffex_dagster.errors import ClassifierError
+from diffex_dagster.errors import ClassifierError, passing
 from diffex_dagster.utils import web
 from diffex_dagster.utils.secrets import redact, remember, remember_address
 
@@ -135,18 +135,20 @@ class HttpClassifier(BatchedClassifier):
                     "that address if it is the one you mean"
                 ) from None
             shown = redact(" ".join(error.response.text.split()))[:200]
-            raise ClassifierError(
+            refused = ClassifierError(
                 f"{self.name}: the service answered with status {error.response.status_code} ({shown!r}); check url, "
                 "key_env and the service's log"
-            ) from error
+            )
+            raise (passing(refused) if _passes(error) else refused) from error
         except json.JSONDecodeError as error:
             raise ClassifierError(f"{self.name}: the answer is not JSON; check the url") from error
         except Exception as error:  # httpx's, or a proxy or an address that cannot be used
             remedy = web.proxy_remedy(error) if web.environment_counts(self.url) else None
-            raise ClassifierError(
+            unreachable = ClassifierError(
                 f"{self.name}: the service cannot be reached ({web.unreachable(error, self.url)}); start it, or "
                 f"correct the url{f'; {remedy}' if remedy else ''}"
-            ) from None
+            )
+            raise (passing(unreachable) if _passes(error) else unreachable) from None
 
 
 def shown_address(url: str) -> str:

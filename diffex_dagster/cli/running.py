@@ -16,7 +16,7 @@ from typing import Any
 import dagster as dg
 
 from diffex_dagster.assets.build import build_study
-from diffex_dagster.assets.common import Names
+from diffex_dagster.assets.common import ONCE, Names
 from diffex_dagster.assets.lineage import observe
 from diffex_dagster.assets.status import instance, pool_waited_for
 from diffex_dagster.classifying.protocol import Classifier
@@ -87,7 +87,9 @@ def explain_study(
         run_id = str(uuid.uuid4())
         home.add_event_listener(run_id, _waiting(note))
         with _interrupts() as interrupted:
-            result = job.execute_in_process(instance=home, run_id=run_id, raise_on_error=False, run_config=quiet)
+            result = job.execute_in_process(
+                instance=home, run_id=run_id, raise_on_error=False, run_config=quiet, tags={ONCE: "true"}
+            )
     if not result.success:
         if interrupted():
             raise KeyboardInterrupt

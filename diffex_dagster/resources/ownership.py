@@ -18,7 +18,10 @@ from filelock import FileLock, Timeout
 from diffex_dagster.utils.secrets import logger
 
 _ONE_AT_A_TIME = "one_at_a_time"
-DIED = "The process of this run has died. What it had finished is kept; materialize again to go on from there."
+DIED = (
+    "The process of this run has died. What it had finished is kept; where lost runs are tried again (run_retries) it "
+    "goes on from there by itself, else materialize again."
+)
 
 
 EVERY = 10.0  # seconds between two looks of a run at the others: it may be waiting for a place that a dead one holds

@@ -199,6 +199,7 @@ class _Stored:
     def __init__(self, of: Editor | Classifier | ConceptProbe, missing: StoreError) -> None:
         self.fingerprint: str = of.fingerprint
         self.labels: tuple[str, ...] = tuple(getattr(of, "labels", ()))
+        self.absolute: bool = getattr(of, "absolute", False)  # of a probe: what its evidence means
         self._missing = missing
 
     def __call__(self, pictures: Sequence[Image.Image]) -> NDArray[np.float64]:

@@ -101,7 +101,7 @@ DECIDES: Mapping[str, tuple[Stage, ...]] = {
     "search.racing_growth": _SEARCH,
     "search.racing_bounds": _SEARCH,
     "effects.error_rate": _PAGES,
-    "effects.level": _PAGES,
+    "effects.level": _SEARCH,  # which edits are made the other way
     "effects.minimum_effect": _PAGES,
     "effects.confidence": _PAGES,
     "effects.margin": _PAGES,
@@ -111,8 +111,8 @@ DECIDES: Mapping[str, tuple[Stage, ...]] = {
     "effects.confirmation": _EDITS,
     "effects.confirmation_from": _EDITS,
     "effects.nonsense": _EDITS,
-    "effects.min_edit_strength": _PAGES,
-    "effects.min_edit_success": _PAGES,
+    "effects.min_edit_strength": _SCORES,  # the gate counts edits that show their attribute
+    "effects.min_edit_success": _SCORES,
     "probe": _SCORES,  # the gate counts edits that show their attribute
     "report": _REPORT,
     "rules": _PAGES,
@@ -124,6 +124,7 @@ DECIDES: Mapping[str, tuple[Stage, ...]] = {
 
 # (field, stage) -> when the field has a part in the stage after all.
 _ONLY_WHERE: Mapping[tuple[str, str], Callable[[Study], bool]] = {
+    ("effects.level", "level2_scores"): lambda study: study.effects.absence > 0 and study.probe.kind != "none",
     ("seed", "sample_images"): lambda study: study.images.sample is not None,
     ("effects.confirmation", "level1_edits"): lambda study: study.search.allocation == "racing",
     ("effects.confirmation_from", "level1_edits"): lambda study: study.search.allocation == "racing",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import duckdb
 
-from diffex_dagster.errors import StoreError, first_line
+from diffex_dagster.errors import StoreError, first_line, passing
 from diffex_dagster.utils.secrets import logger
 
 log = logger(__name__)
@@ -43,9 +43,11 @@ def open_database(path: Path, *, read_only: bool = False, timeout: float | None 
                 raise trouble(path, error) from error
             waited = time.monotonic() - start
             if timeout is not None and waited >= timeout:
-                raise StoreError(
-                    f"{path}: the database is locked by {_holder(error)}; close that program (another run, or a DuckDB "
-                    "client) and run again: what was finished is kept"
+                raise passing(
+                    StoreError(
+                        f"{path}: the database is locked by {_holder(error)}; close that program (another run, or a "
+                        "DuckDB client) and run again: what was finished is kept"
+                    )
                 ) from error
             if waited >= said:
                 log.warning("%s: waiting for %s, which has the results open; close it to go on", path, _holder(error))

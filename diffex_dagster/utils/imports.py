@@ -16,9 +16,11 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import io
 import sys
 import sysconfig
 import threading
+import tokenize
 import traceback
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -117,8 +119,8 @@ def module_sources(reference: str, folder: Path) -> dict[str, str]:
         folder: the study file's.
 
     Returns:
-        SHA-256 of each file's bytes by its path relative to the folder it was found in; empty where the module is
-        built in, has no source, or is not there.
+        SHA-256 of each file's code by its path relative to the folder it was found in; empty where the module is built
+        in, has no source, or is not there. Comments and empty lines are not code.
     """
     module_name = reference.partition(":")[0]
     for root in (folder.resolve(), Path.cwd()):
@@ -131,7 +133,7 @@ def module_sources(reference: str, folder: Path) -> dict[str, str]:
     if spec is None or not spec.origin or not spec.has_location or not spec.origin.endswith(".py"):
         return {}
     origin = Path(spec.origin)
-    return _closure([origin], origin.parent) if _is_own(origin) else {origin.name: _hash(origin)}
+    return _closure([origin], origin.parent) if _is_own(origin) else {origin.name: _hash_of_code(origin)}
 
 
 def beside(reference: str, folder: Path) -> bool:
@@ -140,7 +142,7 @@ def beside(reference: str, folder: Path) -> bool:
 
 
 def sources_digest(reference: str, folder: Path) -> str:
-    """One hash over `module_sources`: it changes when a line of them does."""
+    """One hash over `module_sources`: it changes when their code does, and not with a comment."""
     return hashlib.sha256(repr(sorted(module_sources(reference, folder).items())).encode()).hexdigest()
 
 
@@ -363,14 +365,14 @@ def _source(place: Path) -> Path | None:
 
 
 def _closure(start: Iterable[Path], root: Path) -> dict[str, str]:
-    """SHA-256 of these files and of all that they import under `root`, by path relative to it."""
+    """SHA-256 of the code of these files and of all that they import under `root`, by path relative to it."""
     seen: dict[Path, str] = {}
     waiting = list(start)
     while waiting:
         file = waiting.pop()
         if file in seen:
             continue
-        seen[file] = _hash(file)
+        seen[file] = _hash_of_code(file)
         waiting += [found for found in _imports(file, root) if found not in seen]
     return {file.relative_to(root).as_posix(): digest for file, digest in sorted(seen.items())}
 
@@ -410,6 +412,37 @@ def _hash(file: Path) -> str:
         return hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError:
         return "gone"
+
+
+def _hash_of_code(file: Path) -> str:
+    try:
+        source = file.read_bytes()
+    except OSError:
+        return "gone"
+    return hashlib.sha256(_without_comments(source)).hexdigest()
+
+
+@functools.lru_cache(256)
+def _without_comments(source: bytes) -> bytes:
+    """Source code without comments and empty lines, by its tokens; as it is where it cannot be read as Python.
+
+    Not a syntax tree: that is another one under another version of Python, and the code the same.
+    """
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(source).readline)
+        lines = io.StringIO(source.decode(encoding)).readlines()
+        tokens = list(tokenize.generate_tokens(iter(lines).__next__))
+    except (SyntaxError, UnicodeDecodeError, LookupError, tokenize.TokenError):
+        return source
+    for token in tokens:
+        row, column = token.start[0] - 1, token.start[1]
+        if token.type == tokenize.COMMENT:
+            end = lines[row][len(lines[row].rstrip("\r\n")) :]
+            kept = lines[row][:column].rstrip()
+            lines[row] = kept + end if kept else ""
+        elif token.type == tokenize.NL and row < len(lines) and not lines[row].strip():
+            lines[row] = ""
+    return "".join(lines).encode()
 
 
 @functools.cache

@@ -83,9 +83,9 @@ def test_the_graph_has_every_stage_with_a_description_group_and_kinds(toy: Study
     assert parents["v1/ranked_report"] == {*first, "v1/classifier", "v1/level2_scores"}
     of_versions = {f"{name}/{what}" for name in CLASSIFIERS for what in ("classifier", "ranked_report")}
     assert parents["classifier_comparison"] == {*first, *of_versions}
-    for key in graph.materializable_asset_keys:  # no edit, and no judging by the editor's model, outside the pool
-        stage = key.path[-1]
-        assert (graph.get(key).pools == {"gpu"}) == (stage in ("level1_edits", "level1_scores", "level2_scores")), key
+    with_models = {"level1_edits", *OF_EACH, "classifier_comparison"}  # no edit, score or judgement outside the pool
+    for key in graph.materializable_asset_keys:
+        assert (graph.get(key).pools == {"gpu"}) == (key.path[-1] in with_models), key
     assert [check.name for check in graph.asset_check_keys if check.asset_key == keys["corpus"]]
 
 

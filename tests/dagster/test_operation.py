@@ -13,16 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import httpx
+import openai
 import pytest
 
+from diffex_dagster.assets import common
 from diffex_dagster.assets.build import build_study
+from diffex_dagster.classifying.http_adapter import HttpClassifier
+from diffex_dagster.corpus.vlm.client import Asker, MemoryCache, Question, Tally
+from diffex_dagster.corpus.vlm.proposer import Proposer
 from diffex_dagster.definitions import build_studies
 from diffex_dagster.editing.protocol import Editor
-from diffex_dagster.resources import RESOURCES, EditorResource, ResultsResource
+from diffex_dagster.errors import ClassifierError, CorpusError, StoreError, StudyError, may_pass, passing
+from diffex_dagster.resources import RESOURCES, EditorResource, ResultsResource, VLMResource
 from diffex_dagster.resources.home import home_folder
+from diffex_dagster.stages.setup import build_store
+from diffex_dagster.store import Store
 from diffex_dagster.study import Study, load_study
 from tests.support.project import ROOT, Run
-from tests.support.toys import PaintEditor, edits_made, write_study
+from tests.support.toys import PaintEditor, edits_made, picture, write_study
 
 
 def folders(definitions: dg.Definitions) -> dict[str, list[str]]:
@@ -188,6 +197,76 @@ def test_a_resource_is_swapped_in_definitions_and_in_a_test(toy: Study, tmp_path
     dg.Definitions.validate_loadable(own)
     other = load_study(write_study(tmp_path / "other", 2, name="other"))
     dg.Definitions.validate_loadable(dg.Definitions.merge(build_study(toy), build_study(other)))
+
+
+class Away(VLMResource):
+    """A model whose server is down for so many calls, or a mistake of the user's."""
+
+    passes: bool = True
+    calls: int = 99
+
+    def proposer(self, study: Study, store: Store) -> Proposer:
+        file = study.folder / "calls.log"
+        with file.open("a") as log:
+            log.write("called\n")
+        if len(file.read_text().splitlines()) > self.calls:
+            return super().proposer(study, store)
+        error = CorpusError("the server cannot be reached: start it")
+        raise passing(error) if self.passes else error
+
+
+@pytest.mark.parametrize(
+    ("away", "tags", "calls", "succeeds"),
+    [
+        (Away(calls=2), {}, 3, True),
+        (Away(), {}, 1 + common.RETRIES, False),
+        (Away(passes=False), {}, 1, False),
+        (Away(), {common.ONCE: "true"}, 1, False),  # somebody waits at the command line
+    ],
+    ids=["passes", "does not pass after all", "of the user", "at the command line"],
+)
+def test_what_may_pass_is_tried_again_and_what_the_user_did_is_not(
+    toy: Study, monkeypatch: pytest.MonkeyPatch, away: Away, tags: dict[str, str], calls: int, succeeds: bool
+) -> None:
+    monkeypatch.setattr(common, "RETRY_AFTER", 0.0)
+    job = build_study(toy, resources={"diffex_vlm": away}).resolve_job_def("toy_explain")
+    keys = [dg.AssetKey(["toy", stage]) for stage in ("sample_images", "vlm_corpus")]
+    with dg.DagsterInstance.ephemeral() as home:
+        result = job.execute_in_process(instance=home, asset_selection=keys, tags=tags, raise_on_error=False)
+    assert result.success == succeeds
+    assert len((toy.folder / "calls.log").read_text().splitlines()) == calls
+    if not succeeds:
+        (failure,) = result.get_step_failure_events()
+        assert failure.step_failure_data.user_failure_data.description == "the server cannot be reached: start it"
+
+
+def test_what_may_pass_by_itself(toy: Study) -> None:
+    """A server that is down and a locked database may; a wrong key, a wrong address and a wrong file may not."""
+    held = build_store(toy)
+    held.put_samples(toy.name, {"a": "a.png"})
+    code = f"import duckdb; c = duckdb.connect({str(held.path)!r}); print('open', flush=True); input()"
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with child:
+        assert child.stdout and child.stdout.readline() == b"open\n"
+        with pytest.raises(StoreError, match="is locked by") as locked:
+            Store(toy.results_folder, lock_timeout=0.1, reading=True).rows("SELECT 1")
+        child.kill()
+    assert may_pass(locked.value)
+
+    asker = Asker("http://127.0.0.1:9/v1", "a-model", None, MemoryCache(), retries=0, timeout_s=1)
+    with pytest.raises(CorpusError, match="cannot be reached") as away:
+        asker.ask(Question("", "what is there?"), Tally())
+    assert may_pass(away.value)
+    request = httpx.Request("POST", "http://127.0.0.1:9/v1")
+    for status, passes in ((401, False), (404, False), (429, True), (500, True), (503, True)):
+        answer = httpx.Response(status, request=request, json={"error": {"message": "no"}})
+        assert may_pass(asker._explain(openai.APIStatusError("no", response=answer, body=None))) == passes, status
+    with pytest.raises(ClassifierError, match="cannot be reached") as service:
+        HttpClassifier("http://127.0.0.1:9/", ("a", "b"), retries=0, timeout_s=1)([picture(1)])
+    assert may_pass(service.value)
+    wrapped = StudyError("the study: the service is away")
+    wrapped.__cause__ = service.value
+    assert may_pass(wrapped) and not may_pass(StudyError("no such field"))
 
 
 def test_dev_and_prod_of_one_study_file_have_the_same_versions_in_other_places(

@@ -17,6 +17,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 TERMINATE = """mutation($run: String!) { terminateRun(runId: $run) { __typename
   ... on TerminateRunFailure { message } } }"""
+FAMILY = """query($run: String!) { runsOrError(filter: {tags: [{key: "dagster/root_run_id", value: $run}]}) {
+  ... on Runs { results { status } } } }"""
 STAGES = ["sample_images", "vlm_corpus", "corpus", "level1_edits"]
 
 
@@ -65,9 +67,10 @@ def worker(root: Path, run: str) -> int | None:
     return None
 
 
-def editing(root: Path) -> str | None:
+def editing(root: Path, but: str | None = None) -> str | None:
     """The study that has begun to edit and has not finished."""
-    found = [name for name in ("one", "two", "three") if 0 < len(edits_made(root / "studies" / name)) < 20]
+    others = [name for name in ("one", "two", "three") if name != but]
+    found = [name for name in others if 0 < len(edits_made(root / "studies" / name)) < 20]
     return found[0] if found else None
 
 
@@ -77,30 +80,44 @@ def first_edits(ui: DagsterDev, root: Path) -> tuple[dict[str, str], str]:
     return runs, until(lambda: editing(root), "a run edits", 300)
 
 
-def all_end(ui: DagsterDev, runs: dict[str, str], spoiled: str, end: str) -> None:
-    """The spoiled run ends as it should, the two others succeed."""
+def all_end(ui: DagsterDev, runs: dict[str, str], spoiled: set[str], end: str) -> None:
+    """The spoiled runs end as they should, the others succeed."""
 
     def over() -> dict[str, str] | None:
         now = {name: status(ui, run) for name, run in runs.items()}
         return now if set(now.values()) <= ENDS else None
 
     ended = until(over, "all three runs end", 400, every=2)
-    assert ended == {name: end if name == spoiled else "SUCCESS" for name in runs}
+    assert ended == {name: end if name in spoiled else "SUCCESS" for name in runs}
 
 
-def test_a_killed_run_lets_the_queue_go_on(ui: DagsterDev, root: Path) -> None:
-    runs, busy = first_edits(ui, root)
-    process = until(lambda: worker(root, runs[busy]), "the run has a process", 60)
-    os.kill(process, signal.SIGKILL)
-    all_end(ui, runs, busy, "FAILURE")
-    made = len(edits_made(root / "studies" / busy))
-    again = submit(ui, busy)
-    until(lambda: status(ui, again) in ENDS or None, "the run that goes on ends", 300)
-    assert status(ui, again) == "SUCCESS" and len(edits_made(root / "studies" / busy)) > made
+def test_a_killed_run_and_then_a_killed_machine_let_the_queue_go_on(root: Path) -> None:
+    with dagster_dev(root, root / "home") as ui:
+        runs, first = first_edits(ui, root)
+        process = until(lambda: worker(root, runs[first]), "the run has a process", 60)
+        os.kill(process, signal.SIGKILL)
+        second = until(lambda: editing(root, but=first), "the next run edits", 300)
+        until(lambda: worker(root, runs[second]), "the next run has a process", 60)
+        os.killpg(ui.process.pid, signal.SIGKILL)  # webserver, daemon, code server and runs, all at once
+        until(lambda: worker(root, runs[second]) is None or None, "nothing works any more", 60)
+        made = {name: len(edits_made(root / "studies" / name)) for name in runs}
+        assert 0 < made[second] < 20
+    with dagster_dev(root, root / "home") as ui:  # started again
+        all_end(ui, runs, {first, second}, "FAILURE")
+
+        def tried_again(name: str) -> bool | None:
+            family = ui.graphql(FAMILY, run=runs[name])["runsOrError"]["results"]
+            return "SUCCESS" in {run["status"] for run in family} or None
+
+        for name in (first, second):  # nobody presses anything
+            until(lambda name=name: tried_again(name), "the lost run is tried again, and ends", 300, every=2)
+    for name in runs:
+        edits = edits_made(root / "studies" / name)
+        assert len(edits) - len(set(edits)) <= 2, "more than the batch that was lost was made again"
 
 
 def test_a_cancelled_run_lets_the_queue_go_on(ui: DagsterDev, root: Path) -> None:
     runs, busy = first_edits(ui, root)
     answer = ui.graphql(TERMINATE, run=runs[busy])["terminateRun"]
     assert answer["__typename"] == "TerminateRunSuccess", answer
-    all_end(ui, runs, busy, "CANCELED")
+    all_end(ui, runs, {busy}, "CANCELED")

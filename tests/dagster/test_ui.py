@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
+from safetensors.numpy import load_file, save_file
 
 from diffex_dagster.store import Store
 from tests.support.browsers import chromium
-from tests.support.ui import ROOT, DagsterDev, dagster_dev
+from tests.support.ui import ROOT, DagsterDev, dagster_dev, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
@@ -95,6 +98,32 @@ def test_materialize_edit_the_corpus_and_add_a_version(ui: DagsterDev, folder: P
     assert ui.unsynced() == set()
     check = ui.checks("avatars/level1_edits")["edits_changed_the_pictures"]["evaluation"]  # no avatar has a walrus's
     assert not check["success"] and check["severity"] == "WARN" and "walrus" in check["description"]
+
+    # A third version is added while the UI runs: the automation explains it, with no edit of level 1.
+    made, level1 = len(edits(folder)), {what for _, what in edits(folder)[:LEVEL1]}
+    ui.switch_on("avatars_watch")
+    ui.switch_on("default_automation_condition_sensor")
+    add_version(folder, "persona_v3")
+    ui.reload()
+    third = set(stages_of("persona_v3"))
+    assert third <= ui.unsynced()
+    until(lambda: not ui.unsynced() or None, "the automation has explained the third version", 400, every=2)
+    assert not {what for _, what in edits(folder)[made:]} & level1
+    page = folder / "results" / "reports" / "comparison" / "comparison.json"
+    assert json.loads(page.read_text("utf-8"))["classifiers"] == [V1, V2, "persona_v3"]
+
+
+def add_version(folder: Path, name: str) -> None:
+    """The second version with another bias, as a third one in the study file."""
+    shutil.copytree(folder / "classifiers" / V2, folder / "classifiers" / name)
+    file = folder / "classifiers" / name / "model.safetensors"
+    weights = load_file(file)
+    bias = next(key for key in weights if key.startswith("classifier") and key.endswith("bias"))
+    save_file(weights | {bias: weights[bias] + 0.25 * np.arange(len(weights[bias]), dtype=np.float32)}, file)
+    yaml = YAML()
+    study = yaml.load(folder / "study.yaml")
+    study["classifiers"][name] = {"kind": "transformers", "checkpoint": f"classifiers/{name}"}
+    yaml.dump(study, folder / "study.yaml")
 
 
 def contact_sheet(ui: DagsterDev) -> None:

@@ -132,7 +132,8 @@ def test_settings_are_narrow(toy: Study) -> None:
 
     pages = {"ranked_report", "classifier_comparison"}
     nonsense = {"nonsense": ["flornip"]}
-    assert touches(effects=nonsense | {"level": 0.1}) == pages
+    assert touches(effects=nonsense | {"margin": 0.1}) == pages
+    assert touches(effects=nonsense | {"level": 0.1}) == {"level2_scores", *pages}  # which edits are made the other way
     assert touches(title="Another") == pages
     assert touches(owners=["team:vision"], results="elsewhere") == set()
     assert touches(report={"gradcam": 0}) == {"ranked_report"}

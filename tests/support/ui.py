@@ -31,6 +31,10 @@ RUN = """query($run: ID!) { runOrError(runId: $run) { ... on Run { status
   assetMaterializations { assetKey { path } metadataEntries { label
     ... on IntMetadataEntry { intValue } ... on FloatMetadataEntry { floatValue } } }
   eventConnection(limit: 1000) { events { ... on MessageEvent { message level } } } } } }"""
+RELOAD = """mutation($location: String!) { reloadRepositoryLocation(repositoryLocationName: $location) { __typename
+  ... on WorkspaceLocationEntry { loadStatus } } }"""
+START = """mutation($selector: SensorSelector!) { startSensor(sensorSelector: $selector) { __typename
+  ... on PythonError { message } } }"""
 CHECKS = """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
   assetChecksOrError { ... on AssetChecks { checks { name executionForLatestMaterialization { status
     evaluation { success severity description } } } } } } } }"""
@@ -108,6 +112,20 @@ class DagsterDev:
             }
             for event in run["assetMaterializations"]
         }
+
+    def reload(self) -> None:
+        """Press "Reload definitions"."""
+        answer = self.graphql(RELOAD, location=self.location)["reloadRepositoryLocation"]
+        assert answer["__typename"] == "WorkspaceLocationEntry", answer
+        self.wait_until_loaded()
+
+    def switch_on(self, sensor: str) -> None:
+        """Switch a sensor on."""
+        selector = {
+            "sensorName": sensor, "repositoryName": self.repository, "repositoryLocationName": self.location
+        }  # fmt: skip
+        answer = self.graphql(START, selector=selector)["startSensor"]
+        assert answer["__typename"] == "Sensor", answer
 
     def unsynced(self) -> set[str]:
         """The assets that the lineage graph marks as unsynced (or as never materialized)."""

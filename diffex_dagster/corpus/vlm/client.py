@@ -26,7 +26,7 @@ from ruamel.yaml import YAML
 from diffex_dagster.corpus.vlm.answers import CUT_OFF
 from diffex_dagster.corpus.vlm.messages import error_words, said_by
 from diffex_dagster.corpus.wording import tidy
-from diffex_dagster.errors import CorpusError
+from diffex_dagster.errors import CorpusError, passing
 from diffex_dagster.utils.secrets import logger, redact, remember, remember_address
 from diffex_dagster.utils.web import SameHost, environment_counts, proxy_remedy, redirected_to, unreachable
 
@@ -434,6 +434,14 @@ class Asker:
 
     def _explain(self, error: Exception, model: str | None = None) -> CorpusError:
         """What went wrong in one sentence with a remedy; `model` where it is not the one that is asked."""
+        import openai
+
+        said, status = self._sentence(error, model), getattr(error, "status_code", None)
+        away = isinstance(error, openai.APIConnectionError)  # a timeout is one
+        busy = isinstance(status, int) and (status in (408, 429) or status >= 500)
+        return passing(said) if (away or busy) and not isinstance(said, ContextOverflow) else said
+
+    def _sentence(self, error: Exception, model: str | None) -> CorpusError:
         import openai
 
         field = "model" if model is None else "embedding_model"

@@ -1,0 +1,55 @@
+"""Versions of what the stages make: hashes of all that whoever reads it may see. Equal versions re-run nothing.
+
+Fingerprints of editor and classifier are part of them: a report names both, and what was made with another says so.
+Those of images and corpus are beside the stages that make them (`samples_version`, `tree_version`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from diffex_dagster.corpus.tree import Corpus
+from diffex_dagster.report.model import Comparison, Explanation
+from diffex_dagster.report.tables import comparison_rows, rows
+from diffex_dagster.stages.search import Level1, Searched
+from diffex_dagster.store.keys import digest
+
+
+def edits_version(keys: Sequence[str]) -> str:
+    """Of level-1 edits, by their keys."""
+    return digest(sorted(keys))
+
+
+def level1_version(level1: Level1, editor: str, classifier: str) -> str:
+    """Of level-1 scores.
+
+    Args:
+        editor, classifier: fingerprints.
+    """
+    effects = {feature: [float(x) for x in d] for feature, d in level1.effects.items()}
+    return digest(effects, level1.noise.floor, editor, classifier)
+
+
+def search_version(searched: Searched, corpus: Corpus, editor: str, classifier: str) -> str:
+    """Of a whole search; see `level1_version`."""
+    result = searched.result
+    effects = {feature: [float(x) for x in d] for feature, d in result.scores.items()}
+    joint = [] if result.joint is None else [f.name for f in result.joint.features]
+    # A renamed feature scores the same, but the report must say its new name.
+    said = [(f.name, f.prompt, f.direction, corpus[f.group].name) for f in corpus.walk() if f.id in result.scores]
+    return digest(effects, joint, said, editor, classifier)
+
+
+def report_version(explanation: Explanation) -> str:
+    """Of what a report says, of whom, and what it was made with."""
+    said = explanation
+    return digest(
+        rows(said.features), said.corpus_version, said.classifier_fingerprint, said.editor_fingerprint, said.title,
+        said.domain, said.target, said.drops, said.caveats, said.settings,
+    )  # fmt: skip
+
+
+def comparison_version(comparison: Comparison, editor: str, classifiers: Sequence[str]) -> str:
+    """Of what a comparison says; see `level1_version`."""
+    prints = [editor, *classifiers]
+    return digest(comparison_rows(comparison), comparison.caveats, comparison.corpus_version, prints)
