@@ -222,7 +222,8 @@ def _may_follow(study: Study, looking: _Looking, editor: str, planned: Collectio
     """How many edits a search may ask for, where nothing is known of its scores."""
     joint = _joint_most(study, looking)
     most = _most(study, looking, editor, planned) + joint
-    return f"and up to {most} edits of the groups it keeps, {joint} of them of joint combinations"
+    other = ", and a tenth more the other way where edits are judged" if study.effects.absence else ""
+    return f"and up to {most} edits of the groups it keeps, {joint} of them of joint combinations{other}"
 
 
 def _joint_most(study: Study, looking: _Looking) -> int:

@@ -198,3 +198,30 @@ def test_one_effect_among_two_hundred_features_can_be_claimed(features: int, lef
     for rate in ("fdr-by", "fwer"):
         decided = decide(d, DecisionOptions(error_rate=rate), left=left)  # type: ignore[arg-type]
         assert decided["f0"].decision == "raises", rate
+
+
+def test_a_decision_and_its_interval_never_contradict_each_other() -> None:
+    """Over studies of all kinds, among some images too: what is claimed, the interval shows."""
+    rng, options, claimed, quiet = np.random.default_rng(9), DecisionOptions(flips=299, margin=0.1), 0, 0
+    for study in range(40):
+        n, shape = int(rng.integers(6, 120)), rng.choice(["few", "skewed", "small", "still"])
+        d = {
+            "few": (rng.random((n, 6)) < 0.2) * rng.uniform(-0.1, 0.8, (n, 6)),
+            "skewed": np.where(rng.random((n, 6)) < 0.15, 0.5, -0.06) + rng.normal(0, 0.02, (n, 6)),
+            "still": rng.normal(0, 0.005, (n, 6)),
+            "small": rng.normal(rng.normal(0, 0.05, 6), 0.08, (n, 6)),
+        }[shape]
+        columns = {f"f{j}": np.clip(d[:, j], -1, 1) for j in range(6)}
+        without = {name: rng.random(n) < 0.7 for name in ("f0", "f1")}
+        controls = rng.normal(0, 0.01, (n, int(rng.integers(0, 4))))
+        found = decide(columns, options, controls=controls, without=without, reach=Reach())
+        placebo = controls.mean(axis=1) if controls.shape[1] else 0.0
+        for name, decision in found.items():
+            if decision.decision == "already there":
+                continue
+            low, high = interval((columns[name] - placebo)[without.get(name, np.ones(n, bool))], 0.95, Reach(still=0.1))
+            holds = {"raises": low > 0, "lowers": high < 0, "no effect shown": low >= -0.1 and high <= 0.1}
+            assert holds.get(decision.decision, True), (study, name, decision, low, high)
+            claimed += decision.decision in ("raises", "lowers")
+            quiet += decision.decision == "no effect shown"
+    assert claimed > 20 and quiet > 5

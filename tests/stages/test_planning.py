@@ -22,8 +22,8 @@ from tests.support.toys import write_study
 SPLIT = {"nonsense": ["flornip"], "confirmation": 0.5, "confirmation_from": 12}
 
 
-class Stop(Exception):
-    """The editor was asked a second time."""
+class Stop(BaseException):
+    """The editor was asked a second time; no mistake of its own, which the search would put into words."""
 
 
 class OneAnswer:
