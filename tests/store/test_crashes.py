@@ -14,14 +14,14 @@ import pytest
 from diffex_dagster.stages.setup import build_editor, build_store
 from diffex_dagster.store import Store
 from diffex_dagster.study import load_study
-from tests.store.crashing import BATCH, SPOTS, make, requests
-from tests.toys import edits_made
+from tests.support.crashing import BATCH, SPOTS, make, requests
+from tests.support.toys import edits_made
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 def happened(folder: Path, what: str) -> dict[str, Any]:
-    command = [sys.executable, "-W", "ignore", "-m", "tests.store.crashing", str(folder), what]
+    command = [sys.executable, "-W", "ignore", "-m", "tests.support.crashing", str(folder), what]
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -1,4 +1,4 @@
-"""Processes that edit into one store and are killed: `python -m tests.store.crashing FOLDER WHAT` prints what happened.
+"""Processes that edit into one store and are killed: `python -m tests.support.crashing FOLDER WHAT` prints what happened.
 
 Everything is imported once, and each run is a fork of this process: many runs cost little.
 """
@@ -21,7 +21,7 @@ from diffex_dagster.stages.setup import build_editor, build_store
 from diffex_dagster.store import claims, database
 from diffex_dagster.study import load_study
 from diffex_dagster.utils.progress import Reporter, silent
-from tests.toys import edits_made, write_study
+from tests.support.toys import edits_made, write_study
 
 BATCH = 2
 WORDS = ("red patch", "blue patch", "bright")
@@ -143,7 +143,7 @@ def main() -> None:
             write_study(folder / spot, 4)
         print(json.dumps(at_every_spot(folder)))
         return
-    paint = {"kind": "python", "factory": "tests.toys:PaintEditor", "options": {"pause": 0.03, "batch": BATCH}}
+    paint = {"kind": "python", "factory": "tests.support.toys:PaintEditor", "options": {"pause": 0.03, "batch": BATCH}}
     write_study(folder, 8, editors={"paint": paint})
     results = {
         "killed": lambda: together(folder, 3, 5),
