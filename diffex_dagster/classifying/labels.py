@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAMLError
 
 from diffex_dagster.errors import ClassifierError
+from diffex_dagster.utils.text import load_yaml, read_bytes
 
 _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _NESTED = ("id2label", "labels", "label_names", "names", "classes", "class_names", "categories", "label2id",
@@ -38,8 +39,8 @@ def read_labels(labels: Sequence[str] | Path) -> tuple[str, ...]:
     kind = labels.suffix.lower()
     if kind in (".json", ".yaml", ".yml"):
         try:
-            content = json.loads(text) if kind == ".json" else YAML(typ="safe").load(text)
-        except (ValueError, YAMLError) as error:
+            content = json.loads(text) if kind == ".json" else load_yaml(text)
+        except (ValueError, YAMLError, RecursionError) as error:
             reason = " ".join(str(error).split())
             raise ClassifierError(
                 f"{labels}: labels: the file cannot be read ({reason}); write one class name a line, or a JSON list"
@@ -61,7 +62,7 @@ def read_text(file: Path, what: str, remedy: str) -> str:
         ClassifierError: it cannot be read, or is in another encoding.
     """
     try:
-        content = file.read_bytes()
+        content = read_bytes(file)
         encoding = next((name for mark, name in _BOMS.items() if content.startswith(mark)), "utf-8")
         return content.decode(encoding)
     except UnicodeDecodeError as error:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import ValidationError
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAMLError
 
 from diffex_dagster.classifying.labels import names_of, read_text
 from diffex_dagster.classifying.outputs import Outputs
 from diffex_dagster.classifying.parts import Preprocessing
 from diffex_dagster.errors import ClassifierError
+from diffex_dagster.utils.text import load_yaml
 
 BESIDE = ("manifest.json", "manifest.yaml", "config.json", "preprocessor_config.json")
 """What is looked for beside a model file, and in a folder that is named as a manifest; a later one wins."""
@@ -159,7 +160,7 @@ def _load(file: Path) -> dict[str, Any]:
     text = read_text(file, "manifest", "name a JSON or YAML file")
     try:
         content = _parsed(text)
-    except YAMLError as error:
+    except (YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ClassifierError(f"{file}: manifest: it cannot be read ({reason}); name a JSON or YAML file") from error
     if not isinstance(content, dict):
@@ -176,7 +177,7 @@ def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        return YAML(typ="safe").load(text)
+        return load_yaml(text)
 
 
 def _validated(file: Path, fields: Any) -> Preprocessing:

@@ -23,6 +23,7 @@ from PIL import Image
 
 from diffex_dagster.errors import StoreError
 from diffex_dagster.utils.files import write_atomically
+from diffex_dagster.utils.text import read_bytes
 
 DECODED_MB = 64  # of pixels that are kept, so that pictures that are asked for again are not decoded again
 
@@ -85,7 +86,7 @@ class PictureFiles:
     def is_sound(self, relative: str) -> bool:
         """Whether a file holds what its name says; reads it."""
         try:
-            return _name((self.folder / relative).read_bytes()) == relative
+            return _name(read_bytes(self.folder / relative)) == relative
         except OSError:
             return False
 
@@ -98,7 +99,7 @@ class PictureFiles:
     def _read(self, relative: str) -> Image.Image:
         path = self.folder / relative
         try:
-            content = path.read_bytes()
+            content = read_bytes(path)
             if _name(content) != relative:
                 with contextlib.suppress(OSError):
                     os.utime(path)  # its stamp is that of a sound file no more: whoever looks next reads it

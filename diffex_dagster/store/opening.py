@@ -33,6 +33,8 @@ def open_database(path: Path, *, read_only: bool = False, timeout: float | None 
     Raises:
         StoreError: somebody still has it open after `timeout`, or it cannot be opened; says why and what to do.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise StoreError(f"{path}: what stands where the results database should be is no regular file; move it away")
     start = time.monotonic()
     said, pause = SAY_AFTER, 0.05
     while True:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -534,3 +536,23 @@ def test_the_first_of_two_classes_with_one_output_has_no_logit() -> None:
 def test_a_class_name_that_two_outputs_have_is_refused() -> None:
     with pytest.raises(ClassifierError, match=r"calls several classes 'crane' \(numbers 0 and 2\)"):
         check_labels(("crane", "cat", "crane"), Target(label="crane"))
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize("what", ["pipe", "folder", "laughs", "deep"])
+@pytest.mark.parametrize("name", ["labels.yaml", "manifest.json"])
+def test_names_and_manifests_that_are_no_ordinary_files_end_at_once(tmp_path: Path, what: str, name: str) -> None:
+    file = tmp_path / name
+    if what == "pipe":
+        os.mkfifo(file)  # whoever opens it waits for ever
+    elif what == "folder":
+        file.mkdir()
+    else:
+        file.write_text(BOMB if what == "laughs" else "[" * 100_000)
+    with pytest.raises(ClassifierError, match=re.escape(str(file))) as caught:
+        read_labels(file) if name == "labels.yaml" else load_manifest(file)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500

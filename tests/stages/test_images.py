@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import weakref
 from pathlib import Path
 from typing import Any
@@ -252,3 +253,21 @@ def test_prepared_pictures_are_decoded_when_they_are_looked_up_and_not_held(
     propose(study, Store(study.results_folder), Looks())
     assert len(asked) == 2  # the others are not read for a proposer that looks at few
     assert [each.size for each in samples.pictures.values()] == [(16, 16)] * 6
+
+
+def test_pipes_devices_and_pictures_for_other_programs_are_left_out_at_once(tmp_path: Path) -> None:
+    study = study_of(tmp_path, 20, folder="images")
+    folder = tmp_path / "images"
+    os.mkfifo(folder / "a pipe.png")
+    (folder / "a device.png").symlink_to("/dev/zero")
+    (folder / "for Ghostscript.png").write_text(
+        "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    )
+    samples = read_samples(study)
+    assert len(samples.pictures) == 20
+    assert samples.left_out == {"no regular file": ["a device.png", "a pipe.png"]}
+    assert samples.unreadable == [("for Ghostscript.png", "not a picture of a known format")]
+    named = study_of(tmp_path / "named", 20, files="list.txt", unreadable=0.2)
+    (tmp_path / "named" / "list.txt").write_text("\n".join([*(f"images/{i:02d}.png" for i in range(20)), "pipe.png"]))
+    os.mkfifo(tmp_path / "named" / "pipe.png")
+    assert [why for _, why in read_samples(named).unreadable] == ["it is no regular file"]

@@ -308,3 +308,15 @@ def test_runs_with_other_editors_do_not_wait_for_each_other(tmp_path: Path) -> N
     asked = requests(3)
     for mine in claiming.in_turn(tmp_path, "e", asked):
         assert [*claiming.in_turn(tmp_path, "another", asked)] == [mine]
+
+
+def test_a_pipe_in_the_place_of_the_database_or_of_a_picture_keeps_nobody_waiting(store: Store) -> None:
+    file = file_of(store, HAT)
+    file.unlink()
+    os.mkfifo(file)
+    assert NULL in again(store).stored_edits([NULL, HAT], "e") and HAT not in again(store).stored_edits([HAT], "e")
+    store.path.unlink()
+    os.mkfifo(store.path)
+    for reading in (True, False):
+        with pytest.raises(StoreError, match="is no regular file; move it away"):
+            Store(store.folder, reading=reading).rows("SELECT 1")

@@ -1,4 +1,4 @@
-"""Processes that edit into one store and are killed: `python -m tests.support.crashing FOLDER WHAT` prints what happened.
+"""Processes that edit into one store and are killed: `python -m tests.support.crashing FOLDER WHAT` says what happened.
 
 Everything is imported once, and each run is a fork of this process: many runs cost little.
 """
