@@ -10,7 +10,7 @@ import dagster as dg
 from diffex_dagster.assets.broken import broken_study
 from diffex_dagster.assets.build import build_study
 from diffex_dagster.errors import StudyError
-from diffex_dagster.resources import Place
+from diffex_dagster.resources import Place, resources_of
 from diffex_dagster.study import load_study
 from diffex_dagster.utils.paths import studies_root
 from diffex_dagster.utils.secrets import logger
@@ -31,8 +31,9 @@ def build_studies(root: Path, resources: Mapping[str, Place] | None = None) -> d
     what is wrong.
 
     Args:
-        resources: where the studies are worked on; see `build_study`.
+        resources: where the studies are worked on; see `build_study`. As the environment says, where they are left out.
     """
+    resources = resources_of() if resources is None else resources
     files: dict[str, Path] = {}
     built = []
     for file in sorted(root.glob("studies/*/study.yaml")):

@@ -1,59 +1,186 @@
-"""Take the pictures in docs/ again: the report from disk, the lineage and a contact sheet from a running `make ui`.
+"""Take the pictures in docs/ again.
 
-Run `make ui` in another terminal, then `.venv/bin/python docs/make_screenshots.py`.
+    .venv/bin/python docs/make_screenshots.py            # the UI, on an instance and a copy of the avatars of its own
+    .venv/bin/python docs/make_screenshots.py broken     # a study that cannot be loaded
+    .venv/bin/python docs/make_screenshots.py reports    # the pages that `make demo` wrote
+
+Needs Chromium. The first runs the study with its exact editor on a few images; then it starts `dagster dev` as a
+deployment does, with its places in the environment.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
+import os
 import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Page, TimeoutError, sync_playwright
+from ruamel.yaml import YAML
 
 DOCS = Path(__file__).parent
-REPORTS = DOCS.parent / "studies" / "avatars" / "results" / "reports"
-UI = "http://127.0.0.1:3000"
+ROOT = DOCS.parent
+AVATARS = ROOT / "studies" / "avatars"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync"]  # fmt: skip
+LARGEST = 190_000  # bytes of a picture
+IMAGES = 8
 
 
-def open_ui(page: Page, path: str) -> None:
+def save(page: Page, name: str, width: int | None = None) -> None:
+    """A screenshot with as many colours as fit: what the UI shows has few.
+
+    Args:
+        width: in pixels, where it is another than the page's.
+    """
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    if width is not None:
+        picture = picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
+    for colours in (256, 128, 64, 32):
+        buffer = io.BytesIO()
+        picture.quantize(colours, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+        if buffer.tell() <= LARGEST:
+            break
+    (DOCS / f"{name}.png").write_bytes(buffer.getvalue())
+    print(f"{name}.png: {buffer.tell():,} bytes, {colours} colours")
+
+
+def open_page(page: Page, url: str) -> None:
     """Open a page of the Dagster UI, put its welcome away, and wait until the page has settled."""
-    page.goto(UI + path)
+    page.goto(url)
     page.wait_for_load_state("networkidle")
     with contextlib.suppress(TimeoutError):  # it is shown once only
-        page.get_by_role("button", name="Skip", exact=True).click(timeout=8000)
+        page.get_by_role("button", name="Skip", exact=True).click(timeout=4000)
     page.wait_for_timeout(3000)
 
 
-def lineage(page: Page) -> None:
-    """The whole graph, every group open: both classifiers side by side, meeting in the comparison."""
-    open_ui(page, "/asset-groups")
+def lineage(page: Page, url: str) -> None:
+    """The whole graph, every group open."""
+    open_page(page, f"{url}/asset-groups")
     page.mouse.move(1200, 700)
     page.keyboard.press("Alt+e")  # expand all groups
-    page.wait_for_timeout(3500)
-    page.screenshot(path=DOCS / "lineage.png")
+    page.wait_for_timeout(4000)
+    page.mouse.move(1200, 550)
+    page.keyboard.down("Control")
+    for _ in range(4):  # until all of it is in sight
+        page.mouse.wheel(0, 100)
+        page.wait_for_timeout(300)
+    page.keyboard.up("Control")
+    page.wait_for_timeout(1500)
 
 
-def main() -> None:
-    """Write report.png, comparison.png, lineage.png and contact_sheet.png."""
+def write_studies(root: Path) -> Path:
+    """The avatars with their exact editor, a few images and weights of their own; returns the study's folder."""
+    folder = root / "studies" / "avatars"
+    shutil.copytree(AVATARS, folder, ignore=shutil.ignore_patterns("results", "bench", "editor", "exam", "proposals"))
+    yaml = YAML()
+    study = yaml.load(AVATARS / "study.yaml")
+    study["images"]["limit"] = IMAGES
+    study["editors"] = {"exact": study["editors"]["exact"]}
+    yaml.dump(study, folder / "study.yaml")
+    return folder
+
+
+def new_weights(classifier: Path) -> None:
+    """Another checkpoint in the place of a classifier's."""
+    from safetensors.torch import load_file, save_file
+
+    file = classifier / "model.safetensors"
+    weights = load_file(file)
+    bias = next(name for name in weights if "classifier" in name and name.endswith("bias"))
+    weights[bias] = weights[bias] + 0.5
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+def ui_pictures(browser_page: Callable[[int, int], Page]) -> None:
+    """The UI of a deployment: lineage, sheet, report, resources; new weights."""
+    from tests.support.ui import dagster_dev
+
+    with tempfile.TemporaryDirectory() as scratch:
+        root, home = Path(scratch), Path(scratch) / "home"
+        folder = write_studies(root)
+        os.environ |= {
+            "DAGSTER_HOME": str(home), "DIFFEX_ROOT": str(root), "DIFFEX_RESULTS": str(root / "results"),
+            "DIFFEX_RESULTS_URL": "https://reports.example.org", "DIFFEX_DEVICE": "cpu", "DIFFEX_BATCH_SIZE": "8",
+            "DIFFEX_CODE_URL": "https://github.com/acme/explanations/blob/main",
+        }  # fmt: skip
+        subprocess.run([sys.executable, "-m", "diffex_dagster", "run", "avatars"], check=True, cwd=ROOT)
+        with dagster_dev(root, home) as ui:
+            page = browser_page(1900, 1100)
+            lineage(page, ui.url)
+            save(page, "lineage")
+            page = browser_page(1280, 1000)
+            open_page(page, f"{ui.url}/assets/avatars/level1_edits?view=overview")
+            page.get_by_text("[Show Markdown]").click()
+            page.wait_for_timeout(1500)
+            save(page, "contact_sheet")
+            open_page(page, f"{ui.url}/assets/avatars/persona_v1/ranked_report?view=overview")
+            page.locator("tr", has_text="report").get_by_text("[Show Markdown]").last.click()
+            page.get_by_role("heading", name="Ranking").wait_for()
+            page.get_by_role("heading", name="Junior or senior?").scroll_into_view_if_needed()
+            page.wait_for_timeout(1500)
+            save(page, "deployed_report")
+            page = browser_page(1700, 600)
+            open_page(page, f"{ui.url}/locations/{ui.repository}@{ui.location}/resources/diffex_results")
+            save(page, "deployed_resources")
+            new_weights(folder / "classifiers" / "persona_v1")
+            ui.launch(["avatars/persona_v1/classifier"])
+            page = browser_page(2300, 800)
+            open_page(page, f"{ui.url}/assets/avatars/persona_v1/classifier?view=lineage&lineageScope=downstream")
+            save(page, "new_weights", width=1500)
+
+
+def broken_picture(browser_page: Callable[[int, int], Page]) -> None:
+    """A study that cannot be loaded, beside one that can."""
+    from tests.support.ui import dagster_dev
+
+    with tempfile.TemporaryDirectory() as scratch:
+        root, home = Path(scratch), Path(scratch) / "home"
+        home.mkdir()
+        write_studies(root)
+        broken = root / "studies" / "faces"
+        broken.mkdir()
+        (broken / "study.yaml").write_text((AVATARS / "study.yaml").read_text().replace("target:", "tarrget:"))
+        with dagster_dev(root, home) as ui:
+            page = browser_page(1700, 900)
+            open_page(page, f"{ui.url}/asset-groups")
+            page.get_by_text("faces_broken").last.click()  # opens the group
+            page.wait_for_timeout(2500)
+            page.get_by_text("study_is_broken").last.click()
+            page.wait_for_timeout(2500)
+            save(page, "broken_study", width=1500)
+
+
+def report_pictures(browser_page: Callable[[int, int], Page]) -> None:
+    """The pages of the demo."""
+    page = browser_page(1280, 1000)
+    for name, picture in (("persona_v1", "report"), ("comparison", "comparison")):
+        page.goto((AVATARS / "results" / "reports" / name / "index.html").as_uri())
+        page.wait_for_timeout(500)
+        save(page, picture)
+
+
+def main(what: str = "ui") -> None:
+    """Write the pictures of the UI, of a broken study, or of the reports."""
+    sys.path.insert(0, str(ROOT))
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1280, "height": 1000})
-        for name, picture in (("persona_v1", "report"), ("comparison", "comparison")):
-            page.goto((REPORTS / name / "index.html").as_uri())
-            page.wait_for_timeout(500)
-            page.screenshot(path=DOCS / f"{picture}.png")
-        page = browser.new_page(viewport={"width": 1900, "height": 1000})
-        lineage(page)
-        open_ui(page, "/assets/avatars/level1_edits?view=overview")
-        page.get_by_text("[Show Markdown]").click()
-        page.wait_for_timeout(1500)
-        page.screenshot(path=DOCS / "contact_sheet.png")
+
+        def browser_page(width: int, height: int) -> Page:
+            page = browser.new_page(viewport={"width": width, "height": height})
+            page.set_default_timeout(60_000)
+            return page
+
+        {"ui": ui_pictures, "broken": broken_picture, "reports": report_pictures}[what](browser_page)
         browser.close()
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:2])

@@ -63,7 +63,7 @@ def when_data_changes(waits_for: dg.AssetSelection, new: bool = False) -> dg.Aut
 
 GPU_MEMORY = "gpu_memory_gb"  # metadata of an edit stage: the most it held, which `diffex plan` expects again
 
-SHEET_IMAGES, SHEET_ROWS = 7, 14  # as wide as the dialog in which the UI shows it
+SHEET_IMAGES, SHEET_ROWS = 6, 14  # as wide as the dialog in which the UI shows it
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.Asset
     ) -> dg.MaterializeResult:
         """The features by the size of their effect, each with its interval, decision and pictures.
 
-        One row of `rankings` is one line of the list; one row of `effects` is one feature on one image.
+        Read it under *Metadata*, at `report`; `page` is the whole of it. One row of `rankings` is one line of the list;
+        one row of `effects` is one feature on one image.
         """
         with clear_errors():
             current = as_deployed(study, diffex_results, diffex_editor, diffex_classifiers).for_classifier(name)
@@ -104,8 +105,8 @@ def build_comparison(study: Study) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         """How the classifier versions differ: the effect of every feature in each, on the same images and edits.
 
-        One row of the table is one feature: its effect under every version, and the paired difference between the last
-        and the first.
+        Read it under *Metadata*, at `report`; `page` is the whole of it. One row of the table is one feature: its
+        effect under every version, and the paired difference between the last and the first.
         """
         with clear_errors():
             current = as_deployed(study, diffex_results, diffex_editor, diffex_classifiers)
@@ -170,7 +171,12 @@ _COMPARED = {"name": "string", "group": "string", "difference": "float", "ci_low
 
 def _clean(features: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows without what could deceive a reader (line breaks, text that runs from right to left), and without NaN."""
-    return [{k: plain(v, 60) if isinstance(v, str) else finite(v) for k, v in row.items()} for row in features]
+
+    def clean(value: Any) -> Any:
+        value = plain(value, 60) if isinstance(value, str) else finite(value)
+        return round(value, 4) if isinstance(value, float) else value
+
+    return [{name: clean(value) for name, value in row.items()} for row in features]
 
 
 def _ranking_numbers(explanation: Explanation) -> Mapping[str, Any]:

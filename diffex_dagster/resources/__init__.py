@@ -6,6 +6,7 @@ What a resource leaves out is as the environment variables of `deployment.VARIAB
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic import Field, PrivateAttr
 
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.vlm.proposer import Proposer
+from diffex_dagster.deployment import VARIABLES
 from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.resources.ownership import owned
 from diffex_dagster.stages import setup
@@ -155,3 +157,18 @@ RESOURCES: dict[str, Place] = {
     "diffex_classifiers": ClassifierResource(),
 }
 """What every study's assets use under these keys. One object each: definitions of several studies can be merged."""
+
+
+def resources_of(environment: Mapping[str, str] | None = None) -> dict[str, Place]:
+    """The same where DIFFEX_ variables are set: each field names its variable, as the UI then shows it.
+
+    Args:
+        environment: which variables are set; this process's, where it is left out.
+    """
+    given = os.environ if environment is None else environment
+    fields: dict[str, dict[str, Any]] = {}
+    for variable, (place, field) in VARIABLES.items():
+        if given.get(variable):
+            value = dg.EnvVar.int(variable) if field == "batch_size" else dg.EnvVar(variable)
+            fields.setdefault(f"diffex_{place}", {})[field] = value
+    return {key: type(each)(**fields[key]) if key in fields else each for key, each in RESOURCES.items()}

@@ -269,6 +269,19 @@ def test_what_may_pass_by_itself(toy: Study) -> None:
     assert may_pass(wrapped) and not may_pass(StudyError("no such field"))
 
 
+def test_a_code_location_shows_which_variables_place_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_study(tmp_path / "studies" / "toy", 2)
+    write_study(tmp_path / "studies" / "other", 2, name="other")
+    for name, value in (("DIFFEX_RESULTS", str(tmp_path / "prod")), ("DIFFEX_BATCH_SIZE", "3")):
+        monkeypatch.setenv(name, value)
+    definitions = build_studies(tmp_path)
+    results, editor = (definitions.resources[key] for key in ("diffex_results", "diffex_editor"))
+    assert (results.folder.env_var_name, editor.batch_size.env_var_name) == ("DIFFEX_RESULTS", "DIFFEX_BATCH_SIZE")
+    assert results.url is None and editor.device is None
+    assert explain(definitions, STAGES, dg.DagsterInstance.ephemeral()).success
+    assert (tmp_path / "prod" / "toy" / "diffex.duckdb").exists()
+
+
 def test_dev_and_prod_of_one_study_file_have_the_same_versions_in_other_places(
     toy: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,13 +10,17 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import dagster as dg
 import pytest
 import requests
 
+from diffex_dagster.assets.build import build_study
+from diffex_dagster.store import Store
+from diffex_dagster.study import load_study
 from tests.support.toys import write_study
 from tests.support.ui import ROOT, DagsterDev, until
 
@@ -71,11 +75,36 @@ def commands(page: str, *programs: str) -> list[list[str]]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_study(tmp_path / "studies" / "toy", 2)
+    write_study(tmp_path / "studies" / "toy", 2, images={"folder": "${TOY_DATA:-images}", "size": 16})
     return tmp_path
 
 
-def test_the_three_services_of_a_deployment_run_a_study_into_its_own_places(folder: Path) -> None:
+STAGES = ("sample_images", "vlm_corpus", "corpus", "level1_edits", "v1/level1_scores", "v1/level2_scores",
+          "v1/ranked_report")  # fmt: skip
+VERSIONS = """{ assetNodes { assetKey { path } assetMaterializations(limit: 1) { tags { key value } } } }"""
+
+
+def decided(tags: Mapping[str, str]) -> dict[str, str]:
+    """Of a materialization's tags: its data version, its code version, and the versions that it was made from."""
+    return {key: value for key, value in tags.items() if key.startswith(("dagster/data_version", "dagster/code_version",
+            "dagster/input_data_version"))}  # fmt: skip
+
+
+def materialized(study: Path) -> dict[str, dict[str, str]]:
+    """The versions of a study's stages, made by `dg.materialize` in this process."""
+    definitions = build_study(load_study(study))
+    keys = [dg.AssetKey(["toy", *stage.split("/")]) for stage in STAGES]
+    with dg.DagsterInstance.ephemeral() as home:
+        assets = [each for each in definitions.assets or () if not isinstance(each, dg.AssetChecksDefinition)]
+        result = dg.materialize(assets, selection=keys, resources=dict(definitions.resources or {}), instance=home)
+        events = result.get_asset_materialization_events()
+        return {"/".join(each.asset_key.path): decided(each.materialization.tags or {}) for each in events}
+
+
+def test_the_three_services_of_a_deployment_run_a_study_into_its_own_places(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In production, by the page's three commands; and for development, in this process: the versions are the same."""
     code, web, daemon = commands("deploy.md", "dagster", "dagster-webserver", "dagster-daemon")
     page = (PAGES / "deploy.md").read_text("utf-8")
     workspace = re.search(r"```yml\n(load_from:.*?)```", page, flags=re.DOTALL)
@@ -86,8 +115,10 @@ def test_the_three_services_of_a_deployment_run_a_study_into_its_own_places(fold
     home = folder / "home"
     home.mkdir()
     shutil.copy(ROOT / ".dagster" / "dagster.yaml", home)
+    (folder / "bucket").symlink_to(folder / "studies" / "toy" / "images")
     places = {
-        "DAGSTER_HOME": str(home), "DIFFEX_RESULTS": str(folder / "prod"), "DIFFEX_RESULTS_URL": "http://reports.example.org",
+        "DAGSTER_HOME": str(home), "DIFFEX_RESULTS": str(folder / "prod"), "DIFFEX_PICTURES": str(folder / "pictures"),
+        "DIFFEX_RESULTS_URL": "http://reports.example.org", "TOY_DATA": str(folder / "bucket"),
     }  # fmt: skip
     with ExitStack() as stack:
         for command in (code, web, daemon):
@@ -98,10 +129,28 @@ def test_the_three_services_of_a_deployment_run_a_study_into_its_own_places(fold
             if command is web:
                 ui = DagsterDev(f"http://127.0.0.1:{ports['3000']}", process, folder / "dagster-webserver.log")
         ui.wait_until_loaded()
-        made = ui.launch([f"toy/{stage}" for stage in ("sample_images", "vlm_corpus", "corpus", "level1_edits")])
+        made = ui.launch([f"toy/{stage}" for stage in STAGES])
         assert made["toy/level1_edits"]["edits_made"] > 0
-    assert (folder / "prod" / "toy" / "diffex.duckdb").exists()
+        prod = {
+            "/".join(node["assetKey"]["path"]): decided({tag["key"]: tag["value"] for tag in last["tags"]})
+            for node in ui.graphql(VERSIONS)["assetNodes"]
+            for last in node["assetMaterializations"]
+        }
+    assert (folder / "prod" / "toy" / "diffex.duckdb").exists() and list((folder / "pictures" / "toy").rglob("*.*"))
     assert not (folder / "studies" / "toy" / "results").exists()
+
+    monkeypatch.setenv("DIFFEX_RESULTS", str(folder / "dev"))
+    monkeypatch.setenv("DIFFEX_BATCH_SIZE", "2")
+    dev = materialized(folder / "studies" / "toy" / "study.yaml")
+    assert (folder / "dev" / "toy" / "diffex.duckdb").exists()
+    assert set(dev) == set(prod) == {f"toy/{stage}" for stage in STAGES}
+    for stage, versions in dev.items():
+        assert {"dagster/data_version", "dagster/code_version"} <= set(versions) and len(versions) > 3, stage
+        database = "dagster/input_data_version/toy/results"  # which database: that is what differs
+        assert versions.pop(database) != prod[stage].pop(database), stage
+    assert dev == prod
+    edits = "SELECT edit FROM edits ORDER BY edit"
+    assert len({str(Store(folder / where / "toy").rows(edits)) for where in ("dev", "prod")}) == 1  # content keys
 
 
 def test_the_ui_of_a_server_shows_the_runs_of_its_command_line(folder: Path) -> None:

@@ -139,3 +139,15 @@ def contact_sheet(ui: DagsterDev) -> None:
         assert "One row of edits is one edited picture" in page.inner_text("body")
         width = sheet.evaluate("image => image.decode().then(() => image.naturalWidth)")
         assert width > 500 and sheet.bounding_box()["width"] > 500
+
+        # The report itself opens in the UI, whatever machine the browser is on.
+        page.goto(f"{ui.url}/assets/avatars/{V1}/ranked_report?view=overview")
+        page.locator("tr", has_text="report").get_by_text("[Show Markdown]").last.click()
+        page.get_by_role("heading", name="Ranking").wait_for()
+        shown = page.get_by_role("img", name="null edit and edit")
+        assert shown.count() >= 10
+        assert shown.first.evaluate("image => image.decode().then(() => image.naturalWidth)") >= 128
+        text = (
+            page.get_by_role("dialog").inner_text() if page.get_by_role("dialog").count() else page.inner_text("body")
+        )
+        assert "persona_v1 relies most on" in text and "What to keep in mind" in text
