@@ -216,6 +216,8 @@ class Page:
         assert pools == shipped["concurrency"]["pools"]
         monitoring = {snake(name): value for name, value in fields["dagsterDaemon"]["runMonitoring"].items()}
         assert monitoring.items() <= shipped["run_monitoring"].items()
+        retries = {snake(name): value for name, value in fields["dagsterDaemon"]["runRetries"].items()}
+        assert retries.items() <= shipped["run_retries"].items()
 
     def json(self, example: Example) -> None:
         """The manifest of a classifier."""
