@@ -51,6 +51,7 @@ def side_effects(
     margin: float,
     strong: float = 0.25,
     confidence: float = 0.95,
+    on: Mapping[str, ArrayLike] | None = None,
 ) -> list[SideEffect]:
     """Side effects of every pair of features whose gain in evidence was measured.
 
@@ -61,20 +62,28 @@ def side_effects(
             out.
         margin: effects inside ± margin do not matter.
         strong: size of a leak from which it can confound.
+        on: feature -> the images that its effect is over, (images,) booleans; all of a feature that is missing.
 
     Returns:
         The largest leaks first, whichever way.
     """
     found = []
+    counted = {feature: np.asarray(mask, dtype=bool) for feature, mask in (on or {}).items()}
     for edited, looked_for in gains:
-        own = np.asarray(gains.get((looked_for, looked_for), [0.0]), dtype=np.float64)
-        if edited == looked_for or own.mean() <= 0.0:
+        if edited == looked_for or (looked_for, looked_for) not in gains:
             continue
         gain = np.asarray(gains[edited, looked_for], dtype=np.float64)
+        every = np.ones(gain.shape, dtype=bool)
+        of = counted.get(edited, every)
+        own = np.asarray(gains[looked_for, looked_for], dtype=np.float64)[counted.get(looked_for, every)]
+        if own.mean() <= 0.0:
+            continue
+        gain = gain[of]
         leak = float(np.clip(gain.mean() / own.mean(), -1.0, 1.0))
         gain_low, gain_high = interval(gain, confidence)
         real = gain_low > 0.0 or gain_high < 0.0
         direct = np.asarray(d[edited], dtype=np.float64) - leak * np.asarray(d[looked_for], dtype=np.float64)
+        direct = direct[of]
         low, high = interval(direct, confidence)
         gone = low <= 0.0 <= high or (-margin <= low and high <= margin)
         confounded = abs(leak) >= strong and real and gone

@@ -576,7 +576,8 @@ def features_side_effects(study: Study, corpus: Corpus, searched: Searched, marg
     """What the edits of the strongest features do to each other, by the probe; empty where no probe judges edits."""
     gains = {(f, f): gain for f, gain in searched.gains.items()} | searched.crossed
     effects = {f: searched.paired[concepts_of([corpus[f]])].effect for f in searched.gains}
-    return side_effects(effects, gains, margin=margin, confidence=study.effects.confidence)
+    on = images_of_effect(study, [corpus[f] for f in searched.gains], searched)
+    return side_effects(effects, gains, margin=margin, confidence=study.effects.confidence, on=on)
 
 
 def confounded(

@@ -36,6 +36,17 @@ def test_an_effect_of_its_own_stays() -> None:
     assert found.direct_low < found.direct < found.direct_high
 
 
+def test_what_is_left_is_left_of_the_effect_that_the_report_shows() -> None:
+    """Half of the images show each attribute already: their edits do nothing, to the classifier or to the judge."""
+    half = np.arange(IMAGES) % 2 == 0
+    d = {"a": np.where(half, 0.5 * B, 0.0), "b": np.where(half, B, 0.0)}
+    gains = {pair: np.where(half, gain, 0.0) for pair, gain in GAINS.items()}
+    found = of(d, gains, on={"a": half, "b": half})["a", "b"]
+    assert found.leak == pytest.approx(0.5, abs=0.03) and found.confounded
+    alone = of({"a": np.where(half, noisy(0.5), 0.0), "b": d["b"]}, gains, on={"a": half, "b": half})["a", "b"]
+    assert alone.direct == pytest.approx(0.3, abs=0.03) and not alone.confounded  # not half of that
+
+
 def test_a_weak_or_doubtful_leak_confounds_nothing() -> None:
     d = {"a": 0.1 * B, "b": B}
     assert not of(d, GAINS | {("a", "b"): noisy(0.2)})["a", "b"].confounded  # a tenth: too weak
