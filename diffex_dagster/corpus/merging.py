@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from diffex_dagster.corpus.tree import Drop
-from diffex_dagster.corpus.vlm.answers import RawFeature
+from diffex_dagster.corpus.vlm.raw import RawFeature
 from diffex_dagster.corpus.wording import same_key
 
 

@@ -32,7 +32,8 @@ from ruamel.yaml.comments import CommentedBase, CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError
 
 from diffex_dagster.corpus.tree import Corpus, Direction, Drop, Feature, slug
-from diffex_dagster.corpus.vlm.answers import RawFeature, tree_from_raw
+from diffex_dagster.corpus.vlm.answers import tree_from_raw
+from diffex_dagster.corpus.vlm.raw import RawFeature
 from diffex_dagster.corpus.wording import same_key, tidy, words
 from diffex_dagster.errors import CorpusError, in_words
 from diffex_dagster.utils.text import load_yaml, read_text

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from diffex_dagster.bench.gpu_check import TINY, Check, _differ, main
+from diffex_dagster.bench.gpu_check import main
+from diffex_dagster.bench.gpu_parity import _differ
+from diffex_dagster.bench.gpu_plan import TINY, Check
 from diffex_dagster.bench.gpu_tables import BEGIN, END, as_markdown, merged, write_into
 from diffex_dagster.editing.protocol import EditRequest
 

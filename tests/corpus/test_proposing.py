@@ -19,16 +19,8 @@ from diffex_dagster.corpus.merging import merge_answers
 from diffex_dagster.corpus.vlm.answers import read_answer
 from diffex_dagster.corpus.vlm.client import MemoryCache, price_of
 from diffex_dagster.corpus.vlm.context import Passage, select
-from diffex_dagster.corpus.vlm.proposer import (
-    OpenAIProposer,
-    Proposal,
-    ProposalRequest,
-    RecordedProposer,
-    Tally,
-    children_prompt,
-    groups_prompt,
-    system_prompt,
-)
+from diffex_dagster.corpus.vlm.prompts import children_prompt, groups_prompt, system_prompt
+from diffex_dagster.corpus.vlm.proposer import OpenAIProposer, Proposal, ProposalRequest, RecordedProposer, Tally
 from diffex_dagster.errors import CorpusError
 from tests.support.chat_server import CHILDREN, GROUPS, Reply, embeddings, good, is_second_pass, serving
 

@@ -12,15 +12,8 @@ from hypothesis import strategies as st
 
 from diffex_dagster.cli.corpus import as_json
 from diffex_dagster.corpus.tree import Drop
-from diffex_dagster.corpus.vlm.answers import (
-    CUT_OFF,
-    RawFeature,
-    raw_from_tree,
-    read,
-    read_answer,
-    tree_from_raw,
-    write_answer,
-)
+from diffex_dagster.corpus.vlm.answers import CUT_OFF, raw_from_tree, read, read_answer, tree_from_raw, write_answer
+from diffex_dagster.corpus.vlm.raw import RawFeature
 from diffex_dagster.corpus.wording import tidy
 from diffex_dagster.errors import CorpusError
 from diffex_dagster.worlds.avatars import PHRASES
