@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import FloatRect, Page, TimeoutError, sync_playwright
+from playwright.sync_api import Page, TimeoutError, sync_playwright
 from ruamel.yaml import YAML
 
 DOCS = Path(__file__).parent
@@ -33,17 +33,13 @@ LARGEST = 190_000  # bytes of a picture
 IMAGES = 8
 
 
-def save(page: Page, name: str, width: int | None = None, part: tuple[int, int, int, int] | None = None) -> None:
+def save(page: Page, name: str, width: int | None = None) -> None:
     """A screenshot with as many colours as fit: what the UI shows has few.
 
     Args:
         width: in pixels, where it is another than the page's.
-        part: of the page: left, top, width and height.
     """
-    clip: FloatRect | None = None
-    if part is not None:
-        clip = {"x": part[0], "y": part[1], "width": part[2], "height": part[3]}
-    picture = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     if width is not None:
         picture = picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
     for colours in (256, 128, 64, 32):
@@ -102,7 +98,7 @@ def new_weights(classifier: Path) -> None:
     save_file(weights, file, metadata={"format": "pt"})
 
 
-def ui_pictures(browser_page: Callable[..., Page]) -> None:
+def ui_pictures(browser_page: Callable[[int, int], Page]) -> None:
     """The UI of a deployment: lineage, sheet, report, resources; new weights."""
     from tests.support.ui import dagster_dev
 
@@ -116,9 +112,9 @@ def ui_pictures(browser_page: Callable[..., Page]) -> None:
         }  # fmt: skip
         subprocess.run([sys.executable, "-m", "diffex_dagster", "run", "avatars"], check=True, cwd=ROOT)
         with dagster_dev(root, home) as ui:
-            page = browser_page(1900, 1100, 2.0)
+            page = browser_page(1900, 1100)
             lineage(page, ui.url)
-            save(page, "lineage", part=(900, 150, 620, 850))
+            save(page, "lineage")
             page = browser_page(1280, 1000)
             open_page(page, f"{ui.url}/assets/avatars/level1_edits?view=overview")
             page.get_by_text("[Show Markdown]").click()
@@ -140,7 +136,7 @@ def ui_pictures(browser_page: Callable[..., Page]) -> None:
             save(page, "new_weights", width=1500)
 
 
-def broken_picture(browser_page: Callable[..., Page]) -> None:
+def broken_picture(browser_page: Callable[[int, int], Page]) -> None:
     """A study that cannot be loaded, beside one that can."""
     from tests.support.ui import dagster_dev
 
@@ -161,7 +157,7 @@ def broken_picture(browser_page: Callable[..., Page]) -> None:
             save(page, "broken_study", width=1500)
 
 
-def report_pictures(browser_page: Callable[..., Page]) -> None:
+def report_pictures(browser_page: Callable[[int, int], Page]) -> None:
     """The pages of the demo."""
     page = browser_page(1280, 1000)
     for name, picture in (("persona_v1", "report"), ("comparison", "comparison")):
@@ -177,8 +173,8 @@ def main(what: str = "ui") -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
 
-        def browser_page(width: int, height: int, scale: float = 1.0) -> Page:
-            page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=scale)
+        def browser_page(width: int, height: int) -> Page:
+            page = browser.new_page(viewport={"width": width, "height": height})
             page.set_default_timeout(60_000)
             return page
 
