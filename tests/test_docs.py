@@ -159,6 +159,9 @@ class Page:
             self.compose(fields)
         elif "dagster-user-deployments" in fields:
             self.chart(fields)
+        elif "run_retries" in fields:
+            shipped = YAML(typ="safe").load((ROOT / ".dagster" / "dagster.yaml").read_text())
+            assert fields == {"run_retries": shipped["run_retries"]}
         elif "concurrency" in fields:
             shipped = YAML(typ="safe").load((ROOT / ".dagster" / "dagster.yaml").read_text())
             assert fields["concurrency"] == shipped["concurrency"]

@@ -160,7 +160,9 @@ def test_sources_are_followed_through_imports_without_running_them(tmp_path: Pat
     before = sources_digest("my_model:f", tmp_path)
     write(tmp_path, unrelated="x = 2\n")
     assert sources_digest("my_model:f", tmp_path) == before
-    write(tmp_path, nets__in__deep="import json  # changed\n")
+    write(tmp_path, nets__in__deep="import json  # a comment\n")
+    assert sources_digest("my_model:f", tmp_path) == before
+    write(tmp_path, nets__in__deep="import json, math\n")
     assert sources_digest("my_model:f", tmp_path) != before
     assert module_sources("json:dumps", tmp_path).keys() == {"__init__.py"}
     assert module_sources("not_there:f", tmp_path) == {} == module_sources("sys:exit", tmp_path)

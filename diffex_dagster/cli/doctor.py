@@ -217,7 +217,7 @@ def _study(study: Study) -> Iterator[Finding]:
     for name, each in study.classifiers.items():
         yield _tried("classifier", classifier(name))
         yield from _code(name, each)
-    yield _tried("devices", lambda: _checked(check_devices, study, "are here"))
+    yield _tried("devices", lambda: _checked(check_devices, study, "those that are named are here"))
     if isinstance(study.probe, ClipProbePart):
         yield _tried("probe", lambda: _checked(check_probe, study, "is there, or comes from the hub"))
     if study.truth is not None:

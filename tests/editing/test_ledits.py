@@ -351,7 +351,7 @@ def test_bad_requests_are_named(checkpoint: Path, images: Images) -> None:
     with pytest.raises(EditorError, match="resolution 70 does not fit the checkpoint: use a multiple of 16"):
         edited(editor_for(checkpoint, resolution=70), images, MIXED[:1])
     with pytest.raises(EditorError, match="ask for fewer steps"):
-        edited(editor_for(checkpoint, steps=2000), images, MIXED[:1])
+        edited(editor_for(checkpoint, steps=1000), images, MIXED[:1])
     assert edited(editor, images, []) == {}
 
 
