@@ -191,6 +191,13 @@ def test_logs_and_causes_are_without_secrets(caplog: pytest.LogCaptureFixture) -
     assert "KeyError: '[secret]'" in told and "Fixed: fixed [secret]" in told and IN_ADDRESS not in told
 
 
+def test_what_stands_for_a_secret_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_PASSWORD", "secret")
+    monkeypatch.setenv("MY_TOKEN", "secretive")
+    once = redact("a secret, a secretive one")
+    assert once == redact(once) == "a [secret], a [secret] one"
+
+
 def test_paths_and_short_words_are_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path))
     monkeypatch.setenv("LOCAL_KEY", "none")

@@ -37,10 +37,12 @@ def remember_address(url: str) -> None:
 
 def redact(text: str) -> str:
     """A text without the secrets that the process knows: those noted, and the environment's keys and passwords."""
-    for secret in sorted((each for each in _known() if len(each) >= _SHORTEST), key=len, reverse=True):
-        for form in _forms(secret):
-            text = text.replace(form, _PUT)
-    return text
+    forms = {form for each in _known() if len(each) >= _SHORTEST for form in _forms(each)}
+    if not forms:
+        return text
+    # One pass, the longest first: what stands for a secret is left alone, whatever is a secret.
+    longest = sorted(forms, key=len, reverse=True)
+    return re.sub("|".join(map(re.escape, (_PUT, *longest))), _PUT, text)
 
 
 def redacted(value: Any) -> Any:
