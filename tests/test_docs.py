@@ -159,7 +159,7 @@ class Page:
             self.compose(fields)
         elif "dagster-user-deployments" in fields:
             self.chart(fields)
-        elif "run_retries" in fields:
+        elif set(fields) == {"run_retries"}:
             shipped = YAML(typ="safe").load((ROOT / ".dagster" / "dagster.yaml").read_text())
             assert fields == {"run_retries": shipped["run_retries"]}
         elif "concurrency" in fields:
