@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffex_dagster.bench.baselines import BASELINES, PAPER, read, variants
+from diffex_dagster.bench.baselines import BASELINES, PAPER, Reading, read, variants
 from diffex_dagster.bench.resampling import Resampled, resample
 from diffex_dagster.classifying.parts import Target, TransformersPart
 from diffex_dagster.classifying.protocol import Classifier
@@ -431,7 +431,7 @@ def _mark(
         ),
         controls=len(explanation.controls),
         control_claims=sum(each.decision in CLAIMS for each in explanation.controls),
-        baselines=_baselines(study, store, editor, classifier, subject, corpus, truth, world, report),
+        baselines=_baselines(study, store, editor, classifier, subject, corpus, truth, world, alone, report),
         **presence_marks(explanation.features, true),  # type: ignore[arg-type]
     )
 
@@ -445,9 +445,14 @@ def _baselines(
     corpus: Corpus,
     truth: Mapping[str, float],
     world: Mapping[str, float],
+    alone: Reading,
     report: Reporter,
 ) -> dict[str, tuple[Beside, ...]]:
-    """Every other reading of the method, and the pipeline with one choice undone, on the same images and edits."""
+    """Every other reading of the method, and the pipeline with one choice undone, on the same images and edits.
+
+    Args:
+        alone: the paper's reading, which is there already.
+    """
     unsaid, found = dict.fromkeys(truth, 0.0), {}
 
     def beside(marks: Grade, effects: Mapping[str, float], kept: Sequence[str]) -> Beside:
@@ -455,7 +460,9 @@ def _baselines(
         return Beside(marks, whole, beam_recall(kept, truth, relevant_above=RELEVANT))
 
     for title, draws in BASELINES.items():
-        readings = [read(each, study, store, editor, classifier, corpus, report) for each in draws]
+        readings = [
+            alone if each == PAPER else read(each, study, store, editor, classifier, corpus, report) for each in draws
+        ]
         found[title] = tuple(
             beside(_against(each.effects, truth, world, None, each.claims), each.effects, each.kept)
             for each in readings
