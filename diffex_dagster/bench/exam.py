@@ -115,11 +115,13 @@ def grade_exam(
     resamples: int = 200,
     report: Reporter = silent,
     say: Callable[[str], None] = lambda text: None,
+    graded: Callable[[dict[str, Benchmark]], None] = lambda found: None,
 ) -> dict[str, Benchmark]:
     """Grade every classifier's explanation under every recorded proposal.
 
     Args:
         files: name -> recorded proposal.
+        graded: is given what is graded so far after each proposal, since all of them take hours.
         others: as in `truth.grade_all`.
 
     Returns:
@@ -134,6 +136,7 @@ def grade_exam(
             population_seed=POPULATION_SEED, resamples=resamples, report=report,
             say=partial(_said_of, say, name), truths=truths,
         )  # fmt: skip
+        graded(found)
     return found
 
 

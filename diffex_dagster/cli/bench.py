@@ -58,6 +58,11 @@ def truth(
 
     loaded = load(study)
     arms = grading.editors(loaded, None if arm is Arm.both else arm.value)
+
+    def written(found: dict[str, grading.Benchmark]) -> None:
+        graded = {name: truth_tables.as_json(benchmark) for name, benchmark in found.items()}
+        _write(file, {"proposals": graded, "classifiers": examination.facts(chosen)})
+
     with shown() as report:
 
         def say(text: str) -> None:
@@ -68,6 +73,7 @@ def truth(
             found = examination.grade_exam(
                 loaded, arms, chosen, examination.proposals(loaded, proposal), images=images or examination.IMAGES,
                 population=population or examination.POPULATION, resamples=resamples, report=report, say=say,
+                graded=written,
             )  # fmt: skip
         else:
             chosen = grading.subjects(loaded, classifier, label)
