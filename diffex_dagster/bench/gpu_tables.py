@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from diffex_dagster.bench.contenders import TITLES
+from diffex_dagster.bench.pages import write_between
 
 Figures = dict[str, Any]
 AIMS = {"vs_authors": 6.0, "vs_invert_once": 4.0, "of_limit": 0.85}
-BEGIN, END = "<!-- gpu-check begins -->", "<!-- gpu-check ends -->"
+MARK = "gpu-check"
 _PHASES = {
     "edit_with_masks": "denoising with guidance",
     "invert": "inverting",
@@ -77,11 +77,7 @@ def write_into(page: Path, figures: Figures) -> None:
     Raises:
         ValueError: the page has no marks.
     """
-    text = page.read_text("utf-8")
-    marked = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
-    if not marked.search(text):
-        raise ValueError(f"{page} has no {BEGIN} ... {END}: write them where the tables belong")
-    page.write_text(marked.sub(lambda _: f"{BEGIN}\n\n{as_markdown(figures)}\n{END}", text), "utf-8")
+    write_between(page, MARK, as_markdown(figures))
 
 
 def _machine(found: Figures) -> str:

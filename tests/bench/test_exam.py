@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffex_dagster.bench import exam, truth, truth_tables
+from diffex_dagster.bench import exam, exam_tables, truth, truth_tables
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.cli.corpus import read_file
 from diffex_dagster.corpus.tree import Corpus, Feature
@@ -160,3 +160,28 @@ def test_the_exams_classifiers_are_the_forty_rules_of_their_seeds() -> None:
         facts = json.loads((folder / rule.name / "rule.json").read_text("utf-8"))
         assert {key: facts[key] for key in rule.as_json()} == rule.as_json()
         assert (folder / rule.name / "model.safetensors").stat().st_size <= 100_000
+
+
+def test_the_figures_of_an_exam_are_published(small: Study, tmp_path: Path) -> None:
+    arms, chosen = truth.editors(small, "exact"), truth.subjects(small)
+    found = truth_tables.as_json(truth.grade_all(small, arms, chosen, population=12, resamples=2))
+    whole = {"proposals": {"own": {**found, "arms": {**found["arms"], "diffusion": found["arms"]["exact"]}}}}
+    file, docs = tmp_path / "exam.json", tmp_path / "docs"
+    file.write_text(json.dumps(whole | {"classifiers": {"v1": {}}}))
+    (docs / "figures").mkdir(parents=True)
+    page = docs / "validity.md"
+    page.write_text("before\n<!-- exam begins -->\n<!-- exam ends -->\nafter\n", "utf-8")
+    for _ in range(2):  # again changes nothing
+        assert exam_tables.main([str(file), "--docs", str(docs)]) == 0
+        text = page.read_text("utf-8")
+        kept = json.loads((docs / "figures" / "exam.json").read_text("utf-8"))
+        marks = exam_tables.as_markdown(kept)
+        assert text == f"before\n<!-- exam begins -->\n\n{marks}\n<!-- exam ends -->\nafter\n"
+    arm = kept["proposals"]["own"]["arms"]["diffusion"]
+    assert arm["mean"]["precision_at_5"] == round(found["arms"]["exact"]["mean"]["precision_at_5"], 4)
+    assert "points" not in arm and arm["baselines"].keys() == found["arms"]["exact"]["baselines"].keys()
+    diffusion, exact = marks.split("**Exact editor**")
+    assert f"| precision@5 | {arm['mean']['precision_at_5']:.2f} |" in diffusion and "precision@5" not in exact
+    reached = exam_tables.verdicts(kept)["own"]
+    assert reached["precision_at_5"] == (arm["mean"]["precision_at_5"] >= 0.85)
+    assert reached["fdr"] == (arm["mean"]["fdr"] <= 0.05)

@@ -12,7 +12,7 @@ import torch
 from diffex_dagster.bench.gpu_check import main
 from diffex_dagster.bench.gpu_parity import _differ
 from diffex_dagster.bench.gpu_plan import TINY, Check
-from diffex_dagster.bench.gpu_tables import BEGIN, END, as_markdown, merged, write_into
+from diffex_dagster.bench.gpu_tables import as_markdown, merged, write_into
 from diffex_dagster.editing.protocol import EditRequest
 
 
@@ -50,12 +50,12 @@ def test_every_section_runs_at_a_tiny_size(tmp_path: Path) -> None:
     assert sections["operators tiny"]["operators"][0]["ms"] > 0
     assert sections["rows tiny"].keys() >= {"channels_last", "contiguous"}
 
-    page = tmp_path / "speed.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", "utf-8")
+    page, begin, end = tmp_path / "speed.md", "<!-- gpu-check begins -->", "<!-- gpu-check ends -->"
+    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n", "utf-8")
     for _ in range(2):  # again changes nothing
         assert main(["--json", str(file), "--write", str(page)]) == 0
         text = page.read_text("utf-8")
-        assert text == f"before\n{BEGIN}\n\n{as_markdown(figures)}\n{END}\nafter\n"
+        assert text == f"before\n{begin}\n\n{as_markdown(figures)}\n{end}\nafter\n"
     median = sections["speed tiny-xl"]["ratios"]["of_limit"]["median"]
     assert (
         f"| of_limit | {median:.2f} | {median:.2f}, {median:.2f} | 0.85: {'met' if median >= 0.85 else 'mis'}" in text
