@@ -13,9 +13,12 @@ from ruamel.yaml import YAML
 
 from diffex_dagster.cli import doctor
 from diffex_dagster.cli.init import json_schema
+from diffex_dagster.stages.ready import missing_of_clip
 from diffex_dagster.stages.setup import build_store
 from diffex_dagster.study import load_study
+from diffex_dagster.worlds.avatars import WORLD as AVATARS
 from tests.support.odd_images import BROKEN, write_odd_images
+from tests.support.onnx_models import save
 from tests.support.toys import write_study
 
 ROOT = Path(__file__).parent.parent
@@ -93,6 +96,35 @@ def test_a_wish_that_cannot_be_met_writes_nothing(here: Path, diffex, change: di
     status, _, err = diffex("init", "new", *(part for flag in flags.items() for part in flag))
     assert status == 1 and sentence.replace("HERE", str(here)) in err, err
     assert not (here / "studies").exists()
+
+
+def test_a_model_without_a_word_of_its_preparation_gets_one_at_every_step(here: Path, diffex) -> None:
+    write_study(here / "other")
+    save(here / "model.onnx", "Softmax")
+    labels = ("--labels", "cold,warm", "--starter", "faces", "--label", "warm", *PAINT)
+    status, out, err = diffex("init", "bare", "--images", "other/images", "--classifier", "model.onnx", *labels)
+    assert status == 0, err
+    hint = "nor the model says how pixels become its input: it gets RGB from 0 to 1"
+    assert hint in out and re.search(r"^predicted: (cold|warm) \d", out, re.MULTILINE)
+    file = here / "studies" / "bare" / "study.yaml"
+    line = next(line for line in file.read_text().splitlines() if line.startswith("  v1:"))
+    assert '"outputs": "probabilities"' in line and "add preprocessing: {mean: [0.485" in line
+    status, out, _ = diffex("doctor", "bare")
+    assert status == 0 and f"note    classifier: v1: Neither the study, nor a file beside the model, {hint}" in out, out
+    assert "v1 predicts of " in out
+    file.write_text(file.read_text().replace('"outputs":', '"preprocessing": {"mean": 0, "std": 1}, "outputs":'))
+    assert hint not in diffex("doctor", "bare")[1]
+
+
+def test_the_side_of_the_pictures_is_that_of_the_checkpoint(here: Path, diffex) -> None:
+    write_study(here / "other")
+    ledits = ("--editor", f"ledits:{LEDITS['checkpoint']}")
+    assert diffex("init", "small", "--images", "other/images", *WARM, *ledits)[0] == 0
+    file = here / "studies" / "small" / "study.yaml"
+    assert load_study(file).images.size == 64
+    assert "was trained on" not in diffex("doctor", "small")[1]
+    file.write_text(file.read_text().replace('"size": 64', '"size": 512'))
+    assert "was trained on 64 pixels, and images.size is 512: set images.size: 64" in diffex("doctor", "small")[1]
 
 
 def test_an_existing_study_is_kept(here: Path, diffex) -> None:
@@ -191,6 +223,10 @@ def test_doctor_finds_what_a_run_would_need(here: Path, diffex, monkeypatch: pyt
     [
         ({"probe": {"kind": "clip", "checkpoint": "nowhere"}}, "problem probe: .*nowhere holds no model"),
         ({"probe": {"kind": "clip", "checkpoint": "nobody/no-clip"}}, "problem probe: .*nobody/no-clip is not on this"),
+        ({"probe": {"kind": "clip", "checkpoint": "images"}}, r"problem probe: .*holds no model \(config.json\)"),
+        ({"editors": {"sd": {**LEDITS, "checkpoint": "a/b", "loras": [{"checkpoint": "gone.safetensors"}]}}},
+         "problem editor: there is no LoRA .*gone.safetensors"),
+        ({"target": {"measure": "function", "function": "nowhere:score"}}, "problem classifier: .*no module 'nowhere'"),
         ({"truth": "nowhere:truth"}, "problem truth: .*there is no module 'nowhere'"),
         ({"editors": {"sd": {**LEDITS, "device": "tpu"}}}, "problem devices: .*is no device"),
         ({"editors": {"sd": {**LEDITS, "device": "cuda:64"}}}, "problem devices: .*editors.sd.device: 'cuda:64'"),
@@ -206,6 +242,46 @@ def test_doctor_exits_with_1_where_a_run_would_fail_late(
     write_study(here / "studies" / "toy", 2, **changes)
     status, out, _ = diffex("doctor", "toy")
     assert status == bool(told) and re.search(told, out), out
+
+
+def test_doctor_finds_the_files_that_options_name(here: Path, diffex) -> None:
+    folder, exact = here / "studies" / "toy", {"kind": "python", "factory": "diffex_dagster.worlds.avatars:ExactEditor"}
+    study = write_study(folder, 2, editors={"exact": exact}, truth="diffex_dagster.worlds.redrawing:study_truth")
+    status, out, _ = diffex("doctor", "toy")
+    assert status == 1 and re.search(r"problem editor: .*images/attributes\.json: .*cannot be read", out), out
+    assert re.search(r"problem truth: .*images/attributes\.json: .*cannot be read .*training\.samples", out), out
+    assert "truth: " in diffex("run", "toy", "--editor", "exact")[2] and not (folder / "results").exists()
+    state = {factor: next(iter(values)) for factor, values in AVATARS.factors.items()}
+    (folder / "images" / "attributes.json").write_text(json.dumps({"00.png": state}))
+    status, out, _ = diffex("doctor", "toy")
+    assert re.search(r"problem editor: .*image \w+ was not drawn from any of its states", out), out
+    assert "it does not say from which state 01.png was drawn" in out
+    (folder / "images" / "attributes.json").write_text("{}")
+    write_study(folder, 2, editors={"exact": exact})
+    text = study.read_text().replace(
+        "editors:", "editors:\n  paint: {kind: python, factory: 'tests.support.toys:PaintEditor'}"
+    )
+    study.write_text(text)
+    status, out, _ = diffex("doctor", "toy")
+    assert status == 0 and "note    editor: not in use, and diffex run --editor exact would fail: " in out, out
+
+
+def test_a_clip_judge_is_whole_before_anything_is_edited(tmp_path: Path) -> None:
+    def add(name: str, text: str = "{}") -> str:
+        (tmp_path / name).write_text(text)
+        return missing_of_clip(tmp_path)
+
+    assert missing_of_clip(tmp_path) == "model (config.json)"
+    assert add("config.json") == "weights model.safetensors"
+    assert "pytorch_model.bin can run code" in add("pytorch_model.bin")
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    assert "weights model-1.safetensors" in add("model.safetensors.index.json", json.dumps(index))
+    assert "weights model-2.safetensors" in add("model-1.safetensors")
+    assert "weights model-2.safetensors" in add("model-2.safetensors", "")  # cut off
+    assert "image processor" in add("model-2.safetensors")
+    assert "tokenizer" in add("preprocessor_config.json")
+    assert "tokenizer" in add("vocab.json")
+    assert add("merges.txt", "a b") == ""
 
 
 def test_doctor_looks_at_homes_and_results_without_taking_them_for_broken(

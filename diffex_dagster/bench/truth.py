@@ -14,7 +14,6 @@ that is what they speak of.
 from __future__ import annotations
 
 import importlib
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -47,6 +46,7 @@ from diffex_dagster.store import Store
 from diffex_dagster.study import Study
 from diffex_dagster.utils.progress import Reporter, silent
 from diffex_dagster.worlds.base import State, World
+from diffex_dagster.worlds.exact import read_states
 from diffex_dagster.worlds.redrawing import SEED, Feature, redraw, sample_states
 
 RELEVANT = 0.02  # |true effect| from which a feature counts as one that should be found
@@ -292,8 +292,8 @@ def grade_all(
     )
     store = setup.build_store(base)
     names = list(sample_images(base, store).keys.values())
-    states = json.loads((base.path(base.images.folder or Path("images")) / "attributes.json").read_text("utf-8"))
     drawn = world_of(study)
+    states = read_states(base.path(base.images.folder or Path("images")) / "attributes.json", drawn, names)
     corpus = _corpus(study, store, base.name)
     asked = {(f.prompt, f.direction == "remove") for f in corpus.walk() if f.editable}
     asked |= {(prompt, not removed) for prompt, removed in asked}  # do(1) − do(0) takes both

@@ -72,6 +72,11 @@ class FileClassifier(BatchedClassifier):
         """What the file says of its input, as fields of `Preprocessing`."""
         return {}
 
+    @property
+    def says_preparation(self) -> bool:
+        """Whether study, manifest or file say how pixels become numbers; where none does, those are 0 to 1."""
+        return bool({"scale", "mean", "std"} & self._stated.model_fields_set)
+
     def _says(self) -> tuple[Outputs, str] | None:
         said = self._manifest.outputs
         return (said, f"{self._manifest.file} says outputs: {said}") if said else None
@@ -159,6 +164,11 @@ class OnnxClassifier(FileClassifier):
 
     def _facts(self) -> dict[str, Any]:
         return self._graph.facts(self.name, self._stated)
+
+    @property
+    def says_preparation(self) -> bool:
+        """Also where the graph takes raw pixels, or begins with a normalisation of its own."""
+        return super().says_preparation or self._graph.dtype == "uint8" or self._graph.normalises
 
     def _says(self) -> tuple[Outputs, str] | None:
         found = self._graph.ends_in(self.name, self.output, len(self.labels))

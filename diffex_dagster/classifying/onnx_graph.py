@@ -12,6 +12,8 @@ from diffex_dagster.errors import ClassifierError, in_words
 
 _PASSING = {"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Dropout", "DequantizeLinear",
             "QuantizeLinear", "CastLike"}  # fmt: skip
+_PREPARING = {"Sub", "Add", "Mul", "Div", "BatchNormalization", "InstanceNormalization"}  # make a normalisation
+_BEFORE = _PASSING | {"Transpose", "Resize", "Upsample", "Pad", "Slice", "Crop", "Clip"}  # may come before it
 _NUMBERS = {"ArgMax": "the number of the class", "TopK": "the best few", "NonMaxSuppression": "boxes"}
 
 
@@ -41,6 +43,18 @@ class OnnxGraph:
         """How many pictures the model takes at a time, where that is fixed."""
         shape = self.inputs[0][2] if self.inputs else ()
         return shape[0] if shape else None
+
+    @property
+    def normalises(self) -> bool:
+        """Whether the first operator that computes with the picture is part of a normalisation."""
+        values = {name for name, _, _ in self.inputs[:1]}
+        for value, (operator, takes) in self.makers.items():  # in the order that they are computed in
+            if not values & set(takes):
+                continue
+            if operator not in _BEFORE:
+                return operator in _PREPARING
+            values = {value}
+        return False
 
     def external(self, file: Path) -> list[Path]:
         """The files with weights, in order of their names.

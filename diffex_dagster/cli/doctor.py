@@ -7,17 +7,24 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from PIL import Image
+
 from diffex_dagster.classifying.base import BatchedClassifier
+from diffex_dagster.classifying.hints import predictions_in_words
 from diffex_dagster.classifying.parts import ClassifierPart
 from diffex_dagster.classifying.protocol import Classifier
+from diffex_dagster.editing.checkpoints import native_side
 from diffex_dagster.errors import CorpusError, DiffExError, EditorError, StoreError, in_words
-from diffex_dagster.stages.ready import check_devices, check_probe, hub_is_off, is_hub_id, on_this_machine
+from diffex_dagster.stages.hints import first_outputs, hints
+from diffex_dagster.stages.ready import check_devices, check_probe, check_truth, hub_is_off, is_hub_id, on_this_machine
 from diffex_dagster.stages.setup import placed_vlm
+from diffex_dagster.store.keys import image_key
 from diffex_dagster.study import (
     ClipProbePart,
     InstructEditorPart,
@@ -28,7 +35,6 @@ from diffex_dagster.study import (
     load_study,
 )  # fmt: skip
 from diffex_dagster.utils import web
-from diffex_dagster.utils.imports import load_object
 
 NEEDED = ("dagster", "diffusers", "duckdb", "torch", "transformers")
 EXTRAS = {
@@ -186,51 +192,117 @@ def _proxies() -> Iterator[Finding]:
 def _study(study: Study) -> Iterator[Finding]:
     from diffex_dagster.stages.sample_images import read_samples
     from diffex_dagster.stages.scores import check_classifier
-    from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
+    from diffex_dagster.stages.setup import build_classifier, build_store
+
+    made: dict[str, Classifier] = {}
+    found: dict[str, Image.Image] = {}  # the sample images
 
     def images() -> str:
         samples = read_samples(study, lambda name: build_classifier(study, name))
+        found.update(samples.pictures)
         return samples.summary()
-
-    def editor() -> str:
-        build_editor(study).fingerprint  # noqa: B018 (finds and reads the checkpoint)
-        return f"what {study.editor_name} needs is there"
 
     def classifier(name: str) -> Callable[[], str]:
         def check() -> str:
-            made = build_classifier(study, name)
-            check_classifier(study.for_classifier(name), build_store(study), made, name)
-            return f"{name} scores a picture; {len(made.labels)} classes{_returned(made)}"
+            made[name] = build_classifier(study, name)
+            check_classifier(study.for_classifier(name), build_store(study), made[name], name)
+            return f"{name} scores a picture; {len(made[name].labels)} classes{_returned(made[name])}"
 
         return check
 
     yield _tried("images", images)
-    part = study.editors[study.editor_name]
-    if isinstance(part, LeditsEditorPart | InstructEditorPart) and is_hub_id(study, part.checkpoint):
-        yield _from_hub(part.checkpoint)
-    else:
-        yield _tried("editor", editor)
-    if isinstance(part, PrecomputedEditorPart):
-        yield _tried("editor", lambda: _made_elsewhere(study))
+    yield from _editor(study, found)
+    for name in study.editors:
+        if name != study.editor_name:
+            yield from (_not_in_use(name, each) for each in _editor(study.with_editor(name), found))
     yield _tried("results", lambda: _results(study))
     yield _tried("corpus", lambda: _corpus(study))
     for name, each in study.classifiers.items():
-        yield _tried("classifier", classifier(name))
+        tried = _tried("classifier", classifier(name))
+        yield tried
+        if tried.fine and found:
+            yield from _surviving("classifier", partial(_scores, study.for_classifier(name), name, made[name], found))
         yield from _code(name, each)
     yield _tried("devices", lambda: _checked(check_devices, study, "those that are named are here"))
     if isinstance(study.probe, ClipProbePart):
         yield _tried("probe", lambda: _checked(check_probe, study, "is there, or comes from the hub"))
     if study.truth is not None:
-        truth = study.truth
-        yield _tried("truth", lambda: _imported(truth, study))
+        yield _tried("truth", lambda: _truth(study, list(found)))
     vlm = placed_vlm(study)
     if isinstance(vlm, OpenAIVLM):
         yield from _vlm(vlm)
 
 
-def _imported(reference: str, study: Study) -> str:
-    load_object(reference, study.folder, "truth")
-    return f"{reference} can be imported"
+def _side(study: Study, part: LeditsEditorPart | InstructEditorPart) -> Iterator[Finding]:
+    """Says so where pictures are edited at another size than the checkpoint was trained on."""
+    side, size = native_side(study.checkpoint(part.checkpoint)), study.images.size
+    if side is not None and not 0.7 <= size / side <= 1.5:
+        found = f"{part.checkpoint} was trained on {side} pixels, and images.size is {size}"
+        yield Finding(None, "editor", found, f"set images.size: {side}, or its edits may be poor")
+
+
+def _scores(study: Study, name: str, classifier: Classifier, pictures: Mapping[str, Image.Image]) -> Iterator[Finding]:
+    """What the classifier says of the first sample images, and what looks wrong about it."""
+    try:
+        outputs = first_outputs(classifier, pictures)
+    except DiffExError as error:  # its scores of this study are stored: a run needs no weights
+        yield Finding(None, "classifier", str(error))
+        return
+    if len(classifier.labels) > 1:
+        said = predictions_in_words(outputs, classifier.labels)
+        yield Finding(True, "classifier", f"{name} predicts of {len(outputs)} images: {said}")
+    for hint in hints(study, classifier, outputs):
+        yield Finding(None, "classifier", f"{name}: {hint}")
+
+
+def _truth(study: Study, images: Sequence[str]) -> str:
+    check_truth(study, images)
+    return f"{study.truth} can be imported, and finds what it needs"
+
+
+def _editor(study: Study, pictures: Mapping[str, Image.Image]) -> Iterator[Finding]:
+    """Whether what the editor in use is made of is there: checkpoint, LoRAs, module, edits, states of drawings."""
+    part = study.editors[study.editor_name]
+    if isinstance(part, LeditsEditorPart | InstructEditorPart) and is_hub_id(study, part.checkpoint):
+        yield _from_hub(part.checkpoint)
+        if getattr(part, "loras", ()):
+            yield _tried("editor", lambda: _loras(study))
+    else:
+        yield _tried("editor", lambda: _made(study, pictures))
+    if isinstance(part, LeditsEditorPart | InstructEditorPart):
+        yield from _side(study, part)
+    if isinstance(part, PrecomputedEditorPart):
+        yield _tried("editor", lambda: _made_elsewhere(study))
+
+
+def _not_in_use(name: str, finding: Finding) -> Finding:
+    """What is wrong with an editor that a run uses only where it is asked to is worth knowing, and no problem."""
+    if finding.fine is not False:
+        return finding
+    return Finding(None, "editor", f"not in use, and diffex run --editor {name} would fail: {finding.found}")
+
+
+def _made(study: Study, pictures: Mapping[str, Image.Image]) -> str:
+    from diffex_dagster.stages.setup import build_editor
+
+    editor = build_editor(study)
+    editor.fingerprint  # noqa: B018 (finds and reads the checkpoint)
+    if hasattr(editor, "check_images"):
+        editor.check_images([image_key(picture) for picture in pictures.values()])
+    return f"what {study.editor_name} needs is there"
+
+
+def _loras(study: Study) -> str:
+    """Whether the LoRAs are there that are added to a checkpoint of the hub."""
+    from diffex_dagster.editing.checkpoints import locate_lora
+    from diffex_dagster.stages.setup import ledits_options
+
+    part = study.editors[study.editor_name]
+    assert isinstance(part, LeditsEditorPart)
+    for lora in ledits_options(study, part).loras:
+        if not is_hub_id(study, lora.checkpoint):
+            locate_lora(lora.checkpoint, lora.file, lora.revision)
+    return "its LoRAs are there, or come from the hub"
 
 
 def _checked(check: Callable[[Study], None], study: Study, fine: str) -> str:

@@ -12,18 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from scipy.special import expit, softmax
 
-from diffex_dagster.classifying.asking import outputs_of, try_out
+from diffex_dagster.classifying.asking import try_out
 from diffex_dagster.classifying.base import BatchedClassifier
 from diffex_dagster.classifying.build import build
+from diffex_dagster.classifying.hints import COMMON, predictions_in_words, unsaid_preparation
 from diffex_dagster.classifying.outputs import UnsaidOutputs
 from diffex_dagster.classifying.parts import SHORT_FORMS, Target
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.starters import load_starter, starter_called, starter_names
+from diffex_dagster.editing.checkpoints import native_side
 from diffex_dagster.errors import CorpusError, StudyError
 from diffex_dagster.stages.edits import level1_combinations
+from diffex_dagster.stages.hints import first_outputs, hints
 from diffex_dagster.stages.sample_images import Samples, read_samples
 from diffex_dagster.study import Study, load_study, study_of
 from diffex_dagster.utils.files import write_atomically
@@ -59,7 +61,9 @@ class Made:
 
     study: Study
     images: Samples
-    predictions: list[tuple[str, str, float]]  # (image, predicted class, its probability)
+    predictions: list[tuple[str, str, float]]  # (image, predicted class, its probability), of three
+    predicted: str  # how many of the first images are predicted as each class; "" for a regression
+    hints: list[str]  # what looks wrong about its scores
     level1_edits: int | None  # None where the corpus is not known yet
     most_edits: int
 
@@ -84,9 +88,13 @@ def make_study(wishes: Wishes, folder: Path) -> Made:
         "classifiers": {"v1": _classifier(wishes, folder)},
     }
     draft = study_of({**fields, "target": {"label": wishes.label or "?"}}, file)
+    if not wishes.size and "checkpoint" in editor and (side := native_side(draft.checkpoint(editor["checkpoint"]))):
+        fields["images"]["size"] = side
+        draft = study_of({**fields, "target": {"label": wishes.label or "?"}}, file)
     classifier = _adopted(fields, draft.images.size, file)
     samples = read_samples(draft, lambda _: classifier)
-    predictions = _predict(classifier, samples.pictures)
+    outputs = first_outputs(classifier, samples.pictures)
+    predictions = _predictions(classifier, list(samples.pictures), outputs)
     label = wishes.label or Counter(label for _, label, _ in predictions).most_common(1)[0][0]
     fields["target"] = _target(label, classifier)
     if label not in classifier.labels:
@@ -94,11 +102,14 @@ def make_study(wishes: Wishes, folder: Path) -> Made:
             f"--label: the classifier has no class {label!r}; it knows {', '.join(classifier.labels[:20])}"
         )
     study_of(fields, file)
+    text = study_text(fields, wishes.label is None, bool(unsaid_preparation(classifier)))
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / SCHEMA, (json.dumps(json_schema(), indent=1) + "\n").encode(), mode=0o644)
-    write_atomically(file, study_text(fields, chosen=wishes.label is None).encode(), mode=0o644)
+    write_atomically(file, text.encode(), mode=0o644)
     study = load_study(file)
-    return Made(study, samples, predictions, *count_edits(study, len(samples.pictures)))
+    said = predictions_in_words(outputs, classifier.labels) if len(classifier.labels) > 1 else ""
+    costs = count_edits(study, len(samples.pictures))
+    return Made(study, samples, predictions[:3], said, hints(study, classifier, outputs), *costs)
 
 
 def json_schema() -> dict[str, Any]:
@@ -113,8 +124,13 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def study_text(fields: Mapping[str, Any], chosen: bool = False) -> str:
-    """A commented study file."""
+def study_text(fields: Mapping[str, Any], chosen: bool = False, unsaid: bool = False) -> str:
+    """A commented study file.
+
+    Args:
+        chosen: whether nobody named the class that is explained.
+        unsaid: whether nobody says how pixels become the classifier's input.
+    """
 
     def flow(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False)  # JSON is YAML
@@ -122,8 +138,11 @@ def study_text(fields: Mapping[str, Any], chosen: bool = False) -> str:
     corpus, (editor,) = fields["corpus"], fields["editors"]
     how = "the model's answer is cached" if "vlm" in corpus else "a shipped list; a vlm would look at your images"
     note = (
-        " # the class predicted most often on three images: change it to the one you want explained" if chosen else ""
+        " # the class predicted most often on the first images: change it to the one you want explained"
+        if chosen
+        else ""
     )
+    raw = f" # pixels from 0 to 1, RGB; if it was trained on others, add preprocessing: {COMMON}" if unsaid else ""
     return f"""# yaml-language-server: $schema={SCHEMA}
 name: {flow(fields["name"])}
 domain: {flow(fields["domain"])} # what the images show, in words that a vision-language model understands
@@ -136,7 +155,7 @@ editors: # the first is the default
   {editor}: {flow(fields["editors"][editor])}
 
 classifiers: # one line for each version
-  v1: {flow(fields["classifiers"]["v1"])}
+  v1: {flow(fields["classifiers"]["v1"])}{raw}
 
 target: {flow(fields["target"])}{note}
 
@@ -263,12 +282,10 @@ def _target(label: str, classifier: Classifier) -> dict[str, Any]:
     return {"label": label, "measure": "sigmoid"} if task == "labels" else {"label": label}
 
 
-def _predict(classifier: Classifier, pictures: Mapping[str, Image.Image]) -> list[tuple[str, str, float]]:
-    names: Sequence[str] = list(pictures)[:3]
-    outputs = outputs_of(classifier, [pictures[name] for name in names])
+def _predictions(classifier: Classifier, names: Sequence[str], outputs: np.ndarray) -> list[tuple[str, str, float]]:
     measure = _target("", classifier).get("measure", "probability")
     probabilities = {"value": np.asarray, "sigmoid": expit}.get(measure, lambda rows: softmax(rows, axis=1))(outputs)
     return [
         (name, classifier.labels[int(row.argmax())], float(row.max()))
-        for name, row in zip(names, probabilities, strict=True)
+        for name, row in zip(names, probabilities, strict=False)
     ]

@@ -278,7 +278,9 @@ def init(
     editor: Annotated[str, typer.Option(help="KIND:VALUE: ledits, instruct, precomputed, python")] = (
         "ledits:stable-diffusion-v1-5/stable-diffusion-v1-5"
     ),
-    size: Annotated[int | None, typer.Option(help="side in pixels that the editor works on; 512")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="side in pixels that the editor works on; its checkpoint's, else 512")
+    ] = None,
     starter: Annotated[str | None, typer.Option(help="a shipped list of attributes")] = None,
     vlm: Annotated[str | None, typer.Option(help="a vision-language model that names the attributes")] = None,
     vlm_url: Annotated[str | None, typer.Option(help="its address; OpenAI's own when left out")] = None,
@@ -295,6 +297,10 @@ def init(
     out.print(escape(made.images.summary()))
     for file, predicted, probability in made.predictions:
         out.print(f"  {escape(file)}: {escape(predicted)} ({probability:.2f})")
+    if made.predicted:
+        out.print(f"predicted: {escape(made.predicted)}")
+    for hint in made.hints:
+        out.print(f"[yellow]look at this:[/] {escape(hint)}")
     out.print(f"explaining: {escape(made.study.target.describe())}")
     level1 = "" if made.level1_edits is None else f"{made.level1_edits} edits at level 1, "
     hours = made.most_edits / 3600

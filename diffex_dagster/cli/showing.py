@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -63,6 +65,8 @@ def print_outcome(study: Study, outcome: Outcome, seconds: float) -> None:
     for name in outcome.classifiers:
         ranking = latest_ranking(study, name)
         console.print(rich_table(ranking, limit=15, title=f"{study.prefix}: {name}"))
+        for sentence in _look_first(report_paths(study, [name]).get(name)):
+            console.print(f"[yellow]look at this first:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
         if study.truth:
             console.print(_grade_line(graded(study, name, ranking)), highlight=False)
     console.print(
@@ -73,6 +77,14 @@ def print_outcome(study: Study, outcome: Outcome, seconds: float) -> None:
     console.print(f"results: {escape(str(study.results_folder))}", highlight=False, soft_wrap=True)
     for what, page in report_paths(study, outcome.classifiers).items():
         console.print(f"report ({escape(what)}): {escape(str(page))}", highlight=False, soft_wrap=True)
+
+
+def _look_first(page: Path | None) -> list[str]:
+    """What stands above the verdict of a report: what to mend, and what looks wrong."""
+    if page is None:
+        return []
+    data = json.loads(page.with_name("report.json").read_text("utf-8"))
+    return [*data["warnings"], *data["hints"]]
 
 
 def graded(study: Study, classifier: str, ranking: Sequence[RankedFeature]) -> Grade:

@@ -109,6 +109,32 @@ def _complete(folder: Path) -> None:
         )
 
 
+def native_side(checkpoint: str) -> int | None:
+    """The side of the pictures that a checkpoint was trained on, in pixels: its UNet's latents times its autoencoder's
+    factor.
+
+    Args:
+        checkpoint: a folder, or a hub id that may have been downloaded before. Nothing is downloaded.
+
+    Returns:
+        None where it is not on this machine, or does not say so.
+    """
+    try:
+        unet, vae = (json.loads(_configuration_of(checkpoint, part).read_text("utf-8")) for part in ("unet", "vae"))
+        latents, halvings = unet["sample_size"], len(vae["block_out_channels"]) - 1
+        return int(latents if isinstance(latents, int) else max(latents)) * 2**halvings
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _configuration_of(checkpoint: str, part: str) -> Path:
+    if Path(checkpoint).is_dir() or not _HUB_ID.fullmatch(checkpoint):
+        return Path(checkpoint) / part / "config.json"
+    from huggingface_hub import try_to_load_from_cache
+
+    return Path(str(try_to_load_from_cache(checkpoint, f"{part}/config.json")))  # "None" is no file
+
+
 def _single_file(file: Path, config: str | None) -> Checkpoint:
     if file.suffix != ".safetensors":
         raise EditorError(

@@ -67,6 +67,7 @@ def report_markdown(explanation: Explanation, limit: int = LIMIT) -> str:
             f"## {markdown_text(plain(e.title, 200))}",
             f"**{markdown_text(e.classifier)}**: effects on the {markdown_text(e.target)}, over {e.images} images",
             *(f"> **{markdown_text(plain(warning, 600))}**" for warning in e.warnings[:_SAID]),
+            *(f"> **Look at this first.** {markdown_text(plain(hint, 600))}" for hint in e.hints[:_SAID]),
             *map(markdown_text, verdict(e)),
             "### Ranking",
             markdown_table(e.features, ROWS, pictures),

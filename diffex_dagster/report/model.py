@@ -228,6 +228,7 @@ class Explanation:
     side_effects: tuple[SideEffect, ...] = ()  # of the strongest features on each other, the largest leaks first
     looks: tuple[Look, ...] = ()  # Grad-CAM of the strongest features, where the classifier is a torch module
     warnings: tuple[str, ...] = ()  # what to mend before anything on the page is believed
+    hints: tuple[str, ...] = ()  # what looks wrong about the classifier's scores of the sample images
     controls: tuple[Control, ...] = ()  # the control prompts, which every effect is held against
     judge: JudgeCheck | None = None  # who judges which pictures show an attribute, where anybody does
     method: str = ""  # how the editor in use makes edits and null edits, in a sentence or two

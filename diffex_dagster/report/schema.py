@@ -91,6 +91,7 @@ def report_as_json(explanation: Explanation) -> dict[str, Any]:
         "examples": {feature: [_example(x) for x in examples] for feature, examples in e.examples.items()},
         "caveats": list(e.caveats),
         "warnings": list(e.warnings),
+        "hints": list(e.hints),
     }  # fmt: skip
     return finite(data)
 
@@ -143,6 +144,7 @@ def explanation_from_json(data: Mapping[str, Any]) -> Explanation:
         side_effects=tuple(SideEffect(**_numbers(row, EFFECT_NUMBERS)) for row in data.get("side_effects", ())),
         looks=tuple(_look(row) for row in data.get("looks", ())),
         warnings=tuple(data.get("warnings", ())),
+        hints=tuple(data.get("hints", ())),
         controls=tuple(Control(**_numbers(row, CONTROL_NUMBERS)) for row in data.get("controls", ())),
         judge=JudgeCheck(**data["judge"]) if data.get("judge") else None,
         turn=Turn(**data["turn"]) if data.get("turn") else None,

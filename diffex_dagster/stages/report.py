@@ -47,6 +47,7 @@ from diffex_dagster.stages.deciding import (
 )
 from diffex_dagster.stages.edit_metrics import changes_of, mean_change, strengths
 from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests
+from diffex_dagster.stages.hints import hints
 from diffex_dagster.stages.judging import check_judge
 from diffex_dagster.stages.scores import Paired, picture_scores
 from diffex_dagster.stages.search import Searched, replay_search
@@ -158,11 +159,10 @@ def placed(editor: Editor) -> tuple[tuple[str, str], ...]:
     return (("Edited on", f"{device}, {dtype}"),) if device else ()
 
 
-def original_scores(study: Study, pictures: Pictures, classifier: Classifier) -> np.ndarray:
-    """Target measure f(original) of every sample image, shape (images,); scored once and kept like any other score."""
+def original_outputs(pictures: Pictures, classifier: Classifier) -> np.ndarray:
+    """Logits of every sample image itself, shape (images, classes); scored once and kept like any other score."""
     scores = picture_scores(pictures.store, classifier, pictures.samples)
-    logits = np.stack([scores[key] for key in pictures.samples])
-    return measure(logits, classifier.labels, study.target, study.folder, said_outputs(classifier))
+    return np.stack([scores[key] for key in pictures.samples])
 
 
 def turn_of(labels: Sequence[str], target: Target) -> Turn | None:
@@ -215,7 +215,8 @@ def explain(
     ranked = rank(study, corpus, features, paired, changes, succeeded, searched, reach, controls, left)
     ranked, between = confounded(ranked, features_side_effects(study, corpus, searched, reach.still))
     shown = one_a_group(ranked)[: study.report.gradcam]
-    originals = original_scores(study, pictures, classifier)
+    logits = original_outputs(pictures, classifier)
+    originals = measure(logits, classifier.labels, study.target, study.folder, said_outputs(classifier))
     files = store.samples(study.name)
     examples = {
         f.id: _examples(pictures, files, originals, nulls, edited[f.id], paired[f.id], succeeded.get(f.id), on[f.id])
@@ -266,6 +267,7 @@ def explain(
         looks=seen,
         controls=placebos,
         judge=judge_check(study, store, editor, searched, corpus) if searched.judged else None,
+        hints=tuple(hints(study, classifier, logits)),
         warnings=(*([held_back] if held_back else []), *control_warnings(placebos)),
         method=editing_method(study),
         links=other_pages(study, name),

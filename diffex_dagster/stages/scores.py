@@ -17,6 +17,7 @@ from diffex_dagster.errors import ClassifierError, StoreError
 from diffex_dagster.stages.edits import Concepts, edit_requests, nonsense_edits
 from diffex_dagster.store import Store, edit_key
 from diffex_dagster.study import Study
+from diffex_dagster.utils.imports import load_object
 from diffex_dagster.utils.progress import Reporter, silent
 
 BATCH = 128  # pictures read, scored and committed at a time
@@ -101,6 +102,8 @@ def check_classifier(study: Study, store: Store, classifier: Classifier, name: s
         ClassifierError: it lacks a class of its target, cannot be loaded, or does not return what it must.
     """
     check_target(study, classifier)
+    if study.target.function is not None:
+        load_object(study.target.function, study.folder, "target.function")
     if store.has_scores(classifier.fingerprint):
         return
     try:

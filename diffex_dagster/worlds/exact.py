@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -14,6 +14,28 @@ from diffex_dagster.errors import EditorError
 from diffex_dagster.judging.protocol import Pair
 from diffex_dagster.store.keys import digest, image_key
 from diffex_dagster.worlds.base import State, World
+
+
+def read_states(file: Path, world: World, images: Iterable[str] = ()) -> dict[str, State]:
+    """File name of a picture -> the state that it was drawn from.
+
+    Args:
+        file: `attributes.json`, beside the pictures.
+        images: file names that it must describe.
+
+    Raises:
+        EditorError: it cannot be read, or does not describe one of the images.
+    """
+    again = f"draw them again with `python -m training.samples --world {world.name}`"
+    try:
+        states: dict[str, State] = dict(json.loads(file.read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise EditorError(
+            f"{file}: the states that the images were drawn from are needed, and cannot be read ({error}); {again}"
+        ) from error
+    if absent := [name for name in images if name not in states]:
+        raise EditorError(f"{file}: it does not say from which state {absent[0]} was drawn; {again}")
+    return states
 
 
 class ExactJudge:
@@ -58,13 +80,7 @@ class ExactEditor:
 
     def __init__(self, world: World, folder: Path, options: Mapping[str, str]) -> None:
         self.world, self.file = world, folder / options.get("attributes", "images/attributes.json")
-        try:
-            self.states: dict[str, State] = json.loads(self.file.read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise EditorError(
-                f"{self.file}: the exact editor needs the states that the images were drawn from ({error}); draw them "
-                f"again with `python -m training.samples --world {world.name}`"
-            ) from error
+        self.states = read_states(self.file, world)
 
     @functools.cached_property
     def by_image(self) -> dict[str, State]:
@@ -77,6 +93,15 @@ class ExactEditor:
         factors = {factor: sorted(values) for factor, values in self.world.factors.items()}
         words = {phrase: [of, *values] for phrase, (of, values) in self.world.synonyms.items()}
         return digest(f"exact {self.world.name}", self.world.versions(), factors, *([words] if words else []))[:16]
+
+    def check_images(self, images: Iterable[str]) -> None:
+        """Raise EditorError where one of the images, by its key, was not drawn from a state that is known."""
+        for image in images:
+            if image not in self.by_image:
+                raise EditorError(
+                    f"{self.file}: image {image} was not drawn from any of its states; the exact editor only edits the "
+                    f"pictures that `python -m training.samples --world {self.world.name}` drew"
+                )
 
     def edit(
         self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]
@@ -99,11 +124,7 @@ class ExactEditor:
         Raises:
             EditorError: the image is not one of those that `attributes.json` describes.
         """
-        if request.image not in self.by_image:
-            raise EditorError(
-                f"{self.file}: image {request.image} was not drawn from any of its states; the exact editor only edits "
-                f"the pictures that `python -m training.samples --world {self.world.name}` drew"
-            )
+        self.check_images([request.image])
         state = self.by_image[request.image]
         for concept in request.concepts:
             state = self.world.set_feature(state, concept.prompt, concept.direction == "remove")

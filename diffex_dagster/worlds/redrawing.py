@@ -8,7 +8,6 @@ feature there, or of taking it away. Both together are do(1) − do(0), the caus
 from __future__ import annotations
 
 import io
-import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from diffex_dagster.store.keys import digest
 from diffex_dagster.utils.files import write_atomically
 from diffex_dagster.worlds.avatars import WORLD as AVATARS
 from diffex_dagster.worlds.base import State, World
+from diffex_dagster.worlds.exact import read_states
 
 Feature = tuple[str, bool]  # (prompt, whether it is removed)
 Score = Callable[[list[Image.Image]], NDArray[np.float64]]
@@ -105,8 +105,13 @@ def study_truth(
 
     Returns:
         (prompt, direction) -> mean true effect; 0 where the world cannot draw the feature.
+
+    Raises:
+        EditorError: `attributes.json` cannot be read, or does not describe one of the images.
     """
-    states = json.loads((folder / "images" / "attributes.json").read_text("utf-8"))
+    states = read_states(folder / "images" / "attributes.json", world, images)
+    if not prompts:
+        return {}
     features = {(prompt, direction): (prompt, direction == "remove") for prompt, direction in prompts}
     drawn = redraw([states[name] for name in images], list(dict.fromkeys(features.values())), cache=cache, world=world)
     effects = drawn.effects(score)

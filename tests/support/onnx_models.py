@@ -19,6 +19,7 @@ def save(
     weights: np.ndarray = WEIGHTS,
     external: str | None = None,
     further: bool = False,
+    normalises: bool = False,
 ) -> Path:
     """Save a model.
 
@@ -28,10 +29,12 @@ def save(
         shape: of the input; channels last where its last length is 3.
         external: the file beside (or not beside) the model that the weights go into.
         further: whether a second output of another length comes first.
+        normalises: whether the model divides pixels by 255 itself.
     """
     axes = [1, 2] if shape[-1] == 3 else [2, 3]
     nodes = [
-        helper.make_node("Cast", ["image"], ["x"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["image"], ["raw"], to=TensorProto.FLOAT),
+        helper.make_node("Div" if normalises else "Identity", ["raw", "most"] if normalises else ["raw"], ["x"]),
         helper.make_node("ReduceMean", ["x", "axes"], ["mean"], keepdims=0),
         helper.make_node("MatMul", ["mean", "W"], ["scores"]),
     ]
@@ -66,6 +69,7 @@ def save(
         tensor,
         numpy_helper.from_array(np.array(axes, np.int64), "axes"),
         numpy_helper.from_array(np.array([1], np.int64), "one"),
+        numpy_helper.from_array(np.array(255, np.float32), "most"),
     ]
     results = [
         helper.make_tensor_value_info(last, of, None if ending in ("1x1", "ArgMax") else ["N", weights.shape[1]])
