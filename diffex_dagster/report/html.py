@@ -22,11 +22,14 @@ from diffex_dagster.report.tables import compared_flips, reliances
 
 
 def emphasised(sentence: str, target: str) -> Markup:
-    """Escape a sentence and mark the features in it: what stands between typographic quotes, but not the target's."""
+    """Escape a sentence and mark the features in it: what stands between typographic quotes, but not the target's
+    classes, of which the sentence may have the beginning only.
+    """
     own = str(escape(wording.curly(target)))
 
     def mark(match: re.Match[str]) -> str:
-        return match.group() if match.group() in own else f'<b class="term">{match.group(1)}</b>'
+        of_target = f"“{match.group(1).removesuffix('…')}" in own and match.group(1).endswith("…")
+        return match.group() if of_target or match.group() in own else f'<b class="term">{match.group(1)}</b>'
 
     return Markup(re.sub("“([^”]*)”", mark, str(escape(sentence))))  # noqa: S704 (escaped before it is marked)
 

@@ -31,7 +31,7 @@ def in_lines(explanation: Explanation, shown: int = SHOWN) -> str:
         for f in features[:shown]
     ]
     if len(features) > shown:
-        lines.append(f"     and {len(features) - shown} weaker ones: to_frame(), plot(), to_html(folder)")
+        lines.append(f"     and {len(features) - shown} more: to_frame(), plot(), to_html(folder)")
     return "\n".join(lines)
 
 
@@ -41,7 +41,7 @@ def as_html(explanation: Explanation, shown: int = SHOWN) -> str:
     digits = digits_for(f.effect for f in features)
     rows = "".join(_row(f, explanation.examples.get(f.feature, ()), digits) for f in features)
     more = len(explanation.features) - len(features)
-    note = f"<p>{more} weaker features are not shown: <code>to_html(folder)</code> has them all.</p>" if more else ""
+    note = f"<p>{more} more features are not shown: <code>to_html(folder)</code> has them all.</p>" if more else ""
     headings = "".join(
         f"<th>{each}</th>" for each in ("", "feature", "effect", "interval", "flips", "decision", "before", "after")
     )

@@ -12,10 +12,11 @@ from diffex_dagster.report import wording
 from diffex_dagster.report.model import ComparedFeature, Comparison, Explanation, RankedFeature
 from diffex_dagster.report.wording import (
     amount,
-    curly,
+    count,
     edited_thing,
     interval,
     listing,
+    measured,
     plain,
     signed_amount,
     titled,
@@ -90,12 +91,12 @@ def _lead(lead: RankedFeature, explanation: Explanation) -> str:
     head = f"{plain(explanation.classifier)} relies most on {_quoted(_low(_thing(lead)))}{where}: "
     if lead.decision == "mixed":
         effect = (
-            f"{verb} it moves the {curly(target)} by {amount(lead.magnitude, target)} on average, "
+            f"{verb} it moves the {measured(target)} by {amount(lead.magnitude, target)} on average, "
             f"up on some images and down on others,"
         )
     else:
         effect = (
-            f"{verb} it {lead.decision} the {curly(target)} by {amount(lead.effect, target)} on average"
+            f"{verb} it {lead.decision} the {measured(target)} by {amount(lead.effect, target)} on average"
             f"{_among(lead)} ({interval(lead.ci_low, lead.ci_high, target)})"
         )
     flips = _flips(lead, explanation)
@@ -106,12 +107,13 @@ def _lead(lead: RankedFeature, explanation: Explanation) -> str:
         caution = ", though this is no larger than the noise of the edits themselves"
     elif lead.confounded_with:
         caution = f"; but it is confounded with {_quoted(_low(lead.confounded_with.name))}, which its edits also change"
-    return f"{head}{effect} and {flips}{caution}." if flips else f"{head}{effect} over {lead.images} images{caution}."
+    ending = f"and {flips}" if flips else f"over {count(lead.images, 'image')}"
+    return f"{head}{effect} {ending}{caution}."
 
 
 def _among(lead: RankedFeature) -> str:
     """Which images the effect is over, where it is not over all."""
-    return "" if lead.among == "all" else f" of the {lead.images} images {lead.among}"
+    return "" if lead.among == "all" else f" of the {count(lead.images, 'image')} {lead.among}"
 
 
 def _flips(lead: RankedFeature, explanation: Explanation) -> str:
@@ -120,7 +122,8 @@ def _flips(lead: RankedFeature, explanation: Explanation) -> str:
     if turn is None or lead.becomes is None or lead.leaves is None:
         if len(explanation.labels) < 2:  # one output has no classes to flip between
             return ""
-        return f"the predicted class changes on {'none' if lead.flip_rate == 0 else changed} of {lead.images} images"
+        few = "none" if lead.flip_rate == 0 else changed
+        return f"the predicted class changes on {few} of {count(lead.images, 'image')}"
     ways = [
         f"{how} on {n or 'none'}"
         for how, n, likely in (
@@ -130,7 +133,7 @@ def _flips(lead: RankedFeature, explanation: Explanation) -> str:
         if (n if lead.decision == "mixed" else likely)
     ] or [f"{turn.becomes} on none"]
     beside = f" (it changes on {changed})" if turn.among > 2 and changed != lead.becomes + lead.leaves else ""
-    return f"{turn.subject} {' and '.join(ways)} of {lead.images} images{beside}"
+    return f"{turn.subject} {' and '.join(ways)} of {count(lead.images, 'image')}{beside}"
 
 
 def _also(lead: RankedFeature, others: Sequence[RankedFeature], explanation: Explanation) -> str:
@@ -160,7 +163,7 @@ def _also(lead: RankedFeature, others: Sequence[RankedFeature], explanation: Exp
 
 def _nothing_found(explanation: Explanation) -> list[str]:
     judged = [f for f in explanation.features if f.decision not in wording.UNSAID]
-    first = f"No feature was shown to move {plain(explanation.classifier)}'s {curly(explanation.target)}."
+    first = f"No feature was shown to move {plain(explanation.classifier)}'s {measured(explanation.target)}."
     if not judged:
         return [first, "None of the edits took, so the classifier has not been tested."]
     top = max(judged, key=lambda f: abs(f.effect))
@@ -242,14 +245,14 @@ def _biggest_change(changed: Sequence[ComparedFeature], comparison: Comparison, 
     if top.reliance and abs(abs(after) - abs(before)) < 0.5 * abs(top.reliance_change):
         # Images that move up and images that move down: the mean effect hides what the decision speaks of.
         return (
-            f"{head}up or down, it moved the {curly(target)} of an image by "
+            f"{head}up or down, it moved the {measured(target)} of an image by "
             f"{amount(top.reliance[0], target)} on average "
             f"in {first} and by {amount(top.reliance[-1], target)} in {last} "
             f"(difference {signed_amount(top.reliance_change, target)}, "
             f"{interval(top.reliance_low, top.reliance_high, target)}), so {last} {kept} {first}."
         )
     return (
-        f"{head}its effect on the {curly(target)} went from "
+        f"{head}its effect on the {measured(target)} went from "
         f"{signed_amount(before, target)} in {first} to {signed_amount(after, target)} in {last} "
         f"(difference {signed_amount(top.difference, target)}, "
         f"{interval(top.ci_low, top.ci_high, target)}), so {last} {kept} {first}."

@@ -161,20 +161,37 @@ def is_probability(target: str) -> bool:
     return target.strip().lower().startswith("probability")
 
 
+_UNIT = re.compile(r" \(([^()\"]{1,24})\)$")
+
+
+def unit_of(target: str) -> str:
+    """The unit that a target measure ends in: `years` of "age (years)"; "" where it has none, or is a probability."""
+    found = None if is_probability(target) else _UNIT.search(plain(target))
+    return found[1] if found else ""
+
+
+def measured(target: str) -> str:
+    """A target measure inside a sentence whose numbers have its unit: `age` of "age (years)"."""
+    return curly(_UNIT.sub("", plain(target)) if unit_of(target) else target)
+
+
 def amount(value: float, target: str, unit: bool = True) -> str:
-    """The size of an effect in words: `31 percentage points` of a probability, `1.20` of anything else."""
+    """The size of an effect in words: `31 percentage points` of a probability, `1.20 years` of age, `1.20` of else."""
     if not is_probability(target):
-        return f"{abs(value):.2f}"
+        of = unit_of(target) if unit else ""
+        return f"{abs(value):.2f} {of}".rstrip()
     points = abs(value) * 100
     text = f"{points:.0f}" if points >= 0.95 or points < 0.05 else f"{points:.1f}"
     return text if not unit else f"{text} percentage point{'' if text == '1' else 's'}"
 
 
 def signed_amount(value: float, target: str) -> str:
-    """`+31 points` of a probability, `+1.20` of anything else."""
+    """`+31 points` of a probability, `+1.20 years` of age, `+1.20` of anything else."""
     text = amount(value, target, unit=False)
     sign = "" if float(text) == 0 else "+" if value > 0 else MINUS
-    return sign + text + ((" point" if text == "1" else " points") if is_probability(target) else "")
+    if is_probability(target):
+        return f"{sign}{text} point{'' if text == '1' else 's'}"
+    return f"{sign}{text} {unit_of(target)}".rstrip()
 
 
 def interval(low: float, high: float, target: str) -> str:

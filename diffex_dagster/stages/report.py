@@ -146,7 +146,7 @@ def settings_shown(study: Study, margin: float) -> tuple[tuple[str, str], ...]:
         ("Beam", f"{search.beam} groups; each group competes with {search.probes} edits, its own or children's"),
         ("Joint combination", f"up to {search.joint_size} features, {search.joint_width} candidates kept"),
         ("Error rate", f"{effects.error_rate}, level {effects.level:g}"),
-        ("No effect shown", f"interval inside ±{margin:g}, and what unseen images may do"),
+        ("No effect shown", f"interval inside ±{margin:.3g}, and what unseen images may do"),
         ("Control prompts", ", ".join(effects.nonsense) or "none: effects are differences to the null edit"),
         ("An edit happened from", f"{effects.min_edit_strength:g} mean pixel change in the most changed window"),
         ("Edits that must take", f"{effects.min_edit_success:.0%}, where a probe judges them ({study.probe.kind})"),

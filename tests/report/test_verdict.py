@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from diffex_dagster.report.html import emphasised
 from diffex_dagster.report.model import (
     ComparedFeature,
     Comparison,
@@ -14,6 +15,7 @@ from diffex_dagster.report.model import (
     Turn,
 )
 from diffex_dagster.report.verdict import comparison_verdict, strongest, verdict
+from diffex_dagster.report.wording import measured, plain, unit_of
 from tests.support.material import HOSTILE
 
 
@@ -80,6 +82,23 @@ def test_a_mixed_effect_says_both_ways_that_images_turn(explanation: Explanation
     row = ranked("Hat", 0.0, "mixed", becomes=5, leaves=3, images=24)
     first, *_ = verdict(replace(explanation, features=(row,), labels=("age",), target="value of “age”", turn=age))
     assert "age rises above 60 years on 5 and falls below 60 years on 3 of 24 images" in first
+
+
+def test_numbers_have_the_unit_of_the_target_and_one_image_is_one(explanation: Explanation) -> None:
+    rows = (ranked("Turban", -12.24, "lowers", images=1), ranked("Beanie", -10.1, "lowers", group="Hats"))
+    about = replace(explanation, features=rows, labels=("age",), target="age (years)", turn=None, noise_floor=0.5)
+    first, second, third = verdict(about)
+    assert "adding it lowers the age by 12.24 years on average" in first and first.endswith("over 1 image.")
+    assert "“beanie” (−10.10 years)" in second and "(0.50 years)" in third
+    assert unit_of('margin of "cat" over "dog" (logits)') == "logits" and unit_of("age") == ""
+    assert unit_of('probability of "cat" (sigmoid)') == "" == unit_of('logit of "cat (tabby)"')
+    assert measured('value of "age" (years)') == "value of “age”" and measured('logit of "cat"') == "logit of “cat”"
+
+
+def test_a_class_of_the_target_is_no_feature_also_where_it_is_cut_short() -> None:
+    name = "academic gown, academic robe, judge's robe"
+    sentence = f"“a beanie” raises the logit of “{name}” and it becomes “{plain(name, 30)}” on none."
+    assert emphasised(sentence, f'logit of "{name}"').count('<b class="term">') == 1
 
 
 def test_one_group_behind_many_features_is_counted_not_listed(with_features) -> None:
