@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from diffex_dagster.classifying import untrusted
-from diffex_dagster.classifying.base import BatchedClassifier
+from diffex_dagster.classifying.base import BatchedClassifier, Task
 from diffex_dagster.classifying.gradcam import Differentiable
 from diffex_dagster.classifying.manifests import Manifest, load_manifest, manifest_beside
 from diffex_dagster.classifying.onnx_graph import OnnxGraph, facts_of_shape, read_graph
@@ -81,8 +81,23 @@ class FileClassifier(BatchedClassifier):
         said = self._manifest.outputs
         return (said, f"{self._manifest.file} says outputs: {said}") if said else None
 
+    @property
+    def task(self) -> Task | None:
+        """What the outputs stand for, where the model's last operator or a configuration beside it says so."""
+        return super().task or self._manifest.task
+
+    def _own_labels(self) -> tuple[str, ...]:
+        """What the file itself calls its classes."""
+        return ()
+
     def _labels(self) -> tuple[str, ...]:
-        labels = read_labels(self.given_labels) or self._manifest.labels
+        own = self._own_labels()
+        labels = read_labels(self.given_labels) or self._manifest.labels or own
+        if own and labels != own and sorted(labels) == sorted(own):
+            raise ClassifierError(
+                f"{self.name}: labels: the model file itself has them in another order ({', '.join(own[:5])}"
+                f"{', …' if len(own) > 5 else ''}); leave them out, or correct the order"
+            )
         if not labels:
             raise ClassifierError(
                 f"{self.name}: labels: a model file does not say what its outputs are; name the classes in their order"
@@ -155,6 +170,9 @@ class OnnxClassifier(FileClassifier):
                 "or install onnx with onnxruntime-gpu"
             ) from error
         return onnxruntime
+
+    def _own_labels(self) -> tuple[str, ...]:
+        return self._graph.class_names(self.name)
 
     def _identity(self) -> Any:
         onnxruntime = self._installed()

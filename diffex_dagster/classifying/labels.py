@@ -154,6 +154,11 @@ def _of_records(records: Sequence[Mapping[str, Any]], where: str) -> tuple[str, 
 
 
 def _of_lines(lines: Sequence[str], where: str) -> tuple[str, ...]:
+    if any(line.endswith("{") or line in ("}", "},", "]") for line in lines):
+        raise ClassifierError(
+            f"{where}: {_short(lines[0])} is no class name (the file is written in a format of its own); write one "
+            "name a line"
+        )
     for form, number, name in ((_NUMBERED, 1, 2), (_NUMBER_LAST, 2, 1)):
         matches = [form.fullmatch(line) for line in lines]
         found = [(int(match[number]), match[name].strip()) for match in matches if match]

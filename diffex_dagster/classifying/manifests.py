@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 from ruamel.yaml import YAMLError
@@ -22,6 +22,20 @@ BESIDE = ("manifest.json", "manifest.yaml", "config.json", "preprocessor_config.
 """What is looked for beside a model file, and in a folder that is named as a manifest; a later one wins."""
 
 _OWN = ("labels", "preprocessing", "outputs")
+# What other tools call what we read under another name: refused where our own name is not there, never passed over.
+_CALLED = {
+    "labels": (
+        "classes", "class_names", "names", "categories", "class_to_idx", "idx_to_class", "label2id", "label_map",
+    ),
+    "preprocessing": (
+        "transforms", "transform", "preprocess", "mean", "std", "image_std", "normalize", "normalise", "normalization",
+        "normalisation", "rescale", "rescale_factor", "scale", "size", "input_size", "image_size", "img_size", "resize",
+        "crop", "crop_size", "crop_pct", "interpolation", "resample", "channels", "channel_order", "color_mode",
+        "layout", "data_format",
+    ),
+    "outputs": ("activation", "output_type", "output_activation", "final_activation"),
+}  # fmt: skip
+_TASKS: dict[Any, Literal["labels", "values"]] = {"multi_label_classification": "labels", "regression": "values"}
 _OF_OTHERS = ("config.json", "preprocessor_config.json")  # their other keys are about other things
 _INTERPOLATIONS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # by Pillow's number
 
@@ -50,6 +64,7 @@ class Manifest:
     preprocessing: dict[str, Any] = field(default_factory=dict)  # only the fields that are said
     outputs: Outputs | None = None
     file: Path | None = None  # where the outputs are said
+    task: Literal["labels", "values"] | None = None  # multi-label or a regression, where a configuration says so
 
     def options(self) -> Preprocessing | None:
         """The preprocessing, where there is one."""
@@ -99,14 +114,16 @@ def _merged(files: list[Path]) -> Manifest:
     fields: dict[str, Any] = {}
     outputs: Outputs | None = None
     told: Path | None = None
+    task: Literal["labels", "values"] | None = None
     for file in files:
         content = _load(file)
+        task = _TASKS.get(content.get("problem_type"), task)
         labels = _labels(file, content) or labels
         fields |= _preprocessing(file, content)
         if "outputs" in content and file.name not in _OF_OTHERS:
             outputs, told = _outputs(file, content["outputs"]), file
     _validated(files[0] if files else Path(), fields)
-    return Manifest(labels, fields, outputs, told)
+    return Manifest(labels, fields, outputs, told, task)
 
 
 def _labels(file: Path, content: Mapping[str, Any]) -> tuple[str, ...]:
@@ -144,7 +161,10 @@ def _preprocessing(file: Path, content: Mapping[str, Any]) -> dict[str, Any]:
         return dict(own)
     if isinstance(content.get("pretrained_cfg"), Mapping):
         return of_timm(content["pretrained_cfg"], file)
-    if {"image_mean", "do_resize", "do_rescale", "do_normalize", "image_processor_type"} & content.keys():
+    if content.get("architecture") and {"input_size", "mean", "std"} <= content.keys():  # of timm's earlier versions
+        return of_timm(content, file)
+    of_processor = {"image_mean", "do_resize", "do_rescale", "do_normalize", "image_processor_type"}
+    if (of_processor | (_READ if file.name == "preprocessor_config.json" else set())) & content.keys():
         return of_transformers(content, file)
     return {}
 
@@ -170,7 +190,29 @@ def _load(file: Path) -> dict[str, Any]:
             near = difflib.get_close_matches(str(key), _OWN, 1, cutoff=0.75)
             if near and key not in _OWN:
                 raise ClassifierError(f"{file}: manifest: there is no field {key!r}; did you mean {near[0]!r}?")
+        _called_otherwise(file, content)
     return content
+
+
+_EXAMPLES = {
+    "labels": '"labels": ["cat", "dog"]',
+    "preprocessing": '"preprocessing": {"size": 224, "mean": 0.5, "std": 0.5}',
+    "outputs": '"outputs": "probabilities"',
+}
+
+
+def _called_otherwise(file: Path, content: Mapping[str, Any]) -> None:
+    """Raise ClassifierError for what belongs under one of our fields, and stands under a name of another tool."""
+    of_processor = {"image_mean", "image_processor_type", "feature_extractor_type", "pretrained_cfg", "architecture"}
+    for own, names in _CALLED.items():
+        read = own in content or (own == "labels" and "id2label" in content)
+        if read or (own == "preprocessing" and of_processor & content.keys()):
+            continue
+        for name in names:
+            if name in content and not (own == "labels" and isinstance(content[name], int)):
+                raise ClassifierError(
+                    f"{file}: manifest: {name!r} is not read here; write it as {_EXAMPLES[own]}, or remove it"
+                )
 
 
 def _parsed(text: str) -> Any:

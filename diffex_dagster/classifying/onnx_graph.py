@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import ast
+import contextlib
+import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from diffex_dagster.classifying.labels import names_of
 from diffex_dagster.classifying.outputs import Outputs
 from diffex_dagster.classifying.parts import Preprocessing
 from diffex_dagster.errors import ClassifierError, in_words
@@ -26,12 +30,14 @@ class OnnxGraph:
         results: the same of each output.
         makers: value -> (operator, the values that it takes).
         elsewhere: names of the files that hold weights.
+        metadata: what the exporting tool wrote into the file.
     """
 
     inputs: tuple[tuple[str, str, tuple[int | None, ...]], ...]
     results: tuple[tuple[str, str, tuple[int | None, ...]], ...]
     makers: dict[str, tuple[str, tuple[str, ...]]]
     elsewhere: tuple[str, ...]
+    metadata: dict[str, str] = field(default_factory=dict)
 
     @property
     def dtype(self) -> str:
@@ -43,6 +49,21 @@ class OnnxGraph:
         """How many pictures the model takes at a time, where that is fixed."""
         shape = self.inputs[0][2] if self.inputs else ()
         return shape[0] if shape else None
+
+    def class_names(self, name: str) -> tuple[str, ...]:
+        """What the file's metadata calls its classes, as Ultralytics writes them; nothing where it has no such entry.
+
+        Raises:
+            ClassifierError: numbers are missing or used twice.
+        """
+        for key in ("names", "labels", "class_names", "classes", "id2label"):
+            found: Any = None
+            for read in (json.loads, ast.literal_eval):  # a literal of Python holds numbers and texts, and runs nothing
+                with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+                    found = found or read(self.metadata.get(key, ""))
+            if isinstance(found, dict | list):
+                return names_of(found, f"{name}: metadata: {key}")
+        return ()
 
     @property
     def normalises(self) -> bool:
@@ -234,7 +255,8 @@ def read_graph(file: Path) -> OnnxGraph:
             if entry.key == "location"
         }
         inputs = tuple(_described(each) for each in model.graph.input if each.name not in weights)
-        return OnnxGraph(inputs, tuple(map(_described, model.graph.output)), makers, tuple(sorted(names)))
+        metadata = {entry.key: entry.value for entry in model.metadata_props}
+        return OnnxGraph(inputs, tuple(map(_described, model.graph.output)), makers, tuple(sorted(names)), metadata)
     except Exception as error:  # protobuf's own errors share no base but Exception
         raise ClassifierError(
             f"{file}: file: onnxruntime cannot load the model ({in_words(error)}); export it again"

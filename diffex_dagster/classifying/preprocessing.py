@@ -29,8 +29,11 @@ def as_array(pictures: Sequence[Image.Image], options: Preprocessing) -> np.ndar
     """Pictures -> float32 array, (N, C, H, W) or (N, H, W, C) as the options say; C is 1 for grey.
 
     Raises:
-        ClassifierError: pictures of different sizes, and the options name no size to bring them to.
+        ClassifierError: pictures of different sizes, and the options name no size to bring them to; or `scale` and
+            `mean` or `std` belong to pixels of different ranges.
     """
+    if problem := _of_two_ranges(options):
+        raise ClassifierError(f"preprocessing: {problem}")
     arrays = [np.asarray(_resized(picture.convert("RGB"), options)) for picture in pictures]
     if len({array.shape for array in arrays}) > 1:
         raise ClassifierError(
@@ -44,6 +47,17 @@ def as_array(pictures: Sequence[Image.Image], options: Preprocessing) -> np.ndar
     mean, std = (np.asarray(values, dtype=np.float32) for values in (options.mean, options.std))
     batch = ((batch - mean) / std).astype(np.float32)
     return np.ascontiguousarray(batch.transpose(0, 3, 1, 2) if options.layout == "nchw" else batch)
+
+
+def _of_two_ranges(options: Preprocessing) -> str:
+    """Why mean and std cannot be of the pixels that scale makes; "" where they can."""
+    most = 255 * options.scale
+    mean, std = float(np.abs(options.mean).max()), float(np.min(options.std))
+    if most <= 2 and mean > 2:
+        return f"mean {mean:g} is of pixels from 0 to 255, and scale makes them 0 to {most:.3g}; write scale: 1 with it"
+    if most > 100 and std < 1:
+        return f"std {std:g} is of pixels from 0 to 1, and scale makes them 0 to {most:.3g}; write scale: {1 / 255:.8f}"
+    return ""
 
 
 def _resized(picture: Image.Image, options: Preprocessing) -> Image.Image:

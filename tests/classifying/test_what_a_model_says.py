@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto
 from PIL import Image
@@ -18,8 +19,8 @@ from diffex_dagster.classifying.asking import made_up_pictures, try_out
 from diffex_dagster.classifying.build import build
 from diffex_dagster.classifying.files_adapter import OnnxClassifier
 from diffex_dagster.classifying.labels import read_labels
-from diffex_dagster.classifying.manifests import load_manifest, read_manifest
-from diffex_dagster.classifying.outputs import rows_of
+from diffex_dagster.classifying.manifests import load_manifest, manifest_beside, read_manifest
+from diffex_dagster.classifying.outputs import rows_of, sums_to_one
 from diffex_dagster.classifying.parts import Preprocessing, Target
 from diffex_dagster.classifying.preprocessing import as_array, merged
 from diffex_dagster.classifying.python_adapter import CallableClassifier
@@ -556,3 +557,107 @@ def test_names_and_manifests_that_are_no_ordinary_files_end_at_once(tmp_path: Pa
     with pytest.raises(ClassifierError, match=re.escape(str(file))) as caught:
         read_labels(file) if name == "labels.yaml" else load_manifest(file)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+# What other tools write beside a model, or into it
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"transforms": [{"Normalize": {"mean": [0.4], "std": [0.2]}}]}, "'transforms' is not read here; write it as "),
+        ({"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}, "'mean' is not read here; write it as "),
+        ({"input_size": 224}, "'input_size' is not read here"),
+        ({"labels": None, "class_names": ["cold", "warm"]}, "'class_names' is not read here; write it as \"labels\""),
+        ({"activation": "softmax"}, '\'activation\' is not read here; write it as "outputs": "probabilities"'),
+    ],
+)
+def test_a_manifest_in_the_words_of_another_tool_is_not_passed_over(
+    tmp_path: Path, content: dict[str, object], said: str
+) -> None:
+    written = {key: value for key, value in {"labels": ["cold", "warm"], **content}.items() if value is not None}
+    (tmp_path / "manifest.json").write_text(json.dumps(written))
+    with pytest.raises(ClassifierError, match=re.escape(said)):
+        manifest_beside(tmp_path / "m.onnx")
+
+
+def test_what_is_no_preprocessing_may_stand_in_a_manifest(tmp_path: Path) -> None:
+    more = {"labels": ["cold", "warm"], "classes": 2, "version": "1.2", "licence": "MIT", "trained_on": "photos"}
+    (tmp_path / "manifest.json").write_text(json.dumps(more))
+    assert manifest_beside(tmp_path / "m.onnx").labels == ("cold", "warm")
+
+
+def test_configurations_of_timm_and_short_ones_of_transformers_are_read(tmp_path: Path) -> None:
+    flat = {"architecture": "resnet50", "input_size": [3, 32, 32], "mean": [0.4] * 3, "std": [0.2] * 3, "crop_pct": 0.9}
+    (tmp_path / "config.json").write_text(json.dumps(flat))
+    found = manifest_beside(tmp_path / "m.onnx").preprocessing
+    assert (found["mean"], found["crop_pct"], found["size"]) == ((0.4, 0.4, 0.4), 0.9, (32, 32))
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"crop_size": 224, "rescale_factor": 1 / 127.5}))
+    assert manifest_beside(tmp_path / "m.onnx").preprocessing["scale"] == 1 / 127.5
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "remedy"),
+    [("multi_label_classification", "write measure: sigmoid"), ("regression", "write measure: value")],
+)
+def test_a_configuration_beside_a_model_file_says_what_its_outputs_are_for(
+    tmp_path: Path, problem_type: str, remedy: str
+) -> None:
+    names = {"0": "cold", "1": "warm"}
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": names, "problem_type": problem_type}))
+    made = OnnxClassifier(save(tmp_path / "m.onnx"))
+    with pytest.raises(ClassifierError, match=remedy):
+        try_out(made, 16, Target(label="warm"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (Preprocessing(mean=(123.7, 116.3, 103.5), std=58.0), "mean 123.7 is of pixels from 0 to 255"),
+        (Preprocessing(scale=1.0, mean=0.485, std=0.229), "std 0.229 is of pixels from 0 to 1"),
+    ],
+)
+def test_means_and_pixels_of_two_ranges_contradict_each_other(
+    tmp_path: Path, options: Preprocessing, said: str
+) -> None:
+    with pytest.raises(ClassifierError, match=said):
+        OnnxClassifier(save(tmp_path / "m.onnx"), LABELS, options)(PICTURES)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        Preprocessing(scale=1.0, mean=(103.9, 116.8, 123.7), channels="bgr"),  # caffe
+        Preprocessing(scale=1 / 127.5, mean=1.0),  # Keras: from -1 to 1
+        Preprocessing(mean=0.5, std=0.5),
+        Preprocessing(scale=1.0, mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4)),
+    ],
+)
+def test_the_usual_ways_to_prepare_pixels_are_taken(tmp_path: Path, options: Preprocessing) -> None:
+    assert OnnxClassifier(save(tmp_path / "m.onnx"), LABELS, options)(PICTURES).shape == (len(PICTURES), 2)
+
+
+def test_class_names_in_the_metadata_of_an_onnx_file_are_its_own(tmp_path: Path) -> None:
+    file = save(tmp_path / "m.onnx")
+    model = onnx.load(str(file))
+    onnx.helper.set_model_props(model, {"names": "{0: 'cold', 1: 'warm'}", "imgsz": "[16, 16]"})
+    onnx.save(model, str(file))
+    assert OnnxClassifier(file).labels == LABELS == OnnxClassifier(file, LABELS).labels
+    assert OnnxClassifier(file, ("kalt", "warm")).labels == ("kalt", "warm")  # a translation
+    with pytest.raises(ClassifierError, match="itself has them in another order"):
+        OnnxClassifier(file, ("warm", "cold")).labels
+
+
+def test_a_file_of_class_names_in_a_format_of_its_own_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "map.pbtxt").write_text("item {\n  id: 1\n  name: 'cat'\n}\n")
+    with pytest.raises(ClassifierError, match="is no class name .*write one name a line"):
+        read_labels(tmp_path / "map.pbtxt")
+
+
+def test_the_logarithms_of_a_log_softmax_and_halves_of_a_softmax_are_what_they_are(tmp_path: Path) -> None:
+    logs = OnnxClassifier(save(tmp_path / "log.onnx", "LogSoftmax"), LABELS)
+    assert logs.outputs == "logits"
+    assert softmax(logs(PICTURES), axis=1) == pytest.approx(softmax(LOGITS, axis=1), abs=1e-5)
+    rows = np.array([[0.499, 0.5], [0.2, 0.799], [0.7, 0.3005], [0.9, 0.0995]], np.float16)
+    assert sums_to_one(rows.astype(np.float64)).all()
