@@ -10,7 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from diffex_dagster.errors import EditorError, first_line
+from diffex_dagster.errors import EditorError
+from diffex_dagster.utils.weights import check_file, check_weights
 
 PARTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
@@ -38,7 +39,7 @@ def _files(parts: tuple[str, ...], patterns: tuple[str, ...] = (*_CONFIGURATION,
 
 
 def locate(checkpoint: str, revision: str | None = None, config: str | None = None) -> Checkpoint:
-    """A checkpoint in Stable Diffusion format.
+    """A checkpoint in Stable Diffusion format, with whole weights.
 
     Args:
         checkpoint: a folder; a single .safetensors file, as web interfaces for Stable Diffusion use them; or the id of
@@ -48,7 +49,7 @@ def locate(checkpoint: str, revision: str | None = None, config: str | None = No
             read and whose weights are not; when None, the one that diffusers infers from the file's tensors.
 
     Raises:
-        EditorError: it is not there, or is not complete.
+        EditorError: it is not there, or is not complete, or a file of weights is cut off.
     """
     folder = Path(checkpoint).expanduser()
     if folder.suffix in (".safetensors", ".ckpt", ".pt", ".pth", ".bin") and not folder.is_dir():
@@ -70,6 +71,7 @@ def locate(checkpoint: str, revision: str | None = None, config: str | None = No
                 f"the diffusion checkpoint {folder.absolute()} has no *.safetensors file in {part}: "
                 "save it again with safe_serialization=True"
             )
+        check_weights(folder / part, EditorError, variant(folder))
     return Checkpoint(folder)
 
 
@@ -143,6 +145,7 @@ def _single_file(file: Path, config: str | None) -> Checkpoint:
         )
     if not file.is_file():
         raise EditorError(f"there is no diffusion checkpoint {file.absolute()}: correct the path")
+    check_file(file, EditorError)
     asked = config or _inferred_config(file)
     folder = Path(asked).expanduser()
     if not folder.is_dir():
@@ -168,15 +171,10 @@ def _inferred_config(file: Path) -> str:
     """The hub id of the checkpoint that has a file's architecture, from the names and shapes of its tensors."""
     import torch
     from diffusers.loaders.single_file_utils import fetch_diffusers_config
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    try:
-        with safe_open(file, "pt") as tensors:
-            shapes = {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118 (no dict)
-    except SafetensorError as error:
-        raise EditorError(
-            f"the diffusion checkpoint {file.absolute()} cannot be read ({first_line(error)}): get it again"
-        ) from error
+    with safe_open(file, "pt") as tensors:
+        shapes = {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118 (no dict)
     if not any(name.startswith("model.diffusion_model.") for name in shapes):
         raise EditorError(
             f"{file.absolute()} is not a whole Stable Diffusion checkpoint (it has no model.diffusion_model.*): give "
@@ -201,6 +199,7 @@ def locate_lora(checkpoint: str, file: str | None = None, revision: str | None =
     if place.suffix == ".safetensors":
         if not place.is_file():
             raise EditorError(f"there is no LoRA {place.absolute()}: correct the path")
+        check_file(place, EditorError)
         return place
     if not place.is_dir():
         if not _HUB_ID.fullmatch(checkpoint) or place.exists():
@@ -212,6 +211,7 @@ def locate_lora(checkpoint: str, file: str | None = None, revision: str | None =
     if len(found) != 1:
         there = f"has {', '.join(found)}" if found else f"has no {file or _WEIGHTS}"
         raise EditorError(f"the LoRA {checkpoint} {there}: name one of its .safetensors files as its `file`")
+    check_file(place / found[0], EditorError)
     return place / found[0]
 
 

@@ -27,9 +27,10 @@ from diffex_dagster.editing.loading import (
     placement,
 )
 from diffex_dagster.editing.protocol import EditRequest
-from diffex_dagster.errors import EditorError, first_line
+from diffex_dagster.errors import EditorError, at_the_boundary
 from diffex_dagster.store.keys import digest
 from diffex_dagster.utils.hashing import folder_fingerprint
+from diffex_dagster.utils.weights import check_weights
 
 
 class InstructOptions(LoadingOptions):
@@ -112,14 +113,12 @@ class InstructEditor:
                 f"{options.checkpoint}: its pipeline ({type(self._pipeline).__name__}) takes no {', '.join(unknown)}; "
                 "leave it out of the study's editor"
             )
-        try:
+        with at_the_boundary(
+            f"{options.checkpoint}: the pipeline failed on {len(sources)} pictures",
+            "check the editor's parameters, batch_size: 1, a smaller images.size, or offload: true",
+            EditorError,
+        ):
             return [self._picture(each) for each in self._pipeline(**arguments).images]
-        except (ValueError, TypeError, RuntimeError) as error:
-            raise EditorError(
-                f"{options.checkpoint}: the pipeline failed on {len(sources)} pictures "
-                f"({first_line(error)}); check the editor's "
-                "parameters, batch_size: 1, a smaller images.size, or offload: true"
-            ) from error
 
     def _picture(self, made: Any) -> Image.Image:
         """A picture as a pipeline returns it: numbers in [0, 1], shape (height, width, 3), or a picture already.
@@ -161,19 +160,18 @@ class InstructEditor:
         if folder.is_dir():
             if not (folder / "model_index.json").exists():
                 raise EditorError(f"{folder}: there is no model_index.json; name a folder that `save_pretrained` wrote")
-            return folder
+            return _whole(folder)
         if folder.is_absolute():
             raise EditorError(f"{folder}: there is no such checkpoint; name a folder in diffusers format, or a hub id")
-        try:
+        with at_the_boundary(
+            f"{self.options.checkpoint}: the checkpoint cannot be downloaded",
+            "correct its name, or download it and give its folder",
+            EditorError,
+        ):
             found = DiffusionPipeline.download(
                 self.options.checkpoint, revision=self.options.revision, use_safetensors=True
             )
-        except (OSError, ValueError) as error:
-            raise EditorError(
-                f"{self.options.checkpoint}: the checkpoint cannot be downloaded ({first_line(error)}); "
-                "correct its name, or download it and give its folder"
-            ) from error
-        return Path(found)
+        return _whole(Path(found))
 
     @cached_property
     def _pipeline(self) -> Any:
@@ -184,15 +182,14 @@ class InstructEditor:
 
         load_quietly()
         device, dtype = self.placement
-        try:
+        with at_the_boundary(
+            f"{self._folder}: the pipeline cannot be loaded",
+            "it needs a diffusers folder with safetensors weights, of a pipeline that this version of diffusers knows",
+            EditorError,
+        ):
             pipeline = DiffusionPipeline.from_pretrained(
                 self._folder, torch_dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=True
             )
-        except (OSError, ValueError, ImportError, AttributeError) as error:
-            raise EditorError(
-                f"{self._folder}: the pipeline cannot be loaded ({first_line(error)}); it needs a diffusers "
-                "folder with safetensors weights, of a pipeline that this version of diffusers knows"
-            ) from error
         pipeline.set_progress_bar_config(disable=True)
         if getattr(pipeline, "safety_checker", None) is not None:
             pipeline.safety_checker = None  # it would black out edits at random, and the study's images are the user's
@@ -220,3 +217,14 @@ class InstructEditor:
             pipeline.enable_model_cpu_offload(device=device)
         else:
             pipeline.to(device)
+
+
+def _whole(folder: Path) -> Path:
+    """The folder of a checkpoint.
+
+    Raises:
+        EditorError: a file of weights in it is missing, or cut off.
+    """
+    for part in sorted({file.parent for file in folder.glob("*/*.safetensors*")}):
+        check_weights(part, EditorError)
+    return folder

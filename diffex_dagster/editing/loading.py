@@ -117,9 +117,10 @@ def _merging(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # diffusers and peft raise whatever a tensor that does not fit leads to
+        unnamed = isinstance(error, IndexError | KeyError)  # of a list of the layers that its names fit
+        said = "its tensors are named after layers that this model does not have" if unnamed else first_line(error)
         raise EditorError(
-            f"{what} cannot be merged ({first_line(error)}): give one that was trained on this checkpoint's "
-            "architecture"
+            f"{what} cannot be merged ({said}): give one that was trained on this checkpoint's architecture"
         ) from error
 
 

@@ -12,7 +12,7 @@ import torch
 from diffex_dagster.editing import checkpoints
 from diffex_dagster.editing.checkpoints import Checkpoint
 from diffex_dagster.editing.loading import merge_loras
-from diffex_dagster.errors import EditorError, first_line
+from diffex_dagster.errors import EditorError, at_the_boundary
 from diffex_dagster.utils.devices import load_quietly
 from diffex_dagster.utils.secrets import logger
 
@@ -157,7 +157,6 @@ def load_parts(checkpoint: Checkpoint, dtype: torch.dtype, loras: Sequence[tuple
 
 def _from_folder(folder: Path, dtype: torch.dtype) -> Parts:
     from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
-    from safetensors import SafetensorError
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
     options: dict[str, Any] = {
@@ -167,7 +166,11 @@ def _from_folder(folder: Path, dtype: torch.dtype) -> Parts:
     }
     is_xl = checkpoints.is_xl(folder)
     encoder_classes = (CLIPTextModel, CLIPTextModelWithProjection) if is_xl else (CLIPTextModel,)
-    try:
+    with at_the_boundary(
+        f"the diffusion checkpoint {folder.absolute()} cannot be loaded",
+        "give a Stable Diffusion 1.x, 2.x or XL checkpoint with safetensors weights",
+        EditorError,
+    ):
         unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=dtype, **options)
         vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype, **options)
         if is_xl and dtype == torch.float16 and vae.config.force_upcast:
@@ -177,24 +180,22 @@ def _from_folder(folder: Path, dtype: torch.dtype) -> Parts:
             encoders.append(kind.from_pretrained(folder / f"text_encoder{end}", dtype=dtype, **options))
             tokenizers.append(CLIPTokenizer.from_pretrained(folder / f"tokenizer{end}", local_files_only=True))
         schedule = DPMSolverMultistepScheduler.load_config(folder / "scheduler", local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise EditorError(
-            f"the diffusion checkpoint {folder.absolute()} cannot be loaded ({error}): "
-            "give a Stable Diffusion 1.x, 2.x or XL checkpoint with safetensors weights"
-        ) from error
     zeros = is_xl and bool(checkpoints.model_index(folder).get("force_zeros_for_empty_prompt", True))
     return Parts(unet, vae, tuple(encoders), tuple(tokenizers), dict(schedule), zeros)
 
 
 def _from_file(checkpoint: Checkpoint, dtype: torch.dtype) -> Parts:
     from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline
-    from diffusers.loaders.single_file_utils import SingleFileComponentError
-    from safetensors import SafetensorError
 
     is_xl = checkpoints.is_xl(checkpoint.folder)
     file, config = str(checkpoint.file), str(checkpoint.folder)
     options: dict[str, Any] = {"torch_dtype": dtype, "local_files_only": True}
-    try:
+    with at_the_boundary(
+        f"the diffusion checkpoint {checkpoint} cannot be loaded with the configuration in "
+        f"{checkpoint.folder.absolute()}",
+        "give a Stable Diffusion 1.x, 2.x or XL file, and a config of the same architecture",
+        EditorError,
+    ):
         if is_xl and dtype == torch.float16:
             options["vae"] = AutoencoderKL.from_single_file(
                 file, config=config, subfolder="vae", torch_dtype=torch.float32, local_files_only=True
@@ -205,14 +206,6 @@ def _from_file(checkpoint: Checkpoint, dtype: torch.dtype) -> Parts:
             options |= {"safety_checker": None, "feature_extractor": None}
         kind = StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline
         loaded: Any = kind.from_single_file(file, config=config, **options)
-    except (
-        OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, SingleFileComponentError
-    ) as error:  # fmt: skip
-        raise EditorError(
-            f"the diffusion checkpoint {checkpoint} cannot be loaded with the configuration in "
-            f"{checkpoint.folder.absolute()} ({first_line(error)}): give a Stable Diffusion 1.x, 2.x or XL file, and a "
-            "config of the same architecture"
-        ) from error
     ends = ("", "_2") if is_xl else ("",)
     encoders = tuple(getattr(loaded, f"text_encoder{end}") for end in ends)
     tokenizers = tuple(getattr(loaded, f"tokenizer{end}") for end in ends)

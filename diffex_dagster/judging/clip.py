@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from diffex_dagster.errors import ClassifierError, first_line
+from diffex_dagster.errors import ClassifierError, at_the_boundary
 from diffex_dagster.judging.protocol import Pair
 from diffex_dagster.utils.hashing import folder_fingerprint
 
@@ -96,14 +96,13 @@ class ClipProbe:
         from diffex_dagster.utils.devices import load_quietly, pick_device
 
         load_quietly()
-        try:
+        with at_the_boundary(
+            f"{self.checkpoint}: the probe's CLIP model cannot be loaded",
+            "name a folder written by save_pretrained with its processor, or a hub id that this machine can reach",
+            ClassifierError,
+        ):
             model = CLIPModel.from_pretrained(self.checkpoint, use_safetensors=True)
             processor = CLIPProcessor.from_pretrained(self.checkpoint)
-        except (OSError, ValueError, ImportError) as error:
-            raise ClassifierError(
-                f"{self.checkpoint}: the probe's CLIP model cannot be loaded ({first_line(error)}); name a "
-                "folder written by save_pretrained with its processor, or a hub id that this machine can reach"
-            ) from error
         return model.eval().to(pick_device(self.device)), processor
 
 

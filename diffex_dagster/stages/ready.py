@@ -16,6 +16,7 @@ from diffex_dagster.study import ClipProbePart, InstructEditorPart, LeditsEditor
 from diffex_dagster.utils.devices import device_problem
 from diffex_dagster.utils.imports import load_object
 from diffex_dagster.utils.secrets import logger
+from diffex_dagster.utils.weights import check_weights
 
 log = logger(__name__)
 
@@ -86,6 +87,7 @@ def check_probe(study: Study, to_be_loaded: bool = True) -> None:
                 f"{study.file}: probe.checkpoint: {folder} holds no {absent}; name a folder that save_pretrained of "
                 "model and processor wrote, or a hub id"
             )
+        check_weights(folder, StudyError)
     elif to_be_loaded and hub_is_off():
         absent = missing_of_clip(cached) if (cached := cached_folder(name)) else "config.json"
         if absent:

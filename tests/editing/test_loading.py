@@ -145,7 +145,7 @@ def test_a_single_file_that_cannot_be_used_is_one_sentence(
     with pytest.raises(EditorError, match=r"not a whole Stable Diffusion checkpoint .*a LoRA goes under loras"):
         checkpoints.locate(str(adapter))
     (tmp_path / "broken.safetensors").write_bytes(b"1234")
-    with pytest.raises(EditorError, match=r"broken\.safetensors cannot be read"):
+    with pytest.raises(EditorError, match=r"broken\.safetensors: the file of weights is damaged or cut off"):
         checkpoints.locate(str(tmp_path / "broken.safetensors"))
     with pytest.raises(EditorError, match=r"there is no folder .*nowhere with the configuration of model"):
         checkpoints.locate(str(single), config=str(tmp_path / "nowhere"))
@@ -255,6 +255,18 @@ def test_a_lora_of_which_only_a_part_fits_is_refused(
         EditorError, match=rf"larger.*\(1 of its {count + 1} layers have no place in this model: {named}"
     ):
         load_parts(folder, torch.float32, [(tmp_path / "larger.safetensors", 1.0)])
+
+
+def test_a_lora_whose_text_encoder_is_named_in_another_way_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    """Its half for the UNet alone would be another change than the one it was trained to be."""
+    unet, text = (load_file(lora(tmp_path, checkpoint, part=part)) for part in ("unet", "text_encoder"))
+    renamed = {key.replace(".layers.", ".layer."): each for key, each in text.items()}
+    save_file({**unet, **text}, tmp_path / "whole.safetensors")
+    save_file({**unet, **renamed}, tmp_path / "other.safetensors")
+    folder = checkpoints.locate(str(checkpoint))
+    load_parts(folder, torch.float32, [(tmp_path / "whole.safetensors", 1.0)])
+    with pytest.raises(EditorError, match=r"other\.safetensors cannot be merged \(.*layers that this model does not h"):
+        load_parts(folder, torch.float32, [(tmp_path / "other.safetensors", 1.0)])
 
 
 def test_a_lora_that_fails_while_it_is_added_is_one_sentence(checkpoint: Path, tmp_path: Path) -> None:
