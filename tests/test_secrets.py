@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,54 +17,31 @@ import pytest
 from PIL import Image
 
 from diffex_dagster.api import explain
+from diffex_dagster.assets import build, kept
+from diffex_dagster.assets.broken import broken_study
 from diffex_dagster.assets.build import build_study
 from diffex_dagster.classifying.http_adapter import HttpClassifier
 from diffex_dagster.errors import ClassifierError, StudyError, in_words
+from diffex_dagster.resources import RESOURCES
 from diffex_dagster.study import load_study
 from diffex_dagster.utils.secrets import logger, none_raised, redact, remember, remember_address
 from tests.support.chat_server import Reply, serving
 from tests.support.project import Run
+from tests.support.services import Answer, Sent, served
 from tests.support.toys import PaintEditor, picture, write_study
 
 SECRET = "sk-verysecret/0123456789"
 IN_ADDRESS = "tok-alsosecret-42"
 
 
-@contextmanager
-def service(location: str | None) -> Iterator[tuple[str, list[str]]]:
-    """A service that repeats its headers in an error, or sends requests for /predict on."""
-    paths: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            paths.append(self.path)
-            moved = location is not None and self.path == "/predict"
-            refused = f"no access for {'x' * 170} {self.headers['Authorization']}".encode()
-            content = json.dumps({"outputs": [[0.25, 0.75]] * len(body["images"])}).encode() if location else refused
-            self.send_response(307 if moved else 200 if location else 401)
-            if moved:
-                self.send_header("Location", str(location))
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/predict", paths
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
 def test_a_key_that_a_service_repeats_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINE", SECRET)
-    with service(None) as (url, _), pytest.raises(ClassifierError, match="status 401") as caught:
-        HttpClassifier(url, ["cold", "warm"], key_env="MINE", retries=0)([Image.new("RGB", (8, 8))])
+
+    def refuse(sent: Sent, _: int) -> Answer:
+        return Answer(f"no access for {'x' * 170} {sent.headers['Authorization']}".encode(), 401)
+
+    with served(refuse) as service, pytest.raises(ClassifierError, match="status 401") as caught:
+        HttpClassifier(service.url, ["cold", "warm"], key_env="MINE", retries=0)([Image.new("RGB", (8, 8))])
     assert SECRET[:8] not in str(caught.value) and "no access" in str(caught.value)
 
 
@@ -79,11 +55,21 @@ def test_every_message_is_without_the_secrets_of_the_environment(monkeypatch: py
     assert str(StudyError("a sentence")) == "a sentence"
 
 
-def test_a_request_is_not_sent_on_to_another_server() -> None:
-    with service("http://localhost.invalid/elsewhere") as (url, paths):
-        with pytest.raises(ClassifierError, match="redirects to http://localhost.invalid/elsewhere"):
-            HttpClassifier(url, ["cold", "warm"], retries=0)([Image.new("RGB", (8, 8))])
-        assert paths == ["/predict"]
+SCORES = {"outputs": [[0.25, 0.75]]}
+
+
+def test_a_request_is_never_sent_on_to_another_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor over a chain whose first steps stay on the server."""
+    monkeypatch.setenv("MINE", SECRET)
+    with served(lambda sent, number: Answer(SCORES)) as elsewhere:
+        ways = {"/away": f"{elsewhere.url}/take", "/here": "/next", "/next": f"{elsewhere.url}/take?from={SECRET}"}
+        with served(lambda sent, number: Answer({}, 307, {"Location": ways[sent.path]})) as service:
+            for start in ("/away", "/here"):
+                asked = HttpClassifier(service.url + start, ["cold", "warm"], key_env="MINE", retries=0)
+                with pytest.raises(ClassifierError, match=f"redirects to {elsewhere.url}/take") as caught:
+                    asked([Image.new("RGB", (8, 8))])
+                assert SECRET not in str(caught.value)
+            assert service.paths == ["/away", "/here", "/next"] and not elsewhere.got
 
 
 @contextmanager
@@ -188,7 +174,38 @@ def test_logs_and_causes_are_without_secrets(caplog: pytest.LogCaptureFixture) -
         except KeyError as error:
             raise StudyError("a sentence") from error
     told = "".join(traceback.format_exception(caught.value))
+    with pytest.raises(PermissionError, match=rf"{re.escape('[Errno 13] [secret]: ')}'a/\[secret\]'"), none_raised():
+        raise OSError(13, IN_ADDRESS, f"a/{IN_ADDRESS}")
+    with pytest.raises(Exception, match=r"fixed \[secret\]") as caught, none_raised():
+        try:
+            raise ValueError(IN_ADDRESS)
+        except ValueError:
+            raise Fixed
+    whole = "".join(traceback.format_exception(caught.value))
+    assert "ValueError: [secret]" in whole and "Fixed: fixed [secret]" in whole and IN_ADDRESS not in whole
     assert "KeyError: '[secret]'" in told and "Fixed: fixed [secret]" in told and IN_ADDRESS not in told
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hidden"),
+    [
+        ("DATABASE_URL", "postgresql://me:pg%2Fword77@db/results", ["pg/word77", "pg%2Fword77"]),
+        ("HTTPS_PROXY", "http://me:proxyword9@proxy:3128", ["proxyword9", "bWU6cHJveHl3b3JkOQ=="]),
+        ("SERVICE", "https://only-a-token-0123456@host/v1", ["only-a-token-0123456", "b25seS1hLXRva2VuLTAxMjM0NTY6"]),
+        ("SIGNED", "https://host/a.png?X-Sig=sigsig99&size=512", ["sigsig99"]),
+        ("DSN", "host=db user=me password=dsnword42 dbname=results", ["dsnword42"]),
+    ],
+)
+def test_a_password_in_an_address_of_the_environment_is_not_told(
+    name: str, value: str, hidden: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor in the header that is made of it: `Basic`, and user and password in base64."""
+    monkeypatch.setenv(name, value)
+    for each in hidden:
+        assert (
+            redact(f"the server said: {each}, size 512 of me at db")
+            == "the server said: [secret], size 512 of me at db"
+        )
 
 
 def test_what_stands_for_a_secret_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,3 +225,46 @@ def test_every_logger_of_the_package_is_a_clean_one() -> None:
     package = Path(__file__).parent.parent / "diffex_dagster"
     own = [file for file in package.rglob("*.py") if "logging.getLogger" in file.read_text("utf-8")]
     assert own == [package / "utils" / "secrets.py"]
+
+
+def test_whatever_dagster_keeps_is_without_secrets() -> None:
+    remember(SECRET)
+    md, key = dg.MetadataValue, dg.AssetKey("a")
+    row = dg.TableRecord({"name": SECRET})
+    metadata = {
+        SECRET: 1, "text": SECRET, "list": [SECRET], "md": md.md(f"- {SECRET}"), "url": md.url(f"http://h/{SECRET}"),
+        "path": md.path(f"/{SECRET}"), "json": md.json({"a": [SECRET]}), "texts": md.text(SECRET),
+        "table": md.table([row], dg.TableSchema([dg.TableColumn("name")])), "dagster/row_count": 3,
+    }  # fmt: skip
+    check = kept.checked(False, f"no {SECRET}", metadata, of=("name", key))
+    told = [
+        check, kept.materialized("v1", metadata, {}, [check]), kept.seen(key, metadata, f"saw {SECRET}"),
+        kept.observed("v1", metadata), kept.skipped(f"at {SECRET}"), kept.failed(f"for {SECRET}"),
+        kept.noticed([kept.seen(key, metadata)], {"a": "v1"}),
+    ]  # fmt: skip
+    for each in told:
+        written = repr(vars(each) if isinstance(each, dg.Failure) else each)
+        assert SECRET not in written and "[secret]" in written, written
+    assert set(kept.plain(metadata)) == {"[secret]", *metadata} - {SECRET}
+
+
+def test_a_broken_study_and_a_sensor_that_fails_tell_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remember(SECRET)
+    file = write_study(tmp_path / "toy", 2)
+    (asset,) = broken_study(file, KeyError(SECRET)).assets or ()
+    assert isinstance(asset, dg.AssetsDefinition)
+    said = " ".join(spec.description or "" for spec in asset.specs)
+    assert "KeyError" in said and SECRET not in said
+
+    def fail(*_: Any) -> Any:
+        raise OSError(5, SECRET)
+
+    monkeypatch.setattr(build.lineage, "observe", fail)
+    sensor = build_study(load_study(file)).resolve_sensor_def("toy_watch")
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        dg.build_sensor_context(instance, resources=RESOURCES) as context,
+        pytest.raises(OSError, match=r"\[secret\]") as caught,
+    ):
+        sensor.evaluate_tick(context)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import dagster as dg
 
+from diffex_dagster.assets import kept
 from diffex_dagster.errors import DiffExError
+from diffex_dagster.utils.secrets import redact, without_secrets
 
 
 def broken_study(file: Path, error: Exception) -> dg.Definitions:
@@ -35,10 +37,9 @@ def broken_study(file: Path, error: Exception) -> dg.Definitions:
         try:
             build_study(load_study(file))
         except Exception as now:
-            raise dg.Failure(_sentence(file, now), allow_retries=False) from now
-        raise dg.Failure(
-            f"{file}: the file alone is right now; reload the code location to see its stages. It said before: {said}",
-            allow_retries=False,
+            raise kept.failed(_sentence(file, now)) from without_secrets(now)
+        raise kept.failed(
+            f"{file}: the file alone is right now; reload the code location to see its stages. It said before: {said}"
         )
 
     return dg.Definitions(assets=[study_is_broken])
@@ -47,4 +48,4 @@ def broken_study(file: Path, error: Exception) -> dg.Definitions:
 def _sentence(file: Path, error: Exception) -> str:
     """What is wrong, with the file named."""
     text = str(error) if isinstance(error, DiffExError) else f"{type(error).__name__}: {error}"
-    return text if str(file) in text else f"{file}: {text}"
+    return redact(text if str(file) in text else f"{file}: {text}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from diffex_dagster.assets import corpus, edits, images, lineage, report, scores
+from diffex_dagster.assets import corpus, edits, images, kept, lineage, report, scores
 from diffex_dagster.assets.common import quiet, with_code
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.resources import RESOURCES, ClassifierResource, EditorResource, Place, ResultsResource, placed
@@ -66,8 +66,9 @@ def build_study(
 )
 def free_places(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Once for all studies of a code location."""
-    ended = end_dead_runs(context.instance)
-    return dg.SkipReason(f"ended: {', '.join(ended)}" if ended else "no run has died")
+    with none_raised():
+        ended = end_dead_runs(context.instance)
+    return kept.skipped(f"ended: {', '.join(ended)}" if ended else "no run has died")
 
 
 def _settings(study: Study) -> dict[str, Any]:
@@ -91,23 +92,29 @@ def _watch(study: Study, classifiers: list[str]) -> dg.SensorDefinition:
     ) -> dg.SensorResult | dg.SkipReason:
         with none_raised():
             current = placed(study, diffex_editor, diffex_classifiers, diffex_results)
-            known = lineage.sources(current, classifiers, diffex_editor, diffex_classifiers, diffex_results)
+            known = lineage.sources(
+                current, classifiers, diffex_editor, diffex_classifiers, diffex_results, reading=True
+            )
             before: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
-        seen = {name.partition("/")[2]: version for name, version in before.items()}
-        observations, problems = lineage.observe(current, classifiers, known, seen)
-        try:
-            if _settings(load_study(study.file)) != _settings(study):
-                problems.append(
-                    f"{study.file} has changed: reload the code location to see its new stages and versions"
-                )
-        except DiffExError as error:
-            problems.append(str(error))
+            seen = {name.partition("/")[2]: version for name, version in before.items()}
+            observations, problems = lineage.observe(current, classifiers, known, seen)
+            problems += _changed_since(study)
         versions = {o.asset_key.to_user_string(): str(o.data_version) for o in observations}
         changed = [o for o in observations if before.get(o.asset_key.to_user_string()) != o.data_version]
         if not changed:
-            return dg.SkipReason("; ".join(problems) or "nothing changed")
+            return kept.skipped("; ".join(problems) or "nothing changed")
         for problem in problems:
-            context.log.warning(problem)
-        return dg.SensorResult(asset_events=changed, cursor=json.dumps(before | versions))
+            kept.warn(context, problem)
+        return kept.noticed(changed, before | versions)
 
     return watch
+
+
+def _changed_since(study: Study) -> list[str]:
+    """Why a study file is no longer what the code location has loaded, in a sentence; nothing where it is."""
+    try:
+        if _settings(load_study(study.file)) != _settings(study):
+            return [f"{study.file} has changed: reload the code location to see its new stages and versions"]
+    except DiffExError as error:
+        return [str(error)]
+    return []

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import dagster as dg
 
 from diffex_dagster import __version__
+from diffex_dagster.assets import kept
 from diffex_dagster.corpus.cleaning import STEPS
 from diffex_dagster.corpus.showing import CorpusDiff
 from diffex_dagster.corpus.tree import Corpus
@@ -27,7 +28,7 @@ from diffex_dagster.stages.settings import Stage, stage_version
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
 from diffex_dagster.utils.progress import LogReporter, Reporter, reporter_or
-from diffex_dagster.utils.secrets import none_raised, redact, redacted
+from diffex_dagster.utils.secrets import none_raised
 
 _Condition = dg.AutomationCondition
 _BUSY = _Condition.will_be_requested() | _Condition.in_progress()
@@ -211,27 +212,13 @@ def clear_errors() -> Iterator[None]:
         except DiffExError as error:
             context = dg.OpExecutionContext.get()
             if may_pass(error) and context.retry_number < RETRIES and not context.has_tag(ONCE):
-                context.log.warning(f"{error} It is tried again in {RETRY_AFTER:g} s.")
+                kept.warn(context, f"{error} It is tried again in {RETRY_AFTER:g} s.")
                 raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_AFTER) from error
-            raise dg.Failure(description=str(error), allow_retries=False) from error
+            raise kept.failed(str(error)) from error
         except OSError as error:
             if (sentence := of_a_disk(error)) is None:
                 raise
-            raise dg.Failure(description=str(sentence), allow_retries=False) from error
-
-
-def without_secrets(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata as the instance may keep it: its texts hold no secret that the process knows."""
-    return {name: _plain(redacted(value)) for name, value in metadata.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dg.MarkdownMetadataValue):
-        return dg.MetadataValue.md(redact(value.md_str or ""))
-    if isinstance(value, dg.TableMetadataValue):
-        records = [dg.TableRecord(redacted(dict(record.data))) for record in value.records]
-        return dg.MetadataValue.table(records=records, schema=value.schema)
-    return dg.MetadataValue.text(redact(value.text or "")) if isinstance(value, dg.TextMetadataValue) else value
+            raise kept.failed(str(sentence)) from error
 
 
 def reporter(context: dg.AssetExecutionContext) -> Reporter:
@@ -292,7 +279,7 @@ def announce(context: dg.AssetExecutionContext, planned: PlannedStage) -> None:
         **seconds,
         **({"and_then": planned.note} if planned.note else {}),
     }
-    context.log_event(dg.AssetObservation(context.asset_key, description="the plan of this run", metadata=metadata))
+    context.log_event(kept.seen(context.asset_key, metadata, "the plan of this run"))
 
 
 def edit_metadata(counts: EditCounts) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from diffex_dagster.assets import kept
 from diffex_dagster.assets.common import (
     Names,
     change_metadata,
@@ -114,10 +115,10 @@ def build(study: Study, classifiers: Sequence[str]) -> list[dg.AssetsDefinition 
             current = as_deployed(study, diffex_results)
             tree = diffex_results.store(current).current_corpus(current.name)
             problems = stage.problems(tree, current.search.options())
-        return dg.AssetCheckResult(
-            passed=not problems,
-            description="; ".join(problems) or "ready to be searched",
-            metadata={
+        return kept.checked(
+            not problems,
+            "; ".join(problems) or "ready to be searched",
+            {
                 "problems": len(problems),
                 "groups": len(tree.groups),
                 "features_that_can_be_edited": sum(f.editable for f in tree.walk()),

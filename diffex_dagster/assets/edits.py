@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from diffex_dagster.assets import kept
 from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, reporter, sheet, table_metadata
 from diffex_dagster.assets.lineage import Reading, sources, upstream
 from diffex_dagster.editing.protocol import Concept
@@ -76,16 +77,16 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
             least = current.effects.min_edit_strength
             strengths = {label: float(edit_strength(edits, nulls).mean()) for label, (edits, nulls) in made.items()}
         idle = [label for label, strength in strengths.items() if strength < least]
-        return dg.AssetCheckResult(
-            passed=not idle,
-            severity=dg.AssetCheckSeverity.WARN,
-            description=f"the editor did not change anything for: {', '.join(idle)}" if idle else "all of them did",
-            metadata={
+        return kept.checked(
+            not idle,
+            f"the editor did not change anything for: {', '.join(idle)}" if idle else "all of them did",
+            {
                 "edits_judged": len(strengths),
                 "edits_without_change": len(idle),
                 "weakest": min(strengths.values(), default=0.0),
                 "limit": least,
             },
+            blocks=False,
         )
 
     return [level1_edits_asset, edits_changed_the_pictures]

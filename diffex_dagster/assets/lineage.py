@@ -13,7 +13,8 @@ from typing import Any
 import dagster as dg
 
 from diffex_dagster import __version__
-from diffex_dagster.assets.common import Names, clear_errors, links, without_secrets
+from diffex_dagster.assets import kept
+from diffex_dagster.assets.common import Names, clear_errors, links
 from diffex_dagster.assets.status import made_from, observation, observed
 from diffex_dagster.classifying.parts import PythonPart
 from diffex_dagster.errors import DiffExError
@@ -99,9 +100,8 @@ def _source(study: Study, source: str, classifiers: Sequence[str]) -> Any:
     ) -> dg.ObserveResult:
         with clear_errors():
             current = as_deployed(study, diffex_editor, diffex_classifiers, diffex_results)
-            known = sources(current, classifiers, diffex_editor, diffex_classifiers, diffex_results)
-            version = dg.DataVersion(known.version(source))
-            return dg.ObserveResult(data_version=version, metadata=known.numbers(source))
+            known = sources(current, classifiers, diffex_editor, diffex_classifiers, diffex_results, reading=True)
+            return kept.observed(known.version(source), known.numbers(source))
 
     return observe
 
@@ -120,19 +120,24 @@ def sources(
     editor: EditorResource,
     models: ClassifierResource,
     results: ResultsResource,
+    reading: bool = False,
 ) -> Sources:
-    """The study's sources, known by the resources that a run or a sensor works with."""
+    """The study's sources, known by the resources that a run or a sensor works with.
+
+    Args:
+        reading: open the results read-only, as who only looks does: beside other readers, and without keeping them out.
+    """
     return Sources(
         study,
         lambda: editor.editor(study),
         lambda name: models.classifier(study, name),
-        lambda: results.store(study),
+        lambda: results.store(study).to_read() if reading else results.store(study),
         tuple(classifiers),
     )
 
 
-def _known(study: Study, classifiers: Sequence[str]) -> Sources:
-    return sources(study, classifiers, EditorResource(), ClassifierResource(), ResultsResource())
+def _known(study: Study, classifiers: Sequence[str], reading: bool = False) -> Sources:
+    return sources(study, classifiers, EditorResource(), ClassifierResource(), ResultsResource(), reading)
 
 
 def observe(
@@ -140,13 +145,15 @@ def observe(
     classifiers: Sequence[str],
     known: Sources | None = None,
     before: Mapping[str, str] | None = None,
+    reading: bool = False,
 ) -> tuple[list[dg.AssetObservation], list[str]]:
     """Every source of a study as it is now, and why some could not be read.
 
     Args:
         before: versions by source, as they were last observed: what has not changed is not counted again.
+        reading: where `known` is left out; see `sources`.
     """
-    known, names = known or _known(study, classifiers), Names(study)
+    known, names = known or _known(study, classifiers, reading), Names(study)
     found, problems = [], []
     for source in known.names:
         try:
@@ -192,7 +199,9 @@ class Reading:
             found["corpus"] = tree_version(store.current_corpus(self._study.name))
         return found
 
-    def result(self, version: str, metadata: Mapping[str, Any] | None = None, **others: Any) -> dg.MaterializeResult:
+    def result(
+        self, version: str, metadata: Mapping[str, Any], checks: Sequence[dg.AssetCheckResult] = ()
+    ) -> dg.MaterializeResult:
         """What the stage returns: its data version, and what it was made from.
 
         A source that changed while the stage read it is recorded as such: the stage stays unsynced.
@@ -208,5 +217,4 @@ class Reading:
                 self._context.log_event(observation(key, now, self._known.numbers(source)))
         inputs = {self._names.key(*each.split("/")): v for each, v in (read | self._follows).items()}
         tags = made_from(f"{__version__}-{stage_version(self._study, self._stage)}", inputs)
-        said = without_secrets(metadata or {})
-        return dg.MaterializeResult(data_version=dg.DataVersion(version), tags=tags, metadata=said, **others)
+        return kept.materialized(version, metadata, tags, checks)

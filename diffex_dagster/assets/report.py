@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from diffex_dagster.assets import kept
 from diffex_dagster.assets.common import Names, clear_errors, feature_table, page_metadata, table_metadata
 from diffex_dagster.assets.lineage import Reading, sources, upstream
 from diffex_dagster.report.files import write_comparison
@@ -78,7 +79,7 @@ def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.Asset
                 **_ranking_numbers(explanation),
                 **table_metadata(store, "rankings", len(explanation.features)),
             },
-            check_results=_rule_results(key, judged),
+            checks=_rule_results(key, judged),
         )
 
     return [ranked_report_asset]
@@ -127,7 +128,7 @@ def build_comparison(study: Study) -> dg.AssetsDefinition:
                 "features": feature_table(_clean(comparison_rows(comparison)[:_ROWS]), _COMPARED),
                 **_comparison_numbers(comparison),
             },
-            check_results=_rule_results(key, comparison.rules),
+            checks=_rule_results(key, comparison.rules),
         )
 
     return classifier_comparison
@@ -146,18 +147,17 @@ def _rule_results(key: dg.AssetKey, outcomes: Sequence[RuleOutcome]) -> list[dg.
     broken = [outcome for outcome in outcomes if not outcome.holds]
     failed = any(outcome.severity == "fail" for outcome in broken)
     return [
-        dg.AssetCheckResult(
-            passed=not broken,
-            check_name="reliance_rules",
-            asset_key=key,
-            severity=dg.AssetCheckSeverity.ERROR if failed else dg.AssetCheckSeverity.WARN,
-            description="broken: " + "; ".join(o.text for o in broken) if broken else "every rule holds",
-            metadata={
+        kept.checked(
+            not broken,
+            "broken: " + "; ".join(o.text for o in broken) if broken else "every rule holds",
+            {
                 "rules": len(outcomes),
                 "broken": len(broken),
                 **{f"{o.classifier}: {o.feature}": o.measured for o in outcomes if o.measured is not None},
                 "all": [outcome.text for outcome in outcomes],
             },
+            of=("reliance_rules", key),
+            blocks=failed,
         )
     ]
 

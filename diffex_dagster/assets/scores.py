@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from diffex_dagster.assets import kept
 from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, reporter, table_metadata
 from diffex_dagster.assets.lineage import Reading, sources, upstream
 from diffex_dagster.report.tables import markdown_text
@@ -59,17 +60,16 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition]:
                 "gate": _gate_table(level1.gate),
                 **table_metadata(store, "gates", len(level1.gate)),
             },
-            check_results=[
-                dg.AssetCheckResult(
-                    passed=not level1.warning,
-                    check_name="noise_floor",
-                    asset_key=names.key(name, "level1_scores"),
-                    description=level1.warning or "the noise floor leaves groups to search",
-                    metadata={
+            checks=[
+                kept.checked(
+                    not level1.warning,
+                    level1.warning or "the noise floor leaves groups to search",
+                    {
                         "noise_floor": level1.noise.floor,
                         "strongest_group": max((each.magnitude or 0.0 for each in level1.gate), default=0.0),
                         "groups_kept": sum(each.kept for each in level1.gate),
                     },
+                    of=("noise_floor", names.key(name, "level1_scores")),
                 )
             ],
         )

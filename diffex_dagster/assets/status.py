@@ -21,6 +21,7 @@ from dagster._core.storage.local_compute_log_manager import LocalComputeLogManag
 from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
 from dagster._time import get_current_datetime
 
+from diffex_dagster.assets import kept
 from diffex_dagster.errors import DiffExError, in_words
 from diffex_dagster.resources.home import SETTINGS, home_folder
 
@@ -86,7 +87,7 @@ def statuses(definitions: dg.Definitions, instance: dg.DagsterInstance) -> list[
 
 def observation(key: dg.AssetKey, version: str, numbers: Mapping[str, int] | None = None) -> dg.AssetObservation:
     """A source as it is now, with what is counted about it."""
-    return dg.AssetObservation(key, tags={DATA_VERSION_TAG: version}, metadata=numbers)
+    return kept.seen(key, numbers or {}, tags={DATA_VERSION_TAG: version})
 
 
 def observed(instance: dg.DagsterInstance, key: dg.AssetKey) -> str | None:

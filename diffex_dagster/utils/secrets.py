@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 _NAMES = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|_PASS|_PAT|_AUTH)S?$", re.IGNORECASE)
 _QUERY = re.compile(r"key|token|secret|pass|sig|auth|code|credential", re.IGNORECASE)
 _SHORTEST = 6  # letters: what is shorter stands in ordinary text too
+_TOKEN = 16  # letters: a user without a password that is shorter is a name
 _PUT = "[secret]"
 _remembered: set[str] = set()
 
@@ -60,7 +61,7 @@ def _known() -> set[str]:
     environment = {
         value.strip() for name, value in os.environ.items() if _NAMES.search(name) and not _is_path(value.strip())
     }
-    of_addresses = {each for value in os.environ.values() if "://" in value for each in _of_address(value)}
+    of_addresses = {each for value in os.environ.values() for each in _of_address(value)}
     return _remembered | environment | of_addresses
 
 
@@ -68,14 +69,22 @@ def _is_path(value: str) -> bool:
     return value.startswith(("/", "~", "./")) and Path(value).expanduser().exists()
 
 
+_DSN = re.compile(r"\bpassword\s*=\s*('[^']+'|\S+)", re.IGNORECASE)
+
+
 def _of_address(url: str) -> list[str]:
+    """Secrets of an address, as they are and as a header carries them; and of `host=db password=...`."""
+    if "://" not in url:
+        return [found.strip("'") for found in _DSN.findall(url) if len(found) >= _SHORTEST] if "=" in url else []
     try:
         parts = urlsplit(url)
-        password = parts.password
+        user, password = unquote(parts.username or ""), unquote(parts.password or "")
     except ValueError:
         return []
     of_query = [value for name, value in parse_qsl(parts.query) if _QUERY.search(name)]
-    return [each for each in (unquote(password or ""), *of_query) if len(each) >= _SHORTEST]
+    secret = password or (user if len(user) >= _TOKEN else "")  # a token may stand alone
+    header = base64.b64encode(f"{user}:{password}".encode()).decode() if secret else ""
+    return [each for each in (secret, header, *of_query) if len(each) >= _SHORTEST]
 
 
 def _forms(secret: str) -> set[str]:
@@ -120,8 +129,9 @@ def none_raised() -> Iterator[None]:
         plain = without_secrets(error)
         if plain is error:
             raise
-    if plain is not None:  # outside `except`, where the other one would be its context
-        raise plain
+    if plain is not None:
+        before = None if plain.__suppress_context__ else plain.__context__
+        raise plain from plain.__cause__ or before  # without `from`, the one with secrets would be its context
 
 
 def without_secrets(error: BaseException) -> BaseException:
@@ -151,10 +161,18 @@ def _plain(error: BaseException) -> BaseException:
     error.args = redacted(error.args)
     if not _tells(error):
         return error
-    stand_in: BaseException = type(type(error).__name__, (Exception,), {})(redact(str(error)))
+    stand_in = _another(error)
     stand_in.__cause__, stand_in.__context__ = error.__cause__, error.__context__
     stand_in.__suppress_context__ = error.__suppress_context__
     return stand_in.with_traceback(error.__traceback__)
+
+
+def _another(error: BaseException) -> BaseException:
+    if isinstance(error, OSError) and error.errno is not None:  # of its own kind, by its number
+        files = (redacted(error.filename), None, redacted(error.filename2)) if error.filename is not None else ()
+        return OSError(error.errno, redacted(error.strerror), *files)
+    made: BaseException = type(type(error).__name__, (Exception,), {})(redact(str(error)))
+    return made
 
 
 def _tells(error: BaseException) -> bool:

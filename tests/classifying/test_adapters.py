@@ -8,10 +8,8 @@ import json
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.target import flips, measure
 from diffex_dagster.errors import ClassifierError
 from diffex_dagster.study import Study, study_of
+from tests.support.services import Answer, Sent, Service, served
 
 ROOT = Path(__file__).parent.parent.parent
 PERSONA = ROOT / "studies" / "avatars" / "classifiers" / "persona_v1"
@@ -183,32 +182,15 @@ def test_the_avatars_study_has_the_same_effects_wherever_the_classifier_is(
 
 
 @contextmanager
-def serving(answer: Callable[[dict[str, Any], int], tuple[int, Any]]) -> Iterator[tuple[str, list[dict[str, str]]]]:
-    """A service on the loopback; yields its address and the headers of every request. `answer` gets body and number."""
-    seen: list[dict[str, str]] = []
+def serving(answer: Callable[[dict[str, Any], int], tuple[int, Any]]) -> Iterator[tuple[str, Service]]:
+    """A classifier's service: its address, with a token in it, and what it got. `answer` gets body and number."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            seen.append(dict(self.headers))
-            status, content = answer(body, len(seen))
-            data = content if isinstance(content, bytes) else json.dumps(content).encode()
-            self.send_response(status)
-            if status == 429:
-                self.send_header("Retry-After", "0")
-            self.end_headers()
-            self.wfile.write(data)
+    def reply(sent: Sent, number: int) -> Answer:
+        status, content = answer(sent.body, number + 1)
+        return Answer(content, status, {"Retry-After": "0"} if status == 429 else {})
 
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/predict?token=in-the-address", seen
-    finally:
-        server.shutdown()
-        server.server_close()
+    with served(reply) as service:
+        yield f"{service.url}/predict?token=in-the-address", service
 
 
 def decoded(images: list[Any]) -> list[Image.Image]:
@@ -237,7 +219,7 @@ def test_a_service_gives_the_same_scores_and_is_asked_again_when_it_stumbles(
             rows = [[{"label": "senior", "score": s}, {"label": "junior", "score": j}] for j, s in rows]
         return 200, {received: rows}
 
-    with serving(answer) as (url, seen):
+    with serving(answer) as (url, service):
         made = HttpClassifier(
             url, LABELS, format="kserve" if format == "kserve" else "plain", key_env="SERVICE_KEY", batch_size=4,
             parameters={"model": "persona"},
@@ -245,8 +227,8 @@ def test_a_service_gives_the_same_scores_and_is_asked_again_when_it_stumbles(
         outputs = made(pictures)
     target = Target(label="senior")
     assert np.abs(measure(outputs, LABELS, target) - measure(truth, LABELS, target)).max() < 1e-4
-    assert len(seen) == 4  # two batches, each asked for twice
-    assert {headers["Authorization"] for headers in seen} == {"Bearer s3cret"}
+    assert len(service.got) == 4  # two batches, each asked for twice
+    assert {sent.headers["Authorization"] for sent in service.got} == {"Bearer s3cret"}
     assert (
         "in-the-address" not in made.name and made.fingerprint != HttpClassifier(url, LABELS, version="2").fingerprint
     )

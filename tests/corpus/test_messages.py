@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +14,7 @@ from diffex_dagster.corpus.vlm.messages import Said, from_file, said_by, without
 from diffex_dagster.corpus.vlm.proposer import OpenAIProposer, Proposal, ProposalRequest, RecordedProposer
 from diffex_dagster.errors import CorpusError
 from tests.support.chat_server import Reply, Script, Server, serving
+from tests.support.services import Answer, served
 
 TREE = json.dumps(
     {"categories": [
@@ -212,37 +209,13 @@ def test_when_no_form_helps_the_first_words_of_the_server_are_quoted() -> None:
     assert "nobody home" in failure(Reply("nobody home", status=404))[0]
 
 
-@contextmanager
-def elsewhere() -> Iterator[tuple[str, list[str]]]:
-    """Another host, and what it got."""
-    got: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            got.append(self.rfile.read(int(self.headers.get("Content-Length", 0))).decode())
-            self.send_response(500)
-            self.end_headers()
-
-        do_GET = do_POST
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=lambda: http.serve_forever(poll_interval=0.02), daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{http.server_address[1]}", got
-    finally:
-        http.shutdown()
-        http.server_close()
-
-
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_never_carries_pictures_or_keys_to_another_host(status: int) -> None:
-    with elsewhere() as (address, got):
-        said, _ = failure(Reply("", status=status, headers={"Location": f"{address}/v1/chat?token=secret"}))
-    assert got == []
-    assert f"redirects to {address}/v1/chat, and nothing was sent there" in said and "secret" not in said
+    with served(lambda sent, number: Answer(status=500)) as elsewhere:
+        to = f"{elsewhere.url}/v1/chat"
+        said, _ = failure(Reply("", status=status, headers={"Location": f"{to}?token=secret"}))
+    assert elsewhere.got == []
+    assert f"redirects to {to}, and nothing was sent there" in said and "secret" not in said
 
 
 def test_a_redirect_on_the_same_host_is_followed_with_the_question() -> None:

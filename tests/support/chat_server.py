@@ -8,8 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.support.services import Answer, Sent, served
+
+JSON = {"Content-Type": "application/json"}
 
 
 @dataclass
@@ -70,52 +73,28 @@ def embeddings(request: dict[str, Any], embed: Callable[[str], list[float]]) -> 
 
 
 Script = Callable[[dict[str, Any], int], Reply]
+MODELS = {"object": "list", "data": [{"id": "good-vlm", "object": "model", "created": 0, "owned_by": "me"}]}
 
 
 @contextmanager
 def serving(script: Script) -> Iterator[Server]:
-    """Serve `script(request, number of requests before)` until the block ends."""
+    """Serve `script(request, number of requests before)` until the block ends; and a list of models."""
+
+    def answer(sent: Sent, _: int) -> Answer:
+        if sent.method == "GET":
+            return Answer(MODELS, headers=JSON)
+        with lock:
+            number = len(server.requests)
+            authorization = sent.headers.get("Authorization")
+            server.requests.append({**sent.body, "authorization": authorization, "path": sent.path})
+        reply = script(sent.body, number)
+        time.sleep(reply.delay_s)
+        return Answer(reply.payload(sent.body.get("model", "")), reply.status, JSON | reply.headers)
+
     lock = threading.Lock()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with lock:
-                number = len(server.requests)
-                authorization = self.headers.get("Authorization")
-                server.requests.append({**request, "authorization": authorization, "path": self.path})
-            reply = script(request, number)
-            time.sleep(reply.delay_s)
-            self._send(reply.status, reply.payload(request.get("model", "")), reply.headers)
-
-        def do_GET(self) -> None:
-            models = {"object": "list", "data": [{"id": "good-vlm", "object": "model", "created": 0, "owned_by": "me"}]}
-            self._send(200, json.dumps(models).encode(), {})
-
-        def _send(self, status: int, payload: bytes, headers: dict[str, str]) -> None:
-            try:
-                self.send_response(status)
-                for name, value in {"Content-Type": "application/json", **headers}.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(payload)))
-                self.end_headers()
-                self.wfile.write(payload)
-            except (BrokenPipeError, ConnectionResetError):  # the client gave up on a slow answer
-                pass
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
-    server = Server(f"http://127.0.0.1:{http.server_address[1]}/v1")
-    thread = threading.Thread(target=lambda: http.serve_forever(poll_interval=0.02), daemon=True)
-    thread.start()
-    try:
+    with served(answer) as service:
+        server = Server(f"{service.url}/v1")
         yield server
-    finally:
-        http.shutdown()
-        http.server_close()
 
 
 # A model that answers well, in two passes: the groups of a corpus, then their children.
