@@ -7,6 +7,8 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,53 @@ def test_show_and_compare_print_csv_and_chosen_versions(tmp_path: Path, diffex: 
     assert red["difference"] > 0.1 and red["decision"] == "more reliant"  # from v2 to v1, as asked for
     assert "broken reliance of v1 on “Red”" in " ".join(diffex("compare", tmp_path)[1].split())
     assert "a comparison needs two" in diffex("compare", tmp_path, "v1")[2]
+
+
+OPEN = """
+import duckdb, sys
+connection = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == "r")
+print("open", flush=True)
+input()
+"""
+
+
+@contextmanager
+def another_has_it_open(database: Path, mode: str) -> Iterator[None]:
+    """Another program that reads the results ("r"), or writes them ("w")."""
+    with subprocess.Popen(
+        [sys.executable, "-c", OPEN, str(database), mode], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout is not None and program.stdout.readline() == "open\n"
+        try:
+            yield
+        finally:
+            program.kill()
+
+
+def test_what_only_reads_opens_the_results_to_read(
+    tmp_path: Path, diffex: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside another reader, who keeps writers out, all of it works; beside a writer it says who is in the way."""
+    write_study(tmp_path)
+    assert diffex("run", tmp_path)[0] == 0
+    monkeypatch.setattr("diffex_dagster.store.database.WRITE_BESIDE", 0.0)
+    monkeypatch.setattr("diffex_dagster.store.database.LOCK_TIMEOUT", 0.0)
+    database = tmp_path / "results" / "diffex.duckdb"
+    before, edits = database.read_bytes(), edits_made(tmp_path)
+    commands = [
+        ("show", tmp_path, "v1"), ("compare", tmp_path), ("plan", tmp_path), ("survey", "make", tmp_path, "v1"),
+        ("corpus", "show", tmp_path), ("corpus", "check", tmp_path), ("corpus", "diff", tmp_path),
+        ("report", tmp_path, "v1"), ("store", "check", tmp_path), ("store", "prune", tmp_path), ("doctor", tmp_path),
+    ]  # fmt: skip
+    with another_has_it_open(database, "r"):
+        for command in commands:
+            status, out, err = diffex(*command)
+            assert status == 0 and out, (command, err)
+    with another_has_it_open(database, "w"):
+        for command in commands[:4]:
+            status, _, err = diffex(*command)
+            assert status == 1 and "is locked by another process" in err and "run again" in err, (command, err)
+    assert database.read_bytes() == before and edits_made(tmp_path) == edits
 
 
 def test_report_prints_the_page_and_opens_it(tmp_path: Path, diffex: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -301,6 +301,9 @@ def test_doctor_looks_at_homes_and_results_without_taking_them_for_broken(
     status, out, _ = diffex("doctor", "toy")
     assert status == 1 and "results: they are those of another study named 'toy'" in out
     assert re.search(r"problem dagster home: .*cannot be opened .*correct its dagster\.yaml", out)
+    build_store(study).path.write_bytes(b"no database")
+    _, out, _ = diffex("doctor", "toy")
+    assert out.count("diffex.duckdb: ") == 1 and "problem results: " in out and "ok      classifier: v1 scores" in out
 
 
 def test_doctor_counts_edits_that_another_tool_has_not_made(here: Path, diffex) -> None:

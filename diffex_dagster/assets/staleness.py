@@ -32,7 +32,7 @@ def staleness(study: Study, classifiers: Sequence[str]) -> dict[str, Known]:
     if home_folder(make=False) is None:
         return {}
     with instance() as home:
-        for observation in observe(study, classifiers)[0]:
+        for observation in observe(study, classifiers, reading=True)[0]:
             home.report_runless_asset_event(observation)
         found = statuses(build_study(study, classifiers), home)
         return {each.stage: Known(each.why, _gpu_memory(home, each.key)) for each in found}

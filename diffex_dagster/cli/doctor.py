@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -35,6 +36,9 @@ from diffex_dagster.study import (
     load_study,
 )  # fmt: skip
 from diffex_dagster.utils import web
+
+if TYPE_CHECKING:
+    from diffex_dagster.store import Store
 
 NEEDED = ("dagster", "diffusers", "duckdb", "torch", "transformers")
 EXTRAS = {
@@ -202,10 +206,20 @@ def _study(study: Study) -> Iterator[Finding]:
         found.update(samples.pictures)
         return samples.summary()
 
+    store: Store | None = build_store(study, reading=True)
+
+    def results() -> str:
+        nonlocal store
+        try:
+            return _results(study)
+        except DiffExError:
+            store = None  # this line says it; whether a classifier can be used is another question
+            raise
+
     def classifier(name: str) -> Callable[[], str]:
         def check() -> str:
             made[name] = build_classifier(study, name)
-            check_classifier(study.for_classifier(name), build_store(study), made[name], name)
+            check_classifier(study.for_classifier(name), store, made[name], name)
             return f"{name} scores a picture; {len(made[name].labels)} classes{_returned(made[name])}"
 
         return check
@@ -215,7 +229,7 @@ def _study(study: Study) -> Iterator[Finding]:
     for name in study.editors:
         if name != study.editor_name:
             yield from (_not_in_use(name, each) for each in _editor(study.with_editor(name), found))
-    yield _tried("results", lambda: _results(study))
+    yield _tried("results", results)
     yield _tried("corpus", lambda: _corpus(study))
     for name, each in study.classifiers.items():
         tried = _tried("classifier", classifier(name))

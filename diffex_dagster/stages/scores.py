@@ -91,12 +91,12 @@ def check_target(study: Study, classifier: Classifier) -> None:
         raise ClassifierError(f"{study.file}: {error}") from error
 
 
-def check_classifier(study: Study, store: Store, classifier: Classifier, name: str) -> None:
+def check_classifier(study: Study, store: Store | None, classifier: Classifier, name: str) -> None:
     """Find out, before any edit is made, whether a classifier can be used: its class names, and what it says of a few
     made-up pictures.
 
     A classifier that has scored pictures of this study before is not asked again, so that a run whose results are all
-    stored needs no weights and no service.
+    stored needs no weights and no service. Without a store, it is asked.
 
     Raises:
         ClassifierError: it lacks a class of its target, cannot be loaded, or does not return what it must.
@@ -104,7 +104,7 @@ def check_classifier(study: Study, store: Store, classifier: Classifier, name: s
     check_target(study, classifier)
     if study.target.function is not None:
         load_object(study.target.function, study.folder, "target.function")
-    if store.has_scores(classifier.fingerprint):
+    if store is not None and store.has_scores(classifier.fingerprint):
         return
     try:
         outputs = try_out(classifier, study.images.size, study.target)

@@ -34,6 +34,9 @@ SHARED = {
 PROBE = "The model that judges whether edits show their attribute: weights and texts."
 
 
+COUNTING = 1.0  # seconds that a count waits for whoever writes the results
+
+
 @dataclass(frozen=True)
 class Sources:
     """The sources of a study, and who knows each of them.
@@ -92,6 +95,8 @@ class Sources:
 
     def _kept(self, table: str, column: str = "1", value: object = 1) -> int:
         store = self.store()
+        if store.reading:  # a count is not worth a wait
+            store = store.to_read(COUNTING)
         if not store.path.exists():
             return 0
         ((count,),) = store.rows(f"SELECT count(*) FROM {table} WHERE {column} = ?", [value])  # noqa: S608 – our names

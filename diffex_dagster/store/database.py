@@ -134,6 +134,12 @@ class Store:
         self._held = _Held()
         self._sound: dict[str, Stamp] = {}  # picture files whose content is known to be right
 
+    def to_read(self, lock_timeout: float | None = None) -> Store:
+        """The same results, opened read-only; see `lock_timeout` and `reading` of the class."""
+        made = Store(self.folder, lock_timeout, reading=True)
+        made.pictures = self.pictures
+        return made
+
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Keep one connection open through many small reads and writes, each still a transaction of its own.
