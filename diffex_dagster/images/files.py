@@ -193,14 +193,26 @@ def prepare(picture: Image.Image, size: int, fit: Fit = "crop", background: str 
     colour = ImageColor.getrgb(background)[:3]
     turned = _eight_bits(upright(picture))
     if "A" in turned.getbands() or "a" in turned.getbands() or "transparency" in turned.info:
-        rgba = turned.convert("RGBA")
-        turned = Image.alpha_composite(Image.new("RGBA", rgba.size, colour), rgba)
+        turned = _laid_on(turned, colour)
     rgb = turned.convert("RGB")
     if fit == "pad":
         return ImageOps.pad(rgb, (size, size), Image.Resampling.LANCZOS, color=colour)
     if fit == "stretch":
         return rgb.resize((size, size), Image.Resampling.LANCZOS)
     return ImageOps.fit(rgb, (size, size), Image.Resampling.LANCZOS)
+
+
+STRIP = 2**22  # pixels that are worked on at once: 170 million of them are a small file, and would be gigabytes
+
+
+def _laid_on(picture: Image.Image, colour: tuple[int, ...]) -> Image.Image:
+    """A picture with transparency on a background, as RGB."""
+    width, height = picture.size
+    flat, rows = Image.new("RGB", picture.size), max(1, STRIP // width)
+    for top in range(0, height, rows):
+        strip = picture.crop((0, top, width, min(top + rows, height))).convert("RGBA")
+        flat.paste(Image.alpha_composite(Image.new("RGBA", strip.size, colour), strip).convert("RGB"), (0, top))
+    return flat
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:

@@ -71,6 +71,20 @@ def test_deep_grey_keeps_its_shade(array: np.ndarray, grey: int) -> None:
     assert prepare(Image.fromarray(array), 16).getpixel((5, 5)) == (grey,) * 3
 
 
+def test_transparency_is_laid_on_a_background_strip_by_strip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture of a hundred million transparent pixels is a small file."""
+    random = np.random.default_rng(0)
+    rgba = Image.fromarray(random.integers(0, 256, (17, 16, 4), dtype=np.uint8))
+    palette = rgba.convert("RGB").quantize(8)
+    palette.info["transparency"] = bytes(range(0, 256, 32))
+    for shown in (rgba, palette, rgba.convert("LA"), rgba.convert("RGBa")):
+        whole = shown.convert("RGBA")
+        expected = Image.alpha_composite(Image.new("RGBA", whole.size, "red"), whole).convert("RGB")
+        monkeypatch.setattr("diffex_dagster.images.files.STRIP", 3 * 16)
+        made = prepare(shown, 16, "stretch", "red")
+        assert np.array_equal(made, expected.resize((16, 16), Image.Resampling.LANCZOS)), shown.mode
+
+
 def test_thirty_odd_files_are_read_and_the_broken_ones_listed(tmp_path: Path) -> None:
     write_odd_images(tmp_path / "odd")
     assert len(list((tmp_path / "odd").iterdir())) == 30
