@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from diffex_dagster.errors import ClassifierError, EditorError, StudyError
-from diffex_dagster.utils.progress import reporting_to, shown, silent
+from diffex_dagster.utils.progress import shown, silent
 from diffex_dagster.utils.secrets import none_raised
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from diffex_dagster.corpus.tree import Corpus
     from diffex_dagster.editing.protocol import Editor
     from diffex_dagster.report.model import Explanation as Report
-    from diffex_dagster.study import Study
+    from diffex_dagster.stages.context import StudyContext
 
 _UNUSED = {
     "kind": "python",
@@ -156,54 +156,68 @@ def explain(
             "results": str(home),
             **settings,
         }
+        from diffex_dagster.stages.context import at_work
         from diffex_dagster.study import study_of
 
         study = study_of(fields, Path.cwd() / "explain()")
-        with shown() if progress else nullcontext(silent) as reporter, reporting_to(reporter):
-            given = None if where or _is_fields(images) else images
-            report = _explain(study, given, classifier, editor, corpus, labels)
+        given = None if where or _is_fields(images) else images
+        made_editor, made_classifier = _objects(classifier, editor, labels)
+        with shown() if progress else nullcontext(silent) as reporter:
+            work = at_work(study, editor=made_editor, classifiers=made_classifier, report=reporter)
+            report = _explain(work, given, _corpus(corpus))
         return Explanation(report, folder)
 
 
-def _explain(study: Study, pictures: Any, classifier: Any, editor: Any, corpus: Any, labels: Sequence[str]) -> Report:
+def _objects(classifier: Any, editor: Any, labels: Sequence[str]) -> tuple[Editor | None, dict[str, Classifier]]:
+    """The editor and the classifier that were passed as objects; what was named, the study builds."""
     from diffex_dagster.classifying.python_adapter import CallableClassifier
-    from diffex_dagster.images.files import prepare
+    from diffex_dagster.stages.setup import own
+
+    made_editor = own(editor, "editor", EditorError) if hasattr(editor, "edit") else None
+    if isinstance(classifier, Mapping | str | Path):
+        return made_editor, {}
+    if hasattr(classifier, "fingerprint") and hasattr(classifier, "labels"):
+        return made_editor, {"classifier": own(classifier, "classifier", ClassifierError)}
+    return made_editor, {"classifier": CallableClassifier(classifier, labels)}
+
+
+def _explain(work: StudyContext, pictures: Any, tree: Corpus) -> Report:
     from diffex_dagster.stages.edits import level1_edits
     from diffex_dagster.stages.report import explain as explain_study
-    from diffex_dagster.stages.sample_images import keep_samples, sample_images
+    from diffex_dagster.stages.sample_images import sample_images
     from diffex_dagster.stages.scores import check_classifier
     from diffex_dagster.stages.search import run_search
-    from diffex_dagster.stages.setup import build_classifier, build_editor, build_store, own
 
-    store = build_store(study)
-    made_editor = own(editor, "editor", EditorError) if hasattr(editor, "edit") else build_editor(study)
-    if isinstance(classifier, Mapping | str | Path):
-        made_classifier: Any = build_classifier(study, "classifier")
-    elif hasattr(classifier, "fingerprint") and hasattr(classifier, "labels"):
-        made_classifier = own(classifier, "classifier", ClassifierError)
-    else:
-        made_classifier = CallableClassifier(classifier, labels)
-    check_classifier(study, store, made_classifier, "classifier")
-    tree = _corpus(corpus)
+    subject, study = work.subject("classifier"), work.study
+    check_classifier(subject)
     if pictures is None:
-        sample_images(study, store, lambda _: made_classifier)
+        sample_images(work)
     else:
-        named = pictures if isinstance(pictures, Mapping) else {f"{i:04d}": each for i, each in enumerate(pictures)}
-        if not named:
-            raise StudyError("images: there is no picture; pass at least one")
-        if others := [key for key, each in named.items() if not isinstance(each, Image.Image)]:
-            kind = type(named[others[0]]).__name__
-            raise StudyError(
-                f"images: {others[0]!r} is of type {kind}; pass PIL pictures (Image.fromarray(array), "
-                "Image.open(file)), or a folder"
-            )
-        keep_samples(study, store, {str(key): prepare(each, study.images.size) for key, each in named.items()})
-    store.put_corpus(study.name, tree)
-    store.set_current(study.name, "corpus", tree.version)
-    level1_edits(study, store, made_editor)
-    run_search(study, store, made_editor, made_classifier)
-    report, _ = explain_study(study, store, made_editor, made_classifier, "classifier", "diffex_dagster.explain(...)")
+        _keep_given(work, pictures)
+    work.store.put_corpus(study.name, tree)
+    work.store.set_current(study.name, "corpus", tree.version)
+    level1_edits(work)
+    run_search(subject)
+    report, _ = explain_study(subject, "diffex_dagster.explain(...)")
     return report
+
+
+def _keep_given(work: StudyContext, pictures: Any) -> None:
+    """Make pictures that were passed (a list, or by name) the sample images."""
+    from diffex_dagster.images.files import prepare
+    from diffex_dagster.stages.sample_images import keep_samples
+
+    named = pictures if isinstance(pictures, Mapping) else {f"{i:04d}": each for i, each in enumerate(pictures)}
+    if not named:
+        raise StudyError("images: there is no picture; pass at least one")
+    if others := [key for key, each in named.items() if not isinstance(each, Image.Image)]:
+        kind = type(named[others[0]]).__name__
+        raise StudyError(
+            f"images: {others[0]!r} is of type {kind}; pass PIL pictures (Image.fromarray(array), "
+            "Image.open(file)), or a folder"
+        )
+    size = work.study.images.size
+    keep_samples(work.study, work.store, {str(key): prepare(each, size) for key, each in named.items()})
 
 
 def _is_fields(images: Any) -> bool:

@@ -19,6 +19,7 @@ from diffex_dagster.editing.asking import made_edits
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.errors import ClassifierError, CorpusError, DiffExError, EditorError, StudyError
 from diffex_dagster.judging.asking import evidence_of
+from diffex_dagster.stages.context import StudyContext, at_work
 from diffex_dagster.stages.corpus import propose
 from diffex_dagster.stages.edits import ensure_edits
 from diffex_dagster.stages.sample_images import sample_images
@@ -109,7 +110,7 @@ def test_names_are_looked_up_for_a_message_only() -> None:
 
 def test_what_was_given_back_before_is_kept_and_sizes_are_those_of_before(toy: Study) -> None:
     store = build_store(toy)
-    image = next(iter(sample_images(toy, store).keys))
+    image = next(iter(sample_images(at_work(toy, store=store)).keys))
     null, red = EditRequest(image), EditRequest(image, (Concept("red patch"),))
     half = Editor(lambda requests: [[(requests[0], picture(90))]])
     with pytest.raises(EditorError, match=r"leaves out 1 of 2 edits, first add 'red patch' on 00\.png"):
@@ -215,10 +216,10 @@ def test_a_proposer_that_fails_is_one_sentence(toy: Study) -> None:
     class Proposer:
         propose = staticmethod(failing(KeyError("choices")))
 
-    store = build_store(toy)
-    sample_images(toy, store)
+    work = StudyContext(toy).changed(proposer=Proposer())
+    sample_images(work)
     with pytest.raises(CorpusError, match=r"corpus\.vlm: Proposer fails while it proposes features \(.*choices"):
-        propose(toy, store, Proposer())
+        propose(work)
 
 
 def test_explain_says_what_is_wrong_with_what_it_is_given(tmp_path: Path) -> None:

@@ -11,8 +11,17 @@ import dagster as dg
 from diffex_dagster.assets import corpus, edits, images, kept, lineage, report, scores
 from diffex_dagster.assets.common import quiet, with_code
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.resources import RESOURCES, ClassifierResource, EditorResource, Place, ResultsResource, placed
+from diffex_dagster.resources import (
+    RESOURCES,
+    ClassifierResource,
+    EditorResource,
+    Place,
+    ResultsResource,
+    at_work,
+    placed,
+)
 from diffex_dagster.resources.ownership import end_dead_runs
+from diffex_dagster.stages.sources import Sources
 from diffex_dagster.study import Study, load_study
 from diffex_dagster.utils.secrets import none_raised
 
@@ -92,9 +101,8 @@ def _watch(study: Study, classifiers: list[str]) -> dg.SensorDefinition:
     ) -> dg.SensorResult | dg.SkipReason:
         with none_raised():
             current = placed(study, diffex_editor, diffex_classifiers, diffex_results)
-            known = lineage.sources(
-                current, classifiers, diffex_editor, diffex_classifiers, diffex_results, reading=True
-            )
+            work = at_work(current, diffex_results, diffex_editor, diffex_classifiers).to_read()
+            known = Sources(work, tuple(classifiers))
             before: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
             seen = {name.partition("/")[2]: version for name, version in before.items()}
             observations, problems = lineage.observe(current, classifiers, known, seen)

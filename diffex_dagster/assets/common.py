@@ -27,7 +27,6 @@ from diffex_dagster.stages.plan import PlannedStage
 from diffex_dagster.stages.settings import Stage, stage_version
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
-from diffex_dagster.utils.progress import LogReporter, Reporter, reporter_or
 from diffex_dagster.utils.secrets import none_raised
 
 _Condition = dg.AutomationCondition
@@ -219,11 +218,6 @@ def clear_errors() -> Iterator[None]:
             if (sentence := of_a_disk(error)) is None:
                 raise
             raise kept.failed(str(sentence)) from error
-
-
-def reporter(context: dg.AssetExecutionContext) -> Reporter:
-    """Progress to the run's log, or to the command line's bar when that runs the stage."""
-    return reporter_or(LogReporter(context.log.info))
 
 
 def sheet(rows: Sequence[tuple[str, Sequence[Picture]]]) -> dg.MarkdownMetadataValue:

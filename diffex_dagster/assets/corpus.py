@@ -14,8 +14,15 @@ from diffex_dagster.assets.common import (
     table_metadata,
     tree_metadata,
 )
-from diffex_dagster.assets.lineage import Reading, sources, upstream
-from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, VLMResource, as_deployed
+from diffex_dagster.assets.lineage import Reading, upstream
+from diffex_dagster.resources import (
+    ClassifierResource,
+    EditorResource,
+    ResultsResource,
+    VLMResource,
+    as_deployed,
+    deployed,
+)
 from diffex_dagster.stages import corpus as stage
 from diffex_dagster.stages.scores import check_classifier
 from diffex_dagster.study import Study
@@ -43,12 +50,9 @@ def build(study: Study, classifiers: Sequence[str]) -> list[dg.AssetsDefinition 
         One row of `answers` is one answer of the model; a request that has been answered is not sent again.
         """
         with clear_errors():
-            current = as_deployed(study, diffex_results, diffex_vlm, diffex_classifiers)
-            store = diffex_results.store(current)
-            known = sources(current, classifiers, diffex_editor, diffex_classifiers, diffex_results)
-            reading = Reading(context, current, "vlm_corpus", known)
-            labels = {name: diffex_classifiers.classifier(current, name).labels for name in classifiers}
-            proposal = stage.propose(current, store, diffex_vlm.proposer(current, store), labels)
+            work = deployed(study, diffex_results, diffex_editor, diffex_classifiers, diffex_vlm)
+            reading, store = Reading(context, work, "vlm_corpus", classifiers), work.store
+            proposal = stage.propose(work, classifiers)
         return reading.result(
             stage.tree_version(proposal.corpus),
             metadata={
@@ -82,14 +86,11 @@ def build(study: Study, classifiers: Sequence[str]) -> list[dg.AssetsDefinition 
         One row of `features` is one node of one version of the tree.
         """
         with clear_errors():
-            current = as_deployed(study, diffex_results, diffex_classifiers)
-            store = diffex_results.store(current)
-            known = sources(current, classifiers, diffex_editor, diffex_classifiers, diffex_results)
-            reading = Reading(context, current, "corpus", known)
-            models = {name: diffex_classifiers.classifier(current, name) for name in classifiers}
-            for name, model in models.items():
-                check_classifier(current.for_classifier(name), store, model, name)
-            merged, change = stage.merge_edits(current, store, {name: m.labels for name, m in models.items()})
+            work = deployed(study, diffex_results, diffex_editor, diffex_classifiers)
+            reading, store = Reading(context, work, "corpus", classifiers), work.store
+            for name in classifiers:
+                check_classifier(work.subject(name))
+            merged, change = stage.merge_edits(work, classifiers)
         return reading.result(
             stage.tree_version(merged),
             metadata={

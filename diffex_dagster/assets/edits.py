@@ -3,14 +3,14 @@
 import dagster as dg
 
 from diffex_dagster.assets import kept
-from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, reporter, sheet, table_metadata
-from diffex_dagster.assets.lineage import Reading, sources, upstream
+from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, sheet, table_metadata
+from diffex_dagster.assets.lineage import Reading, upstream
 from diffex_dagster.editing.protocol import Concept
-from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, as_deployed
+from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, deployed
 from diffex_dagster.stages.edit_metrics import edit_strength
 from diffex_dagster.stages.edits import level1_edits, level1_plan
+from diffex_dagster.stages.pictures import Pictures
 from diffex_dagster.stages.plan import plan_edits
-from diffex_dagster.stages.report import Pictures
 from diffex_dagster.stages.versions import edits_version
 from diffex_dagster.study import Study
 
@@ -38,14 +38,11 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
         classifier: a second version makes none of them again.
         """
         with clear_errors():
-            current = as_deployed(study, diffex_results, diffex_editor)
-            store, editor = diffex_results.store(current), diffex_editor.editor(current)
-            known = sources(current, [], diffex_editor, diffex_classifiers, diffex_results)
-            reading = Reading(context, current, "level1_edits", known)
-            announce(context, plan_edits(current, store, editor, {})[0])
-            counts, keys = level1_edits(current, store, editor, reporter(context))
-            pictures = Pictures(current, store, editor.fingerprint, store.images(list(store.samples(current.name))))
-            plan = level1_plan(current, store)
+            work = deployed(study, diffex_results, diffex_editor, diffex_classifiers, log=context.log.info)
+            reading, store = Reading(context, work, "level1_edits"), work.store
+            announce(context, plan_edits(work, [])[0])
+            counts, keys = level1_edits(work)
+            pictures, plan = Pictures(work, store.images(list(work.samples))), level1_plan(work)
             with store.hold():
                 rows = [(_label(concepts), pictures.edits(concepts, images)) for concepts, images in plan.items()]
         return reading.result(
@@ -62,19 +59,18 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
         description="Edits change their pictures by more than the study's min_edit_strength.",
     )
     def edits_changed_the_pictures(
-        diffex_results: ResultsResource, diffex_editor: EditorResource
+        diffex_results: ResultsResource, diffex_editor: EditorResource, diffex_classifiers: ClassifierResource
     ) -> dg.AssetCheckResult:
         with clear_errors():
-            current = as_deployed(study, diffex_results, diffex_editor)
-            store, fingerprint = diffex_results.store(current), diffex_editor.editor(current).fingerprint
-            pictures = Pictures(current, store, fingerprint, store.images(list(store.samples(current.name))))
-            with store.hold():
+            work = deployed(study, diffex_results, diffex_editor, diffex_classifiers)
+            pictures, effects = Pictures(work, work.store.images(list(work.samples))), work.study.effects
+            with work.store.hold():
                 made = {
                     _label(concepts): (pictures.edits(concepts, images), pictures.edits((), images))
-                    for concepts, images in level1_plan(current, store).items()
-                    if concepts and concepts[0].prompt not in current.effects.nonsense
+                    for concepts, images in level1_plan(work).items()
+                    if concepts and concepts[0].prompt not in effects.nonsense
                 }
-            least = current.effects.min_edit_strength
+            least = effects.min_edit_strength
             strengths = {label: float(edit_strength(edits, nulls).mean()) for label, (edits, nulls) in made.items()}
         idle = [label for label, strength in strengths.items() if strength < least]
         return kept.checked(

@@ -3,9 +3,9 @@
 import dagster as dg
 
 from diffex_dagster.assets.common import SHEET_IMAGES, Names, clear_errors, sheet, table_metadata
-from diffex_dagster.assets.lineage import Reading, sources, upstream
+from diffex_dagster.assets.lineage import Reading, upstream
 from diffex_dagster.report.tables import markdown_text
-from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, as_deployed
+from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, deployed
 from diffex_dagster.stages.sample_images import sample_images, samples_version
 from diffex_dagster.study import Study
 
@@ -32,11 +32,9 @@ def build(study: Study) -> dg.AssetsDefinition:
         One row of `images` is one picture, keyed by the hash of its pixels.
         """
         with clear_errors():
-            current = as_deployed(study, diffex_results, diffex_classifiers)
-            store = diffex_results.store(current)
-            known = sources(current, [], diffex_editor, diffex_classifiers, diffex_results)
-            reading = Reading(context, current, "sample_images", known)
-            samples = sample_images(current, store, lambda name: diffex_classifiers.classifier(current, name))
+            work = deployed(study, diffex_results, diffex_editor, diffex_classifiers)
+            reading, store = Reading(context, work, "sample_images"), work.store
+            samples = sample_images(work)
             keys = samples.keys
             pictures = list(store.images(list(keys)[:32]).stored.values())
         rows = [("", pictures[i : i + SHEET_IMAGES]) for i in range(0, len(pictures), SHEET_IMAGES)]
@@ -44,7 +42,7 @@ def build(study: Study) -> dg.AssetsDefinition:
             samples_version(keys),
             metadata={
                 **table_metadata(store, "images", len(keys)),
-                "side_pixels": current.images.size,
+                "side_pixels": work.study.images.size,
                 "summary": samples.summary(),
                 "unreadable": dg.MetadataValue.md(
                     "\n".join(f"- {markdown_text(name)}: {markdown_text(why)}" for name, why in samples.unreadable)

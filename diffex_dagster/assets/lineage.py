@@ -18,7 +18,8 @@ from diffex_dagster.assets.common import Names, clear_errors, links
 from diffex_dagster.assets.status import made_from, observation, observed
 from diffex_dagster.classifying.parts import PythonPart
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, as_deployed
+from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, at_work, deployed
+from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.corpus import tree_version
 from diffex_dagster.stages.sample_images import samples_version
 from diffex_dagster.stages.settings import Stage, stage_version
@@ -99,8 +100,8 @@ def _source(study: Study, source: str, classifiers: Sequence[str]) -> Any:
         diffex_editor: EditorResource, diffex_classifiers: ClassifierResource, diffex_results: ResultsResource
     ) -> dg.ObserveResult:
         with clear_errors():
-            current = as_deployed(study, diffex_editor, diffex_classifiers, diffex_results)
-            known = sources(current, classifiers, diffex_editor, diffex_classifiers, diffex_results, reading=True)
+            work = deployed(study, diffex_results, diffex_editor, diffex_classifiers)
+            known = Sources(work.to_read(), tuple(classifiers))
             return kept.observed(known.version(source), known.numbers(source))
 
     return observe
@@ -114,30 +115,9 @@ def _own_code(study: Study, classifier: str) -> list[tuple[Path, int | None, str
     return [(file, None, f"code of {classifier}")] if file and file.is_file() else []
 
 
-def sources(
-    study: Study,
-    classifiers: Sequence[str],
-    editor: EditorResource,
-    models: ClassifierResource,
-    results: ResultsResource,
-    reading: bool = False,
-) -> Sources:
-    """The study's sources, known by the resources that a run or a sensor works with.
-
-    Args:
-        reading: open the results read-only, as who only looks does: beside other readers, and without keeping them out.
-    """
-    return Sources(
-        study,
-        lambda: editor.editor(study),
-        lambda name: models.classifier(study, name),
-        lambda: results.store(study).to_read() if reading else results.store(study),
-        tuple(classifiers),
-    )
-
-
 def _known(study: Study, classifiers: Sequence[str], reading: bool = False) -> Sources:
-    return sources(study, classifiers, EditorResource(), ClassifierResource(), ResultsResource(), reading)
+    work = at_work(study, ResultsResource(), EditorResource(), ClassifierResource())
+    return Sources(work.to_read() if reading else work, tuple(classifiers))
 
 
 def observe(
@@ -151,7 +131,7 @@ def observe(
 
     Args:
         before: versions by source, as they were last observed: what has not changed is not counted again.
-        reading: where `known` is left out; see `sources`.
+        reading: where `known` is left out: open the results to read, as who only looks does, beside other readers.
     """
     known, names = known or _known(study, classifiers, reading), Names(study)
     found, problems = [], []
@@ -175,14 +155,13 @@ class Reading:
     def __init__(
         self,
         context: dg.AssetExecutionContext,
-        study: Study,
+        work: StudyContext,
         stage: Stage,
-        known: Sources,
         classifiers: Sequence[str] = (),
     ) -> None:
-        self._context, self._study, self._stage, self._known = context, study, stage, known
-        self._names = Names(study)
-        self._sources = sources_read(study, stage, classifiers)
+        self._context, self._stage, self._known = context, stage, Sources(work, tuple(classifiers))
+        self._study, self._names = work.study, Names(work.study)
+        self._sources = sources_read(work.study, stage, classifiers)
         self._before = self._versions()
         self._follows = self._stages()
 
@@ -190,7 +169,7 @@ class Reading:
         return {source: self._known.version(source) for source in self._sources}
 
     def _stages(self) -> dict[str, str]:
-        store, found = self._known.store(), {}
+        store, found = self._known.work.store, {}
         if "sample_images" in FOLLOWS[self._stage]:
             found["sample_images"] = samples_version(store.samples(self._study.name))
         if "vlm_corpus" in FOLLOWS[self._stage]:

@@ -7,14 +7,14 @@ import dagster as dg
 
 from diffex_dagster.assets import kept
 from diffex_dagster.assets.common import Names, clear_errors, feature_table, page_metadata, table_metadata
-from diffex_dagster.assets.lineage import Reading, sources, upstream
+from diffex_dagster.assets.lineage import Reading, upstream
 from diffex_dagster.report.files import write_comparison
 from diffex_dagster.report.markdown import comparison_markdown, report_markdown
 from diffex_dagster.report.model import Comparison, Explanation
 from diffex_dagster.report.tables import comparison_rows, finite, markdown_text, rows
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from diffex_dagster.report.wording import CHANGED, SHOWN, plain
-from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, as_deployed
+from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, deployed
 from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.report import ranked_report
 from diffex_dagster.stages.rules import RuleOutcome, judge_rules, rules_for
@@ -48,27 +48,12 @@ def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.Asset
         one row of `effects` is one feature on one image.
         """
         with clear_errors():
-            current = as_deployed(study, diffex_results, diffex_editor, diffex_classifiers).for_classifier(name)
-            store, editor = diffex_results.store(current), diffex_editor.editor(current)
-            known = sources(current, [name], diffex_editor, diffex_classifiers, diffex_results)
-            reading = Reading(context, current, "ranked_report", known, [name])
+            subject = deployed(study, diffex_results, diffex_editor, diffex_classifiers).subject(name)
+            reading, current = Reading(context, subject, "ranked_report", [name]), subject.study
             folder = reports_folder(current, name)
-            explanation, _ = ranked_report(
-                current,
-                store,
-                editor,
-                diffex_classifiers.classifier(current, name),
-                name,
-                run=context.run.run_id,
-                folder=folder,
-                command=command(current, name),
-            )
-            judged = judge_rules(
-                current,
-                store.current_corpus(current.name),
-                name,
-                {row.feature: row.magnitude for row in explanation.features},
-            )
+            explanation, _ = ranked_report(subject, context.run.run_id, folder, command(current, name))
+            reliance = {row.feature: row.magnitude for row in explanation.features}
+            judged = judge_rules(current, subject.corpus, name, reliance)
         return reading.result(
             report_version(explanation),
             metadata={
@@ -77,7 +62,7 @@ def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.Asset
                 "page": page_metadata(current, folder / "index.html"),
                 "ranking": feature_table(_clean(rows(explanation.features[:_ROWS])), _RANKING),
                 **_ranking_numbers(explanation),
-                **table_metadata(store, "rankings", len(explanation.features)),
+                **table_metadata(subject.store, "rankings", len(explanation.features)),
             },
             checks=_rule_results(key, judged),
         )
@@ -110,17 +95,16 @@ def build_comparison(study: Study) -> dg.AssetsDefinition:
         effect under every version, and the paired difference between the last and the first.
         """
         with clear_errors():
-            current = as_deployed(study, diffex_results, diffex_editor, diffex_classifiers)
-            store, editor = diffex_results.store(current), diffex_editor.editor(current)
-            known = sources(current, current.comparable, diffex_editor, diffex_classifiers, diffex_results)
-            reading = Reading(context, current, "classifier_comparison", known, current.comparable)
-            classifiers = {name: diffex_classifiers.classifier(current, name) for name in current.comparable}
-            comparison = compare_classifiers(current, store, editor, classifiers, command(current, None))
+            work = deployed(study, diffex_results, diffex_editor, diffex_classifiers)
+            current, names = work.study, work.study.comparable
+            reading = Reading(context, work, "classifier_comparison", names)
+            comparison = compare_classifiers(work, names, command(current, None))
             folder = reports_folder(current, "comparison")
             write_comparison(comparison, folder, keep_same=True)
             link_pages(current)
+            fingerprints = [work.subject(name).classifier.fingerprint for name in names]
         return reading.result(
-            comparison_version(comparison, editor.fingerprint, [each.fingerprint for each in classifiers.values()]),
+            comparison_version(comparison, work.editor.fingerprint, fingerprints),
             metadata={
                 "verdict": dg.MetadataValue.md("\n\n".join(map(markdown_text, comparison_verdict(comparison)))),
                 "report": dg.MetadataValue.md(comparison_markdown(comparison)),

@@ -3,15 +3,14 @@
 import dagster as dg
 
 from diffex_dagster.assets import kept
-from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, reporter, table_metadata
-from diffex_dagster.assets.lineage import Reading, sources, upstream
+from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, table_metadata
+from diffex_dagster.assets.lineage import Reading, upstream
 from diffex_dagster.report.tables import markdown_text
-from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, as_deployed
+from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, deployed
 from diffex_dagster.search.levels import GateOutcome
 from diffex_dagster.search.racing import Race
 from diffex_dagster.stages.plan import plan_edits
 from diffex_dagster.stages.search import level1_scores, run_search
-from diffex_dagster.stages.setup import build_probe
 from diffex_dagster.stages.versions import level1_version, search_version
 from diffex_dagster.study import Study
 
@@ -45,20 +44,18 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition]:
         One row of `scores` is the classifier's outputs on one picture; one row of `gates` is one group.
         """
         with clear_errors():
-            current = as_deployed(study, diffex_results, diffex_editor, diffex_classifiers).for_classifier(name)
-            store, editor = diffex_results.store(current), diffex_editor.editor(current)
-            scorer, probe = diffex_classifiers.classifier(current, name), build_probe(current, editor)
-            known = sources(current, [name], diffex_editor, diffex_classifiers, diffex_results)
-            reading = Reading(context, current, "level1_scores", known, [name])
-            level1 = level1_scores(current, store, editor.fingerprint, scorer, reporter(context), probe)
+            work = deployed(study, diffex_results, diffex_editor, diffex_classifiers, log=context.log.info)
+            subject = work.subject(name)
+            reading = Reading(context, subject, "level1_scores", [name])
+            level1 = level1_scores(subject)
         return reading.result(
-            level1_version(level1, editor.fingerprint, scorer.fingerprint),
+            level1_version(level1, subject.editor.fingerprint, subject.classifier.fingerprint),
             metadata={
                 "pictures_scored": level1.scored,
                 "noise_floor": level1.noise.floor,
                 "groups_kept": sum(outcome.kept for outcome in level1.gate),
                 "gate": _gate_table(level1.gate),
-                **table_metadata(store, "gates", len(level1.gate)),
+                **table_metadata(subject.store, "gates", len(level1.gate)),
             },
             checks=[
                 kept.checked(
@@ -93,18 +90,17 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition]:
         whichever classifier asked for them first.
         """
         with clear_errors():
-            current = as_deployed(study, diffex_results, diffex_editor, diffex_classifiers).for_classifier(name)
-            store, editor = diffex_results.store(current), diffex_editor.editor(current)
-            scorer = diffex_classifiers.classifier(current, name)
-            known = sources(current, [name], diffex_editor, diffex_classifiers, diffex_results)
-            reading = Reading(context, current, "level2_scores", known, [name])
-            announce(context, plan_edits(current, store, editor, {name: scorer})[-1])
-            searched = run_search(current, store, editor, scorer, reporter(context))
-            corpus = store.current_corpus(study.name)
-            ((scored,),) = store.rows("SELECT count(*) FROM scores WHERE classifier = ?", [scorer.fingerprint])
+            work = deployed(study, diffex_results, diffex_editor, diffex_classifiers, log=context.log.info)
+            subject = work.subject(name)
+            reading = Reading(context, subject, "level2_scores", [name])
+            announce(context, plan_edits(subject, [name])[-1])
+            searched = run_search(subject)
+            store, corpus = subject.store, subject.corpus
+            editor, classifier = subject.editor.fingerprint, subject.classifier.fingerprint
+            ((scored,),) = store.rows("SELECT count(*) FROM scores WHERE classifier = ?", [classifier])
         result = searched.result
         return reading.result(
-            search_version(searched, corpus, editor.fingerprint, scorer.fingerprint),
+            search_version(searched, corpus, editor, classifier),
             metadata={
                 **edit_metadata(searched.edits),
                 "pictures_scored": searched.scored,

@@ -19,19 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffex_dagster.classifying.parts import Target
-from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.target import measure
 from diffex_dagster.corpus.tree import Corpus, Feature
-from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.search.joint import key
 from diffex_dagster.search.levels import kept_ids
 from diffex_dagster.search.options import Gate
 from diffex_dagster.search.run import Score, SearchResult, search
-from diffex_dagster.stages.edits import concepts_of, edit_requests, ensure_edits, nonsense_edits
+from diffex_dagster.stages.context import Subject
+from diffex_dagster.stages.edits import concepts_of, edit_requests, make_edits, nonsense_edits
 from diffex_dagster.stages.scores import paired_scores
-from diffex_dagster.store import Store
 from diffex_dagster.study import Study
-from diffex_dagster.utils.progress import Reporter
 
 Base = Literal["original", "null", "placebo"]
 
@@ -83,27 +80,21 @@ class Reading:
     kept: list[str]
 
 
-def read(
-    baseline: Baseline,
-    study: Study,
-    store: Store,
-    editor: Editor,
-    classifier: Classifier,
-    corpus: Corpus,
-    report: Reporter,
-) -> Reading:
+def read(baseline: Baseline, subject: Subject) -> Reading:
     """Search as a baseline does; edits that the pipeline has not made are made."""
     if baseline.base != "placebo":  # the paper has no control prompts
-        study = study.model_copy(update={"effects": study.effects.model_copy(update={"nonsense": ()})})
-    images = list(store.samples(study.name))[: 1 if baseline.one_image else None]
-    originals = list(store.images(images).values())
+        none = subject.study.effects.model_copy(update={"nonsense": ()})
+        subject = subject.changed(subject.study.changed(effects=none))
+    study, classifier, corpus = subject.study, subject.classifier, subject.corpus
+    images = list(subject.samples)[: 1 if baseline.one_image else None]
+    originals = list(subject.store.images(images).values())
     before = measure(classifier(originals), classifier.labels, Target(label=study.target.label))
 
     def score(combinations: Sequence[tuple[Feature, ...]]) -> dict[tuple[str, ...], NDArray[np.float64]]:
         asked = {key(features): concepts_of(features) for features in combinations}
         wanted = [(), *nonsense_edits(study), *asked.values()]
-        ensure_edits(store, editor, edit_requests(images, wanted, study.seeds), report, "edits")
-        paired, _ = paired_scores(study, store, classifier, editor.fingerprint, list(asked.values()), images, report)
+        make_edits(subject, edit_requests(images, wanted, study.seeds))
+        paired, _ = paired_scores(subject, list(asked.values()), images)
         if baseline.base == "original":
             return {ids: paired[concepts].edit - before for ids, concepts in asked.items()}
         return {ids: paired[concepts].effect for ids, concepts in asked.items()}

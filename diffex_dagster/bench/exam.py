@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from diffex_dagster.bench.truth import Benchmark, Subject, Truth, grade_all, world_of
+from diffex_dagster.bench.truth import Benchmark, Examinee, Truth, grade_all, world_of
 from diffex_dagster.classifying.parts import TransformersPart
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.study import Images, RecordedVLM, Study
@@ -29,7 +29,7 @@ IMAGE_SEED, POPULATION_SEED = 601, 602
 IMAGES, POPULATION = 24, 1000
 
 
-def exam_subjects(study: Study, count: int | None = None) -> list[Subject]:
+def exam_subjects(study: Study, count: int | None = None) -> list[Examinee]:
     """The exam's classifiers, in the order of their seeds.
 
     Args:
@@ -45,7 +45,7 @@ def exam_subjects(study: Study, count: int | None = None) -> list[Subject]:
             f"`python -m training.exam --world {study.folder.name}`"
         )
     chosen = files[:count]
-    return [Subject(file.parent.name, TransformersPart(checkpoint=str(file.parent)), "yes") for file in chosen]
+    return [Examinee(file.parent.name, TransformersPart(checkpoint=str(file.parent)), "yes") for file in chosen]
 
 
 def proposals(study: Study, chosen: str | None = None) -> dict[str, Path]:
@@ -107,7 +107,7 @@ def exam_study(study: Study, world: World, images: int = IMAGES, proposal: Path 
 def grade_exam(
     study: Study,
     arms: Mapping[str, str],
-    chosen: Sequence[Subject],
+    chosen: Sequence[Examinee],
     files: Mapping[str, Path],
     *,
     images: int = IMAGES,
@@ -144,6 +144,6 @@ def _said_of(say: Callable[[str], None], name: str, text: str) -> None:
     say(f"{name}: {text}")
 
 
-def facts(subjects: list[Subject]) -> dict[str, object]:
+def facts(subjects: list[Examinee]) -> dict[str, object]:
     """What is written beside the figures: every classifier's rule, architecture and agreement."""
     return {s.name: json.loads((Path(s.part.checkpoint) / "rule.json").read_text("utf-8")) for s in subjects}

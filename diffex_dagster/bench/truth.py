@@ -30,19 +30,18 @@ from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.target import measure
 from diffex_dagster.classifying.transformers_adapter import TransformersClassifier
 from diffex_dagster.corpus.tree import Corpus
-from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.effects.grading import Grade, beam_recall, grade
 from diffex_dagster.effects.presence import Mask
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.model import Explanation, RankedFeature
 from diffex_dagster.search.levels import kept_ids
-from diffex_dagster.stages import setup
+from diffex_dagster.stages.context import StudyContext, Subject, at_work
 from diffex_dagster.stages.corpus import cleaned_proposal, merged
 from diffex_dagster.stages.deciding import decision_options
 from diffex_dagster.stages.report import explain
 from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.search import run_search
-from diffex_dagster.store import Store
+from diffex_dagster.stages.setup import build_proposer
 from diffex_dagster.study import Study
 from diffex_dagster.utils.progress import Reporter, silent
 from diffex_dagster.worlds.base import State, World
@@ -76,7 +75,7 @@ class TrueEffects:
 
 
 @dataclass(frozen=True)
-class Subject:
+class Examinee:
     """A classifier to grade the explanation of, and the class that is explained."""
 
     name: str
@@ -172,7 +171,7 @@ class Truth:
         self._known: dict[str, dict[Feature, NDArray[np.float64]]] = {}
 
     def effects(
-        self, subject: Subject, classifier: Classifier, features: Iterable[Feature]
+        self, subject: Examinee, classifier: Classifier, features: Iterable[Feature]
     ) -> dict[Feature, NDArray[np.float64]]:
         """f(changed) − f(unchanged) of each feature, shape (drawings,); zero where the world cannot draw it."""
         named = {feature: (self._world.canonical(feature[0]), feature[1]) for feature in features}
@@ -230,7 +229,7 @@ def world_of(study: Study) -> World:
     )
 
 
-def subjects(study: Study, classifier: Path | None = None, label: str | None = None) -> list[Subject]:
+def subjects(study: Study, classifier: Path | None = None, label: str | None = None) -> list[Examinee]:
     """The classifiers to grade: those of the study and of its folder `bench`, or only the given folder.
 
     Raises:
@@ -249,18 +248,18 @@ def subjects(study: Study, classifier: Path | None = None, label: str | None = N
     return found
 
 
-def _subject(name: str, part: TransformersPart, study: Study, label: str | None) -> Subject:
+def _subject(name: str, part: TransformersPart, study: Study, label: str | None) -> Examinee:
     labels = TransformersClassifier(part.checkpoint).labels
     wanted = label or (study.target.label if study.target.label in labels else labels[-1] if len(labels) == 2 else "")
     if wanted not in labels:
         raise DiffExError(f"{part.checkpoint}: name the class to explain with --label; it knows {', '.join(labels)}")
-    return Subject(name, part, wanted)
+    return Examinee(name, part, wanted)
 
 
 def grade_all(
     study: Study,
     arms: Mapping[str, str],
-    chosen: Sequence[Subject],
+    chosen: Sequence[Examinee],
     *,
     images: int | None = None,
     population: int = 200,
@@ -290,11 +289,10 @@ def grade_all(
         effects=study.effects.model_copy(update={"confirmation": 0.0}),
         search=study.search.model_copy(update={"joint_size": 1}),
     )
-    store = setup.build_store(base)
-    names = list(sample_images(base, store).keys.values())
-    drawn = world_of(study)
+    work, drawn = StudyContext(base, report=report), world_of(study)
+    names, store = list(sample_images(work).keys.values()), work.store
     states = read_states(base.path(base.images.folder or Path("images")) / "attributes.json", drawn, names)
-    corpus = _corpus(study, store, base.name)
+    corpus = _corpus(study, work)
     asked = {(f.prompt, f.direction == "remove") for f in corpus.walk() if f.editable}
     asked |= {(prompt, not removed) for prompt, removed in asked}  # do(1) − do(0) takes both
     whole = asked | {(phrase, False) for phrase in attributes(drawn)}
@@ -307,7 +305,7 @@ def grade_all(
     marks: dict[str, list[Marked]] = {arm: [] for arm in arms}
     for subject in chosen:
         one = base.changed(classifiers={subject.name: subject.part}, target=Target(label=subject.label))
-        classifier = setup.build_classifier(one, subject.name)
+        classifier = at_work(one).subject(subject.name).classifier
         say(f"{subject.name}: its true effects")
         true = truth_of(here.effects(subject, classifier, asked), of_images, corpus, drawn)
         of_world = world.effects(subject, classifier, whole)
@@ -316,8 +314,8 @@ def grade_all(
         for arm, editor_name in arms.items():
             say(f"{subject.name}: {arm} arm")
             in_arm = one.with_editor(editor_name)
-            editor = setup.build_editor(in_arm)
-            marked = _mark(in_arm, store, editor, classifier, subject, corpus, true, true_world, report)
+            at = at_work(in_arm, store=store, classifiers={subject.name: classifier}, report=report)
+            marked = _mark(at.subject(subject.name), true, true_world)
             if arm == "exact":
                 options = replace(decision_options(in_arm), flips=1999)
                 marked = replace(
@@ -331,13 +329,13 @@ def grade_all(
     return Benchmark({arm: tuple(some) for arm, some in marks.items()}, len(names), population, features)
 
 
-def _corpus(study: Study, store: Store, name: str) -> Corpus:
+def _corpus(study: Study, work: StudyContext) -> Corpus:
     """The study's corpus, kept under the benchmark's name."""
-    pictures = list(store.images(list(store.samples(name))).values())
-    proposal = cleaned_proposal(study, setup.build_proposer(study, store), pictures)
+    pictures, name = list(work.store.images(list(work.samples)).values()), work.study.name
+    proposal = cleaned_proposal(study, build_proposer(study, work.store), pictures)
     corpus = merged(proposal.corpus, study.path(study.corpus.edits))
-    store.put_corpus(name, corpus)
-    store.set_current(name, "corpus", corpus.version)
+    work.store.put_corpus(name, corpus)
+    work.store.set_current(name, "corpus", corpus.version)
     return corpus
 
 
@@ -396,21 +394,11 @@ def _among_those_without(
     return abs(float(effects[phrase, False][lacking].mean())) if lacking.any() else 0.0
 
 
-def _mark(
-    study: Study,
-    store: Store,
-    editor: Editor,
-    classifier: Classifier,
-    subject: Subject,
-    corpus: Corpus,
-    true: TrueEffects,
-    true_world: TrueEffects,
-    report: Reporter,
-) -> Marked:
-    run_search(study, store, editor, classifier, report)  # makes the edits; `explain` replays it
-    explanation, searched = explain(study, store, editor, classifier, subject.name, "diffex bench truth")
+def _mark(subject: Subject, true: TrueEffects, true_world: TrueEffects) -> Marked:
+    run_search(subject)  # makes the edits; `explain` replays it
+    explanation, searched = explain(subject, "diffex bench truth")
     truth, world = true.effects(), true_world.effects()
-    alone = read(PAPER, study, store, editor, classifier, corpus, report)
+    alone = read(PAPER, subject)
     ours = {row.feature: row.effect for row in explanation.features}
     shared = {feature: effect for feature, effect in truth.items() if feature in ours and feature in alone.effects}
     unsaid = dict.fromkeys(truth, 0.0)
@@ -431,22 +419,13 @@ def _mark(
         ),
         controls=len(explanation.controls),
         control_claims=sum(each.decision in CLAIMS for each in explanation.controls),
-        baselines=_baselines(study, store, editor, classifier, subject, corpus, truth, world, alone, report),
+        baselines=_baselines(subject, truth, world, alone),
         **presence_marks(explanation.features, true),  # type: ignore[arg-type]
     )
 
 
 def _baselines(
-    study: Study,
-    store: Store,
-    editor: Editor,
-    classifier: Classifier,
-    subject: Subject,
-    corpus: Corpus,
-    truth: Mapping[str, float],
-    world: Mapping[str, float],
-    alone: Reading,
-    report: Reporter,
+    subject: Subject, truth: Mapping[str, float], world: Mapping[str, float], alone: Reading
 ) -> dict[str, tuple[Beside, ...]]:
     """Every other reading of the method, and the pipeline with one choice undone, on the same images and edits.
 
@@ -460,16 +439,15 @@ def _baselines(
         return Beside(marks, whole, beam_recall(kept, truth, relevant_above=RELEVANT))
 
     for title, draws in BASELINES.items():
-        readings = [
-            alone if each == PAPER else read(each, study, store, editor, classifier, corpus, report) for each in draws
-        ]
+        readings = [alone if each == PAPER else read(each, subject) for each in draws]
         found[title] = tuple(
             beside(_against(each.effects, truth, world, None, each.claims), each.effects, each.kept)
             for each in readings
         )
-    for title, changed in variants(study).items():
-        run_search(changed, store, editor, classifier, report)
-        explanation, searched = explain(changed, store, editor, classifier, subject.name, "diffex bench truth")
+    for title, changed in variants(subject.study).items():
+        variant = subject.changed(changed)
+        run_search(variant)
+        explanation, searched = explain(variant, "diffex bench truth")
         ours = {row.feature: row.effect for row in explanation.features}
         marks = _grade(explanation, truth, world)
         found[title] = (beside(marks, ours, kept_ids(searched.result.gate)),)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -22,6 +21,7 @@ from diffex_dagster.classifying.parts import ClassifierPart
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.editing.checkpoints import native_side
 from diffex_dagster.errors import CorpusError, DiffExError, EditorError, StoreError, in_words
+from diffex_dagster.stages.context import StudyContext, Subject
 from diffex_dagster.stages.hints import first_outputs, hints
 from diffex_dagster.stages.ready import check_devices, check_probe, check_truth, hub_is_off, is_hub_id, on_this_machine
 from diffex_dagster.stages.setup import placed_vlm
@@ -36,9 +36,6 @@ from diffex_dagster.study import (
     load_study,
 )  # fmt: skip
 from diffex_dagster.utils import web
-
-if TYPE_CHECKING:
-    from diffex_dagster.store import Store
 
 NEEDED = ("dagster", "diffusers", "duckdb", "torch", "transformers")
 EXTRAS = {
@@ -196,31 +193,30 @@ def _proxies() -> Iterator[Finding]:
 def _study(study: Study) -> Iterator[Finding]:
     from diffex_dagster.stages.sample_images import read_samples
     from diffex_dagster.stages.scores import check_classifier
-    from diffex_dagster.stages.setup import build_classifier, build_store
 
-    made: dict[str, Classifier] = {}
+    work = StudyContext(study).to_read()
     found: dict[str, Image.Image] = {}  # the sample images
 
     def images() -> str:
-        samples = read_samples(study, lambda name: build_classifier(study, name))
+        samples = read_samples(study, lambda name: work.subject(name).classifier)
         found.update(samples.pictures)
         return samples.summary()
 
-    store: Store | None = build_store(study, reading=True)
+    unreadable = False
 
     def results() -> str:
-        nonlocal store
+        nonlocal unreadable
         try:
             return _results(study)
         except DiffExError:
-            store = None  # this line says it; whether a classifier can be used is another question
+            unreadable = True  # this line says it; whether a classifier can be used is another question
             raise
 
     def classifier(name: str) -> Callable[[], str]:
         def check() -> str:
-            made[name] = build_classifier(study, name)
-            check_classifier(study.for_classifier(name), store, made[name], name)
-            return f"{name} scores a picture; {len(made[name].labels)} classes{_returned(made[name])}"
+            check_classifier(work.subject(name), ask=unreadable)
+            made = work.subject(name).classifier
+            return f"{name} scores a picture; {len(made.labels)} classes{_returned(made)}"
 
         return check
 
@@ -235,7 +231,7 @@ def _study(study: Study) -> Iterator[Finding]:
         tried = _tried("classifier", classifier(name))
         yield tried
         if tried.fine and found:
-            yield from _surviving("classifier", partial(_scores, study.for_classifier(name), name, made[name], found))
+            yield from _surviving("classifier", partial(_scores, work.subject(name), found))
         yield from _code(name, each)
     yield _tried("devices", lambda: _checked(check_devices, study, "those that are named are here"))
     if isinstance(study.probe, ClipProbePart):
@@ -255,8 +251,9 @@ def _side(study: Study, part: LeditsEditorPart | InstructEditorPart) -> Iterator
         yield Finding(None, "editor", found, f"set images.size: {side}, or its edits may be poor")
 
 
-def _scores(study: Study, name: str, classifier: Classifier, pictures: Mapping[str, Image.Image]) -> Iterator[Finding]:
+def _scores(subject: Subject, pictures: Mapping[str, Image.Image]) -> Iterator[Finding]:
     """What the classifier says of the first sample images, and what looks wrong about it."""
+    name, classifier = subject.name, subject.classifier
     try:
         outputs = first_outputs(classifier, pictures)
     except DiffExError as error:  # its scores of this study are stored: a run needs no weights
@@ -265,7 +262,7 @@ def _scores(study: Study, name: str, classifier: Classifier, pictures: Mapping[s
     if len(classifier.labels) > 1:
         said = predictions_in_words(outputs, classifier.labels)
         yield Finding(True, "classifier", f"{name} predicts of {len(outputs)} images: {said}")
-    for hint in hints(study, classifier, outputs):
+    for hint in hints(subject.study, classifier, outputs):
         yield Finding(None, "classifier", f"{name}: {hint}")
 
 

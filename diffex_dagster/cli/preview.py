@@ -11,9 +11,9 @@ from rich.table import Table
 
 from diffex_dagster.report.preview_page import Preview, Row, render_preview
 from diffex_dagster.report.wording import plain
+from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.corpus_now import corpus_now
 from diffex_dagster.stages.preview import choose_features, preview
-from diffex_dagster.stages.setup import build_store
 from diffex_dagster.study import Study
 from diffex_dagster.utils.files import write_atomically
 from diffex_dagster.utils.progress import Reporter
@@ -27,7 +27,7 @@ def make(study: Study, features: Sequence[str], images: int, grid: bool, report:
     """
     corpus = corpus_now(study)
     chosen = choose_features(study, corpus, features)
-    found = preview(study, build_store(study), corpus, chosen, images, grid, report)
+    found = preview(StudyContext(study, report=report), chosen, images, grid)
     page = study.results_folder / "preview" / f"{study.editor_name}.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(page, render_preview(found).encode())

@@ -28,6 +28,7 @@ from diffex_dagster.report.tables import (
     rows,
 )
 from diffex_dagster.report.wording import number, plain, share
+from diffex_dagster.stages.context import at_work
 from diffex_dagster.stages.corpus_now import corpus_now
 from diffex_dagster.stages.plan import NotThere, PlannedStage, plan_edits
 from diffex_dagster.stages.sample_images import read_samples
@@ -86,14 +87,15 @@ def plan(study: Study, classifiers: Sequence[str], output: TableFormat) -> None:
         for name in classifiers
     }
     states = {} if notes else staleness(study, classifiers)
-    read = read_samples(study, lambda name: build_classifier(study, name))
+    work = at_work(study, store=store, editor=editor, classifiers=models)
+    read = read_samples(study, lambda name: work.subject(name).classifier)
     samples: dict[str, str] = {}
     for name in read.pictures:
         samples.setdefault(read.image_keys[name], name)
     corpus = corpus_now(study)
-    work = {s.stage: s for s in plan_edits(study, store, editor, models, corpus, samples)}
-    stages = list(states) or list(work)
-    table = [_plan_row(name, states.get(name, Known()), work.get(name)) for name in stages]
+    planned = {s.stage: s for s in plan_edits(work, classifiers, corpus, samples)}
+    stages = list(states) or list(planned)
+    table = [_plan_row(name, states.get(name, Known()), planned.get(name)) for name in stages]
     if output is not TableFormat.table:
         return _print_rows(table, output)
     _print_plan(table)
@@ -160,14 +162,7 @@ def survey(study: Study, classifier: str, questions: int) -> None:
 
     latest_ranking(study, classifier)  # says which run is missing
     command = f"diffex survey make {study.folder.name} {classifier}"
-    explanation, _ = explain(
-        study.for_classifier(classifier),
-        build_store(study, reading=True),
-        build_editor(study),
-        build_classifier(study, classifier),
-        classifier,
-        command,
-    )
+    explanation, _ = explain(at_work(study, store=build_store(study, reading=True)).subject(classifier), command)
     page = reports_folder(study, classifier) / "survey.html"
     write_atomically(page, render_survey(explanation, questions, study.seed).encode("utf-8"), 0o644)
     print(page)

@@ -21,12 +21,12 @@ from diffex_dagster.assets.lineage import observe
 from diffex_dagster.assets.status import instance, pool_waited_for
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.resources import using
+from diffex_dagster.resources import given
+from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.ready import check_ready
 from diffex_dagster.stages.scores import check_classifier
-from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
 from diffex_dagster.study import Study
-from diffex_dagster.utils.progress import Reporter, reporting_to
+from diffex_dagster.utils.progress import Reporter
 from diffex_dagster.utils.secrets import logger
 
 log = logger(__name__)
@@ -56,10 +56,12 @@ def check_before_running(study: Study, classifiers: Sequence[str]) -> dict[str, 
             picture or lacks a class.
     """
     check_ready(study)
-    build_editor(study).fingerprint  # noqa: B018 (reads the checkpoint's files, loads nothing)
-    built = {name: build_classifier(study, name) for name in classifiers}
-    for name, classifier in built.items():
-        check_classifier(study.for_classifier(name), build_store(study), classifier, name)
+    work = StudyContext(study)
+    work.editor.fingerprint  # noqa: B018 (reads the checkpoint's files, loads nothing)
+    subjects = [work.subject(name) for name in classifiers]
+    built = {subject.name: subject.classifier for subject in subjects}  # all of them can be built, before one is tried
+    for subject in subjects:
+        check_classifier(subject)
     return built
 
 
@@ -77,8 +79,8 @@ def explain_study(
         KeyboardInterrupt: somebody pressed Ctrl-C; what was finished is kept.
     """
     built = check_before_running(study, classifiers)
-    definitions = build_study(study, classifiers)
-    with instance() as home, reporting_to(report), using(study, built):
+    definitions = build_study(study, classifiers, given(study, built, report))
+    with instance() as home:
         for observation in observe(study, classifiers)[0]:
             home.report_runless_asset_event(observation)
         job = definitions.resolve_job_def(f"{study.prefix}_explain")

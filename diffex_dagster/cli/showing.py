@@ -19,9 +19,9 @@ from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.model import Comparison, RankedFeature
 from diffex_dagster.report.tables import rich_table
 from diffex_dagster.stages.comparison import compare_classifiers
+from diffex_dagster.stages.context import StudyContext, at_work
 from diffex_dagster.stages.scores import picture_scores
-from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
-from diffex_dagster.stages.splits import parts
+from diffex_dagster.stages.setup import build_editor, build_store
 from diffex_dagster.store import image_key
 from diffex_dagster.study import Study
 from diffex_dagster.utils.imports import at_own_code, load_object
@@ -54,9 +54,8 @@ def compare_latest(study: Study, versions: Sequence[str] = ()) -> Comparison:
         )
     for name in names:
         latest_ranking(study, name)  # says which run is missing
-    classifiers = {name: build_classifier(study, name) for name in names}
     command = " ".join(["diffex compare", study.folder.name, *versions])
-    return compare_classifiers(study, build_store(study, reading=True), build_editor(study), classifiers, command)
+    return compare_classifiers(at_work(study, store=build_store(study, reading=True)), names, command)
 
 
 def print_outcome(study: Study, outcome: Outcome, seconds: float) -> None:
@@ -91,9 +90,8 @@ def graded(study: Study, classifier: str, ranking: Sequence[RankedFeature]) -> G
     """Grade a ranked list against the known truth of the study's world."""
     assert study.truth is not None
     truth_of = load_object(study.truth, study.folder, "truth")
-    model, target = build_classifier(study, classifier), study.for_classifier(classifier).target
-
-    store = build_store(study)
+    subject = StudyContext(study).subject(classifier)
+    model, target, store = subject.classifier, subject.study.target, subject.store
 
     def score(pictures: list[Image.Image]) -> np.ndarray:
         keys = [image_key(picture) for picture in pictures]
@@ -101,8 +99,8 @@ def graded(study: Study, classifier: str, ranking: Sequence[RankedFeature]) -> G
         return measure(np.stack([known[key] for key in keys]), model.labels, target, study.folder, said_outputs(model))
 
     prompts = {row.feature: (row.prompt, row.direction) for row in ranking}
-    samples = store.samples(study.name)
-    names = [samples[image] for image in parts(study, store).reported]
+    samples = subject.samples
+    names = [samples[image] for image in subject.parts.reported]
     with at_own_code(f"{study.file}: truth: {study.truth} fails", "mend it, or leave truth out of the study"):
         true = truth_of(study.folder, list(dict.fromkeys(prompts.values())), score, names, store.folder / "drawings")
     return grade(

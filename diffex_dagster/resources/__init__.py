@@ -7,8 +7,9 @@ What a resource leaves out is as the environment variables of `deployment.VARIAB
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +22,10 @@ from diffex_dagster.deployment import VARIABLES
 from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.resources.ownership import owned
 from diffex_dagster.stages import setup
+from diffex_dagster.stages.context import Builders, StudyContext
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study, load_study
-
-_given: list[tuple[Path, Mapping[str, Classifier]]] = []
-
-
-@contextmanager
-def using(study: Study, classifiers: Mapping[str, Classifier]) -> Iterator[None]:
-    """While inside, runs of this study in this process use these classifiers instead of building their own.
-
-    Who has tried a classifier before the run hands it on, so that its weights are loaded once.
-    """
-    _given.append((study.file, classifiers))
-    try:
-        yield
-    finally:
-        _given.pop()
+from diffex_dagster.utils.progress import LogReporter, Reporter, silent
 
 
 class Place(dg.ConfigurableResource):
@@ -96,6 +84,10 @@ class ResultsResource(Place):
         study = study.deployed(**self.place())
         return self._made.setdefault(study.results_folder, setup.build_store(study))
 
+    def reporter(self, log: Callable[[str], None]) -> Reporter:
+        """Who is told how far a stage is: the log of the run."""
+        return LogReporter(log)
+
 
 class VLMResource(Place):
     """Which server answers for the vision-language model that a study names."""
@@ -128,8 +120,7 @@ class ClassifierResource(Place):
         """One of the study's classifiers; its weights load at the first picture that must be scored."""
         key = (study.file, name)
         if key not in self._made:
-            ready = [given[name] for file, given in _given if file == study.file and name in given]
-            self._made[key] = ready[-1] if ready else setup.build_classifier(study.deployed(**self.place()), name)
+            self._made[key] = setup.build_classifier(study.deployed(**self.place()), name)
         return self._made[key]
 
 
@@ -148,6 +139,62 @@ def placed(study: Study, *resources: Place) -> Study:
     for resource in resources:
         study = study.deployed(**resource.place())
     return study
+
+
+def at_work(
+    study: Study,
+    results: ResultsResource,
+    editor: EditorResource,
+    classifiers: ClassifierResource,
+    vlm: VLMResource | None = None,
+    log: Callable[[str], None] | None = None,
+) -> StudyContext:
+    """The study with the parts that these resources make.
+
+    Args:
+        log: told how far each stage is; nobody is when left out.
+    """
+    builders = Builders(store=results.store, editor=editor.editor, classifier=classifiers.classifier)
+    if vlm:
+        builders = replace(builders, proposer=vlm.proposer)
+    return StudyContext(study, builders, results.reporter(log) if log else silent)
+
+
+def deployed(
+    study: Study,
+    results: ResultsResource,
+    editor: EditorResource,
+    classifiers: ClassifierResource,
+    vlm: VLMResource | None = None,
+    log: Callable[[str], None] | None = None,
+) -> StudyContext:
+    """`at_work` for the study as its file says now, where these resources place it.
+
+    Raises:
+        StudyError: the file is wrong, or a resource has a value that cannot be.
+    """
+    current = as_deployed(study, results, editor, classifiers, *([vlm] if vlm else []))
+    return at_work(current, results, editor, classifiers, vlm, log)
+
+
+def given(study: Study, classifiers: Mapping[str, Classifier], report: Reporter) -> dict[str, Place]:
+    """Resources of a run in this process which uses what is there already.
+
+    Args:
+        classifiers: of this study, tried before the run: their weights are not loaded again.
+        report: told how far each stage is, in place of the run's log.
+    """
+
+    class Tried(ClassifierResource):
+        def classifier(self, of: Study, name: str) -> Classifier:
+            tried = of.file == study.file and name in classifiers
+            return classifiers[name] if tried else super().classifier(of, name)
+
+    class Shown(ResultsResource):
+        def reporter(self, log: Callable[[str], None]) -> Reporter:
+            return report
+
+    return {"diffex_classifiers": Tried(), "diffex_results": Shown()}
 
 
 RESOURCES: dict[str, Place] = {

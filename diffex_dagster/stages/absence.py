@@ -12,16 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from diffex_dagster.classifying.protocol import Classifier
-from diffex_dagster.editing.protocol import Concept, Editor
+from diffex_dagster.editing.protocol import Concept
 from diffex_dagster.effects.presence import Mask, enough
-from diffex_dagster.judging.protocol import ConceptProbe
-from diffex_dagster.stages.edits import Concepts, EditCounts, edit_requests, ensure_edits
+from diffex_dagster.stages.context import Subject
+from diffex_dagster.stages.edits import Concepts, EditCounts, edit_requests, make_edits
 from diffex_dagster.stages.judging import gains, strengths_on
 from diffex_dagster.stages.scores import paired_scores
-from diffex_dagster.store import Store
 from diffex_dagster.study import PrecomputedEditorPart, Study
-from diffex_dagster.utils.progress import Reporter, silent
 
 SHARE = 0.1
 """Of the search's own edits: no more are made the other way."""
@@ -76,15 +73,7 @@ def chosen_features(
 
 
 def edit_other_way(
-    study: Study,
-    store: Store,
-    editor: Editor,
-    classifier: Classifier,
-    probe: ConceptProbe,
-    chosen: Mapping[str, Concepts],
-    images: Mapping[str, Sequence[str]],
-    chance: float,
-    report: Reporter = silent,
+    subject: Subject, chosen: Mapping[str, Concepts], images: Mapping[str, Sequence[str]], chance: float
 ) -> tuple[dict[str, OtherWay], EditCounts, int]:
     """Edit, score and judge these features the other way.
 
@@ -96,14 +85,14 @@ def edit_other_way(
     Returns:
         Feature -> what the edits did; what they cost; how many pictures were scored now.
     """
-    asked = [r for f, of in chosen.items() for r in edit_requests(images[f], [other_way(of)], study.seeds)]
-    counts, scored, found = ensure_edits(store, editor, asked, report, "edits the other way"), 0, {}
+    asked = [r for f, of in chosen.items() for r in edit_requests(images[f], [other_way(of)], subject.seeds)]
+    counts, scored, found = make_edits(subject, asked, "edits the other way"), 0, {}
     for feature, of in chosen.items():
         concepts, on = other_way(of), images[feature]
-        paired, count = paired_scores(study, store, classifier, editor.fingerprint, [concepts], on, report)
-        gain = gains(study, store, probe, editor.fingerprint, [(concepts, concepts[0])], on, report)
-        strength = strengths_on(study, store, editor.fingerprint, [concepts], on)[concepts]
-        took = (gain[concepts, concepts[0]] > chance) & (strength >= study.effects.min_edit_strength)
+        paired, count = paired_scores(subject, [concepts], on)
+        gain = gains(subject, [(concepts, concepts[0])], on)
+        strength = strengths_on(subject, [concepts], on)[concepts]
+        took = (gain[concepts, concepts[0]] > chance) & (strength >= subject.study.effects.min_edit_strength)
         found[feature] = OtherWay(paired[concepts].effect, took)
         scored += count
     return found, counts, scored

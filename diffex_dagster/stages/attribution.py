@@ -14,29 +14,21 @@ from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.examples import BARELY
 from diffex_dagster.report.model import Example, Look, LookedAt, RankedFeature, opened
-from diffex_dagster.stages.edits import Concepts
-from diffex_dagster.store import Store, edit_key
+from diffex_dagster.stages.context import Subject
+from diffex_dagster.stages.edits import concepts_of
+from diffex_dagster.store import edit_key
 from diffex_dagster.store.keys import digest
-from diffex_dagster.study import Study
 
 
 def looks(
-    study: Study,
-    store: Store,
-    editor: str,
-    classifier: Classifier,
-    features: Sequence[RankedFeature],
-    concepts: Mapping[str, Concepts],
-    examples: Mapping[str, Sequence[Example]],
+    subject: Subject, features: Sequence[RankedFeature], examples: Mapping[str, Sequence[Example]]
 ) -> tuple[tuple[Look, ...], str]:
     """Grad-CAM of the null edits and the edits of these features, and how much of it lies where the edit changed.
 
     A report does not depend on it: where it cannot be made, the second value says why.
 
     Args:
-        editor: fingerprint.
         features: which, in the order shown.
-        concepts: feature id -> what was edited.
         examples: feature id -> its images.
 
     Returns:
@@ -45,44 +37,38 @@ def looks(
     features = [feature for feature in features if examples.get(feature.feature)]
     if not features:
         return (), ""
+    corpus, editor, seed = subject.corpus, subject.editor.fingerprint, subject.study.seed
+
+    def keys(feature: RankedFeature, example: Example) -> tuple[str, str]:
+        """Of the null edit, and of the edit."""
+        concepts = concepts_of([corpus[feature.feature]])
+        return (
+            edit_key(EditRequest(example.image, (), seed), editor),
+            edit_key(EditRequest(example.image, concepts, seed), editor),
+        )
+
+    pairs = {f.feature: [(example, *keys(f, example)) for example in examples[f.feature]] for f in features}
     pictures: dict[str, Image.Image] = {}
-    for feature in features:
-        for example in examples[feature.feature]:
-            pictures[_key(study, example.image, (), editor)] = opened(example.null)
-            pictures[_key(study, example.image, concepts[feature.feature], editor)] = opened(example.edit)
+    for example, null, edit in (pair for of_feature in pairs.values() for pair in of_feature):
+        pictures[null], pictures[edit] = opened(example.null), opened(example.edit)
     try:
-        maps = _maps(study, store, classifier, pictures)
+        maps = _maps(subject, pictures)
     except DiffExError as error:
         return (), str(error)
-    found = []
-    for feature in features:
-        pairs = [
-            (
-                example,
-                maps[_key(study, example.image, (), editor)],
-                maps[_key(study, example.image, concepts[feature.feature], editor)],
-            )
-            for example in examples[feature.feature]
-        ]
-        found.append(_look(feature, pairs))
+    found = [_look(f, [(each, maps[null], maps[edit]) for each, null, edit in pairs[f.feature]]) for f in features]
     return tuple(found), ""
 
 
-def _key(study: Study, image: str, concepts: Concepts, editor: str) -> str:
-    return edit_key(EditRequest(image, concepts, study.seed), editor)
-
-
-def _maps(
-    study: Study, store: Store, classifier: Classifier, pictures: Mapping[str, Image.Image]
-) -> dict[str, np.ndarray]:
+def _maps(subject: Subject, pictures: Mapping[str, Image.Image]) -> dict[str, np.ndarray]:
     """Edit key -> map at the picture's resolution, asking the classifier only for what the store does not hold."""
-    subject = digest(classifier.fingerprint, study.target.model_dump(mode="json"))  # a map is of one target
-    stored = store.stored_looks(pictures, subject)
+    store, classifier, target = subject.store, subject.classifier, subject.study.target
+    of = digest(classifier.fingerprint, target.model_dump(mode="json"))  # a map is of one target
+    stored = store.stored_looks(pictures, of)
     if missing := [key for key in pictures if key not in stored]:
         model = _differentiable(classifier)
-        made = GradCam(model, classifier.labels, study.target)([pictures[key] for key in missing])
+        made = GradCam(model, classifier.labels, target)([pictures[key] for key in missing])
         new = {key: (each, model.crop) for key, each in zip(missing, made, strict=True)}
-        store.put_looks(new, subject)
+        store.put_looks(new, of)
         stored |= new
     return {key: on_picture(stored[key][0][None], pictures[key].size, stored[key][1])[0] for key in pictures}
 

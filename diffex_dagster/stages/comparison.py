@@ -7,40 +7,29 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.tree import Feature
-from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.effects.comparing import compare
 from diffex_dagster.effects.paired import summarise
 from diffex_dagster.report.model import ComparedFeature, Comparison, Example
 from diffex_dagster.report.wording import UNSAID
+from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.deciding import decision_options, measure_reach, reach_on
 from diffex_dagster.stages.edit_metrics import strengths
-from diffex_dagster.stages.edits import Concepts, concepts_of
-from diffex_dagster.stages.report import (
-    Pictures,
-    among,
-    edit_changes,
-    edit_success,
-    edits_that_took,
-    images_of_effect,
-    turn_of,
-)
+from diffex_dagster.stages.edits import concepts_of
+from diffex_dagster.stages.notes import turn_of
+from diffex_dagster.stages.pictures import Pictures
+from diffex_dagster.stages.ranking import among, edit_success, edits_that_took, images_of_effect
 from diffex_dagster.stages.rules import judge_rules
 from diffex_dagster.stages.scores import Paired, paired_scores
 from diffex_dagster.stages.search import Searched, replay_search
 from diffex_dagster.stages.setup import other_pages
-from diffex_dagster.stages.splits import parts
-from diffex_dagster.store import Store
 from diffex_dagster.study import Study
 
 EXAMPLES = 3  # pictures of each feature: those that explain its change most
 
 
-def compare_classifiers(
-    study: Study, store: Store, editor: Editor, classifiers: Mapping[str, Classifier], command: str
-) -> Comparison:
-    """Compare two or more versions; differences are between the last and the first.
+def compare_classifiers(work: StudyContext, names: Sequence[str], command: str) -> Comparison:
+    """Compare two or more versions, by their names in the study; differences are between the last and the first.
 
     The beam of one version may have expanded a group that another's did not. Its edits exist all the same, since edits
     belong to no classifier: the other version only has to score them.
@@ -48,30 +37,23 @@ def compare_classifiers(
     Raises:
         StoreError: the search of one of them has not been run; nothing is edited here.
     """
-    corpus = store.current_corpus(study.name)
-    found = {
-        name: replay_search(study, store, editor, classifier, f"{name}/level2_scores")
-        for name, classifier in classifiers.items()
-    }
+    study, store, corpus = work.study, work.store, work.corpus
+    found = {name: replay_search(work.subject(name)) for name in names}
     wanted = {feature_id for searched in found.values() for feature_id in searched.result.scores}
     features = [feature for feature in corpus.walk() if feature.id in wanted]
     combinations = [concepts_of([feature]) for feature in features]
-    images = parts(study, store).reported
-    paired: dict[str, dict[str, Paired]] = {}
-    scored: dict[str, dict[Concepts, Paired]] = {}
-    for name, classifier in classifiers.items():
-        scores, _ = paired_scores(study, store, classifier, editor.fingerprint, combinations, images)
-        scored[name] = scores
-        paired[name] = {feature.id: scores[concepts_of([feature])] for feature in features}
+    images = work.parts.reported
+    scored = {name: paired_scores(work.subject(name), combinations, images)[0] for name in names}
+    paired = {name: {f.id: scores[concepts_of([f])] for f in features} for name, scores in scored.items()}
 
-    first, *_, last = classifiers
+    first, *_, last = names
     effects = {name: {f: scores.effect for f, scores in of.items()} for name, of in paired.items()}
-    pictures = Pictures(study, store, editor.fingerprint, store.images(images))
+    pictures = Pictures(work, store.images(images))
     pictures.find([(), *combinations])
     nulls = pictures.edits(())
     files = store.samples(study.name)
     edited = {feature.id: pictures.edits(concepts_of([feature])) for feature in features}
-    changes, _ = edit_changes(study, pictures, features, edited, nulls)
+    changes, _ = pictures.changes(features)
     took = _took(study, found, {feature: strengths(of) for feature, of in changes.items()})
     # Who shows a feature is seen on null edits, which belong to no version; any search that reached it has asked.
     asked = {f.id: next(of for of in found.values() if f.id in of.result.scores) for f in features}
@@ -87,15 +69,15 @@ def compare_classifiers(
     ranks = {name: _ranks(features, of, on, unsaid) for name, of in paired.items()}
     judged = {
         name: judge_rules(study, corpus, name, {f: float(np.abs(d[on[f]]).mean()) for f, d in effects[name].items()})
-        for name in classifiers
+        for name in names
     }
     rows = []
     for feature in sorted(features, key=lambda f: -abs(compared[f.id].difference)):
         of = compared[feature.id]
-        versions = [paired[name][feature.id] for name in classifiers]
+        versions = [paired[name][feature.id] for name in names]
         counted = on[feature.id]
         summaries = []
-        for name, each in zip(classifiers, versions, strict=True):
+        for name, each in zip(names, versions, strict=True):
             of_images, limits = each.on(counted), reach_on(study, reaches[name], each.base[counted])
             summaries.append(summarise(of_images.effect, of_images.flipped, options.confidence, limits))
         before, after = versions[0], versions[-1]
@@ -129,7 +111,7 @@ def compare_classifiers(
                 group=corpus[feature.group].name,
                 level=feature.level,
                 effects=tuple(summary.effect for summary in summaries),
-                ranks=tuple(ranks[name][feature.id] for name in classifiers),
+                ranks=tuple(ranks[name][feature.id] for name in names),
                 flip_rates=tuple(summary.flip_rate for summary in summaries),
                 difference=of.difference,
                 ci_low=of.ci_low,
@@ -156,19 +138,19 @@ def compare_classifiers(
     return Comparison(
         study=study.name,
         title=study.title or study.name,
-        classifiers=tuple(classifiers),
+        classifiers=tuple(names),
         target=study.target.describe(),
         created=datetime.now(UTC),
         command=command,
         features=tuple(rows),
-        caveats=comparison_caveats(study, len(pictures.samples), list(classifiers)),
+        caveats=comparison_caveats(study, len(pictures.samples), names),
         noise_floor=max(searched.noise.floor for searched in found.values()),
         editor=study.editor_name,
         corpus_version=corpus.version,
         images=len(pictures.samples),
-        rules=tuple(outcome for name in classifiers for outcome in judged[name]),
+        rules=tuple(outcome for name in names for outcome in judged[name]),
         links=other_pages(study, "comparison"),
-        turn=turn_of(classifiers[last].labels, study.target),
+        turn=turn_of(work.subject(last).classifier.labels, study.target),
     )
 
 

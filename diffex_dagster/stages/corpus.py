@@ -20,7 +20,7 @@ from diffex_dagster.corpus.vlm.proposer import OpenAIProposer, Proposal, Proposa
 from diffex_dagster.errors import ClassifierError, CorpusError, StoreError
 from diffex_dagster.search.levels import level1_features
 from diffex_dagster.search.options import SearchOptions
-from diffex_dagster.store import Store
+from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.store.files import InOrder
 from diffex_dagster.store.keys import digest
 from diffex_dagster.study import OpenAIVLM, RecordedVLM, Study
@@ -90,9 +90,19 @@ def cleaned_proposal(
     return replace(proposal, corpus=clean(proposal.corpus, request.class_labels, options))
 
 
-def propose(study: Study, store: Store, proposer: Proposer, labels: Labels | None = None) -> Proposal:
-    """Ask for the features that the study's sample images show, and keep the answer as its proposal."""
-    images = InOrder(list(store.images(list(store.samples(study.name))).stored.values()))
+def labels_of(work: StudyContext, classifiers: Sequence[str]) -> Labels:
+    """Class names of these classifiers."""
+    return {name: work.subject(name).classifier.labels for name in classifiers}
+
+
+def propose(work: StudyContext, classifiers: Sequence[str] = ()) -> Proposal:
+    """Ask for the features that the study's sample images show, and keep the answer as its proposal.
+
+    Args:
+        classifiers: those that are explained, by name: no feature may restate their classes.
+    """
+    study, store, proposer, labels = work.study, work.store, work.proposer, labels_of(work, classifiers)
+    images = InOrder(list(store.images(list(work.samples)).stored.values()))
     doing = f"{study.file}: corpus.vlm: {proposer.__class__.__name__} fails while it proposes features"
     with at_own_code(doing, "mend it, or name a starter or a recorded answer", CorpusError):
         proposal = cleaned_proposal(study, proposer, images, labels)
@@ -131,11 +141,11 @@ def edits_version(study: Study) -> str:
         return f"broken-{file_fingerprint(path)[:16]}" if path.is_file() else "broken"
 
 
-def merge_edits(study: Study, store: Store, labels: Labels) -> tuple[Corpus, CorpusDiff]:
+def merge_edits(work: StudyContext, classifiers: Sequence[str] = ()) -> tuple[Corpus, CorpusDiff]:
     """Merge the person's file into the proposal and keep the result as the study's corpus.
 
     Args:
-        labels: class names of every classifier; checked here, before any picture is edited.
+        classifiers: those that are explained, by name: their classes are checked here, before any picture is edited.
 
     Returns:
         The corpus, and what changed since it was last merged (everything is new the first time).
@@ -144,7 +154,8 @@ def merge_edits(study: Study, store: Store, labels: Labels) -> tuple[Corpus, Cor
         CorpusError: the file is wrong or contradicts the proposal; names the line.
         ClassifierError: a classifier lacks a class that the study names.
     """
-    for name, known in labels.items():
+    study, store = work.study, work.store
+    for name, known in labels_of(work, classifiers).items():
         try:
             check_labels(known, study.for_classifier(name).target)
         except ClassifierError as error:

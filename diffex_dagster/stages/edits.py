@@ -12,7 +12,7 @@ from diffex_dagster.editing.asking import made_edits
 from diffex_dagster.editing.protocol import Concept, Editor, EditRequest
 from diffex_dagster.errors import StoreError
 from diffex_dagster.search.levels import level1_features
-from diffex_dagster.stages.splits import parts
+from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.store import Store, edit_key
 from diffex_dagster.store.claims import in_turn
 from diffex_dagster.study import Study
@@ -93,6 +93,11 @@ def ensure_edits(
     return EditCounts(done, reused, time.monotonic() - start, gpu_memory())
 
 
+def make_edits(work: StudyContext, requests: Sequence[EditRequest], stage: str = "edits") -> EditCounts:
+    """`ensure_edits` of a study at work."""
+    return ensure_edits(work.store, work.editor, requests, work.report, stage)
+
+
 def nonsense_edits(study: Study) -> list[Concepts]:
     """Edits towards the study's words that mean nothing: what they move is the noise floor."""
     return [(Concept(words),) for words in study.effects.nonsense]
@@ -106,18 +111,18 @@ def level1_combinations(study: Study, corpus: Corpus) -> list[Concepts]:
     return list(dict.fromkeys(combinations))
 
 
-def level1_plan(study: Study, store: Store) -> dict[Concepts, list[str]]:
+def level1_plan(work: StudyContext) -> dict[Concepts, list[str]]:
     """The combinations of level 1 with the images each is edited on.
 
     Under racing that is the first round of the race: who goes on depends on the classifier. The controls are needed on
     every image by whatever is scored later.
     """
-    corpus = store.current_corpus(study.name)
-    images = start = list(store.samples(study.name))
-    if study.search.allocation == "racing":
-        start = first_look(study, parts(study, store).discovery)
-    controls = [(), *nonsense_edits(study)]
-    return {concepts: images if concepts in controls else start for concepts in level1_combinations(study, corpus)}
+    images = start = list(work.samples)
+    if work.study.search.allocation == "racing":
+        start = first_look(work.study, work.parts.discovery)
+    controls = [(), *nonsense_edits(work.study)]
+    combinations = level1_combinations(work.study, work.corpus)
+    return {concepts: images if concepts in controls else start for concepts in combinations}
 
 
 def race_order(images: Sequence[str], seed: int) -> list[int]:
@@ -130,15 +135,15 @@ def first_look(study: Study, discovery: Sequence[str]) -> list[str]:
     return [discovery[i] for i in race_order(discovery, study.seed)[: study.search.racing_start]]
 
 
-def level1_requests(study: Study, store: Store) -> list[EditRequest]:
+def level1_requests(work: StudyContext) -> list[EditRequest]:
     """The edits of `level1_plan` under every seed."""
-    plan = level1_plan(study, store)
-    return [request for concepts, on in plan.items() for request in edit_requests(on, [concepts], study.seeds)]
+    plan = level1_plan(work)
+    return [request for concepts, on in plan.items() for request in edit_requests(on, [concepts], work.seeds)]
 
 
-def level1_edits(study: Study, store: Store, editor: Editor, report: Reporter = silent) -> tuple[EditCounts, list[str]]:
+def level1_edits(work: StudyContext) -> tuple[EditCounts, list[str]]:
     """Make every edit of level 1; returns what it cost and the keys of the edits. No classifier is involved."""
-    requests = level1_requests(study, store)
-    counts = ensure_edits(store, editor, requests, report, "level-1 edits")
-    fingerprint = editor.fingerprint  # once: it reads the checkpoint's file times
+    requests = level1_requests(work)
+    counts = make_edits(work, requests, "level-1 edits")
+    fingerprint = work.editor.fingerprint  # once: it reads the checkpoint's file times
     return counts, [edit_key(request, fingerprint) for request in requests]

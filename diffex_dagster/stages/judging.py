@@ -9,28 +9,28 @@ import numpy as np
 
 from diffex_dagster.corpus.tree import Feature
 from diffex_dagster.editing.protocol import Concept, EditRequest
+from diffex_dagster.effects.edit_metrics import Change
 from diffex_dagster.effects.presence import Mask, enough, seen_between, seen_from
 from diffex_dagster.judging.asking import evidence_of
-from diffex_dagster.judging.protocol import ConceptProbe, Pair
+from diffex_dagster.judging.protocol import Pair
 from diffex_dagster.report.model import JudgeCheck
+from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edit_metrics import changes_of, strengths
 from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests, nonsense_edits
-from diffex_dagster.stages.splits import Parts
-from diffex_dagster.store import Store, StoredPicture, edit_key
-from diffex_dagster.study import Study
-from diffex_dagster.utils.progress import Reporter, silent
+from diffex_dagster.store import StoredPicture, edit_key
 
 PICTURES = 256  # read at a time
 
 
 def ensure_evidence(
-    store: Store, probe: ConceptProbe, wanted: Sequence[tuple[EditRequest, str]], editor: str, report: Reporter = silent
+    work: StudyContext, wanted: Sequence[tuple[EditRequest, str]]
 ) -> dict[tuple[EditRequest, str], float]:
-    """Evidence for (edit, prompt), asking the probe only for what the store does not hold.
+    """Evidence for (edit, prompt), asking the study's probe only for what the store does not hold.
 
-    Args:
-        editor: fingerprint of the editor that made the edits, which must exist.
+    The study has to have a probe, and the edits must exist.
     """
+    store, probe, editor, report = work.store, work.probe, work.editor.fingerprint, work.report
+    assert probe is not None
     pairs: dict[Pair, tuple[EditRequest, str]] = {(edit_key(r, editor), prompt): (r, prompt) for r, prompt in wanted}
     found = store.stored_evidence(pairs, probe.fingerprint)
     missing = sorted(pair for pair in pairs if pair not in found)
@@ -57,13 +57,7 @@ def ensure_evidence(
 
 
 def gains(
-    study: Study,
-    store: Store,
-    probe: ConceptProbe,
-    editor: str,
-    asked: Sequence[tuple[Concepts, Concept]],
-    images: Sequence[str],
-    report: Reporter = silent,
+    work: StudyContext, asked: Sequence[tuple[Concepts, Concept]], images: Sequence[str]
 ) -> dict[tuple[Concepts, Concept], np.ndarray]:
     """How much more an edit shows a concept than the null edit does, for each image; negative: it shows it less.
 
@@ -77,33 +71,25 @@ def gains(
     """
 
     def at(concepts: Concepts, of: Concept) -> list[tuple[EditRequest, str]]:
-        return [(request, of.prompt) for request in edit_requests(images, [concepts], study.seeds)]
+        return [(request, of.prompt) for request in edit_requests(images, [concepts], work.seeds)]
 
     wanted = [pair for edited, of in asked for concepts in ((), edited) for pair in at(concepts, of)]
-    found = ensure_evidence(store, probe, list(dict.fromkeys(wanted)), editor, report)
+    found = ensure_evidence(work, list(dict.fromkeys(wanted)))
 
     def gain(edited: Concepts, of: Concept) -> np.ndarray:
         rises = [found[after] - found[before] for after, before in zip(at(edited, of), at((), of), strict=True)]
-        rise = np.array(rises).reshape(len(images), len(study.seeds)).mean(axis=1)
+        rise = np.array(rises).reshape(len(images), len(work.seeds)).mean(axis=1)
         return rise if of.direction == "add" else -rise
 
     return {(edited, of): gain(edited, of) for edited, of in asked}
 
 
-def evidence_before(
-    study: Study,
-    store: Store,
-    probe: ConceptProbe,
-    editor: str,
-    prompts: Iterable[str],
-    images: Sequence[str],
-    report: Reporter = silent,
-) -> dict[str, np.ndarray]:
+def evidence_before(work: StudyContext, prompts: Iterable[str], images: Sequence[str]) -> dict[str, np.ndarray]:
     """Prompt -> evidence for it in the null edit of each image, mean over seeds, shape (images,)."""
-    nulls = edit_requests(images, [()], study.seeds)
+    nulls = edit_requests(images, [()], work.seeds)
     prompts = list(dict.fromkeys(prompts))
-    found = ensure_evidence(store, probe, [(null, prompt) for prompt in prompts for null in nulls], editor, report)
-    per_image = (len(images), len(study.seeds))
+    found = ensure_evidence(work, [(null, prompt) for prompt in prompts for null in nulls])
+    per_image = (len(images), len(work.seeds))
     return {p: np.array([found[null, p] for null in nulls]).reshape(per_image).mean(axis=1) for p in prompts}
 
 
@@ -121,37 +107,28 @@ class Sight:
     level: float | None
 
 
-def sight_of(
-    study: Study, store: Store, probe: ConceptProbe, editor: str, images: Sequence[str], report: Reporter = silent
-) -> Sight:
+def sight_of(work: StudyContext, images: Sequence[str]) -> Sight:
     """What the study's control prompts, which nothing shows, rarely reach in these images."""
-    chance = control_gain(study, store, probe, editor, images, report)
-    if not getattr(probe, "absolute", False):
+    chance = control_gain(work, images)
+    if not getattr(work.probe, "absolute", False):
         return Sight(chance, None)
-    words = [concepts[0].prompt for concepts in nonsense_edits(study)]
-    found = evidence_before(study, store, probe, editor, words, images, report)
+    words = [concepts[0].prompt for concepts in nonsense_edits(work.study)]
+    found = evidence_before(work, words, images)
     return Sight(chance, seen_from(np.stack(list(found.values())) if found else np.empty(0)))
 
 
 def shown_before(
-    study: Study,
-    store: Store,
-    probe: ConceptProbe,
-    editor: str,
-    features: Sequence[Feature],
-    images: Sequence[str],
-    sight: Sight,
-    report: Reporter = silent,
+    work: StudyContext, features: Sequence[Feature], images: Sequence[str], sight: Sight
 ) -> dict[str, Mask]:
     """Feature -> which images show what its prompt names, by the probe on their null edits, shape (images,).
 
     Without features of which that is not known: a probe without a level needs a few edits that took.
     """
-    before = evidence_before(study, store, probe, editor, [f.prompt for f in features], images, report)
+    before = evidence_before(work, [f.prompt for f in features], images)
     levels = {feature.id: sight.level for feature in features}
     if sight.level is None:
         of = {feature.id: concepts_of([feature]) for feature in features}
-        gained = gains(study, store, probe, editor, [(c, c[0]) for c in of.values()], images, report)
+        gained = gains(work, [(c, c[0]) for c in of.values()], images)
         for feature in features:
             gain, null = gained[of[feature.id], of[feature.id][0]], before[feature.prompt]
             after = null + (gain if feature.direction == "add" else -gain)
@@ -174,36 +151,26 @@ def chance_gain(nonsense: Iterable[np.ndarray]) -> float:
     return max(0.0, float(np.quantile(np.concatenate(gained), 0.75))) if gained else 0.0
 
 
-def control_gain(
-    study: Study, store: Store, probe: ConceptProbe, editor: str, images: Sequence[str], report: Reporter = silent
-) -> float:
+def control_gain(work: StudyContext, images: Sequence[str]) -> float:
     """`chance_gain` of the study's control prompts on these images."""
-    asked = [(concepts, concepts[0]) for concepts in nonsense_edits(study)]
-    return chance_gain(gains(study, store, probe, editor, asked, images, report).values())
+    asked = [(concepts, concepts[0]) for concepts in nonsense_edits(work.study)]
+    return chance_gain(gains(work, asked, images).values())
 
 
-def check_judge(
-    study: Study,
-    store: Store,
-    probe: ConceptProbe,
-    editor: str,
-    features: Sequence[Feature],
-    of: Parts,
-    sight: Sight,
-) -> JudgeCheck:
+def check_judge(work: StudyContext, features: Sequence[Feature], sight: Sight) -> JudgeCheck:
     """How often the probe sees what nothing shows, and what its own verdict says an edit put there.
 
     Reads what the search had judged: words that mean nothing in null edits, and each feature in its null edits and
     edits. Only features that are added count, since a removed one is not to be seen.
     """
-    level = sight.level
+    level, of = sight.level, work.parts
     if level is None:
         return JudgeCheck(None, None, None)
-    words = [concepts[0].prompt for concepts in nonsense_edits(study)]
-    nothing = evidence_before(study, store, probe, editor, words, of.discovery)
+    words = [concepts[0].prompt for concepts in nonsense_edits(work.study)]
+    nothing = evidence_before(work, words, of.discovery)
     added = [feature for feature in features if feature.direction == "add"]
-    before = evidence_before(study, store, probe, editor, [f.prompt for f in added], of.reported)
-    gained = gains(study, store, probe, editor, [(c, c[0]) for c in (concepts_of([f]) for f in added)], of.reported)
+    before = evidence_before(work, [f.prompt for f in added], of.reported)
+    gained = gains(work, [(c, c[0]) for c in (concepts_of([f]) for f in added)], of.reported)
     seen = []
     for feature in added:
         concepts = concepts_of([feature])
@@ -217,30 +184,32 @@ def check_judge(
     )
 
 
-def strengths_on(
-    study: Study, store: Store, editor: str, combinations: Sequence[Concepts], images: Sequence[str]
-) -> dict[Concepts, np.ndarray]:
-    """How far each edit of these images changed its picture (under the study's first seed), shape (images,)."""
-    requests = edit_requests(images, [(), *combinations], [study.seed])
+def first_changes(
+    work: StudyContext, combinations: Sequence[Concepts], images: Sequence[str]
+) -> dict[Concepts, list[Change]]:
+    """What each edit of these images changed (under the study's first seed), in their order."""
+    store, editor, seed = work.store, work.editor.fingerprint, [work.study.seed]
+    requests = edit_requests(images, [(), *combinations], seed)
     files = {r: StoredPicture(store.pictures, file) for r, file in store.stored_edits(requests, editor).items()}
     pairs = {edit_key(r, editor): (files[r], files[EditRequest(r.image, (), r.seed)]) for r in requests if r.concepts}
     changes, _ = changes_of(store, pairs)
+    return {
+        concepts: [changes[edit_key(request, editor)] for request in edit_requests(images, [concepts], seed)]
+        for concepts in combinations
+    }
 
-    def of(concepts: Concepts) -> np.ndarray:
-        asked = edit_requests(images, [concepts], [study.seed])
-        return strengths([changes[edit_key(request, editor)] for request in asked])
 
-    return {concepts: of(concepts) for concepts in combinations}
+def strengths_on(
+    work: StudyContext, combinations: Sequence[Concepts], images: Sequence[str]
+) -> dict[Concepts, np.ndarray]:
+    """How far each edit of these images changed its picture (under the study's first seed), shape (images,)."""
+    return {concepts: strengths(found) for concepts, found in first_changes(work, combinations, images).items()}
 
 
 def failed_edits(
-    study: Study,
-    store: Store,
-    probe: ConceptProbe | None,
-    editor: str,
+    work: StudyContext,
     features: Sequence[Feature],
     images: Sequence[str],
-    report: Reporter = silent,
     without: Mapping[str, Mask] | None = None,
 ) -> dict[str, float]:
     """Features of whose edits on these images too few show them -> the share that does.
@@ -252,18 +221,19 @@ def failed_edits(
         without: the images that an edit can change, on which it is judged; all of a feature that is missing, and of one
             that too few images lack.
     """
+    study = work.study
     without = {f: mask for f, mask in (without or {}).items() if enough(mask, study.effects.level)}
     weak, shares = study.effects.min_edit_strength, {}
     of = {feature.id: concepts_of([feature]) for feature in features}
-    strength_of = strengths_on(study, store, editor, list(of.values()), images)
-    if probe:
-        chance = control_gain(study, store, probe, editor, images, report)
-        gained = gains(study, store, probe, editor, [(c, c[0]) for c in of.values()], images, report)
+    strength_of = strengths_on(work, list(of.values()), images)
+    if work.probe:
+        chance = control_gain(work, images)
+        gained = gains(work, [(c, c[0]) for c in of.values()], images)
     for feature, concepts in of.items():
         on = without.get(feature, np.ones(len(images), dtype=bool))
         strength = strength_of[concepts][on]
         took = strength >= weak
-        if probe:
+        if work.probe:
             took &= gained[concepts, concepts[0]][on] > chance
             shares[feature] = float(took.mean())
         if strength.mean() < weak:

@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.tree import Corpus
-from diffex_dagster.editing.protocol import Editor, EditRequest
+from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.search.joint import most_combinations
 from diffex_dagster.search.levels import expand
+from diffex_dagster.stages.context import StudyContext, Subject
 from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests, level1_combinations, level1_requests
 from diffex_dagster.stages.search import run_search
 from diffex_dagster.stages.setup import know
-from diffex_dagster.stages.splits import parts
 from diffex_dagster.store import Store, edit_key
 from diffex_dagster.study import Study
+from diffex_dagster.utils.progress import silent
 
 PAUSE_S = 300.0  # commits further apart than this were not made by one run: the time between them says nothing
 
@@ -131,10 +131,8 @@ def seconds_per_edit(store: Store, editor: str) -> float | None:
 
 
 def plan_edits(
-    study: Study,
-    store: Store,
-    editor: Editor,
-    classifiers: Mapping[str, Classifier],
+    work: StudyContext,
+    classifiers: Sequence[str],
     corpus: Corpus | None = None,
     samples: Mapping[str, str] | None = None,
 ) -> list[PlannedStage]:
@@ -144,25 +142,22 @@ def plan_edits(
     note says how much may follow.
 
     Args:
+        classifiers: names in the study.
         corpus: as it would be merged now; the store's when left out.
         samples: image key -> name of the sample images as they are now; the store's when left out.
     """
-    know(editor, *classifiers.values())
-    with store.hold():
-        return _plan_edits(study, store, editor, classifiers, corpus, samples)
+    know(work.editor, *(work.subject(name).classifier for name in classifiers))
+    with work.store.hold():
+        corpus = work.corpus if corpus is None else corpus
+        samples = work.samples if samples is None else samples
+        return _plan_edits(work, classifiers, corpus, samples)
 
 
 def _plan_edits(
-    study: Study,
-    store: Store,
-    editor: Editor,
-    classifiers: Mapping[str, Classifier],
-    corpus: Corpus | None,
-    samples: Mapping[str, str] | None,
+    work: StudyContext, classifiers: Sequence[str], corpus: Corpus, samples: Mapping[str, str]
 ) -> list[PlannedStage]:
-    corpus = store.current_corpus(study.name) if corpus is None else corpus
-    samples = store.samples(study.name) if samples is None else samples
-    pace = seconds_per_edit(store, editor.fingerprint)
+    store, editor = work.store, work.editor.fingerprint
+    pace = seconds_per_edit(store, editor)
     planned: set[EditRequest] = set()  # what an earlier stage of the same run makes is there for the later ones
 
     def stage(name: str, edits: Mapping[EditRequest, bool], scores: Collection[bool], note: str = "") -> PlannedStage:
@@ -173,48 +168,42 @@ def _plan_edits(
         return PlannedStage(name, len(missing), len(edits) - len(missing), len(scores) - scored, scored, seconds, note)
 
     looking = _Looking(store, corpus, samples)
-    level1 = level1_requests(study, looking)
-    searched_on = set(parts(study, looking).discovery)
-    looking.look(level1, editor.fingerprint)
+    there = work.changed(store=looking)
+    level1 = level1_requests(there)
+    searched_on = set(there.parts.discovery)
+    looking.look(level1, editor)
     stages = [stage("level1_edits", looking.edits, ())]
-    for name, classifier in classifiers.items():
+    for name in classifiers:
         looking = _Looking(store, corpus, samples)
-        looking.classifier = classifier.fingerprint
-        looking.look([request for request in level1 if request.image in searched_on], editor.fingerprint)
+        subject = work.subject(name)
+        looking.classifier = subject.classifier.fingerprint
+        looking.look([request for request in level1 if request.image in searched_on], editor)
         known = dict(looking.scores)
         stages.append(stage(f"{name}/level1_scores", {}, known.values()))
         looking.edits.clear()
-        own = study.for_classifier(name)
-        if isinstance(classifier, NotThere) or isinstance(editor, NotThere):
-            note = _may_follow(own, looking, editor.fingerprint, planned)
+        if isinstance(subject.classifier, NotThere) or isinstance(work.editor, NotThere):
+            note = _may_follow(subject.study, looking, editor, planned)
         else:
-            note = _follow(own, looking, editor, classifier, planned, all(known.values()))
+            note = _follow(subject, looking, planned, all(known.values()))
         scores = [exists for request, exists in looking.scores.items() if request not in known]
         stages.append(stage(f"{name}/level2_scores", looking.edits, scores, note))
     return stages
 
 
-def _follow(
-    study: Study,
-    looking: _Looking,
-    editor: Editor,
-    classifier: Classifier,
-    planned: Collection[EditRequest],
-    gate_known: bool,
-) -> str:
+def _follow(subject: Subject, looking: _Looking, planned: Collection[EditRequest], gate_known: bool) -> str:
     """Search as far as the store knows what the search asks for; returns what remains unknown."""
     try:
-        run_search(study, looking, editor, classifier)
+        run_search(subject.changed(store=looking, report=silent))
     except _UnknownYetError:
         if looking.checks_missing:
             return f"and {looking.checks_missing} checks of whether edits show their attribute"
         if gate_known:
-            joint = _joint_most(study, looking)
+            joint = _joint_most(subject.study, looking)
             return (
                 f"and what the scores of these lead to (deeper levels, up to {joint} edits of joint combinations, "
                 "confirmation)"
             )
-        return _may_follow(study, looking, editor.fingerprint, planned)
+        return _may_follow(subject.study, looking, subject.editor.fingerprint, planned)
     return ""
 
 

@@ -11,19 +11,17 @@ from collections.abc import Sequence
 
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.editing.ledits import ConceptOptions
-from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.model import Picture
 from diffex_dagster.report.preview_page import Preview, Row, Shown
 from diffex_dagster.search.levels import level1_features
-from diffex_dagster.stages.edit_metrics import changes_of
-from diffex_dagster.stages.edits import EditCounts, concepts_of, edit_requests, ensure_edits, nonsense_edits
-from diffex_dagster.stages.judging import control_gain, gains
+from diffex_dagster.stages.context import StudyContext
+from diffex_dagster.stages.edits import EditCounts, concepts_of, edit_requests, make_edits, nonsense_edits
+from diffex_dagster.stages.judging import control_gain, first_changes, gains
+from diffex_dagster.stages.pictures import Pictures
 from diffex_dagster.stages.sample_images import keep_samples, read_samples
 from diffex_dagster.stages.setup import build_editor, build_probe, why_unjudged
-from diffex_dagster.store import Store, StoredPicture, edit_key
 from diffex_dagster.study import LeditsEditorPart, Study
-from diffex_dagster.utils.progress import Reporter, silent
 
 LEAK = 0.25  # share of what another feature's own edits gain, from which an edit shows that feature too
 FEATURES = 6  # of different groups, unless named
@@ -65,15 +63,7 @@ def _named(study: Study, corpus: Corpus, name: str) -> Feature:
     return found[0]
 
 
-def preview(
-    study: Study,
-    store: Store,
-    corpus: Corpus,
-    features: Sequence[Feature],
-    images: int = 3,
-    grid: bool = False,
-    report: Reporter = silent,
-) -> Preview:
+def preview(work: StudyContext, features: Sequence[Feature], images: int = 3, grid: bool = False) -> Preview:
     """Edit the study's first images towards some features, and judge the edits.
 
     Args:
@@ -83,20 +73,21 @@ def preview(
     Raises:
         DiffExError: a grid is asked for an editor that has no such options.
     """
-    few = study.changed(name=f"{study.name}_preview")  # the study's own sample images stay as they are
+    study, store = work.study, work.store
+    few = work.changed(study.changed(name=f"{study.name}_preview"))  # the study's own sample images stay as they are
     samples = read_samples(study, first=images)
     with store.hold():
-        keys = keep_samples(few, store, samples.pictures)
-    editor = build_editor(study)
-    rows, nulls, counts, judged = _edited(few, store, editor, features, list(keys), report)
+        keys = keep_samples(few.study, store, samples.pictures)
+    rows, nulls, counts = _edited(few, features, list(keys))
     tried: list[Row] = []
     if grid:
         for title, setting in settings_grid(study):
-            other = setting.changed(name=few.name)
-            found, _, more, _ = _edited(other, store, build_editor(setting), features[:1], list(keys), report)
+            editor = build_editor(setting)
+            other = few.changed(setting.changed(name=few.study.name), editor=editor, probe=build_probe(setting, editor))
+            found, _, more = _edited(other, features[:1], list(keys))
             tried.append(Row(title, found[0].prompt, found[0].edits))
             counts += more
-    pictures = store.images(list(keys))
+    pictures, judged = store.images(list(keys)), few.probe is not None
     return Preview(
         study.name, study.editor_name, _options(study), tuple(keys.values()), tuple(pictures.values()), tuple(nulls),
         tuple(rows), tuple(tried), judged, "" if judged else why_unjudged(study), counts.made, counts.reused,
@@ -104,51 +95,37 @@ def preview(
 
 
 def _edited(
-    study: Study, store: Store, editor: Editor, features: Sequence[Feature], images: list[str], report: Reporter
-) -> tuple[list[Row], list[Picture], EditCounts, bool]:
-    """Rows of the features, the null edits, what it cost, and whether somebody judged."""
+    work: StudyContext, features: Sequence[Feature], images: list[str]
+) -> tuple[list[Row], list[Picture], EditCounts]:
+    """Rows of the features, the null edits, and what it cost."""
     own = {feature.id: concepts_of([feature]) for feature in features}
-    seed = [study.seed]
-    wanted = edit_requests(images, [(), *nonsense_edits(study), *own.values()], study.seeds)
-    counts = ensure_edits(store, editor, wanted, report, "preview edits")
-    probe = build_probe(study, editor)
-    fingerprint = editor.fingerprint
-    with store.hold():
-        requests = {f: edit_requests(images, [concepts], seed) for f, concepts in own.items()}
-        nulls = edit_requests(images, [()], seed)
-        files = store.stored_edits([*nulls, *(r for some in requests.values() for r in some)], fingerprint)
-        pictures = {request: StoredPicture(store.pictures, file) for request, file in files.items()}
-        pairs = {
-            edit_key(request, fingerprint): (pictures[request], pictures[null])
-            for some in requests.values()
-            for request, null in zip(some, nulls, strict=True)
-        }
-        changes, _ = changes_of(store, pairs)
+    wanted = edit_requests(images, [(), *nonsense_edits(work.study), *own.values()], work.seeds)
+    counts = make_edits(work, wanted, "preview edits")
+    work.know()
+    with work.store.hold():
+        pictures = Pictures(work, work.store.images(images))
+        changes = first_changes(work, list(own.values()), images)
         gained, chance = {}, 0.0
-        if probe:
-            chance = control_gain(study, store, probe, fingerprint, images, report)
-            asked = [(own[a.id], own[b.id][0]) for a in features for b in features]
-            gained = gains(study, store, probe, fingerprint, asked, images, report)
-    own_gain = {f.id: float(gained[own[f.id], own[f.id][0]].mean()) if probe else 0.0 for f in features}
+        if work.probe:
+            chance = control_gain(work, images)
+            gained = gains(work, [(own[a.id], own[b.id][0]) for a in features for b in features], images)
+        edits, nulls = {f: pictures.edits(concepts) for f, concepts in own.items()}, pictures.edits(())
+    own_gain = {f.id: float(gained[own[f.id], own[f.id][0]].mean()) if gained else 0.0 for f in features}
     rows = []
     for feature in features:
         shown = []
-        for i, request in enumerate(requests[feature.id]):
-            change = changes[edit_key(request, fingerprint)]
-            took, gain, other = change.strength >= study.effects.min_edit_strength, None, None
-            if probe:
+        others = [f for f in features if f.id.split("/")[0] != feature.id.split("/")[0] and own_gain[f.id] > chance]
+        for i, change in enumerate(changes[own[feature.id]]):
+            took, gain, other = change.strength >= work.study.effects.min_edit_strength, None, None
+            if gained:
                 gain = float(gained[own[feature.id], own[feature.id][0]][i])
                 took = took and gain > chance
-                leaks = {
-                    each.name: float(gained[own[feature.id], own[each.id][0]][i]) / own_gain[each.id]
-                    for each in features
-                    if each.id.split("/")[0] != feature.id.split("/")[0] and own_gain[each.id] > chance
-                }
+                leaks = {f.name: float(gained[own[feature.id], own[f.id][0]][i]) / own_gain[f.id] for f in others}
                 strongest = max(leaks, key=lambda name: leaks[name], default=None)
                 other = strongest if strongest and leaks[strongest] >= LEAK else None
-            shown.append(Shown(pictures[request], change.strength, change.ssim, gain, bool(took), other))
+            shown.append(Shown(edits[feature.id][i], change.strength, change.ssim, gain, bool(took), other))
         rows.append(Row(feature.name, feature.prompt, tuple(shown)))
-    return rows, [pictures[null] for null in nulls], counts, probe is not None
+    return rows, list(nulls), counts
 
 
 def settings_grid(study: Study) -> list[tuple[str, Study]]:

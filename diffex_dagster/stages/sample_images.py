@@ -19,6 +19,7 @@ from diffex_dagster.classifying.target import class_index
 from diffex_dagster.errors import ClassifierError, StudyError
 from diffex_dagster.images.files import read_picture, why_unreadable
 from diffex_dagster.images.sources import Entry, Found, find_images, left_out_in_words
+from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.store import Store, image_key
 from diffex_dagster.store.keys import digest
 from diffex_dagster.study import Study
@@ -123,11 +124,12 @@ def _told(samples: Samples, found: Found) -> Samples:
     return samples
 
 
-def sample_images(study: Study, store: Store, classifier: Callable[[str], Classifier] | None = None) -> Samples:
+def sample_images(work: StudyContext) -> Samples:
     """Keep the study's sample images; pictures with equal content count once."""
+    study, store = work.study, work.store
     if study.file.is_file():
         store.claim(study.name, study.file)
-    samples = read_samples(study, classifier)
+    samples = read_samples(study, lambda name: work.subject(name).classifier)
     samples.keys = keep_samples(study, store, samples.pictures)
     return samples
 

@@ -14,9 +14,9 @@ from diffex_dagster.classifying.target import becomes, check_labels, flips, has_
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.effects.paired import paired_effects
 from diffex_dagster.errors import ClassifierError, StoreError
+from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.edits import Concepts, edit_requests, nonsense_edits
 from diffex_dagster.store import Store, edit_key
-from diffex_dagster.study import Study
 from diffex_dagster.utils.imports import load_object
 from diffex_dagster.utils.progress import Reporter, silent
 
@@ -83,39 +83,41 @@ class Paired:
         return (None, None) if self.turns is None else (bool(self.turns[0][image]), bool(self.turns[1][image]))
 
 
-def check_target(study: Study, classifier: Classifier) -> None:
+def check_target(subject: Subject) -> None:
     """Raise ClassifierError, before any edit is made, when the classifier lacks a class that the study names."""
     try:
-        check_labels(classifier.labels, study.target, getattr(classifier, "task", None))
+        check_labels(subject.classifier.labels, subject.study.target, getattr(subject.classifier, "task", None))
     except ClassifierError as error:
-        raise ClassifierError(f"{study.file}: {error}") from error
+        raise ClassifierError(f"{subject.study.file}: {error}") from error
 
 
-def check_classifier(study: Study, store: Store | None, classifier: Classifier, name: str) -> None:
+def check_classifier(subject: Subject, ask: bool = False) -> None:
     """Find out, before any edit is made, whether a classifier can be used: its class names, and what it says of a few
     made-up pictures.
 
     A classifier that has scored pictures of this study before is not asked again, so that a run whose results are all
-    stored needs no weights and no service. Without a store, it is asked.
+    stored needs no weights and no service.
+
+    Args:
+        ask: ask it all the same, and leave the results alone.
 
     Raises:
         ClassifierError: it lacks a class of its target, cannot be loaded, or does not return what it must.
     """
-    check_target(study, classifier)
+    check_target(subject)
+    study, classifier = subject.study, subject.classifier
     if study.target.function is not None:
         load_object(study.target.function, study.folder, "target.function")
-    if store is not None and store.has_scores(classifier.fingerprint):
+    if not ask and subject.store.has_scores(classifier.fingerprint):
         return
     try:
         outputs = try_out(classifier, study.images.size, study.target)
         measure(outputs, classifier.labels, study.target, study.folder, said_outputs(classifier))
     except ClassifierError as error:
-        raise ClassifierError(f"{study.file}: classifiers.{name}: {error}") from error
+        raise ClassifierError(f"{study.file}: classifiers.{subject.name}: {error}") from error
 
 
-def ensure_scores(
-    store: Store, classifier: Classifier, requests: Sequence[EditRequest], editor: str, report: Reporter = silent
-) -> tuple[dict[EditRequest, np.ndarray], int]:
+def ensure_scores(subject: Subject, requests: Sequence[EditRequest]) -> tuple[dict[EditRequest, np.ndarray], int]:
     """The classifier's outputs on stored edits, scoring those that it has not seen.
 
     Returns:
@@ -124,7 +126,7 @@ def ensure_scores(
     Raises:
         StoreError: an edit does not exist, or was made by another editor (other weights, options, libraries, device).
     """
-    requests = list(dict.fromkeys(requests))
+    requests, store, editor = list(dict.fromkeys(requests)), subject.store, subject.editor.fingerprint
     files = store.stored_edits(requests, editor)
     if len(files) < len(requests):
         raise StoreError(
@@ -133,7 +135,11 @@ def ensure_scores(
         )
     keys = {request: edit_key(request, editor) for request in requests}
     of = {key: request for request, key in keys.items()}
-    scores, scored = _scores(store, classifier, list(of), lambda key: store.pictures.get(files[of[key]]), report)
+
+    def read(key: str) -> Image.Image:
+        return store.pictures.get(files[of[key]])
+
+    scores, scored = _scores(store, subject.classifier, list(of), read, subject.report)
     return {request: scores[key] for request, key in keys.items()}, scored
 
 
@@ -162,29 +168,22 @@ def _scores(
 
 
 def paired_scores(
-    study: Study,
-    store: Store,
-    classifier: Classifier,
-    editor: str,
-    combinations: Sequence[Concepts],
-    images: Sequence[str],
-    report: Reporter = silent,
+    subject: Subject, combinations: Sequence[Concepts], images: Sequence[str]
 ) -> tuple[dict[Concepts, Paired], int]:
     """Score stored edits of each image under each combination, paired with the null edits and the control edits.
 
     The edits towards the study's control prompts are scored too and are in the answer, each held against the others.
 
     Args:
-        editor: fingerprint of the editor whose edits are scored.
         images: keys of the sample images.
 
     Returns:
         combination -> paired scores, and how many pictures were scored now.
     """
+    study, classifier = subject.study, subject.classifier
     controls = nonsense_edits(study)
     wanted = list(dict.fromkeys([(), *controls, *combinations]))
-    requests = edit_requests(images, wanted, study.seeds)
-    outputs, scored = ensure_scores(store, classifier, requests, editor, report)
+    outputs, scored = ensure_scores(subject, edit_requests(images, wanted, study.seeds))
 
     def stack(concepts: Concepts) -> np.ndarray:
         """Logits (images · seeds, classes)."""

@@ -21,14 +21,15 @@ from diffex_dagster.search.joint import key
 from diffex_dagster.search.levels import GateOutcome, gate, level1_features
 from diffex_dagster.search.run import SearchResult, search
 from diffex_dagster.stages.absence import OtherWay, chosen_features, edit_other_way
+from diffex_dagster.stages.context import StudyContext, Subject
 from diffex_dagster.stages.deciding import measure_reach, noise_warning
 from diffex_dagster.stages.edits import (
     Concepts,
     EditCounts,
     concepts_of,
     edit_requests,
-    ensure_edits,
     first_look,
+    make_edits,
     nonsense_edits,
     race_order,
 )
@@ -41,11 +42,9 @@ from diffex_dagster.stages.judging import (
     sight_of,
 )
 from diffex_dagster.stages.scores import Paired, check_target, effects_of, paired_scores
-from diffex_dagster.stages.setup import build_probe, know
-from diffex_dagster.stages.splits import Parts, parts
-from diffex_dagster.store import Store
+from diffex_dagster.stages.splits import Parts
 from diffex_dagster.study import Study
-from diffex_dagster.utils.progress import Reporter, silent
+from diffex_dagster.utils.progress import silent
 
 
 @dataclass(frozen=True)
@@ -114,83 +113,84 @@ def measure_noise(study: Study, paired: Mapping[Concepts, Paired]) -> Noise:
     return Noise(noise_floor(table), image_noise(table), table)
 
 
-def level1_scores(
-    study: Study,
-    store: Store,
-    editor: str,
-    classifier: Classifier,
-    report: Reporter = silent,
-    probe: ConceptProbe | None = None,
-) -> Level1:
-    """Score the level-1 edits and decide which groups enter the beam.
-
-    Args:
-        editor: fingerprint of the editor that made the edits.
-        probe: judges whether they took; None where nobody does.
-    """
-    check_target(study, classifier)
-    know(classifier, probe)
-    with store.hold():
-        corpus, options = store.current_corpus(study.name), study.search.options()
+def level1_scores(subject: Subject) -> Level1:
+    """Score the level-1 edits and decide which groups enter the beam."""
+    check_target(subject)
+    subject.know()
+    with subject.store.hold():
+        study, corpus, options = subject.study, subject.corpus, subject.study.search.options()
         features = [feature for stand_ins in level1_features(corpus, options).values() for feature in stand_ins]
-        images = parts(study, store).discovery
-        nonsense = nonsense_edits(study)
-        paired, scored = paired_scores(study, store, classifier, editor, nonsense, images, report)
+        images = subject.parts.discovery
+        paired, scored = paired_scores(subject, nonsense_edits(study), images)
         noise = measure_noise(study, paired)
         combinations = [concepts_of([feature]) for feature in features]
         if options.allocation == "racing":  # this gate is a first look
             images = first_look(study, images)
-        new, count = paired_scores(study, store, classifier, editor, combinations, images, report)
+        new, count = paired_scores(subject, combinations, images)
         paired, scored = paired | new, scored + count
         effects = {feature.id: paired[concepts_of([feature])].effect for feature in features}
-        lacking: dict[str, Mask] = {}
-        if probe:
-            sight = sight_of(study, store, probe, editor, images, report)
-            shown = shown_before(study, store, probe, editor, features, images, sight, report)
-            lacking = {f.id: changeable(f, shown[f.id]) for f in features if f.id in shown}
-        failed = failed_edits(study, store, probe, editor, features, images, report, lacking)
+        lacking = Lacking(subject, images)(features)
+        failed = failed_edits(subject, features, images, lacking)
         racing = options.allocation == "racing"  # which measures each feature on images of its own
         outcomes = gate(effects, corpus, noise.floor_of, options, failed, {} if racing else lacking)
-        identity = _identity(study, corpus, editor, classifier)
-        store.put_gates(identity, [vars(outcome) for outcome in outcomes])
+        subject.store.put_gates(_identity(subject, corpus), [vars(outcome) for outcome in outcomes])
         margin = measure_reach(study, paired).still
         warning = noise_warning(study, noise.floor_of(options.probes), outcomes, margin)
         return Level1(effects, noise, outcomes, scored, warning)
 
 
-def run_search(
-    study: Study, store: Store, editor: Editor, classifier: Classifier, report: Reporter = silent
-) -> Searched:
+class Lacking:
+    """Which of some images the edit of a feature can change, as the study's probe sees it; asked once a feature.
+
+    Called with features, it gives feature -> those images, (images,) booleans. Without those of which it is not known,
+    and without any where nobody judges.
+    """
+
+    def __init__(self, work: StudyContext, images: Sequence[str]) -> None:
+        self._work, self._images = work, images
+        self._sight: Sight | None = None
+        self._known: dict[str, Mask | None] = {}
+
+    def __call__(self, features: Sequence[Feature]) -> dict[str, Mask]:
+        if self._work.probe is None:
+            return {}
+        self._sight = self._sight or sight_of(self._work, self._images)
+        if new := [feature for feature in features if feature.id not in self._known]:
+            shown = shown_before(self._work, new, self._images, self._sight)
+            self._known |= {f.id: changeable(f, shown[f.id]) if f.id in shown else None for f in new}
+        return {f.id: mask for f in features if (mask := self._known[f.id]) is not None}
+
+
+def run_search(subject: Subject) -> Searched:
     """Run the whole search: what exists is read, what does not is edited and scored.
 
     Deterministic in what the store holds and the study says, so that asking again costs nothing and gives the same
     answer.
     """
-    check_target(study, classifier)
-    probe = build_probe(study, editor)
-    know(editor, classifier, probe)
-    with store.hold():
-        return _search(study, store, editor, classifier, probe, report)
+    check_target(subject)
+    subject.know()
+    with subject.store.hold():
+        return _search(subject)
 
 
-def replay_search(
-    study: Study, store: Store, editor: Editor, classifier: Classifier, stage: str = "level2_scores"
-) -> Searched:
+def replay_search(subject: Subject) -> Searched:
     """The answer of a search that has been run, read from the store: nothing is edited, scored or judged.
 
-    Args:
-        stage: what makes the missing part, for the message: "persona_v1/level2_scores".
-
     Raises:
-        StoreError: something that the search asks for is not in the store.
+        StoreError: something that the search asks for is not in the store; it says which stage is missing.
     """
-    check_target(study, classifier)
-    probe = build_probe(study, editor)
-    know(editor, classifier, probe)
-    missing = StoreError(f"{store.path}: {stage} is missing or stale: materialize it first")
-    with store.hold():
-        of_probe = _Stored(probe, missing) if probe else None
-        return _search(study, store, _Stored(editor, missing), _Stored(classifier, missing), of_probe, silent)
+    check_target(subject)
+    subject.know()
+    stage = f"{subject.name}/level2_scores"
+    missing = StoreError(f"{subject.store.path}: {stage} is missing or stale: materialize it first")
+    stored = subject.changed(
+        report=silent,
+        editor=_Stored(subject.editor, missing),
+        classifier=_Stored(subject.classifier, missing),
+        probe=_Stored(subject.probe, missing) if subject.probe else None,
+    )
+    with subject.store.hold():
+        return _search(stored)
 
 
 class _Stored:
@@ -216,15 +216,11 @@ class _Stored:
         raise self._missing
 
 
-def _search(
-    study: Study, store: Store, editor: Editor, classifier: Classifier, probe: ConceptProbe | None, report: Reporter
-) -> Searched:
-    corpus = store.current_corpus(study.name)
-    of = parts(study, store)
-    images = of.discovery
-    nonsense = nonsense_edits(study)
-    counts = ensure_edits(store, editor, edit_requests(images, [(), *nonsense], study.seeds), report, "null edits")
-    paired, scored = paired_scores(study, store, classifier, editor.fingerprint, nonsense, images, report)
+def _search(subject: Subject) -> Searched:
+    study, corpus, of = subject.study, subject.corpus, subject.parts
+    images, nonsense = of.discovery, nonsense_edits(study)
+    counts = make_edits(subject, edit_requests(images, [(), *nonsense], study.seeds), "null edits")
+    paired, scored = paired_scores(subject, nonsense, images)
     noise = measure_noise(study, paired)
     searched = Searched(None, noise, of, paired, edits=counts, scored=scored)  # type: ignore[arg-type]  # filled in below
 
@@ -233,10 +229,8 @@ def _search(
     ) -> dict[tuple[str, ...], NDArray[np.float64]]:
         on = images if wanted is None else [images[i] for i in wanted]
         asked = {key(features): concepts_of(features) for features in combinations}
-        requests = edit_requests(on, asked.values(), study.seeds)
-        searched.edits += ensure_edits(store, editor, requests, report, "edits")
-        combos = list(asked.values())
-        new, count = paired_scores(study, store, classifier, editor.fingerprint, combos, on, report)
+        searched.edits += make_edits(subject, edit_requests(on, asked.values(), study.seeds))
+        new, count = paired_scores(subject, list(asked.values()), on)
         searched.paired |= new
         searched.scored += count
         effects = effects_of(new)
@@ -244,16 +238,10 @@ def _search(
 
     options = study.search.options()
     judged_on = first_look(study, images) if options.allocation == "racing" else images
-
-    def without(features: Sequence[Feature]) -> dict[str, Mask]:
-        if probe is None:
-            return {}
-        sight = sight_of(study, store, probe, editor.fingerprint, judged_on, report)
-        shown = shown_before(study, store, probe, editor.fingerprint, features, judged_on, sight, report)
-        return {f.id: changeable(f, shown[f.id]) for f in features if f.id in shown}
+    without = Lacking(subject, judged_on)
 
     def failed(features: Sequence[Feature]) -> dict[str, float]:
-        return failed_edits(study, store, probe, editor.fingerprint, features, judged_on, report, without(features))
+        return failed_edits(subject, features, judged_on, without(features))
 
     reach = (-1.0, 1.0) if study.target.bounded else (-math.inf, math.inf)
     searched.result = search(
@@ -266,62 +254,44 @@ def _search(
         finalists = {feature: searched.result.scores[feature] for feature in race.finalists()}
         searched.result = replace(searched.result, scores=finalists)
         singles = [concepts_of([corpus[feature]]) for feature in finalists]
-        whole, _ = paired_scores(study, store, classifier, editor.fingerprint, [*nonsense, *singles], images)
+        whole, _ = paired_scores(subject.changed(report=silent), [*nonsense, *singles], images)
         searched.paired |= whole
     if of.split:
-        _confirm(study, store, editor, classifier, corpus, searched, report)
-    searched.judged = probe is not None
-    if probe:
-        searched.sight = sight_of(study, store, probe, editor.fingerprint, of.discovery, report)
-        own = {f: concepts_of([corpus[f]]) for f in searched.result.scores}
-        found = gains(study, store, probe, editor.fingerprint, [(c, c[0]) for c in own.values()], of.reported, report)
-        searched.gains = {feature: found[concepts, concepts[0]] for feature, concepts in own.items()}
-        reached, sight = [corpus[feature] for feature in own], searched.sight
-        searched.shown = shown_before(study, store, probe, editor.fingerprint, reached, of.reported, sight, report)
-        searched.without = {f.id: changeable(f, searched.shown[f.id]) for f in reached if f.id in searched.shown}
-        _other_way(study, store, editor, classifier, probe, searched, own, report)
-        pairs = _pairs_to_check(study, searched, own)
-        crossed = [(own[edited], own[seen][0]) for edited, seen in pairs]
-        found = gains(study, store, probe, editor.fingerprint, crossed, of.reported, report)
-        searched.crossed = {(edited, seen): found[own[edited], own[seen][0]] for edited, seen in pairs}
+        _confirm(subject, corpus, searched)
+    searched.judged = subject.probe is not None
+    if subject.probe:
+        _judge(subject, corpus, searched)
     return searched
 
 
-def _confirm(
-    study: Study,
-    store: Store,
-    editor: Editor,
-    classifier: Classifier,
-    corpus: Corpus,
-    searched: Searched,
-    report: Reporter,
-) -> None:
+def _confirm(subject: Subject, corpus: Corpus, searched: Searched) -> None:
     """Edit and score what the search found on the images that it has not seen, and keep those numbers instead."""
     joint = searched.result.joint
     found = [concepts_of([corpus[feature]]) for feature in searched.result.scores]
     found += [concepts_of(joint.features)] if joint else []
     images = searched.parts.reported
-    searched.edits += ensure_edits(
-        store,
-        editor,
-        edit_requests(images, [(), *nonsense_edits(study), *found], study.seeds),
-        report,
-        "confirmation edits",
-    )
-    searched.paired, count = paired_scores(study, store, classifier, editor.fingerprint, found, images, report)
+    requests = edit_requests(images, [(), *nonsense_edits(subject.study), *found], subject.seeds)
+    searched.edits += make_edits(subject, requests, "confirmation edits")
+    searched.paired, count = paired_scores(subject, found, images)
     searched.scored += count
 
 
-def _other_way(
-    study: Study,
-    store: Store,
-    editor: Editor,
-    classifier: Classifier,
-    probe: ConceptProbe,
-    searched: Searched,
-    own: Mapping[str, Concepts],
-    report: Reporter,
-) -> None:
+def _judge(subject: Subject, corpus: Corpus, searched: Searched) -> None:
+    """What the probe says of the edits that are reported: own gains, presence, the other way, side effects."""
+    images, own = searched.parts.reported, {f: concepts_of([corpus[f]]) for f in searched.result.scores}
+    searched.sight = sight_of(subject, searched.parts.discovery)
+    found = gains(subject, [(c, c[0]) for c in own.values()], images)
+    searched.gains = {feature: found[concepts, concepts[0]] for feature, concepts in own.items()}
+    reached = [corpus[feature] for feature in own]
+    searched.shown = shown_before(subject, reached, images, searched.sight)
+    searched.without = {f.id: changeable(f, searched.shown[f.id]) for f in reached if f.id in searched.shown}
+    _other_way(subject, searched, own)
+    pairs = _pairs_to_check(subject.study, searched, own)
+    found = gains(subject, [(own[edited], own[seen][0]) for edited, seen in pairs], images)
+    searched.crossed = {(edited, seen): found[own[edited], own[seen][0]] for edited, seen in pairs}
+
+
+def _other_way(subject: Subject, searched: Searched, own: Mapping[str, Concepts]) -> None:
     """Edit the strongest features the other way where they are already; see `stages.absence`."""
     without, images = searched.without, searched.parts.reported
     effects = {f: searched.paired[concepts].effect for f, concepts in own.items() if f in without}
@@ -329,10 +299,10 @@ def _other_way(
         f: float(np.mean(searched.gains[f][on] > searched.sight.chance)) if on.any() else 0.0
         for f, on in without.items()
     }
-    chosen = chosen_features(study, effects, without, took, searched.result.edits)
+    chosen = chosen_features(subject.study, effects, without, took, searched.result.edits)
     there = {f: [image for image, lacks in zip(images, without[f], strict=True) if not lacks] for f in chosen}
     searched.reversed, counts, scored = edit_other_way(
-        study, store, editor, classifier, probe, {f: own[f] for f in chosen}, there, searched.sight.chance, report
+        subject, {f: own[f] for f in chosen}, there, searched.sight.chance
     )
     searched.edits += counts
     searched.scored += scored
@@ -349,10 +319,10 @@ def _pairs_to_check(study: Study, searched: Searched, own: Mapping[str, Concepts
     return [(a, b) for a in top for b in top if a.split("/")[0] != b.split("/")[0]]
 
 
-def _identity(study: Study, corpus: Corpus, editor: str, classifier: Classifier) -> dict[str, str]:
+def _identity(subject: Subject, corpus: Corpus) -> dict[str, str]:
     return {
-        "study": study.name,
-        "classifier": study.subject(classifier.fingerprint),
-        "editor": editor,
+        "study": subject.study.name,
+        "classifier": subject.study.subject(subject.classifier.fingerprint),
+        "editor": subject.editor.fingerprint,
         "corpus_version": corpus.version,
     }

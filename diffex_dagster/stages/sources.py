@@ -9,15 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.overrides import read_edits
-from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.images.sources import find_images
+from diffex_dagster.stages.context import StudyContext, Subject
 from diffex_dagster.stages.corpus import class_names, edits_version, input_files, inputs_version
 from diffex_dagster.stages.sample_images import images_version
-from diffex_dagster.stages.setup import build_probe
-from diffex_dagster.store import Store
 from diffex_dagster.store.keys import digest
 from diffex_dagster.study import ClipProbePart, Study
 from diffex_dagster.utils.imports import sources_digest
@@ -39,16 +36,17 @@ COUNTING = 1.0  # seconds that a count waits for whoever writes the results
 
 @dataclass(frozen=True)
 class Sources:
-    """The sources of a study, and who knows each of them.
-
-    Each is asked for when its version is: an editor for its fingerprint, not for edits.
+    """The sources of a study at work. Each is asked for when its version is: an editor for its fingerprint, not for
+    edits.
     """
 
-    study: Study
-    editor: Callable[[], Editor]
-    classifier: Callable[[str], Classifier]
-    store: Callable[[], Store]
+    work: StudyContext
     classifiers: Sequence[str]  # those that are explained
+
+    @property
+    def study(self) -> Study:
+        """Whose sources they are."""
+        return self.work.study
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -64,14 +62,14 @@ class Sources:
         """
         classifier, _, kind = source.partition("/")
         if kind == "classifier":
-            return classifier_version(self.study.for_classifier(classifier), self.classifier(classifier))
+            return classifier_version(self.work.subject(classifier))
         of: Mapping[str, Callable[[], str]] = {
             "image_files": lambda: images_version(self.study),
             "proposal_inputs": self._proposal_inputs,
             "corpus_edits": lambda: edits_version(self.study),
-            "editor": lambda: self.editor().fingerprint,
-            "probe": lambda: getattr(build_probe(self.study, self.editor()), "fingerprint", "none"),
-            "results": lambda: self.store().identity(),
+            "editor": lambda: self.work.editor.fingerprint,
+            "probe": lambda: getattr(self.work.probe, "fingerprint", "none"),
+            "results": lambda: self.work.store.identity(),
         }
         return of[source]()
 
@@ -84,17 +82,17 @@ class Sources:
             "image_files": lambda: {"images": len(find_images(self.study).entries)},
             "proposal_inputs": lambda: {"class_names": len(self._class_names()), "files": len(input_files(self.study))},
             "corpus_edits": lambda: {"changes": read_edits(self.study.path(self.study.corpus.edits)).count},
-            "editor": lambda: {"edits_kept": self._kept("edits", "editor", self.editor().fingerprint)},
+            "editor": lambda: {"edits_kept": self._kept("edits", "editor", self.work.editor.fingerprint)},
             "results": lambda: {f"{table}_kept": self._kept(table) for table in ("images", "edits", "scores")},
         }
         return self._counted(of[source]) if source in of else {}
 
     def _of_classifier(self, name: str) -> dict[str, int]:
-        model = self.classifier(name)
+        model = self.work.subject(name).classifier
         return {"classes": len(model.labels), "scores_kept": self._kept("scores", "classifier", model.fingerprint)}
 
     def _kept(self, table: str, column: str = "1", value: object = 1) -> int:
-        store = self.store()
+        store = self.work.store
         if store.reading:  # a count is not worth a wait
             store = store.to_read(COUNTING)
         if not store.path.exists():
@@ -110,14 +108,15 @@ class Sources:
             return {}
 
     def _class_names(self) -> tuple[str, ...]:
-        return class_names(self.study, {name: self.classifier(name).labels for name in self.classifiers})
+        return class_names(self.study, {name: self.work.subject(name).classifier.labels for name in self.classifiers})
 
     def _proposal_inputs(self) -> str:
         return digest(self._class_names(), inputs_version(self.study))
 
 
-def classifier_version(study: Study, classifier: Classifier) -> str:
+def classifier_version(subject: Subject) -> str:
     """The classifier's fingerprint, with the code of the target measure where that is a function."""
+    study, fingerprint = subject.study, subject.classifier.fingerprint
     if study.target.function is None:
-        return classifier.fingerprint
-    return digest(classifier.fingerprint, sources_digest(study.target.function, study.folder))
+        return fingerprint
+    return digest(fingerprint, sources_digest(study.target.function, study.folder))

@@ -108,21 +108,3 @@ def shown(console: Any = None) -> Iterator[Reporter]:
             bar.update(tasks[stage], completed=done, total=total, reused=f"{reused} reused" if reused else "")
 
         yield draw
-
-
-_current: list[Reporter] = []
-
-
-@contextmanager
-def reporting_to(reporter: Reporter) -> Iterator[None]:
-    """While inside, stages that run in this process report to `reporter` instead of their log."""
-    _current.append(reporter)
-    try:
-        yield
-    finally:
-        _current.pop()
-
-
-def reporter_or(default: Reporter) -> Reporter:
-    """The reporter of the innermost `reporting_to`, else `default`."""
-    return _current[-1] if _current else default

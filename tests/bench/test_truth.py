@@ -19,6 +19,7 @@ from diffex_dagster.effects.deciding import DecisionOptions
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.study import Study, load_study
 from diffex_dagster.worlds import avatars, redrawing
+from tests.support.toys import prepared
 
 AVATARS = Path(__file__).parent.parent.parent / "studies" / "avatars"
 OPTIONS = DecisionOptions(flips=499)
@@ -70,14 +71,7 @@ def test_the_truth_is_that_of_the_pictures_without_a_feature_and_of_both_ways() 
 
 
 def _read(baseline: baselines.Baseline, toy: Study) -> baselines.Reading:
-    from diffex_dagster.stages.sample_images import sample_images
-    from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
-
-    store = build_store(toy)
-    sample_images(toy, store)
-    corpus = truth._corpus(toy, store, toy.name)
-    editor, classifier = build_editor(toy), build_classifier(toy, "v1")
-    return baselines.read(baseline, toy, store, editor, classifier, corpus, lambda *event: None)
+    return baselines.read(baseline, prepared(toy).subject("v1"))
 
 
 def test_the_paper_s_reading_takes_the_original_as_base(toy: Study) -> None:

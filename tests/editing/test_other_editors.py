@@ -12,6 +12,7 @@ import torch
 from diffex_dagster.editing.instruct import InstructEditor, InstructOptions
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.errors import EditorError
+from diffex_dagster.stages.context import StudyContext, at_work
 from diffex_dagster.stages.edits import ensure_edits
 from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.setup import build_editor, build_store
@@ -159,7 +160,7 @@ def test_precomputed_edits_are_found_by_name_and_prompt(tmp_path: Path, where: d
     study = precomputed(tmp_path, **where)
     write_edits(tmp_path)
     store, editor = build_store(study), build_editor(study)
-    keys = list(sample_images(study, store).keys)
+    keys = list(sample_images(at_work(study, store=store)).keys)
     asked = [EditRequest(key, concepts) for key in keys
              for concepts in ((), (Concept("red patch"),), (Concept("bright", "remove"),))]  # fmt: skip
     assert ensure_edits(store, editor, asked).made == 9
@@ -194,7 +195,7 @@ def test_precomputed_edits_without_a_null_edit_compare_with_the_picture(tmp_path
 
 
 def build_editor_with_names(study: Study) -> Any:
-    sample_images(study, build_store(study))
+    sample_images(StudyContext(study))
     return build_editor(study)
 
 

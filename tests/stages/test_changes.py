@@ -15,16 +15,14 @@ from diffex_dagster.effects.edit_metrics import Change
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.model import Explanation, RankedFeature
 from diffex_dagster.stages import edit_metrics as stage
-from diffex_dagster.stages import report as reporting
-from diffex_dagster.stages.corpus import merge_edits, propose
+from diffex_dagster.stages import pictures as picturing
+from diffex_dagster.stages.context import at_work
 from diffex_dagster.stages.edit_metrics import changes_of, mean_change
 from diffex_dagster.stages.report import explain
-from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.search import run_search
-from diffex_dagster.stages.setup import build_classifier, build_editor, build_proposer, build_store
 from diffex_dagster.store import Store, StoredPicture
 from diffex_dagster.study import Study, load_study
-from tests.support.toys import PaintEditor, picture, write_study
+from tests.support.toys import PaintEditor, picture, prepared, write_study
 
 
 class MaskedEditor(PaintEditor):
@@ -43,17 +41,14 @@ class MaskedEditor(PaintEditor):
 
 def explained(folder: Path, **changes: Any) -> tuple[Explanation, Study, Store]:
     study = load_study(write_study(folder, **changes))
-    store = build_store(study)
-    sample_images(study, store)
-    propose(study, store, build_proposer(study, store))
-    merge_edits(study, store, {})
+    store = prepared(study).store
     return report(study, store), study, store
 
 
 def report(study: Study, store: Store) -> Explanation:
-    editor, classifier = build_editor(study), build_classifier(study, "v1")
-    run_search(study, store, editor, classifier)
-    return explain(study, store, editor, classifier, "v1", "diffex run toy")[0]
+    v1 = at_work(study, store=store).subject("v1")
+    run_search(v1)
+    return explain(v1, "diffex run toy")[0]
 
 
 def by_id(explanation: Explanation) -> dict[str, RankedFeature]:
@@ -114,7 +109,7 @@ def test_lpips_is_measured_where_it_is_asked_for_and_a_report_goes_without(tmp_p
 
 
 def test_a_report_says_why_lpips_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reporting, "Lpips", lambda backbone: Fake(backbone, fails=True))
+    monkeypatch.setattr(picturing, "Lpips", lambda backbone: Fake(backbone, fails=True))
     explanation, *_ = explained(tmp_path, report={"lpips": "alex"})
     assert ("LPIPS", "not measured: no weights") in explanation.settings
 

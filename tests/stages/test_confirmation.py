@@ -6,9 +6,10 @@ from pathlib import Path
 
 from diffex_dagster.cli.running import explain_study
 from diffex_dagster.cli.showing import latest_ranking
-from diffex_dagster.stages.report import caveats
+from diffex_dagster.stages.context import StudyContext
+from diffex_dagster.stages.notes import caveats
 from diffex_dagster.stages.search import run_search
-from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
+from diffex_dagster.stages.setup import build_store
 from diffex_dagster.stages.splits import parts
 from diffex_dagster.study import load_study
 from tests.support.toys import edits_made, write_study
@@ -27,7 +28,7 @@ def test_effects_come_from_images_that_the_search_has_not_seen(tmp_path: Path) -
     assert {row.images for row in rows.values()} == {len(of.reported)}
     kept = store.query("SELECT DISTINCT image FROM effects")["image"]
     assert set(kept) == set(of.reported)  # no discovery image has a part in a reported number
-    searched = run_search(study, store, build_editor(study), build_classifier(study, "v1"))
+    searched = run_search(StudyContext(study).subject("v1"))
     assert len(searched.result.scores["red"]) == len(of.discovery)
     assert rows["red"].effect > 0.3 and searched.edits.made == 0
     # What only the search tried is never edited on confirmation images; what it found is, on both.

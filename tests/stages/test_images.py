@@ -19,6 +19,7 @@ from diffex_dagster.corpus.vlm.proposer import Proposal
 from diffex_dagster.errors import ClassifierError, StudyError
 from diffex_dagster.images.files import prepare, read_picture
 from diffex_dagster.stages import sample_images as sample_images_module
+from diffex_dagster.stages.context import StudyContext, at_work
 from diffex_dagster.stages.corpus import propose
 from diffex_dagster.stages.sample_images import read_samples, sample_images
 from diffex_dagster.stages.setup import build_classifier
@@ -230,7 +231,7 @@ def test_a_source_that_is_not_there_says_what_to_do(tmp_path: Path, images: dict
 def test_equal_pictures_count_once_and_the_order_is_that_of_names(toy: Study, tmp_path: Path) -> None:
     picture(90).save(toy.folder / "images" / "zz_copy_of_00.png")
     store = Store(tmp_path / "r")
-    found = list(sample_images(toy, store).keys.values())
+    found = list(sample_images(at_work(toy, store=store)).keys.values())
     assert found == [f"{i:02d}.png" for i in range(8)]
     assert list(store.samples("toy").values()) == found
 
@@ -251,7 +252,7 @@ def test_prepared_pictures_are_decoded_when_they_are_looked_up_and_not_held(
         return picture
 
     monkeypatch.setattr(sample_images_module, "read_picture", counted)
-    samples = sample_images_module.sample_images(study, Store(study.results_folder))
+    samples = sample_images(StudyContext(study))
     assert len(samples.keys) == 6 and list(samples.image_keys.values()) == list(samples.keys)
     assert most <= 2
 
@@ -264,7 +265,7 @@ def test_prepared_pictures_are_decoded_when_they_are_looked_up_and_not_held(
             assert len(images) == 6 and [each.size for each in images[4:]] == [(16, 16)] * 2
             return Proposal(Corpus(()), "looks")
 
-    propose(study, Store(study.results_folder), Looks())
+    propose(StudyContext(study).changed(proposer=Looks()))
     assert len(asked) == 2  # the others are not read for a proposer that looks at few
     assert [each.size for each in samples.pictures.values()] == [(16, 16)] * 6
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from diffex_dagster.editing.protocol import EditRequest
+from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.settings import stage_settings, stage_version
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
 from diffex_dagster.stages.sources import Sources
@@ -31,10 +32,7 @@ FUNCTION = "def warmth(outputs, labels):\n    return outputs[:, 1]\n"
 
 
 def sources(study: Study) -> dict[str, str]:
-    known = Sources(
-        study, lambda: build_editor(study), lambda name: build_classifier(study, name), lambda: build_store(study),
-        tuple(study.classifiers),
-    )  # fmt: skip
+    known = Sources(StudyContext(study), tuple(study.classifiers))
     return {name: known.version(name) for name in known.names}
 
 

@@ -11,25 +11,18 @@ from PIL import Image
 from diffex_dagster.classifying.gradcam import GradCam
 from diffex_dagster.report.model import Explanation
 from diffex_dagster.stages.attribution import changed_region
-from diffex_dagster.stages.corpus import merge_edits, propose
 from diffex_dagster.stages.report import explain
-from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.search import run_search
-from diffex_dagster.stages.setup import build_classifier, build_editor, build_proposer, build_store
 from diffex_dagster.study import Study, load_study
-from tests.support.toys import write_study
+from tests.support.toys import prepared, write_study
 
 NET = {"kind": "python", "callable": "tests.support.networks:red_net", "takes": "tensor", "device": "cpu"}
 
 
 def explained(study: Study) -> Explanation:
-    store = build_store(study)
-    sample_images(study, store)
-    propose(study, store, build_proposer(study, store))
-    merge_edits(study, store, {})
-    classifier = build_classifier(study, "net")
-    run_search(study, store, build_editor(study), classifier)
-    return explain(study, store, build_editor(study), classifier, "net", "diffex run toy")[0]
+    net = prepared(study).subject("net")
+    run_search(net)
+    return explain(net, "diffex run toy")[0]
 
 
 @pytest.fixture

@@ -10,14 +10,11 @@ import pytest
 from PIL import Image
 
 from diffex_dagster.editing.protocol import Editor, EditRequest
-from diffex_dagster.stages.corpus import merge_edits, propose
 from diffex_dagster.stages.edits import level1_edits
 from diffex_dagster.stages.plan import NotThere, PlannedStage, plan_edits
-from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.search import level1_scores, run_search
-from diffex_dagster.stages.setup import build_classifier, build_editor, build_proposer, build_store
 from diffex_dagster.study import load_study
-from tests.support.toys import write_study
+from tests.support.toys import prepared, write_study
 
 SPLIT = {"nonsense": ["flornip"], "confirmation": 0.5, "confirmation_from": 12}
 
@@ -52,44 +49,39 @@ class OneAnswer:
 )
 def test_the_run_does_what_the_plan_said(tmp_path: Path, changes: dict[str, Any]) -> None:
     study = load_study(write_study(tmp_path, 16, **changes))
-    store, editor, v1 = build_store(study), build_editor(study), build_classifier(study, "v1")
-    samples = sample_images(study, store)
-    propose(study, store, build_proposer(study, store))
-    corpus, *_ = merge_edits(study, store, {})
+    work = prepared(study)
+    v1, corpus, samples = work.subject("v1"), work.corpus, work.samples
 
     def plan() -> dict[str, PlannedStage]:
-        return {s.stage: s for s in plan_edits(study, store, editor, {"v1": v1}, corpus, samples.keys)}
+        return {s.stage: s for s in plan_edits(work, ["v1"], corpus, samples)}
 
     before = plan()
     assert before["v1/level2_scores"].edits_missing == 0
     most = int(before["v1/level2_scores"].note.removeprefix("and up to ").split()[0])
-    assert level1_edits(study, store, editor)[0].made == before["level1_edits"].edits_missing > 0
-    assert level1_scores(study, store, editor.fingerprint, v1).scored == before["v1/level1_scores"].scores_missing > 0
+    assert level1_edits(work)[0].made == before["level1_edits"].edits_missing > 0
+    assert level1_scores(v1).scored == before["v1/level1_scores"].scores_missing > 0
 
     steps = []
     while (planned := plan())["v1/level2_scores"].note:  # one step further each time that what it saw has been made
         assert planned["level1_edits"].edits_missing == planned["v1/level1_scores"].scores_missing == 0
-        one = OneAnswer(editor)
+        one = OneAnswer(work.editor)
         try:
-            run_search(study, store, one, v1)
+            run_search(v1.changed(editor=one))
         except Stop:
             pass
         assert one.made == planned["v1/level2_scores"].edits_missing > 0
         steps.append(one.made)
-    searched = run_search(study, store, editor, v1)
+    searched = run_search(v1)
     assert steps and sum(steps) <= most  # joint combinations and confirmation among them
     assert (searched.edits.made, searched.scored) == (0, 0)
 
 
 def test_a_plan_without_weights_counts_everything_as_missing(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path, 8))
-    store, editor, v1 = build_store(study), build_editor(study), build_classifier(study, "v1")
-    samples = sample_images(study, store)
-    propose(study, store, build_proposer(study, store))
-    corpus, *_ = merge_edits(study, store, {})
-    level1_edits(study, store, editor)
-    with_editor = plan_edits(study, store, editor, {"v1": NotThere()}, corpus, samples.keys)
-    without = plan_edits(study, store, NotThere(), {"v1": v1}, corpus, samples.keys)
+    work = prepared(study)
+    level1_edits(work)
+    with_editor = plan_edits(work.changed(classifier=NotThere()), ["v1"])
+    without = plan_edits(work.changed(editor=NotThere()), ["v1"])
     assert with_editor[0].edits_missing == 0 < with_editor[0].edits_reused == without[0].edits_missing
     assert with_editor[1].scores_missing == without[1].scores_missing > 0
     for stages in (with_editor, without):

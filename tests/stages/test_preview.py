@@ -9,11 +9,10 @@ import pytest
 from diffex_dagster.cli.preview import make
 from diffex_dagster.errors import DiffExError, StoreError
 from diffex_dagster.report.preview_page import render_preview
-from diffex_dagster.stages import preview as previewing
+from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.corpus_now import corpus_now
 from diffex_dagster.stages.preview import choose_features, preview, settings_grid
 from diffex_dagster.stages.sample_images import sample_images
-from diffex_dagster.stages.setup import build_store
 from diffex_dagster.study import Study, load_study
 from diffex_dagster.utils.progress import silent
 from tests.support.toys import ColourProbe
@@ -31,25 +30,24 @@ def test_features_are_named_or_spread_over_the_groups(toy: Study) -> None:
 
 
 def test_a_preview_makes_the_study_s_own_edits(toy: Study) -> None:
-    store, corpus = build_store(toy), corpus_now(toy)
-    features = choose_features(toy, corpus, ["red"])
-    found = preview(toy, store, corpus, features, images=2)
+    work = StudyContext(toy)
+    store, features = work.store, choose_features(toy, corpus_now(toy), ["red"])
+    found = preview(work, features, images=2)
     assert (len(found.images), len(found.rows[0].edits)) == (2, 2)
     assert found.made == 2 * (2 + len(toy.effects.nonsense)) and not found.judged and found.note
     assert all(edit.shows and edit.gain is None for edit in found.rows[0].edits)
-    again = preview(toy, store, corpus, features, images=2)
+    again = preview(work, features, images=2)
     assert (again.made, again.reused) == (0, found.made)
     # The study's own sample images are not touched, and its run finds the previewed edits.
     with pytest.raises(StoreError, match="no sample images yet"):
         store.samples(toy.name)
-    sample_images(toy, store)
+    sample_images(work)
     assert set(store.samples(f"{toy.name}_preview")) <= set(store.samples(toy.name))
 
 
-def test_the_judge_s_verdict_and_what_else_an_edit_shows(toy: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(previewing, "build_probe", lambda study, editor: ColourProbe())
-    store, corpus = build_store(toy), corpus_now(toy)
-    found = preview(toy, store, corpus, choose_features(toy, corpus, ["red", "blue/plain-blue"]), images=2)
+def test_the_judge_s_verdict_and_what_else_an_edit_shows(toy: Study) -> None:
+    features = choose_features(toy, corpus_now(toy), ["red", "blue/plain-blue"])
+    found = preview(StudyContext(toy).changed(probe=ColourProbe()), features, images=2)
     red, blue = found.rows
     assert found.judged and not found.note
     assert all(edit.shows and edit.gain and edit.other is None for edit in (*red.edits, *blue.edits))

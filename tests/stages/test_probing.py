@@ -9,34 +9,34 @@ import jsonschema
 import numpy as np
 import pytest
 
-from diffex_dagster.assets import scores
 from diffex_dagster.editing.protocol import Concept
 from diffex_dagster.errors import StudyError
 from diffex_dagster.report.schema import load_schema
 from diffex_dagster.stages import judging
-from diffex_dagster.stages import search as searching
-from diffex_dagster.stages.edits import edit_requests, ensure_edits
+from diffex_dagster.stages.context import StudyContext
+from diffex_dagster.stages.edits import edit_requests, make_edits
 from diffex_dagster.stages.judging import gains
-from diffex_dagster.stages.report import edits_that_took
+from diffex_dagster.stages.ranking import edits_that_took
 from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.setup import build_editor, build_probe, build_store, reports_folder
 from diffex_dagster.study import Study, load_study
-from tests.support.toys import ColourProbe, write_study
+from tests.support.toys import ColourProbe, PaintEditor, write_study
 
 RED, BLUE = Concept("red patch"), Concept("blue patch")
 
 
 def test_an_answer_is_asked_for_once_and_kept(toy: Study) -> None:
-    store, editor, probe = build_store(toy), build_editor(toy), ColourProbe()
-    images = list(sample_images(toy, store).keys)
-    ensure_edits(store, editor, edit_requests(images, [(), (RED,), (BLUE,)], toy.seeds))
-    found = gains(toy, store, probe, editor.fingerprint, [((RED,), RED), ((BLUE,), RED)], images)
+    probe = ColourProbe()
+    work = StudyContext(toy).changed(probe=probe)
+    images = list(sample_images(work).keys)
+    make_edits(work, edit_requests(images, [(), (RED,), (BLUE,)], toy.seeds))
+    found = gains(work, [((RED,), RED), ((BLUE,), RED)], images)
     assert found[(RED,), RED] == pytest.approx(np.full(len(images), 160.0))
     assert found[(BLUE,), RED] == pytest.approx(np.zeros(len(images)))
     assert len(probe.asked) == len(set(probe.asked)) == 3 * len(images)  # the null edit is shared
     removed = Concept("red patch", "remove")
-    ensure_edits(store, editor, edit_requests(images, [(removed,)], toy.seeds))
-    again = gains(toy, store, probe, editor.fingerprint, [((RED,), RED), ((RED,), removed)], images)
+    make_edits(work, edit_requests(images, [(removed,)], toy.seeds))
+    again = gains(work, [((RED,), RED), ((RED,), removed)], images)
     assert len(probe.asked) == 3 * len(images)
     assert again[(RED,), removed] == pytest.approx(-found[(RED,), RED])  # what removal is meant to do is a gain
 
@@ -64,8 +64,7 @@ def test_a_feature_that_its_edits_do_not_show_is_not_judged(tmp_path: Path, monk
                 yield [(pair, -value if "blue" in pair[1] else value) for pair, value in batch]
 
     probe = Blind()
-    for module in (searching, scores):
-        monkeypatch.setattr(module, "build_probe", lambda study, editor: probe)
+    monkeypatch.setattr(PaintEditor, "judge", lambda self, draws: probe, raising=False)
     study = load_study(write_study(tmp_path))
     explain_study(study, ["v1"], lambda *event: None)
     rows = {row.feature: row for row in latest_ranking(study, "v1")}
@@ -91,8 +90,7 @@ def test_an_effect_that_an_edit_borrows_is_marked_wherever_it_is_shown(
                 light = np.asarray(pictures[key], dtype=float)[0, :, 1].max()  # a patch leaves the other half as it is
                 yield [((key, prompt), light if prompt == "bright" else value)]
 
-    for module in (searching, scores):
-        monkeypatch.setattr(module, "build_probe", lambda study, editor: Seeing())
+    monkeypatch.setattr(PaintEditor, "judge", lambda self, draws: Seeing(), raising=False)
     paint = {"kind": "python", "factory": "tests.support.toys:PaintEditor", "options": {"entangled": 80}}
     effects = {"nonsense": ["flornip"], "margin": 0.05}
     study = load_study(write_study(tmp_path, 12, editors={"paint": paint}, effects=effects))

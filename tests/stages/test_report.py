@@ -17,15 +17,15 @@ from diffex_dagster.report.model import Comparison, Explanation, opened
 from diffex_dagster.report.schema import comparison_as_json
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from diffex_dagster.stages.comparison import compare_classifiers
-from diffex_dagster.stages.corpus import merge_edits, propose
-from diffex_dagster.stages.report import explain, ranked_report, turn_of
+from diffex_dagster.stages.context import at_work
+from diffex_dagster.stages.notes import turn_of
+from diffex_dagster.stages.report import explain, ranked_report
 from diffex_dagster.stages.rules import judge_rules, rules_for
-from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.search import run_search
-from diffex_dagster.stages.setup import build_classifier, build_editor, build_proposer, build_store, reports_folder
+from diffex_dagster.stages.setup import reports_folder
 from diffex_dagster.store import Store, StoredPicture
 from diffex_dagster.study import Study, load_study
-from tests.support.toys import write_study
+from tests.support.toys import prepared, write_study
 
 RULES = [
     {"feature": "Red", "below": 0.05, "classifiers": ["v1", "v2"]},
@@ -42,25 +42,21 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 @pytest.fixture(scope="module")
 def store(study: Study) -> Store:
-    made = build_store(study)
-    sample_images(study, made)
-    propose(study, made, build_proposer(study, made))
-    merge_edits(study, made, {})
+    work = prepared(study)
     for name in study.classifiers:
-        run_search(study, made, build_editor(study), build_classifier(study, name))
-    return made
+        run_search(work.subject(name))
+    return work.store
 
 
 @pytest.fixture(scope="module")
 def explanation(study: Study, store: Store) -> Explanation:
-    made, _ = explain(study, store, build_editor(study), build_classifier(study, "v1"), "v1", "diffex run toy")
+    made, _ = explain(at_work(study, store=store).subject("v1"), "diffex run toy")
     return made
 
 
 @pytest.fixture(scope="module")
 def comparison(study: Study, store: Store, explanation: Explanation) -> Comparison:
-    classifiers = {name: build_classifier(study, name) for name in study.classifiers}
-    return compare_classifiers(study, store, build_editor(study), classifiers, "diffex compare toy")
+    return compare_classifiers(at_work(study, store=store), list(study.classifiers), "diffex compare toy")
 
 
 def test_the_report_of_v1_names_the_planted_shortcut(explanation: Explanation) -> None:
@@ -129,7 +125,7 @@ def test_what_an_image_becomes_is_said_of_every_target(
 
 
 def test_options_of_a_users_own_editor_are_not_shown(tmp_path: Path) -> None:
-    from diffex_dagster.stages.report import settings_shown
+    from diffex_dagster.stages.notes import settings_shown
 
     paint = {"kind": "python", "factory": "tests.support.toys:PaintEditor", "options": {"key": "secret"}}
     assert "secret" not in str(settings_shown(load_study(write_study(tmp_path, editors={"paint": paint})), 0.02))
@@ -159,8 +155,8 @@ def test_pages_lead_only_to_pages_that_are_there(study: Study, store: Store) -> 
         )
 
     def report(name: str) -> None:
-        parts = build_editor(study), build_classifier(study, name)
-        ranked_report(study, store, *parts, name, f"run of {name}", reports_folder(study, name), "diffex run toy")
+        subject = at_work(study, store=store).subject(name)
+        ranked_report(subject, f"run of {name}", reports_folder(study, name), "diffex run toy")
 
     report("v1")
     assert links("v1") == []
@@ -218,18 +214,12 @@ def test_the_comparison_says_of_each_feature_what_it_tests_and_shows_its_picture
 
 def test_an_edit_that_fails_in_the_reports_fails_in_the_comparison(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path, 12, effects={"nonsense": ["flornip"], "min_edit_strength": 0.3}))
-    store, editor = build_store(study), build_editor(study)
-    sample_images(study, store)
-    propose(study, store, build_proposer(study, store))
-    merge_edits(study, store, {})
-    classifiers = {name: build_classifier(study, name) for name in study.classifiers}
-    for classifier in classifiers.values():
-        run_search(study, store, editor, classifier)
-    report, _ = explain(study, store, editor, classifiers["v1"], "v1", "diffex run toy")
+    work, names = prepared(study), list(study.classifiers)
+    for name in names:
+        run_search(work.subject(name))
+    report, _ = explain(work.subject("v1"), "diffex run toy")
     failed = {row.feature for row in report.features if row.decision == "edit failed"}
     assert "light" in failed and "red" not in failed
-    compared = {
-        row.feature: row.decision for row in compare_classifiers(study, store, editor, classifiers, "").features
-    }
+    compared = {row.feature: row.decision for row in compare_classifiers(work, names, "").features}
     assert {feature for feature, decision in compared.items() if decision == "edit failed"} >= failed
     assert compared["red"] == "less reliant"

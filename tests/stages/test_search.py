@@ -16,10 +16,10 @@ import pytest
 from diffex_dagster.cli.running import Outcome, explain_study
 from diffex_dagster.cli.showing import compare_latest, latest_ranking
 from diffex_dagster.errors import ClassifierError, EditorError
+from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edits import ensure_edits
-from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
+from diffex_dagster.stages.setup import build_classifier, build_store
 from diffex_dagster.study import Study, load_study
-from diffex_dagster.utils.progress import reporting_to
 from tests.support.toys import edits_made, write_study
 
 ROOT = Path(__file__).parent.parent.parent
@@ -169,11 +169,11 @@ def test_an_unknown_class_is_reported_before_any_edit(tmp_path: Path) -> None:
 
 
 def test_a_failing_editor_keeps_what_was_finished(toy: Study) -> None:
-    store, editor = build_store(toy), build_editor(toy)
     from diffex_dagster.stages.edits import edit_requests
     from diffex_dagster.stages.sample_images import sample_images
 
-    keys = list(sample_images(toy, store).keys)
+    work = StudyContext(toy)
+    store, editor, keys = work.store, work.editor, list(sample_images(work).keys)
     real = editor.edit
 
     def breaks(images, requests):
@@ -191,11 +191,10 @@ def test_a_failing_editor_keeps_what_was_finished(toy: Study) -> None:
     assert (counts.reused, counts.made) == (4, 4)
 
 
-def test_progress_goes_to_the_innermost_reporter(toy: Study) -> None:
+def test_progress_goes_to_who_asked_for_the_run(toy: Study) -> None:
     events: list[str] = []
-    with reporting_to(lambda stage, done, total, reused: events.append(stage)):
-        run(toy, "v1")
-    assert events == []  # explain_study brings its own
+    explain_study(toy, ["v1"], lambda stage, done, total, reused: events.append(stage))
+    assert {"level-1 edits", "edits", "scores"} <= set(events)
 
 
 def test_signed_gate_follows_the_paper(tmp_path: Path) -> None:

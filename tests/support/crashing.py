@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from diffex_dagster.editing.protocol import Concept, EditRequest
-from diffex_dagster.stages.edits import ensure_edits
+from diffex_dagster.stages.context import StudyContext
+from diffex_dagster.stages.edits import make_edits
 from diffex_dagster.stages.sample_images import sample_images
-from diffex_dagster.stages.setup import build_editor, build_store
 from diffex_dagster.store import claims, database
 from diffex_dagster.study import load_study
 from diffex_dagster.utils.progress import Reporter, silent
@@ -71,9 +71,9 @@ def requests(keys: list[str]) -> list[EditRequest]:
 def make(folder: Path, report: Reporter = silent) -> None:
     """What the stages of one run do: prepare the images, make the edits that are missing."""
     study = load_study(folder)
-    store = build_store(study)
-    keys = list(sample_images(study, store).keys)
-    ensure_edits(store, build_editor(study), requests(keys), report)
+    work = StudyContext(study, report=report)
+    keys = list(sample_images(work).keys)
+    make_edits(work, requests(keys))
 
 
 def forked(work: Callable[[], None]) -> int:

@@ -19,12 +19,12 @@ from diffex_dagster.assets.status import statuses
 from diffex_dagster.report.schema import comparison_as_json, report_as_json
 from diffex_dagster.resources import ResultsResource
 from diffex_dagster.stages.comparison import compare_classifiers
+from diffex_dagster.stages.context import at_work
 from diffex_dagster.stages.corpus import merge_edits, propose, tree_version
 from diffex_dagster.stages.edits import level1_edits
 from diffex_dagster.stages.report import explain
 from diffex_dagster.stages.sample_images import sample_images, samples_version
 from diffex_dagster.stages.search import level1_scores, run_search
-from diffex_dagster.stages.setup import build_classifier, build_editor, build_probe, build_proposer
 from diffex_dagster.stages.versions import (
     comparison_version,
     edits_version,
@@ -297,30 +297,27 @@ def from_nothing(study: Study, folder: Path) -> Said:
     study = study.deployed(results={"folder": str(folder), "pictures": str(folder)})
     logs = {log: log.read_bytes() for log in (study.folder / name for name in MADE) if log.is_file()}
     store = Held(study.results_folder, pictures=study.pictures_folder)
-    editor, said = build_editor(study), Said()
-    classifiers = {name: build_classifier(study, name) for name in study.classifiers}
-    print_, names = editor.fingerprint, {name: classifier.labels for name, classifier in classifiers.items()}
+    work, said, names = at_work(study, store=store), Said(), list(study.classifiers)
+    print_ = work.editor.fingerprint
     with store.hold():
         made = said.versions
-        made["sample_images"] = samples_version(sample_images(study, store, classifiers.__getitem__).keys)
-        proposal = propose(study, store, build_proposer(study, store), names)
+        made["sample_images"] = samples_version(sample_images(work).keys)
+        proposal = propose(work, names)
         made["vlm_corpus"] = tree_version(proposal.corpus)
-        merge_edits(study, store, names)
-        corpus = store.current_corpus(study.name)
+        corpus, _ = merge_edits(work, names)
         made["corpus"] = tree_version(corpus)
-        made["level1_edits"] = edits_version(level1_edits(study, store, editor)[1])
-        for name, classifier in classifiers.items():
-            own, whose = study.for_classifier(name), classifier.fingerprint
-            level1 = level1_scores(own, store, print_, classifier, probe=build_probe(own, editor))
+        made["level1_edits"] = edits_version(level1_edits(work)[1])
+        for name in names:
+            subject = work.subject(name)
+            whose, level1 = subject.classifier.fingerprint, level1_scores(subject)
             made[f"{name}/level1_scores"] = level1_version(level1, print_, whose)
-            searched = run_search(own, store, editor, classifier)
+            searched = run_search(subject)
             made[f"{name}/level2_scores"] = search_version(searched, corpus, print_, whose)
-            explanation, _ = explain(own, store, editor, classifier, name, "")
+            explanation, _ = explain(subject, "")
             made[f"{name}/ranked_report"] = report_version(explanation)
             said.pages[name] = _said(report_as_json(explanation))
-        compared = {name: classifiers[name] for name in study.comparable}
-        comparison = compare_classifiers(study, store, editor, compared, "")
-        prints = [each.fingerprint for each in compared.values()]
+        comparison = compare_classifiers(work, study.comparable, "")
+        prints = [work.subject(name).classifier.fingerprint for name in study.comparable]
         made["classifier_comparison"] = comparison_version(comparison, print_, prints)
         said.pages["comparison"] = _said(comparison_as_json(comparison))
     for log, content in logs.items():

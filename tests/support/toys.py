@@ -12,13 +12,17 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.judging.protocol import Pair
+
+if TYPE_CHECKING:
+    from diffex_dagster.stages.context import StudyContext
+    from diffex_dagster.study import Study
 
 PAINTS = {
     "red patch": (slice(0, 8), (200, 40, 40)),
@@ -162,3 +166,16 @@ def edits_made(folder: Path) -> list[tuple[str, tuple[str, ...]]]:
     log = folder / "edits.log"
     lines = log.read_text().splitlines() if log.exists() else []
     return [(image, tuple(prompts)) for image, prompts in map(json.loads, lines)]
+
+
+def prepared(study: Study) -> StudyContext:
+    """A study at work whose sample images and corpus are in the store: level 1 is next."""
+    from diffex_dagster.stages.context import StudyContext
+    from diffex_dagster.stages.corpus import merge_edits, propose
+    from diffex_dagster.stages.sample_images import sample_images
+
+    work = StudyContext(study)
+    sample_images(work)
+    propose(work)
+    merge_edits(work)
+    return work

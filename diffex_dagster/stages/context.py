@@ -1,0 +1,170 @@
+"""A study at work: what it says, where its results are, who edits and who judges. Built once, used by every stage.
+
+The command line, `explain(...)` and the Dagster resources each make one, and hand it to the stages. Nothing heavy is
+loaded before it is used: a stage that needs no editor never looks for its checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Self
+
+from diffex_dagster.classifying.protocol import Classifier
+from diffex_dagster.corpus.tree import Corpus
+from diffex_dagster.corpus.vlm.proposer import Proposer
+from diffex_dagster.editing.protocol import Editor
+from diffex_dagster.judging.protocol import ConceptProbe
+from diffex_dagster.stages.setup import build_classifier, build_editor, build_probe, build_proposer, build_store, know
+from diffex_dagster.stages.splits import Parts, parts
+from diffex_dagster.store import Store
+from diffex_dagster.study import Study
+from diffex_dagster.utils.progress import Reporter, silent
+
+
+@dataclass(frozen=True)
+class Builders:
+    """Who makes the parts of a study at work, each when it is first asked for."""
+
+    store: Callable[[Study], Store] = build_store
+    editor: Callable[[Study], Editor] = build_editor
+    probe: Callable[[Study, Editor], ConceptProbe | None] = build_probe
+    classifier: Callable[[Study, str], Classifier] = build_classifier
+    proposer: Callable[[Study, Store], Proposer] = build_proposer
+
+
+@dataclass(frozen=True, eq=False)
+class StudyContext:
+    """A study at work.
+
+    Attributes:
+        study: what is asked.
+        builders: who makes the parts.
+        report: told how far each stage is.
+    """
+
+    study: Study
+    builders: Builders = field(default_factory=Builders, repr=False)
+    report: Reporter = field(default=silent, repr=False)
+    _subjects: dict[str, Subject] = field(default_factory=dict, init=False, repr=False)
+
+    @cached_property
+    def store(self) -> Store:
+        """The results database and the pictures."""
+        return self.builders.store(self.study)
+
+    @cached_property
+    def editor(self) -> Editor:
+        """The editor in use; its weights load at the first edit.
+
+        Raises:
+            EditorError: its checkpoint is missing, or it cannot be made.
+        """
+        return self.builders.editor(self.study)
+
+    @cached_property
+    def probe(self) -> ConceptProbe | None:
+        """Who judges whether edits show their attribute; None where nobody does."""
+        return self.builders.probe(self.study, self.editor)
+
+    @cached_property
+    def proposer(self) -> Proposer:
+        """Who proposes the corpus."""
+        return self.builders.proposer(self.study, self.store)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that every image is edited under."""
+        return tuple(self.study.seeds)
+
+    @property
+    def samples(self) -> dict[str, str]:
+        """Key -> name of the sample images, as the store has them now."""
+        return self.store.samples(self.study.name)
+
+    @property
+    def corpus(self) -> Corpus:
+        """The corpus that is searched, as the store has it now."""
+        return self.store.current_corpus(self.study.name)
+
+    @property
+    def parts(self) -> Parts:
+        """The images that the search sees, and those that the report speaks of."""
+        return parts(self.study, self.store)
+
+    def subject(self, name: str) -> Subject:
+        """One of the study's classifiers at work, with the target that is explained of it."""
+        if name not in self._subjects:
+            of = replace(self._shared(), classifier=self.builders.classifier)
+            self._subjects[name] = Subject(self.study.for_classifier(name), of, self.report, name)
+        return self._subjects[name]
+
+    def changed(self, study: Study | None = None, report: Reporter | None = None, **parts: Any) -> Self:
+        """The same work with another study, or with other parts by the names of their builders; all else is shared."""
+        named = {name: lambda *_, part=part: part for name, part in parts.items()}
+        builders = replace(self._shared(), **named)
+        return replace(self, study=study or self.study, report=report or self.report, builders=builders)
+
+    def to_read(self) -> Self:
+        """The same work for who only looks: the results are opened to read, beside other readers."""
+        return replace(self, builders=replace(self._shared(), store=lambda _: self.store.to_read()))
+
+    def _shared(self) -> Builders:
+        """Gives the parts of this work, each made when it is first asked for."""
+        return Builders(
+            store=lambda _: self.store,
+            editor=lambda _: self.editor,
+            probe=lambda study, editor: self.probe,
+            classifier=lambda study, name: self.subject(name).classifier,
+            proposer=lambda study, store: self.proposer,
+        )
+
+    def know(self) -> None:
+        """Ask for fingerprints that may read whole checkpoints, so that they are known before the database is held."""
+        know(self.editor, self.probe)
+
+
+@dataclass(frozen=True, eq=False)
+class Subject(StudyContext):
+    """One classifier of a study at work.
+
+    Attributes:
+        name: the classifier's, in the study.
+    """
+
+    name: str = ""
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """What is explained; its weights load at the first picture."""
+        return self.builders.classifier(self.study, self.name)
+
+    def subject(self, name: str) -> Subject:
+        """This one, or another of the study's classifiers."""
+        return self if name == self.name else super().subject(name)
+
+    def know(self) -> None:
+        """The fingerprints of editor, judge and classifier."""
+        know(self.editor, self.probe, self.classifier)
+
+
+def at_work(
+    study: Study,
+    *,
+    store: Store | None = None,
+    editor: Editor | None = None,
+    classifiers: Mapping[str, Classifier] | None = None,
+    report: Reporter = silent,
+) -> StudyContext:
+    """A study at work with parts that are there already; those that are left out are built as the study says."""
+    builders, made = Builders(), dict(classifiers or {})
+    if store is not None:
+        builders = replace(builders, store=lambda _: store)
+    if editor is not None:
+        builders = replace(builders, editor=lambda _: editor)
+
+    def classifier(of: Study, name: str) -> Classifier:
+        return made[name] if name in made else build_classifier(of, name)
+
+    return StudyContext(study, replace(builders, classifier=classifier), report)

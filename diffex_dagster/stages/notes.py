@@ -1,0 +1,115 @@
+"""What a report says beside its numbers: the settings, how its classes turn, and what a reader has to know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from diffex_dagster.classifying.parts import Target
+from diffex_dagster.classifying.target import decision_threshold, has_class
+from diffex_dagster.editing.protocol import Editor
+from diffex_dagster.effects.paired import Reach, images_for_no_effect
+from diffex_dagster.report.model import Turn
+from diffex_dagster.report.wording import listing, plain
+from diffex_dagster.stages.search import Searched
+from diffex_dagster.stages.splits import Parts
+from diffex_dagster.study import Study
+
+
+def settings_shown(study: Study, margin: float) -> tuple[tuple[str, str], ...]:
+    """Everything in the study that decides the numbers, as (what, value) for the method section of a report.
+
+    Options of a user's own editor are left out: nobody knows what is in them.
+    """
+    part, search, effects = study.editors[study.editor_name], study.search, study.effects
+    of_editor = part.model_dump(mode="json", exclude={"kind", "options"}, exclude_none=True)
+    return (
+        *((f"Editor: {field.replace('_', ' ')}", str(value)) for field, value in of_editor.items()),
+        ("Seed", ", ".join(map(str, study.seeds))),
+        ("Image side", f"{study.images.size} pixels"),
+        ("Beam", f"{search.beam} groups; each group competes with {search.probes} edits, its own or children's"),
+        ("Joint combination", f"up to {search.joint_size} features, {search.joint_width} candidates kept"),
+        ("Error rate", f"{effects.error_rate}, level {effects.level:g}"),
+        ("No effect shown", f"interval inside ±{margin:.3g}, and what unseen images may do"),
+        ("Control prompts", ", ".join(effects.nonsense) or "none: effects are differences to the null edit"),
+        ("An edit happened from", f"{effects.min_edit_strength:g} mean pixel change in the most changed window"),
+        ("Edits that must take", f"{effects.min_edit_success:.0%}, where a probe judges them ({study.probe.kind})"),
+    )
+
+
+def placed(editor: Editor) -> tuple[tuple[str, str], ...]:
+    """Where this process edits, with "auto" resolved: part of the editor's fingerprint; nothing where it is unknown."""
+    device, dtype = getattr(editor, "placement", (None, None))
+    return (("Edited on", f"{device}, {dtype}"),) if device else ()
+
+
+def turn_of(labels: Sequence[str], target: Target) -> Turn | None:
+    """What it is called that an edit makes a picture the explained class; None where the target explains no class."""
+    if not has_class(labels, target):
+        return None
+    threshold = decision_threshold(target)
+    if threshold is not None and not target.bounded:
+        what = target.name or ("the margin" if target.measure == "margin" else f"the {target.label or 'measure'}")
+        limit = f"{threshold:g} {target.unit}" if target.unit else f"{threshold:g}"
+        rule = f"Images are told apart by whether {what} is above {limit}."
+        return Turn(what, f"rises above {limit}", f"falls below {limit}", rule)
+    named = [plain(label, 40) for label in ((target.label,) if target.name else target.members)]
+    several = len(named) > 3
+    name = f"one of {len(named)} classes" if several else listing([f"“{each}”" for each in named], "or")
+    decided = "it is the predicted class" if len(target.members) == 1 else "the predicted class is one of them"
+    by = decided if threshold is None else f"its probability is above {threshold:g}"
+    rule = f"An image is of the explained class, {name}, when {by}."
+    return Turn("the prediction", f"becomes {name}", f"stops being {name}", rule, 2 if threshold else len(labels))
+
+
+def caveats(study: Study, of: Parts, reach: Reach | None = None) -> tuple[str, ...]:
+    """What a reader has to know before believing the numbers."""
+    images = len(of.reported)
+    chosen_on = (
+        f"The search chose its features on {len(of.discovery)} images; effects and decisions come from {images} others."
+        if of.split
+        else "Effects are measured on the images that the search chose its features with; the strongest are therefore "
+        "somewhat overestimated (the winner's curse)"
+        + (f". From {study.effects.confirmation_from} images on, they come from images of their own."
+           if study.effects.confirmation else ".")
+    )  # fmt: skip
+    notes = [
+        chosen_on,
+        "An effect is that of the edit as the editor made it: where an edit also changed something else, so did its "
+        "effect. Look at the pictures.",
+        "Only attributes that the corpus names and the beam kept were looked at.",
+    ]
+    if study.search.gate != "magnitude" and not of.split:
+        notes.append(
+            f"The groups were chosen by their mean effect (gate: {study.search.gate}) on the images that the effects "
+            "are tested on: claims are then false more often than the stated rate. Use gate: magnitude, or enough "
+            f"images for confirmation ({study.effects.confirmation_from})."
+        )
+    needed = images_for_no_effect(reach, study.effects.confidence) if reach else 0
+    if images < needed:
+        notes.append(
+            f"{images} images cannot show that an attribute has no effect: that a few others would move far is not "
+            f"ruled out. From about {needed} images on, or with a wider margin than ±{reach.still if reach else 0:.2g} "
+            "(effects.margin), a report may say “no effect shown”."
+        )
+    if images < 30:
+        notes.insert(0, f"Only {images} images were used: intervals are wide and small effects stay undecided.")
+    if not study.effects.nonsense:
+        notes.insert(
+            0,
+            "The study has no control prompts (effects.nonsense): an effect is the difference to the null edit, and "
+            "what any edit does, towards nothing at all too, is in it. “Raises” and “lowers” say that the edits move "
+            "the score, not that the attribute does.",
+        )
+    elif len(study.effects.nonsense) < 2:
+        notes.append("With a single control prompt nothing tells whether it is one: two or more can be held together.")
+    if study.truth:
+        notes.append(
+            "The images come from a world with known truth; the command line prints how the estimates compare."
+        )
+    return tuple(notes)
+
+
+def racing_notes(searched: Searched) -> tuple[str, ...]:
+    """What racing guarantees and saved; nothing for an exhaustive search."""
+    race = searched.result.race
+    return () if race is None else (race.describe(),)

@@ -1,0 +1,291 @@
+"""The ranked list of a report: what was measured of every feature, its decision, and what else may account for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from diffex_dagster.corpus.tree import Corpus, Feature
+from diffex_dagster.effects.confounding import SideEffect, side_effects
+from diffex_dagster.effects.deciding import decide
+from diffex_dagster.effects.edit_metrics import Change
+from diffex_dagster.effects.paired import Reach, interval, summarise
+from diffex_dagster.effects.presence import both_arms, enough, prevalence
+from diffex_dagster.report.model import Confounder, RankedFeature
+from diffex_dagster.report.wording import UNSAID
+from diffex_dagster.stages.deciding import control_differences, decision_options, measure_reach, reach_on
+from diffex_dagster.stages.edit_metrics import mean_change, strengths
+from diffex_dagster.stages.edits import concepts_of
+from diffex_dagster.stages.pictures import Album
+from diffex_dagster.stages.scores import Paired
+from diffex_dagster.stages.search import Searched
+from diffex_dagster.study import Study
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that was measured of the features that a search has reached; by feature id, over the reported images.
+
+    Attributes:
+        study: whose settings decide.
+        corpus: the tree.
+        searched: the finished search.
+        changes: feature -> what each of its edits changed.
+    """
+
+    study: Study
+    corpus: Corpus
+    searched: Searched
+    changes: Mapping[str, Sequence[Change]]
+
+    @cached_property
+    def features(self) -> list[Feature]:
+        """The features, in the order in which they were scored."""
+        return [self.corpus[feature] for feature in self.searched.result.scores]
+
+    @cached_property
+    def paired(self) -> dict[str, Paired]:
+        """Feature -> the scores of its edits."""
+        return {feature.id: self.searched.paired[concepts_of([feature])] for feature in self.features}
+
+    @cached_property
+    def succeeded(self) -> dict[str, np.ndarray]:
+        """Feature -> whether each of its edits shows it; see `edits_that_took`."""
+        strength = {feature: strengths(of_feature) for feature, of_feature in self.changes.items()}
+        return edits_that_took(self.study, strength, self.searched.gains, self.searched.sight.chance)
+
+    @cached_property
+    def on(self) -> dict[str, np.ndarray]:
+        """Feature -> the images that its effect is over; see `images_of_effect`."""
+        return images_of_effect(self.study, self.features, self.searched)
+
+    @cached_property
+    def reach(self) -> Reach:
+        """How far the study's measure can be moved."""
+        return measure_reach(self.study, self.searched.paired)
+
+    @cached_property
+    def controls(self) -> np.ndarray:
+        """d of the edits towards control prompts, (images, control prompts)."""
+        return control_differences(self.study, self.searched.paired)
+
+    @property
+    def left(self) -> int:
+        """Features that left a race early and count towards the family of tests.
+
+        Confirmation images had no part in the race: there the finalists are the family.
+        """
+        race = self.searched.result.race
+        return len(race.left) if race and not self.searched.parts.split else 0
+
+
+def edits_that_took(
+    study: Study, strength: Mapping[str, np.ndarray], gains: Mapping[str, np.ndarray], chance: float
+) -> dict[str, np.ndarray]:
+    """Feature -> whether each of its edits shows it, shape (images,); empty where no probe judges edits.
+
+    An edit shows its attribute when the probe's evidence for it rose from the null edit (fell, for one that is
+    removed), by more than `chance`, and the picture changed by the study's `min_edit_strength`.
+    """
+    return {
+        feature: (gain > chance) & (strength[feature] >= study.effects.min_edit_strength)
+        for feature, gain in gains.items()
+    }
+
+
+def edit_success(
+    study: Study,
+    changes: Mapping[str, Sequence[Change]],
+    succeeded: Mapping[str, np.ndarray],
+    on: Mapping[str, np.ndarray],
+) -> dict[str, float]:
+    """Feature -> the share of its edits that happened, as the decisions take it.
+
+    By the probe where there is one; 0 where the edits changed their pictures by less than `min_edit_strength` on
+    average. It says nothing of a classifier, so that every version of a comparison has the same.
+
+    Args:
+        on: feature -> the images that its edit can change, the only ones that count (`images_of_effect`).
+    """
+    happened = {feature: float(np.mean(took[on[feature]])) for feature, took in succeeded.items()}
+    weak = study.effects.min_edit_strength
+    return happened | {f: 0.0 for f, found in changes.items() if strengths(found)[on[f]].mean() < weak}
+
+
+def images_of_effect(study: Study, features: Iterable[Feature], searched: Searched) -> dict[str, np.ndarray]:
+    """Feature -> the images that its effect is over, (images,) booleans: those that its edit can change, by the judge.
+
+    All of them where nobody judges, and where too few are left (*already there*).
+    """
+    every = np.ones(len(searched.parts.reported), dtype=bool)
+    found = {feature.id: searched.without.get(feature.id, every) for feature in features}
+    return {f: on if enough(on, study.effects.level) else every for f, on in found.items()}
+
+
+def among(feature: Feature, on: np.ndarray) -> str:
+    """Which images an effect is over, in words."""
+    if bool(on.all()):
+        return "all"
+    return "without it" if feature.direction == "add" else "with it"
+
+
+def rank(measured: Measured) -> list[RankedFeature]:
+    """The ranked list, by |mean effect| over the images that an edit can change (`images_of_effect`).
+
+    Equal effects in the order of the corpus; features of which nothing is said last. Such are those that too few images
+    lack (*already there*), and those whose edits changed their pictures by less than the study's `min_edit_strength` on
+    average, or of whose edits fewer than `min_edit_success` show it (*edit failed*); neither are tested.
+    """
+    study, corpus, features, searched = measured.study, measured.corpus, measured.features, measured.searched
+    paired, changes, succeeded, on = measured.paired, measured.changes, measured.succeeded, measured.on
+    reaches = {f.id: reach_on(study, measured.reach, paired[f.id].base[on[f.id]]) for f in features}
+    success = edit_success(study, changes, succeeded, on)
+    decisions = decide(
+        {f.id: paired[f.id].against_null for f in features},
+        decision_options(study, measured.reach),
+        controls=measured.controls,
+        edit_success=success,
+        without=searched.without,
+        image_noise=searched.noise.image,
+        left=measured.left,
+        reach=reaches,
+    )
+    confidence = study.effects.confidence
+    counted = {f.id: paired[f.id].on(on[f.id]) for f in features}
+    summaries = {f: summarise(of.effect, of.flipped, confidence, reaches[f]) for f, of in counted.items()}
+    order = {feature.id: i for i, feature in enumerate(corpus.walk())}
+    unsaid = {feature: UNSAID.index(d.decision) for feature, d in decisions.items() if d.decision in UNSAID}
+    ranked = sorted(features, key=lambda f: (unsaid.get(f.id, -1), -abs(summaries[f.id].effect), order[f.id]))
+    rows = []
+    for position, feature in enumerate(ranked, 1):
+        summary, decision = summaries[feature.id], decisions[feature.id]
+        of = on[feature.id]
+        becomes, leaves = counted[feature.id].turn_counts
+        change = mean_change([each for each, counts in zip(changes[feature.id], of, strict=True) if counts])
+        own_took = success.get(feature.id, 0.0) >= study.effects.min_edit_success
+        before = _before(measured, feature, own_took)
+        rows.append(
+            RankedFeature(
+                rank=position,
+                feature=feature.id,
+                name=feature.name,
+                prompt=feature.prompt,
+                direction=feature.direction,
+                group=corpus[feature.group].name,
+                level=feature.level,
+                effect=summary.effect,
+                ci_low=summary.ci_low,
+                ci_high=summary.ci_high,
+                magnitude=summary.magnitude,
+                sign_agreement=summary.sign_agreement,
+                flip_rate=summary.flip_rate,
+                images=summary.images,
+                decision=decision.decision,
+                p_value=decision.p_value,
+                edit_strength=change.strength,
+                ssim=change.ssim,
+                lpips=change.lpips,
+                inside_mask=change.inside,
+                mask_area=change.area,
+                edit_success=float(succeeded[feature.id][of].mean()) if feature.id in succeeded else None,
+                citation=feature.citation,
+                becomes=becomes,
+                leaves=leaves,
+                among=among(feature, of),
+                effect_all=float(paired[feature.id].effect.mean()) if not of.all() else None,
+                **before,
+            )
+        )
+    return rows
+
+
+def image_rows(ranked: Sequence[RankedFeature], measured: Measured, album: Album) -> Iterator[dict[str, Any]]:
+    """Every feature on every image, one row each, by rank and in the order of the images."""
+    for row in ranked:
+        of, took = measured.paired[row.feature], measured.succeeded.get(row.feature)
+        for i, image in enumerate(album.pictures.samples):
+            becomes, leaves = of.turn_of(i)
+            yield {
+                "feature": row.feature,
+                "name": row.name,
+                "image": image,
+                "file": album.files.get(image, ""),
+                "score_original": float(album.originals[i]),
+                "score_null": float(of.null[i]),
+                "score_placebo": None if of.placebo is None else float(of.placebo[i]),
+                "score_edit": float(of.edit[i]),
+                "effect": float(of.effect[i]),
+                "flipped": bool(of.flips[i]),
+                "becomes": becomes,
+                "leaves": leaves,
+                "succeeded": None if took is None else bool(took[i]),
+                "counted": bool(measured.on[row.feature][i]),
+            }
+
+
+def _before(measured: Measured, feature: Feature, own_took: bool) -> dict[str, Any]:
+    """Prevalence, the edit the other way and do(1) − do(0) of a ranked feature, where there is a judge.
+
+    do(1) − do(0) takes both arms: it is given where the feature's own edits took on the images that they can change,
+    and the others, if there are any, were edited the other way and that took.
+    """
+    study, searched, paired = measured.study, measured.searched, measured.paired[feature.id]
+    if feature.id not in searched.shown:
+        return {}
+    seen, without = prevalence(searched.shown[feature.id], study.effects.confidence), searched.without[feature.id]
+    found: dict[str, Any] = {
+        "prevalence": seen.share, "prevalence_low": seen.low, "prevalence_high": seen.high,
+    }  # fmt: skip
+    other = searched.reversed.get(feature.id)
+    if other:
+        found |= {
+            "other_way": float(other.effect.mean()),
+            "other_way_success": float(other.took.mean()),
+            "other_way_images": len(other.took),
+        }
+    other_took = bool(without.all()) or (other is not None and other.took.mean() >= study.effects.min_edit_success)
+    if other_took and (own_took or not without.any()):
+        sign = 1.0 if feature.direction == "add" else -1.0
+        both = sign * both_arms(paired.effect, without, other.effect if other else np.empty(0))
+        limits = replace(measured.reach, low=-measured.reach.furthest, high=measured.reach.furthest)
+        low, high = interval(both, study.effects.confidence, limits)
+        found |= {"cace": float(both.mean()), "cace_low": low, "cace_high": high}
+    return found
+
+
+def features_side_effects(measured: Measured) -> list[SideEffect]:
+    """What the edits of the strongest features do to each other, by the probe; empty where no probe judges edits."""
+    searched, confidence = measured.searched, measured.study.effects.confidence
+    gains = {(f, f): gain for f, gain in searched.gains.items()} | searched.crossed
+    effects = {f: measured.paired[f].effect for f in searched.gains}
+    return side_effects(effects, gains, margin=measured.reach.still, confidence=confidence, on=measured.on)
+
+
+def confounded(
+    ranked: Sequence[RankedFeature], found: Sequence[SideEffect]
+) -> tuple[list[RankedFeature], list[SideEffect]]:
+    """Mark the decided effects that do not stand on their own.
+
+    Only *raises* and *lowers* claim an effect that another feature could account for.
+
+    Args:
+        found: the largest leaks first; the first that confounds a feature is the one it is marked with.
+
+    Returns:
+        The features with `confounded_with` filled in, and the side effects, of which those that confound nothing that
+        is claimed are no longer marked so.
+    """
+    claimed = {row.feature for row in ranked if row.decision in ("raises", "lowers")}
+    found = [replace(each, confounded=each.confounded and each.edited in claimed) for each in found]
+    names = {row.feature: row.name for row in ranked}
+    first: dict[str, Confounder] = {}
+    for x in found:
+        if x.confounded:
+            name = names.get(x.looked_for, x.looked_for)
+            of = Confounder(x.looked_for, name, x.leak, x.direct, x.direct_low, x.direct_high)
+            first.setdefault(x.edited, of)
+    return [replace(row, confounded_with=first.get(row.feature)) for row in ranked], found
