@@ -60,7 +60,7 @@ class Explanation:
         """What the numbers belong to: classifier, target, editor, corpus version, images, noise floor, caveats."""
         fields = (
             "study", "domain", "classifier", "classifier_fingerprint", "labels", "target", "baseline",
-            "editor_fingerprint", "corpus_version", "images", "noise_floor", "gate", "caveats",
+            "editor_fingerprint", "corpus_version", "images", "noise_floor", "gate", "caveats", "warnings", "hints",
         )  # fmt: skip
         return {field: getattr(self.report, field) for field in fields}
 

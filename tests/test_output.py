@@ -9,10 +9,12 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from rich.console import Console
 
+from diffex_dagster.corpus.starters import load_starter
 from diffex_dagster.report.notebook import as_html, in_lines
 from diffex_dagster.report.wording import edited_thing, feature_title
 from diffex_dagster.utils.output import every_letter, print_exact
@@ -33,6 +35,26 @@ def test_progress_in_a_file_is_a_line_for_each_stage_and_nothing_that_moves() ->
     assert said[0] == "level1_edits: 0 of 3 done; 5 reused"
     assert said[-2:] == ["level1_edits: 3 of 3 done; 5 reused", "scores: 0 of 7 done; 0 reused"]
     assert "\x1b" not in file.getvalue() and "\r" not in file.getvalue()
+
+
+def test_a_notebook_has_a_bar_that_needs_no_extension(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+
+    class Output(ModuleType):
+        HTML = str
+
+        @staticmethod
+        def display(what: str, display_id: bool) -> SimpleNamespace:
+            return SimpleNamespace(update=drawn.append)
+
+    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", Output("IPython.display"))
+    with shown(Console(force_jupyter=True)) as report:
+        for done in range(4):
+            report("level-1 <edits>", done, 3, 5)
+        report("nothing", 0, 0, 0)
+    assert 'value="3" max="3"' in drawn[-2] and "3 of 3; 5 reused" in drawn[-2] and drawn[-1] == ""
+    assert "level-1 &lt;edits&gt;" in drawn[0] and not any("nothing" in each for each in drawn)
 
 
 def test_lines_come_as_often_as_asked_and_every_stage_has_a_first_one() -> None:
@@ -131,13 +153,17 @@ def test_an_explanation_is_ten_lines_of_text_and_a_table_with_pictures() -> None
     page = as_html(made)
     assert page.count("<tr>") == 1 + min(8, len(made.features))
     assert "data:image/png;base64," in page
+    hinted = replace(made, hints=("Nobody says how <pixels> become its input.",))
+    assert len(in_lines(hinted).splitlines()) <= 10 and "look at this first: Nobody says" in in_lines(hinted)
+    assert "<b>Look at this first.</b> Nobody says how &lt;pixels&gt; become" in as_html(hinted)
     assert "<script" not in as_html(hostile()) and "\x1b" not in in_lines(hostile())
 
 
 def test_removing_is_said_the_same_in_a_report_a_comparison_and_a_table() -> None:
     from diffex_dagster.report.comparison_page import render_comparison
     from diffex_dagster.report.page import render_report
-    from diffex_dagster.report.tables import _name, markdown_table
+    from diffex_dagster.report.survey import render_survey
+    from diffex_dagster.report.tables import _name, comparison_flat_rows, comparison_rows, markdown_table, rows
 
     made, compared = explanation(), comparison()
     words = {"name": "Clean shaven", "prompt": "facial hair", "direction": "remove"}
@@ -149,6 +175,15 @@ def test_removing_is_said_the_same_in_a_report_a_comparison_and_a_table() -> Non
     assert "without Clean shaven" not in render_report(made) + render_comparison(compared)
     assert _name(changed) == title and title in in_lines(made)
     assert "removes facial hair" in html.unescape(markdown_table(made.features))
+    for row in (rows(made.features)[0], comparison_rows(compared)[0], comparison_flat_rows(compared)[0]):
+        assert {key: row[key] for key in words} == words
+    asked = render_survey(made, 40)
+    assert title in asked and '"Clean shaven"' not in asked
+
+
+def test_a_starter_has_the_edit_that_removes_facial_hair() -> None:
+    (shaven,) = [each for each in load_starter("face").walk() if each.name.lower() == "clean shaven"]
+    assert (shaven.prompt, shaven.direction) == ("facial hair", "remove")
 
 
 @pytest.mark.parametrize(

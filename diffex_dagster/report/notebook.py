@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from PIL import Image
 
 from diffex_dagster.report.model import Example, Explanation, RankedFeature, opened
-from diffex_dagster.report.wording import digits_for, flips, glyph, plain, signed, titled
+from diffex_dagster.report.wording import count, digits_for, flips, glyph, plain, signed, titled
 
 SHOWN = 8  # features; with the heading and what is left out, ten lines
 _SIDE = 64  # pixels of a picture in a table
@@ -18,12 +18,14 @@ _SIDE = 64  # pixels of a picture in a table
 
 def in_lines(explanation: Explanation, shown: int = SHOWN) -> str:
     """What was explained, and the strongest features: ten lines at most."""
-    features = explanation.features
+    features, first = explanation.features, [*explanation.warnings, *explanation.hints]
+    shown -= bool(first)
     digits = digits_for(f.effect for f in features[:shown])
     lines = [
-        f"{plain(explanation.classifier)}, {plain(explanation.target)} on {explanation.images} images: "
+        f"{plain(explanation.classifier)}, {plain(explanation.target)} on {count(explanation.images, 'image')}: "
         f"{len(features)} feature{'' if len(features) == 1 else 's'}"
     ]
+    lines += [f"look at this first: {plain(first[0], 160)}"] if first else []
     width = max((len(_named(f)) for f in features[:shown]), default=0)
     lines += [
         f"{f.rank:>3}  {_named(f):<{width}}  {signed(f.effect, digits)} [{signed(f.ci_low, digits)}, "
@@ -45,9 +47,12 @@ def as_html(explanation: Explanation, shown: int = SHOWN) -> str:
     headings = "".join(
         f"<th>{each}</th>" for each in ("", "feature", "effect", "interval", "flips", "decision", "before", "after")
     )
+    first = "".join(
+        f"<p><b>Look at this first.</b> {_safe(each)}</p>" for each in (*explanation.warnings, *explanation.hints)
+    )
+    title = f"<b>{_safe(explanation.classifier)}</b>: {_safe(explanation.target)}, {count(explanation.images, 'image')}"
     return (
-        f"<div><p><b>{_safe(explanation.classifier)}</b>: {_safe(explanation.target)}, {explanation.images} images</p>"
-        f"<table><thead><tr>{headings}</tr></thead><tbody>{rows}</tbody></table>{note}</div>"
+        f"<div>{first}<p>{title}</p><table><thead><tr>{headings}</tr></thead><tbody>{rows}</tbody></table>{note}</div>"
     )
 
 

@@ -22,7 +22,7 @@ from diffex_dagster.report.html import render
 from diffex_dagster.report.model import Example, Explanation, RankedFeature
 from diffex_dagster.report.pictures import BUDGET, Book, fitted
 from diffex_dagster.report.verdict import shown
-from diffex_dagster.report.wording import plain
+from diffex_dagster.report.wording import plain, titled
 
 OPTIONS = 4  # the right one and three wrong ones; the page adds "I cannot tell"
 CHECK_EVERY = 6  # real questions for each one that only shows whether the participant reads
@@ -53,7 +53,7 @@ def _choose(explanation: Explanation, questions: int, seed: int) -> list[tuple[R
         if shown(feature) and examples:
             rng.shuffle(examples)
             pools[feature.feature] = (feature, examples)
-    names = {feature.name: feature.group for feature in explanation.features}
+    names = {titled(feature, None): feature.group for feature in explanation.features}
     if not pools or len(names) < 2:
         raise DiffExError(
             f"{explanation.study}: a survey needs a feature with a shown effect and another to confuse it with; the "
@@ -65,7 +65,7 @@ def _choose(explanation: Explanation, questions: int, seed: int) -> list[tuple[R
             if examples and len(asked) < questions:
                 # Wrong answers come from other groups where there are enough: "round glasses" is no fair wrong answer
                 # to "square glasses".
-                others = [name for name in names if name != feature.name]
+                others = [name for name in names if name != titled(feature, None)]
                 rng.shuffle(others)
                 others.sort(key=lambda name: names[name] == feature.group)
                 asked.append((feature, examples.pop(), others[: OPTIONS - 1]))
@@ -76,8 +76,8 @@ def _question(feature: RankedFeature, example: Example, others: Sequence[str], b
     return {
         "kind": "edit",
         "feature": feature.feature,
-        "correct": plain(feature.name, 60),
-        "options": [plain(name, 60) for name in (feature.name, *others)],
+        "correct": plain(titled(feature, None), 90),
+        "options": [plain(name, 90) for name in (titled(feature, None), *others)],
         "p": [book.add(example.null), book.add(example.edit)],
     }
 

@@ -90,6 +90,8 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
             "name": f.name,
             "group": f.group,
             "level": f.level,
+            "direction": f.direction,
+            "prompt": f.prompt,
             "effects": dict(zip(names, f.effects, strict=True)),
             "ranks": dict(zip(names, f.ranks, strict=True)),
             "flip_rates": dict(zip(names, f.flip_rates, strict=True)),
@@ -127,7 +129,8 @@ def comparison_flat_rows(comparison: Comparison) -> list[dict[str, Any]]:
             row |= {f"{field} {name}": n for name, n in zip(comparison.classifiers, getattr(f, field), strict=False)}
         row |= {"reliance_change": f.reliance_change, "reliance_low": f.reliance_low, "reliance_high": f.reliance_high,
                 "difference": f.difference, "ci_low": f.ci_low, "ci_high": f.ci_high, "images": f.images,
-                "decision": f.decision, "flips_gained": f.flips_gained, "flips_lost": f.flips_lost}  # fmt: skip
+                "decision": f.decision, "flips_gained": f.flips_gained, "flips_lost": f.flips_lost,
+                "direction": f.direction, "prompt": f.prompt}  # fmt: skip
         flat.append(row)
     return flat
 

@@ -14,6 +14,7 @@ from diffex_dagster.editing.ledits import ConceptOptions
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.model import Picture
 from diffex_dagster.report.preview_page import Preview, Row, Shown
+from diffex_dagster.report.wording import titled
 from diffex_dagster.search.levels import level1_features
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edits import EditCounts, concepts_of, edit_requests, make_edits, nonsense_edits
@@ -120,11 +121,11 @@ def _edited(
             if gained:
                 gain = float(gained[own[feature.id], own[feature.id][0]][i])
                 took = took and gain > chance
-                leaks = {f.name: float(gained[own[feature.id], own[f.id][0]][i]) / own_gain[f.id] for f in others}
+                leaks = {titled(f): float(gained[own[feature.id], own[f.id][0]][i]) / own_gain[f.id] for f in others}
                 strongest = max(leaks, key=lambda name: leaks[name], default=None)
                 other = strongest if strongest and leaks[strongest] >= LEAK else None
             shown.append(Shown(edits[feature.id][i], change.strength, change.ssim, gain, bool(took), other))
-        rows.append(Row(feature.name, feature.prompt, tuple(shown)))
+        rows.append(Row(titled(feature), feature.prompt, tuple(shown)))
     return rows, list(nulls), counts
 
 

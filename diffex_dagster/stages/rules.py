@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.report.model import RuleOutcome
+from diffex_dagster.report.wording import titled
 from diffex_dagster.study import RulePart, Study
 
 
@@ -33,7 +34,7 @@ def judge_rules(study: Study, corpus: Corpus, classifier: str, reliance: Mapping
         if measured:
             worst = max(measured, key=lambda feature: measured[feature])
             reached: float | None = measured[worst]
-            holds, what = measured[worst] < rule.below, f"measured {measured[worst]:.3f} ({worst.name})"
+            holds, what = measured[worst] < rule.below, f"measured {measured[worst]:.3f} ({titled(worst)})"
         else:
             reached, holds, what = None, False, "not measured" if found else "the corpus has no such feature"
         text = f"reliance of {classifier} on “{rule.feature}” stays below {rule.below:g}: {what}"

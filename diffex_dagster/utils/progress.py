@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import html
+import importlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -91,7 +93,11 @@ def shown(console: Any = None) -> Iterator[Reporter]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     console = console or Console(stderr=True)
-    if not (console.is_terminal or console.is_jupyter) or console.is_dumb_terminal:
+    if console.is_jupyter:
+        with in_notebook() as report:
+            yield report
+        return
+    if not console.is_terminal or console.is_dumb_terminal:
         with lines(lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)) as report:
             yield report
         return
@@ -108,3 +114,45 @@ def shown(console: Any = None) -> Iterator[Reporter]:
             bar.update(tasks[stage], completed=done, total=total, reused=f"{reused} reused" if reused else "")
 
         yield draw
+
+
+@contextmanager
+def in_notebook(every: float = 0.2) -> Iterator[Reporter]:
+    """A bar a stage in the output of a notebook's cell, in plain HTML, so that no front end needs an extension for it.
+
+    Args:
+        every: seconds between two drawings.
+    """
+    output = importlib.import_module("IPython.display")  # a notebook has it; nothing else needs it
+    stages: dict[str, tuple[int, int, int, float]] = {}
+    drawn = [0.0]
+    handle: Any = output.display(output.HTML(""), display_id=True)
+
+    def report(stage: str, done: int, total: int, reused: int) -> None:
+        if not total:
+            return
+        now = time.monotonic()
+        started = stages[stage][3] if stage in stages else now
+        stages[stage] = done, total, reused, started
+        if now - drawn[0] >= every or done == total:
+            drawn[0] = now
+            handle.update(output.HTML(_bars(stages, now)))
+
+    try:
+        yield report
+    finally:
+        handle.update(output.HTML(""))
+
+
+def _bars(stages: Mapping[str, tuple[int, int, int, float]], now: float) -> str:
+    """The stages as bars, the last four of them."""
+    rows = []
+    for stage, (done, total, reused, started) in list(stages.items())[-4:]:
+        left = f", about {(now - started) / done * (total - done):.0f} s left" if 0 < done < total else ""
+        words = f"{done} of {total}{left}{f'; {reused} reused' if reused else ''}"
+        rows.append(
+            f'<tr><td style="text-align:left">{html.escape(stage)}</td>'
+            f'<td><progress value="{done}" max="{total}" style="width:16em"></progress></td>'
+            f'<td style="text-align:left">{words}</td></tr>'
+        )
+    return f"<table>{''.join(rows)}</table>"
