@@ -212,6 +212,13 @@ class SearchPart(Part):
     joint_width: int = Field(3, ge=1)
     joint_directions: Literal["both", "strongest"] = "both"
     joint_gain: float = 0.0
+    interactions: int = Field(
+        0,
+        ge=0,
+        le=20,
+        description="edit the strongest features of so many groups in pairs, to see whether they do more together or "
+        "less than each adds up to: 4 take seven edits of every image, one of them towards two control prompts",
+    )
     allocation: Literal["exhaustive", "racing"] = "exhaustive"
     racing_top: int = Field(5, ge=1)
     racing_error: float = Field(0.05, gt=0.0, lt=1.0)
@@ -223,7 +230,7 @@ class SearchPart(Part):
 
     def options(self) -> SearchOptions:
         """As the search takes them."""
-        return SearchOptions(**self.model_dump())
+        return SearchOptions(**self.model_dump(exclude={"interactions"}))
 
 
 class DiffusionProbePart(Part):
@@ -269,6 +276,11 @@ class EffectsPart(Part):
         ge=0,
         description="of so many of the strongest features, edit the pictures that show them already the other way: "
         "do(1) − do(0); costs at most a tenth of the search's edits; 0 never does",
+    )
+    subgroups: tuple[Text, ...] = Field(
+        (),
+        description="columns of images.table (or of the dataset's metadata) by which effects are given for some of the "
+        "images, besides the class that an image is taken for and how surely; `label` is the labels",
     )
     seeds: int = Field(
         1,
@@ -404,6 +416,15 @@ class Study(Part):
             raise ValueError(
                 f"search.racing_bounds 'bounded' needs effects that cannot leave [−1, 1], and the measure is "
                 f"{self.target.measure!r}: use racing_bounds: normal, or measure: probability"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _subgroups_have_a_table(self) -> Study:
+        if self.effects.subgroups and self.images.source not in ("table", "dataset"):
+            raise ValueError(
+                f"effects.subgroups: {self.effects.subgroups[0]!r} is a column of images.table or images.dataset, and "
+                f"the images come from images.{self.images.source}: name a table, or leave subgroups out"
             )
         return self
 

@@ -171,7 +171,9 @@ class Reading:
     def _stages(self) -> dict[str, str]:
         store, found = self._known.work.store, {}
         if "sample_images" in FOLLOWS[self._stage]:
-            found["sample_images"] = samples_version(store.samples(self._study.name))
+            found["sample_images"] = samples_version(
+                store.samples(self._study.name), store.image_columns(self._study.name)
+            )
         if "vlm_corpus" in FOLLOWS[self._stage]:
             found["vlm_corpus"] = tree_version(store.current_corpus(self._study.name, "proposal"))
         if "corpus" in FOLLOWS[self._stage]:

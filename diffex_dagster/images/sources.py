@@ -29,13 +29,15 @@ _SPLITS = ("train", "validation", "valid", "val", "test", "data")
 class Entry:
     """An image that a study names: how it is called, where its bytes are, and its label where one is known.
 
-    `origin` is what tells two entries of one name apart: a row, or the folder that a path starts from.
+    `origin` is what tells two entries of one name apart: a row, or the folder that a path starts from. `columns` is
+    what a table says of it in the columns that a study names (`effects.subgroups`).
     """
 
     name: str
     content: Path | bytes
     label: str | None = None
     origin: str = ""
+    columns: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass
@@ -62,6 +64,7 @@ def find_images(study: Study) -> Found:
         "folder": _folder, "glob": _glob, "files": _files, "table": _table, "dataset": _dataset,
     }  # fmt: skip
     found = finders[images.source](study, images)
+    found.entries = [_with_columns(entry, study) for entry in found.entries]
     if images.labels:
         known = sorted({entry.label for entry in found.entries if entry.label is not None})
         missing = [label for label in images.labels if label not in known]
@@ -73,6 +76,26 @@ def find_images(study: Study) -> Found:
         found.entries = [entry for entry in found.entries if entry.label in images.labels]
     found.entries = _named_apart(found)
     return found
+
+
+def _with_columns(entry: Entry, study: Study) -> Entry:
+    """An entry with the columns that the study names, and no others.
+
+    Raises:
+        StudyError: there is no such column.
+    """
+    found = {}
+    for wanted in study.effects.subgroups:
+        if (column := _column(list(entry.columns), wanted, ())) is not None:
+            found[wanted] = entry.columns[column]
+        elif wanted == "label":
+            found[wanted] = entry.label
+        else:
+            raise StudyError(
+                f"{study.file}: effects.subgroups: there is no column {wanted!r}; the columns are "
+                f"{', '.join(entry.columns) or 'none'}"
+            )
+    return replace(entry, columns=found)
 
 
 def _named_apart(found: Found) -> list[Entry]:
@@ -266,7 +289,8 @@ def _named_in(
             found.leave_out("rows without a path", f"row {number}")
             continue
         content = _located_picture(name, folder, where)
-        entries.append(Entry(name, content, _text(row[label]) if label else None, f"row {number}"))
+        about = {name: _text(value) for name, value in row.items()}
+        entries.append(Entry(name, content, _text(row[label]) if label else None, f"row {number}", about))
     return entries
 
 
@@ -311,7 +335,8 @@ def _shard(found: Found, file: Path, name: Path, images: Images) -> list[Entry]:
         if names and isinstance(value, int) and 0 <= value < len(names):
             value = names[value]
         origin = f"{name.as_posix()}, row {i + 1}"
-        entries.append(Entry(f"{name.stem}/{where or f'{i:06d}'}", content, _text(value), origin))
+        about = {each: _text(row[each]) for each in columns if each not in pictures}
+        entries.append(Entry(f"{name.stem}/{where or f'{i:06d}'}", content, _text(value), origin, about))
     return entries
 
 

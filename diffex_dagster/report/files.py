@@ -18,7 +18,16 @@ from diffex_dagster.report.html import linked
 from diffex_dagster.report.model import Comparison, Explanation
 from diffex_dagster.report.page import render_report
 from diffex_dagster.report.schema import comparison_as_json, report_as_json
-from diffex_dagster.report.tables import COLUMNS, PER_IMAGE, comparison_flat_rows, flat_rows
+from diffex_dagster.report.tables import (
+    COLUMNS,
+    PAIRS,
+    PER_IMAGE,
+    SUBGROUPS,
+    comparison_flat_rows,
+    flat_rows,
+    interaction_flat_rows,
+    subgroup_rows,
+)
 from diffex_dagster.store.keys import digest
 from diffex_dagster.utils.files import write_atomically
 from diffex_dagster.utils.hashing import folder_fingerprint
@@ -36,6 +45,8 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 def write_report(explanation: Explanation, folder: Path, keep_same: bool = False) -> list[Path]:
     """Write index.html, report.json, effects.csv, effects.parquet, images.csv, effects.svg and effects.png.
+
+    Where something divides the images, subgroups.csv too; where features were edited in pairs, interactions.csv.
 
     Each file appears whole or not at all; what the folder held under other names stays.
 
@@ -62,6 +73,16 @@ def write_report(explanation: Explanation, folder: Path, keep_same: bool = False
         "effects.csv": lambda: effects_csv(table, COLUMNS).encode("utf-8"),
         "effects.parquet": lambda: _parquet(table),
         "images.csv": lambda: effects_csv(explanation.per_image, PER_IMAGE).encode("utf-8"),
+        **(
+            {"interactions.csv": lambda: effects_csv(interaction_flat_rows(explanation), PAIRS).encode("utf-8")}
+            if explanation.interactions
+            else {}
+        ),
+        **(
+            {"subgroups.csv": lambda: effects_csv(subgroup_rows(explanation), SUBGROUPS).encode("utf-8")}
+            if explanation.subgroups
+            else {}
+        ),
         "effects.svg": lambda: figure()["svg"],
         "effects.png": lambda: figure()["png"],
     }

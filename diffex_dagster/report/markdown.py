@@ -16,11 +16,13 @@ from diffex_dagster.report.model import ComparedFeature, Comparison, Example, Ex
 from diffex_dagster.report.sheets import data_uri, strip
 from diffex_dagster.report.tables import (
     comparison_markdown_table,
+    interaction_in_words,
     markdown_rows,
     markdown_share,
     markdown_table,
     markdown_text,
     markdown_tree,
+    mixed_in_words,
 )
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from diffex_dagster.report.wording import CHANGES, MEANINGS, digits_for, glyph, number, plain, signed
@@ -73,6 +75,8 @@ def report_markdown(explanation: Explanation, limit: int = LIMIT) -> str:
             markdown_table(e.features, ROWS, pictures),
             _legend(MEANINGS, (f.decision for f in e.features)),
             _joint(e, fit, failures),
+            _subgroups(e),
+            _interactions(e),
             _controls(e),
             "### Groups",
             _cut(markdown_tree(e)),
@@ -161,6 +165,40 @@ def _joint(e: Explanation, fit: _Fit, failures: Failures) -> str:
     said += f"{signed(joint.ci_high, digits)}), flips {markdown_share(joint.flip_rate)} of {joint.images} images"
     shown = _picture(_typical(joint.examples, joint.effect, failures, fit.pairs), fit) if fit.rows else ""
     return _joined("### The strongest combination", said, shown)
+
+
+def _subgroups(e: Explanation) -> str:
+    """The features that raise some subgroups of the images and lower others."""
+    digits, lines = digits_for(f.effect for f in e.features), []
+    for f in e.features:
+        told = mixed_in_words([x for x in e.subgroups if x.feature == f.feature], digits)
+        lines += [f"{plain(f.name, 60)}: {'; '.join(told)}"] if told else []
+    return _joined("### Not the same for all images", _listed(*lines[:ROWS])) if lines else ""
+
+
+def _interactions(e: Explanation) -> str:
+    """The pairs that were found to do more or less than they add up to; how many were looked at."""
+    if not e.interactions:
+        return ""
+    digits, names = digits_for(x.effect for x in e.interactions), {f.feature: f.name for f in e.features}
+    found = [x for x in e.interactions if x.found]
+    table = markdown_rows(
+        ("pair", "beyond adding up", "95% interval", "decision", "what"),
+        (False, True, True, False, False),
+        (
+            (
+                " + ".join(markdown_text(plain(names.get(f, f), 40)) for f in (x.one, x.other)),
+                f"**{signed(x.effect, digits)}**",
+                f"{signed(x.ci_low, digits)} to {signed(x.ci_high, digits)}",
+                markdown_text(x.decision),
+                markdown_text(interaction_in_words(x, digits)),
+            )
+            for x in found[:ROWS]
+        ),
+    )
+    of = f"{len(found)} of {len(e.interactions)} pairs of strong features"
+    said = f"{of} do more together, or less, than they add up to."
+    return _joined("### Together", said, table if found else "")
 
 
 def _controls(e: Explanation) -> str:

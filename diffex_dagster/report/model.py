@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diffex_dagster.effects.confounding import SideEffect
+from diffex_dagster.effects.interactions import Interaction
+from diffex_dagster.effects.subgroups import SubgroupEffect
 
 Picture = Image.Image | Callable[[], Image.Image]
 """A picture, or what reads it when it is needed: a report of many features has more pictures than fit into memory."""
@@ -226,6 +228,8 @@ class Explanation:
     caveats: tuple[str, ...] = ()
     settings: tuple[tuple[str, str], ...] = ()  # more of the method, (what, value), e.g. ("guidance scale", "5")
     side_effects: tuple[SideEffect, ...] = ()  # of the strongest features on each other, the largest leaks first
+    subgroups: tuple[SubgroupEffect, ...] = ()  # the effects among some of the images, by feature
+    interactions: tuple[Interaction, ...] = ()  # of the strongest features in pairs, where they were edited so
     looks: tuple[Look, ...] = ()  # Grad-CAM of the strongest features, where the classifier is a torch module
     warnings: tuple[str, ...] = ()  # what to mend before anything on the page is believed
     hints: tuple[str, ...] = ()  # what looks wrong about the classifier's scores of the sample images

@@ -13,6 +13,7 @@ from diffex_dagster.report.html import render
 from diffex_dagster.report.matrix import matrix
 from diffex_dagster.report.model import Example, Explanation, Group, JointCombination, Look, RankedFeature, Turn
 from diffex_dagster.report.pictures import BUDGET, Book, fitted
+from diffex_dagster.report.tables import mixed_in_words
 from diffex_dagster.report.verdict import one_a_group, verdict
 from diffex_dagster.report.wording import NOT_JUDGED, digits_for, titled
 
@@ -75,6 +76,15 @@ def render_report(explanation: Explanation, budget: int = BUDGET) -> str:
         joint_number=pictures.joint,
         looks=pictures.looks,
         matrix=matrix(features, explanation.side_effects),
+        by_feature={row.feature.feature: row for row in rows},
+        subgroups={
+            f.feature: of for f in features if (of := [x for x in explanation.subgroups if x.feature == f.feature])
+        },
+        told_apart={
+            f.feature: mixed_in_words([x for x in explanation.subgroups if x.feature == f.feature], digits)
+            for f in features
+        },
+        pair_digits=digits_for(x.effect for x in explanation.interactions),
         axis=_axis(features, explanation.noise_floor),
         joint_rows=joint_rows,
         joint_axis=_axis([row.feature for row in joint_rows], 0.0, explanation.joint),

@@ -15,6 +15,8 @@ from importlib.resources import files
 from typing import Any
 
 from diffex_dagster.effects.confounding import SideEffect
+from diffex_dagster.effects.interactions import Interaction
+from diffex_dagster.effects.subgroups import SubgroupEffect
 from diffex_dagster.report.model import (
     Comparison,
     Confounder,
@@ -28,12 +30,13 @@ from diffex_dagster.report.model import (
     RankedFeature,
     Turn,
 )
-from diffex_dagster.report.tables import comparison_rows, finite, rows
+from diffex_dagster.report.tables import comparison_rows, finite, interaction_rows, rows
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 
 REPORT_SCHEMA = "diffex.report/1"
 COMPARISON_SCHEMA = "diffex.comparison/1"
 EFFECT_NUMBERS = ("leak", "direct", "direct_low", "direct_high")
+PAIR_NUMBERS = ("effect", "ci_low", "ci_high", "alone", "together")
 CONTROL_NUMBERS = ("effect", "ci_low", "ci_high", "against_null", "null_low", "null_high", "flip_rate")
 LOOK_FIELDS = ("feature", "name", "changed", "before", "after", "images")
 
@@ -86,6 +89,8 @@ def report_as_json(explanation: Explanation) -> dict[str, Any]:
             "examples": [_example(x) for x in e.joint.examples],
         },
         "side_effects": [vars(each) for each in e.side_effects],
+        "subgroups": [vars(each) for each in e.subgroups],
+        "interactions": interaction_rows(e),
         "looks": [{field: getattr(look, field) for field in LOOK_FIELDS} for look in e.looks],
         "drops": [{"name": name, "reason": reason} for name, reason in e.drops],
         "examples": {feature: [_example(x) for x in examples] for feature, examples in e.examples.items()},
@@ -142,6 +147,10 @@ def explanation_from_json(data: Mapping[str, Any]) -> Explanation:
         caveats=tuple(data["caveats"]),
         settings=tuple((what, value) for what, value in data["settings"]),
         side_effects=tuple(SideEffect(**_numbers(row, EFFECT_NUMBERS)) for row in data.get("side_effects", ())),
+        subgroups=tuple(
+            SubgroupEffect(**_numbers(row, ("effect", "ci_low", "ci_high"))) for row in data.get("subgroups", ())
+        ),
+        interactions=tuple(_interaction(row) for row in data.get("interactions", ())),
         looks=tuple(_look(row) for row in data.get("looks", ())),
         warnings=tuple(data.get("warnings", ())),
         hints=tuple(data.get("hints", ())),
@@ -213,6 +222,14 @@ def _feature(row: Mapping[str, Any]) -> RankedFeature:
     other = row.get("confounded_with")
     companion = other and Confounder(**_numbers(other, EFFECT_NUMBERS))
     return RankedFeature(**{**_numbers(row, measured), "confounded_with": companion})
+
+
+def _interaction(row: Mapping[str, Any]) -> Interaction:
+    known = {field.name for field in fields(Interaction)}
+    numbers = _numbers(row, PAIR_NUMBERS)
+    ends = {"beyond_low": -math.inf, "beyond_high": math.inf} if row["beyond"] is not None else {}
+    numbers |= {end: infinite for end, infinite in ends.items() if row[end] is None}
+    return Interaction(**{name: value for name, value in numbers.items() if name in known})
 
 
 def _look(row: Mapping[str, Any]) -> Look:

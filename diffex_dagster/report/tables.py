@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from diffex_dagster.effects.interactions import Interaction
+from diffex_dagster.effects.subgroups import SubgroupEffect, opposite
 from diffex_dagster.report.model import ComparedFeature, Comparison, Explanation, RankedFeature
 from diffex_dagster.report.wording import (
     MINUS,
@@ -68,6 +70,64 @@ def flat_rows(features: Sequence[RankedFeature]) -> list[dict[str, Any]]:
         numbers = {column: other.get(column) for column in ("leak", "direct", "direct_low", "direct_high")}
         flat.append({**row, "confounded_with": other.get("feature"), **numbers})
     return flat
+
+
+PAIRS = (
+    "one", "other", "name_one", "name_other", "effect", "ci_low", "ci_high", "alone", "together", "images", "decision",
+    "p_value", "success", "placebo", "curve", "beyond", "beyond_low", "beyond_high", "of_the_curve", "reason",
+)  # fmt: skip
+"""The columns of the interactions, where they are a table; one row a pair of features."""
+
+
+SUBGROUPS = ("feature", "column", "value", "effect", "ci_low", "ci_high", "images", "decision", "p_value")
+"""The columns of the table of subgroups: one row a feature and subgroup of its images."""
+
+
+def subgroup_rows(explanation: Explanation) -> list[dict[str, Any]]:
+    """One plain dictionary with `SUBGROUPS` for each feature and subgroup."""
+    return [finite(vars(each)) for each in explanation.subgroups]
+
+
+def mixed_in_words(found: Sequence[SubgroupEffect], digits: int) -> list[str]:
+    """Which images a feature raises and which it lowers, a clause for each column that tells them apart.
+
+    Args:
+        found: the subgroups of one feature.
+    """
+
+    def listed(rows: Sequence[SubgroupEffect]) -> str:
+        return ", ".join(f"{plain(row.value, 40)} ({signed(row.effect, digits)})" for row in rows)
+
+    return [
+        f"by {plain(column, 40)}: raises {listed(up)}; lowers {listed(down)}" for column, up, down in opposite(found)
+    ]
+
+
+def interaction_rows(explanation: Explanation) -> list[dict[str, Any]]:
+    """One plain dictionary for each pair of features, found ones first."""
+    names = {f.feature: f.name for f in explanation.features}
+    return [
+        finite(
+            {**vars(each), "names": [names.get(f, f) for f in (each.one, each.other)],
+             "of_the_curve": each.of_the_curve}
+        )
+        for each in explanation.interactions
+    ]  # fmt: skip
+
+
+def interaction_flat_rows(explanation: Explanation) -> list[dict[str, Any]]:
+    """The same with `PAIRS`."""
+    rows = interaction_rows(explanation)
+    whole = [{**row, "name_one": row["names"][0], "name_other": row["names"][1]} for row in rows]
+    return [{column: row[column] for column in PAIRS} for row in whole]
+
+
+def interaction_in_words(row: Interaction, digits: int) -> str:
+    """What a pair was found to do, in a clause: `together +0.41, alone they add up to +0.12`."""
+    said = f"together {signed(row.together, digits)}, alone they add up to {signed(row.alone, digits)}"
+    if row.found and row.of_the_curve and row.curve is not None:
+        said += f"; log-odds that add up would give {signed(row.curve, digits)} of it"
+    return said
 
 
 def finite(value: Any) -> Any:

@@ -27,6 +27,7 @@ def settings_shown(study: Study, margin: float) -> tuple[tuple[str, str], ...]:
         ("Seed", ", ".join(map(str, study.seeds))),
         ("Image side", f"{study.images.size} pixels"),
         ("Beam", f"{search.beam} groups; each group competes with {search.probes} edits, its own or children's"),
+        *([("Pairs", f"of the strongest features of {search.interactions} groups")] if search.interactions > 1 else []),
         ("Joint combination", f"up to {search.joint_size} features, {search.joint_width} candidates kept"),
         ("Error rate", f"{effects.error_rate}, level {effects.level:g}"),
         ("No effect shown", f"interval inside ±{margin:.3g}, and what unseen images may do"),

@@ -15,8 +15,10 @@ from diffex_dagster.search.joint import most_combinations
 from diffex_dagster.search.levels import expand
 from diffex_dagster.stages.context import StudyContext, Subject
 from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests, level1_combinations, level1_requests
+from diffex_dagster.stages.interactions import most_pair_edits
 from diffex_dagster.stages.search import run_search
 from diffex_dagster.stages.setup import know
+from diffex_dagster.stages.splits import parts
 from diffex_dagster.store import Store, edit_key
 from diffex_dagster.study import Study
 from diffex_dagster.utils.progress import silent
@@ -198,10 +200,11 @@ def _follow(subject: Subject, looking: _Looking, planned: Collection[EditRequest
         if looking.checks_missing:
             return f"and {looking.checks_missing} checks of whether edits show their attribute"
         if gate_known:
-            joint = _joint_most(subject.study, looking)
+            joint, pairs = _joint_most(subject.study, looking), _pairs_most(subject.study, looking)
+            of_pairs = f"up to {pairs} of pairs, " if pairs else ""
             return (
                 f"and what the scores of these lead to (deeper levels, up to {joint} edits of joint combinations, "
-                "confirmation)"
+                f"{of_pairs}confirmation)"
             )
         return _may_follow(subject.study, looking, subject.editor.fingerprint, planned)
     return ""
@@ -209,10 +212,16 @@ def _follow(subject: Subject, looking: _Looking, planned: Collection[EditRequest
 
 def _may_follow(study: Study, looking: _Looking, editor: str, planned: Collection[EditRequest]) -> str:
     """How many edits a search may ask for, where nothing is known of its scores."""
-    joint = _joint_most(study, looking)
-    most = _most(study, looking, editor, planned) + joint
+    joint, pairs = _joint_most(study, looking), _pairs_most(study, looking)
+    most = _most(study, looking, editor, planned) + joint + pairs
     other = ", and a tenth more the other way where edits are judged" if study.effects.absence else ""
-    return f"and up to {most} edits of the groups it keeps, {joint} of them of joint combinations{other}"
+    of_pairs = f" and {pairs} of pairs" if pairs else ""
+    return f"and up to {most} edits of the groups it keeps, {joint} of them of joint combinations{of_pairs}{other}"
+
+
+def _pairs_most(study: Study, looking: _Looking) -> int:
+    """The most edits of pairs of features, on every image that the report speaks of."""
+    return most_pair_edits(study, len(looking.corpus.groups), len(parts(study, looking).reported))
 
 
 def _joint_most(study: Study, looking: _Looking) -> int:

@@ -9,22 +9,25 @@ import numpy as np
 
 from diffex_dagster.classifying.asking import said_outputs
 from diffex_dagster.classifying.target import measure
+from diffex_dagster.effects.interactions import Interaction, PairScores, interactions
 from diffex_dagster.effects.paired import summarise
 from diffex_dagster.report.model import Explanation, Group, JointCombination, JudgeCheck
 from diffex_dagster.report.verdict import one_a_group
 from diffex_dagster.report.wording import NOT_JUDGED
 from diffex_dagster.stages.attribution import looks
 from diffex_dagster.stages.context import Subject
-from diffex_dagster.stages.deciding import control_rows, control_warnings, noise_warning
-from diffex_dagster.stages.edits import concepts_of
+from diffex_dagster.stages.deciding import BOUNDED, control_rows, control_warnings, decision_options, noise_warning
+from diffex_dagster.stages.edits import Concepts, concepts_of, nonsense_edits
 from diffex_dagster.stages.hints import hints
+from diffex_dagster.stages.interactions import possible_pairs
 from diffex_dagster.stages.judging import check_judge
 from diffex_dagster.stages.notes import caveats, placed, racing_notes, settings_shown, turn_of
 from diffex_dagster.stages.pictures import Album, Pictures
 from diffex_dagster.stages.ranking import Measured, confounded, features_side_effects, image_rows, rank
-from diffex_dagster.stages.scores import picture_scores
+from diffex_dagster.stages.scores import Paired, picture_scores
 from diffex_dagster.stages.search import Searched, replay_search
 from diffex_dagster.stages.setup import editing_method, link_pages, other_pages, why_unjudged
+from diffex_dagster.stages.subgroups import columns_of, subgroups_of
 
 KEPT = ("feature", "image", "score_null", "score_edit", "effect", "flipped", "score_placebo", "counted")
 """What the database keeps of each row of `Explanation.per_image`."""
@@ -100,6 +103,8 @@ def explain(subject: Subject, command: str) -> tuple[Explanation, Searched]:
             *([("LPIPS", f"not measured: {no_lpips}")] if no_lpips else []),
         ),
         side_effects=tuple(between),
+        subgroups=subgroups_of(measured, ranked, columns_of(subject, searched.parts.reported, logits, originals)),
+        interactions=pairs_found(measured),
         looks=seen,
         controls=placebos,
         judge=judge_check(subject, searched),
@@ -143,6 +148,35 @@ def _joint(measured: Measured, album: Album) -> JointCombination | None:
     )
 
 
+def pairs_found(measured: Measured) -> tuple[Interaction, ...]:
+    """What the features that were edited in pairs do beyond adding up, on the images that lack both."""
+    study, corpus, searched, on = measured.study, measured.corpus, measured.searched, measured.on
+
+    def scores(together: Paired, one: Concepts, other: Concepts, of: np.ndarray, success: float | None) -> PairScores:
+        first, second = searched.paired[one].edit, searched.paired[other].edit
+        return PairScores(together.null, first, second, together.edit, together.base, of, success)
+
+    pairs, every = {}, np.ones(len(searched.parts.reported), dtype=bool)
+    for each in searched.pairs:
+        one, other = (concepts_of([corpus[feature]]) for feature in each.features)
+        counted = np.logical_and(*(on[feature] for feature in each.features))
+        success = float(each.took[counted].mean()) if each.took is not None and counted.any() else None
+        pairs[each.features] = scores(each.scored, one, other, counted, success)
+    words = nonsense_edits(study)
+    with_words = searched.control_pair
+    control = None if with_words is None else scores(with_words, words[0], words[1], every, None)
+    return tuple(
+        interactions(
+            pairs,
+            decision_options(study, measured.reach),
+            control=control,
+            reach=measured.reach,
+            probability=study.target.measure in BOUNDED,
+            possible=0 if searched.parts.split else possible_pairs(searched.result.scores),
+        )
+    )
+
+
 def keep(subject: Subject, explanation: Explanation, run: str) -> None:
     """Keep what the report shows (`Store.put_report`); what it is kept under, see `Study.subject`."""
     identity = {
@@ -154,7 +188,9 @@ def keep(subject: Subject, explanation: Explanation, run: str) -> None:
         "run": run,
     }
     rows = [{name: row[name] for name in KEPT} for row in explanation.per_image]
-    subject.store.put_report(identity, explanation.features, explanation.side_effects, rows)
+    subject.store.put_report(
+        identity, explanation.features, explanation.side_effects, rows, explanation.interactions, explanation.subgroups
+    )
 
 
 def ranked_report(subject: Subject, run: str, folder: Path, command: str) -> tuple[Explanation, list[Path]]:

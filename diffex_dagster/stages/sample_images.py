@@ -56,6 +56,7 @@ class Samples:
     pictures: Prepared = field(default_factory=lambda: Prepared({}))
     image_keys: dict[str, str] = field(default_factory=dict)  # name -> key of the prepared picture
     labels: dict[str, str | None] = field(default_factory=dict)
+    columns: dict[str, Mapping[str, str | None]] = field(default_factory=dict)  # name -> what a table says of it
     unreadable: list[tuple[str, str]] = field(default_factory=list)  # (name, why)
     keys: dict[str, str] = field(default_factory=dict)  # image key -> name, once they are stored
     equal: dict[str, str] = field(default_factory=dict)  # name -> name of the same picture before it
@@ -130,22 +131,36 @@ def sample_images(work: StudyContext) -> Samples:
     if study.file.is_file():
         store.claim(study.name, study.file)
     samples = read_samples(study, lambda name: work.subject(name).classifier)
-    samples.keys = keep_samples(study, store, samples.pictures)
+    samples.keys = keep_samples(study, store, samples.pictures, samples.columns)
     return samples
 
 
-def keep_samples(study: Study, store: Store, pictures: Mapping[str, Image.Image]) -> dict[str, str]:
-    """Make prepared pictures (name -> picture) the study's sample images; returns image key -> name, in order."""
+def keep_samples(
+    study: Study,
+    store: Store,
+    pictures: Mapping[str, Image.Image],
+    columns: Mapping[str, Mapping[str, str | None]] | None = None,
+) -> dict[str, str]:
+    """Make prepared pictures (name -> picture) the study's sample images; returns image key -> name, in order.
+
+    Args:
+        columns: name -> what a table says of the picture, in the columns that the study names.
+    """
     keys: dict[str, str] = {}
     for name, key in store.put_images(pictures).items():
         keys.setdefault(key, name)
     store.put_samples(study.name, keys)
+    store.put_image_columns(study.name, {key: (columns or {}).get(name, {}) for key, name in keys.items()})
     return keys
 
 
-def samples_version(keys: Mapping[str, str]) -> str:
-    """Hash of which sample images (key -> name) a study is made on, in their order."""
-    return digest(list(keys.items()))
+def samples_version(keys: Mapping[str, str], columns: Mapping[str, Mapping[str, str | None]] | None = None) -> str:
+    """Hash of which sample images (key -> name) a study is made on, in their order.
+
+    Args:
+        columns: key -> what a table says of the image, where the study has subgroups (`Store.image_columns`).
+    """
+    return digest(list(keys.items()), *([{key: dict(row) for key, row in columns.items()}] if columns else []))
 
 
 def images_version(study: Study) -> str:
@@ -161,6 +176,8 @@ def images_version(study: Study) -> str:
         else:
             content = hashlib.sha256(entry.content).hexdigest()
         seen.append((entry.name, entry.label, content))
+        if entry.columns:
+            seen.append((entry.name, None, repr(sorted(entry.columns.items()))))
     return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
 
 
@@ -179,6 +196,7 @@ def _read(study: Study, entries: Sequence[Entry]) -> Samples:
             samples.unreadable.append((entry.name, why))
             continue
         reads[entry.name], samples.labels[entry.name] = read, entry.label
+        samples.columns[entry.name] = entry.columns
     samples.pictures = Prepared(reads)
     _check_unreadable(study, samples.unreadable, len(entries))
     return samples

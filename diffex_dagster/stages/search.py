@@ -33,6 +33,7 @@ from diffex_dagster.stages.edits import (
     nonsense_edits,
     race_order,
 )
+from diffex_dagster.stages.interactions import PairEdits, chosen_pairs, edit_pairs
 from diffex_dagster.stages.judging import (
     Sight,
     changeable,
@@ -94,6 +95,8 @@ class Searched:
     without: dict[str, Mask] = field(default_factory=dict)  # feature id -> images that its edit can change
     reversed: dict[str, OtherWay] = field(default_factory=dict)  # feature id -> its edit the other way, on the others
     crossed: dict[tuple[str, str], NDArray[np.float64]] = field(default_factory=dict)  # (edited, looked for) -> gain
+    pairs: list[PairEdits] = field(default_factory=list)  # of the strongest features, edited together
+    control_pair: Paired | None = None  # two control prompts edited together; None where there are no pairs or prompts
     edits: EditCounts = field(default_factory=EditCounts)
     scored: int = 0
 
@@ -261,6 +264,8 @@ def _search(subject: Subject) -> Searched:
     searched.judged = subject.probe is not None
     if subject.probe:
         _judge(subject, corpus, searched)
+    if study.search.interactions > 1:
+        _in_pairs(subject, corpus, searched)
     return searched
 
 
@@ -295,17 +300,30 @@ def _other_way(subject: Subject, searched: Searched, own: Mapping[str, Concepts]
     """Edit the strongest features the other way where they are already; see `stages.absence`."""
     without, images = searched.without, searched.parts.reported
     effects = {f: searched.paired[concepts].effect for f, concepts in own.items() if f in without}
-    took = {
-        f: float(np.mean(searched.gains[f][on] > searched.sight.chance)) if on.any() else 0.0
-        for f, on in without.items()
-    }
-    chosen = chosen_features(subject.study, effects, without, took, searched.result.edits)
+    chosen = chosen_features(subject.study, effects, without, _took(searched), searched.result.edits)
     there = {f: [image for image, lacks in zip(images, without[f], strict=True) if not lacks] for f in chosen}
     searched.reversed, counts, scored = edit_other_way(
         subject, {f: own[f] for f in chosen}, there, searched.sight.chance
     )
     searched.edits += counts
     searched.scored += scored
+
+
+def _in_pairs(subject: Subject, corpus: Corpus, searched: Searched) -> None:
+    """Edit the strongest features in pairs; see `stages.interactions`."""
+    pairs = chosen_pairs(subject.study, searched.result.scores, _took(searched))
+    images, chance = searched.parts.reported, searched.sight.chance
+    searched.pairs, searched.control_pair, counts, scored = edit_pairs(subject, corpus, pairs, images, chance)
+    searched.edits += counts
+    searched.scored += scored
+
+
+def _took(searched: Searched) -> dict[str, float]:
+    """Feature -> the share of its edits, on the images that they can change, in which the judge sees it."""
+    chance, without = searched.sight.chance, searched.without
+    every = np.ones(len(searched.parts.reported), dtype=bool)
+    seen = {f: (gain > chance)[without.get(f, every)] for f, gain in searched.gains.items()}
+    return {f: float(np.mean(of)) if of.size else 0.0 for f, of in seen.items()}
 
 
 def _pairs_to_check(study: Study, searched: Searched, own: Mapping[str, Concepts]) -> list[tuple[str, str]]:

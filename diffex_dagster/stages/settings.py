@@ -92,6 +92,7 @@ DECIDES: Mapping[str, tuple[Stage, ...]] = {
     "search.joint_width": _SEARCH,
     "search.joint_directions": _SEARCH,
     "search.joint_gain": _SEARCH,
+    "search.interactions": _SEARCH,
     "search.allocation": _EDITS,
     "search.racing_top": _SEARCH,
     "search.racing_error": _SEARCH,
@@ -107,6 +108,7 @@ DECIDES: Mapping[str, tuple[Stage, ...]] = {
     "effects.margin": _PAGES,
     "effects.side_effects": _SEARCH,  # how many edits are judged for each other's attributes
     "effects.absence": _SEARCH,  # which edits are made the other way
+    "effects.subgroups": ("sample_images", *_REPORT),  # columns are kept with the images
     "effects.seeds": _EDITS,
     "effects.confirmation": _EDITS,
     "effects.confirmation_from": _EDITS,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.report.model import Comparison, Explanation
-from diffex_dagster.report.tables import comparison_rows, rows
+from diffex_dagster.report.tables import comparison_rows, interaction_rows, rows, subgroup_rows
 from diffex_dagster.stages.search import Level1, Searched
 from diffex_dagster.store.keys import digest
 
@@ -37,7 +37,8 @@ def search_version(searched: Searched, corpus: Corpus, editor: str, classifier: 
     joint = [] if result.joint is None else [f.name for f in result.joint.features]
     # A renamed feature scores the same, but the report must say its new name.
     said = [(f.name, f.prompt, f.direction, corpus[f.group].name) for f in corpus.walk() if f.id in result.scores]
-    return digest(effects, joint, said, editor, classifier)
+    pairs = [[pair.features, [float(x) for x in pair.scored.edit]] for pair in searched.pairs]
+    return digest(effects, joint, said, editor, classifier, *([pairs] if pairs else []))
 
 
 def report_version(explanation: Explanation) -> str:
@@ -46,6 +47,7 @@ def report_version(explanation: Explanation) -> str:
     return digest(
         rows(said.features), said.corpus_version, said.classifier_fingerprint, said.editor_fingerprint, said.title,
         said.domain, said.target, said.drops, said.caveats, said.settings,
+        *(some for some in (interaction_rows(said), subgroup_rows(said)) if some),
     )  # fmt: skip
 
 

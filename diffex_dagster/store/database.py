@@ -31,6 +31,8 @@ from diffex_dagster.corpus.tree import Corpus, Drop, Feature
 from diffex_dagster.editing.protocol import MASK, EditRequest
 from diffex_dagster.effects.confounding import SideEffect
 from diffex_dagster.effects.edit_metrics import Change
+from diffex_dagster.effects.interactions import Interaction
+from diffex_dagster.effects.subgroups import SubgroupEffect
 from diffex_dagster.errors import StoreError
 from diffex_dagster.report.model import Confounder, RankedFeature
 from diffex_dagster.store.files import PictureFiles, Stamp, StoredPicture, StoredPictures
@@ -329,6 +331,26 @@ class Store:
 
         self._write(put)
 
+    def put_image_columns(self, study: str, columns: Mapping[str, Mapping[str, str | None]]) -> None:
+        """Say what a table tells of a study's images (key -> column -> value); nothing of those without columns."""
+        rows = [(study, key, name, value) for key, row in columns.items() for name, value in row.items() if value]
+
+        def put(connection: duckdb.DuckDBPyConnection) -> None:
+            connection.execute("DELETE FROM image_columns WHERE study = ?", [study])
+            if rows:
+                connection.executemany("INSERT INTO image_columns VALUES (?, ?, ?, ?)", rows)
+
+        if rows or self.image_columns(study):
+            self._write(put)
+
+    def image_columns(self, study: str) -> dict[str, dict[str, str]]:
+        """Image key -> column -> value, of the images of which a table says something."""
+        found: dict[str, dict[str, str]] = {}
+        statement = 'SELECT image, "column", value FROM image_columns WHERE study = ? ORDER BY image, "column"'
+        for image, column, value in self.rows(statement, [study]):
+            found.setdefault(image, {})[column] = value
+        return found
+
     def samples(self, study: str) -> dict[str, str]:
         """Image key -> name, in order.
 
@@ -611,7 +633,7 @@ class Store:
 
         def forget(connection: duckdb.DuckDBPyConnection) -> None:
             runs = [list(found.runs)]
-            for table in ("effects", "side_effects", "rankings"):
+            for table in ("effects", "side_effects", "interactions", "subgroups", "rankings"):
                 connection.execute(f"DELETE FROM {table} WHERE run IN (SELECT unnest(?::VARCHAR[]))", runs)  # noqa: S608
             connection.execute("DELETE FROM reports WHERE rows_of IN (SELECT unnest(?::VARCHAR[]))", runs)
 
@@ -655,6 +677,8 @@ class Store:
         ranked: Sequence[RankedFeature],
         side_effects: Iterable[SideEffect],
         effects: Sequence[Mapping[str, Any]],
+        interactions: Sequence[Interaction] = (),
+        subgroups: Sequence[SubgroupEffect] = (),
     ) -> None:
         """Keep what a report shows; where one of the same study, classifier, editor and corpus said the same, only that
         it was made again.
@@ -672,6 +696,7 @@ class Store:
             [repr(row.confounded_with) for row in ranked],
             sorted(repr(each) for each in side_effects),
             sorted(repr(sorted(row.items())) for row in effects),
+            *(sorted(map(repr, some)) for some in (interactions, subgroups) if some),
         )
         earlier = self._existing("reports", "classifier", [identity["classifier"]], "rows_of", content=content, **same)
         rows_of = earlier[0][0] if earlier else identity["run"]
@@ -679,6 +704,8 @@ class Store:
             self.put_ranking(identity, ranked)
             self.put_side_effects(of_rows, side_effects)
             self.put_effects(of_rows, effects)
+            self._insert("interactions", [{**of_rows, **vars(each)} for each in interactions], replace=True)
+            self._insert("subgroups", [{**of_rows, **vars(each)} for each in subgroups], replace=True)
         report = {**identity, "rows_of": rows_of, "content": content}
 
         def put(connection: duckdb.DuckDBPyConnection) -> None:

@@ -147,10 +147,35 @@ CREATE TABLE IF NOT EXISTS side_effects (
     confounded BOOLEAN NOT NULL,        -- the effect of `edited` is claimed and does not stand on its own
     PRIMARY KEY (study, classifier, editor, corpus_version, run, edited, looked_for)
 );
+-- One row of `interactions` is a pair of features that was edited together, as a report showed it.
+CREATE TABLE IF NOT EXISTS interactions (
+    study VARCHAR, classifier VARCHAR, editor VARCHAR, corpus_version VARCHAR, run VARCHAR,
+    one VARCHAR, other VARCHAR,         -- feature ids
+    effect DOUBLE, ci_low DOUBLE, ci_high DOUBLE, -- mean of d_AB - d_A - d_B, less that of two control prompts
+    alone DOUBLE, together DOUBLE,      -- mean d_A + mean d_B, and mean d_AB
+    images INTEGER, decision VARCHAR, p_value DOUBLE, reason VARCHAR,
+    success DOUBLE,                     -- share of the joint edits that show both
+    placebo BOOLEAN,                    -- two control prompts edited together were taken off
+    curve DOUBLE,                       -- what log-odds that add up would give
+    beyond DOUBLE, beyond_low DOUBLE, beyond_high DOUBLE, -- what is left without it
+    PRIMARY KEY (study, classifier, editor, corpus_version, run, one, other)
+);
 -- One row of `samples` is a sample image of a study, in order.
 CREATE TABLE IF NOT EXISTS samples (
     study VARCHAR, position INTEGER, image VARCHAR NOT NULL, name VARCHAR NOT NULL,
     PRIMARY KEY (study, position)
+);
+-- One row of `image_columns` is what the table of a study's images says of one, in a column that the study names.
+CREATE TABLE IF NOT EXISTS image_columns (
+    study VARCHAR, image VARCHAR, "column" VARCHAR, value VARCHAR,
+    PRIMARY KEY (study, image, "column")
+);
+-- One row of `subgroups` is the effect of one feature among some of the images, as a report showed it.
+CREATE TABLE IF NOT EXISTS subgroups (
+    study VARCHAR, classifier VARCHAR, editor VARCHAR, corpus_version VARCHAR, run VARCHAR,
+    feature VARCHAR, "column" VARCHAR, value VARCHAR, -- what the images have in common
+    effect DOUBLE, ci_low DOUBLE, ci_high DOUBLE, images INTEGER, decision VARCHAR, p_value DOUBLE,
+    PRIMARY KEY (study, classifier, editor, corpus_version, run, feature, "column", value)
 );
 -- One row of `currents` says which version of something a study uses now (its proposal, its corpus).
 CREATE TABLE IF NOT EXISTS currents (study VARCHAR, what VARCHAR, version VARCHAR NOT NULL, PRIMARY KEY (study, what));

@@ -301,7 +301,7 @@ def from_nothing(study: Study, folder: Path) -> Said:
     print_ = work.editor.fingerprint
     with store.hold():
         made = said.versions
-        made["sample_images"] = samples_version(sample_images(work).keys)
+        made["sample_images"] = samples_version(sample_images(work).keys, store.image_columns(study.name))
         proposal = propose(work, names)
         made["vlm_corpus"] = tree_version(proposal.corpus)
         corpus, _ = merge_edits(work, names)

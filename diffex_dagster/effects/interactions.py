@@ -1,0 +1,214 @@
+"""Do two features do more together, or less, than each by itself adds up to?
+
+On image i, with A and B edited alone and together,
+
+    I_i = d_AB − d_A − d_B = f(AB) − f(A) − f(B) + f(null)
+
+is zero where the two add up. An edit towards anything moves a picture a little, and the three edits of a pair do not
+cancel: where every edit drifts by δ, I is −δ without any interaction. A pair of *control prompts*, edited alone and
+together, drifts as any pair does, so that what is decided about is I less the control pair's I on the same image
+(`effects.placebo` for single features). With one control pair, exchangeability of the two is sign symmetry of their
+difference. Without such a pair, a drift of the edits may pass for an interaction.
+
+On a probability, log-odds that add up do not add up: of two features that each take 0.02 to 0.13, the two together may
+take it to 0.5, and of two that each take it to 0.95, to 0.99. How much of I is that is the *curve*: what I would be if
+log-odds added up. What is left of I is *beyond* it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from diffex_dagster.effects.deciding import DecisionOptions, decide
+from diffex_dagster.effects.paired import Reach, interval
+
+InteractionText = Literal[
+    "above the sum", "below the sum", "no interaction shown", "inconclusive", "too few images", "edit failed"
+]
+_WORDS: Mapping[str, InteractionText] = {
+    "raises": "above the sum",
+    "lowers": "below the sum",
+    "mixed": "inconclusive",  # of one control pair nobody can tell what a single image's noise is
+    "no effect shown": "no interaction shown",
+    "inconclusive": "inconclusive",
+    "already there": "too few images",
+    "edit failed": "edit failed",
+}
+FOUND = ("above the sum", "below the sum")
+_TINY = 1e-6  # probabilities this close to 0 and 1 have the same log-odds
+
+
+@dataclass(frozen=True)
+class PairScores:
+    """The target measure of one pair's edits, each of shape (images,), and which images count.
+
+    Attributes:
+        null, one, other, together: f of the null edit, of A, of B and of both edited together.
+        base: f that log-odds are counted from: the mean of the control edits, or the null edit.
+        on: the images that lack both and can be changed by both edits, (images,) booleans.
+        success: share of the joint edits on these that show both; None where nobody judges.
+    """
+
+    null: NDArray[np.float64]
+    one: NDArray[np.float64]
+    other: NDArray[np.float64]
+    together: NDArray[np.float64]
+    base: NDArray[np.float64]
+    on: NDArray[np.bool_]
+    success: float | None = None
+
+    @property
+    def interaction(self) -> NDArray[np.float64]:
+        """I of every image, (images,)."""
+        return np.asarray(self.together - self.one - self.other + self.null)
+
+    @property
+    def curve(self) -> NDArray[np.float64]:
+        """What I would be if the log-odds of a probability added up, (images,)."""
+        added = _sigmoid(_logit(self.one) + _logit(self.other) - _logit(self.base))
+        return np.asarray(added - self.one - self.other + self.base)
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """What two features do together beyond what each does, in the unit of the target measure.
+
+    Attributes:
+        one, other: feature ids.
+        effect, ci_low, ci_high: mean I, less the control pair's where there is one, and its interval.
+        alone: the sum that it is held against: mean d_A + mean d_B, over the same images.
+        together: mean d_AB.
+        images: how many.
+        decision: *above the sum*, *below the sum*, … (`InteractionText`).
+        p_value: adjusted over all pairs; None of a pair that was not tested.
+        reason: one clause in words.
+        success: share of the joint edits that show both features; None where nobody judges.
+        placebo: whether a control pair was taken off.
+        curve: mean I that log-odds which add up would give; None of a measure that is no probability.
+        beyond, beyond_low, beyond_high: what is left of the effect without the curve.
+    """
+
+    one: str
+    other: str
+    effect: float
+    ci_low: float
+    ci_high: float
+    alone: float
+    together: float
+    images: int
+    decision: InteractionText
+    p_value: float | None
+    reason: str
+    success: float | None = None
+    placebo: bool = False
+    curve: float | None = None
+    beyond: float | None = None
+    beyond_low: float | None = None
+    beyond_high: float | None = None
+
+    @property
+    def found(self) -> bool:
+        """Whether an interaction is claimed."""
+        return self.decision in FOUND
+
+    @property
+    def of_the_curve(self) -> bool:
+        """Whether log-odds that add up account for it: what is beyond them cannot be told from none, or is opposite."""
+        if self.beyond is None or self.beyond_low is None or self.beyond_high is None:
+            return False
+        opposite = self.beyond * self.effect < 0.0
+        return opposite or self.beyond_low <= 0.0 <= self.beyond_high
+
+
+def interactions(
+    pairs: Mapping[tuple[str, str], PairScores],
+    options: DecisionOptions | None = None,
+    *,
+    control: PairScores | None = None,
+    reach: Reach | None = None,
+    probability: bool = True,
+    possible: int = 0,
+) -> list[Interaction]:
+    """Decide about every pair, with one error rate over all of them, as `effects.deciding.decide` does of features.
+
+    Args:
+        pairs: (feature id, feature id) -> scores over the same images in the same order.
+        control: the same of two control prompts; None without them, and edits that drift may then pass for a finding.
+        reach: how far the measure can be moved by one edit; an interaction reaches twice as far.
+        probability: whether log-odds can be counted of the measure.
+        possible: of how many pairs these were chosen, on these very images; 0 where other images chose them. A feature
+            that stands out by luck brings its luck into I. Every pair that might have been chosen therefore counts as
+            tested, so that the error rate holds whatever chose (Holm, as of features that left a race).
+
+    Returns:
+        What is found first, each kind by the size of its effect; ties in the order of `pairs`.
+
+    Raises:
+        ValueError: a score is not finite, or the pairs do not have the same images.
+    """
+    options, reach = options or DecisionOptions(), reach or Reach()
+    reach = replace(reach, furthest=2 * reach.furthest, low=-2 * reach.furthest, high=2 * reach.furthest)
+    reach = replace(reach, still=options.margin)
+    names = {pair: "\n".join(pair) for pair in pairs}
+    decided = decide(
+        {name: pairs[pair].interaction for pair, name in names.items()},
+        options,
+        controls=None if control is None else control.interaction[:, None],
+        edit_success={names[pair]: of.success for pair, of in pairs.items() if of.success is not None},
+        without={names[pair]: of.on for pair, of in pairs.items()},
+        left=max(0, possible - len(pairs)),
+        reach=reach,
+    )
+    off, off_curve = (
+        (np.zeros(1), np.zeros(1)) if control is None else (control.interaction, control.interaction - control.curve)
+    )
+    found = []
+    for pair, of in pairs.items():
+        decision = decided[names[pair]]
+        on = of.on if of.on.any() else np.ones_like(of.on)
+        seen = (of.interaction - off)[on]
+        low, high = interval(seen, options.confidence, reach)
+        numbers: dict[str, Any] = {}
+        if probability:
+            left = (of.interaction - of.curve - off_curve)[on]
+            left_low, left_high = interval(left, options.confidence, reach)
+            numbers = {
+                "curve": float(of.curve[on].mean()),
+                "beyond": float(left.mean()), "beyond_low": left_low, "beyond_high": left_high,
+            }  # fmt: skip
+        alone = (of.one - of.null + of.other - of.null)[on]
+        found.append(
+            Interaction(
+                *pair,
+                effect=float(seen.mean()),
+                ci_low=low,
+                ci_high=high,
+                alone=float(alone.mean()),
+                together=float((of.together - of.null)[on].mean()),
+                images=int(on.sum()),
+                decision=_WORDS[decision.decision],
+                p_value=decision.p_value,
+                reason=decision.reason,
+                success=of.success,
+                placebo=control is not None,
+                **numbers,
+            )
+        )
+    return sorted(found, key=lambda each: (not each.found, each.decision in _UNSAID, -abs(each.effect)))
+
+
+_UNSAID: Sequence[InteractionText] = ("too few images", "edit failed")
+
+
+def _logit(p: ArrayLike) -> NDArray[np.float64]:
+    clipped = np.clip(np.asarray(p, dtype=np.float64), _TINY, 1.0 - _TINY)
+    return np.asarray(np.log(clipped) - np.log1p(-clipped))
+
+
+def _sigmoid(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * z)))

@@ -1,0 +1,142 @@
+"""Which images an effect is of: the same decision within subgroups of the images.
+
+A mean over images hides that some go up and others down; *mixed* says so and does not say which. Images are divided by
+what is known of them before any edit (what the classifier takes the original for, how sure it is, a column of the
+user's table), so that within a subgroup an effect without cause is as likely as its opposite, as it is among all
+images, and the tests of `effects.deciding` hold there. The score of the null edit would not do: it is part of the
+effect, and images whose null edit scores high by chance would seem to be lowered by every edit.
+
+One error rate holds over all subgroups of all features together. It is a family of its own, beside that of features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from diffex_dagster.effects.deciding import DecisionOptions, decide
+from diffex_dagster.effects.paired import Reach, interval
+from diffex_dagster.effects.placebo import placebo_effects
+from diffex_dagster.effects.presence import least_images
+
+MOST = 12  # values of one column that are looked at, those with the most images
+FLIPS = 4_999  # enough for a level of 0.05; a family of hundreds of subgroups is large
+
+
+@dataclass(frozen=True)
+class SubgroupEffect:
+    """The effect of one feature among some of the images, in the unit of the target measure.
+
+    Attributes:
+        feature: feature id.
+        column, value: what the images have in common: ("predicted class", "senior").
+        effect, ci_low, ci_high: mean D there, and its interval.
+        images: how many, of those that the feature's effect is over.
+        decision: *raises*, *lowers*, *mixed*, *no effect shown* or *inconclusive*, as of a feature; *too few images*,
+            *edit failed* where nothing is said.
+        p_value: adjusted over all subgroups of all features; None where it was not tested.
+    """
+
+    feature: str
+    column: str
+    value: str
+    effect: float
+    ci_low: float
+    ci_high: float
+    images: int
+    decision: str
+    p_value: float | None
+
+
+def strata(
+    columns: Mapping[str, Sequence[str | None]], level: float = 0.05
+) -> dict[tuple[str, str], NDArray[np.bool_]]:
+    """(column, value) -> which images have it, (images,) booleans.
+
+    Values with fewer images than a claim can come of (`least_images`) are left out, and columns that do not divide the
+    images into two such values at least; of many values the `MOST` with the most images are kept.
+    """
+    found: dict[tuple[str, str], NDArray[np.bool_]] = {}
+    for column, values in columns.items():
+        table = np.array([value if value is not None else "" for value in values], dtype=object)
+        names, counts = np.unique(table[table != ""].astype(str), return_counts=True)
+        large = [(str(name), int(n)) for name, n in zip(names, counts, strict=True) if n >= least_images(level)]
+        large.sort(key=lambda each: -each[1])
+        if len(large) > 1:
+            found |= {(column, name): np.asarray(table == name, dtype=bool) for name, _ in large[:MOST]}
+    return found
+
+
+def subgroup_effects(
+    d: Mapping[str, ArrayLike],
+    groups: Mapping[tuple[str, str], NDArray[np.bool_]],
+    options: DecisionOptions | None = None,
+    *,
+    controls: ArrayLike | None = None,
+    took: Mapping[str, NDArray[np.bool_]] | None = None,
+    on: Mapping[str, NDArray[np.bool_]] | None = None,
+    image_noise: float = 0.0,
+    reach: Reach | None = None,
+) -> list[SubgroupEffect]:
+    """Decide about every feature in every subgroup.
+
+    Args:
+        d: feature -> differences against the null edits, (images,); only features that were themselves decided about.
+        groups: as of `strata`.
+        controls: the same of the control prompts, (images, control prompts).
+        took: feature -> whether each edit shows it, (images,).
+        on: feature -> the images that its effect is over, (images,).
+        reach: how far the measure can be moved.
+
+    Returns:
+        One row for each feature and subgroup that has an image, in their order. Those with fewer than `least_images`
+        have no decision.
+
+    Raises:
+        ValueError: as for `decide`.
+    """
+    options = options or DecisionOptions()
+    options = replace(options, flips=min(options.flips, FLIPS))
+    least, every = least_images(options.level), on or {}
+    masks: dict[tuple[str, str, str], NDArray[np.bool_]] = {}
+    for feature, values in d.items():
+        counted = every.get(feature, np.ones(np.shape(values), dtype=bool))
+        masks |= {(feature, *group): mask & counted for group, mask in groups.items() if (mask & counted).any()}
+    tested = {key: mask for key, mask in masks.items() if mask.sum() >= least}
+    names = {key: "\n".join(key) for key in tested}
+    decided = decide(
+        {name: d[key[0]] for key, name in names.items()},
+        options,
+        controls=controls,
+        edit_success={names[key]: float(took[key[0]][mask].mean()) for key, mask in tested.items()} if took else None,
+        without={names[key]: mask for key, mask in tested.items()},
+        image_noise=image_noise,
+        reach=reach,
+    )
+    of_controls = np.empty((len(next(iter(masks.values()), [])), 0)) if controls is None else np.asarray(controls)
+    limits, found = replace(reach or Reach(), still=options.margin), []
+    for key, mask in masks.items():
+        seen = placebo_effects(np.asarray(d[key[0]], dtype=np.float64), of_controls)[mask]
+        low, high = interval(seen, options.confidence, limits)
+        decision = decided.get(names.get(key, ""))
+        said = ("too few images", None) if decision is None else (decision.decision, decision.p_value)
+        found.append(SubgroupEffect(*key, float(seen.mean()), low, high, int(mask.sum()), *said))
+    return found
+
+
+def opposite(rows: Sequence[SubgroupEffect]) -> list[tuple[str, list[SubgroupEffect], list[SubgroupEffect]]]:
+    """Where a feature raises some subgroups and lowers others: (column, those raised, those lowered).
+
+    Args:
+        rows: of one feature.
+    """
+    found = []
+    for column in dict.fromkeys(row.column for row in rows):
+        of = [row for row in rows if row.column == column]
+        up, down = ([row for row in of if row.decision == said] for said in ("raises", "lowers"))
+        if up and down:
+            found.append((column, up, down))
+    return found
