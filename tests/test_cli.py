@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from diffex_dagster.cli import main as cli
 from diffex_dagster.stages.setup import build_store
@@ -157,6 +159,43 @@ def test_what_only_reads_opens_the_results_to_read(
             status, _, err = diffex(*command)
             assert status == 1 and "is locked by another process" in err and "run again" in err, (command, err)
     assert database.read_bytes() == before and edits_made(tmp_path) == edits
+
+
+def test_a_full_disk_under_dagsters_database_is_one_sentence(
+    tmp_path: Path, diffex: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
+        raise OperationalError("INSERT INTO event_logs", {}, sqlite3.OperationalError("database or disk is full"))
+
+    monkeypatch.setattr(dg.DagsterInstance, "report_runless_asset_event", full)
+    write_study(tmp_path, 2)
+    for command in ("plan", "run"):
+        status, _, err = diffex(command, tmp_path)
+        assert status == 1 and "database or disk is full" in err and "make room there, or name another" in err
+        assert "Traceback" not in err
+
+
+ALL = [
+    ("run", "toy"), ("plan", "toy"), ("preview", "toy"), ("report", "toy"), ("show", "toy", "v1"), ("compare", "toy"),
+    ("survey", "make", "toy"), ("corpus", "show", "toy"), ("corpus", "check", "toy"), ("corpus", "diff", "toy"),
+    ("store", "check", "toy"), ("store", "prune", "toy"), ("doctor", "toy"), ("schema",), ("corpus", "read", "answer"),
+    ("survey", "results", "answers"), ("init", "toy", "--images", "images", "--classifier", "mine:f"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ALL, ids=" ".join)
+def test_ctrl_c_ends_every_command_with_one_line(
+    command: tuple[str, ...], diffex: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    for place in ("main.load", "corpus.read_file", "results.survey_results", "init.make_study", "init.json_schema"):
+        monkeypatch.setattr(f"diffex_dagster.cli.{place}", interrupted)
+    monkeypatch.setattr("diffex_dagster.study.find_study", interrupted)
+    status, out, err = diffex(*command)
+    assert status == 130 and not out
+    assert err == "interrupted: what was finished is kept; the same command goes on from there"
 
 
 def test_report_prints_the_page_and_opens_it(tmp_path: Path, diffex: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import dagster as dg
 from diffex_dagster.assets.build import build_study
 from diffex_dagster.assets.common import GPU_MEMORY
 from diffex_dagster.assets.lineage import observe
-from diffex_dagster.assets.status import instance, statuses
+from diffex_dagster.assets.status import opened, statuses
 from diffex_dagster.resources.home import home_folder
 from diffex_dagster.study import Study
 
@@ -31,7 +31,7 @@ def staleness(study: Study, classifiers: Sequence[str]) -> dict[str, Known]:
     """
     if home_folder(make=False) is None:
         return {}
-    with instance() as home:
+    with opened() as home:
         for observation in observe(study, classifiers, reading=True)[0]:
             home.report_runless_asset_event(observation)
         found = statuses(build_study(study, classifiers), home)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,7 @@ from dagster._core.events import EngineEventData  # what tells that a step waits
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
 from dagster._time import get_current_datetime
+from sqlalchemy.exc import SQLAlchemyError  # what Dagster's database raises
 
 from diffex_dagster.assets import kept
 from diffex_dagster.errors import DiffExError, in_words
@@ -51,6 +54,24 @@ def instance() -> dg.DagsterInstance:
     if isinstance(made.compute_log_manager, LocalComputeLogManager):
         made._compute_log_manager = NoOpComputeLogManager()
     return made
+
+
+@contextmanager
+def opened() -> Iterator[dg.DagsterInstance]:
+    """`instance()`, closed afterwards; what its database raises meanwhile is one sentence.
+
+    Raises:
+        DiffExError: it cannot be opened, or cannot keep what happens: its disk is full, or its server is away.
+    """
+    try:
+        with instance() as home:
+            yield home
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        where = os.environ.get("DAGSTER_HOME", "")
+        raise DiffExError(
+            f"DAGSTER_HOME: Dagster's database in {where} cannot keep what happens ({in_words(error)}); make room "
+            "there, or name another folder, and run again: edits and scores that were finished are kept"
+        ) from error
 
 
 @dataclass(frozen=True)

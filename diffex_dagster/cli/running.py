@@ -18,7 +18,7 @@ import dagster as dg
 from diffex_dagster.assets.build import build_study
 from diffex_dagster.assets.common import ONCE, Names
 from diffex_dagster.assets.lineage import observe
-from diffex_dagster.assets.status import instance, pool_waited_for
+from diffex_dagster.assets.status import opened, pool_waited_for
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.resources import given
@@ -80,7 +80,7 @@ def explain_study(
     """
     built = check_before_running(study, classifiers)
     definitions = build_study(study, classifiers, given(study, built, report))
-    with instance() as home:
+    with opened() as home:
         for observation in observe(study, classifiers)[0]:
             home.report_runless_asset_event(observation)
         job = definitions.resolve_job_def(f"{study.prefix}_explain")

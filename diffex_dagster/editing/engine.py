@@ -184,11 +184,12 @@ class Engine:
             EditorError: latents or pictures are not finite: the model's numbers overflowed, or its weights are broken.
         """
         pictures = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
-        for what, values in (("UNet", latents), ("autoencoder", pictures)):
+        for what, model, values in (("UNet", self.unet, latents), ("autoencoder", self.vae, pictures)):
             if not bool(torch.isfinite(values).all()):
+                remedy = "set dtype: float32 (or bfloat16), or " if model.dtype != torch.float32 else ""
                 raise EditorError(
-                    f"the editor's {what} returned numbers that are not finite (in {str(values.dtype)[6:]}), which "
-                    "would be black pictures: set dtype: float32 (or bfloat16), or get the checkpoint again"
+                    f"the editor's {what} returned numbers that are not finite (in {str(model.dtype)[6:]}), which "
+                    f"would be black pictures: {remedy}get the checkpoint again"
                 )
         return (pictures.float() / 2 + 0.5).clamp(0, 1)
 

@@ -41,10 +41,13 @@ def test_numbers_that_are_not_finite_are_no_pictures(tmp_path: Path) -> None:
     parts = load_parts(checkpoints.locate(str(build_checkpoint(tmp_path / "checkpoint"))), torch.float32)
     latents = torch.zeros(1, 4, 8, 8)
     decode = Engine.decode
-    holder = type("Holder", (), {"vae": parts.vae})()
+    holder = type("Holder", (), {"vae": parts.vae, "unet": parts.unet})()
     assert torch.isfinite(decode(holder, latents)).all()
     latents[0, 0, 0, 0] = float("nan")
-    with pytest.raises(EditorError, match="UNet returned numbers that are not finite .*set dtype: float32"):
+    with pytest.raises(EditorError, match=r"UNet .* not finite \(in float32\), .*pictures: get the checkpoint again"):
+        decode(holder, latents)
+    parts.unet.half()
+    with pytest.raises(EditorError, match=r"UNet .* not finite \(in float16\), .*: set dtype: float32"):
         decode(holder, latents)
 
 
