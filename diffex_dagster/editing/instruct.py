@@ -6,7 +6,9 @@ their weights and in a few parameters of the call; those are the study's to set.
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
@@ -17,6 +19,7 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
+from diffex_dagster.editing.checkpoints import model_index
 from diffex_dagster.editing.ledits import inversion_seed, picture_digest
 from diffex_dagster.editing.loading import (
     LOADING,
@@ -223,8 +226,29 @@ def _whole(folder: Path) -> Path:
     """The folder of a checkpoint.
 
     Raises:
-        EditorError: a file of weights in it is missing, or cut off.
+        EditorError: a file of weights in it is missing, or cut off, or it wants code of its own to be run.
     """
+    for part, named in model_index(folder).items():
+        if (code := _own_code(folder, part, named)) is not None:
+            raise EditorError(
+                f"{folder / 'model_index.json'}: {part} is made by code of the checkpoint's own ({code}), which is not "
+                "run; give a pipeline of diffusers, or write an editor (kind: python) that runs it"
+            )
     for part in sorted({file.parent for file in folder.glob("*/*.safetensors*")}):
         check_weights(part, EditorError)
     return folder
+
+
+def _own_code(folder: Path, part: str, named: Any) -> str | None:
+    """The module that makes a part of a pipeline, where it is neither diffusers' nor transformers', nor loaded already
+    by whoever uses this program.
+    """
+    if not isinstance(named, list) or not named or named[0] is None:
+        return None
+    module = str(named[0])
+    if part != "_class_name":
+        beside = (folder / part / f"{module}.py").exists()
+        known = importlib.util.find_spec(f"diffusers.pipelines.{module}") if module.isidentifier() else None
+        if not beside and (known is not None or module in sys.modules or module in ("diffusers", "transformers")):
+            return None
+    return f"{module}.py"

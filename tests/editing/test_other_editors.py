@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +141,30 @@ def test_what_a_pipeline_does_not_take_is_named(pix2pix: Path, tmp_path: Path) -
         InstructEditor(options(tmp_path / "nowhere")).fingerprint
     with pytest.raises(EditorError, match=r"there is no model_index\.json"):
         InstructEditor(options(tmp_path)).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("part", "named", "file"),
+    [
+        ("_class_name", ["theirs", "Pipeline"], "theirs.py"),
+        ("unet", ["theirs", "UNet"], "unet/theirs.py"),
+        ("unet", ["diffusers", "UNet"], "unet/diffusers.py"),
+        ("unet", ["a_module_that_nobody_loaded", "UNet"], None),
+    ],
+)
+def test_code_that_a_checkpoint_brings_is_not_run(
+    pix2pix: Path, tmp_path: Path, part: str, named: list[str], file: str | None
+) -> None:
+    folder = Path(shutil.copytree(pix2pix, tmp_path / "checkpoint"))
+    index = folder / "model_index.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), part: named}))
+    if file:
+        (folder / file).write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
+    editor = InstructEditor(options(folder))
+    for use in (lambda: editor.fingerprint, lambda: list(editor.edit({"a": picture(90)}, [EditRequest("a")]))):
+        with pytest.raises(EditorError, match=rf"model_index.json: {part} is made by code of the checkpoint's own"):
+            use()
+    assert not (tmp_path / "ran").exists()
 
 
 def precomputed(here: Path, /, **where: str) -> Study:
