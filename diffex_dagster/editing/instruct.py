@@ -234,8 +234,8 @@ def _whole(folder: Path) -> Path:
                 f"{folder / 'model_index.json'}: {part} is made by code of the checkpoint's own ({code}), which is not "
                 "run; give a pipeline of diffusers, or write an editor (kind: python) that runs it"
             )
-    for part in sorted({file.parent for file in folder.glob("*/*.safetensors*")}):
-        check_weights(part, EditorError)
+    for weights in sorted({file.parent for file in folder.glob("*/*.safetensors*")}):
+        check_weights(weights, EditorError)
     return folder
 
 
