@@ -182,6 +182,7 @@ def _objects(classifier: Any, editor: Any, labels: Sequence[str]) -> tuple[Edito
 
 
 def _explain(work: StudyContext, pictures: Any, tree: Corpus) -> Report:
+    from diffex_dagster.stages.calibration import calibrate
     from diffex_dagster.stages.edits import level1_edits
     from diffex_dagster.stages.report import explain as explain_study
     from diffex_dagster.stages.sample_images import sample_images
@@ -196,6 +197,8 @@ def _explain(work: StudyContext, pictures: Any, tree: Corpus) -> Report:
         _keep_given(work, pictures)
     work.store.put_corpus(study.name, tree)
     work.store.set_current(study.name, "corpus", tree.version)
+    if study.calibrates:
+        calibrate(work)
     level1_edits(work)
     run_search(subject)
     report, _ = explain_study(subject, "diffex_dagster.explain(...)")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +20,7 @@ from diffex_dagster.corpus.vlm.client import key_variable
 from diffex_dagster.deployment import Deployment
 from diffex_dagster.editing.instruct import InstructOptions
 from diffex_dagster.editing.ledits import LeditsOptions
+from diffex_dagster.editing.protocol import Concept
 from diffex_dagster.errors import StudyError, in_words
 from diffex_dagster.search.options import SearchOptions
 from diffex_dagster.utils.mistakes import explain_mistakes, place_in
@@ -198,6 +199,9 @@ class PythonEditorPart(Part):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+CALIBRATED = {"scale", "threshold", "mask", "warmup", "cooldown", "skip"}
+"""The options that calibration finds; a study that sets one of them has been tuned by a person."""
+
 EditorPart = LeditsEditorPart | InstructEditorPart | PrecomputedEditorPart | PythonEditorPart
 
 
@@ -311,6 +315,15 @@ class EffectsPart(Part):
     )
 
 
+class CalibrationPart(Part):
+    """How the options of the editor are found; see `editing.calibration`."""
+
+    images: int = Field(6, ge=1, description="try them on so many of the sample images")
+    budget: float = Field(
+        0.15, gt=0.0, le=1.0, description="the most edits this may take, as a share of those that the study makes"
+    )
+
+
 class ReportPart(Part):
     """What is on the report's page besides the effects."""
 
@@ -352,6 +365,12 @@ class Study(Part):
         DiffusionProbePart()
     )
     report: ReportPart = ReportPart()
+    calibrate: bool | None = Field(
+        None,
+        description="whether to find the editor's options for each prompt by trying; left out: where the study sets "
+        "none of scale, threshold, mask, warmup, cooldown and skip",
+    )
+    calibration: CalibrationPart = CalibrationPart()
     rules: tuple[RulePart, ...] = Field((), description="limits on the reliance on a feature")
     seed: int = Field(0, ge=0, lt=2**32)
     results: Path = Path("results")
@@ -364,6 +383,7 @@ class Study(Part):
     _written: dict[str, str] = PrivateAttr(default_factory=dict)
     _deployment: Deployment = PrivateAttr(default_factory=Deployment)
     _own_target: bool = PrivateAttr(default=False)
+    _control_settings: tuple[str, ...] = PrivateAttr(default=("",))
 
     @field_validator("owners")
     @classmethod
@@ -377,7 +397,8 @@ class Study(Part):
     @classmethod
     def _reserved(cls, value: dict[str, Any]) -> dict[str, Any]:
         taken = {"image_files", "proposal_inputs", "editor", "probe", "results"}  # sources
-        taken |= {"sample_images", "vlm_corpus", "corpus_edits", "corpus", "level1_edits", "classifier_comparison"}
+        taken |= {"sample_images", "vlm_corpus", "corpus_edits", "corpus", "editor_calibration"}
+        taken |= {"level1_edits", "classifier_comparison"}
         for name in value:
             if name.lower() in taken:
                 raise ValueError(f"a classifier cannot be called {name!r}: that is the name of a stage")
@@ -439,6 +460,14 @@ class Study(Part):
         return self
 
     @model_validator(mode="after")
+    def _somebody_judges(self) -> Study:
+        if self.calibrate and self.probe.kind == "none":
+            raise ValueError(
+                "calibrate: true finds options by a judge's word, and probe says that there is none; remove one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _rules_name_classifiers(self) -> Study:
         named = [name for rule in self.rules for name in rule.classifiers]
         if unknown := [name for name in named if name not in self.classifiers]:
@@ -466,6 +495,35 @@ class Study(Part):
     def prefix(self) -> str:
         """First part of the study's asset keys: its name, and the editor where it is not the first one."""
         return self.name if self.editor_name == next(iter(self.editors)) else f"{self.name}_{self.editor_name}"
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether the options of the editor in use are found by trying; somebody has to judge what is tried."""
+        part = self.editors[self.editor_name]
+        if self.probe.kind == "none" or self.calibrate is False:
+            return False
+        if self.calibrate:
+            return isinstance(part, LeditsEditorPart | PythonEditorPart)
+        return isinstance(part, LeditsEditorPart) and not part.model_fields_set & CALIBRATED
+
+    @property
+    def pinned(self) -> dict[str, str]:
+        """Prompt -> the options that the study names for it, as `Concept.setting` has them; where it calibrates."""
+        part = self.editors[self.editor_name]
+        if not isinstance(part, LeditsEditorPart) or not self.calibrates:
+            return {}
+        return {prompt: part.setting(Concept(prompt)).text for prompt in part.prompts}
+
+    @property
+    def control_settings(self) -> tuple[str, ...]:
+        """The settings that control prompts are edited with: those of the study's features; see `edited_with`."""
+        return self._control_settings
+
+    def edited_with(self, settings: Sequence[str]) -> Study:
+        """The same study, whose features are edited with these settings."""
+        study = self.changed()
+        study._control_settings = tuple(sorted(dict.fromkeys(settings))) or ("",)
+        return study
 
     @property
     def seeds(self) -> tuple[int, ...]:

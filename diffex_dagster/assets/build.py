@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from diffex_dagster.assets import corpus, edits, images, kept, lineage, report, scores
+from diffex_dagster.assets import calibration, corpus, edits, images, kept, lineage, report, scores
 from diffex_dagster.assets.common import quiet, with_code
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.resources import (
@@ -42,7 +42,8 @@ def build_study(
     """
     chosen = list(study.classifiers if classifiers is None else classifiers)
     everything: list[Any] = [
-        *lineage.build_sources(study, chosen), images.build(study), *corpus.build(study, chosen), *edits.build(study)
+        *lineage.build_sources(study, chosen), images.build(study), *corpus.build(study, chosen),
+        *(calibration.build(study) if study.calibrates else ()), *edits.build(study)
     ]  # fmt: skip
     for name in chosen:
         everything += [*scores.build(study, name), *report.build_report(study, name)]

@@ -40,7 +40,7 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
         with clear_errors():
             work = deployed(study, diffex_results, diffex_editor, diffex_classifiers, log=context.log.info)
             reading, store = Reading(context, work, "level1_edits"), work.store
-            announce(context, plan_edits(work, [])[0])
+            announce(context, plan_edits(work, [])[-1])
             counts, keys = level1_edits(work)
             pictures, plan = Pictures(work, store.images(list(work.samples))), level1_plan(work)
             with store.hold():

@@ -19,6 +19,7 @@ from diffex_dagster.assets.status import made_from, observation, observed
 from diffex_dagster.classifying.parts import PythonPart
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, at_work, deployed
+from diffex_dagster.stages.calibration import calibration_version
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.corpus import tree_version
 from diffex_dagster.stages.sample_images import samples_version
@@ -27,11 +28,13 @@ from diffex_dagster.stages.sources import PROBE, SHARED, Sources
 from diffex_dagster.study import ClipProbePart, Study
 
 _EDITS = ("editor", "results")
+_CALIBRATION = ("editor", "probe", "results")
 _SCORES = ("editor", "probe", "classifier", "results")
 READS: Mapping[Stage, tuple[str, ...]] = {
     "sample_images": ("image_files", "results"),
     "vlm_corpus": ("proposal_inputs", "results"),
     "corpus": ("corpus_edits", "results"),
+    "editor_calibration": _CALIBRATION,
     "level1_edits": _EDITS,
     "level1_scores": _SCORES,
     "level2_scores": _SCORES,
@@ -43,13 +46,14 @@ FOLLOWS: Mapping[Stage, tuple[str, ...]] = {
     "sample_images": (),
     "vlm_corpus": ("sample_images",),
     "corpus": ("sample_images", "vlm_corpus"),
-    "level1_edits": ("sample_images", "corpus"),
-    "level1_scores": ("sample_images", "corpus", "level1_edits"),
-    "level2_scores": ("sample_images", "corpus", "level1_scores"),
-    "ranked_report": ("sample_images", "corpus", "level2_scores"),
-    "classifier_comparison": ("sample_images", "corpus", "ranked_report"),
+    "editor_calibration": ("sample_images", "corpus"),
+    "level1_edits": ("sample_images", "corpus", "editor_calibration"),
+    "level1_scores": ("sample_images", "corpus", "editor_calibration", "level1_edits"),
+    "level2_scores": ("sample_images", "corpus", "editor_calibration", "level1_scores"),
+    "ranked_report": ("sample_images", "corpus", "editor_calibration", "level2_scores"),
+    "classifier_comparison": ("sample_images", "corpus", "editor_calibration", "ranked_report"),
 }
-"""The stages that each stage reads."""
+"""The stages that each stage reads; `editor_calibration` where the study has one."""
 _OF_EACH = {"level1_scores", "level2_scores", "ranked_report"}  # stages of one classifier
 
 
@@ -65,11 +69,16 @@ def sources_read(study: Study, stage: Stage, classifiers: Iterable[str] = ()) ->
     return [*found, f"{asked.classifier}/classifier"] if asked and stage == "sample_images" else found
 
 
+def stages_read(study: Study, stage: Stage) -> list[str]:
+    """The stages that a stage reads in this study."""
+    return [each for each in FOLLOWS[stage] if each != "editor_calibration" or study.calibrates]
+
+
 def upstream(study: Study, stage: Stage, classifiers: Sequence[str] = ()) -> list[dg.AssetKey]:
     """What a stage of these classifiers depends on."""
     parents = [
         parent
-        for each in FOLLOWS[stage]
+        for each in stages_read(study, stage)
         for parent in ([f"{name}/{each}" for name in classifiers] if each in _OF_EACH else [each])
     ]
     names = Names(study)
@@ -178,6 +187,8 @@ class Reading:
             found["vlm_corpus"] = tree_version(store.current_corpus(self._study.name, "proposal"))
         if "corpus" in FOLLOWS[self._stage]:
             found["corpus"] = tree_version(store.current_corpus(self._study.name))
+        if "editor_calibration" in stages_read(self._study, self._stage):
+            found["editor_calibration"] = calibration_version(self._study, store)
         return found
 
     def result(

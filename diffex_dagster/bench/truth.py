@@ -30,11 +30,14 @@ from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.target import measure
 from diffex_dagster.classifying.transformers_adapter import TransformersClassifier
 from diffex_dagster.corpus.tree import Corpus
+from diffex_dagster.editing.loading import LOADING
 from diffex_dagster.effects.grading import Grade, beam_recall, grade
 from diffex_dagster.effects.presence import Mask
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.model import Explanation, RankedFeature
 from diffex_dagster.search.levels import kept_ids
+from diffex_dagster.stages.calibrated import calibrated
+from diffex_dagster.stages.calibration import calibrate
 from diffex_dagster.stages.context import StudyContext, Subject, at_work
 from diffex_dagster.stages.corpus import cleaned_proposal, merged
 from diffex_dagster.stages.deciding import decision_options
@@ -42,7 +45,7 @@ from diffex_dagster.stages.report import explain
 from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.search import run_search
 from diffex_dagster.stages.setup import build_proposer
-from diffex_dagster.study import Study
+from diffex_dagster.study import EditorPart, LeditsEditorPart, Study
 from diffex_dagster.utils.progress import Reporter, silent
 from diffex_dagster.worlds.base import State, World
 from diffex_dagster.worlds.exact import read_states
@@ -211,6 +214,33 @@ def editors(study: Study, arm: str | None = None) -> dict[str, str]:
             raise DiffExError(f"{study.file}: editors: the benchmark's {name} arm needs one of kind {kind!r}; add it")
         found[name] = having[0]
     return found
+
+
+SETTINGS: Mapping[str, Mapping[str, object]] = {
+    "default": {},  # as a study that sets nothing: calibrated
+    "diffusers": {"steps": 30, "skip": 0.15, "scale": 5.0, "threshold": 0.9},
+    "authors": {"steps": 50, "skip": 0.15, "scale": 10.0, "threshold": 0.75},
+}
+"""Options of a LEDITS++ editor that were not chosen on the study: see docs/howto/editor.md for where they come from."""
+
+
+def with_settings(study: Study, settings: str) -> Study:
+    """The study as somebody writes it who has tuned no editor: of each LEDITS++ editor only the checkpoint stays.
+
+    Args:
+        settings: of `SETTINGS`, or "tuned" for the study as it is.
+    """
+    if settings == "tuned":
+        return study
+    kept = LOADING | {"kind", "checkpoint", "revision", "config"}
+
+    def untuned(part: EditorPart) -> EditorPart:
+        if not isinstance(part, LeditsEditorPart):
+            return part
+        return LeditsEditorPart(**{**part.model_dump(include=kept), **SETTINGS[settings]})
+
+    editors = {name: untuned(part) for name, part in study.editors.items()}
+    return study.changed(name=f"{study.name}_{settings}", editors=editors)
 
 
 def world_of(study: Study) -> World:
@@ -395,6 +425,9 @@ def _among_those_without(
 
 
 def _mark(subject: Subject, true: TrueEffects, true_world: TrueEffects) -> Marked:
+    if subject.study.calibrates:
+        calibrate(subject)
+        subject = calibrated(subject)
     run_search(subject)  # makes the edits; `explain` replays it
     explanation, searched = explain(subject, "diffex bench truth")
     truth, world = true.effects(), true_world.effects()

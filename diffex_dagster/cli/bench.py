@@ -23,6 +23,15 @@ NumbersOption = Annotated[str | None, typer.Option(help="another number format: 
 JsonOption = Annotated[Path | None, typer.Option("--json", help="write every figure and raw sample to this file")]
 
 
+class EditorSettings(StrEnum):
+    """Which options the diffusion editor has; see `bench.truth.SETTINGS`."""
+
+    tuned = "tuned"
+    default = "default"
+    diffusers = "diffusers"
+    authors = "authors"
+
+
 class Arm(StrEnum):
     """Who makes the edits."""
 
@@ -47,6 +56,10 @@ def truth(
     ] = False,
     count: Annotated[int | None, typer.Option(min=1, help="with --exam: only the first so many classifiers")] = None,
     proposal: Annotated[str | None, typer.Option(help="with --exam: only this recorded proposal")] = None,
+    settings: Annotated[
+        EditorSettings,
+        typer.Option(help="the diffusion editor as the study tunes it, or with options of others"),
+    ] = EditorSettings.tuned,
     figure: Annotated[Path | None, typer.Option(help="where the figure goes; among the results")] = None,
     file: JsonOption = None,
 ) -> None:
@@ -56,7 +69,7 @@ def truth(
     from diffex_dagster.bench import truth_tables
     from diffex_dagster.utils.progress import shown
 
-    loaded = load(study)
+    loaded = grading.with_settings(load(study), settings.value)
     arms = grading.editors(loaded, None if arm is Arm.both else arm.value)
 
     def written(found: dict[str, grading.Benchmark]) -> None:

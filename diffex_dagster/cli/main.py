@@ -151,6 +151,23 @@ def preview(
 
 
 @app.command()
+def calibrate(
+    study: StudyArgument,
+    output: TableOption = TableFormat.table,
+    again: Annotated[bool, typer.Option("--again", help="forget what was chosen before: edits are made anew")] = False,
+    open_it: Annotated[bool, typer.Option("--open", help="open the page in the browser")] = False,
+    editor: EditorOption = None,
+) -> None:
+    """Find the editor's options for each prompt on a few images, as `run` would; no classifier is needed."""
+    from diffex_dagster.cli import calibrate as calibrate_cli
+
+    loaded = load(study, editor)
+    with shown(Console(stderr=True)) as report:
+        found, page = calibrate_cli.make(loaded, report, note, again)
+    calibrate_cli.show(found, page, output, open_it)
+
+
+@app.command()
 def report(
     study: StudyArgument,
     classifier: Annotated[str | None, typer.Argument(help="one of the classifiers; else the comparison")] = None,

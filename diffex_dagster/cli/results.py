@@ -43,14 +43,14 @@ def show(study: Study, classifier: str, output: TableFormat) -> None:
     if output is TableFormat.table:
         terminal().print(rich_table(ranking, title=f"{study.name}: {classifier}"))
     else:
-        _print_rows((rows if output is TableFormat.json else flat_rows)(ranking), output, COLUMNS)
+        print_rows((rows if output is TableFormat.json else flat_rows)(ranking), output, COLUMNS)
 
 
 def compare(study: Study, versions: Sequence[str], output: TableFormat) -> None:
     """Print how classifier versions differ on the edits that exist, and the rules of the study."""
     comparison = compare_latest(study, versions)
     if output is not TableFormat.table:
-        return _print_rows(comparison_flat_rows(comparison), output)
+        return print_rows(comparison_flat_rows(comparison), output)
     console = terminal()
     console.print(comparison_rich_table(comparison, limit=25))
     for rule in comparison.rules:
@@ -97,7 +97,7 @@ def plan(study: Study, classifiers: Sequence[str], output: TableFormat) -> None:
     stages = list(states) or list(planned)
     table = [_plan_row(name, states.get(name, Known()), planned.get(name)) for name in stages]
     if output is not TableFormat.table:
-        return _print_rows(table, output)
+        return print_rows(table, output)
     _print_plan(table)
     for note in notes:
         terminal().print(note, highlight=False, markup=False, soft_wrap=True)
@@ -175,7 +175,7 @@ def survey_results(files: Sequence[Path], output: TableFormat) -> None:
 
     found = results(read_answers(files))
     if output is not TableFormat.table:
-        return _print_rows([vars(row) for row in found.rows], output)
+        return print_rows([vars(row) for row in found.rows], output)
     shown = Table("feature", "answers", "named it", "edit quality (1–5)", "disentanglement (1–5)", header_style="bold")
     for row in found.rows:
         shown.add_row(
@@ -198,7 +198,7 @@ def survey_results(files: Sequence[Path], output: TableFormat) -> None:
     return None
 
 
-def _print_rows(table: Sequence[dict[str, Any]], output: TableFormat, columns: Sequence[str] | None = None) -> None:
+def print_rows(table: Sequence[dict[str, Any]], output: TableFormat, columns: Sequence[str] | None = None) -> None:
     if output is TableFormat.json:
         print_exact(json.dumps(finite(list(table)), indent=2, ensure_ascii=False))
     else:

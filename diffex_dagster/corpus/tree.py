@@ -7,8 +7,8 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 Direction = Literal["add", "remove"]
 _WRITERS = frozenset({"vlm", "person", "starter"})  # any other `source` is a citation
@@ -34,6 +34,7 @@ class Feature:
         support: how many answers of the VLM named it (None: written by a person).
         region: where in the picture it shows, if known ("eyes").
         source: where it came from: "vlm", "person", "starter" or a citation of a context document.
+        setting: how the editor edits it (`Concept.setting`), where a study calibrates; no part of the tree's version.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Feature:
     support: int | None = None
     region: str | None = None
     source: str = "vlm"
+    setting: str = field(default="", compare=False)
 
     @property
     def citation(self) -> str | None:
@@ -98,5 +100,11 @@ class Corpus:
     @property
     def version(self) -> str:
         """Hash of all that an edit or a report depends on (not of what was dropped)."""
-        tree = json.dumps([asdict(group) for group in self.groups], sort_keys=True, ensure_ascii=False)
+        tree = json.dumps([_said(group) for group in self.groups], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(tree.encode()).hexdigest()[:16]
+
+
+def _said(feature: Feature) -> dict[str, Any]:
+    """A feature as its file or its model says it, for the version."""
+    said = {f.name: getattr(feature, f.name) for f in fields(feature) if f.name != "setting"}
+    return said | {"children": [_said(child) for child in feature.children]}

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -141,11 +142,18 @@ class Engine:
         self.correct_end = correct_end
         self.zero_noise_steps = (3 if self.parts.is_xl else 0) if zero_noise_steps is None else zero_noise_steps
         self.steps = solver.timetable(scheduler, schedule, steps, skip)
+        self._timetable = partial(solver.timetable, scheduler, schedule, steps)
         self.train_timesteps = int(schedule.get("num_train_timesteps", 1000))
         self._maps = AttentionMaps()
         guidance.install(self.unet, self._maps, attention_processor(loading, device))
         self._compiled: torch.nn.Module | None = torch.compile(self.unet) if compile else None  # type: ignore[assignment]
         self.text = lru_cache(_TEXTS)(self.parts.encode)  # a prompt as the UNet reads it
+
+    def skipping(self, skip: float) -> Engine:
+        """The same models with another share of the noisy end left out."""
+        other = copy(self)
+        other.steps = self._timetable(skip)
+        return other
 
     @property
     def resolution(self) -> int:

@@ -9,19 +9,20 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image, ImageOps
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from diffex_dagster.editing import checkpoints
 from diffex_dagster.editing.inversions import InversionsInMemory, InversionsOnDisk
 from diffex_dagster.editing.loading import LOADING, LoadingOptions, placement
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
+from diffex_dagster.editing.settings import ConceptOptions, Setting, read_setting, worth_trying
 from diffex_dagster.editing.source_prompts import WordGroup, among, describe, prompt_without
 from diffex_dagster.errors import EditorError
 from diffex_dagster.utils.secrets import logger
@@ -58,20 +59,6 @@ _NOT_PIXELS = LOADING | {
 # An inversion does not depend on how an edit is guided.
 _NOT_INVERSION = _NOT_PIXELS | {"prompts", "scale", "threshold", "mask", "mask_resolution", "warmup", "cooldown"}
 
-Mask = Literal["noise", "cross_attention", "intersection", "none"]
-
-
-class ConceptOptions(BaseModel):
-    """How strongly and where a concept is edited. The defaults suit Stable Diffusion 1.5; tune them per checkpoint."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    scale: float = Field(5.0, gt=0)  # how hard the edit is pushed (the paper's s)
-    threshold: float = Field(0.9, ge=0, le=1)  # share of the picture that stays as it is (λ)
-    mask: Mask = "intersection"  # what finds the place: the guidance, the words' attention, both, or nothing
-    warmup: int = Field(0, ge=0)  # noisiest steps left without guidance: more keeps the composition
-    cooldown: int | None = Field(None, ge=0)  # step from which guidance ends; None for never
-
 
 class LeditsOptions(ConceptOptions, LoadingOptions):
     """Everything a user chooses about the diffusion editor."""
@@ -86,8 +73,10 @@ class LeditsOptions(ConceptOptions, LoadingOptions):
     correct_end: bool = True  # null edits reconstruct the picture exactly; False ends as diffusers does
     zero_noise_steps: int | None = Field(None, ge=0)  # last steps without the inversion's noise; None: 3 for XL, else 0
     resolution: int | None = Field(None, ge=8, le=8192)  # side in pixels; None: what the checkpoint was trained on
-    prompts: dict[str, ConceptOptions] = {}  # prompts that need options of their own
-    describe: dict[str, WordGroup] = {}  # what pictures may show: edits leave alone what else it is (see `describing`)
+    prompts: dict[str, ConceptOptions] = Field({})  # prompts that need options of their own
+    describe: dict[str, WordGroup] = Field(
+        {}
+    )  # what pictures may show: edits leave alone what else it is (see `describing`)
     batch_size: int | None = Field(None, ge=1)  # single-concept edits at a time; None: 16
     channels_last: bool = True
     compile: bool = False  # torch.compile the UNet: minutes at the start, for long runs
@@ -106,6 +95,20 @@ class LeditsOptions(ConceptOptions, LoadingOptions):
     def for_prompt(self, prompt: str) -> ConceptOptions:
         """The options that hold for a prompt."""
         return self.prompts.get(prompt, self)
+
+    def setting(self, concept: Concept) -> Setting:
+        """The options that a concept is edited under: those that it asks for, or the editor's own for its prompt."""
+        if concept.setting:
+            return read_setting(concept.setting)
+        return self._as_setting(self.for_prompt(concept.prompt))
+
+    @property
+    def own(self) -> Setting:
+        """The options of prompts that have none of their own."""
+        return self._as_setting(self)
+
+    def _as_setting(self, options: ConceptOptions) -> Setting:
+        return Setting(**{name: getattr(options, name) for name in ConceptOptions.model_fields}, skip=self.skip)
 
 
 class LeditsEditor:
@@ -205,7 +208,17 @@ class LeditsEditor:
         equally many. So whichever batches are done, what is left is cut into the same batches again: by a run that goes
         on where another stopped, and by any number of processes that share the work.
         """
-        return cut(requests, self._edits_at_once)
+        return cut(requests, self._edits_at_once, self._skip)
+
+    def settings(self, region: str | None = None) -> list[str]:
+        """The settings that calibration tries; see `Calibrates.settings`."""
+        exact = self.options.correct_end and not self.options.zero_noise_steps
+        tried = worth_trying(self.options.own, self.options.steps, region, skips=exact)
+        return ["" if each == self.options.own else each.text for each in tried]
+
+    def _skip(self, request: EditRequest) -> float:
+        """How much of the noisy end an edit leaves out: the least of what its concepts do."""
+        return min((self.options.setting(concept).skip for concept in request.concepts), default=self.options.skip)
 
     # -- one batch -------------------------------------------------------------------------------------------------
 
@@ -232,7 +245,9 @@ class LeditsEditor:
     ) -> tuple[torch.Tensor, _Masks]:
         import torch
 
-        inversions = self._invert(engine, pictures, batch, rows)
+        skip = self._skip(batch[0])
+        engine = engine if skip == self.options.skip else engine.skipping(skip)
+        inversions = self._invert(engine, pictures, batch, rows, skip)
         edits = [self._prepared(engine, inversions[request.image, request.seed], request) for request in batch]
         steps = len(engine.steps)
         changed = [i for i, edit in enumerate(edits) if edit.start(steps) < steps]
@@ -246,19 +261,23 @@ class LeditsEditor:
         return made, {i: levels[place] for place, i in enumerate(changed) if edits[i].masked}
 
     def _invert(
-        self, engine: Engine, pictures: _Pictures, batch: list[EditRequest], rows: int
+        self, engine: Engine, pictures: _Pictures, batch: list[EditRequest], rows: int, skip: float
     ) -> dict[tuple[str, int], Inversion]:
-        """The inversion of every (image, seed) in the batch; each alone, so that it does not depend on the batch."""
+        """The inversion of every (image, seed) in the batch; each alone, so that it does not depend on the batch.
+
+        Edits under different options share it, as long as they leave out as much of the noisy end.
+        """
         import torch
 
         found = {}
         for image, seed in dict.fromkeys((request.image, request.seed) for request in batch):
-            key = (pictures.digest(image), seed)
+            picture = pictures.digest(image)
+            key = (picture if skip == self.options.skip else f"{picture} skip {skip}", seed)
             inversion = self._kept(key, engine)
             if inversion is None:
                 latents = engine.encode(pictures.tensor(image)[None])
                 shows = describe(engine, latents[0], self.options.describe, rows)
-                generator = torch.Generator().manual_seed(inversion_seed(*key))
+                generator = torch.Generator().manual_seed(inversion_seed(picture, seed))
                 [inversion] = engine.invert(latents, [generator], rows, [shows])
                 self._inversions.put(key, inversion)
                 if self._on_disk:
@@ -277,14 +296,15 @@ class LeditsEditor:
     def _prepared(self, engine: Engine, inversion: Inversion, request: EditRequest) -> Edit:
         from diffex_dagster.editing.engine import Edit
 
-        return Edit(inversion, tuple(self._guided(engine, inversion, concept) for concept in request.concepts))
+        skip = self._skip(request)
+        return Edit(inversion, tuple(self._guided(engine, inversion, concept, skip) for concept in request.concepts))
 
-    def _guided(self, engine: Engine, inversion: Inversion, concept: Concept) -> GuidedConcept:
+    def _guided(self, engine: Engine, inversion: Inversion, concept: Concept, skip: float) -> GuidedConcept:
         """A concept with the text that it guides towards: its own, among what else the picture shows."""
         from diffex_dagster.editing.engine import GuidedConcept
         from diffex_dagster.editing.guidance import Guidance
 
-        options, vocabulary = self.options.for_prompt(concept.prompt), self.options.describe
+        options, vocabulary = self.options.setting(concept).after(skip, self.options.steps), self.options.describe
         mask = options.mask
         without = None
         if concept.direction == "remove":
@@ -427,17 +447,24 @@ def _check(images: Mapping[str, Image.Image], requests: Sequence[EditRequest]) -
                 raise EditorError("an edit has an empty prompt: name the attribute to edit")
 
 
-def cut(requests: Sequence[EditRequest], at_once: int) -> list[list[EditRequest]]:
+def cut(
+    requests: Sequence[EditRequest], at_once: int, skip: Callable[[EditRequest], float] = lambda _: 0.0
+) -> list[list[EditRequest]]:
     """Batches for `LeditsEditor.batches`: as many UNet rows each as `at_once` edits of one concept, or one edit.
 
     The order is the requests' own, whatever order they came in. Edits of one picture and seed are close together: each
     is inverted once, however small the cache is.
+
+    Args:
+        requests: each once.
+        at_once: how many edits of one concept a batch holds.
+        skip: what an edit leaves out of the noisy end; edits that differ in it share no batch.
     """
-    kinds: dict[int, list[EditRequest]] = {}
+    kinds: dict[tuple[int, float], list[EditRequest]] = {}
     for request in sorted(requests, key=lambda each: (each.image, each.seed, each.concepts)):
-        kinds.setdefault(len(request.concepts), []).append(request)
+        kinds.setdefault((len(request.concepts), skip(request)), []).append(request)
     batches = []
-    for concepts, some in sorted(kinds.items()):
+    for (concepts, _), some in sorted(kinds.items()):
         size = max(2 * at_once // (1 + concepts), 1)
         batches += [some[start : start + size] for start in range(0, len(some), size)]
     return sorted(batches, key=lambda batch: (batch[0].image, batch[0].seed))

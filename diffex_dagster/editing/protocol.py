@@ -20,10 +20,15 @@ says how much of the change stayed inside. Nothing else depends on it, and a pic
 
 @dataclass(frozen=True, order=True)
 class Concept:
-    """One attribute to edit: its prompt, and whether it is added or removed."""
+    """One attribute to edit: its prompt, and whether it is added or removed.
+
+    `setting` says under which options, where the editor has a choice of them (`Calibrates`): a text of the editor's own
+    that calibration or a person chose; empty for the options that the editor was made with.
+    """
 
     prompt: str
     direction: Direction = "add"
+    setting: str = ""
 
 
 @dataclass(frozen=True, order=True)
@@ -33,6 +38,21 @@ class EditRequest:
     image: str  # key of the image
     concepts: tuple[Concept, ...] = ()  # edited jointly
     seed: int = 0
+
+
+class Calibrates(Protocol):
+    """An editor whose options can be found by trying, a prompt at a time (`stages.calibration`)."""
+
+    def settings(self, region: str | None = None) -> Sequence[str]:
+        """The settings that are worth trying, those that are likeliest to be right first.
+
+        Each stands for options of one concept, the same text for the same options, and is what `Concept.setting` takes;
+        "" is the options that the editor was made with. A short budget tries the first of them only.
+
+        Args:
+            region: where in the picture the attribute shows, where the corpus says so.
+        """
+        ...
 
 
 class Editor(Protocol):

@@ -7,12 +7,11 @@ together are do(1) − do(0) (`effects.presence.both_arms`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffex_dagster.editing.protocol import Concept
 from diffex_dagster.effects.presence import Mask, enough
 from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.edits import Concepts, EditCounts, edit_requests, make_edits
@@ -39,7 +38,7 @@ class OtherWay:
 
 def other_way(concepts: Concepts) -> Concepts:
     """What is added is removed, and the other way round."""
-    return tuple(Concept(c.prompt, "remove" if c.direction == "add" else "add") for c in concepts)
+    return tuple(replace(c, direction="remove" if c.direction == "add" else "add") for c in concepts)
 
 
 def chosen_features(

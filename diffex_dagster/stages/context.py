@@ -16,6 +16,7 @@ from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.corpus.vlm.proposer import Proposer
 from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.judging.protocol import ConceptProbe
+from diffex_dagster.stages.calibrated import chosen_settings, with_settings
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_probe, build_proposer, build_store, know
 from diffex_dagster.stages.splits import Parts, parts
 from diffex_dagster.store import Store
@@ -85,8 +86,8 @@ class StudyContext:
 
     @property
     def corpus(self) -> Corpus:
-        """The corpus that is searched, as the store has it now."""
-        return self.store.current_corpus(self.study.name)
+        """The corpus that is searched, as the store has it now; its features know what they are edited with."""
+        return with_settings(self.store.current_corpus(self.study.name), chosen_settings(self.study, self.store))
 
     @property
     def parts(self) -> Parts:

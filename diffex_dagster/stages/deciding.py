@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from diffex_dagster.effects.deciding import DecisionOptions, decide_controls
+from diffex_dagster.editing.calibration import in_words
+from diffex_dagster.effects.deciding import Decision, DecisionOptions, decide_controls
 from diffex_dagster.effects.paired import Reach, interval
 from diffex_dagster.report.model import Control
 from diffex_dagster.search.levels import GateOutcome
@@ -74,13 +75,19 @@ def control_differences(study: Study, paired: Mapping[Concepts, Paired]) -> NDAr
 def control_rows(study: Study, paired: Mapping[Concepts, Paired], reach: Reach) -> tuple[Control, ...]:
     """What the control prompts did: the placebo that effects are held against, and each against the others."""
     words, options = nonsense_edits(study), decision_options(study, reach)
-    decisions = decide_controls({c[0].prompt: paired[c].against_null for c in words}, options, reach=reach)
+    decisions: dict[Concepts, Decision] = {}
+    for setting in study.control_settings:  # each against those that are edited like it
+        alike = [concepts for concepts in words if concepts[0].setting == setting]
+        found = decide_controls({c[0].prompt: paired[c].against_null for c in alike}, options, reach=reach)
+        decisions |= {concepts: found[concepts[0].prompt] for concepts in alike}
     rows = []
     for concepts in words:
         of, prompt = paired[concepts], concepts[0].prompt
+        if len(study.control_settings) > 1:
+            prompt = f"{prompt} ({in_words(concepts[0].setting)})"
         low, high = interval(of.effect, options.confidence, reach)
         null_low, null_high = interval(of.against_null, options.confidence, reach)
-        decision = decisions[prompt]
+        decision = decisions[concepts]
         rows.append(
             Control(
                 prompt=prompt,

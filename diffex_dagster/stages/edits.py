@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.editing.asking import made_edits
 from diffex_dagster.editing.protocol import Concept, Editor, EditRequest
 from diffex_dagster.errors import StoreError
 from diffex_dagster.search.levels import level1_features
+from diffex_dagster.stages.calibrated import calibrated
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.store import Store, edit_key
 from diffex_dagster.store.claims import in_turn
@@ -41,7 +42,12 @@ class EditCounts:
 
 def concepts_of(features: Iterable[Feature]) -> Concepts:
     """Features edited jointly, as the editor takes them."""
-    return tuple(Concept(feature.prompt, feature.direction) for feature in features)
+    return tuple(Concept(feature.prompt, feature.direction, feature.setting) for feature in features)
+
+
+def under(concepts: Concepts, setting: str) -> Concepts:
+    """The same concepts under other options; as they are for the empty setting."""
+    return tuple(replace(concept, setting=setting) for concept in concepts) if setting else concepts
 
 
 def edit_requests(images: Sequence[str], combinations: Iterable[Concepts], seeds: Sequence[int]) -> list[EditRequest]:
@@ -99,8 +105,11 @@ def make_edits(work: StudyContext, requests: Sequence[EditRequest], stage: str =
 
 
 def nonsense_edits(study: Study) -> list[Concepts]:
-    """Edits towards the study's words that mean nothing: what they move is the noise floor."""
-    return [(Concept(words),) for words in study.effects.nonsense]
+    """Edits towards the study's words that mean nothing: what they move is the noise floor.
+
+    Under every setting that a feature of the study is edited with, since a harder push moves more of whatever it meets.
+    """
+    return [(Concept(words, setting=s),) for s in study.control_settings for words in study.effects.nonsense]
 
 
 def level1_combinations(study: Study, corpus: Corpus) -> list[Concepts]:
@@ -117,6 +126,7 @@ def level1_plan(work: StudyContext) -> dict[Concepts, list[str]]:
     Under racing that is the first round of the race: who goes on depends on the classifier. The controls are needed on
     every image by whatever is scored later.
     """
+    work = calibrated(work)
     images = start = list(work.samples)
     if work.study.search.allocation == "racing":
         start = first_look(work.study, work.parts.discovery)

@@ -104,4 +104,4 @@ def edit_pairs(
 def control_pair(study: Study) -> Concepts:
     """The first two control prompts edited together; nothing where there are fewer."""
     words = nonsense_edits(study)
-    return (*words[0], *words[1]) if len(words) > 1 else ()
+    return (*words[0], *words[1]) if len(study.effects.nonsense) > 1 else ()

@@ -13,6 +13,7 @@ from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.search.joint import most_combinations
 from diffex_dagster.search.levels import expand
+from diffex_dagster.stages.calibration import planned_tries
 from diffex_dagster.stages.context import StudyContext, Subject
 from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests, level1_combinations, level1_requests
 from diffex_dagster.stages.interactions import most_pair_edits
@@ -73,6 +74,8 @@ class _Looking(Store):
 
     Stages run on it as they are, so that a plan cannot differ from the run that it speaks of.
     """
+
+    planning = True
 
     def __init__(self, store: Store, corpus: Corpus, samples: Mapping[str, str]) -> None:
         super().__init__(store.folder, store.lock_timeout, store.reading, store.pictures.folder)
@@ -174,7 +177,7 @@ def _plan_edits(
     level1 = level1_requests(there)
     searched_on = set(there.parts.discovery)
     looking.look(level1, editor)
-    stages = [stage("level1_edits", looking.edits, ())]
+    stages = [*_calibration(work, corpus, samples, pace), stage("level1_edits", looking.edits, ())]
     for name in classifiers:
         looking = _Looking(store, corpus, samples)
         subject = work.subject(name)
@@ -190,6 +193,19 @@ def _plan_edits(
         scores = [exists for request, exists in looking.scores.items() if request not in known]
         stages.append(stage(f"{name}/level2_scores", looking.edits, scores, note))
     return stages
+
+
+def _calibration(
+    work: StudyContext, corpus: Corpus, samples: Mapping[str, str], pace: float | None
+) -> list[PlannedStage]:
+    """Finding options for prompts that have none."""
+    if not work.study.calibrates:
+        return []
+    prompts, most = planned_tries(work, corpus, samples)
+    if not prompts:
+        return [PlannedStage("editor_calibration")]
+    note = f"at most, to find the options of {prompts} prompts; later stages are counted as if these were known"
+    return [PlannedStage("editor_calibration", most, seconds=None if pace is None else most * pace, note=note)]
 
 
 def _follow(subject: Subject, looking: _Looking, planned: Collection[EditRequest], gate_known: bool) -> str:

@@ -1,27 +1,30 @@
 """Stage: a few edits of a few images before the hours of a whole study, with what the judge says of each.
 
 Nothing here needs a classifier. The edits are those that the study itself would make, under the same keys: a later run
-finds them in the store. A grid tries other options of the editor; its edits are kept under those options' fingerprint.
+finds them in the store. A grid tries other options of the editor, which are part of its edits' keys; all of them share
+the inversions of equal skip.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 from diffex_dagster.corpus.tree import Corpus, Feature
-from diffex_dagster.editing.ledits import ConceptOptions
+from diffex_dagster.editing.settings import ConceptOptions
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.model import Picture
 from diffex_dagster.report.preview_page import Preview, Row, Shown
 from diffex_dagster.report.wording import titled
 from diffex_dagster.search.levels import level1_features
+from diffex_dagster.stages.calibrated import chosen_settings
 from diffex_dagster.stages.context import StudyContext
-from diffex_dagster.stages.edits import EditCounts, concepts_of, edit_requests, make_edits, nonsense_edits
+from diffex_dagster.stages.edits import EditCounts, concepts_of, edit_requests, make_edits, nonsense_edits, under
 from diffex_dagster.stages.judging import control_gain, first_changes, gains
 from diffex_dagster.stages.pictures import Pictures
 from diffex_dagster.stages.sample_images import keep_samples, read_samples
-from diffex_dagster.stages.setup import build_editor, build_probe, why_unjudged
+from diffex_dagster.stages.setup import why_unjudged
 from diffex_dagster.study import LeditsEditorPart, Study
 
 LEAK = 0.25  # share of what another feature's own edits gain, from which an edit shows that feature too
@@ -79,13 +82,14 @@ def preview(work: StudyContext, features: Sequence[Feature], images: int = 3, gr
     samples = read_samples(study, first=images)
     with store.hold():
         keys = keep_samples(few.study, store, samples.pictures)
+    chosen = chosen_settings(study, store)  # of a study that has been calibrated
+    features = [replace(f, setting=chosen.get((f.prompt, f.direction), "")) for f in features]
+    few = few.changed(few.study.edited_with([feature.setting for feature in features]))
     rows, nulls, counts = _edited(few, features, list(keys))
     tried: list[Row] = []
     if grid:
         for title, setting in settings_grid(study):
-            editor = build_editor(setting)
-            other = few.changed(setting.changed(name=few.study.name), editor=editor, probe=build_probe(setting, editor))
-            found, _, more = _edited(other, features[:1], list(keys))
+            found, _, more = _edited(few, features[:1], list(keys), setting)
             tried.append(Row(title, found[0].prompt, found[0].edits))
             counts += more
     pictures, judged = store.images(list(keys)), few.probe is not None
@@ -96,10 +100,10 @@ def preview(work: StudyContext, features: Sequence[Feature], images: int = 3, gr
 
 
 def _edited(
-    work: StudyContext, features: Sequence[Feature], images: list[str]
+    work: StudyContext, features: Sequence[Feature], images: list[str], setting: str = ""
 ) -> tuple[list[Row], list[Picture], EditCounts]:
     """Rows of the features, the null edits, and what it cost."""
-    own = {feature.id: concepts_of([feature]) for feature in features}
+    own = {feature.id: under(concepts_of([feature]), setting) for feature in features}
     wanted = edit_requests(images, [(), *nonsense_edits(work.study), *own.values()], work.seeds)
     counts = make_edits(work, wanted, "preview edits")
     work.know()
@@ -129,11 +133,11 @@ def _edited(
     return rows, list(nulls), counts
 
 
-def settings_grid(study: Study) -> list[tuple[str, Study]]:
+def settings_grid(study: Study) -> list[tuple[str, str]]:
     """Other options of a LEDITS++ editor to try: scale by threshold, or by skip where there is no mask.
 
     Returns:
-        (what it changes, the study with these options for every prompt).
+        (what it changes, the setting that asks for it).
 
     Raises:
         DiffExError: the study's editor is of another kind.
@@ -145,12 +149,10 @@ def settings_grid(study: Study) -> list[tuple[str, Study]]:
             f"one is of kind {part.kind!r}"
         )
     second, values = ("skip", SKIPS) if part.mask == "none" else ("threshold", THRESHOLDS)
-    made = []
-    for scale, value in itertools.product(SCALES, values):
-        changed = part.model_copy(update={"scale": scale, second: value, "prompts": {}})
-        title = f"scale {scale:g}, {second} {value:g}"
-        made.append((title, study.changed(editors={**study.editors, study.editor_name: changed})))
-    return made
+    return [
+        (f"scale {scale:g}, {second} {value:g}", part.own.model_copy(update={"scale": scale, second: value}).text)
+        for scale, value in itertools.product(SCALES, values)
+    ]
 
 
 def _options(study: Study) -> dict[str, object]:

@@ -15,6 +15,7 @@ from diffex_dagster.report.model import Explanation, Group, JointCombination, Ju
 from diffex_dagster.report.verdict import one_a_group
 from diffex_dagster.report.wording import NOT_JUDGED
 from diffex_dagster.stages.attribution import looks
+from diffex_dagster.stages.calibrated import calibrated
 from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.deciding import BOUNDED, control_rows, control_warnings, decision_options, noise_warning
 from diffex_dagster.stages.edits import Concepts, concepts_of, nonsense_edits
@@ -49,6 +50,7 @@ def explain(subject: Subject, command: str) -> tuple[Explanation, Searched]:
         StoreError: the search has not been run with this study, editor and classifier; nothing is edited here.
     """
     searched = replay_search(subject)
+    subject = calibrated(subject)
     study, store, editor, corpus = subject.study, subject.store, subject.editor, subject.corpus
     pictures = Pictures(subject, store.images(searched.parts.reported))
     pictures.find(searched.paired)

@@ -27,6 +27,8 @@ BATCH = 128  # pictures read, scored and committed at a time
 class Paired:
     """One combination of concepts on some sample images, in their order; every array has shape (images,).
 
+    The control edits that it is held against are those under the same options of the editor.
+
     Where a study edits under several seeds, each number is the mean over the image's seeds: the seeds of one image are
     not independent images.
     """
@@ -201,7 +203,9 @@ def paired_scores(
     measured = {concepts: target(of) for concepts, of in logits.items()}
 
     def placebo(concepts: Concepts) -> np.ndarray | None:
-        of_others = [measured[control] for control in controls if control != concepts]
+        settings = {concept.setting for concept in concepts}
+        alike = [control for control in controls if control[0].setting in settings] or controls
+        of_others = [measured[control] for control in alike if control != concepts]
         return np.mean(of_others, axis=0) if of_others else None
 
     paired = {}

@@ -21,6 +21,7 @@ from diffex_dagster.search.joint import key
 from diffex_dagster.search.levels import GateOutcome, gate, level1_features
 from diffex_dagster.search.run import SearchResult, search
 from diffex_dagster.stages.absence import OtherWay, chosen_features, edit_other_way
+from diffex_dagster.stages.calibrated import calibrated
 from diffex_dagster.stages.context import StudyContext, Subject
 from diffex_dagster.stages.deciding import measure_reach, noise_warning
 from diffex_dagster.stages.edits import (
@@ -104,7 +105,8 @@ class Searched:
 def measure_noise(study: Study, paired: Mapping[Concepts, Paired]) -> Noise:
     """The noise of a study, from edits towards words that mean nothing, each against the others.
 
-    Of a single control prompt it is the difference to the null edits.
+    Of a single control prompt it is the difference to the null edits. Where features are edited with several settings
+    of the editor, it is the noise of the one under which control prompts move the score most.
 
     Null edits under other seeds would say less: an inversion that keeps its own noise maps reproduces the image under
     every seed, so that they differ by rounding only.
@@ -112,7 +114,11 @@ def measure_noise(study: Study, paired: Mapping[Concepts, Paired]) -> Noise:
     words = nonsense_edits(study)
     if not words:
         return Noise(0.0, 0.0)
-    table = np.stack([paired[concepts].effect for concepts in words], axis=1)
+    tables = [
+        np.stack([paired[concepts].effect for concepts in words if concepts[0].setting == setting], axis=1)
+        for setting in study.control_settings
+    ]
+    table = max(tables, key=lambda each: float(np.abs(each).mean()))
     return Noise(noise_floor(table), image_noise(table), table)
 
 
@@ -121,6 +127,7 @@ def level1_scores(subject: Subject) -> Level1:
     check_target(subject)
     subject.know()
     with subject.store.hold():
+        subject = calibrated(subject)
         study, corpus, options = subject.study, subject.corpus, subject.study.search.options()
         features = [feature for stand_ins in level1_features(corpus, options).values() for feature in stand_ins]
         images = subject.parts.discovery
@@ -220,6 +227,7 @@ class _Stored:
 
 
 def _search(subject: Subject) -> Searched:
+    subject = calibrated(subject)
     study, corpus, of = subject.study, subject.corpus, subject.parts
     images, nonsense = of.discovery, nonsense_edits(study)
     counts = make_edits(subject, edit_requests(images, [(), *nonsense], study.seeds), "null edits")

@@ -16,8 +16,8 @@ from diffex_dagster.store.keys import digest
 from diffex_dagster.study import Study
 
 Stage = Literal[
-    "sample_images", "vlm_corpus", "corpus", "level1_edits", "level1_scores", "level2_scores", "ranked_report",
-    "classifier_comparison",
+    "sample_images", "vlm_corpus", "corpus", "editor_calibration", "level1_edits", "level1_scores", "level2_scores",
+    "ranked_report", "classifier_comparison",
 ]  # fmt: skip
 STAGES: tuple[Stage, ...] = typing.get_args(Stage)
 
@@ -29,6 +29,7 @@ _PAGES: tuple[Stage, ...] = ("ranked_report", "classifier_comparison")
 _SEARCH: tuple[Stage, ...] = ("level2_scores", *_PAGES)  # what runs or replays a search
 _SCORES: tuple[Stage, ...] = ("level1_scores", *_SEARCH)
 _EDITS: tuple[Stage, ...] = ("level1_edits", *_SCORES)
+_CALIBRATION: tuple[Stage, ...] = ("editor_calibration",)
 _NONE: tuple[Stage, ...] = ()  # observed as data, or without a part in any result
 
 # A field, or a whole part of the study -> the stages whose result it decides. A field that is in no row, and in no part
@@ -85,15 +86,15 @@ DECIDES: Mapping[str, tuple[Stage, ...]] = {
     "classifiers": _NONE,  # in the observed fingerprints; a target of their own counts as the study's
     "target": (*_PROPOSAL, *_SCORES),
     "search.gate": _SCORES,
-    "search.beam": _SCORES,
+    "search.beam": (*_CALIBRATION, *_SCORES),
     "search.delta": _SCORES,
-    "search.probes": _EDITS,  # which features stand in for a group
+    "search.probes": (*_CALIBRATION, *_EDITS),  # which features stand in for a group
     "search.joint_size": _SEARCH,
     "search.joint_width": _SEARCH,
     "search.joint_directions": _SEARCH,
     "search.joint_gain": _SEARCH,
     "search.interactions": _SEARCH,
-    "search.allocation": _EDITS,
+    "search.allocation": (*_CALIBRATION, *_EDITS),
     "search.racing_top": _SEARCH,
     "search.racing_error": _SEARCH,
     "search.racing_tolerance": _SEARCH,
@@ -109,16 +110,19 @@ DECIDES: Mapping[str, tuple[Stage, ...]] = {
     "effects.side_effects": _SEARCH,  # how many edits are judged for each other's attributes
     "effects.absence": _SEARCH,  # which edits are made the other way
     "effects.subgroups": ("sample_images", *_REPORT),  # columns are kept with the images
-    "effects.seeds": _EDITS,
+    "effects.seeds": (*_CALIBRATION, *_EDITS),
     "effects.confirmation": _EDITS,
     "effects.confirmation_from": _EDITS,
-    "effects.nonsense": _EDITS,
-    "effects.min_edit_strength": _SCORES,  # the gate counts edits that show their attribute
+    "effects.nonsense": (*_CALIBRATION, *_EDITS),
+    "effects.min_edit_strength": (*_CALIBRATION, *_SCORES),  # the gate counts edits that show their attribute
     "effects.min_edit_success": _SCORES,
-    "probe": _SCORES,  # the gate counts edits that show their attribute
+    "probe": (*_CALIBRATION, *_SCORES),  # the gate counts edits that show their attribute
     "report": _REPORT,
+    "calibrate": (*_CALIBRATION, *_EDITS),
+    "calibration.images": _CALIBRATION,
+    "calibration.budget": _CALIBRATION,
     "rules": _PAGES,
-    "seed": ("sample_images", *_EDITS),
+    "seed": ("sample_images", *_CALIBRATION, *_EDITS),
     "results": _NONE,  # which database it is is observed
     "owners": _NONE,
     "truth": _REPORT,  # a caveat on the page

@@ -49,7 +49,10 @@ def build_editor(study: Study) -> Editor:
     if isinstance(part, LeditsEditorPart):
         from diffex_dagster.editing.ledits import LeditsEditor
 
-        return LeditsEditor(ledits_options(study, part))
+        options = ledits_options(study, part)
+        if study.calibrates:  # a prompt's own options are then its setting, and no part of what every edit depends on
+            options = options.model_copy(update={"prompts": {}})
+        return LeditsEditor(options)
     if isinstance(part, InstructEditorPart):
         from diffex_dagster.editing.instruct import InstructEditor, InstructOptions
 

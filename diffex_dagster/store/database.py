@@ -16,7 +16,7 @@ import functools
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -28,6 +28,7 @@ import numpy as np
 from PIL import Image
 
 from diffex_dagster.corpus.tree import Corpus, Drop, Feature
+from diffex_dagster.editing.calibration import Choice, Try, Wanted
 from diffex_dagster.editing.protocol import MASK, EditRequest
 from diffex_dagster.effects.confounding import SideEffect
 from diffex_dagster.effects.edit_metrics import Change
@@ -36,7 +37,7 @@ from diffex_dagster.effects.subgroups import SubgroupEffect
 from diffex_dagster.errors import StoreError
 from diffex_dagster.report.model import Confounder, RankedFeature
 from diffex_dagster.store.files import PictureFiles, Stamp, StoredPicture, StoredPictures
-from diffex_dagster.store.keys import digest, edit_key, image_key
+from diffex_dagster.store.keys import concept_parts, digest, edit_key, image_key
 from diffex_dagster.store.opening import guarded, open_database, trouble
 from diffex_dagster.utils.secrets import redact
 
@@ -135,6 +136,8 @@ class Store:
         self.pictures = PictureFiles(folder if pictures is None else pictures)
         self._held = _Held()
         self._sound: dict[str, Stamp] = {}  # picture files whose content is known to be right
+
+    planning = False  # whether what is missing is only counted
 
     def to_read(self, lock_timeout: float | None = None) -> Store:
         """The same results, opened read-only; see `lock_timeout` and `reading` of the class."""
@@ -485,7 +488,7 @@ class Store:
             {
                 "edit": key,
                 "image": request.image,
-                "concepts": json.dumps(sorted([c.prompt, c.direction] for c in request.concepts)),
+                "concepts": json.dumps(sorted(concept_parts(c) for c in request.concepts)),
                 "editor": editor,
                 "seed": request.seed,
                 "file": stored[key],
@@ -506,6 +509,65 @@ class Store:
             _insert_into(connection, "stamps", self._new_stamps(stored.values()), replace=True)
 
         self._write(keep)
+
+    # Options of the editor
+
+    def put_calibration(
+        self, study: str, editor: str, choices: Mapping[Wanted, Choice], tries: Sequence[Try], final: Collection[str]
+    ) -> None:
+        """Keep what a study edits prompts with, and the tries that say so; `final` are the last settings tried."""
+        of = {"study": study, "editor": editor}
+        chosen = [
+            {**of, "prompt": wanted.prompt, "direction": wanted.direction, **vars(choice)}
+            for wanted, choice in choices.items()
+        ]
+        tried = [
+            {
+                **of, "prompt": each.wanted.prompt, "direction": each.wanted.direction, "group": each.wanted.group,
+                "region": each.wanted.region, "image": each.image, "setting": each.setting, "took": each.took,
+                "harm": each.harm, "final": each.setting in final,
+            }
+            for each in tries
+        ]  # fmt: skip
+
+        def put(connection: duckdb.DuckDBPyConnection) -> None:
+            _insert_into(connection, "calibrations", chosen)
+            _insert_into(connection, "tries", tried, replace=True)
+
+        self._write(put)
+
+    def forget_calibration(self, study: str, editor: str) -> None:
+        """Forget what prompts are edited with; the edits that it was found by stay."""
+
+        def forget(connection: duckdb.DuckDBPyConnection) -> None:
+            for table in ("calibrations", "tries"):
+                connection.execute(f"DELETE FROM {table} WHERE study = ? AND editor = ?", [study, editor])  # noqa: S608
+
+        self._write(forget)
+
+    def calibration(self, study: str, editor: str) -> dict[tuple[str, str], Choice]:
+        """(prompt, direction) -> what a study edits it with, for those that have been calibrated."""
+        rows = self.rows(
+            """SELECT prompt, direction, setting, success, harm, tries, why FROM calibrations
+            WHERE study = ? AND editor = ? ORDER BY prompt, direction""",
+            [study, editor],
+        )
+        return {(prompt, direction): Choice(*choice) for prompt, direction, *choice in rows}
+
+    def tries(self, study: str, editor: str) -> tuple[list[Try], list[str]]:
+        """The tries of a study, and the settings that were tried last."""
+        rows = self.rows(
+            """SELECT prompt, direction, "group", region, image, setting, took, harm, final FROM tries
+            WHERE study = ? AND editor = ? ORDER BY prompt, direction, image, setting""",
+            [study, editor],
+        )
+        found = [Try(Wanted(*row[:4]), *row[4:8]) for row in rows]
+        return found, sorted({row[5] for row in rows if row[8]})
+
+    def current(self, study: str, what: str) -> str | None:
+        """The version of something that a study uses now; None before there is one."""
+        found = self.rows("SELECT version FROM currents WHERE study = ? AND what = ?", [study, what])
+        return str(found[0][0]) if found else None
 
     def stored_masks(self, edits: Iterable[str]) -> dict[str, Image.Image]:
         """Where edits (by key) were allowed to change their pictures, where that is known: mode L, 255 there."""

@@ -40,11 +40,33 @@ CREATE TABLE IF NOT EXISTS drops (
 CREATE TABLE IF NOT EXISTS edits (
     edit VARCHAR PRIMARY KEY,           -- hash of image, concepts, editor and seed
     image VARCHAR NOT NULL,
-    concepts VARCHAR NOT NULL,          -- JSON list of [prompt, direction]
+    concepts VARCHAR NOT NULL,          -- JSON list of [prompt, direction], and the setting where it has its own
     editor VARCHAR NOT NULL,            -- fingerprint
     seed INTEGER NOT NULL,
     file VARCHAR NOT NULL,
     created TIMESTAMPTZ DEFAULT now()
+);
+-- One row of `calibrations` is what a study edits one prompt with.
+CREATE TABLE IF NOT EXISTS calibrations (
+    study VARCHAR, editor VARCHAR,      -- fingerprint
+    prompt VARCHAR, direction VARCHAR,
+    setting VARCHAR NOT NULL,           -- as in `edits`; empty for the editor's own options
+    success DOUBLE, harm DOUBLE,        -- expected of its edits; NULL where nothing was tried
+    tries INTEGER NOT NULL,             -- edits of this prompt with this setting
+    why VARCHAR NOT NULL,
+    created TIMESTAMPTZ DEFAULT now(),
+    PRIMARY KEY (study, editor, prompt, direction)
+);
+-- One row of `tries` is one edit that options were chosen by.
+CREATE TABLE IF NOT EXISTS tries (
+    study VARCHAR, editor VARCHAR, prompt VARCHAR, direction VARCHAR,
+    "group" VARCHAR NOT NULL, region VARCHAR NOT NULL, -- of the prompt, "" where it is not known
+    image VARCHAR, setting VARCHAR,
+    took BOOLEAN NOT NULL,              -- shows its attribute by more than control prompts with this setting do
+    harm DOUBLE NOT NULL,               -- what else it changed, 0 to 1
+    final BOOLEAN NOT NULL,             -- its setting is one of the last few, which every prompt is tried with
+    created TIMESTAMPTZ DEFAULT now(),
+    PRIMARY KEY (study, editor, prompt, direction, image, setting)
 );
 -- One row of `masks` is where an edit was allowed to change its picture, for editors that know.
 CREATE TABLE IF NOT EXISTS masks (

@@ -18,8 +18,9 @@ from diffex_dagster.editing.checkpoints import locate, variant
 from diffex_dagster.editing.engine import Edit, Engine, GuidedConcept, Inversion
 from diffex_dagster.editing.guidance import Guidance
 from diffex_dagster.editing.inversions import InversionsOnDisk
-from diffex_dagster.editing.ledits import ConceptOptions, LeditsEditor, LeditsOptions, inversion_seed, picture_digest
+from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions, inversion_seed, picture_digest
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
+from diffex_dagster.editing.settings import ConceptOptions
 from diffex_dagster.errors import EditorError
 from tests.support.parity import Case, diffusers_edit, distance, pipeline_for, tensor
 

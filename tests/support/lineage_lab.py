@@ -18,6 +18,7 @@ from diffex_dagster.assets.lineage import observe
 from diffex_dagster.assets.status import statuses
 from diffex_dagster.report.schema import comparison_as_json, report_as_json
 from diffex_dagster.resources import ResultsResource
+from diffex_dagster.stages.calibration import calibrate
 from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.context import at_work
 from diffex_dagster.stages.corpus import merge_edits, propose, tree_version
@@ -306,6 +307,8 @@ def from_nothing(study: Study, folder: Path) -> Said:
         made["vlm_corpus"] = tree_version(proposal.corpus)
         corpus, _ = merge_edits(work, names)
         made["corpus"] = tree_version(corpus)
+        if study.calibrates:
+            made["editor_calibration"] = calibrate(work).version
         made["level1_edits"] = edits_version(level1_edits(work)[1])
         for name in names:
             subject = work.subject(name)

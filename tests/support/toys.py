@@ -78,6 +78,46 @@ class PaintEditor:
         return Image.fromarray(pixels)
 
 
+class KnobEditor(PaintEditor):
+    """Paints as `PaintEditor` with a knob: how opaque the paint is, in percent.
+
+    From 70 on some of it spills: the lower half of the picture becomes darker. Words that mean nothing tint it by a
+    tenth of the knob. It judges its own edits.
+    """
+
+    def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
+        super().__init__(folder, {"batch": 64, **options})
+        self.need = dict(options.get("need", {}))  # prompt -> least opacity at which paint sticks
+        self.regions: list[str | None] = []
+
+    @property
+    def fingerprint(self) -> str:
+        return f"knob-{self.version}"
+
+    def settings(self, region: str | None = None) -> list[str]:
+        self.regions.append(region)
+        opacities = ["", "10", "30", "50", "70", "100"]  # as it was made: 50
+        return opacities[:4] if region == "left" else opacities
+
+    def judge(self, draws: int) -> ColourProbe:
+        return ColourProbe(at_once=1000)
+
+    def _paint(self, image: Image.Image, request: EditRequest) -> Image.Image:
+        pixels = np.asarray(image).astype(float)
+        for concept in request.concepts:
+            opacity = int(concept.setting or 50)
+            if opacity < self.need.get(concept.prompt, 0):
+                continue
+            if concept.prompt in PAINTS:
+                columns, colour = PAINTS[concept.prompt]
+                pixels[:, columns] += (np.array(colour) - pixels[:, columns]) * opacity / 100
+            else:
+                pixels[..., 0] += opacity / 10
+            if opacity >= 70:
+                pixels[8:] *= 0.5
+        return Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8))
+
+
 class WarmClassifier:
     """Log-odds of "warm": red of the left block counts for it, blue of the right block against it."""
 
@@ -110,18 +150,22 @@ class ColourProbe:
 
     fingerprint = "colours"
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: int = 1) -> None:
         self.asked: list[Pair] = []
+        self.at_once = at_once
 
     def evidence(
         self, pictures: Mapping[str, Image.Image], pairs: Sequence[Pair]
     ) -> Iterator[list[tuple[Pair, float]]]:
-        for key, prompt in pairs:
-            self.asked.append((key, prompt))
-            pixels = np.asarray(pictures[key], dtype=float)
-            left, right = pixels[:, :8], pixels[:, 8:]
-            red, blue = (left[..., 0] - left[..., 1]).mean(), (right[..., 2] - right[..., 1]).mean()
-            yield [((key, prompt), red if "red" in prompt else blue)]
+        for start in range(0, len(pairs), self.at_once):
+            yield [(pair, self._of(pictures[pair[0]], pair)) for pair in pairs[start : start + self.at_once]]
+
+    def _of(self, picture: Image.Image, pair: Pair) -> float:
+        self.asked.append(pair)
+        pixels = np.asarray(picture, dtype=float)
+        left, right = pixels[:, :8], pixels[:, 8:]
+        red, blue = (left[..., 0] - left[..., 1]).mean(), (right[..., 2] - right[..., 1]).mean()
+        return float(red if "red" in pair[1] else blue)
 
 
 def write_study(folder: Path, image_count: int = 8, **changes: Any) -> Path:

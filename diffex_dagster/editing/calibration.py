@@ -1,0 +1,222 @@
+"""Which options to edit a prompt with: what to try next, and what to choose from what was tried. Plain functions.
+
+All settings are tried on a few (prompt, image) pairs, the same for each; half of them goes on, on twice as many
+pairs (successive halving, Jamieson and Talwalkar 2016), until a few finalists are left. Every prompt is tried with
+these, as far as the budget goes. What is known of a prompt is pooled with its group, its region and everything else, so
+that a prompt with few tries, or none, starts from what suits its like.
+
+Nothing here knows a classifier: a try says whether an edit shows its attribute and what else it changed. A choice that
+cannot follow a score cannot favour an effect, and decisions about effects stay what they are for options fixed
+beforehand.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+OWN = "the editor's own options"  # what the empty setting is called
+FINALISTS = 3  # settings that every prompt is tried with: each that is chosen needs control edits of its own
+PAIRS = 4  # (prompt, image) pairs of the first round
+WEIGHT = 2.0  # tries that what a prompt's like did counts for
+NEAR = 0.85  # share of the best setting's success that a gentler one needs
+
+
+@dataclass(frozen=True, order=True)
+class Wanted:
+    """A prompt that needs options: what it is pooled with is its group, and the region where it is known."""
+
+    prompt: str
+    direction: Literal["add", "remove"]
+    group: str
+    region: str = ""
+
+
+@dataclass(frozen=True)
+class Try:
+    """One edit of one image under one setting.
+
+    Attributes:
+        took: whether it shows the attribute, by more than control prompts under the same setting do, and changed the
+            picture.
+        harm: what else it changed, from 0 (nothing) to 1: outside the editor's mask, and attributes of other groups.
+    """
+
+    wanted: Wanted
+    image: str
+    setting: str
+    took: bool
+    harm: float
+
+    @property
+    def use(self) -> float:
+        """1 for an edit that took and changed nothing else, 0 for one that did not take."""
+        return (1.0 - self.harm) if self.took else 0.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a prompt is edited with.
+
+    Attributes:
+        success, harm: expected of its edits, pooled; None where nothing was tried (a pinned prompt, no budget).
+        tries: edits of this prompt under this setting.
+        why: in a few words.
+    """
+
+    setting: str
+    success: float | None
+    harm: float | None
+    tries: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Round:
+    """`arms` settings on the first `pairs` pairs, with `controls` control edits each."""
+
+    arms: int
+    pairs: int
+    controls: int
+
+
+def in_words(setting: str) -> str:
+    """A setting as a person reads it."""
+    try:
+        options = json.loads(setting) if setting else None
+    except ValueError:
+        options = None
+    if not isinstance(options, dict):
+        return setting or OWN
+    if options.get("mask") == "none":
+        options = {name: value for name, value in options.items() if name != "threshold"} | {"mask": "no mask"}
+    if options.get("warmup") == 0:
+        del options["warmup"]
+    first = [name for name in ("scale", "threshold", "mask") if name in options]
+    shown = [*first, *(name for name in options if name not in first)]
+    values = {name: options[name] if isinstance(options[name], str) else f"{options[name]:g}" for name in shown}
+    return ", ".join(value if name == "mask" else f"{name} {value}" for name, value in values.items())
+
+
+def halving(arms: int, budget: int, pairs: int, controls: int) -> list[Round]:
+    """The rounds of successive halving from as many settings as the budget allows; none where it allows too few.
+
+    Args:
+        arms: settings worth trying.
+        budget: edits that all rounds together may take.
+        pairs: (prompt, image) pairs that there are.
+        controls: (control prompt, image) pairs that there are.
+    """
+    for start in range(arms, 1, -1):
+        rounds = _rounds(start, pairs, controls)
+        if cost(rounds) <= budget:
+            return rounds
+    return []
+
+
+def _rounds(arms: int, pairs: int, controls: int) -> list[Round]:
+    found, now = [], PAIRS
+    while True:
+        found.append(Round(arms, min(now, pairs), min(now, controls)))
+        if arms <= FINALISTS or now >= pairs:
+            return found
+        arms, now = max(FINALISTS, (arms + 1) // 2), now * 2
+
+
+def cost(rounds: Sequence[Round]) -> int:
+    """Edits that the rounds take: a round has the pairs of the one before, and more."""
+    before, total = Round(0, 0, 0), 0
+    for each in rounds:
+        total += each.arms * (each.pairs - before.pairs + each.controls - before.controls)
+        before = each
+    return total
+
+
+def interleaved(prompts: Iterable[Wanted]) -> list[Wanted]:
+    """The first prompt of every group, then the second of each ...: any beginning is spread over the groups."""
+    groups: dict[str, list[Wanted]] = {}
+    for wanted in prompts:
+        groups.setdefault(wanted.group, []).append(wanted)
+    most = max(map(len, groups.values()), default=0)
+    return [of[i] for i in range(most) for of in groups.values() if i < len(of)]
+
+
+def spread(prompts: Sequence[Wanted], images: Mapping[Wanted, Sequence[str]]) -> list[tuple[Wanted, str]]:
+    """(prompt, image) pairs, every prompt's first image before any one's second, spread over the groups."""
+    most = max((len(of) for of in images.values()), default=0)
+    return [(w, images[w][i]) for i in range(most) for w in interleaved(prompts) if i < len(images[w])]
+
+
+def better(tries: Iterable[Try], arms: Sequence[str], keep: int) -> list[str]:
+    """The settings that together are of most use: one after the other, each where those before it are of least.
+
+    Not those of most use each: a prompt that only a hard setting shows needs one, however many do with a gentle one.
+
+    Returns:
+        `keep` of the settings, in the order of `arms`.
+    """
+    use: dict[str, dict[tuple[Wanted, str], float]] = {arm: {} for arm in arms}
+    for each in tries:
+        if each.setting in use:
+            use[each.setting][each.wanted, each.image] = each.use
+    served: dict[tuple[Wanted, str], float] = {}
+    kept: list[str] = []
+
+    def worth(arm: str) -> tuple[float, float]:
+        more = sum(max(0.0, value - served.get(pair, 0.0)) for pair, value in use[arm].items())
+        return round(more, 9), sum(use[arm].values())
+
+    for _ in range(min(keep, len(arms))):
+        best = max((arm for arm in arms if arm not in kept), key=worth)  # the first of equals
+        kept.append(best)
+        for pair, value in use[best].items():
+            served[pair] = max(value, served.get(pair, 0.0))
+    return [arm for arm in arms if arm in kept]
+
+
+def expected(wanted: Wanted, setting: str, tries: Sequence[Try]) -> tuple[float, float]:
+    """(success, harm) that a prompt's edits under a setting are expected to have.
+
+    The mean over its own tries, drawn towards that over its group, that towards its region, and that towards all: each
+    counts as `WEIGHT` tries of the next.
+    """
+    levels: list[Callable[[Wanted], bool]] = [
+        lambda w: True,
+        lambda w: bool(w.region) and w.region == wanted.region,
+        lambda w: w.group == wanted.group,
+        lambda w: (w.prompt, w.direction) == (wanted.prompt, wanted.direction),
+    ]
+    of_setting = [each for each in tries if each.setting == setting]
+    success, harm = 0.5, 0.5
+    for like in levels:
+        some = [each for each in of_setting if like(each.wanted)]
+        success = (sum(each.took for each in some) + WEIGHT * success) / (len(some) + WEIGHT)
+        harm = (sum(each.harm for each in some) + WEIGHT * harm) / (len(some) + WEIGHT)
+    return success, harm
+
+
+def choose(wanted: Wanted, arms: Sequence[str], tries: Sequence[Try]) -> Choice:
+    """The gentlest setting that succeeds about as often as the best.
+
+    Args:
+        arms: settings to choose from, the likeliest first; the first where nothing was tried at all.
+        tries: of this prompt and of others.
+    """
+    known = [arm for arm in arms if any(each.setting == arm for each in tries)]
+    if not known:
+        return Choice(arms[0], None, None, 0, "nothing was tried")
+    of = {arm: expected(wanted, arm, tries) for arm in known}
+    best = max(success for success, _ in of.values())
+    gentlest = min((arm for arm in known if of[arm][0] >= NEAR * best), key=lambda arm: of[arm][1])
+    own = [each for each in tries if (each.wanted.prompt, each.wanted.direction) == (wanted.prompt, wanted.direction)]
+    shown = [each for each in own if each.setting == gentlest]
+    if not own:
+        why = "as suits its group"
+    elif not any(each.took for each in own):
+        why = "no setting that was tried shows it"
+    else:
+        why = f"shown by {sum(each.took for each in shown)} of {len(shown)}"
+    success, harm = of[gentlest]
+    return Choice(gentlest, success, harm, len(shown), why)

@@ -1,0 +1,94 @@
+"""What calibration tried and chose, as one page with pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from diffex_dagster.report.html import render
+from diffex_dagster.report.model import Picture
+from diffex_dagster.report.pictures import BUDGET, Book, fitted
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One setting, over all prompts that it was tried with.
+
+    Attributes:
+        name: in words.
+        tries, took: how many edits, and how many of them show their attribute.
+        harm: the mean of what else they changed, 0 to 1.
+        final: whether every prompt was to be tried with it.
+        chosen: how many prompts are edited with it.
+    """
+
+    name: str
+    tries: int
+    took: int
+    harm: float
+    final: bool
+    chosen: int
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One edit that was tried: its picture, setting in words, and what came of it; `chosen` for the setting in use."""
+
+    picture: Picture
+    name: str
+    took: bool
+    harm: float
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt: what it is edited with and why, and its tries on one image beside that image's null edit."""
+
+    prompt: str
+    direction: str
+    group: str
+    setting: str
+    success: float | None
+    tries: int
+    why: str
+    null: Picture | None
+    shots: tuple[Shot, ...]
+
+
+@dataclass(frozen=True)
+class CalibrationPage:
+    """A study's calibration.
+
+    Attributes:
+        study, editor: their names.
+        images: how many images it was done on.
+        budget, made: edits that the last calibration was allowed, and that it made.
+        share: of the study's edits that the budget is, 0 to 1.
+        note: why nothing was tried, where nothing was; else "".
+        settings: the most used first.
+        prompts: in the order of the corpus.
+    """
+
+    study: str
+    editor: str
+    images: int
+    budget: int
+    made: int
+    share: float
+    note: str
+    settings: Sequence[Tried]
+    prompts: Sequence[Prompt]
+
+
+def render_calibration(found: CalibrationPage, budget: int = BUDGET) -> str:
+    """One self-contained page without a script; it loads nothing from anywhere."""
+
+    def numbered(book: Book) -> list[list[int]]:
+        return [
+            [*([] if p.null is None else [book.add(p.null)]), *(book.add(shot.picture) for shot in p.shots)]
+            for p in found.prompts
+        ]
+
+    book, numbers = fitted(numbered, budget)
+    return render("calibration.html.j2", book, [], script=None, c=found, numbers=numbers)

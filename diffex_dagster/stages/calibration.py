@@ -1,0 +1,351 @@
+"""Stage: find, on a few images, the gentlest options with which the editor's edits show what they were asked for.
+
+Nothing here knows a classifier: edits are judged against control prompts under the same options, and by what else they
+change. What was found for a prompt stays: an edited corpus calibrates its new prompts only, so that nothing else is
+edited again. See `editing.calibration` for what is tried and chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from diffex_dagster.corpus.tree import Corpus
+from diffex_dagster.editing import calibration as planning
+from diffex_dagster.editing.calibration import Choice, Try, Wanted
+from diffex_dagster.editing.protocol import Concept, EditRequest
+from diffex_dagster.effects.edit_metrics import similarity_outside
+from diffex_dagster.search.levels import expand
+from diffex_dagster.stages.calibrated import what
+from diffex_dagster.stages.context import StudyContext
+from diffex_dagster.stages.edit_metrics import changes_of
+from diffex_dagster.stages.edits import EditCounts, level1_combinations, make_edits, race_order
+from diffex_dagster.stages.judging import chance_gain, ensure_evidence
+from diffex_dagster.stages.setup import why_unjudged
+from diffex_dagster.store import Store, StoredPicture, edit_key
+from diffex_dagster.store.keys import digest
+from diffex_dagster.study import Study
+
+Settings = Callable[[str | None], Sequence[str]]
+"""`Calibrates.settings` of an editor."""
+OTHERS = 4  # groups whose attribute every edit is looked at for
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a study edits its prompts with, and how that was found.
+
+    Attributes:
+        choices: (prompt, direction) -> choice, of every feature of the corpus that can be edited.
+        tries: all that they rest on.
+        finalists: the settings that every prompt was tried with, as far as the budget went.
+        new: prompts that were calibrated now.
+        budget: edits that this was allowed to take now; `edits` says how many it took.
+        images: keys of the images that it was done on.
+        note: why nothing was tried, where nothing could be; else "".
+    """
+
+    choices: Mapping[tuple[str, str], Choice]
+    tries: Sequence[Try]
+    finalists: Sequence[str]
+    new: Sequence[Wanted] = ()
+    budget: int = 0
+    images: Sequence[str] = ()
+    note: str = ""
+    edits: EditCounts = field(default_factory=EditCounts)
+
+    @property
+    def version(self) -> str:
+        """Hash of all that edits depend on: what each prompt is edited with."""
+        return digest(sorted([*of, choice.setting] for of, choice in self.choices.items()))
+
+
+def wanted_prompts(corpus: Corpus) -> list[Wanted]:
+    """Every prompt of a corpus that can be edited, once, with what it is pooled with."""
+    found: dict[tuple[str, str], Wanted] = {}
+    for f in corpus.walk():
+        if f.editable:
+            region = (f.region or corpus[f.group].region or "").casefold()
+            found.setdefault((f.prompt, f.direction), Wanted(f.prompt, f.direction, f.group, region))
+    return list(found.values())
+
+
+def study_edits(study: Study, corpus: Corpus, images: int) -> int:
+    """The edits that a search of one classifier makes at most, apart from joint ones: level 1, and a full beam."""
+    options, first = study.search.options(), level1_combinations(study, corpus)
+    known = {concepts for concepts in first if concepts}
+    deeper = sorted(
+        (
+            sum((Concept(f.prompt, f.direction),) not in known for f in expand(corpus, [group.id], options))
+            for group in corpus.groups
+        ),
+        reverse=True,
+    )
+    return (len(first) + sum(deeper[: options.beam])) * images * len(study.seeds)
+
+
+def new_prompts(work: StudyContext, corpus: Corpus) -> list[Wanted]:
+    """The prompts of the corpus that nothing is known of yet and that no person pinned."""
+    known, pinned = work.store.calibration(work.study.name, work.editor.fingerprint), work.study.pinned
+    return [
+        wanted
+        for wanted in wanted_prompts(corpus)
+        if (wanted.prompt, wanted.direction) not in known and wanted.prompt not in pinned
+    ]
+
+
+def budget_of(study: Study, corpus: Corpus, new: Sequence[Wanted], images: int) -> int:
+    """The most edits that calibrating these prompts may take: their part of the study's share."""
+    every = max(1, len(wanted_prompts(corpus)))
+    share = study.calibration.budget * study_edits(study, corpus, images)
+    return int(share * len(new) / every)
+
+
+def calibrate(work: StudyContext) -> Calibration:
+    """Find the options for the prompts of the corpus that have none yet, and keep them.
+
+    Deterministic in what the store holds and the study says. A run that is killed has kept every edit; the next goes on
+    from there.
+    """
+    study, store = work.study, work.store
+    settings: Settings | None = getattr(work.editor, "settings", None)
+    work.know()
+    fingerprint = work.editor.fingerprint
+    with store.hold():
+        corpus, samples = store.current_corpus(study.name), list(store.samples(study.name))
+        new = new_prompts(work, corpus)
+        budget = budget_of(study, corpus, new, len(samples))
+        images = [samples[i] for i in race_order(samples, study.seed)[: study.calibration.images]]
+        note = ""
+        if settings is None:
+            note = f"the editor {study.editor_name} has no options to try"
+        elif work.probe is None:
+            note = f"nobody judges what the options do: {why_unjudged(study)}"
+        counts = EditCounts()
+        if new and settings and work.probe:
+            tries, final = store.tries(study.name, fingerprint)
+            trying = _Trying(work, images)
+            final = trying.run(new, settings, tries, final, budget)
+            counts, tries = trying.counts, [*tries, *trying.tries]
+            choices = {w: planning.choose(w, _allowed(settings, w, final), tries) for w in new}
+            store.put_calibration(study.name, fingerprint, choices, trying.tries, final)
+            if not tries:
+                note = f"{budget} edits are too few to try anything with; use more images, or raise calibration.budget"
+        elif new:
+            nothing = Choice("", None, None, 0, note)
+            store.put_calibration(study.name, fingerprint, dict.fromkeys(new, nothing), [], [])
+        if store.current(study.name, what(study)) != fingerprint:
+            store.set_current(study.name, what(study), fingerprint)
+        found = calibration_now(study, store, fingerprint, corpus)
+    return replace(found, new=new, budget=budget, images=images, note=note, edits=counts)
+
+
+def calibration_now(study: Study, store: Store, editor: str, corpus: Corpus) -> Calibration:
+    """What the store holds of a study's calibration with an editor (fingerprint), of the prompts of this corpus."""
+    known, pinned = store.calibration(study.name, editor), study.pinned
+    choices: dict[tuple[str, str], Choice] = {}
+    for wanted in wanted_prompts(corpus):
+        if wanted.prompt in pinned:
+            choice = Choice(pinned[wanted.prompt], None, None, 0, "pinned in the study")
+        elif (wanted.prompt, wanted.direction) in known:
+            choice = known[wanted.prompt, wanted.direction]
+        else:
+            continue
+        choices[wanted.prompt, wanted.direction] = choice
+    return Calibration(choices, *store.tries(study.name, editor))
+
+
+def calibration_rows(found: Calibration) -> list[dict[str, object]]:
+    """One row a prompt, for tables: prompt, direction, options in words, expected success, tries, why."""
+    return [
+        {
+            "prompt": prompt,
+            "direction": direction,
+            "options": planning.in_words(choice.setting),
+            "success": choice.success,
+            "tries": choice.tries,
+            "why": choice.why,
+        }
+        for (prompt, direction), choice in found.choices.items()
+    ]
+
+
+def calibration_version(study: Study, store: Store) -> str:
+    """Version of what a study's stages read: what each prompt of its corpus is edited with."""
+    with store.hold():
+        corpus, editor = store.current_corpus(study.name), store.current(study.name, what(study)) or ""
+        return calibration_now(study, store, editor, corpus).version
+
+
+def _allowed(settings: Settings, wanted: Wanted, final: Sequence[str]) -> list[str]:
+    """The finalists that go with the prompt's region, the likeliest first; all where none does, own options without."""
+    of_region = settings(wanted.region or None)
+    return [each for each in of_region if each in final] or list(final) or [of_region[0]]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is measured of one try, before it is compared with others."""
+
+    wanted: Wanted
+    image: str
+    setting: str
+    gain: float
+    strength: float
+    kept: float  # structural similarity outside the mask
+    others: Mapping[str, float]  # prompt of another group -> gain
+
+
+class _Trying:
+    """Makes and judges the tries of one calibration."""
+
+    def __init__(self, work: StudyContext, images: Sequence[str]) -> None:
+        self._work, self._study, self._store, self._editor = work, work.study, work.store, work.editor
+        self._images = images
+        self._words = [(word, image) for image in images for word in work.study.effects.nonsense]
+        self._seen: dict[tuple[Wanted, str, str], _Seen] = {}
+        self._chance: dict[str, float] = {}
+        self._controls: dict[str, int] = {}
+        self.counts = EditCounts()
+
+    def run(
+        self,
+        new: Sequence[Wanted],
+        settings: Settings,
+        before: Sequence[Try],
+        final: Sequence[str],
+        budget: int,
+    ) -> list[str]:
+        """Try settings on these prompts; returns the finalists.
+
+        Args:
+            before: tries of an earlier calibration, whose finalists `final` are tried on the new prompts at once.
+        """
+        self._others = _others(new, before)
+        self._edit([EditRequest(image, (), self._study.seed) for image in self._images])  # the study makes them too
+        self.counts = EditCounts()
+        images = self._least_shown(new)
+        pairs, left = planning.spread(new, images), budget
+        arms = list(final)
+        if not arms:
+            arms = list(settings(None))
+            rounds = planning.halving(len(arms), budget // 2, len(pairs), len(self._words))
+            arms = arms[: rounds[0].arms] if rounds else arms[:1]
+            for i, each in enumerate(rounds):
+                self._try(arms, pairs[: each.pairs], each.controls)
+                keep = rounds[i + 1].arms if i + 1 < len(rounds) else planning.FINALISTS
+                arms = planning.better(self.tries, arms, keep)
+            left -= planning.cost(rounds)
+        if len(arms) > 1:
+            controls = min(len(self._words), 2 * planning.PAIRS)
+            left -= len(arms) * max(0, controls - self._controls.get(arms[0], 0))
+            tried = {(each.wanted, each.image) for each in self.tries if each.setting == arms[0]}
+            untried = [pair for pair in pairs if pair not in tried]
+            self._try(arms, untried[: max(0, left // len(arms))], controls)
+        return arms
+
+    @property
+    def tries(self) -> list[Try]:
+        """What was tried so far; harm is measured against what edits of the other attributes do to theirs."""
+        of: dict[str, list[float]] = {}
+        for each in self._seen.values():
+            if each.gain > self._chance[each.setting]:
+                of.setdefault(each.wanted.prompt, []).append(each.gain)
+        whole = {prompt: float(np.mean(gains)) for prompt, gains in of.items()}
+        weak = self._study.effects.min_edit_strength
+        found = []
+        for each in self._seen.values():
+            spilled = [min(1.0, abs(gain) / whole[p]) for p, gain in each.others.items() if whole.get(p, 0.0) > 0.0]
+            spill = float(np.mean(spilled)) if spilled else 0.0
+            took = each.gain > self._chance[each.setting] and each.strength >= weak
+            harm = 1.0 - max(0.0, each.kept) * (1.0 - spill)
+            found.append(Try(each.wanted, each.image, each.setting, bool(took), harm))
+        return found
+
+    def _edit(self, requests: Sequence[EditRequest]) -> None:
+        self.counts += make_edits(self._work, requests, "calibration edits")
+
+    def _least_shown(self, new: Sequence[Wanted]) -> dict[Wanted, list[str]]:
+        """The images of each prompt, first those that its edit has most to change on."""
+        nulls = {image: EditRequest(image, (), self._study.seed) for image in self._images}
+        found = self._evidence([(null, w.prompt) for w in new for null in nulls.values()])
+        order = {}
+        for w in new:
+            sign = 1.0 if w.direction == "add" else -1.0
+            shown = {image: sign * found[nulls[image], w.prompt] for image in self._images}
+            order[w] = sorted(self._images, key=shown.__getitem__)
+        return order
+
+    def _evidence(self, asked: Sequence[tuple[EditRequest, str]]) -> dict[tuple[EditRequest, str], float]:
+        wanted = list(dict.fromkeys(asked))
+        return ensure_evidence(self._work, wanted)
+
+    def _try(self, arms: Sequence[str], pairs: Sequence[tuple[Wanted, str]], controls: int) -> None:
+        """Edit these pairs and so many control pairs under each setting, and measure what is new."""
+        seed, words = self._study.seed, self._words[:controls]
+
+        def at(image: str, prompt: str, direction: str, arm: str) -> EditRequest:
+            return EditRequest(image, (Concept(prompt, direction, arm),), seed)  # type: ignore[arg-type]
+
+        asked = {(w, i, arm): at(i, w.prompt, w.direction, arm) for arm in arms for w, i in pairs}
+        asked = {of: request for of, request in asked.items() if of not in self._seen}
+        control = {(word, i, arm): at(i, word, "add", arm) for arm in arms for word, i in words}
+        self._edit([*asked.values(), *control.values()])
+        looked_for = {of: [of[0].prompt, *self._others[of[0]]] for of in asked}
+        nulls = {image: EditRequest(image, (), seed) for image in self._images}
+        evidence = self._evidence(
+            [(r, p) for of, request in asked.items() for p in looked_for[of] for r in (request, nulls[of[1]])]
+            + [(r, word) for (word, i, _), request in control.items() for r in (request, nulls[i])]
+        )
+        for arm in arms:
+            rises = [evidence[control[word, i, arm], word] - evidence[nulls[i], word] for word, i in words]
+            self._chance[arm] = chance_gain([np.array(rises)])
+            self._controls[arm] = len(words)
+        self._measure(asked, looked_for, evidence, nulls)
+
+    def _measure(
+        self,
+        asked: Mapping[tuple[Wanted, str, str], EditRequest],
+        looked_for: Mapping[tuple[Wanted, str, str], Sequence[str]],
+        evidence: Mapping[tuple[EditRequest, str], float],
+        nulls: Mapping[str, EditRequest],
+    ) -> None:
+        store, fingerprint = self._store, self._editor.fingerprint
+        files = store.stored_edits([*asked.values(), *nulls.values()], fingerprint)
+        stored = {request: StoredPicture(store.pictures, file) for request, file in files.items()}
+        keys = {of: edit_key(request, fingerprint) for of, request in asked.items()}
+        pairs = {keys[of]: (stored[request], stored[nulls[of[1]]]) for of, request in asked.items()}
+        changes, _ = changes_of(store, pairs)
+        masks = store.stored_masks(keys.values())
+        with store.let_go():
+            kept = {key: similarity_outside(edit(), null(), masks.get(key)) for key, (edit, null) in pairs.items()}
+        for of, request in asked.items():
+            (wanted, image, setting), null = of, nulls[of[1]]
+            rise = {p: evidence[request, p] - evidence[null, p] for p in looked_for[of]}
+            gain = rise.pop(wanted.prompt) * (1.0 if wanted.direction == "add" else -1.0)
+            key = keys[of]
+            self._seen[of] = _Seen(wanted, image, setting, gain, changes[key].strength, kept[key], rise)
+
+
+def _others(new: Sequence[Wanted], before: Sequence[Try]) -> dict[Wanted, tuple[str, ...]]:
+    """Prompts of other groups that each prompt's edits are looked at for: the first of a few groups, the next ones."""
+    first: dict[str, str] = {}
+    for wanted in (*new, *(each.wanted for each in before)):
+        if wanted.direction == "add":
+            first.setdefault(wanted.group, wanted.prompt)
+    groups = list(first)
+    found = {}
+    for wanted in new:
+        start = groups.index(wanted.group) + 1 if wanted.group in groups else 0
+        turned = [*groups[start:], *groups[:start]]
+        prompts = [first[group] for group in turned if group != wanted.group and first[group] != wanted.prompt]
+        found[wanted] = tuple(prompts[:OTHERS])
+    return found
+
+
+def planned_tries(work: StudyContext, corpus: Corpus, images: Collection[str]) -> tuple[int, int]:
+    """How many prompts would be calibrated now, and the most edits that this would take."""
+    new = new_prompts(work, corpus)
+    return len(new), budget_of(work.study, corpus, new, len(images))

@@ -1,0 +1,108 @@
+"""The page of a calibration: gathered from the store and written beside the results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from diffex_dagster.editing.calibration import Choice, Try, in_words
+from diffex_dagster.editing.protocol import Concept, EditRequest
+from diffex_dagster.report.calibration_page import CalibrationPage, Prompt, Shot, Tried, render_calibration
+from diffex_dagster.stages.calibration import Calibration, wanted_prompts
+from diffex_dagster.stages.context import StudyContext
+from diffex_dagster.store import Store, StoredPicture
+from diffex_dagster.study import Study
+from diffex_dagster.utils.files import write_atomically
+
+
+def page_path(study: Study) -> Path:
+    """Where the page of the editor in use is."""
+    return study.results_folder / "calibration" / study.name / f"{study.editor_name}.html"
+
+
+def write_page(work: StudyContext, found: Calibration) -> Path:
+    """Write what was tried and chosen; returns the page."""
+    editor = work.editor.fingerprint
+    with work.store.hold():
+        page = _page(work.study, work.store, editor, found)
+    file = page_path(work.study)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, render_calibration(page).encode())
+    return file
+
+
+def _page(study: Study, store: Store, editor: str, found: Calibration) -> CalibrationPage:
+    order = list(dict.fromkeys((w.prompt, w.direction) for w in wanted_prompts(store.current_corpus(study.name))))
+    tries: dict[tuple[str, str], list[Try]] = {}
+    for each in found.tries:
+        tries.setdefault((each.wanted.prompt, each.wanted.direction), []).append(each)
+    # One image of each prompt: the one with the most tries, all of them the same image's.
+    shown = {of: _of_one_image(some) for of, some in tries.items()}
+    requests = {each: _request(study, each) for some in shown.values() for each in some}
+    nulls = [EditRequest(each.image, (), study.seed) for each in requests]
+    files = store.stored_edits(list(dict.fromkeys([*requests.values(), *nulls])), editor)
+    prompts = [
+        _prompt(store, study, files, of, found.choices[of], shown.get(of, []), requests)
+        for of in order
+        if of in found.choices
+    ]
+    images = {each.image for each in found.tries}
+    return CalibrationPage(
+        study.name, study.editor_name, len(images) or len(found.images), found.budget, found.edits.made,
+        study.calibration.budget, found.note, _settings(found), prompts,
+    )  # fmt: skip
+
+
+def _request(study: Study, each: Try) -> EditRequest:
+    concept = Concept(each.wanted.prompt, each.wanted.direction, each.setting)
+    return EditRequest(each.image, (concept,), study.seed)
+
+
+def _of_one_image(tries: Sequence[Try]) -> list[Try]:
+    by: dict[str, list[Try]] = {}
+    for each in tries:
+        by.setdefault(each.image, []).append(each)
+    return max(by.values(), key=len)
+
+
+def _prompt(
+    store: Store,
+    study: Study,
+    files: dict[EditRequest, str],
+    of: tuple[str, str],
+    choice: Choice,
+    tries: Sequence[Try],
+    requests: dict[Try, EditRequest],
+) -> Prompt:
+    shots = [
+        Shot(
+            StoredPicture(store.pictures, files[requests[each]]), in_words(each.setting), each.took, each.harm,
+            each.setting == choice.setting,
+        )
+        for each in sorted(tries, key=lambda each: (each.setting != choice.setting, each.harm))
+        if requests[each] in files
+    ]  # fmt: skip
+    null = EditRequest(tries[0].image, (), study.seed) if tries else None
+    picture = StoredPicture(store.pictures, files[null]) if null in files and null is not None else None
+    group = tries[0].wanted.group if tries else ""
+    return Prompt(*of, group, in_words(choice.setting), choice.success, choice.tries, choice.why, picture,
+                  tuple(shots) if picture else ())  # fmt: skip
+
+
+def _settings(found: Calibration) -> list[Tried]:
+    by: dict[str, list[Try]] = {}
+    for each in found.tries:
+        by.setdefault(each.setting, []).append(each)
+    chosen = [choice.setting for choice in found.choices.values()]
+    rows = [
+        Tried(
+            in_words(setting),
+            len(some),
+            sum(each.took for each in some),
+            sum(each.harm for each in some) / len(some),
+            setting in found.finalists,
+            chosen.count(setting),
+        )
+        for setting, some in by.items()
+    ]
+    return sorted(rows, key=lambda row: (-row.chosen, not row.final, -row.tries, row.harm))

@@ -1,0 +1,88 @@
+"""Options of single concepts: their text, what is worth trying, and edits that are asked for under them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
+from diffex_dagster.editing.protocol import Concept, EditRequest
+from diffex_dagster.editing.settings import ConceptOptions, Setting, read_setting, worth_trying
+from diffex_dagster.errors import EditorError
+
+OWN = Setting()
+
+
+def test_a_setting_and_its_text_say_the_same() -> None:
+    setting = Setting(scale=3.0, mask="none", skip=0.0, warmup=2)
+    assert read_setting(setting.text) == setting
+    assert Setting(scale=3).text == Setting(scale=3.0).text
+    with pytest.raises(EditorError, match="none of LEDITS"):
+        read_setting("strength 3")
+
+
+def test_any_beginning_of_what_is_worth_trying_is_a_fair_choice() -> None:
+    tried = worth_trying(OWN, steps=20)
+    assert tried[0] == OWN and len(set(tried)) == len(tried)
+    first = tried[:8]
+    assert {each.mask for each in first} == {"none", "intersection"} and {each.skip for each in first} == {0.1}
+    assert min(each.scale for each in first) == 1.0 and max(each.scale for each in first) == 10.0
+    assert {each.skip for each in tried} == {0.0, 0.1, 0.3} and {each.warmup for each in tried} == {0, 4}
+    assert {each.skip for each in worth_trying(OWN, steps=20, skips=False)} == {0.1}
+
+
+def test_a_region_bounds_the_mask() -> None:
+    own = OWN.model_copy(update={"threshold": 0.75})
+    eyes, scene = worth_trying(own, 20, "eyes"), worth_trying(own, 20, "the whole scene")
+    assert min(each.threshold for each in eyes if each.mask != "none") == 0.75
+    assert max(each.threshold for each in scene if each.mask != "none") == 0.75
+    assert {each.scale for each in eyes if each.mask == "none"} < {each.scale for each in scene if each.mask == "none"}
+
+
+def test_a_concept_of_a_joint_edit_sets_in_at_the_noise_at_which_it_would_alone() -> None:
+    late = Setting(skip=1 / 3)
+    assert late.after(1 / 3, 20) is late
+    joint = late.after(0.0, 20)
+    assert (joint.skip, joint.warmup) == (0.0, 5)  # 15 of 20 steps over three quarters of the noise
+    assert late.model_copy(update={"warmup": 4}).after(0.0, 20).warmup == 5 + 3
+
+
+def test_edits_of_every_setting_come_from_one_editor(checkpoint: Path) -> None:
+    """A setting edits as an editor does that was made with it, inversions of equal skip are shared, and nothing of it
+    touches the fingerprint."""
+
+    def editor(**options: object) -> LeditsEditor:
+        return LeditsEditor(LeditsOptions(checkpoint=str(checkpoint), device="cpu", steps=4, mask="none", **options))  # type: ignore[arg-type]
+
+    one = editor()
+    print_before = one.fingerprint
+    images = {"a": Image.effect_noise((one.engine().resolution,) * 2, 60).convert("RGB")}
+    settings = [
+        Setting(scale=2.0, mask="none"),
+        Setting(scale=7.0, mask="none"),
+        Setting(scale=2.0, mask="none", skip=0.5),
+    ]
+    requests = [EditRequest("a", (Concept("a hat", setting=each.text),)) for each in settings]
+    made = {r: np.asarray(p) for batch in one.edit(images, [EditRequest("a"), *requests]) for r, p in batch}
+    for setting, request in zip(settings, requests, strict=True):
+        other = editor(scale=setting.scale, skip=setting.skip)
+        [[(_, picture)]] = other.edit(images, [EditRequest("a", (Concept("a hat"),))])
+        difference = np.abs(np.asarray(picture).astype(int) - made[request]).max()
+        assert difference <= 1, setting  # rounding: other batches
+        assert other.fingerprint != one.fingerprint == print_before
+    assert len(one._inversions._items) == 2  # of both skips
+    assert len({each.tobytes() for each in made.values()}) == 4
+    joint = EditRequest("a", (requests[0].concepts[0], Concept("a beard", setting=settings[2].text)))
+    [[(_, together)]] = one.edit(images, [joint])
+    assert together.tobytes() not in {each.tobytes() for each in made.values()}
+
+
+def test_a_prompt_s_own_options_are_no_setting_of_the_editor() -> None:
+    options = LeditsOptions(checkpoint="x", prompts={"a hat": ConceptOptions(scale=3.0)})
+    assert options.setting(Concept("a hat")).scale == 3.0 and options.setting(Concept("a beard")) == options.own
+    pinned = Setting(scale=9.0).text
+    assert options.setting(Concept("a hat", setting=pinned)).scale == 9.0
+    assert LeditsEditor(options).settings()[0] == "" and "" not in LeditsEditor(options).settings()[1:]

@@ -1,0 +1,170 @@
+"""Calibration of a toy editor with one knob: what it chooses, what it costs, what it leaves alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffex_dagster.cli.calibrate import make
+from diffex_dagster.errors import StoreError, StudyError
+from diffex_dagster.stages.calibrated import calibrated
+from diffex_dagster.stages.calibration import Calibration, budget_of, calibrate, study_edits, wanted_prompts
+from diffex_dagster.stages.context import StudyContext
+from diffex_dagster.stages.corpus_now import corpus_now
+from diffex_dagster.stages.edits import level1_edits, nonsense_edits
+from diffex_dagster.stages.plan import plan_edits
+from diffex_dagster.stages.report import explain
+from diffex_dagster.stages.sample_images import sample_images
+from diffex_dagster.stages.search import run_search
+from diffex_dagster.stages.setup import build_editor
+from diffex_dagster.study import Study, load_study
+from diffex_dagster.utils.progress import silent
+from tests.support.toys import edits_made, write_study
+
+KNOB = {"kind": "python", "factory": "tests.support.toys:KnobEditor"}
+NEED = {"dark red patch": 70}
+
+
+def study_in(folder: Path, images: int = 8, **changes: Any) -> Study:
+    editors = {"paint": {**KNOB, "options": {"need": NEED}}}
+    fields: dict[str, Any] = {"editors": editors, "calibrate": True, "calibration": {"budget": 1.0}} | changes
+    return load_study(write_study(folder, images, **fields))
+
+
+def set_up(study: Study, region: str | None = None) -> StudyContext:
+    work, corpus = StudyContext(study), corpus_now(study)
+    groups = [replace(group, region=region if group.id == "red" else None) for group in corpus.groups]
+    corpus = replace(corpus, groups=tuple(groups))
+    sample_images(work)
+    work.store.put_corpus(study.name, corpus)
+    work.store.set_current(study.name, "corpus", corpus.version)
+    return work
+
+
+def chosen(found: Calibration) -> dict[str, str]:
+    return {prompt: choice.setting for (prompt, _), choice in found.choices.items()}
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return study_in(tmp_path)
+
+
+def test_each_prompt_gets_the_gentlest_knob_that_shows_it(tmp_path: Path) -> None:
+    study = study_in(tmp_path, images=24)  # whose edits pay for all six settings
+    work = set_up(study)
+    found = calibrate(work)
+    assert 0 < found.edits.made <= found.budget and len(found.images) == 6
+    of = chosen(found)
+    assert of["dark red patch"] in ("70", "100"), found.choices  # below, no paint sticks
+    assert of["red patch"] in ("", "10", "30", "50") and of["blue patch"] in ("", "10", "30", "50")
+    harms = {each.setting: each.harm for each in found.tries if each.wanted.prompt == "red patch"}
+    assert harms["100"] > harms.get("", harms.get("50", 0.0))
+    again = calibrate(work)
+    assert (again.edits.made, again.new, again.version) == (0, [], found.version)
+
+
+def test_the_same_study_chooses_the_same_and_never_above_its_budget(tmp_path: Path) -> None:
+    found = []
+    for name in ("a", "b"):
+        study = study_in(tmp_path / name, calibration={"budget": 0.6, "images": 3})
+        work = set_up(study)
+        found.append(calibrate(work))
+        allowed = 0.6 * study_edits(study, work.corpus, 8)
+        nulls = 3
+        assert len(edits_made(study.folder)) - nulls <= allowed
+    assert found[0].choices == found[1].choices
+
+
+def test_without_a_budget_the_editor_s_own_options_stay(tmp_path: Path) -> None:
+    study = study_in(tmp_path, calibration={"budget": 0.01})
+    found = calibrate(set_up(study))
+    assert set(chosen(found).values()) == {""} and found.edits.made == 0
+    assert "too few to try anything with" in found.note
+
+
+def test_a_whole_search_on_calibrated_edits_and_an_edited_corpus(study: Study) -> None:
+    """Edits carry their settings through search and report, controls are edited like the features, and a new prompt
+    costs its own calibration and edits, nothing else."""
+    work = set_up(study)
+    with pytest.raises(StoreError, match="materialize editor_calibration first"):
+        level1_edits(work)
+    planned = {stage.stage: stage for stage in plan_edits(work, [])}
+    assert planned["editor_calibration"].edits_missing > 0 and "6 prompts" in planned["editor_calibration"].note
+    before = calibrate(work)
+    settings = set(chosen(before).values())
+    worked, corpus = calibrated(work).study, work.corpus
+    assert {f.setting for f in corpus.walk() if f.editable} == settings == set(worked.control_settings)
+    assert corpus.version == work.store.current_corpus(study.name).version
+    assert {c.setting for (c,) in nonsense_edits(worked)} == settings
+    level1_edits(work)
+    run_search(work.subject("v1"))
+    report, searched = explain(work.subject("v1"), "test")
+    by = {row.prompt: row for row in report.features}
+    assert by["red patch"].effect > 0.0
+    assert len(report.controls) == len(settings) * len(study.effects.nonsense)
+    for concepts, paired in searched.paired.items():
+        if concepts and concepts[0].prompt == "red patch":
+            control = next(c for c in nonsense_edits(worked) if c[0].setting == concepts[0].setting)
+            assert paired.placebo is not None and (paired.placebo == searched.paired[control].edit).all()
+
+    made = len(edits_made(study.folder))
+    (study.folder / "corpus.yaml").write_text("add:\n  - {name: Deep red, group: Red, prompt: dark red patch two}\n")
+    edited = set_up(load_study(study.file))
+    after = calibrate(edited)
+    assert [w.prompt for w in after.new] == ["dark red patch two"]
+    assert {p: s for p, s in chosen(after).items() if p in chosen(before)} == chosen(before)
+    level1_edits(edited)
+    new = edits_made(study.folder)[made:]
+    assert ("dark red patch two",) in {prompts for _, prompts in new}
+    assert {prompts for _, prompts in new} <= {("dark red patch two",), ("flornip",)}
+
+
+def test_a_region_bounds_what_is_chosen(tmp_path: Path) -> None:
+    study = study_in(tmp_path)
+    work = set_up(study, "Left")
+    assert {w.region for w in wanted_prompts(work.corpus) if w.group == "red"} == {"left"}
+    found = calibrate(work)
+    assert chosen(found)["dark red patch"] in ("", "10", "30")
+
+
+def test_who_calibrates(tmp_path: Path) -> None:
+    scenes = load_study(Path(__file__).parents[2] / "studies" / "scenes")
+    assert scenes.calibrates and not scenes.changed(calibrate=False).calibrates
+    assert not scenes.with_editor("exact").calibrates
+    avatars = load_study(Path(__file__).parents[2] / "studies" / "avatars")
+    assert not avatars.calibrates  # it sets options
+    assert not load_study(write_study(tmp_path)).calibrates
+    with pytest.raises(StudyError, match="calibrate: true finds options by a judge's word"):
+        study_in(tmp_path, probe={"kind": "none"})
+    with pytest.raises(StudyError, match="does not look for the options of its editor"):
+        make(load_study(write_study(tmp_path)), silent)
+
+
+def test_an_editor_without_options_keeps_its_own(tmp_path: Path) -> None:
+    study = study_in(tmp_path, editors={"paint": {"kind": "python", "factory": "tests.support.toys:PaintEditor"}})
+    work = set_up(study)
+    found = calibrate(work)
+    assert "has no options to try" in found.note and set(chosen(found).values()) == {""}
+    assert calibrated(work).study.control_settings == ("",)
+
+
+def test_pinned_prompts_are_not_calibrated_and_change_no_other_edit(tmp_path: Path) -> None:
+    scenes = load_study(Path(__file__).parents[2] / "studies" / "scenes")
+    part = scenes.editors["diffusion"]
+    pinned = scenes.changed(editors={"diffusion": part.model_copy(update={"prompts": {"a dog": part.own}})})
+    assert set(pinned.pinned) == {"a dog"} and '"scale": 5.0' in pinned.pinned["a dog"]
+    assert build_editor(pinned).fingerprint == build_editor(scenes).fingerprint
+
+
+def test_the_command_writes_a_page(study: Study) -> None:
+    said: list[str] = []
+    found, page = make(study, silent, said.append)
+    assert said == [f"6 prompts to calibrate, with at most {found.budget} edits"]
+    text = page.read_text("utf-8")
+    assert page == study.results_folder / "calibration" / study.name / "paint.html"
+    assert "dark red patch" in text and "<script" not in text and text.count("chosen</b>") >= 4
+    assert budget_of(study, corpus_now(study), [], 8) == 0
