@@ -9,8 +9,10 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 
+import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,9 +22,11 @@ from diffex_dagster.report.comparison_page import render_comparison
 from diffex_dagster.report.examples import Failures, parts
 from diffex_dagster.report.heatmap import overlay
 from diffex_dagster.report.html import linked
+from diffex_dagster.report.markdown import report_markdown
 from diffex_dagster.report.matrix import matrix
 from diffex_dagster.report.model import Comparison, Example, Explanation, RuleOutcome, Turn
 from diffex_dagster.report.page import render_report
+from diffex_dagster.report.schema import explanation_from_json, load_schema, report_as_json
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from diffex_dagster.report.wording import CHANGES, MEANINGS, signed
 from tests.support import material
@@ -300,6 +304,27 @@ def test_a_thousand_classes_are_folded_and_one_output_has_none(explanation: Expl
     assert "class 500" not in head and "<summary>all 1,000</summary>" in method and "class 999" in method
     one = Page(render_report(replace(explanation, labels=("age",), target="value of “age”", turn=None)))
     assert "Classes" not in one.text and "Flips" not in one.text and "Output" in one.text
+
+
+def test_what_looks_wrong_about_the_scores_stands_above_the_verdict(explanation: Explanation) -> None:
+    said = "Neither the study nor the <model> says how pixels become its input."
+    made = replace(explanation, hints=(said,))
+    page = render_report(made)
+    assert page.index(escape(said)) < page.index('id="verdict"') and "Look at this first." in page
+    assert "Look at this first." not in render_report(replace(explanation, hints=()))
+    assert "> **Look at this first.** " in report_markdown(made)
+    data = report_as_json(made)
+    jsonschema.validate(data, load_schema("report-1"))
+    assert explanation_from_json(data).hints == (said,)
+
+
+def test_a_combination_whose_interval_holds_zero_has_no_direction(explanation: Explanation) -> None:
+    assert explanation.joint is not None
+    unsure = replace(explanation.joint, effect=-0.1, ci_low=-0.9, ci_high=0.1, images=1)
+    page = render_report(replace(explanation, joint=unsure))
+    together = page[page.index('<div class="sum">') :]
+    together = together[: together.index("</div>")]
+    assert "inconclusive" in together and "lowers" not in together and "of 1 image and" in page
 
 
 def test_pages_of_a_study_lead_to_each_other(explanation: Explanation, comparison: Comparison) -> None:
