@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,48 +25,10 @@ from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.setup import build_store, own
 from diffex_dagster.study import Study
 from tests.support.project import Run
+from tests.support.stand_ins import ANYTHING, Editor, Judge, failing, late, one_sentence
 from tests.support.toys import PaintEditor, WarmClassifier, edits_made, picture, warm, write_study
 
-Batch = list[tuple[Any, Any]]
-ANYTHING = [
-    KeyError("radius"), ZeroDivisionError("division by zero"), struct.error("unpack requires 4 bytes"), StopIteration(),
-    UnicodeEncodeError("ascii", "é", 0, 1, "ordinal not in range"), SystemExit(3), AssertionError(), OSError(5, "no"),
-]  # fmt: skip
 RED, NULL = EditRequest("a", (Concept("red patch"),)), EditRequest("a")
-
-
-class Editor:
-    """An editor that does what a test says."""
-
-    fingerprint = "of a test"
-
-    def __init__(self, does: Callable[[Sequence[EditRequest]], Any]) -> None:
-        self.does = does
-
-    def edit(self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]) -> Any:
-        return self.does(requests)
-
-
-def failing(error: BaseException) -> Callable[..., Any]:
-    def fail(*arguments: Any, **options: Any) -> Any:
-        raise error
-
-    return fail
-
-
-def late(error: BaseException) -> Callable[[Sequence[EditRequest]], Iterator[Batch]]:
-    """Makes one edit before it fails."""
-
-    def fail(requests: Sequence[EditRequest]) -> Iterator[Batch]:
-        yield [(requests[0], picture(90))]
-        raise error
-
-    return fail
-
-
-def one_sentence(error: BaseException) -> str:
-    assert "\n" not in str(error) and len(str(error)) < 600
-    return str(error)
 
 
 @pytest.mark.parametrize("error", ANYTHING, ids=lambda error: type(error).__name__)
@@ -75,7 +36,7 @@ def test_whatever_an_editor_raises_is_one_sentence(error: BaseException) -> None
     for does in (failing(error), late(error)):
         with pytest.raises(EditorError, match="the editor Editor fails while it makes 2 edits") as caught:
             list(made_edits(Editor(does), {"a": picture(90)}, [NULL, RED]))
-        assert "test_own_code.py, line" in one_sentence(caught.value) or isinstance(error, StopIteration)
+        assert "stand_ins.py, line" in one_sentence(caught.value) or isinstance(error, StopIteration)
 
 
 @pytest.mark.parametrize(
@@ -160,16 +121,6 @@ def test_what_a_classifier_returns_is_looked_at(returned: Any, told: str, monkey
     monkeypatch.setattr(WarmClassifier, "__call__", lambda self, pictures: returned)
     with pytest.raises(ClassifierError, match=told):
         outputs_of(WarmClassifier(Path(), {}), [picture(90)])
-
-
-class Judge:
-    fingerprint = "of a test"
-
-    def __init__(self, says: Callable[[Sequence[Any]], Any]) -> None:
-        self.says = says
-
-    def evidence(self, pictures: Mapping[str, Image.Image], pairs: Sequence[Any]) -> Any:
-        return self.says(pairs)
 
 
 @pytest.mark.parametrize(
