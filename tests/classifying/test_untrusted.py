@@ -128,6 +128,20 @@ def test_torchscript_that_writes_files_needs_trust(tmp_path: Path, monkeypatch: 
     assert Path("written.bin").exists()
 
 
+class OnCuda(torch.nn.Module):
+    """Exported on a machine with a GPU, which its graph names."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels.mean(dim=[2, 3])[:, :2] + torch.zeros([2], device="cuda:0")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device is here")
+def test_a_device_that_is_written_into_a_file_is_named(tmp_path: Path) -> None:
+    torch.jit.script(OnCuda().eval()).save(tmp_path / "m.pt")
+    with pytest.raises(ClassifierError, match=r"'CUDA' backend.*; the file names a CUDA device: export it on a CPU"):
+        TorchFileClassifier(tmp_path / "m.pt", LABELS, device="cpu")(PICTURES)
+
+
 def test_what_torch_cannot_read_is_named(tmp_path: Path) -> None:
     torch.save({"state_dict": Mean().state_dict()}, tmp_path / "state.pt")
     (tmp_path / "lfs.pt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")

@@ -65,6 +65,17 @@ def test_prompt_remove_deny_allow(proposal: Corpus) -> None:
     assert [feature.id for feature in only.walk()] == ["hair", "hair/long-hair", "glasses"]
 
 
+@pytest.mark.parametrize("name", ["1950", "no", "off", "12:30", "2024-01-01", "007"])
+def test_names_that_yaml_may_read_as_something_else_are_names(name: str) -> None:
+    edits = edits_from_text(f"add:\n  - {{name: {name}, group: Hat}}\n", "corpus.yaml")
+    assert [each.node["name"] for each in edits.add] == [name]
+
+
+def test_a_truth_value_is_no_name() -> None:
+    with pytest.raises(CorpusError, match=r"corpus\.yaml, line 2: `add\.0\.name` is wrong"):
+        edits_from_text("add:\n  - {name: true, group: Hat}\n", "corpus.yaml")
+
+
 def test_add_one_feature_is_one_new_edit(proposal: Corpus) -> None:
     corpus = merged(proposal, "add:\n  - {group: Hat, name: Top hat, region: head}\n")
     assert [feature.id for feature in diff(proposal, corpus).new_edits] == ["hat/top-hat"]
