@@ -171,7 +171,7 @@ def explain(
 def _objects(classifier: Any, editor: Any, labels: Sequence[str]) -> tuple[Editor | None, dict[str, Classifier]]:
     """The editor and the classifier that were passed as objects; what was named, the study builds."""
     from diffex_dagster.classifying.python_adapter import CallableClassifier
-    from diffex_dagster.stages.setup import own
+    from diffex_dagster.utils.own_code import own
 
     made_editor = own(editor, "editor", EditorError) if hasattr(editor, "edit") else None
     if isinstance(classifier, Mapping | str | Path):

@@ -15,7 +15,8 @@ from PIL import ImageColor
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, field_validator, model_validator
 from ruamel.yaml.error import MarkedYAMLError
 
-from diffex_dagster.classifying.parts import AnyClassifierPart, Part, Target
+from diffex_dagster.classifying.kinds import AnyClassifierPart
+from diffex_dagster.classifying.parts import Part, Target
 from diffex_dagster.corpus.vlm.client import key_variable
 from diffex_dagster.deployment import Deployment
 from diffex_dagster.editing.instruct import InstructOptions

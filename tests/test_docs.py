@@ -27,7 +27,7 @@ from sybil.parsers.markdown import CodeBlockParser, SkipParser
 from sybil.typing import Evaluator
 
 import diffex_dagster
-from diffex_dagster.classifying.build import build
+from diffex_dagster.classifying.parts import Where
 from diffex_dagster.classifying.preprocessing import read_manifest
 from diffex_dagster.corpus.overrides import merge, read_edits
 from diffex_dagster.corpus.starters import starter_names
@@ -140,7 +140,7 @@ class Page:
         fields = {"corpus": fields} if "vlm" in fields else fields
         study = study_of({**BASE, **fields}, self.folder / "study.yaml")
         for name, part in study.classifiers.items():
-            assert build(part, study.folder, study.checkpoint, name)
+            assert part.build(Where(study.folder, study.checkpoint, name))
         for name, editor in study.editors.items():
             if editor.kind == "python":
                 assert build_editor(study.with_editor(name)).fingerprint

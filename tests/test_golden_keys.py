@@ -26,9 +26,9 @@ from diffex_dagster.judging.clip import ClipProbe
 from diffex_dagster.judging.diffusion import DiffusionProbe
 from diffex_dagster.stages.settings import DECIDES, fields, stage_version, undecided
 from diffex_dagster.stages.setup import build_classifier, build_editor, settings_version
-from diffex_dagster.store.keys import digest, edit_key, image_key
+from diffex_dagster.store.keys import edit_key, image_key
 from diffex_dagster.study import Study
-from diffex_dagster.utils.hashing import file_fingerprint, folder_fingerprint
+from diffex_dagster.utils.hashing import digest, file_fingerprint, folder_fingerprint
 from tests.support.toys import picture
 
 IMAGE = "07a3f8a33b08dbf0a0ddb7f1ef6e2b9a"

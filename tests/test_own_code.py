@@ -22,8 +22,9 @@ from diffex_dagster.stages.context import StudyContext, at_work
 from diffex_dagster.stages.corpus import propose
 from diffex_dagster.stages.edits import ensure_edits
 from diffex_dagster.stages.sample_images import sample_images
-from diffex_dagster.stages.setup import build_store, own
+from diffex_dagster.stages.setup import build_store
 from diffex_dagster.study import Study
+from diffex_dagster.utils.own_code import own
 from tests.support.project import Run
 from tests.support.stand_ins import ANYTHING, Editor, Judge, failing, late, one_sentence
 from tests.support.toys import PaintEditor, WarmClassifier, edits_made, picture, warm, write_study

@@ -16,7 +16,7 @@ from diffex_dagster import __version__
 from diffex_dagster.assets import kept
 from diffex_dagster.assets.common import Names, clear_errors, links
 from diffex_dagster.assets.status import made_from, observation, observed
-from diffex_dagster.classifying.parts import PythonPart
+from diffex_dagster.classifying.python_adapter import PythonPart
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, at_work, deployed
 from diffex_dagster.stages.calibration import calibration_version

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from diffex_dagster.bench.truth import Benchmark, Examinee, Truth, grade_all, world_of
-from diffex_dagster.classifying.parts import TransformersPart
+from diffex_dagster.classifying.transformers_adapter import TransformersPart
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.study import Images, RecordedVLM, Study
 from diffex_dagster.utils.progress import Reporter, silent

@@ -25,10 +25,10 @@ from PIL import Image
 
 from diffex_dagster.bench.baselines import BASELINES, PAPER, Reading, read, variants
 from diffex_dagster.bench.resampling import Resampled, resample
-from diffex_dagster.classifying.parts import Target, TransformersPart
+from diffex_dagster.classifying.parts import Target
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.target import measure
-from diffex_dagster.classifying.transformers_adapter import TransformersClassifier
+from diffex_dagster.classifying.transformers_adapter import TransformersClassifier, TransformersPart
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.editing.loading import LOADING
 from diffex_dagster.effects.grading import Grade, beam_recall, grade

@@ -4,12 +4,32 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from PIL import Image
+from pydantic import Field
 
 from diffex_dagster.classifying.base import Task
+from diffex_dagster.classifying.parts import ClassifierPart, Label, Where
+from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.transformers_adapter import TransformersClassifier
+
+
+class ClipPart(ClassifierPart):
+    """Zero-shot classification with CLIP (or SigLIP): a class is a sentence."""
+
+    short: ClassVar[str] = "checkpoint"
+
+    kind: Literal["clip"] = "clip"
+    checkpoint: str = Field("openai/clip-vit-base-patch32", description="a hub id, or a folder beside the study file")
+    revision: str | None = None
+    labels: tuple[Label, ...] = Field(min_length=1, description="the classes, in words")
+    template: str = Field("a photo of a {}", pattern=r"\{\}", description="the sentence; {} is the class")
+
+    def build(self, where: Where) -> Classifier:
+        """A `ClipClassifier`."""
+        name = where.checkpoint(self.checkpoint)
+        return ClipClassifier(name, self.labels, self.template, revision=self.revision, **self.common(where))
 
 
 class ClipClassifier(TransformersClassifier):

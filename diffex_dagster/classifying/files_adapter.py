@@ -7,10 +7,11 @@ import io
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from PIL import Image
+from pydantic import Field
 
 from diffex_dagster.classifying import untrusted
 from diffex_dagster.classifying.base import BatchedClassifier, Task
@@ -18,10 +19,49 @@ from diffex_dagster.classifying.gradcam import Differentiable
 from diffex_dagster.classifying.manifests import Manifest, load_manifest, manifest_beside
 from diffex_dagster.classifying.onnx_graph import OnnxGraph, facts_of_shape, read_graph
 from diffex_dagster.classifying.outputs import SMALLEST, Outputs, contradiction, rows_of
-from diffex_dagster.classifying.parts import Preprocessing
+from diffex_dagster.classifying.parts import Preprocessing, TensorPart, Where
 from diffex_dagster.classifying.preprocessing import as_array, as_type, merged, read_labels
+from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.errors import ClassifierError, in_words
 from diffex_dagster.utils.hashing import file_fingerprint
+
+
+class OnnxPart(TensorPart):
+    """An ONNX file, run by onnxruntime (`pip install diffex-dagster[onnx]`)."""
+
+    short: ClassVar[str] = "file"
+
+    kind: Literal["onnx"] = "onnx"
+    file: Path
+    manifest: Path | None = Field(
+        None, description="a JSON or YAML file, or a folder of a hub model, that gives labels and preprocessing"
+    )
+    output: str | None = Field(None, description="name of the output to read; the first one when left out")
+
+    def build(self, where: Where) -> Classifier:
+        """An `OnnxClassifier`."""
+        manifest = None if self.manifest is None else where.path(self.manifest)
+        return OnnxClassifier(where.path(self.file), output=self.output, manifest=manifest, **self.common(where))
+
+
+class TorchFilePart(TensorPart):
+    """A TorchScript file (`torch.jit.save`) or an exported program (`torch.export.save`)."""
+
+    short: ClassVar[str] = "file"
+    later: ClassVar[frozenset[str]] = frozenset({"trusted"})
+
+    kind: Literal["torchscript", "torch_export"]
+    file: Path
+    manifest: Path | None = None
+    trusted: bool = Field(
+        False, description="load it although it could run code: you know who made it (docs/howto/classifier.md)"
+    )
+
+    def build(self, where: Where) -> Classifier:
+        """A `TorchFileClassifier` or an `ExportedClassifier`."""
+        made = TorchFileClassifier if self.kind == "torchscript" else ExportedClassifier
+        manifest = None if self.manifest is None else where.path(self.manifest)
+        return made(where.path(self.file), trusted=self.trusted, manifest=manifest, **self.common(where))
 
 
 class FileClassifier(BatchedClassifier):

@@ -8,22 +8,54 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import httpx
 import numpy as np
 from PIL import Image
+from pydantic import Field
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from diffex_dagster.classifying.base import BatchedClassifier
 from diffex_dagster.classifying.outputs import Outputs
+from diffex_dagster.classifying.parts import ClassifierPart, Labels, Where
 from diffex_dagster.classifying.preprocessing import read_labels
+from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.errors import ClassifierError, passing
 from diffex_dagster.utils import web
 from diffex_dagster.utils.secrets import redact, remember, remember_address
 
 _FIELDS = {"plain": ("images", "outputs"), "kserve": ("instances", "predictions")}
 _LONGEST_WAIT = 30.0  # seconds between two attempts, whatever Retry-After says
+
+
+class HttpPart(ClassifierPart):
+    """A service that answers with one row of outputs for each picture."""
+
+    short: ClassVar[str] = "url"
+
+    kind: Literal["http"] = "http"
+    url: str = Field(pattern=r"^https?://")
+    labels: Labels
+    format: Literal["plain", "kserve"] = Field(
+        "plain",
+        description='plain: {"images": [base64 PNG]} -> {"outputs": [[...]]}; kserve (also TensorFlow Serving): '
+        '{"instances": [{"b64": ...}]} -> {"predictions": [[...]]}',
+    )
+    outputs: Literal["sigmoid", "logits", "probabilities"] = "probabilities"
+    key_env: str | None = Field(None, description="environment variable that holds a bearer token")
+    version: str = Field("", description="say here when the model behind the address changes: scores are kept by it")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="further fields of the request")
+    timeout_s: float = Field(60.0, gt=0, le=86400)
+    retries: int = Field(4, ge=0, description="after 429, 5xx, a timeout or a lost connection")
+
+    def build(self, where: Where) -> Classifier:
+        """An `HttpClassifier`, at the address of this deployment."""
+        written = str(where.written.get("url", self.url))
+        known_as = shown_address(self.url) if written == self.url else written
+        labels = where.path(self.labels) if isinstance(self.labels, Path) else self.labels
+        options = self.model_dump(exclude={"kind", "target", "device", "labels", "url"})
+        return HttpClassifier(where.url or self.url, labels=labels, known_as=known_as, **options)
 
 
 class HttpClassifier(BatchedClassifier):

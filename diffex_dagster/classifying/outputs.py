@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from scipy.special import expit, logit, softmax
 
 from diffex_dagster.errors import ClassifierError
 
@@ -131,6 +130,8 @@ def as_logits(rows: np.ndarray, outputs: Outputs, classes: int, name: str) -> np
     Raises:
         ClassifierError: values that are not finite, that contradict `outputs`, or as many columns as no class has.
     """
+    from scipy.special import logit
+
     if not np.isfinite(rows).all():
         raise ClassifierError(
             f"{name}: the classifier returned values that are not finite; check its weights and preprocessing"
@@ -164,6 +165,8 @@ def as_logits(rows: np.ndarray, outputs: Outputs, classes: int, name: str) -> np
 
 def as_said(logits: np.ndarray, outputs: Outputs) -> np.ndarray:
     """Logits of `as_logits` -> what the study says that the outputs are, (N, classes)."""
+    from scipy.special import expit, softmax
+
     if outputs == "probabilities":
         return np.asarray(softmax(logits, axis=1))
     return np.asarray(expit(logits)) if outputs == "sigmoid" else logits

@@ -1,9 +1,12 @@
-"""What a study file says about a classifier: one class for each kind, validated without loading a model."""
+"""What a study file says about classifiers of every kind, validated without loading a model."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -14,6 +17,9 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+
+from diffex_dagster.classifying.protocol import Classifier
+from diffex_dagster.utils.paths import located
 
 Reference = Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")]  # module:attribute
 Channels3 = float | tuple[float, float, float]
@@ -172,30 +178,59 @@ class Target(Part):
                 return f'{self.measure} of "{self.label}"'
 
 
+@dataclass(frozen=True)
+class Where:
+    """Where a part of a study file is, and where it works.
+
+    Attributes:
+        folder: the study file's, which paths are relative to.
+        checkpoint: resolves a hub id or a folder.
+        field: where the part is in the study file, for messages.
+        written: the part's fields as the file writes them, variables unresolved (`${HOST}/score`).
+        url: the address of a service in this deployment; the part's own when None.
+    """
+
+    folder: Path
+    checkpoint: Callable[[str], str]
+    field: str = "classifier"
+    written: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    url: str | None = None
+
+    def path(self, relative: Path) -> Path:
+        """A path of the study file, made absolute."""
+        return located(relative, self.folder, self.field).resolve()
+
+
 class ClassifierPart(Part):
-    """What every kind of classifier has."""
+    """What every kind of classifier has.
+
+    A kind is a subclass beside its adapter, with `kind`, and one line in `classifying.kinds`.
+    """
+
+    short: ClassVar[str] = (
+        ""  # the field that a kind's own name stands for: {onnx: m.onnx} is {kind: onnx, file: m.onnx}
+    )
 
     target: Target | None = Field(None, description="explain this instead of the study's target")
     batch_size: int = Field(32, ge=1, description="pictures at a time")
     device: str = Field("auto", description="auto (the GPU where there is one), cpu, cuda, cuda:1, mps")
 
+    @classmethod
+    def kinds(cls) -> tuple[str, ...]:
+        """What a study file calls it: one name, or several."""
+        return get_args(cls.model_fields["kind"].annotation)
 
-class TransformersPart(ClassifierPart):
-    """A `transformers` image classifier, with its own image processor and id2label."""
+    def build(self, where: Where) -> Classifier:
+        """The classifier. Nothing is loaded before it is used.
 
-    kind: Literal["transformers"] = "transformers"
-    checkpoint: str = Field(description="a hub id, or a folder beside the study file")
-    revision: str | None = Field(None, description="of a hub model: a branch, tag or commit")
+        Raises:
+            StudyError: a module that the part names cannot be imported, or its factory fails.
+        """
+        raise NotImplementedError
 
-
-class ClipPart(ClassifierPart):
-    """Zero-shot classification with CLIP (or SigLIP): a class is a sentence."""
-
-    kind: Literal["clip"] = "clip"
-    checkpoint: str = Field("openai/clip-vit-base-patch32", description="a hub id, or a folder beside the study file")
-    revision: str | None = None
-    labels: tuple[Label, ...] = Field(min_length=1, description="the classes, in words")
-    template: str = Field("a photo of a {}", pattern=r"\{\}", description="the sentence; {} is the class")
+    def common(self, where: Where) -> dict[str, Any]:
+        """Arguments that the adapters share."""
+        return {"batch_size": self.batch_size, "device": self.device}
 
 
 class TensorPart(ClassifierPart):
@@ -216,100 +251,8 @@ class TensorPart(ClassifierPart):
         """What the study says of the outputs; None where it says nothing."""
         return self.outputs if "outputs" in self.model_fields_set else None
 
-
-class OnnxPart(TensorPart):
-    """An ONNX file, run by onnxruntime (`pip install diffex-dagster[onnx]`)."""
-
-    kind: Literal["onnx"] = "onnx"
-    file: Path
-    manifest: Path | None = Field(
-        None, description="a JSON or YAML file, or a folder of a hub model, that gives labels and preprocessing"
-    )
-    output: str | None = Field(None, description="name of the output to read; the first one when left out")
-
-
-class TorchFilePart(TensorPart):
-    """A TorchScript file (`torch.jit.save`) or an exported program (`torch.export.save`)."""
-
-    later: ClassVar[frozenset[str]] = frozenset({"trusted"})
-
-    kind: Literal["torchscript", "torch_export"]
-    file: Path
-    manifest: Path | None = None
-    trusted: bool = Field(
-        False, description="load it although it could run code: you know who made it (docs/howto/classifier.md)"
-    )
-
-
-class TimmPart(TensorPart):
-    """A timm model (`pip install diffex-dagster[timm]`), with the preprocessing of its pretrained configuration."""
-
-    kind: Literal["timm"] = "timm"
-    model: str = Field(description="timm's name of it, or hf-hub:owner/name")
-    weights: Path | None = Field(None, description="a .safetensors file; the pretrained weights when left out")
-
-
-class HttpPart(ClassifierPart):
-    """A service that answers with one row of outputs for each picture."""
-
-    kind: Literal["http"] = "http"
-    url: str = Field(pattern=r"^https?://")
-    labels: Labels
-    format: Literal["plain", "kserve"] = Field(
-        "plain",
-        description='plain: {"images": [base64 PNG]} -> {"outputs": [[...]]}; kserve (also TensorFlow Serving): '
-        '{"instances": [{"b64": ...}]} -> {"predictions": [[...]]}',
-    )
-    outputs: Literal["sigmoid", "logits", "probabilities"] = "probabilities"
-    key_env: str | None = Field(None, description="environment variable that holds a bearer token")
-    version: str = Field("", description="say here when the model behind the address changes: scores are kept by it")
-    parameters: dict[str, Any] = Field(default_factory=dict, description="further fields of the request")
-    timeout_s: float = Field(60.0, gt=0, le=86400)
-    retries: int = Field(4, ge=0, description="after 429, 5xx, a timeout or a lost connection")
-
-
-class PythonPart(TensorPart):
-    """Code of the user's own.
-
-    `callable` names a function (or module, or any callable object) that takes a list of RGB pictures or a float tensor
-    N×3×H×W in [0, 1] and returns N×C; `factory` names something that is called with `folder` and `options` and makes a
-    `Classifier`.
-    """
-
-    kind: Literal["python"] = "python"
-    callable: Reference | None = None
-    takes: Literal["pictures", "tensor"] = Field("pictures", description="what the callable takes")
-    files: tuple[Path, ...] = Field((), description="weights that it reads: their content is part of the fingerprint")
-    version: str = Field("", description="say here when something changed that neither its module nor files show")
-    factory: Reference | None = None
-    options: dict[str, Any] = Field(default_factory=dict, description="for the factory")
-
-    @model_validator(mode="after")
-    def _one_of(self) -> PythonPart:
-        if (self.callable is None) == (self.factory is None):
-            raise ValueError("name either 'callable' (pictures -> outputs) or 'factory' (makes a Classifier)")
-        return self
-
-
-# What a kind's own name stands for: {python: module:callable} means {kind: python, callable: module:callable}.
-SHORT_FORMS = {
-    "python": "callable", "transformers": "checkpoint", "clip": "checkpoint", "onnx": "file", "torchscript": "file",
-    "torch_export": "file", "timm": "model", "http": "url",
-}  # fmt: skip
-
-
-def _short_form(value: Any) -> Any:
-    if isinstance(value, dict) and "kind" not in value:
-        for kind in SHORT_FORMS.keys() & value.keys():
-            rest = {key: given for key, given in value.items() if key != kind}
-            return {"kind": kind, SHORT_FORMS[kind]: value[kind], **rest}
-    return value
-
-
-AnyClassifierPart = Annotated[
-    Annotated[
-        TransformersPart | ClipPart | OnnxPart | TorchFilePart | TimmPart | HttpPart | PythonPart,
-        Field(discriminator="kind"),
-    ],
-    BeforeValidator(_short_form),
-]
+    def common(self, where: Where) -> dict[str, Any]:
+        """Those of every kind, and labels, preprocessing and what the outputs are."""
+        labels = where.path(self.labels) if isinstance(self.labels, Path) else self.labels
+        said = {"labels": labels, "preprocessing": self.preprocessing, "outputs": self.stated_outputs}
+        return super().common(where) | said

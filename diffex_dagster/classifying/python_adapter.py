@@ -7,19 +7,60 @@ import inspect
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from PIL import Image
+from pydantic import Field, model_validator
 
 from diffex_dagster.classifying.base import BatchedClassifier
 from diffex_dagster.classifying.files_adapter import module_for_gradients, run_torch
 from diffex_dagster.classifying.gradcam import Differentiable
 from diffex_dagster.classifying.outputs import Outputs
-from diffex_dagster.classifying.parts import Preprocessing
+from diffex_dagster.classifying.parts import Preprocessing, Reference, TensorPart, Where
 from diffex_dagster.classifying.preprocessing import as_array, read_labels
+from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.errors import ClassifierError
 from diffex_dagster.utils.hashing import file_fingerprint
-from diffex_dagster.utils.imports import imported_sources
+from diffex_dagster.utils.imports import imported_sources, load_object, make
+from diffex_dagster.utils.own_code import code_digest, own
+from diffex_dagster.utils.paths import located
+
+
+class PythonPart(TensorPart):
+    """Code of the user's own.
+
+    `callable` names a function (or module, or any callable object) that takes a list of RGB pictures or a float tensor
+    N×3×H×W in [0, 1] and returns N×C; `factory` names something that is called with `folder` and `options` and makes a
+    `Classifier`.
+    """
+
+    short: ClassVar[str] = "callable"
+
+    kind: Literal["python"] = "python"
+    callable: Reference | None = None
+    takes: Literal["pictures", "tensor"] = Field("pictures", description="what the callable takes")
+    files: tuple[Path, ...] = Field((), description="weights that it reads: their content is part of the fingerprint")
+    version: str = Field("", description="say here when something changed that neither its module nor files show")
+    factory: Reference | None = None
+    options: dict[str, Any] = Field(default_factory=dict, description="for the factory")
+
+    @model_validator(mode="after")
+    def _one_of(self) -> PythonPart:
+        if (self.callable is None) == (self.factory is None):
+            raise ValueError("name either 'callable' (pictures -> outputs) or 'factory' (makes a Classifier)")
+        return self
+
+    def build(self, where: Where) -> Classifier:
+        """A `CallableClassifier`, or what the factory makes."""
+        if self.factory is not None:
+            needs = ("labels", "fingerprint", "__call__")
+            made: Classifier = make(self.factory, where.folder, f"{where.field}.factory", needs, self.options)
+            return own(made, where.field, ClassifierError, code_digest(self.factory, where.folder, self.options))
+        assert self.callable is not None
+        function = load_object(self.callable, where.folder, f"{where.field}.callable")
+        files = [located(file, where.folder, f"{where.field}.files") for file in self.files]
+        options = {"takes": self.takes, "files": files, "version": self.version, "name": self.callable}
+        return CallableClassifier(function, **options, **self.common(where))
 
 
 class CallableClassifier(BatchedClassifier):

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.special import expit, softmax
 
 from diffex_dagster.classifying.outputs import Outputs, as_said
 from diffex_dagster.classifying.parts import Target
@@ -35,6 +34,8 @@ def measure(
         ClassifierError: an unknown class name (the message lists the known ones), or a function that returns something
             else than one number a picture.
     """
+    from scipy.special import expit, softmax
+
     if target.measure == "function":
         assert target.function is not None
         own = load_object(target.function, folder, "target.function")

@@ -8,20 +8,37 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from PIL import Image
+from pydantic import Field
 
 from diffex_dagster.classifying.base import BatchedClassifier
 from diffex_dagster.classifying.files_adapter import module_for_gradients, run_torch
 from diffex_dagster.classifying.gradcam import Differentiable
 from diffex_dagster.classifying.manifests import of_timm
 from diffex_dagster.classifying.outputs import Outputs
-from diffex_dagster.classifying.parts import Preprocessing
+from diffex_dagster.classifying.parts import Preprocessing, TensorPart, Where
 from diffex_dagster.classifying.preprocessing import as_array, merged, read_labels
+from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.errors import ClassifierError, in_words
 from diffex_dagster.utils.devices import torchvision_problem
 from diffex_dagster.utils.hashing import file_fingerprint
+
+
+class TimmPart(TensorPart):
+    """A timm model (`pip install diffex-dagster[timm]`), with the preprocessing of its pretrained configuration."""
+
+    short: ClassVar[str] = "model"
+
+    kind: Literal["timm"] = "timm"
+    model: str = Field(description="timm's name of it, or hf-hub:owner/name")
+    weights: Path | None = Field(None, description="a .safetensors file; the pretrained weights when left out")
+
+    def build(self, where: Where) -> Classifier:
+        """A `TimmClassifier`."""
+        weights = None if self.weights is None else where.path(self.weights)
+        return TimmClassifier(self.model, weights=weights, **self.common(where))
 
 
 class TimmClassifier(BatchedClassifier):

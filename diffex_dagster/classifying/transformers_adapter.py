@@ -7,17 +7,35 @@ import json
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from PIL import Image
+from pydantic import Field
 
 from diffex_dagster.classifying.base import BatchedClassifier, Task
 from diffex_dagster.classifying.gradcam import Differentiable
 from diffex_dagster.classifying.labels import in_order
 from diffex_dagster.classifying.manifests import labels_of_config
+from diffex_dagster.classifying.parts import ClassifierPart, Where
+from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.errors import ClassifierError, in_words
 from diffex_dagster.utils.devices import torchvision_problem
 from diffex_dagster.utils.hashing import folder_fingerprint
+
+
+class TransformersPart(ClassifierPart):
+    """A `transformers` image classifier, with its own image processor and id2label."""
+
+    short: ClassVar[str] = "checkpoint"
+
+    kind: Literal["transformers"] = "transformers"
+    checkpoint: str = Field(description="a hub id, or a folder beside the study file")
+    revision: str | None = Field(None, description="of a hub model: a branch, tag or commit")
+
+    def build(self, where: Where) -> Classifier:
+        """A `TransformersClassifier`."""
+        name = where.checkpoint(self.checkpoint)
+        return TransformersClassifier(name, revision=self.revision, **self.common(where))
 
 
 class TransformersClassifier(BatchedClassifier):

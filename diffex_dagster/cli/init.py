@@ -16,10 +16,10 @@ from scipy.special import expit, softmax
 
 from diffex_dagster.classifying.asking import try_out
 from diffex_dagster.classifying.base import BatchedClassifier
-from diffex_dagster.classifying.build import build
 from diffex_dagster.classifying.hints import COMMON, predictions_in_words, unsaid_preparation
+from diffex_dagster.classifying.kinds import SHORT_FORMS
 from diffex_dagster.classifying.outputs import UnsaidOutputs
-from diffex_dagster.classifying.parts import SHORT_FORMS, Target
+from diffex_dagster.classifying.parts import Target, Where
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.starters import load_starter, starter_called, starter_names
 from diffex_dagster.editing.checkpoints import native_side
@@ -257,7 +257,7 @@ def _adopted(fields: dict[str, Any], side: int, file: Path) -> Classifier:
 
     def made() -> Classifier:
         study = study_of({**fields, "target": {"label": "?"}}, file)
-        classifier = build(study.classifiers["v1"], study.folder, study.checkpoint, "--classifier")
+        classifier = study.classifiers["v1"].build(Where(study.folder, study.checkpoint, "--classifier"))
         target = Target.model_validate(_target(classifier.labels[0], classifier))
         try_out(classifier, side, target)
         return classifier

@@ -31,8 +31,7 @@ from diffex_dagster.editing.loading import (
 )
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.errors import EditorError, at_the_boundary
-from diffex_dagster.store.keys import digest
-from diffex_dagster.utils.hashing import folder_fingerprint
+from diffex_dagster.utils.hashing import digest, folder_fingerprint
 from diffex_dagster.utils.weights import check_weights
 
 

@@ -11,8 +11,7 @@ from PIL import Image
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.errors import EditorError, in_words
 from diffex_dagster.images.files import why_no_sample
-from diffex_dagster.store.keys import digest
-from diffex_dagster.utils.hashing import file_fingerprint
+from diffex_dagster.utils.hashing import digest, file_fingerprint
 from diffex_dagster.utils.paths import listed
 
 Key = tuple[str, frozenset[Concept]]  # name of the sample image, what was done to it

@@ -28,9 +28,8 @@ from diffex_dagster.report.tables import (
     interaction_flat_rows,
     subgroup_rows,
 )
-from diffex_dagster.store.keys import digest
 from diffex_dagster.utils.files import write_atomically
-from diffex_dagster.utils.hashing import folder_fingerprint
+from diffex_dagster.utils.hashing import digest, folder_fingerprint
 
 MARK = ".report"  # beside the files: a hash of what they say
 Contents = dict[str, Callable[[], bytes]]  # file -> what makes it, asked only where it is written

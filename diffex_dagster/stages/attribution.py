@@ -17,7 +17,7 @@ from diffex_dagster.report.model import Example, Look, LookedAt, RankedFeature, 
 from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.edits import concepts_of
 from diffex_dagster.store import edit_key
-from diffex_dagster.store.keys import digest
+from diffex_dagster.utils.hashing import digest
 
 
 def looks(

@@ -22,9 +22,8 @@ from diffex_dagster.search.levels import level1_features
 from diffex_dagster.search.options import SearchOptions
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.store.files import InOrder
-from diffex_dagster.store.keys import digest
 from diffex_dagster.study import OpenAIVLM, RecordedVLM, Study
-from diffex_dagster.utils.hashing import file_fingerprint
+from diffex_dagster.utils.hashing import digest, file_fingerprint
 from diffex_dagster.utils.imports import at_own_code
 
 Labels = Mapping[str, Sequence[str]]

@@ -21,9 +21,8 @@ from diffex_dagster.images.files import read_picture, why_unreadable
 from diffex_dagster.images.sources import Entry, Found, find_images, left_out_in_words
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.store import Store, image_key
-from diffex_dagster.store.keys import digest
 from diffex_dagster.study import Study
-from diffex_dagster.utils.hashing import file_fingerprint
+from diffex_dagster.utils.hashing import digest, file_fingerprint
 
 
 class Prepared(Mapping[str, Image.Image]):

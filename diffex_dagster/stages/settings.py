@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from diffex_dagster.store.keys import digest
 from diffex_dagster.study import Study
+from diffex_dagster.utils.hashing import digest
 
 Stage = Literal[
     "sample_images", "vlm_corpus", "corpus", "editor_calibration", "level1_edits", "level1_scores", "level2_scores",

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from PIL import Image
 from pydantic import ValidationError
 
-from diffex_dagster.classifying.parts import HttpPart, PythonPart
+from diffex_dagster.classifying.parts import Where
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.starters import load_starter
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.corpus.vlm.proposer import OpenAIProposer, Proposal, ProposalRequest, Proposer, RecordedProposer
 from diffex_dagster.editing.ledits import LeditsOptions
 from diffex_dagster.editing.protocol import Editor
-from diffex_dagster.errors import ClassifierError, DiffExError, EditorError, StoreError
+from diffex_dagster.errors import EditorError, StoreError
 from diffex_dagster.judging.protocol import ConceptProbe
 from diffex_dagster.store import Store
-from diffex_dagster.store.keys import digest
 from diffex_dagster.study import (
     ClipProbePart,
     DiffusionProbePart,
@@ -33,9 +31,9 @@ from diffex_dagster.study import (
     RecordedVLM,
     Study,
 )
-from diffex_dagster.utils.imports import at_own_code, beside, make, sources_digest
-
-T = TypeVar("T", Editor, Classifier)
+from diffex_dagster.utils.hashing import digest
+from diffex_dagster.utils.imports import at_own_code, make
+from diffex_dagster.utils.own_code import code_digest, own
 
 
 def build_store(study: Study, reading: bool = False) -> Store:
@@ -130,82 +128,11 @@ def _precomputed(study: Study, part: PrecomputedEditorPart) -> Editor:
 
 def build_classifier(study: Study, name: str) -> Classifier:
     """One of the study's classifiers; its weights are loaded at the first picture."""
-    from diffex_dagster.classifying.build import build
-
     place, part = study.deployment.classifiers, study.classifiers[name]
-    known_as = None
     if place.device is not None:
         part = part.model_copy(update={"device": place.device})
-    if isinstance(part, HttpPart):
-        from diffex_dagster.classifying.http_adapter import shown_address
-
-        written = str(study.settings("classifiers")["classifiers"]["classifiers"][name]["url"])
-        known_as = shown_address(part.url) if written == part.url else written
-        part = part.model_copy(update={"url": place.urls.get(name, part.url)})
-    classifier = build(part, study.folder, study.checkpoint, f"classifiers.{name}", known_as)
-    if isinstance(part, PythonPart) and part.factory is not None:
-        code = code_digest(part.factory, study.folder, part.options)
-        return own(classifier, f"classifiers.{name}", ClassifierError, code)
-    return classifier
-
-
-def code_digest(factory: str, folder: Path, options: Mapping[str, Any]) -> str:
-    """Hash of the code of a factory beside the study file, with its options; empty for one of an installed package.
-
-    The code is its module and what that imports from the folder: nobody has to remember to change a fingerprint. What
-    an installed package makes is known by its own fingerprint.
-    """
-    return digest(sources_digest(factory, folder), dict(options)) if beside(factory, folder) else ""
-
-
-def own(made: T, field: str, kind: type[DiffExError], code: str = "") -> T:
-    """An editor or classifier that a user wrote, whatever of which fails is one sentence.
-
-    Args:
-        made: the object.
-        field: where it stands in the study, for messages.
-        kind: of the errors.
-        code: what its fingerprint has to cover besides what it says itself.
-    """
-    return cast(T, _Own(made, field, kind, code))
-
-
-class _Own:
-    """Stands for a user's editor or classifier."""
-
-    def __init__(self, made: Any, field: str, kind: type[DiffExError], code: str) -> None:
-        self._made, self._field, self._kind, self._code = made, field, kind, code
-
-    @property
-    def fingerprint(self) -> str:
-        with at_own_code(f"{self._field}: its fingerprint cannot be asked for", "mend it", self._kind):
-            said = self._made.fingerprint
-        if not isinstance(said, str) or not said:
-            raise self._kind(f"{self._field}: its fingerprint is {said!r}; give it a text that says what it is")
-        return digest(said, self._code) if self._code else said
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:  # whoever asks what it is hears what it stands for
-        return type(self._made)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        if inspect.getattr_static(self._made, name, None) is None:
-            return getattr(self._made, name)  # it is not there, or made up on the spot
-        with at_own_code(f"{self._field}: its {name!r} cannot be asked for", "mend it", self._kind):
-            found = getattr(self._made, name)
-        return self._labels(found) if name == "labels" else found
-
-    def _labels(self, found: Any) -> tuple[str, ...]:
-        named = isinstance(found, Iterable) and not isinstance(found, str | bytes)
-        labels = tuple(found) if named else ()
-        if not labels or not all(isinstance(each, str) for each in labels):
-            raise self._kind(f"{self._field}: its labels are {found!r}; give it the class names as a list of texts")
-        return labels
-
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
-        return self._made(*arguments, **options)
+    written = study.settings("classifiers")["classifiers"]["classifiers"][name]
+    return part.build(Where(study.folder, study.checkpoint, f"classifiers.{name}", written, place.urls.get(name)))
 
 
 def build_probe(study: Study, editor: Editor) -> ConceptProbe | None:

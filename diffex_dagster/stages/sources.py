@@ -15,8 +15,8 @@ from diffex_dagster.images.sources import find_images
 from diffex_dagster.stages.context import StudyContext, Subject
 from diffex_dagster.stages.corpus import class_names, edits_version, input_files, inputs_version
 from diffex_dagster.stages.sample_images import images_version
-from diffex_dagster.store.keys import digest
 from diffex_dagster.study import ClipProbePart, Study
+from diffex_dagster.utils.hashing import digest
 from diffex_dagster.utils.imports import sources_digest
 
 SHARED = {

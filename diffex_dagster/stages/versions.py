@@ -12,7 +12,7 @@ from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.report.model import Comparison, Explanation
 from diffex_dagster.report.tables import comparison_rows, interaction_rows, rows, subgroup_rows
 from diffex_dagster.stages.search import Level1, Searched
-from diffex_dagster.store.keys import digest
+from diffex_dagster.utils.hashing import digest
 
 
 def edits_version(keys: Sequence[str]) -> str:

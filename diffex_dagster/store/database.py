@@ -37,8 +37,9 @@ from diffex_dagster.effects.subgroups import SubgroupEffect
 from diffex_dagster.errors import StoreError
 from diffex_dagster.report.model import Confounder, RankedFeature
 from diffex_dagster.store.files import PictureFiles, Stamp, StoredPicture, StoredPictures
-from diffex_dagster.store.keys import concept_parts, digest, edit_key, image_key
+from diffex_dagster.store.keys import concept_parts, edit_key, image_key
 from diffex_dagster.store.opening import guarded, open_database, trouble
+from diffex_dagster.utils.hashing import digest
 from diffex_dagster.utils.secrets import redact
 
 if TYPE_CHECKING:

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 
 from PIL import Image
 
 from diffex_dagster.editing.protocol import Concept, EditRequest
-
-
-def digest(*parts: object) -> str:
-    """A 32-digit hexadecimal SHA-256 of JSON-serialisable parts."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:32]
+from diffex_dagster.utils.hashing import digest
 
 
 def image_key(picture: Image.Image) -> str:

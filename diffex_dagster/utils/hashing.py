@@ -1,11 +1,17 @@
-"""Fingerprints of files."""
+"""Fingerprints of plain data, files and folders."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
+
+
+def digest(*parts: object) -> str:
+    """A 32-digit hexadecimal SHA-256 of JSON-serialisable parts."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:32]
 
 
 @functools.lru_cache(maxsize=2**17)

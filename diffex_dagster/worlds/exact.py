@@ -12,7 +12,8 @@ from PIL import Image
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.errors import EditorError
 from diffex_dagster.judging.protocol import Pair
-from diffex_dagster.store.keys import digest, image_key
+from diffex_dagster.store.keys import image_key
+from diffex_dagster.utils.hashing import digest
 from diffex_dagster.worlds.base import State, World
 
 

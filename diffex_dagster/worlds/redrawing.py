@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffex_dagster.store.keys import digest
 from diffex_dagster.utils.files import write_atomically
+from diffex_dagster.utils.hashing import digest
 from diffex_dagster.worlds.avatars import WORLD as AVATARS
 from diffex_dagster.worlds.base import State, World
 from diffex_dagster.worlds.exact import read_states

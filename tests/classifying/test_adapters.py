@@ -18,9 +18,8 @@ import pytest
 import torch
 from PIL import Image
 
-from diffex_dagster.classifying.build import build
 from diffex_dagster.classifying.http_adapter import HttpClassifier
-from diffex_dagster.classifying.parts import Target
+from diffex_dagster.classifying.parts import Target, Where
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.target import flips, measure
 from diffex_dagster.errors import ClassifierError
@@ -91,7 +90,7 @@ def exported(persona: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory)
 def classifier(folder: Path, **part: Any) -> Classifier:
     """A classifier as a study file in this folder would name it."""
     study = a_study(folder, part)
-    return build(study.classifiers["v1"], study.folder, study.checkpoint, "classifiers.v1")
+    return study.classifiers["v1"].build(Where(study.folder, study.checkpoint, "classifiers.v1"))
 
 
 def a_study(folder: Path, part: dict[str, Any]) -> Study:

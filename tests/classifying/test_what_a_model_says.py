@@ -16,12 +16,11 @@ from PIL import Image
 from scipy.special import expit, softmax
 
 from diffex_dagster.classifying.asking import made_up_pictures, try_out
-from diffex_dagster.classifying.build import build
 from diffex_dagster.classifying.files_adapter import OnnxClassifier
 from diffex_dagster.classifying.labels import read_labels
 from diffex_dagster.classifying.manifests import load_manifest, manifest_beside, read_manifest
 from diffex_dagster.classifying.outputs import rows_of, sums_to_one
-from diffex_dagster.classifying.parts import Preprocessing, Target
+from diffex_dagster.classifying.parts import Preprocessing, Target, Where
 from diffex_dagster.classifying.preprocessing import as_array, merged
 from diffex_dagster.classifying.python_adapter import CallableClassifier
 from diffex_dagster.classifying.target import becomes, check_labels, flips, measure
@@ -334,7 +333,7 @@ def test_a_checkpoint_says_what_its_outputs_are_for(tmp_path: Path) -> None:
              "editors": {"e": {"kind": "python", "factory": "tests.support.toys:PaintEditor"}},
              "classifiers": {"v1": {"transformers": "vit"}}}, tmp_path / "study.yaml",
         )  # fmt: skip
-        return build(study.classifiers["v1"], study.folder, study.checkpoint)
+        return study.classifiers["v1"].build(Where(study.folder, study.checkpoint))
 
     check_labels(made().labels, Target(label="warm"), made().task)
     several = made(problem_type="multi_label_classification")
