@@ -110,10 +110,7 @@ def table_metadata(store: Store, table: str, rows: int) -> dict[str, Any]:
     Args:
         rows: of this asset; the table also has those of others.
     """
-    columns = store.query(f"DESCRIBE {table}")
-    schema = dg.TableSchema(
-        columns=[dg.TableColumn(row.column_name, str(row.column_type).lower()) for row in columns.itertuples()]
-    )
+    schema = dg.TableSchema(columns=[dg.TableColumn(name, kind) for name, kind in store.columns(table).items()])
     return {
         "dagster/row_count": rows,
         "dagster/table_name": f"{store.path.stem}.main.{table}",

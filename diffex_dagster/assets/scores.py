@@ -97,7 +97,7 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition]:
             searched = run_search(subject)
             store, corpus = subject.store, subject.corpus
             editor, classifier = subject.editor.fingerprint, subject.classifier.fingerprint
-            ((scored,),) = store.rows("SELECT count(*) FROM scores WHERE classifier = ?", [classifier])
+            scored = store.count("scores", classifier=classifier)
         result = searched.result
         return reading.result(
             search_version(searched, corpus, editor, classifier),

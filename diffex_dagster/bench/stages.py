@@ -150,7 +150,7 @@ def explain_here(file: Path, editor: str, classifiers: Sequence[str]) -> dict[st
     Raises:
         DiffExError: a stage failed.
     """
-    from diffex_dagster.cli.running import explain_study
+    from diffex_dagster.assets.running import explain_study
 
     outcome = explain_study(load_study(file).with_editor(editor), list(classifiers), silent)
     edits = {name: int(found["edits_made"]) for name, found in outcome.metadata.items() if "edits_made" in found}

@@ -99,7 +99,7 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="start over; earlier results are kept aside")] = False,
 ) -> None:
     """Explain a study's classifiers: materialize its assets, reusing every edit and score that exists."""
-    from diffex_dagster.cli.running import explain_study
+    from diffex_dagster.assets.running import explain_study
 
     loaded = load(study, editor)
     if fresh:

@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 from rich.markup import escape
 
+from diffex_dagster.assets.running import Outcome, report_paths
 from diffex_dagster.classifying.asking import said_outputs
 from diffex_dagster.classifying.target import measure
 from diffex_dagster.cli.console import terminal
-from diffex_dagster.cli.running import Outcome, report_paths
 from diffex_dagster.effects.grading import Grade, grade
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.model import Comparison, RankedFeature

@@ -49,7 +49,7 @@ def made_edits(
         for each in batch:
             request, picture = _pair(who, each)
             if request not in missing:
-                why = "twice" if request in set(requests) else "although nobody asked for it"
+                why = "twice" if request in requests else "although nobody asked for it"
                 raise EditorError(
                     f"{who} gives back {_in_words(request, name)} {why}; yield every request once {_KEPT}"
                 )

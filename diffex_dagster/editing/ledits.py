@@ -15,15 +15,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from PIL import Image, ImageOps
+from PIL import Image
 from pydantic import Field, model_validator
 
 from diffex_dagster.editing import checkpoints
 from diffex_dagster.editing.inversions import InversionsInMemory, InversionsOnDisk
 from diffex_dagster.editing.loading import LOADING, LoadingOptions, placement
+from diffex_dagster.editing.pixels import picture_tensor
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
 from diffex_dagster.editing.settings import ConceptOptions, Setting, read_setting, worth_trying
-from diffex_dagster.editing.source_prompts import WordGroup, among, describe, prompt_without
+from diffex_dagster.editing.source_prompts import describe
+from diffex_dagster.editing.vocabulary import WordGroup, among, prompt_without
 from diffex_dagster.errors import EditorError
 from diffex_dagster.utils.secrets import logger
 
@@ -404,17 +406,6 @@ def picture_digest(picture: Image.Image) -> str:
     """SHA-256 of a picture's size and RGB pixels."""
     rgb = picture.convert("RGB")
     return hashlib.sha256(f"{rgb.size}".encode() + rgb.tobytes()).hexdigest()
-
-
-def picture_tensor(picture: Image.Image, side: int) -> torch.Tensor:
-    """(3, side, side) float32 in [−1, 1]; a picture that is not square loses its longer sides' ends."""
-    import numpy as np
-    import torch
-
-    rgb = picture.convert("RGB")
-    if rgb.size != (side, side):
-        rgb = ImageOps.fit(rgb, (side, side), Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.asarray(rgb, dtype=np.float32)).permute(2, 0, 1) / 127.5 - 1
 
 
 class _Pictures:

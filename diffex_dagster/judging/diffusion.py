@@ -1,4 +1,4 @@
-"""The editor's own model as the judge of its edits: a diffusion classifier (`editing.likelihood`).
+"""The editor's own model as the judge of its edits: a diffusion classifier (`editing.diffusion_classifier`).
 
 An edit shows its concept when the evidence for the concept rises from the null edit to the edit.
 
@@ -11,11 +11,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from PIL import Image
 
-from diffex_dagster.editing.ledits import LeditsEditor, picture_tensor
+from diffex_dagster.editing.pixels import picture_tensor
 from diffex_dagster.judging.protocol import Pair
 
 if TYPE_CHECKING:
@@ -24,6 +24,19 @@ if TYPE_CHECKING:
 ALGORITHM = 1  # raised when a change of the code changes answers
 NOISE_LEVELS = (0.8, 0.7, 0.9, 0.6)  # shares of the noise schedule; a concept shows best where composition is decided
 _ROWS = 32  # UNet rows at a time
+
+
+class HasEngine(Protocol):
+    """An editor whose diffusion model can be shared."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that changes the model's answers."""
+        ...
+
+    def engine(self) -> Engine:
+        """The loaded model."""
+        ...
 
 
 class DiffusionProbe:
@@ -37,7 +50,7 @@ class DiffusionProbe:
 
     absolute = True  # what words explain beyond no words is 0 where they explain nothing, whatever the words
 
-    def __init__(self, editor: LeditsEditor, draws: int = 2) -> None:
+    def __init__(self, editor: HasEngine, draws: int = 2) -> None:
         self.editor, self.draws = editor, draws
 
     @property

@@ -24,8 +24,6 @@ from diffex_dagster.store import Store, edit_key
 from diffex_dagster.study import Study
 from diffex_dagster.utils.progress import silent
 
-PAUSE_S = 300.0  # commits further apart than this were not made by one run: the time between them says nothing
-
 
 @dataclass(frozen=True)
 class PlannedStage:
@@ -123,18 +121,6 @@ class _Looking(Store):
         return found
 
 
-def seconds_per_edit(store: Store, editor: str) -> float | None:
-    """The pace at which the edits of an editor (fingerprint) were committed; None with fewer than two batches."""
-    ((seconds, edits),) = store.rows(
-        """SELECT sum(gap) AS seconds, sum(n) AS edits FROM (
-            SELECT n, epoch(created) - lag(epoch(created)) OVER (ORDER BY created) AS gap FROM (
-                SELECT created, count(*) AS n FROM edits WHERE editor = $1 GROUP BY created))
-        WHERE gap BETWEEN 0 AND $2""",
-        [editor, PAUSE_S],
-    )
-    return float(seconds) / float(edits) if edits and edits > 0 else None
-
-
 def plan_edits(
     work: StudyContext,
     classifiers: Sequence[str],
@@ -162,7 +148,7 @@ def _plan_edits(
     work: StudyContext, classifiers: Sequence[str], corpus: Corpus, samples: Mapping[str, str]
 ) -> list[PlannedStage]:
     store, editor = work.store, work.editor.fingerprint
-    pace = seconds_per_edit(store, editor)
+    pace = store.seconds_per_edit(editor)
     planned: set[EditRequest] = set()  # what an earlier stage of the same run makes is there for the later ones
 
     def stage(name: str, edits: Mapping[EditRequest, bool], scores: Collection[bool], note: str = "") -> PlannedStage:

@@ -82,23 +82,20 @@ class Sources:
             "image_files": lambda: {"images": len(find_images(self.study).entries)},
             "proposal_inputs": lambda: {"class_names": len(self._class_names()), "files": len(input_files(self.study))},
             "corpus_edits": lambda: {"changes": read_edits(self.study.path(self.study.corpus.edits)).count},
-            "editor": lambda: {"edits_kept": self._kept("edits", "editor", self.work.editor.fingerprint)},
+            "editor": lambda: {"edits_kept": self._kept("edits", editor=self.work.editor.fingerprint)},
             "results": lambda: {f"{table}_kept": self._kept(table) for table in ("images", "edits", "scores")},
         }
         return self._counted(of[source]) if source in of else {}
 
     def _of_classifier(self, name: str) -> dict[str, int]:
         model = self.work.subject(name).classifier
-        return {"classes": len(model.labels), "scores_kept": self._kept("scores", "classifier", model.fingerprint)}
+        return {"classes": len(model.labels), "scores_kept": self._kept("scores", classifier=model.fingerprint)}
 
-    def _kept(self, table: str, column: str = "1", value: object = 1) -> int:
+    def _kept(self, table: str, editor: str = "", classifier: str = "") -> int:
         store = self.work.store
         if store.reading:  # a count is not worth a wait
             store = store.to_read(COUNTING)
-        if not store.path.exists():
-            return 0
-        ((count,),) = store.rows(f"SELECT count(*) FROM {table} WHERE {column} = ?", [value])  # noqa: S608 – our names
-        return int(count)
+        return store.count(table, editor, classifier) if store.path.exists() else 0
 
     @staticmethod
     def _counted(count: Callable[[], dict[str, int]]) -> dict[str, int]:

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
@@ -102,6 +102,9 @@ def _insert_into(
         f"{verb} INTO {table} ({names}) SELECT {', '.join(['unnest(?)'] * len(columns))}",
         [[row[column] for row in rows] for column in columns],
     )
+
+
+PAUSE_S = 300.0  # commits further apart than this were not made by one run: the time between them says nothing
 
 
 class _Held(threading.local):
@@ -259,10 +262,27 @@ class Store:
         """Which database this is; "none" where there is none yet. A move keeps it, a new database has another."""
         return str(self.rows("SELECT id FROM store_identity")[0][0]) if self.path.exists() else "none"
 
-    def count(self, table: Literal["images", "edits"]) -> int:
-        """How many rows a table of pictures has."""
-        ((found,),) = self.rows(f"SELECT count(*) FROM {table}")  # noqa: S608 (one of two names)
+    def count(self, table: str, editor: str = "", classifier: str = "") -> int:
+        """How many rows a table has: of an editor, or of a classifier, where its fingerprint is given."""
+        of = {"editor": editor, "classifier": classifier}
+        column, value = next(((name, value) for name, value in of.items() if value), ("true", True))
+        ((found,),) = self.rows(f"SELECT count(*) FROM {table} WHERE {column} = ?", [value])  # noqa: S608 (our names)
         return int(found)
+
+    def columns(self, table: str) -> dict[str, str]:
+        """Name -> type of a table's columns, in their order."""
+        return {name: kind.lower() for name, kind, *_ in self.rows(f"DESCRIBE {table}")}
+
+    def seconds_per_edit(self, editor: str) -> float | None:
+        """The pace at which the edits of an editor (fingerprint) were committed; None with fewer than two batches."""
+        ((seconds, edits),) = self.rows(
+            """SELECT sum(gap) AS seconds, sum(n) AS edits FROM (
+                SELECT n, epoch(created) - lag(epoch(created)) OVER (ORDER BY created) AS gap FROM (
+                    SELECT created, count(*) AS n FROM edits WHERE editor = $1 GROUP BY created))
+            WHERE gap BETWEEN 0 AND $2""",
+            [editor, PAUSE_S],
+        )
+        return float(seconds) / float(edits) if edits and edits > 0 else None
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
         """Run a query and return its rows; raises StoreError when the database cannot be opened."""

@@ -11,9 +11,11 @@ from PIL import Image
 
 from diffex_dagster.editing.engine import Edit, Engine, GuidedConcept
 from diffex_dagster.editing.guidance import Guidance
-from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions, picture_tensor
+from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
+from diffex_dagster.editing.pixels import picture_tensor
 from diffex_dagster.editing.protocol import Concept, EditRequest
-from diffex_dagster.editing.source_prompts import WordGroup, among, describe, prompt_of, prompt_without
+from diffex_dagster.editing.source_prompts import describe
+from diffex_dagster.editing.vocabulary import WordGroup, among, prompt_of, prompt_without
 from diffex_dagster.stages.setup import build_editor
 from diffex_dagster.study import load_study
 from diffex_dagster.worlds import avatars

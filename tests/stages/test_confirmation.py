@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diffex_dagster.cli.running import explain_study
+from diffex_dagster.assets.running import explain_study
 from diffex_dagster.cli.showing import latest_ranking
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.notes import caveats

@@ -55,7 +55,7 @@ def test_chance_is_what_a_quarter_of_the_edits_towards_nonsense_reach() -> None:
 
 def test_a_feature_that_its_edits_do_not_show_is_not_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The probe calls the blue patch unseen: a feature with a strong effect is then marked, with its share."""
-    from diffex_dagster.cli.running import explain_study
+    from diffex_dagster.assets.running import explain_study
     from diffex_dagster.cli.showing import latest_ranking
 
     class Blind(ColourProbe):
@@ -80,8 +80,8 @@ def test_an_effect_that_an_edit_borrows_is_marked_wherever_it_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Half of a red patch comes with every lighter picture; the classifier does not react to light."""
+    from diffex_dagster.assets.running import explain_study
     from diffex_dagster.cli.results import TableFormat, show
-    from diffex_dagster.cli.running import explain_study
     from diffex_dagster.cli.showing import latest_ranking
 
     class Seeing(ColourProbe):
@@ -166,7 +166,7 @@ def test_an_editor_is_asked_for_its_judge_whatever_it_is(tmp_path: Path) -> None
 def test_where_nobody_judges_edits_the_report_says_so_at_the_top(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from diffex_dagster.cli.running import explain_study
+    from diffex_dagster.assets.running import explain_study
 
     def page(**changes: object) -> tuple[str, list[str]]:
         study = load_study(write_study(tmp_path, **changes))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffex_dagster.cli.running import Outcome, explain_study
+from diffex_dagster.assets.running import Outcome, explain_study
 from diffex_dagster.cli.showing import compare_latest, latest_ranking
 from diffex_dagster.errors import ClassifierError, EditorError
 from diffex_dagster.stages.context import StudyContext

@@ -13,9 +13,9 @@ import pytest
 from rich.console import Console
 
 from diffex_dagster.assets.build import build_study
+from diffex_dagster.assets.running import explain_study
 from diffex_dagster.cli import corpus as corpus_cli
 from diffex_dagster.cli import main as cli
-from diffex_dagster.cli.running import explain_study
 from diffex_dagster.corpus.showing import render_tree
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.stages.corpus_now import corpus_now

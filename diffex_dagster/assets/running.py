@@ -1,4 +1,4 @@
-"""Run a study from the command line: the same assets as in the Dagster UI, in this process and on the same instance."""
+"""Run a study in this process: the same assets as in the Dagster UI, on the same instance."""
 
 from __future__ import annotations
 
