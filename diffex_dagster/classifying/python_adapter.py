@@ -59,8 +59,9 @@ class PythonPart(TensorPart):
         assert self.callable is not None
         function = load_object(self.callable, where.folder, f"{where.field}.callable")
         files = [located(file, where.folder, f"{where.field}.files") for file in self.files]
-        options = {"takes": self.takes, "files": files, "version": self.version, "name": self.callable}
-        return CallableClassifier(function, **options, **self.common(where))
+        return CallableClassifier(
+            function, takes=self.takes, files=files, version=self.version, name=self.callable, **self.common(where)
+        )
 
 
 class CallableClassifier(BatchedClassifier):
