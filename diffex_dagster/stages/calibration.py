@@ -25,8 +25,8 @@ from diffex_dagster.stages.edits import EditCounts, level1_combinations, make_ed
 from diffex_dagster.stages.judging import chance_gain, ensure_evidence
 from diffex_dagster.stages.setup import why_unjudged
 from diffex_dagster.store import Store, StoredPicture, edit_key
-from diffex_dagster.store.keys import digest
 from diffex_dagster.study import Study
+from diffex_dagster.utils.hashing import digest
 
 Settings = Callable[[str | None], Sequence[str]]
 """`Calibrates.settings` of an editor."""
