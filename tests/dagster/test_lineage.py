@@ -19,9 +19,9 @@ import dagster as dg
 import pytest
 
 from diffex_dagster.assets.build import build_study
-from diffex_dagster.assets.lineage import sources
-from diffex_dagster.resources import ClassifierResource, EditorResource
+from diffex_dagster.resources import ClassifierResource, EditorResource, at_work
 from diffex_dagster.stages.settings import DECIDES, fields
+from diffex_dagster.stages.sources import Sources
 from diffex_dagster.study import Study, load_study
 from tests.support.lineage_lab import BASE, MADE, HeldResults, Lab, Said, begin, from_nothing, part, write
 from tests.support.toys import picture
@@ -372,7 +372,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 def versions_of_sources(study: Study) -> dict[str, str]:
-    known = sources(study, tuple(study.classifiers), EditorResource(), ClassifierResource(), HeldResults())
+    work = at_work(study, HeldResults(), EditorResource(), ClassifierResource())
+    known = Sources(work, tuple(study.classifiers))
     return {f"toy/{name}": known.version(name) for name in known.names}
 
 
