@@ -216,6 +216,7 @@ class SearchPart(Part):
     joint_size: int = Field(3, ge=1)
     joint_width: int = Field(3, ge=1)
     joint_directions: Literal["both", "strongest"] = "both"
+    joint_search: Literal["greedy", "published"] = "greedy"
     joint_gain: float = 0.0
     interactions: int = Field(
         0,

@@ -60,12 +60,17 @@ class NodeScore:
 
 @dataclass(frozen=True)
 class GateOutcome:
-    """Whether the beam kept a node, and why, in words for the report. `magnitude` is None if nothing was scored."""
+    """Whether the beam kept a node, and why, in words for the report.
+
+    `magnitude` is None if nothing was scored; `floor` is the noise floor that it was held against, of as many edits and
+    over as many images as it was measured with: None under gates without one.
+    """
 
     feature: str
     kept: bool
     reason: str
     magnitude: float | None
+    floor: float | None = None
 
 
 def stand_ins(feature: Feature, options: SearchOptions) -> tuple[Feature, ...]:
@@ -229,7 +234,8 @@ def _gate(
             why += f", but the beam of {options.beam} was full"
         if found.by != (feature.name,):
             why += f" (measured on {', '.join(found.by)})"
-        outcomes.append(GateOutcome(feature.id, feature.id in kept, why, found.magnitude))
+        floor = floor_of(noise_floor, len(found.by), found.images) if options.gate == "magnitude" else None
+        outcomes.append(GateOutcome(feature.id, feature.id in kept, why, found.magnitude, floor))
     return outcomes + unscored
 
 

@@ -9,6 +9,7 @@ Gate = Literal["magnitude", "signed", "absolute"]
 Allocation = Literal["exhaustive", "racing"]
 Bounds = Literal["normal", "bounded"]
 JointDirections = Literal["both", "strongest"]
+JointSearch = Literal["greedy", "published"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class SearchOptions:
         joint_width: how many extensions of a combination are tried at each step, the strongest single features first.
         joint_directions: "both" grows one combination upwards and one downwards and reports the stronger;
             "strongest" grows only in the direction of the strongest single feature, at half the edits.
+        joint_search: "greedy" extends one combination at a time by features of other groups; "published" is Algorithm 1
+            of the paper, a beam over combinations in which a sub-feature joins its parent and features of one group
+            may meet (`search.algorithm1`): upwards only, and many more edits.
         joint_gain: how much an extension must add to be kept; 0 is the paper's f(b') > f(b).
         allocation: "exhaustive" measures every feature on every image; "racing" stops spending images on features that
             can no longer be among the strongest (`search.racing`).
@@ -49,6 +53,7 @@ class SearchOptions:
     joint_size: int = 3
     joint_width: int = 3
     joint_directions: JointDirections = "both"
+    joint_search: JointSearch = "greedy"
     joint_gain: float = 0.0
     allocation: Allocation = "exhaustive"
     racing_top: int = 5
@@ -66,7 +71,7 @@ class SearchOptions:
         if self.joint_directions not in get_args(JointDirections):
             choices = ", ".join(get_args(JointDirections))
             raise ValueError(f"joint_directions is {self.joint_directions!r}; choose one of {choices}.")
-        for name, kind in (("allocation", Allocation), ("racing_bounds", Bounds)):
+        for name, kind in (("allocation", Allocation), ("racing_bounds", Bounds), ("joint_search", JointSearch)):
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(get_args(kind))}.")
         if not 0.0 < self.racing_error < 1.0:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffex_dagster.corpus.tree import Corpus, Feature
+from diffex_dagster.search.algorithm1 import grow_published
 from diffex_dagster.search.joint import JointResult, grow_joint
 from diffex_dagster.search.levels import (
     Failed,
@@ -162,7 +163,10 @@ def search(
     if race:  # a combination is compared with its members, on the same images
         measured = set(race.finalists())
         alive = [feature for feature in alive if feature.id in measured]
-    joint = grow_joint(alive, scores, ask_joint, options)
+    if options.joint_search == "published":
+        joint = grow_published(corpus, alive, scores, ask_joint, options)
+    else:
+        joint = grow_joint(alive, scores, ask_joint, options)
     edits += race.spent if race else 0
     return SearchResult(scores, tuple(level1), tuple(deeper), tuple(expanded), tuple(alive), joint, asked, edits, race)
 

@@ -106,14 +106,15 @@ def control_rows(study: Study, paired: Mapping[Concepts, Paired], reach: Reach) 
     return tuple(rows)
 
 
-def noise_warning(study: Study, noise_floor: float, gate: Sequence[GateOutcome], margin: float) -> str:
+def noise_warning(study: Study, gate: Sequence[GateOutcome], margin: float) -> str:
     """Why the search had nothing to go by, where control prompts move the score as far as everything else; else "".
 
-    Args:
-        noise_floor: of the strongest of as many edits as a group competes with.
+    Every group is held against its own floor: that of the images that it was measured on, which lack it. The floor that
+    is said is the lowest of them.
     """
-    scored = [outcome for outcome in gate if outcome.magnitude is not None]
-    if not scored or noise_floor <= margin or any(outcome.magnitude > noise_floor for outcome in scored):  # type: ignore[operator]
+    scored = [(o.magnitude, o.floor) for o in gate if o.magnitude is not None and o.floor is not None]
+    noise_floor = min((floor for _, floor in scored), default=0.0)
+    if not scored or noise_floor <= margin or any(magnitude > floor for magnitude, floor in scored):
         return ""
     words = ", ".join(f"“{word}”" for word in study.effects.nonsense)
     return (

@@ -11,6 +11,7 @@ from PIL import Image
 
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.editing.protocol import EditRequest
+from diffex_dagster.search.algorithm1 import most_published
 from diffex_dagster.search.joint import most_combinations
 from diffex_dagster.search.levels import expand
 from diffex_dagster.stages.calibration import planned_tries
@@ -229,8 +230,11 @@ def _pairs_most(study: Study, looking: _Looking) -> int:
 def _joint_most(study: Study, looking: _Looking) -> int:
     """The most edits of joint combinations on every image."""
     options, images = study.search.options(), len(looking.samples(study.name))
-    groups = min(options.beam, len(looking.corpus.groups))
-    return most_combinations(groups, options) * images * len(study.seeds)
+    if options.joint_search == "published":
+        most = most_published(sum(feature.editable for feature in looking.corpus.walk()), options)
+    else:
+        most = most_combinations(min(options.beam, len(looking.corpus.groups)), options)
+    return most * images * len(study.seeds)
 
 
 def _most(study: Study, looking: _Looking, editor: str, planned: Collection[EditRequest]) -> int:

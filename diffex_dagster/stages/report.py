@@ -66,8 +66,8 @@ def explain(subject: Subject, command: str) -> tuple[Explanation, Searched]:
     }
     seen, why_not = looks(subject, one_a_group(ranked)[: study.report.gradcam], examples)
     placebos = control_rows(study, searched.paired, measured.reach)
-    floor, still = searched.noise.floor_of(study.search.probes), measured.reach.still
-    held_back = noise_warning(study, floor, searched.result.gate, still)
+    still = measured.reach.still
+    held_back = noise_warning(study, searched.result.gate, still)
     explanation = Explanation(
         study=study.name,
         title=study.title or study.name,

@@ -48,6 +48,9 @@ from diffex_dagster.stages.splits import Parts
 from diffex_dagster.study import Study
 from diffex_dagster.utils.progress import silent
 
+GATES = ("feature", "kept", "reason", "magnitude")
+"""What the database keeps of what a gate made of a group."""
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -143,9 +146,11 @@ def level1_scores(subject: Subject) -> Level1:
         failed = failed_edits(subject, features, images, lacking)
         racing = options.allocation == "racing"  # which measures each feature on images of its own
         outcomes = gate(effects, corpus, noise.floor_of, options, failed, {} if racing else lacking)
-        subject.store.put_gates(_identity(subject, corpus), [vars(outcome) for outcome in outcomes])
+        subject.store.put_gates(
+            _identity(subject, corpus), [{name: getattr(outcome, name) for name in GATES} for outcome in outcomes]
+        )
         margin = measure_reach(study, paired).still
-        warning = noise_warning(study, noise.floor_of(options.probes), outcomes, margin)
+        warning = noise_warning(study, outcomes, margin)
         return Level1(effects, noise, outcomes, scored, warning)
 
 

@@ -92,6 +92,7 @@ DECIDES: Mapping[str, tuple[Stage, ...]] = {
     "search.joint_size": _SEARCH,
     "search.joint_width": _SEARCH,
     "search.joint_directions": _SEARCH,
+    "search.joint_search": _SEARCH,
     "search.joint_gain": _SEARCH,
     "search.interactions": _SEARCH,
     "search.allocation": (*_CALIBRATION, *_EDITS),

@@ -89,6 +89,14 @@ def test_the_released_procedure_lists_both_directions_and_claims_nothing(toy: St
     assert found.effects["red"] > 0 > found.effects["blue/plain-blue"]
 
 
+def test_algorithm_1_edits_a_sub_feature_together_with_its_parent(toy: Study) -> None:
+    (published,) = baselines.BASELINES["Algorithm 1"]
+    found = _read(published, toy)
+    assert found.claims is not None and found.claims["red"] == "raises" and "blue/plain-blue" not in found.claims
+    # A patch of darker red over the red one: less red, and not kept.
+    assert found.effects["red/dark-red"] < found.effects["red"] and "red/dark-red" not in found.claims
+
+
 def test_a_random_beam_is_drawn_without_looking_at_scores(toy: Study) -> None:
     draws = [_read(replace(each, beam=1), toy) for each in baselines.BASELINES["random beam"]]
     assert len({each.kept[0] for each in draws}) > 1  # the strongest group is not always the one

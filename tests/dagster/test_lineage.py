@@ -305,6 +305,7 @@ FIELDS: dict[str, Fields | tuple[Fields, Fields]] = {
     "search.joint_size": search(joint_size=1),
     "search.joint_width": search(joint_width=1),
     "search.joint_directions": search(joint_directions="strongest"),
+    "search.joint_search": search(joint_search="published"),
     "search.joint_gain": search(joint_gain=0.3),
     "search.interactions": search(interactions=2),
     "search.allocation": RACING,

@@ -67,12 +67,15 @@ def test_control_prompts_are_rows_and_one_that_moves_the_score_is_a_warning(stud
 
 
 def test_a_noise_floor_that_holds_back_everything_is_said_with_its_remedy(study: Study) -> None:
-    below = [GateOutcome("beard", True, "", 0.2), GateOutcome("hat", True, "", None)]
-    said = noise_warning(study, 0.29, below, margin=0.02)
+    below = [GateOutcome("beard", True, "", 0.2, 0.29), GateOutcome("hat", True, "", None)]
+    said = noise_warning(study, below, margin=0.02)
     assert "0.290" in said and "effects.nonsense" in said and "“florn”, “dorv”" in said
-    assert noise_warning(study, 0.29, [*below, GateOutcome("eyewear", True, "", 0.3)], margin=0.02) == ""
-    assert noise_warning(study, 0.01, [GateOutcome("beard", True, "", 0.005)], margin=0.02) == ""  # nothing moves it
-    assert noise_warning(study, 0.29, [], margin=0.02) == ""
+    assert noise_warning(study, [*below, GateOutcome("eyewear", True, "", 0.3, 0.29)], margin=0.02) == ""
+    assert noise_warning(study, [GateOutcome("beard", True, "", 0.005, 0.01)], margin=0.02) == ""  # nothing moves it
+    assert noise_warning(study, [], margin=0.02) == ""
+    # Each against the floor of the images that lack it: fewer images, a higher floor.
+    few = GateOutcome("eyewear", False, "", 0.35, 0.4)
+    assert "0.290" in noise_warning(study, [*below, few], margin=0.02)
 
 
 def test_a_report_says_on_top_that_a_control_prompt_moves_the_score(study: Study) -> None:
