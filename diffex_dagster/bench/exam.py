@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from diffex_dagster.bench.truth import Benchmark, Examinee, Truth, grade_all, world_of
+from diffex_dagster.bench.truth import Benchmark, Examinee, Scope, Truth, grade_all, world_of
 from diffex_dagster.classifying.transformers_adapter import TransformersPart
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.study import Images, RecordedVLM, Study
-from diffex_dagster.utils.progress import Reporter, silent
 from diffex_dagster.worlds.base import World
 from diffex_dagster.worlds.redrawing import sample_states
 
@@ -104,17 +105,17 @@ def exam_study(study: Study, world: World, images: int = IMAGES, proposal: Path 
     return made.changed(name=f"{study.name}_exam_{proposal.stem}", corpus=corpus)
 
 
+def exam_scope(images: int | None = None, population: int | None = None, **others: Any) -> Scope:
+    """The exam's images and population, or fewer of them; others as in `Scope`."""
+    return Scope(images or IMAGES, population or POPULATION, POPULATION_SEED, **others)
+
+
 def grade_exam(
     study: Study,
     arms: Mapping[str, str],
     chosen: Sequence[Examinee],
     files: Mapping[str, Path],
-    *,
-    images: int = IMAGES,
-    population: int = POPULATION,
-    resamples: int = 200,
-    report: Reporter = silent,
-    say: Callable[[str], None] = lambda text: None,
+    scope: Scope | None = None,
     graded: Callable[[dict[str, Benchmark]], None] = lambda found: None,
 ) -> dict[str, Benchmark]:
     """Grade every classifier's explanation under every recorded proposal.
@@ -122,20 +123,17 @@ def grade_exam(
     Args:
         files: name -> recorded proposal.
         graded: is given what is graded so far after each proposal, since all of them take hours.
-        others: as in `truth.grade_all`.
+        scope: `exam_scope()` when left out.
 
     Returns:
         Proposal -> its benchmark. All share images and population, whose drawings each classifier scores once.
     """
-    world = world_of(study)
+    world, scope = world_of(study), scope or exam_scope()
     truths: dict[str, Truth] = {}
     found = {}
     for name, file in files.items():
-        found[name] = grade_all(
-            exam_study(study, world, images, file), arms, chosen, population=population,
-            population_seed=POPULATION_SEED, resamples=resamples, report=report,
-            say=partial(_said_of, say, name), truths=truths,
-        )  # fmt: skip
+        own = replace(scope, images=None, say=partial(_said_of, scope.say, name))
+        found[name] = grade_all(exam_study(study, world, scope.images or IMAGES, file), arms, chosen, own, truths)
         graded(found)
     return found
 

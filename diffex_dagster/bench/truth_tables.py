@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from diffex_dagster.bench.truth import Benchmark, Beside, Marked, Point
+from diffex_dagster.bench.marks import Beside, Marked, Point
+from diffex_dagster.bench.truth import Benchmark
 from diffex_dagster.effects.grading import Grade
 
 MARKS = {  # key -> (heading, whether a larger number is better)

@@ -83,17 +83,14 @@ def truth(
 
         if exam:
             chosen = examination.exam_subjects(loaded, count)
+            scope = examination.exam_scope(images, population, resamples=resamples, report=report, say=say)
             found = examination.grade_exam(
-                loaded, arms, chosen, examination.proposals(loaded, proposal), images=images or examination.IMAGES,
-                population=population or examination.POPULATION, resamples=resamples, report=report, say=say,
-                graded=written,
-            )  # fmt: skip
+                loaded, arms, chosen, examination.proposals(loaded, proposal), scope, written
+            )
         else:
             chosen = grading.subjects(loaded, classifier, label)
-            benchmark = grading.grade_all(
-                loaded, arms, chosen, images=images, population=population or 200, resamples=resamples, report=report,
-                say=say,
-            )  # fmt: skip
+            scope = grading.Scope(images, population or 200, resamples=resamples, report=report, say=say)
+            benchmark = grading.grade_all(loaded, arms, chosen, scope)
             found = {"": benchmark}
     console = terminal()
     figures = {name: truth_tables.as_json(benchmark) for name, benchmark in found.items()}

@@ -77,7 +77,9 @@ def test_a_claim_of_the_right_sign_and_a_wrong_size_is_false() -> None:
 
 
 def test_decoys_and_the_whole_corpus_are_marked(small: Study) -> None:
-    found = truth.grade_all(small, truth.editors(small, "exact"), truth.subjects(small), population=12, resamples=2)
+    found = truth.grade_all(
+        small, truth.editors(small, "exact"), truth.subjects(small), truth.Scope(population=12, resamples=2)
+    )
     (marked,) = found.arms["exact"]
     assert (marked.decoys, marked.decoy_claims) == (1, 0)  # earrings
     assert 0.0 < marked.corpus_recall < 1.0
@@ -88,7 +90,9 @@ def test_decoys_and_the_whole_corpus_are_marked(small: Study) -> None:
 
 
 def test_the_figure_of_many_classifiers_is_one_panel(small: Study) -> None:
-    found = truth.grade_all(small, truth.editors(small, "exact"), truth.subjects(small), population=12, resamples=2)
+    found = truth.grade_all(
+        small, truth.editors(small, "exact"), truth.subjects(small), truth.Scope(population=12, resamples=2)
+    )
     (marked,) = found.arms["exact"]
     many = truth.Benchmark({"exact": (marked,) * 40}, 6, 12, 5)
     assert truth_tables.figure(many).startswith(b"\x89PNG")
@@ -112,7 +116,7 @@ def test_every_proposal_is_graded_and_a_drawing_is_scored_once(small: Study, mon
     monkeypatch.setattr(truth, "_score", counted)
     arms, chosen = truth.editors(small, "exact"), truth.subjects(small)
     files = exam.proposals(small)
-    found = exam.grade_exam(small, arms, chosen, files, images=4, population=10, resamples=2)
+    found = exam.grade_exam(small, arms, chosen, files, exam.exam_scope(4, 10, resamples=2))
     assert list(found) == ["own", "reworded"]
     # Round glasses of the second are those of the first: only the unchanged drawings are scored again.
     assert len(scored) == 6
@@ -164,7 +168,7 @@ def test_the_exams_classifiers_are_the_forty_rules_of_their_seeds() -> None:
 
 def test_the_figures_of_an_exam_are_published(small: Study, tmp_path: Path) -> None:
     arms, chosen = truth.editors(small, "exact"), truth.subjects(small)
-    found = truth_tables.as_json(truth.grade_all(small, arms, chosen, population=12, resamples=2))
+    found = truth_tables.as_json(truth.grade_all(small, arms, chosen, truth.Scope(population=12, resamples=2)))
     whole = {"proposals": {"own": {**found, "arms": {**found["arms"], "diffusion": found["arms"]["exact"]}}}}
     file, docs = tmp_path / "exam.json", tmp_path / "docs"
     file.write_text(json.dumps(whole | {"classifiers": {"v1": {}}}))

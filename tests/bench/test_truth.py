@@ -28,7 +28,7 @@ OPTIONS = DecisionOptions(flips=499)
 def test_the_exact_arm_is_exact(small: Study) -> None:
     chosen = truth.subjects(small)
     arms = truth.editors(small, "exact")
-    found = truth.grade_all(small, arms, chosen, population=12, resamples=3)
+    found = truth.grade_all(small, arms, chosen, truth.Scope(population=12, resamples=3))
     figures = truth_tables.as_json(found)
     json.dumps(figures, allow_nan=False)
     mean = figures["arms"]["exact"]["mean"]
@@ -55,7 +55,7 @@ def test_the_exact_arm_is_exact(small: Study) -> None:
     assert marked.paper_whole.effect_mae >= unsaid / len(true) - 1e-6 and unsaid > 1e-4
     assert figures["arms"]["exact"]["whole"]["ours"]["effect_mae"] == marked.ours_whole.effect_mae
     assert truth_tables.figure(found).startswith(b"\x89PNG")
-    again = truth.grade_all(small, arms, chosen, population=12, resamples=3)
+    again = truth.grade_all(small, arms, chosen, truth.Scope(population=12, resamples=3))
     assert truth_tables.as_json(again) == figures
 
 
@@ -105,7 +105,9 @@ def test_a_random_beam_is_drawn_without_looking_at_scores(toy: Study) -> None:
 
 
 def test_a_choice_undone_is_graded_like_the_pipeline(small: Study) -> None:
-    found = truth.grade_all(small, truth.editors(small, "exact"), truth.subjects(small), population=12, resamples=2)
+    found = truth.grade_all(
+        small, truth.editors(small, "exact"), truth.subjects(small), truth.Scope(population=12, resamples=2)
+    )
     figures = truth_tables.as_json(found)["arms"]["exact"]
     assert set(figures["baselines"]) == {*baselines.BASELINES, *baselines.variants(small)}
     assert figures["baselines"]["ours, no gate"]["mean"]["beam_recall"] == 1.0

@@ -1,0 +1,236 @@
+"""How one explanation did: its effects against the truth of the images, its claims against that of the world."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffex_dagster.bench.baselines import BASELINES, PAPER, Reading, read, variants
+from diffex_dagster.bench.resampling import Resampled
+from diffex_dagster.effects.grading import Grade, beam_recall, grade
+from diffex_dagster.effects.presence import Mask
+from diffex_dagster.report.model import Explanation, RankedFeature
+from diffex_dagster.search.levels import kept_ids
+from diffex_dagster.stages.calibrated import calibrated
+from diffex_dagster.stages.calibration import calibrate
+from diffex_dagster.stages.context import Subject
+from diffex_dagster.stages.report import explain
+from diffex_dagster.stages.search import run_search
+
+RELEVANT = 0.02  # |true effect| from which a feature counts as one that should be found
+NULL = 0.001  # |true effect| up to which a claim of an effect is false
+CLAIMS = ("raises", "lowers")
+
+
+@dataclass(frozen=True)
+class TrueEffects:
+    """What is true of some drawings, by feature id.
+
+    Attributes:
+        d: differences of putting the feature there (taking it away), 0 where that changes nothing, (drawings,).
+        without: the drawings that can be changed: those without it, those with it for a feature that is removed.
+        both: do(1) − do(0), (drawings,); not of a feature that the world cannot take away.
+    """
+
+    d: dict[str, NDArray[np.float64]]
+    without: dict[str, Mask]
+    both: dict[str, NDArray[np.float64]]
+
+    def effects(self) -> dict[str, float]:
+        """Mean effect among the drawings that can be changed; among all where none can."""
+        return {f: float(d[on].mean() if (on := self.without[f]).any() else d.mean()) for f, d in self.d.items()}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One feature in the figure."""
+
+    feature: str
+    name: str
+    true: float
+    estimated: float
+    low: float
+    high: float
+    decision: str
+
+
+@dataclass(frozen=True)
+class Beside:
+    """How a baseline did on the same images and edits.
+
+    Attributes:
+        grade: its marks on what it reports.
+        whole: its marks on every feature of the corpus, an effect of 0 where it reports none.
+        beam: its beam recall.
+    """
+
+    grade: Grade
+    whole: Grade
+    beam: float
+
+
+@dataclass(frozen=True)
+class Marked:
+    """How one classifier's explanation did in one arm.
+
+    Attributes:
+        ours, paper: the pipeline, and the paper's reading of the method on the same edits.
+        beam, paper_beam: beam recall of each.
+        ours_shared, paper_shared: both again, on the features that both edited. A reading that looks at fewer features
+            has an easier choice of them; here neither has.
+        ours_whole, paper_whole: both again, on every feature of the corpus. What a reading does not report it tells its
+            reader nothing of: an effect of 0, whose sign is wrong where there is an effect.
+        resampled: intervals and decisions over many resampled studies; only where edits are exact.
+        points: every feature, for the figure.
+        plain_mae: mean error of the effects over all images, of the features that are ranked.
+        both_mae, both: mean error of do(1) − do(0), over so many features that have one.
+        prevalence_mae: mean error of the share of images that show a feature already; NaN where nobody judged.
+        corpus_recall: share of the world's ten attributes with the largest true effects (those above `RELEVANT`) that
+            a feature of the corpus names; NaN without any.
+        decoys, decoy_claims: features of the corpus that the world cannot draw, and how many of them are claimed.
+        baselines: title -> its marks, one for each draw where a baseline is random.
+        controls, control_claims: control prompts of the study, and how many of them are claimed.
+    """
+
+    subject: str
+    ours: Grade
+    beam: float
+    paper: Grade
+    paper_beam: float
+    ours_shared: Grade
+    paper_shared: Grade
+    ours_whole: Grade
+    paper_whole: Grade
+    resampled: Resampled | None
+    points: tuple[Point, ...]
+    corpus_recall: float = math.nan
+    decoys: int = 0
+    decoy_claims: int = 0
+    controls: int = 0
+    control_claims: int = 0
+    baselines: Mapping[str, tuple[Beside, ...]] = field(default_factory=dict)
+    plain_mae: float = math.nan
+    both_mae: float = math.nan
+    both: int = 0
+    prevalence_mae: float = math.nan
+
+
+def mark(subject: Subject, true: TrueEffects, true_world: TrueEffects) -> Marked:
+    """Search and explain as the pipeline does, and mark what it says, with every other reading of the method beside it.
+
+    Args:
+        true: of the images that are edited; effects are held against it.
+        true_world: of the population; claims are held against it.
+    """
+    if subject.study.calibrates:
+        calibrate(subject)
+        subject = calibrated(subject)
+    run_search(subject)  # makes the edits; `explain` replays it
+    explanation, searched = explain(subject, "diffex bench truth")
+    truth, world = true.effects(), true_world.effects()
+    alone = read(PAPER, subject)
+    ours = {row.feature: row.effect for row in explanation.features}
+    shared = {feature: effect for feature, effect in truth.items() if feature in ours and feature in alone.effects}
+    unsaid = dict.fromkeys(truth, 0.0)
+    return Marked(
+        subject.name,
+        _grade(explanation, truth, world),
+        beam_recall(kept_ids(searched.result.gate), truth, relevant_above=RELEVANT),
+        _against(alone.effects, truth, world, None, alone.claims),
+        beam_recall(alone.kept, truth, relevant_above=RELEVANT),
+        grade(ours, shared, relevant_above=RELEVANT),
+        grade(alone.effects, shared, relevant_above=RELEVANT),
+        grade(unsaid | ours, truth, relevant_above=RELEVANT),
+        grade(unsaid | alone.effects, truth, relevant_above=RELEVANT),
+        None,
+        tuple(
+            Point(f.feature, f.name, truth[f.feature], f.effect, f.ci_low, f.ci_high, f.decision)
+            for f in explanation.features
+        ),
+        controls=len(explanation.controls),
+        control_claims=sum(each.decision in CLAIMS for each in explanation.controls),
+        baselines=_baselines(subject, truth, world, alone),
+        **presence_marks(explanation.features, true),  # type: ignore[arg-type]
+    )
+
+
+def _baselines(
+    subject: Subject, truth: Mapping[str, float], world: Mapping[str, float], alone: Reading
+) -> dict[str, tuple[Beside, ...]]:
+    """Every other reading of the method, and the pipeline with one choice undone, on the same images and edits.
+
+    Args:
+        alone: the paper's reading, which is there already.
+    """
+    unsaid, found = dict.fromkeys(truth, 0.0), {}
+
+    def beside(marks: Grade, effects: Mapping[str, float], kept: Sequence[str]) -> Beside:
+        whole = grade(unsaid | dict(effects), truth, relevant_above=RELEVANT)
+        return Beside(marks, whole, beam_recall(kept, truth, relevant_above=RELEVANT))
+
+    for title, draws in BASELINES.items():
+        readings = [alone if each == PAPER else read(each, subject) for each in draws]
+        found[title] = tuple(
+            beside(_against(each.effects, truth, world, None, each.claims), each.effects, each.kept)
+            for each in readings
+        )
+    for title, changed in variants(subject.study).items():
+        variant = subject.changed(changed)
+        run_search(variant)
+        explanation, searched = explain(variant, "diffex bench truth")
+        ours = {row.feature: row.effect for row in explanation.features}
+        marks = _grade(explanation, truth, world)
+        found[title] = (beside(marks, ours, kept_ids(searched.result.gate)),)
+    return found
+
+
+def presence_marks(rows: Sequence[RankedFeature], true: TrueEffects) -> dict[str, float | int]:
+    """How right a report is about what its effect among some images leaves out; see `Marked`."""
+    plain, both, shown = [], [], []
+    for row in rows:
+        everywhere = row.effect if row.effect_all is None else row.effect_all
+        plain.append(abs(everywhere - float(true.d[row.feature].mean())))
+        if row.cace is not None and row.feature in true.both:
+            both.append(abs(row.cace - float(true.both[row.feature].mean())))
+        if row.prevalence is not None:
+            lacking = float(true.without[row.feature].mean())
+            shown.append(abs(row.prevalence - (1.0 - lacking if row.direction == "add" else lacking)))
+
+    def mean(errors: list[float]) -> float:
+        return float(np.mean(errors)) if errors else math.nan
+
+    return {"plain_mae": mean(plain), "both_mae": mean(both), "both": len(both), "prevalence_mae": mean(shown)}
+
+
+def _grade(explanation: Explanation, truth: Mapping[str, float], world: Mapping[str, float]) -> Grade:
+    rows = explanation.features
+    return _against(
+        {row.feature: row.effect for row in rows},
+        truth,
+        world,
+        {row.feature: (row.ci_low, row.ci_high) for row in rows},
+        {row.feature: row.decision for row in rows},
+    )
+
+
+def _against(
+    effects: Mapping[str, float],
+    truth: Mapping[str, float],
+    world: Mapping[str, float],
+    intervals: Mapping[str, tuple[float, float]] | None,
+    decisions: Mapping[str, str] | None,
+) -> Grade:
+    """Effects against the truth of the images, claims against that of the world."""
+    estimates = grade(effects, truth, None, decisions, relevant_above=RELEVANT)
+    claims = grade(effects, world, intervals, decisions, relevant_above=RELEVANT, null_tolerance=NULL)
+    return replace(
+        estimates,
+        coverage=claims.coverage,
+        discoveries=claims.discoveries,
+        fdr=math.nan if decisions is None else claims.fdr,
+        false_discoveries=claims.false_discoveries,
+    )
