@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, TimeoutError, sync_playwright
+from playwright.sync_api import FloatRect, Page, TimeoutError, sync_playwright
 from ruamel.yaml import YAML
 
 DOCS = Path(__file__).parent
@@ -33,13 +33,14 @@ LARGEST = 190_000  # bytes of a picture
 IMAGES = 8
 
 
-def save(page: Page, name: str, width: int | None = None) -> None:
+def save(page: Page, name: str, width: int | None = None, clip: FloatRect | None = None) -> None:
     """A screenshot with as many colours as fit: what the UI shows has few.
 
     Args:
         width: in pixels, where it is another than the page's.
+        clip: the part of the page that is shown.
     """
-    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    picture = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
     if width is not None:
         picture = picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
     for colours in (256, 128, 64, 32):
@@ -61,7 +62,8 @@ def open_page(page: Page, url: str) -> None:
 
 
 def lineage(page: Page, url: str) -> None:
-    """The whole graph, every group open."""
+    """The whole graph from top to bottom, every group open, and nothing around it."""
+    page.add_init_script("localStorage.setItem('asset-graph-direction', JSON.stringify('vertical'))")
     open_page(page, f"{url}/asset-groups")
     page.mouse.move(1200, 700)
     page.keyboard.press("Alt+e")  # expand all groups
@@ -73,6 +75,24 @@ def lineage(page: Page, url: str) -> None:
         page.wait_for_timeout(300)
     page.keyboard.up("Control")
     page.wait_for_timeout(1500)
+
+
+def lineage_picture(browser_page: Callable[..., Page], url: str) -> None:
+    """The whole graph, drawn so large that its names can be read."""
+    page = browser_page(1900, 1100, scale=4)
+    lineage(page, url)
+    save(page, "lineage", width=1800, clip=graph_of(page))
+
+
+def graph_of(page: Page) -> FloatRect:
+    """Where the boxes of an asset graph are on its page, with a margin."""
+    left, top, right, bottom = page.evaluate(
+        """() => { const boxes = [...document.querySelectorAll('svg foreignObject')].map(e => e.getBoundingClientRect())
+          .filter(b => b.width > 8);
+          return [Math.min(...boxes.map(b => b.left)), Math.min(...boxes.map(b => b.top)),
+                  Math.max(...boxes.map(b => b.right)), Math.max(...boxes.map(b => b.bottom))] }"""
+    )
+    return {"x": left - 10, "y": top - 10, "width": right - left + 20, "height": bottom - top + 20}
 
 
 def write_studies(root: Path) -> Path:
@@ -98,7 +118,7 @@ def new_weights(classifier: Path) -> None:
     save_file(weights, file, metadata={"format": "pt"})
 
 
-def ui_pictures(browser_page: Callable[[int, int], Page]) -> None:
+def ui_pictures(browser_page: Callable[..., Page]) -> None:
     """The UI of a deployment: lineage, sheet, report, resources; new weights."""
     from tests.support.ui import dagster_dev
 
@@ -112,9 +132,7 @@ def ui_pictures(browser_page: Callable[[int, int], Page]) -> None:
         }  # fmt: skip
         subprocess.run([sys.executable, "-m", "diffex_dagster", "run", "avatars"], check=True, cwd=ROOT)
         with dagster_dev(root, home) as ui:
-            page = browser_page(1900, 1100)
-            lineage(page, ui.url)
-            save(page, "lineage")
+            lineage_picture(browser_page, ui.url)
             page = browser_page(1280, 1000)
             open_page(page, f"{ui.url}/assets/avatars/level1_edits?view=overview")
             page.get_by_text("[Show Markdown]").click()
@@ -136,7 +154,7 @@ def ui_pictures(browser_page: Callable[[int, int], Page]) -> None:
             save(page, "new_weights", width=1500)
 
 
-def broken_picture(browser_page: Callable[[int, int], Page]) -> None:
+def broken_picture(browser_page: Callable[..., Page]) -> None:
     """A study that cannot be loaded, beside one that can."""
     from tests.support.ui import dagster_dev
 
@@ -157,7 +175,7 @@ def broken_picture(browser_page: Callable[[int, int], Page]) -> None:
             save(page, "broken_study", width=1500)
 
 
-def report_pictures(browser_page: Callable[[int, int], Page]) -> None:
+def report_pictures(browser_page: Callable[..., Page]) -> None:
     """The pages of the demo."""
     page = browser_page(1280, 1000)
     for name, picture in (("persona_v1", "report"), ("comparison", "comparison")):
@@ -173,8 +191,8 @@ def main(what: str = "ui") -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
 
-        def browser_page(width: int, height: int) -> Page:
-            page = browser.new_page(viewport={"width": width, "height": height})
+        def browser_page(width: int, height: int, scale: float = 1) -> Page:
+            page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=scale)
             page.set_default_timeout(60_000)
             return page
 

@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 
 from diffex_dagster.assets import calibration, corpus, edits, images, kept, lineage, report, scores
+from diffex_dagster.assets.automation import automation_sensor
 from diffex_dagster.assets.common import quiet, with_code
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.resources import (
@@ -51,10 +52,10 @@ def build_study(
         everything.append(report.build_comparison(study))
     checks = [each for each in everything if isinstance(each, dg.AssetChecksDefinition)]
     assets = with_code(study, [each for each in everything if not isinstance(each, dg.AssetChecksDefinition)])
-    selection = dg.AssetSelection.assets(*(each for each in assets if isinstance(each, dg.AssetsDefinition)))
+    stages = [each for each in assets if isinstance(each, dg.AssetsDefinition)]
     job = dg.define_asset_job(
         f"{study.prefix}_explain",
-        selection,
+        dg.AssetSelection.assets(*stages),
         description=f"Every stage of the study {study.prefix}.",
         executor_def=dg.in_process_executor,  # the model is loaded once for a run, in whatever project
     )
@@ -62,7 +63,7 @@ def build_study(
         assets=assets,
         asset_checks=checks,
         jobs=[job],
-        sensors=[_watch(study, chosen), free_places],
+        sensors=[_watch(study, chosen), automation_sensor(study, stages), free_places],
         resources=RESOURCES if resources is None else {**RESOURCES, **resources} if resources else {},
     )
 

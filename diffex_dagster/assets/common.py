@@ -15,6 +15,7 @@ import dagster as dg
 
 from diffex_dagster import __version__
 from diffex_dagster.assets import kept
+from diffex_dagster.assets.automation import when_unsynced
 from diffex_dagster.corpus.cleaning import STEPS
 from diffex_dagster.corpus.showing import CorpusDiff
 from diffex_dagster.corpus.tree import Corpus
@@ -28,38 +29,6 @@ from diffex_dagster.stages.settings import Stage, stage_version
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
 from diffex_dagster.utils.secrets import none_raised
-
-_Condition = dg.AutomationCondition
-_BUSY = _Condition.will_be_requested() | _Condition.in_progress()
-
-
-def when_data_changes(waits_for: dg.AssetSelection, new: bool = False) -> dg.AutomationCondition:
-    """Request a stage when the data or the code that it is made from has changed, once all of it is there.
-
-    Not because something upstream was materialized again or is about to be: an edited corpus file requests the merge,
-    and a corpus that is another requests everything that reads it, in one run.
-
-    Args:
-        waits_for: stages whose result decides whether anything else is touched at all; what follows them waits until
-            they, and what they follow, have ended.
-        new: request it too where it is not there when the automation first hears of it, as that of a classifier version
-            that was added to a study: its sources may have been observed before.
-    """
-    changed: dg.AutomationCondition[Any] = (
-        _Condition.newly_missing()
-        | _Condition.any_deps_match(_Condition.data_version_changed())
-        | _Condition.code_version_changed()
-    )
-    handled = _Condition.newly_requested() | _Condition.newly_updated()
-    return (
-        _Condition.in_latest_time_window()
-        & (changed.since(handled) if new else changed.since_last_handled())
-        & ~_Condition.any_deps_missing()
-        & ~_Condition.any_deps_in_progress()
-        & ~_Condition.in_progress()
-        & ~_Condition.any_deps_match(_BUSY | _Condition.any_deps_match(_BUSY)).allow(waits_for)
-    ).with_label("when what it is made from has changed")
-
 
 GPU_MEMORY = "gpu_memory_gb"  # metadata of an edit stage: the most it held, which `diffex plan` expects again
 
@@ -88,9 +57,9 @@ class Names:
             "group_name": f"{self.study.prefix}_{group}",
             "owners": list(self.study.owners) or None,
             "code_version": f"{__version__}-{stage_version(self.study, stage)}",
-            "automation_condition": when_data_changes(
+            "automation_condition": when_unsynced(
                 dg.AssetSelection.assets(*(self.key(each) for each in waits_for)),
-                new=stage == "level1_scores",  # by which a classifier version enters
+                new=stage in ("editor_calibration", "level1_scores"),  # by which a setting, a classifier version enter
             ),
         }
 

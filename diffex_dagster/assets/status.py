@@ -14,6 +14,7 @@ from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView, Temp
 from dagster._core.definitions.data_version import (
     CODE_VERSION_TAG,
     DATA_VERSION_TAG,
+    INPUT_DATA_VERSION_TAG_PREFIX,
     CachingStaleStatusResolver,
     StaleStatus,
     get_input_data_version_tag,
@@ -86,6 +87,43 @@ class Status:
     def fresh(self) -> bool:
         """Whether nothing that decides it has changed since it was made."""
         return self.why == FRESH
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a stage would be made from now, and what it was made from: versions of its code and of all that it reads."""
+
+    status: StaleStatus
+    now: dict[str, str]
+    then: dict[str, str]
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing that decides it has changed since it was made."""
+        return self.status == StaleStatus.FRESH
+
+    @property
+    def missing(self) -> bool:
+        """Whether it was never made."""
+        return self.status == StaleStatus.MISSING
+
+
+def made_of(context: dg.AutomationContext[dg.AssetKey]) -> Made:
+    """What the asset of a condition is and was made from, at this tick."""
+    instance, graph, key = context.asset_graph_view.instance, context.asset_graph_view.asset_graph, context.key
+    resolver = CachingStaleStatusResolver(instance, graph, context.asset_graph_view)
+    now = {dep.to_user_string(): resolver.get_current_data_version(dep).value for dep in graph.get(key).parent_keys}
+    event = instance.get_latest_materialization_event(key)
+    made = event.asset_materialization if event else None
+    return Made(
+        resolver.get_status(key),
+        now | {CODE_VERSION_TAG: str(graph.get(key).code_version)},
+        {tag: value for tag, value in (made.tags or {}).items() if _of_lineage(tag)} if made else {},
+    )
+
+
+def _of_lineage(tag: str) -> bool:
+    return tag == CODE_VERSION_TAG or tag.startswith(INPUT_DATA_VERSION_TAG_PREFIX)
 
 
 def statuses(definitions: dg.Definitions, instance: dg.DagsterInstance) -> list[Status]:

@@ -3,13 +3,11 @@
 One property over every input. Every kind of input is changed on a real instance: the sources are observed, the
 automation runs what it requests until it requests nothing, and then nothing is unsynced, every report and the
 comparison say what a run in an empty store says, and nothing was edited or scored that existed. Then the change is
-taken back, and somebody materializes what is unsynced until nothing is. And every field of a study, as the models list
-them, is changed: what it does to any stage is followed by Dagster's own rule.
+taken back, and somebody materializes what is unsynced until nothing is. Every field is in test_lineage_of_fields.py.
 """
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,26 +16,18 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from diffex_dagster.assets.build import build_study
-from diffex_dagster.resources import ClassifierResource, EditorResource, at_work
-from diffex_dagster.stages.settings import DECIDES, fields
-from diffex_dagster.stages.sources import Sources
-from diffex_dagster.study import Study, load_study
-from tests.support.lineage_lab import BASE, MADE, HeldResults, Lab, Said, begin, from_nothing, part, write
+from diffex_dagster.study import load_study
+from tests.support.lineage_lab import BASE, MADE, Lab, begin, from_nothing, part, undrawn, write
 from tests.support.toys import picture
 
 Fields = dict[str, Any]
-Change = Callable[[Path, pytest.MonkeyPatch], Fields]
+Change = Callable[[Path, pytest.MonkeyPatch], Fields | None]
+"""Changes a study's folder or environment, and returns other fields of it; None where no process starts anew."""
 
 
 @pytest.fixture(scope="module", autouse=True)
-def no_drawings() -> Iterator[None]:
-    """Reports without their pages and figures, which take most of the time: what they say is in report.json."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("diffex_dagster.report.files.ranked_bars", lambda *_, **__: {"svg": b"", "png": b""})
-        for page in ("render_report", "render_comparison"):
-            patch.setattr(f"diffex_dagster.report.files.{page}", lambda _: "")
-        logging.getLogger("dagster.automation_condition_tester").setLevel(logging.WARNING)
+def quick() -> Iterator[None]:
+    with undrawn():
         yield
 
 
@@ -67,16 +57,20 @@ class Bench:
     def kept(self) -> Path:
         return self.home / f"kept_{self.made}"
 
-    def take_back(self) -> Lab:
-        """Every file that a person wrote as it was at first; what runs made stays."""
-        folder = self.lab.study.folder
+    def go_on(self, changed: Lab) -> None:
+        """Take every change of a person's back, and materialize by hand what is unsynced; what runs made stays."""
+        self.lab.cursor, folder = changed.cursor, self.lab.study.folder
         if (folder / "elsewhere").exists():
             (folder / "elsewhere").rename(folder / "results")
         for each in folder.iterdir():
             if each.name not in MADE:
                 shutil.rmtree(each) if each.is_dir() else each.unlink()
         shutil.copytree(self.kept, folder, dirs_exist_ok=True)
-        return Lab(load_study(folder), self.lab.instance, self.lab.cursor)
+        assert load_study(folder) == self.lab.study  # as the definitions know it
+        with self.lab.nothing_twice():
+            self.lab.observe()
+            self.lab.by_hand()
+        self.spoiled = False
 
 
 @pytest.fixture(scope="module")
@@ -87,14 +81,13 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 # Every kind of input ----------------------------------------------------------------------------------------------
 
 
-def text(file: str, old: str, new: str, **fields: Any) -> Change:
+def text(file: str, old: str, new: str) -> Change:
     """Another text in a file."""
 
-    def change(folder: Path, _: pytest.MonkeyPatch) -> Fields:
+    def change(folder: Path, _: pytest.MonkeyPatch) -> None:
         written = (folder / file).read_text()
         assert old in written
         (folder / file).write_text(written.replace(old, new))
-        return fields
 
     return change
 
@@ -112,9 +105,9 @@ def variable(name: str, value: str) -> Change:
 
 
 def files(work: Callable[[Path], Any], **fields: Any) -> Change:
-    def change(folder: Path, _: pytest.MonkeyPatch) -> Fields:
+    def change(folder: Path, _: pytest.MonkeyPatch) -> Fields | None:
         work(folder)
-        return fields
+        return fields or None
 
     return change
 
@@ -132,7 +125,7 @@ def changed_and_reverted(file: str) -> Change:
 
 def all_of(*changes: Change) -> Change:
     def change(folder: Path, patch: pytest.MonkeyPatch) -> Fields:
-        return {field: value for each in changes for field, value in each(folder, patch).items()}
+        return {field: value for each in changes for field, value in (each(folder, patch) or {}).items()}
 
     return change
 
@@ -179,20 +172,48 @@ def test_a_quiet_study_says_what_a_run_from_nothing_says(bench: Bench, tmp_path:
             ran = changed.by_automation()
         said = from_nothing(changed.study, tmp_path / "nothing")
         assert changed.says() == said.pages
-        assert changed.unsynced() == []
         assert len(ran) == len(set(ran)), f"a stage ran twice: {ran}"
         assert (ran == []) == (kind == "nothing that matters")
         changed.observe()
         assert changed.unsynced() == []
 
-    bench.lab.cursor = changed.cursor
-    back = bench.take_back()
-    with back.nothing_twice():
-        back.observe()
-        back.by_hand()
-    assert back.says() == bench.said
-    assert back.requested() == []  # what a person has done is done
-    bench.lab, bench.spoiled = back, False
+    bench.go_on(changed)
+    assert bench.lab.says() == bench.said
+
+
+def test_a_change_beside_a_materialization_is_requested(bench: Bench) -> None:
+    """Between two ticks of the automation, in whatever order: nothing is missed, and nothing is requested twice."""
+    lab = bench.ready()
+
+    def edit(text: str) -> None:
+        (lab.study.folder / "corpus.yaml").write_text(text)
+        lab.observe()
+
+    edit("prompt: {light: glow}\n")
+    lab.materialize()  # by hand
+    edit("prompt: {light: gleam}\n")  # and edited again, before the automation looks
+    ran = lab.by_automation()
+    assert ran[0] == "corpus" and len(ran) == len(set(ran)) and lab.unsynced() == []
+
+    edit("prompt: {light: shine}\n")
+    lab.by_hand()  # what is there now: nothing is left to request
+    assert lab.requested() == []
+
+    edit("prompt: {light: blaze}\n")
+    assert lab.requested() == ["corpus"]
+    lab.materialize("corpus")  # as requested
+    edit("prompt: {light: glow}\n")  # and edited again, before the next tick
+    assert lab.by_automation()[0] == "corpus" and lab.unsynced() == []
+
+    edit("prompt: {nowhere: at all}\n")
+    assert lab.requested() == ["corpus"]
+    lab.materialize("corpus", succeeds=False)
+    assert lab.requested() == lab.requested() == []  # what failed is not requested again for the same state
+    edit("prompt: {light: gleam}\n")
+    assert lab.by_automation()[0] == "corpus" and lab.unsynced() == []
+
+    bench.go_on(lab)
+    assert bench.lab.says() == bench.said
 
 
 def test_nothing_is_edited_or_scored_outside_the_pool(tmp_path: Path) -> None:
@@ -209,200 +230,3 @@ def test_nothing_is_edited_or_scored_outside_the_pool(tmp_path: Path) -> None:
                 worked.add(stage)
                 assert graph.get(dg.AssetKey(["toy", *stage.split("/")])).pools == {"gpu"}, stage
         assert worked >= {"sample_images", "level1_edits", "v1/level1_scores", "v1/level2_scores", "v1/ranked_report"}
-
-
-# Every field of a study -------------------------------------------------------------------------------------------
-
-RACING = {"search": {"probes": 1, "allocation": "racing", "racing_start": 2}}
-SPLIT = {
-    "effects": BASE["effects"] | {"confirmation": 0.5, "confirmation_from": 4},
-    "images": {"folder": "many", "size": 16},
-}
-TABLE = {"images": {"table": "table.csv", "size": 16}}
-DRAWN = {"images": {"sample": 2, "size": 16}}
-SERVER = {"corpus": {"vlm": {"kind": "openai", "model": "one", "base_url": "http://127.0.0.1:9/v1"}}}
-
-
-def images(**changes: Any) -> Fields:
-    return {"images": {"size": 16, **changes}}
-
-
-def search(**changes: Any) -> Fields:
-    return {"search": BASE["search"] | changes}
-
-
-def effects(**changes: Any) -> Fields:
-    return {"effects": BASE["effects"] | changes}
-
-
-def proposing(**changes: Any) -> Fields:
-    return {"corpus": BASE["corpus"] | changes}
-
-
-def asking(**changes: Any) -> Fields:
-    return {"corpus": {"vlm": SERVER["corpus"]["vlm"] | changes}}
-
-
-def racing(**changes: Any) -> tuple[Fields, Fields]:
-    return RACING, {"search": RACING["search"] | changes}
-
-
-# Field -> what a study says with another value of it; or what it says before and after.
-FIELDS: dict[str, Fields | tuple[Fields, Fields]] = {
-    "title": {"title": "Warmth"},
-    "domain": {"domain": "squares"},
-    "images.folder": images(folder="copies"),
-    "images.glob": images(glob="images/0[01].png"),
-    "images.files": images(files="list.txt"),
-    "images.table": images(table="table.csv"),
-    "images.dataset": images(dataset="dataset"),
-    "images.path_column": (TABLE, images(table="table.csv", path_column="other")),
-    "images.label_column": (images(table="table.csv", labels=["a"]),
-                            images(table="table.csv", labels=["a"], label_column="kind")),
-    "images.labels": (TABLE, images(table="table.csv", labels=["b"])),
-    "images.predicted": images(predicted={"classifier": "v1", "min_confidence": 0.1}),
-    "images.sample": images(sample=2),
-    "images.stratify": (images(table="table.csv", sample=2), images(table="table.csv", sample=2, stratify=True)),
-    "images.limit": images(limit=2),
-    "images.size": {"images": {"size": 24}},
-    "images.fit": images(fit="pad"),
-    "images.background": images(background="black"),
-    "images.unreadable": images(unreadable=0.5),
-    "corpus.vlm.recorded.kind": asking(),
-    "corpus.vlm.recorded.file": proposing(vlm={"kind": "recorded", "file": "other.json"}),
-    "corpus.vlm.openai.kind": (asking(), proposing()),
-    "corpus.vlm.openai.model": (SERVER, asking(model="two")),
-    "corpus.vlm.openai.base_url": (SERVER, asking(base_url="http://127.0.0.1:10/v1")),
-    "corpus.vlm.openai.key_env": (SERVER, asking(key_env="MY_KEY")),
-    "corpus.vlm.openai.images_per_call": (SERVER, asking(images_per_call=2)),
-    "corpus.vlm.openai.max_images": (SERVER, asking(max_images=2)),
-    "corpus.vlm.openai.image_side": (SERVER, asking(image_side=64)),
-    "corpus.vlm.openai.groups_per_call": (SERVER, asking(groups_per_call=2)),
-    "corpus.vlm.openai.parallel": (SERVER, asking(parallel=1)),
-    "corpus.vlm.openai.parameters": (SERVER, asking(parameters={"temperature": 0})),
-    "corpus.vlm.openai.prices": (SERVER, asking(prices={"one": [1, 2]})),
-    "corpus.vlm.openai.embedding_model": (SERVER, asking(embedding_model="three")),
-    "corpus.vlm.openai.leak_check": (SERVER, asking(leak_check=True)),
-    "corpus.vlm.openai.retries": (SERVER, asking(retries=0)),
-    "corpus.vlm.openai.timeout_s": (SERVER, asking(timeout_s=1)),
-    "corpus.starter": ({"corpus": {"starter": "leaf-health"}}, {"corpus": {"starter": "pet"}}),
-    "corpus.edits": proposing(edits="mine.yaml"),
-    "corpus.examples": proposing(examples=["a lamp"]),
-    "corpus.levels": proposing(levels=3),
-    "corpus.groups": proposing(groups=2),
-    "corpus.max_children": proposing(max_children=1),
-    "corpus.leakage": proposing(leakage=["bright"]),
-    "corpus.vague": proposing(vague=["sparkles"]),
-    "corpus.context": proposing(context=["other.md"]),
-    "corpus.context_tokens": proposing(context_tokens=100),
-    "editors": {"editors": {"own": BASE["editors"]["own"] | {"options": {"version": "2"}}}},
-    "classifiers": {"classifiers": BASE["classifiers"] | {"v1": part("v3.json")}},
-    "target": {"target": {"label": "cold"}},
-    "search.gate": search(gate="signed"),
-    "search.beam": search(beam=1),
-    "search.delta": (search(gate="signed"), search(gate="signed", delta=0.3)),
-    "search.probes": search(probes=2),
-    "search.joint_size": search(joint_size=1),
-    "search.joint_width": search(joint_width=1),
-    "search.joint_directions": search(joint_directions="strongest"),
-    "search.joint_search": search(joint_search="published"),
-    "search.joint_gain": search(joint_gain=0.3),
-    "search.interactions": search(interactions=2),
-    "search.allocation": RACING,
-    "search.racing_top": racing(racing_top=1),
-    "search.racing_error": racing(racing_error=0.5),
-    "search.racing_tolerance": racing(racing_tolerance=0.5),
-    "search.racing_gate_tolerance": racing(racing_gate_tolerance=0.5),
-    "search.racing_start": racing(racing_start=3),
-    "search.racing_growth": racing(racing_growth=3.0),
-    "search.racing_bounds": ({"target": {"label": "warm"}} | RACING,
-                             {"target": {"label": "warm"}} | racing(racing_bounds="bounded")[1]),
-    "effects.error_rate": effects(error_rate="fdr-by"),
-    "effects.level": effects(level=0.6),
-    "effects.minimum_effect": effects(minimum_effect=0.3),
-    "effects.confidence": effects(confidence=0.8),
-    "effects.margin": effects(margin=0.3),
-    "effects.absence": effects(absence=0),
-    "effects.side_effects": effects(side_effects=0),
-    "effects.subgroups": (TABLE, TABLE | effects(subgroups=["kind"])),
-    "effects.seeds": effects(seeds=2),
-    "effects.confirmation": (RACING | SPLIT, RACING | SPLIT | {"effects": SPLIT["effects"] | {"confirmation": 0.3}}),
-    "effects.confirmation_from": (RACING | SPLIT, RACING | images(folder="many")),
-    "effects.nonsense": effects(nonsense=["quib", "zork"]),
-    "effects.min_edit_strength": effects(min_edit_strength=0.5),
-    "effects.min_edit_success": effects(min_edit_success=1.0),
-    "probe": {"probe": {"kind": "none"}},
-    "calibrate": {"calibrate": True},
-    "calibration.images": ({"calibrate": True}, {"calibrate": True, "calibration": {"images": 2}}),
-    "calibration.budget": ({"calibrate": True}, {"calibrate": True, "calibration": {"budget": 0.5}}),
-    "report": {"report": {"gradcam": 1}},
-    "rules": {"rules": [{"feature": "Red", "below": 0.01}]},
-    "seed": (DRAWN, DRAWN | {"seed": 5}),
-    "results": {"results": "elsewhere"},
-    "owners": {"owners": ["team:vision"]},
-    "truth": {"truth": "own:warmth"},
-}  # fmt: skip
-OF_THE_KEYS = {"name", "editor"}  # of another name are other assets
-
-
-def test_every_field_of_a_study_has_a_change() -> None:
-    assert set(FIELDS) == set(fields()) - OF_THE_KEYS == set(DECIDES) - OF_THE_KEYS
-
-
-class Place:
-    """A folder whose study file is written again and again, and what a run from nothing says of each."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self._known = folder, {}
-        begin(folder / "toy")
-
-    def study(self, fields: Fields) -> Study:
-        return write(self.folder / "toy", fields)
-
-    def said(self, fields: Fields) -> Said:
-        """The same fields say the same: once for all that begin with them."""
-        key = repr(fields)
-        if key not in self._known:
-            self._known[key] = from_nothing(self.study(fields), self.folder / "nothing")
-        return self._known[key]
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    return Place(tmp_path_factory.mktemp("place"))
-
-
-def versions_of_sources(study: Study) -> dict[str, str]:
-    work = at_work(study, HeldResults(), EditorResource(), ClassifierResource())
-    known = Sources(work, tuple(study.classifiers))
-    return {f"toy/{name}": known.version(name) for name in known.names}
-
-
-@pytest.mark.parametrize("field", FIELDS)
-def test_what_a_field_changes_is_made_again(place: Place, field: str) -> None:
-    change = FIELDS[field]
-    ways = change if isinstance(change, tuple) else ({}, change)
-    codes, seen = [], []
-    for fields_ in ways:
-        study = place.study(fields_)
-        graph = build_study(study).resolve_asset_graph()
-        codes.append({key.to_user_string(): graph.get(key).code_version for key in graph.materializable_asset_keys})
-        seen.append(versions_of_sources(study))
-    touched = {name for name in codes[0] if codes[0][name] != codes[1][name]}
-    there = {name.rpartition("/")[2] for name in codes[0]}  # a study that does not calibrate has no such stage
-    assert {name.rpartition("/")[2] for name in touched} == set(DECIDES[field]) & there, "other stages than it decides"
-    if any("openai" in repr(fields_) for fields_ in ways):
-        return  # nothing answers here: what is asked is tests/corpus'
-
-    before, after = (place.said(fields_) for fields_ in ways)
-    old, new = ({f"toy/{stage}": version for stage, version in of.versions.items()} for of in (before, after))
-    for key in graph.toposorted_asset_keys:
-        if (name := key.to_user_string()) not in old.keys() & new.keys():
-            continue
-        parents = [parent.to_user_string() for parent in graph.get(key).parent_keys]
-        again = name in touched or any((seen[0] | old).get(each) != (seen[1] | new)[each] for each in parents)
-        if not again:
-            assert old[name] == new[name], f"{name} would be another, and stays"
-            page = key.path[-2] if key.path[-1] == "ranked_report" else "comparison"
-            if key.path[-1] in ("ranked_report", "classifier_comparison"):
-                assert before.pages[page] == after.pages[page], f"the page of {name} would be another, and stays"

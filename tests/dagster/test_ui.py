@@ -102,7 +102,7 @@ def test_materialize_edit_the_corpus_and_add_a_version(ui: DagsterDev, folder: P
     # A third version is added while the UI runs: the automation explains it, with no edit of level 1.
     made, level1 = len(edits(folder)), {what for _, what in edits(folder)[:LEVEL1]}
     ui.switch_on("avatars_watch")
-    ui.switch_on("default_automation_condition_sensor")
+    ui.switch_on("avatars_automation")
     add_version(folder, "persona_v3")
     ui.reload()
     third = set(stages_of("persona_v3"))
