@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import dagster as dg
 
 from diffex_dagster.assets.build import build_study
 from diffex_dagster.study import load_study
+
+# Where Dagster puts a component's definitions together it calls functions of its own that it calls beta, and says so:
+# nothing that whoever loads a study can change. What other code calls is said as ever.
+for _kind in (dg.BetaWarning, dg.PreviewWarning, dg.SupersessionWarning):
+    warnings.filterwarnings("ignore", category=_kind, module=r"dagster\.")
 
 _STARTING_POINT = """\
 # A study of an image classifier; see docs/howto/dagster.md. Paths are relative to this file.

@@ -308,19 +308,26 @@ def test_dev_and_prod_of_one_study_file_have_the_same_versions_in_other_places(
     assert not toy.results_folder.exists()
 
 
-def test_a_component_in_another_project_runs_in_one_process(tmp_path: Path) -> None:
-    from dagster.components.testing import create_defs_folder_sandbox
+IN_A_PROJECT = """
+import diffex_dagster, dagster as dg
+from dagster.components.testing import create_defs_folder_sandbox
+from tests.support.toys import write_study
 
-    import diffex_dagster
+with create_defs_folder_sandbox() as sandbox:
+    path = sandbox.scaffold_component(component_cls=diffex_dagster.StudyComponent, defs_path="faces")
+    write_study(path, 2, name="faces")
+    with sandbox.build_all_defs() as definitions:
+        dg.Definitions.validate_loadable(definitions)
+        assert definitions.executor is dg.in_process_executor
+        assert definitions.resolve_job_def("faces_explain").executor_def is dg.in_process_executor
+        assert set(diffex_dagster.resources.RESOURCES) <= set(definitions.resources or {})
+"""
 
-    with create_defs_folder_sandbox() as sandbox:
-        path = sandbox.scaffold_component(component_cls=diffex_dagster.StudyComponent, defs_path="faces")
-        write_study(path, 2, name="faces")
-        with sandbox.build_all_defs() as definitions:
-            assert definitions.executor is dg.in_process_executor
-            job = definitions.resolve_job_def("faces_explain")
-            assert job.executor_def is dg.in_process_executor
-            assert set(RESOURCES) <= set(definitions.resources or {})
+
+def test_a_component_in_another_project_runs_in_one_process_and_warns_of_nothing() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", IN_A_PROJECT], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_dagster_home_is_made_or_refused_in_a_sentence(
