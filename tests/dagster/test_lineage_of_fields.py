@@ -314,6 +314,7 @@ class Place:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with serving(answered) as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("TOY_PICTURES", "images")
+        patch.setenv("MY_KEY", "a-key")
         yield Place(tmp_path_factory.mktemp("place"), server.url)
 
 
