@@ -178,6 +178,15 @@ def read_picture(file: Path | bytes | BinaryIO, size: int, fit: Fit = "crop", ba
         return prepare(picture, size, fit, background)
 
 
+def has_more_pictures(file: Path | bytes) -> bool:
+    """Whether pictures follow a file's first: an animation, the pages of a TIFF. A phone's MPO is one photograph."""
+    try:
+        with open_picture(file) as picture:
+            return picture.format != "MPO" and bool(getattr(picture, "is_animated", False))
+    except Exception:  # a decoder's, of any kind: what is unreadable is said where it is read
+        return False
+
+
 def prepare(picture: Image.Image, size: int, fit: Fit = "crop", background: str = "white") -> Image.Image:
     """Turn by the EXIF flag, put transparency on a background, and make a square of `size` pixels.
 

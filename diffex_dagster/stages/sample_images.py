@@ -17,7 +17,7 @@ from diffex_dagster.classifying.asking import outputs_of
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.target import class_index
 from diffex_dagster.errors import ClassifierError, StudyError
-from diffex_dagster.images.files import read_picture, why_unreadable
+from diffex_dagster.images.files import has_more_pictures, read_picture, why_unreadable
 from diffex_dagster.images.sources import Entry, Found, find_images, left_out_in_words
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.store import Store, image_key
@@ -107,7 +107,7 @@ def read_samples(
 
 def _told(samples: Samples, found: Found) -> Samples:
     """With what the source left out, and which pictures are the same as one before them."""
-    samples.left_out, samples.notes = found.left_out, found.notes
+    samples.left_out, samples.notes = found.left_out, [*found.notes, *samples.notes]
     first: dict[str, str] = {}
     for name in samples.pictures:
         same = first.setdefault(samples.image_keys[name], name)
@@ -183,6 +183,7 @@ def images_version(study: Study) -> str:
 def _read(study: Study, entries: Sequence[Entry]) -> Samples:
     samples, images = Samples(), study.images
     reads: dict[str, Callable[[], Image.Image]] = {}
+    more: list[str] = []
     for entry in entries:
         try:
             read = partial(read_picture, entry.content, images.size, images.fit, images.background)
@@ -196,7 +197,14 @@ def _read(study: Study, entries: Sequence[Entry]) -> Samples:
             continue
         reads[entry.name], samples.labels[entry.name] = read, entry.label
         samples.columns[entry.name] = entry.columns
+        if has_more_pictures(entry.content):
+            more.append(entry.name)
     samples.pictures = Prepared(reads)
+    if more:
+        samples.notes.append(
+            f"{len(more)} with several frames or pages ({', '.join(more[:3])}{', …' if len(more) > 3 else ''}): "
+            "the first is used"
+        )
     _check_unreadable(study, samples.unreadable, len(entries))
     return samples
 

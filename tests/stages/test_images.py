@@ -100,6 +100,19 @@ def test_thirty_odd_files_are_read_and_the_broken_ones_listed(tmp_path: Path) ->
         assert pixels[:, 2:6].mean() + 60 < pixels[:, 10:14].mean(), name
 
 
+def test_what_follows_the_first_picture_of_a_file_is_said_to_be_left_out(tmp_path: Path) -> None:
+    study = study_of(tmp_path, 2)
+    first, second = picture(60), picture(200)
+    folder = tmp_path / "images"
+    first.save(folder / "pages.tiff", save_all=True, append_images=[second])
+    first.save(folder / "moving.gif", save_all=True, append_images=[second])
+    first.save(folder / "one.tiff")
+    samples = read_samples(study)
+    assert len(samples.pictures) == 5
+    assert "2 with several frames or pages (moving.gif, pages.tiff): the first is used" in samples.summary()
+    assert samples.pictures["pages.tiff"].getpixel((0, 0)) == first.getpixel((0, 0))
+
+
 def test_a_larger_share_of_broken_files_is_one_sentence(tmp_path: Path) -> None:
     study = study_of(tmp_path, 6)
     (tmp_path / "images" / "bad.png").write_bytes(b"not a picture")
