@@ -42,7 +42,7 @@ class OneAnswer:
     "changes",
     [
         {"search": {"probes": 1}},  # so that children are left for level 2
-        {"search": {"probes": 1}, "effects": SPLIT},
+        {"search": {"probes": 1, "interactions": 3}, "effects": SPLIT},
         {"search": {"allocation": "racing", "racing_start": 4, "probes": 1}},
     ],
     ids=["plain", "split", "racing"],
