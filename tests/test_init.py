@@ -79,7 +79,7 @@ def test_the_class_is_the_one_predicted_most_often_when_none_is_named(here: Path
         ({"--images": "nowhere"}, "--images nowhere: there is no such folder; name a folder, a pattern"),
         (
             {"--classifier": "magic:x"},
-            "--classifier 'magic:x': write KIND:VALUE, where KIND is one of python, transformers, ",
+            "--classifier 'magic:x': write KIND:VALUE, where KIND is one of clip, onnx, ",
         ),
         ({"--classifier": "none.onnx"}, "HERE/none.onnx: file: there is no such model file"),
         ({"--classifier": "none", "--labels": ""}, "HERE/none: there is no classifier in this folder (no config.json)"),
