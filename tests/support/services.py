@@ -48,7 +48,8 @@ def served(answer: Callable[[Sent, int], Answer]) -> Iterator[Service]:
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
             sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            request = Sent(self.command, self.path, dict(self.headers), json.loads(sent) if sent else None)
+            headers = {name.title(): value for name, value in self.headers.items()}  # whatever case a client writes
+            request = Sent(self.command, self.path, headers, json.loads(sent) if sent else None)
             with lock:
                 number = len(service.got)
                 service.got.append(request)
