@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diffex_dagster.bench import exam, exam_tables, truth, truth_tables
+from diffex_dagster.bench.pages import write_between
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.cli.corpus import read_file
 from diffex_dagster.corpus.tree import Corpus, Feature
@@ -189,3 +190,14 @@ def test_the_figures_of_an_exam_are_published(small: Study, tmp_path: Path) -> N
     reached = exam_tables.verdicts(kept)["own"]
     assert reached["precision_at_5"] == (arm["mean"]["precision_at_5"] >= 0.85)
     assert reached["fdr"] == (arm["mean"]["fdr"] <= 0.05)
+
+
+def test_the_page_has_a_place_for_the_exam_and_shows_what_is_committed(tmp_path: Path) -> None:
+    docs = Path(__file__).parent.parent.parent / "docs"
+    copy, kept = tmp_path / "validity.md", docs / "figures" / "exam.json"
+    copy.write_bytes((docs / "validity.md").read_bytes())
+    marks = exam_tables.as_markdown(json.loads(kept.read_text("utf-8"))) if kept.exists() else "nothing\n"
+    write_between(copy, exam_tables.MARK, marks)
+    assert marks in copy.read_text("utf-8")
+    if kept.exists():
+        assert copy.read_text("utf-8") == (docs / "validity.md").read_text("utf-8"), "publish the exam again"

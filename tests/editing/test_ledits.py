@@ -325,7 +325,7 @@ def test_a_damaged_checkpoint_is_named(checkpoint: Path, images: Images, tmp_pat
     copy = shutil.copytree(checkpoint, tmp_path / "copy")
     weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(EditorError, match="cannot be loaded"):
+    with pytest.raises(EditorError, match=r"safetensors: the file of weights is damaged or cut off"):
         edited(editor_for(copy), images, MIXED)
 
 
