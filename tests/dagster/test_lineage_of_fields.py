@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import duckdb
 import pytest
 
@@ -23,7 +24,7 @@ from diffex_dagster.stages.settings import DECIDES, fields
 from diffex_dagster.utils.hashing import digest
 from tests.support import onnx_models
 from tests.support.chat_server import Reply, embeddings, serving
-from tests.support.lineage_lab import BASE, Said, begin, from_nothing, part, sources_of, undrawn, write
+from tests.support.lineage_lab import BASE, Lab, Said, begin, from_nothing, part, sources_of, undrawn, write
 from tests.support.onnx_models import WEIGHTS
 from tests.support.toys import picture
 
@@ -350,3 +351,25 @@ def test_what_a_file_changes_is_made_again(place: Place, file: str) -> None:
     assert before.sources != after.sources and before.codes == after.codes
     assert before.said.pages != after.said.pages, "it changes nothing that anybody reads"
     followed(before, after)
+
+
+def test_files_behind_a_study_are_followed_on_an_instance(place: Place, tmp_path: Path) -> None:
+    """External weights, a table, reference text and a model that is asked, in one study on a real instance."""
+    there = Place(tmp_path, place.server)
+    fields_ = json.loads(json.dumps(ASKED | TABLE | MODEL).replace("{server}", place.server))
+    lab = Lab(write(there.folder, fields_), dg.DagsterInstance.ephemeral())
+    lab.observe()
+    lab.materialize()
+    assert lab.unsynced() == [] and lab.requested() == []
+    firsts = []
+    for file in ("external weights", "path in a table", "reference text of a model that is asked"):
+        with pytest.MonkeyPatch.context() as patch:
+            FILES[file][1](there.folder, patch)
+        lab.observe()
+        ran = lab.by_automation()
+        assert len(ran) == len(set(ran)), f"a stage ran twice: {ran}"
+        assert lab.says() == from_nothing(lab.study, there.nothing).pages, file
+        lab.observe()
+        assert lab.unsynced() == []
+        firsts.append(ran[0])
+    assert firsts == ["v2/level1_scores", "sample_images", "vlm_corpus"]
