@@ -40,6 +40,8 @@ from diffex_dagster.effects.placebo import control_effects, exchange_e_values, e
 from diffex_dagster.effects.presence import Mask, enough
 from diffex_dagster.effects.signflip import SignFlips, adjust_by, adjust_ebh, e_values, masked, sign_flips
 
+Controls = ArrayLike | Mapping[str, ArrayLike]
+"""d of control edits, (images, control prompts): the same for all features, or by feature."""
 ErrorRate = Literal["fwer", "fdr-by", "fdr-ebh"]
 DecisionText = Literal["raises", "lowers", "mixed", "no effect shown", "inconclusive", "already there", "edit failed"]
 
@@ -109,7 +111,7 @@ def decide(
     d: Mapping[str, ArrayLike],
     options: DecisionOptions | None = None,
     *,
-    controls: ArrayLike | None = None,
+    controls: Controls | None = None,
     edit_success: Mapping[str, float] | None = None,
     without: Mapping[str, ArrayLike] | None = None,
     image_noise: float = 0.0,
@@ -136,7 +138,9 @@ def decide(
 
     Args:
         d: feature -> paired differences against the null edits over the same images in the same order, shape (images,).
-        controls: the same of the control prompts, shape (images, control prompts); None or no columns without any.
+        controls: the same of the control prompts, shape (images, control prompts); None or no columns without any. By
+            feature where features are edited under other options of the editor, as many prompts for each: a feature is
+            held against the control edits that are edited like it, since a harder push moves more of whatever it meets.
         edit_success: feature -> share of its edits that show the attribute; features that are missing are tested.
         without: feature -> which images lack the attribute, (images,) booleans: the feature is decided among these, and
             its control edits are those of the same images. Features that are missing are decided among all.
@@ -164,7 +168,7 @@ def decide(
     failed = [name for name in d if name not in there and success.get(name, 1.0) < options.edit_success_threshold]
     tested = [name for name in d if name not in {*there, *failed}]
     raw = stack({name: d[name] for name in tested})
-    of_controls = _controls(controls, len(raw) if tested else None)
+    of_controls = _controls(controls, len(raw) if tested else None, tested)
     table = placebo_effects(raw, of_controls)
     on = _on(raw, tested, lacking)
 
@@ -236,7 +240,20 @@ def decide_controls(
     }
 
 
-def _controls(controls: ArrayLike | None, images: int | None) -> NDArray[np.float64]:
+def controls_of(controls: Controls | None, feature: str) -> ArrayLike | None:
+    """The control edits that a feature is held against."""
+    return controls[feature] if isinstance(controls, Mapping) else controls
+
+
+def _controls(controls: Controls | None, images: int | None, features: Sequence[str]) -> NDArray[np.float64]:
+    """(images, control prompts); (images, features, control prompts) where features have controls of their own."""
+    if isinstance(controls, Mapping):
+        tables = [_controls(controls[feature], images, ()) for feature in features]
+        if not tables or all(np.array_equal(table, tables[0]) for table in tables):
+            return tables[0] if tables else np.empty((1, 0))
+        if len({table.shape for table in tables}) > 1:
+            raise ValueError("features have different numbers of control prompts; expected as many for each.")
+        return np.stack(tables, axis=1)
     table = np.empty((images or 0, 0)) if controls is None else np.asarray(controls, dtype=np.float64)
     if table.ndim != 2 or (images is not None and len(table) != images):
         raise ValueError(f"controls have shape {table.shape}; expected (images, control prompts).")
@@ -288,7 +305,7 @@ def _tests(
     flips = _enough(options, d.shape[1] + left, stepwise)
     chosen = {"minimum_effect": options.minimum_effect, "flips": flips, "seed": options.seed, "on": on}
     tests = [sign_flips(placebo_effects(d, controls), **chosen)]  # type: ignore[arg-type]
-    if controls.shape[1] > 1 and controls.any():
+    if controls.shape[-1] > 1 and controls.any():
         tests.append(exchanges(d, controls, **chosen))  # type: ignore[arg-type]
     return tests
 
@@ -300,7 +317,7 @@ def _adjusted(
     if options.error_rate == "fdr-ebh":
         chosen = {"minimum_effect": options.minimum_effect, "level": options.level, "on": on}
         evidence = e_values(placebo_effects(d, controls), **chosen)  # type: ignore[arg-type]
-        if controls.shape[1] > 1 and controls.any():
+        if controls.shape[-1] > 1 and controls.any():
             evidence = np.minimum(evidence, exchange_e_values(d, controls, **chosen))  # type: ignore[arg-type]
         return adjust_ebh(np.append(evidence, np.zeros(left)))[: len(evidence)], None
     tests = _tests(d, controls, options, left, on)

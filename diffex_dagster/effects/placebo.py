@@ -31,12 +31,13 @@ def placebo_effects(d: Array, controls: Array) -> Array:
 
     Args:
         d: (images, features), or (images,) of one feature, against the null edits.
-        controls: (images, control prompts), d of their edits; no column leaves d as it is.
+        controls: (images, control prompts), d of their edits; no column leaves d as it is. (images, features, control
+            prompts) where the features are edited under other options, each held against controls like it.
     """
-    if not controls.shape[1]:
+    if not controls.shape[-1]:
         return d
-    placebo = controls.mean(axis=1)
-    return np.asarray(d - (placebo if d.ndim == 1 else placebo[:, None]))
+    placebo = controls.mean(axis=-1)
+    return np.asarray(d - (placebo[:, None] if placebo.ndim < d.ndim else placebo))
 
 
 def control_effects(controls: Array) -> Array:
@@ -62,16 +63,18 @@ def exchanges(
     feature. Alone, each p-value is exact under the null hypothesis of its feature. Jointly, who plays is the same for
     all features on a share 1 / m of the images and drawn for each feature on the others: two features' D share the
     control prompts, which correlates them by 1 / (m + 1), and so are the exchanged ones under the null hypothesis.
+    Features that are held against other controls share none: who plays is then drawn for each such set of them.
 
     Args:
         d: (images, features), against the null edits.
-        controls: (images, m), m >= 1, of the control prompts.
+        controls: (images, m), m >= 1, of the control prompts; or (images, features, m), of each feature's own.
         minimum_effect, on: as for `sign_flips`.
     """
     directions = [_players(sign * d - minimum_effect, sign * controls, on) for sign in (1.0, -1.0)]
     if not minimum_effect:
         directions = directions[:1]  # the other is its negative
-    roles = controls.shape[1] + 1
+    roles = controls.shape[-1] + 1
+    alike = _alike(controls)
 
     def statistic(total: Callable[[Array], Array]) -> Array:
         found = [_studentised(total(x), total(x**2)) for x in directions]
@@ -87,11 +90,10 @@ def exchanges(
             shared = rng.random(len(d)) * (roles - 1) < 1.0
             same, own = (_picked(rng, count, roles, images) for images in (shared, ~shared))
             order = rng.permuted(np.tile(np.arange(count)[:, None], (1, d.shape[1])), axis=0)
-
-            def total(x: Array, same: Array = same, own: Array = own, order: NDArray[np.intp] = order) -> Array:
-                return np.asarray(same @ x + np.take_along_axis(own @ x, order, axis=0))
-
-            yield statistic(total)
+            of_set = None
+            if alike is not None:
+                of_set = rng.permuted(np.tile(np.arange(count)[:, None], (1, alike.max() + 1)), axis=0)[:, alike]
+            yield statistic(_total(same, own, order, of_set))
 
     return adjusted_by_maximum(observed, draws(), untouched=~np.any(_players(d, controls, on) != 0.0, axis=0))
 
@@ -125,9 +127,33 @@ def exchange_e_values(
 
 def _players(d: Array, controls: Array, on: NDArray[np.bool_] | None = None) -> Array:
     """D with each edit of an image as the feature: (players · images, features), the true one first."""
-    m, total = controls.shape[1], controls.sum(axis=1, keepdims=True)
-    others = [controls[:, [j]] - (total - controls[:, [j]] + d) / m for j in range(m)]
+    controls = controls[:, None] if controls.ndim < 3 else controls  # the same for every feature
+    m, total = controls.shape[2], controls.sum(axis=2)
+    others = [controls[:, :, j] - (total - controls[:, :, j] + d) / m for j in range(m)]
     return np.concatenate([masked(each, on) for each in (d - total / m, *others)])
+
+
+def _alike(controls: Array) -> NDArray[np.intp] | None:
+    """Which features are held against the same controls, a number each, (features,); None where all are."""
+    if controls.ndim < 3:
+        return None
+    sets: dict[bytes, int] = {}
+    of = [sets.setdefault(controls[:, j].tobytes(), len(sets)) for j in range(controls.shape[1])]
+    return np.array(of, dtype=np.intp)
+
+
+def _total(
+    same: Array, own: Array, order: NDArray[np.intp], of_set: NDArray[np.intp] | None
+) -> Callable[[Array], Array]:
+    """Sums over the images with other players; `same` on the images where features have one, `own` on the others."""
+
+    def total(x: Array) -> Array:
+        shared = same @ x
+        if of_set is not None:
+            shared = np.take_along_axis(shared, of_set, axis=0)
+        return np.asarray(shared + np.take_along_axis(own @ x, order, axis=0))
+
+    return total
 
 
 def _picked(rng: np.random.Generator, count: int, roles: int, images: NDArray[np.bool_]) -> Array:

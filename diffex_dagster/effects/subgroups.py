@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diffex_dagster.effects.deciding import DecisionOptions, decide
+from diffex_dagster.effects.deciding import Controls, DecisionOptions, controls_of, decide
 from diffex_dagster.effects.paired import Reach, interval
 from diffex_dagster.effects.placebo import placebo_effects
 from diffex_dagster.effects.presence import least_images
@@ -75,7 +75,7 @@ def subgroup_effects(
     groups: Mapping[tuple[str, str], NDArray[np.bool_]],
     options: DecisionOptions | None = None,
     *,
-    controls: ArrayLike | None = None,
+    controls: Controls | None = None,
     took: Mapping[str, NDArray[np.bool_]] | None = None,
     on: Mapping[str, NDArray[np.bool_]] | None = None,
     image_noise: float = 0.0,
@@ -86,7 +86,7 @@ def subgroup_effects(
     Args:
         d: feature -> differences against the null edits, (images,); only features that were themselves decided about.
         groups: as of `strata`.
-        controls: the same of the control prompts, (images, control prompts).
+        controls: the same of the control prompts, (images, control prompts); or by feature (`effects.deciding.decide`).
         took: feature -> whether each edit shows it, (images,).
         on: feature -> the images that its effect is over, (images,).
         reach: how far the measure can be moved.
@@ -110,15 +110,16 @@ def subgroup_effects(
     decided = decide(
         {name: d[key[0]] for key, name in names.items()},
         options,
-        controls=controls,
+        controls={name: controls[key[0]] for key, name in names.items()} if isinstance(controls, Mapping) else controls,
         edit_success={names[key]: float(took[key[0]][mask].mean()) for key, mask in tested.items()} if took else None,
         without={names[key]: mask for key, mask in tested.items()},
         image_noise=image_noise,
         reach=reach,
     )
-    of_controls = np.empty((len(next(iter(masks.values()), [])), 0)) if controls is None else np.asarray(controls)
     limits, found = replace(reach or Reach(), still=options.margin), []
     for key, mask in masks.items():
+        own = controls_of(controls, key[0])
+        of_controls = np.empty((len(mask), 0)) if own is None else np.asarray(own)
         seen = placebo_effects(np.asarray(d[key[0]], dtype=np.float64), of_controls)[mask]
         low, high = interval(seen, options.confidence, limits)
         decision = decided.get(names.get(key, ""))

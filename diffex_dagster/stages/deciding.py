@@ -13,7 +13,7 @@ from diffex_dagster.effects.deciding import Decision, DecisionOptions, decide_co
 from diffex_dagster.effects.paired import Reach, interval
 from diffex_dagster.report.model import Control
 from diffex_dagster.search.levels import GateOutcome
-from diffex_dagster.stages.edits import Concepts, nonsense_edits
+from diffex_dagster.stages.edits import Concepts, controls_like, nonsense_edits
 from diffex_dagster.stages.scores import Paired
 from diffex_dagster.study import Study
 
@@ -65,10 +65,9 @@ def decision_options(study: Study, reach: Reach | None = None) -> DecisionOption
     )
 
 
-def control_differences(study: Study, paired: Mapping[Concepts, Paired]) -> NDArray[np.float64]:
-    """d of the edits towards the study's control prompts against the null edits, (images, control prompts)."""
-    words = nonsense_edits(study)
-    columns = [paired[concepts].against_null for concepts in words]
+def control_differences(study: Study, paired: Mapping[Concepts, Paired], concepts: Concepts) -> NDArray[np.float64]:
+    """d of the control edits that an edit is held against (`controls_like`), (images, control prompts)."""
+    columns = [paired[control].against_null for control in controls_like(study, concepts)]
     return np.stack(columns, axis=1) if columns else np.empty((len(next(iter(paired.values())).null), 0))
 
 

@@ -112,6 +112,12 @@ def nonsense_edits(study: Study) -> list[Concepts]:
     return [(Concept(words, setting=s),) for s in study.control_settings for words in study.effects.nonsense]
 
 
+def controls_like(study: Study, concepts: Concepts) -> list[Concepts]:
+    """The control edits that an edit is held against: those under the same options of the editor."""
+    settings, controls = {concept.setting for concept in concepts}, nonsense_edits(study)
+    return [control for control in controls if control[0].setting in settings] or controls
+
+
 def level1_combinations(study: Study, corpus: Corpus) -> list[Concepts]:
     """What level 1 edits: nothing (the null edit), words that mean nothing (the noise floor), and every group."""
     combinations: list[Concepts] = [(), *nonsense_edits(study)]

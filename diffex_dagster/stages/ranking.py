@@ -69,9 +69,10 @@ class Measured:
         return measure_reach(self.study, self.searched.paired)
 
     @cached_property
-    def controls(self) -> np.ndarray:
-        """d of the edits towards control prompts, (images, control prompts)."""
-        return control_differences(self.study, self.searched.paired)
+    def controls(self) -> dict[str, np.ndarray]:
+        """Feature -> d of the control edits that are edited like it, (images, control prompts)."""
+        paired = self.searched.paired
+        return {f.id: control_differences(self.study, paired, concepts_of([f])) for f in self.features}
 
     @property
     def left(self) -> int:

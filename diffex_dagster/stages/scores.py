@@ -15,7 +15,7 @@ from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.effects.paired import paired_effects
 from diffex_dagster.errors import ClassifierError, StoreError
 from diffex_dagster.stages.context import Subject
-from diffex_dagster.stages.edits import Concepts, edit_requests, nonsense_edits
+from diffex_dagster.stages.edits import Concepts, controls_like, edit_requests, nonsense_edits
 from diffex_dagster.store import Store, edit_key
 from diffex_dagster.utils.imports import load_object
 from diffex_dagster.utils.progress import Reporter, silent
@@ -203,9 +203,7 @@ def paired_scores(
     measured = {concepts: target(of) for concepts, of in logits.items()}
 
     def placebo(concepts: Concepts) -> np.ndarray | None:
-        settings = {concept.setting for concept in concepts}
-        alike = [control for control in controls if control[0].setting in settings] or controls
-        of_others = [measured[control] for control in alike if control != concepts]
+        of_others = [measured[control] for control in controls_like(study, concepts) if control != concepts]
         return np.mean(of_others, axis=0) if of_others else None
 
     paired = {}

@@ -12,12 +12,14 @@ from diffex_dagster.effects.paired import Reach
 from diffex_dagster.report.model import Control
 from diffex_dagster.search.levels import GateOutcome
 from diffex_dagster.stages.deciding import (
+    control_differences,
     control_rows,
     control_warnings,
     decision_options,
     measure_reach,
     noise_warning,
 )
+from diffex_dagster.stages.edits import nonsense_edits
 from diffex_dagster.stages.scores import Paired
 from diffex_dagster.study import Study, load_study
 from tests.support.toys import write_study
@@ -92,3 +94,13 @@ def test_a_report_says_on_top_that_a_control_prompt_moves_the_score(study: Study
     assert "“florn”" in page
     back = explanation_from_json(report_as_json(told))
     assert back.controls == rows and back.warnings == told.warnings
+
+
+def test_the_controls_of_a_decision_are_those_edited_like_the_feature(study: Study) -> None:
+    """The same that its effect is held against."""
+    hard = study.edited_with(["", '{"scale": 9.0}'])
+    flat, drift = np.zeros(8), np.full(8, 0.1)
+    of = {concepts: Paired(flat, drift if concepts[0].setting else flat, flat) for concepts in nonsense_edits(hard)}
+    feature = (Concept("a beard", setting='{"scale": 9.0}'),)
+    assert control_differences(hard, of, feature).tolist() == [[0.1, 0.1]] * 8
+    assert control_differences(hard, of, (Concept("a beard"),)).tolist() == [[0.0, 0.0]] * 8
