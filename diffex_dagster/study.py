@@ -33,6 +33,8 @@ Price = Annotated[float, Field(ge=0)]
 Text = Annotated[str, BeforeValidator(as_text)]  # YAML reads 7 as a number
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]  # becomes part of asset keys and folder names
+BY_CLASSIFIER = ("predicted class", "confidence", "score before any edit")
+"""What divides the images of every report by itself (`effects.subgroups` adds columns of a table)."""
 
 
 class Predicted(Part):
@@ -444,6 +446,12 @@ class Study(Part):
 
     @model_validator(mode="after")
     def _subgroups_have_a_table(self) -> Study:
+        for column in self.effects.subgroups:
+            if column.strip().lower() in BY_CLASSIFIER:
+                raise ValueError(
+                    f"effects.subgroups: every report divides the images by {column!r} already, as the classifier "
+                    "takes them: give the column of the table another name"
+                )
         if self.effects.subgroups and self.images.source not in ("table", "dataset"):
             raise ValueError(
                 f"effects.subgroups: {self.effects.subgroups[0]!r} is a column of images.table or images.dataset, and "

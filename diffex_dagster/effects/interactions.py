@@ -83,13 +83,13 @@ class Interaction:
         effect, ci_low, ci_high: mean I, less the control pair's where there is one, and its interval.
         alone: the sum that it is held against: mean d_A + mean d_B, over the same images.
         together: mean d_AB.
-        images: how many.
+        images: how many; where none, `effect`, `alone`, `together` and the interval are NaN.
         decision: *above the sum*, *below the sum*, … (`InteractionText`).
         p_value: adjusted over all pairs; None of a pair that was not tested.
         reason: one clause in words.
         success: share of the joint edits that show both features; None where nobody judges.
         placebo: whether a control pair was taken off.
-        curve: mean I that log-odds which add up would give; None of a measure that is no probability.
+        curve: mean I that log-odds which add up would give; None of a measure that is no probability, and of no image.
         beyond, beyond_low, beyond_high: what is left of the effect without the curve.
     """
 
@@ -164,42 +164,51 @@ def interactions(
         left=max(0, possible - len(pairs)),
         reach=reach,
     )
-    off, off_curve = (
-        (np.zeros(1), np.zeros(1)) if control is None else (control.interaction, control.interaction - control.curve)
-    )
     found = []
     for pair, of in pairs.items():
         decision = decided[names[pair]]
-        on = of.on if of.on.any() else np.ones_like(of.on)
-        seen = (of.interaction - off)[on]
-        low, high = interval(seen, options.confidence, reach)
-        numbers: dict[str, Any] = {}
-        if probability:
-            left = (of.interaction - of.curve - off_curve)[on]
-            left_low, left_high = interval(left, options.confidence, reach)
-            numbers = {
-                "curve": float(of.curve[on].mean()),
-                "beyond": float(left.mean()), "beyond_low": left_low, "beyond_high": left_high,
-            }  # fmt: skip
-        alone = (of.one - of.null + of.other - of.null)[on]
         found.append(
             Interaction(
                 *pair,
-                effect=float(seen.mean()),
-                ci_low=low,
-                ci_high=high,
-                alone=float(alone.mean()),
-                together=float((of.together - of.null)[on].mean()),
-                images=int(on.sum()),
+                **_sizes(of, control, options.confidence, reach, probability),
+                images=int(of.on.sum()),
                 decision=_WORDS[decision.decision],
                 p_value=decision.p_value,
                 reason=decision.reason,
                 success=of.success,
                 placebo=control is not None,
-                **numbers,
             )
         )
-    return sorted(found, key=lambda each: (not each.found, each.decision in _UNSAID, -abs(each.effect)))
+    return sorted(found, key=_order)
+
+
+def _order(row: Interaction) -> tuple[bool, bool, float]:
+    return not row.found, row.decision in _UNSAID, -abs(row.effect) if row.images else 0.0
+
+
+def _sizes(
+    of: PairScores, control: PairScores | None, confidence: float, reach: Reach, probability: bool
+) -> dict[str, Any]:
+    """The numbers of an `Interaction`, over the images that count; NaN, and no curve, where none does."""
+    on = of.on
+    if not on.any():
+        return dict.fromkeys(("effect", "ci_low", "ci_high", "alone", "together"), np.nan)
+    taken = 0.0 if control is None else control.interaction[on]
+    seen = of.interaction[on] - taken
+    low, high = interval(seen, confidence, reach)
+    sizes: dict[str, Any] = {
+        "effect": float(seen.mean()), "ci_low": low, "ci_high": high,
+        "alone": float((of.one - of.null + of.other - of.null)[on].mean()),
+        "together": float((of.together - of.null)[on].mean()),
+    }  # fmt: skip
+    if probability:
+        left = seen - of.curve[on] + (0.0 if control is None else control.curve[on])
+        left_low, left_high = interval(left, confidence, reach)
+        sizes |= {
+            "curve": float(of.curve[on].mean()),
+            "beyond": float(left.mean()), "beyond_low": left_low, "beyond_high": left_high,
+        }  # fmt: skip
+    return sizes
 
 
 _UNSAID: Sequence[InteractionText] = ("too few images", "edit failed")

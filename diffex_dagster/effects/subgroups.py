@@ -11,7 +11,7 @@ One error rate holds over all subgroups of all features together. It is a family
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -79,7 +79,8 @@ def subgroup_effects(
     took: Mapping[str, NDArray[np.bool_]] | None = None,
     on: Mapping[str, NDArray[np.bool_]] | None = None,
     image_noise: float = 0.0,
-    reach: Reach | None = None,
+    left: int = 0,
+    reach: Callable[[str, NDArray[np.bool_]], Reach] | None = None,
 ) -> list[SubgroupEffect]:
     """Decide about every feature in every subgroup.
 
@@ -89,7 +90,9 @@ def subgroup_effects(
         controls: the same of the control prompts, (images, control prompts); or by feature (`effects.deciding.decide`).
         took: feature -> whether each edit shows it, (images,).
         on: feature -> the images that its effect is over, (images,).
-        reach: how far the measure can be moved.
+        left: features that left a race before it had seen all images; each counts as tested in every subgroup.
+        reach: (feature, images of a subgroup) -> how far the measure can be moved there; that of a probability when
+            left out.
 
     Returns:
         One row for each feature and subgroup that has an image, in their order. Those with fewer than `least_images`
@@ -107,6 +110,9 @@ def subgroup_effects(
         masks |= {(feature, *group): mask & counted for group, mask in groups.items() if (mask & counted).any()}
     tested = {key: mask for key, mask in masks.items() if mask.sum() >= least}
     names = {key: "\n".join(key) for key in tested}
+    limits = {
+        key: replace(reach(key[0], mask) if reach else Reach(), still=options.margin) for key, mask in masks.items()
+    }
     decided = decide(
         {name: d[key[0]] for key, name in names.items()},
         options,
@@ -114,14 +120,15 @@ def subgroup_effects(
         edit_success={names[key]: float(took[key[0]][mask].mean()) for key, mask in tested.items()} if took else None,
         without={names[key]: mask for key, mask in tested.items()},
         image_noise=image_noise,
-        reach=reach,
+        left=left * len(groups),
+        reach={name: limits[key] for key, name in names.items()},
     )
-    limits, found = replace(reach or Reach(), still=options.margin), []
+    found = []
     for key, mask in masks.items():
         own = controls_of(controls, key[0])
         of_controls = np.empty((len(mask), 0)) if own is None else np.asarray(own)
         seen = placebo_effects(np.asarray(d[key[0]], dtype=np.float64), of_controls)[mask]
-        low, high = interval(seen, options.confidence, limits)
+        low, high = interval(seen, options.confidence, limits[key])
         decision = decided.get(names.get(key, ""))
         said = ("too few images", None) if decision is None else (decision.decision, decision.p_value)
         found.append(SubgroupEffect(*key, float(seen.mean()), low, high, int(mask.sum()), *said))

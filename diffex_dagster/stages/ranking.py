@@ -75,13 +75,18 @@ class Measured:
         return {f.id: control_differences(self.study, paired, concepts_of([f])) for f in self.features}
 
     @property
-    def left(self) -> int:
-        """Features that left a race early and count towards the family of tests.
+    def dropped(self) -> tuple[str, ...]:
+        """Ids of the features that left a race early and count towards the family of tests.
 
         Confirmation images had no part in the race: there the finalists are the family.
         """
         race = self.searched.result.race
-        return len(race.left) if race and not self.searched.parts.split else 0
+        return tuple(race.left) if race and not self.searched.parts.split else ()
+
+    @property
+    def left(self) -> int:
+        """How many these are."""
+        return len(self.dropped)
 
 
 def edits_that_took(

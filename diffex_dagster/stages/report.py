@@ -174,7 +174,7 @@ def pairs_found(measured: Measured) -> tuple[Interaction, ...]:
             control=control,
             reach=measured.reach,
             probability=study.target.measure in BOUNDED,
-            possible=0 if searched.parts.split else possible_pairs(searched.result.scores),
+            possible=0 if searched.parts.split else possible_pairs([*searched.result.scores, *measured.dropped]),
         )
     )
 

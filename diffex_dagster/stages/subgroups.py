@@ -8,14 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffex_dagster.classifying.target import has_class, predicted
+from diffex_dagster.effects.paired import Reach
 from diffex_dagster.effects.subgroups import SubgroupEffect, strata, subgroup_effects
 from diffex_dagster.report.model import RankedFeature
 from diffex_dagster.report.wording import UNSAID
 from diffex_dagster.stages.context import Subject
-from diffex_dagster.stages.deciding import decision_options
+from diffex_dagster.stages.deciding import decision_options, reach_on
 from diffex_dagster.stages.ranking import Measured
+from diffex_dagster.study import BY_CLASSIFIER
 
-PREDICTED, CONFIDENCE, SCORE = "predicted class", "confidence", "score before any edit"
+PREDICTED, CONFIDENCE, SCORE = BY_CLASSIFIER
 
 
 def as_taken(
@@ -61,6 +63,10 @@ def subgroups_of(
     """Every feature that was decided about, in every subgroup of its images; the features in their order of rank."""
     decided = [row.feature for row in ranked if row.decision not in UNSAID]
     options, took = decision_options(measured.study, measured.reach), measured.succeeded
+
+    def reach(feature: str, images: NDArray[np.bool_]) -> Reach:
+        return reach_on(measured.study, measured.reach, measured.paired[feature].base[images])
+
     return tuple(
         subgroup_effects(
             {feature: measured.paired[feature].against_null for feature in decided},
@@ -70,6 +76,7 @@ def subgroups_of(
             took={feature: took[feature] for feature in decided} if set(decided) <= set(took) else None,
             on=measured.on,
             image_noise=measured.searched.noise.image,
-            reach=measured.reach,
+            left=measured.left,
+            reach=reach,
         )
     )

@@ -21,6 +21,9 @@ def scores(null: float, one: float, other: float, together: float, **changes: ob
     return PairScores(*values, base=values[0], **({"on": EVERY} | changes))  # type: ignore[arg-type]
 
 
+EVEN = scores(0.1, 0.3, 0.2, 0.4)
+
+
 def decide_one(of: PairScores, **others: object) -> Interaction:
     (found,) = interactions({("a", "b"): of}, OPTIONS, **others)  # type: ignore[arg-type]
     return found
@@ -66,6 +69,16 @@ def test_only_images_that_lack_both_count_and_enough_edits_must_show_both() -> N
     assert found.images == 8 and found.effect == pytest.approx(0.6, abs=0.02)
     assert decide_one(scores(0.1, 0.2, 0.2, 0.9, on=np.arange(12) < 1)).decision == "too few images"
     assert decide_one(scores(0.1, 0.2, 0.2, 0.9, success=0.2)).decision == "edit failed"
+
+
+def test_a_pair_that_no_image_lacks_has_no_numbers_and_is_last() -> None:
+    nowhere = scores(0.1, 0.2, 0.2, 0.9, on=np.zeros(12, dtype=bool))
+    pairs = {("c", "d"): nowhere, ("a", "b"): scores(0.1, 0.2, 0.2, 0.3, success=0.2), ("a", "c"): EVEN}
+    *others, last = interactions(pairs, OPTIONS)
+    assert [x.decision for x in others] == ["inconclusive", "edit failed"]
+    assert (last.one, last.other, last.images, last.decision) == ("c", "d", 0, "too few images")
+    assert np.isnan([last.effect, last.ci_low, last.ci_high, last.alone, last.together]).all()
+    assert (last.curve, last.beyond, last.of_the_curve) == (None, None, False)
 
 
 def test_pairs_that_might_have_been_chosen_count_as_tested() -> None:

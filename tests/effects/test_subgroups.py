@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from diffex_dagster.effects.deciding import DecisionOptions, decide
+from diffex_dagster.effects.paired import Reach
 from diffex_dagster.effects.subgroups import opposite, strata, subgroup_effects
 
 OPTIONS = DecisionOptions(flips=999)
@@ -44,6 +45,24 @@ def test_effects_are_over_the_images_of_the_feature_and_less_the_control_prompts
     assert (old.images, old.decision) == (4, "too few images") and old.effect == pytest.approx(0.2, abs=0.01)
     assert (young.images, young.decision, young.p_value) == (10, "edit failed", None)  # 2 of 10 took
     assert subgroup_effects({}, strata(columns), OPTIONS) == []
+
+
+def test_an_interval_reaches_as_far_as_the_measure_can_move_among_these_images() -> None:
+    columns = {"class": ["old"] * 10 + ["young"] * 10}
+    reach = {True: Reach(1.0, -0.01, 0.99), False: Reach(1.0, -0.8, 0.2)}  # by whether the images are the old ones
+    rows = subgroup_effects({"hat": np.zeros(20)}, strata(columns), OPTIONS, reach=lambda _, on: reach[bool(on[0])])
+    old, young = rows
+    assert old.ci_low == -0.01 and old.ci_high > 0.1 and young.ci_low < -0.1
+
+
+def test_features_that_left_a_race_count_in_every_subgroup() -> None:
+    columns = {"class": ["old"] * 12 + ["young"] * 12}
+    d = {"hat": np.linspace(0.3, 0.4, 24)}
+    options = DecisionOptions(flips=4_999)
+    alone, among, many = (subgroup_effects(d, strata(columns), options, left=left)[0] for left in (0, 10, 500))
+    assert alone.p_value is not None and alone.p_value < 0.003
+    assert among.p_value == pytest.approx((2 + 2 * 10) * 2 / 2**12, rel=0.7)  # of 12 images, all signs alike
+    assert many.decision == "inconclusive"
 
 
 @pytest.mark.parametrize("controlled", [False, True])

@@ -6,19 +6,24 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from diffex_dagster.corpus.tree import Feature
+from diffex_dagster.effects.interactions import Interaction
 from diffex_dagster.errors import StoreError
 from diffex_dagster.report.page import render_report
 from diffex_dagster.report.schema import explanation_from_json
 from diffex_dagster.stages.context import at_work
-from diffex_dagster.stages.interactions import chosen_pairs, most_pair_edits, possible_pairs
-from diffex_dagster.stages.report import explain
+from diffex_dagster.stages.interactions import PairEdits, chosen_pairs, most_pair_edits, possible_pairs
+from diffex_dagster.stages.report import explain, pairs_found
+from diffex_dagster.stages.scores import Paired
 from diffex_dagster.stages.setup import build_store, reports_folder
 from diffex_dagster.study import Study, load_study
 from tests.support.explaining import explained
+from tests.support.measuring import measured
 from tests.support.project import AVATARS
 from tests.support.toys import edits_made, write_study
 
@@ -81,6 +86,28 @@ def test_the_strongest_of_each_group_by_size_whichever_way_and_none_that_failed(
     assert chosen_pairs(fewer, scores, {"c": 0.1}) == [("a", "b")]
     assert chosen_pairs(paired, {"a": scores["a"]}, {}) == []
     assert possible_pairs(["a", "a/x", "b", "c"]) == 5  # all but a with a/x
+
+
+def test_a_pair_with_what_left_the_race_might_have_been_chosen_and_one_that_no_image_lacks_has_no_numbers(
+    paired: Study,
+) -> None:
+    null, some = np.full(24, 0.1), np.linspace(0.0, 0.01, 24)
+    a, b, c = (Feature(name, name, name) for name in "abc")
+    edits = {a: null + some, b: null + some, c: null + some}
+    flat, every = np.zeros(24), np.ones(24, dtype=bool)
+    pairs = [PairEdits(of, Paired(null, null + 0.5 + some, flat, null), None) for of in (("a", "b"), ("a", "c"))]
+    without = {"a": every, "b": every, "c": np.arange(24) >= 12}
+
+    def found(**others: Any) -> list[Interaction]:
+        return list(pairs_found(measured(paired, null, edits, pairs=pairs, without=without, **others)))
+
+    assert [(x.decision, x.images) for x in found()] == [("above the sum", 24), ("above the sum", 12)]
+    p, less = (next(x.p_value for x in found(left=left) if x.other == "b") for left in ((), ["d", "e"]))
+    assert p is not None and less == pytest.approx(10 / 3 * p, rel=0.2)  # of 5 features, 10 pairs, in place of 3
+    without |= {"b": np.arange(24) < 12}
+    pairs[:] = [PairEdits(("b", "c"), pairs[0].scored, None)]
+    (nowhere,) = found()
+    assert nowhere.images == 0 and nowhere.decision == "too few images" and np.isnan(nowhere.effect)
 
 
 def test_the_shipped_interaction_is_found(tmp_path: Path) -> None:
