@@ -6,9 +6,9 @@ On image i, with A and B edited alone and together,
 
 is zero where the two add up. An edit towards anything moves a picture a little, and the three edits of a pair do not
 cancel: where every edit drifts by δ, I is −δ without any interaction. A pair of *control prompts*, edited alone and
-together, drifts as any pair does, so that what is decided about is I less the control pair's I on the same image
-(`effects.placebo` for single features). With one control pair, exchangeability of the two is sign symmetry of their
-difference. Without such a pair, a drift of the edits may pass for an interaction.
+together under the same options of the editor, drifts as the pair does, so that what is decided about is I less the
+control pair's I on the same image (`effects.placebo` for single features). With one control pair, exchangeability of
+the two is sign symmetry of their difference. Without such a pair, a drift of the edits may pass for an interaction.
 
 On a probability, log-odds that add up do not add up: of two features that each take 0.02 to 0.13, the two together may
 take it to 0.5, and of two that each take it to 0.95, to 0.99. How much of I is that is the *curve*: what I would be if
@@ -52,6 +52,8 @@ class PairScores:
         base: f that log-odds are counted from: the mean of the control edits, or the null edit.
         on: the images that lack both and can be changed by both edits, (images,) booleans.
         success: share of the joint edits on these that show both; None where nobody judges.
+        control: the same of two control prompts that are edited like the two features, over the same images; None
+            without them, and edits that drift may then pass for a finding.
     """
 
     null: NDArray[np.float64]
@@ -61,6 +63,12 @@ class PairScores:
     base: NDArray[np.float64]
     on: NDArray[np.bool_]
     success: float | None = None
+    control: PairScores | None = None
+
+    @property
+    def beyond_control(self) -> NDArray[np.float64]:
+        """I less the control pair's, of every image, (images,)."""
+        return self.interaction if self.control is None else np.asarray(self.interaction - self.control.interaction)
 
     @property
     def interaction(self) -> NDArray[np.float64]:
@@ -129,7 +137,6 @@ def interactions(
     pairs: Mapping[tuple[str, str], PairScores],
     options: DecisionOptions | None = None,
     *,
-    control: PairScores | None = None,
     reach: Reach | None = None,
     probability: bool = True,
     possible: int = 0,
@@ -138,7 +145,6 @@ def interactions(
 
     Args:
         pairs: (feature id, feature id) -> scores over the same images in the same order.
-        control: the same of two control prompts; None without them, and edits that drift may then pass for a finding.
         reach: how far the measure can be moved by one edit; an interaction reaches twice as far.
         probability: whether log-odds can be counted of the measure.
         possible: of how many pairs these were chosen, on these very images; 0 where other images chose them. A feature
@@ -156,9 +162,8 @@ def interactions(
     reach = replace(reach, still=options.margin)
     names = {pair: "\n".join(pair) for pair in pairs}
     decided = decide(
-        {name: pairs[pair].interaction for pair, name in names.items()},
+        {name: pairs[pair].beyond_control for pair, name in names.items()},
         options,
-        controls=None if control is None else control.interaction[:, None],
         edit_success={names[pair]: of.success for pair, of in pairs.items() if of.success is not None},
         without={names[pair]: of.on for pair, of in pairs.items()},
         left=max(0, possible - len(pairs)),
@@ -170,13 +175,13 @@ def interactions(
         found.append(
             Interaction(
                 *pair,
-                **_sizes(of, control, options.confidence, reach, probability),
+                **_sizes(of, options.confidence, reach, probability),
                 images=int(of.on.sum()),
                 decision=_WORDS[decision.decision],
                 p_value=decision.p_value,
                 reason=decision.reason,
                 success=of.success,
-                placebo=control is not None,
+                placebo=of.control is not None,
             )
         )
     return sorted(found, key=_order)
@@ -186,15 +191,12 @@ def _order(row: Interaction) -> tuple[bool, bool, float]:
     return not row.found, row.decision in _UNSAID, -abs(row.effect) if row.images else 0.0
 
 
-def _sizes(
-    of: PairScores, control: PairScores | None, confidence: float, reach: Reach, probability: bool
-) -> dict[str, Any]:
+def _sizes(of: PairScores, confidence: float, reach: Reach, probability: bool) -> dict[str, Any]:
     """The numbers of an `Interaction`, over the images that count; NaN, and no curve, where none does."""
     on = of.on
     if not on.any():
         return dict.fromkeys(("effect", "ci_low", "ci_high", "alone", "together"), np.nan)
-    taken = 0.0 if control is None else control.interaction[on]
-    seen = of.interaction[on] - taken
+    seen = of.beyond_control[on]
     low, high = interval(seen, confidence, reach)
     sizes: dict[str, Any] = {
         "effect": float(seen.mean()), "ci_low": low, "ci_high": high,
@@ -202,7 +204,7 @@ def _sizes(
         "together": float((of.together - of.null)[on].mean()),
     }  # fmt: skip
     if probability:
-        left = seen - of.curve[on] + (0.0 if control is None else control.curve[on])
+        left = seen - of.curve[on] + (0.0 if of.control is None else of.control.curve[on])
         left_low, left_high = interval(left, confidence, reach)
         sizes |= {
             "curve": float(of.curve[on].mean()),

@@ -10,12 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffex_dagster.corpus.tree import Corpus
+from diffex_dagster.editing.protocol import Concept
 from diffex_dagster.search.joint import combination
 from diffex_dagster.stages.context import Subject
-from diffex_dagster.stages.edits import Concepts, EditCounts, concepts_of, edit_requests, make_edits, nonsense_edits
+from diffex_dagster.stages.edits import Concepts, EditCounts, concepts_of, edit_requests, make_edits
 from diffex_dagster.stages.judging import gains, strengths_on
 from diffex_dagster.stages.scores import Paired, paired_scores
 from diffex_dagster.study import PrecomputedEditorPart, Study
+
+
+@dataclass(frozen=True)
+class ControlPair:
+    """The first two control prompts edited like a pair of features, on the same images.
+
+    Attributes:
+        alone: each of them by itself.
+        scored: the scores of both edited together.
+    """
+
+    alone: tuple[Concepts, Concepts]
+    scored: Paired
 
 
 @dataclass(frozen=True)
@@ -26,21 +40,28 @@ class PairEdits:
         features: their ids.
         scored: the joint edit's scores.
         took: whether each joint edit shows both, (images,) booleans; None where nobody judges.
+        control: what the pair is held against; None where the study has fewer than two control prompts.
     """
 
     features: tuple[str, str]
     scored: Paired
     took: NDArray[np.bool_] | None
+    control: ControlPair | None = None
 
 
 def most_pair_edits(study: Study, groups: int, images: int) -> int:
-    """The most edits that pairs may take, where so many groups have a feature that was scored."""
+    """The most edits that pairs may take, where so many groups have a feature that was scored.
+
+    Each pair of settings that features are edited with has control edits of its own (`control_pair`).
+    """
     if isinstance(study.editors[study.editor_name], PrecomputedEditorPart):
         return 0
     several = min(study.search.interactions, groups)
     pairs = several * (several - 1) // 2
-    control = pairs > 0 and len(study.effects.nonsense) > 1
-    return (pairs + control) * images * len(study.seeds)
+    settings = len(study.control_settings)
+    unknown = study.calibrates and study.control_settings == ("",)
+    controls = pairs if unknown else min(pairs, settings * (settings + 1) // 2)
+    return (pairs + (controls if len(study.effects.nonsense) > 1 else 0)) * images * len(study.seeds)
 
 
 def chosen_pairs(
@@ -72,22 +93,21 @@ def possible_pairs(features: Iterable[str]) -> int:
 
 def edit_pairs(
     subject: Subject, corpus: Corpus, pairs: Sequence[tuple[str, str]], images: Sequence[str], chance: float
-) -> tuple[list[PairEdits], Paired | None, EditCounts, int]:
-    """Edit, score and judge pairs of features, and the first two control prompts as a pair.
+) -> tuple[list[PairEdits], EditCounts, int]:
+    """Edit, score and judge pairs of features, and the first two control prompts as pairs that are edited like them.
 
     Args:
         images: keys of the images that the report speaks of.
         chance: gain in evidence that an edit has to exceed to show a feature.
 
     Returns:
-        The pairs; the control pair's scores, None where the study has fewer than two control prompts; what the edits
-        cost; how many pictures were scored now.
+        The pairs; what their edits cost; how many pictures were scored now.
     """
     if not pairs:
-        return [], None, EditCounts(), 0
+        return [], EditCounts(), 0
     of = {pair: concepts_of(combination([corpus[feature] for feature in pair])) for pair in pairs}
-    control = control_pair(subject.study)
-    wanted: list[Concepts] = [*of.values(), *([control] if control else [])]
+    controls = {pair: control_pair(subject.study, concepts) for pair, concepts in of.items()}
+    wanted = list(dict.fromkeys([*of.values(), *(control for control in controls.values() if control)]))
     counts = make_edits(subject, edit_requests(images, wanted, subject.seeds), "edits of pairs")
     paired, scored = paired_scores(subject, wanted, images)
     took: dict[tuple[str, str], NDArray[np.bool_]] = {}
@@ -97,11 +117,24 @@ def edit_pairs(
         for pair, concepts in of.items():
             both = np.all([gained[concepts, concept] > chance for concept in concepts], axis=0)
             took[pair] = both & (strength[concepts] >= subject.study.effects.min_edit_strength)
-    found = [PairEdits(pair, paired[concepts], took.get(pair)) for pair, concepts in of.items()]
-    return found, paired[control] if control else None, counts, scored
+
+    def control_of(pair: tuple[str, str]) -> ControlPair | None:
+        if not controls[pair]:
+            return None
+        one, other = controls[pair]
+        return ControlPair(((one,), (other,)), paired[one, other])
+
+    found = [PairEdits(pair, paired[concepts], took.get(pair), control_of(pair)) for pair, concepts in of.items()]
+    return found, counts, scored
 
 
-def control_pair(study: Study) -> Concepts:
-    """The first two control prompts edited together; nothing where there are fewer."""
-    words = nonsense_edits(study)
-    return (*words[0], *words[1]) if len(study.effects.nonsense) > 1 else ()
+def control_pair(study: Study, pair: Concepts) -> Concepts:
+    """The first two control prompts edited together under the settings of a pair; nothing where there are fewer.
+
+    A harder push moves more of whatever it meets (`stages.edits.nonsense_edits`). Which of the two prompts is pushed
+    harder does not depend on the order of the pair, so that pairs with the same two settings share the edits.
+    """
+    words, settings = study.effects.nonsense[:2], sorted(concept.setting for concept in pair)
+    if len(words) < 2:
+        return ()
+    return tuple(Concept(word, setting=setting) for word, setting in zip(words, settings, strict=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from diffex_dagster.stages.attribution import looks
 from diffex_dagster.stages.calibrated import calibrated
 from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.deciding import BOUNDED, control_rows, control_warnings, decision_options, noise_warning
-from diffex_dagster.stages.edits import Concepts, concepts_of, nonsense_edits
+from diffex_dagster.stages.edits import Concepts, concepts_of
 from diffex_dagster.stages.hints import hints
 from diffex_dagster.stages.interactions import possible_pairs
 from diffex_dagster.stages.judging import check_judge
@@ -154,24 +156,21 @@ def pairs_found(measured: Measured) -> tuple[Interaction, ...]:
     """What the features that were edited in pairs do beyond adding up, on the images that lack both."""
     study, corpus, searched, on = measured.study, measured.corpus, measured.searched, measured.on
 
-    def scores(together: Paired, one: Concepts, other: Concepts, of: np.ndarray, success: float | None) -> PairScores:
-        first, second = searched.paired[one].edit, searched.paired[other].edit
-        return PairScores(together.null, first, second, together.edit, together.base, of, success)
+    def scores(together: Paired, alone: Sequence[Concepts], of: np.ndarray) -> PairScores:
+        first, second = (searched.paired[concepts].edit for concepts in alone)
+        return PairScores(together.null, first, second, together.edit, together.base, of)
 
-    pairs, every = {}, np.ones(len(searched.parts.reported), dtype=bool)
+    pairs = {}
     for each in searched.pairs:
-        one, other = (concepts_of([corpus[feature]]) for feature in each.features)
+        alone = [concepts_of([corpus[feature]]) for feature in each.features]
         counted = np.logical_and(*(on[feature] for feature in each.features))
         success = float(each.took[counted].mean()) if each.took is not None and counted.any() else None
-        pairs[each.features] = scores(each.scored, one, other, counted, success)
-    words = nonsense_edits(study)
-    with_words = searched.control_pair
-    control = None if with_words is None else scores(with_words, words[0], words[1], every, None)
+        control = scores(each.control.scored, each.control.alone, counted) if each.control else None
+        pairs[each.features] = replace(scores(each.scored, alone, counted), success=success, control=control)
     return tuple(
         interactions(
             pairs,
             decision_options(study, measured.reach),
-            control=control,
             reach=measured.reach,
             probability=study.target.measure in BOUNDED,
             possible=0 if searched.parts.split else possible_pairs([*searched.result.scores, *measured.dropped]),

@@ -100,7 +100,6 @@ class Searched:
     reversed: dict[str, OtherWay] = field(default_factory=dict)  # feature id -> its edit the other way, on the others
     crossed: dict[tuple[str, str], NDArray[np.float64]] = field(default_factory=dict)  # (edited, looked for) -> gain
     pairs: list[PairEdits] = field(default_factory=list)  # of the strongest features, edited together
-    control_pair: Paired | None = None  # two control prompts edited together; None where there are no pairs or prompts
     edits: EditCounts = field(default_factory=EditCounts)
     scored: int = 0
 
@@ -326,7 +325,7 @@ def _in_pairs(subject: Subject, corpus: Corpus, searched: Searched) -> None:
     """Edit the strongest features in pairs; see `stages.interactions`."""
     pairs = chosen_pairs(subject.study, searched.result.scores, _took(searched))
     images, chance = searched.parts.reported, searched.sight.chance
-    searched.pairs, searched.control_pair, counts, scored = edit_pairs(subject, corpus, pairs, images, chance)
+    searched.pairs, counts, scored = edit_pairs(subject, corpus, pairs, images, chance)
     searched.edits += counts
     searched.scored += scored
 

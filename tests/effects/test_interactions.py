@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -57,8 +59,26 @@ def test_what_a_pair_of_control_prompts_does_is_taken_off() -> None:
     assert decide_one(drifting).decision == "below the sum"
     rng = np.random.default_rng(9)
     words = PairScores(*(m + rng.uniform(-0.01, 0.01, 12) for m in (0.5, 0.6, 0.6, 0.6)), drifting.null, EVERY)
-    found = decide_one(drifting, control=words)
+    found = decide_one(replace(drifting, control=words))
     assert found.placebo and not found.found and abs(found.effect) < 0.02
+
+
+def test_each_pair_is_held_against_control_prompts_that_are_edited_like_it() -> None:
+    drifting, still = scores(0.5, 0.6, 0.6, 0.6), scores(0.5, 0.5, 0.5, 0.5)
+    rng = np.random.default_rng(9)
+    gentle, hard = (
+        PairScores(*(m + rng.uniform(-0.01, 0.01, 12) for m in (0.5, 0.5 + by, 0.5 + by, 0.5 + by)), still.base, EVERY)
+        for by in (0.0, 0.1)
+    )
+    alike = interactions(
+        {("a", "b"): replace(drifting, control=hard), ("a", "c"): replace(still, control=gentle)}, OPTIONS
+    )
+    assert [x.found for x in alike] == [False, False] and all(abs(x.effect) < 0.02 for x in alike)
+    assert all(x.beyond is not None and abs(x.beyond) < 0.02 for x in alike)
+    crossed = interactions(
+        {("a", "b"): replace(drifting, control=gentle), ("a", "c"): replace(still, control=hard)}, OPTIONS
+    )
+    assert {x.other: x.decision for x in crossed} == {"b": "below the sum", "c": "above the sum"}
 
 
 def test_only_images_that_lack_both_count_and_enough_edits_must_show_both() -> None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from diffex_dagster.corpus.tree import Feature
+from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.effects.interactions import Interaction
 from diffex_dagster.errors import StoreError
 from diffex_dagster.report.page import render_report
 from diffex_dagster.report.schema import explanation_from_json
 from diffex_dagster.stages.context import at_work
-from diffex_dagster.stages.interactions import PairEdits, chosen_pairs, most_pair_edits, possible_pairs
+from diffex_dagster.stages.edits import concepts_of, edit_requests, make_edits, nonsense_edits
+from diffex_dagster.stages.interactions import PairEdits, chosen_pairs, edit_pairs, most_pair_edits, possible_pairs
 from diffex_dagster.stages.report import explain, pairs_found
 from diffex_dagster.stages.scores import Paired
 from diffex_dagster.stages.setup import build_store, reports_folder
@@ -25,7 +27,7 @@ from diffex_dagster.study import Study, load_study
 from tests.support.explaining import explained
 from tests.support.measuring import measured
 from tests.support.project import AVATARS
-from tests.support.toys import edits_made, write_study
+from tests.support.toys import edits_made, prepared, write_study
 
 WORDS = {"nonsense": ["flornip", "quazzle"]}
 
@@ -108,6 +110,34 @@ def test_a_pair_with_what_left_the_race_might_have_been_chosen_and_one_that_no_i
     pairs[:] = [PairEdits(("b", "c"), pairs[0].scored, None)]
     (nowhere,) = found()
     assert nowhere.images == 0 and nowhere.decision == "too few images" and np.isnan(nowhere.effect)
+
+
+def test_control_prompts_are_edited_under_the_settings_of_each_pair(tmp_path: Path) -> None:
+    editors = {"paint": {"kind": "python", "factory": "tests.support.toys:KnobEditor"}}
+    work = prepared(load_study(write_study(tmp_path, editors=editors, effects=WORDS)))
+    chosen = {"red": "100", "blue/plain-blue": "100", "blue/dark-blue": "30", "light": "30"}
+    of = {f.id: replace(f, setting=chosen[f.id], children=()) for f in work.corpus.walk() if f.id in chosen}
+    subject = work.changed(work.study.edited_with(list(chosen.values()))).subject("v1")
+    images = list(work.samples)
+    single = [concepts_of([feature]) for feature in of.values()]
+    make_edits(subject, edit_requests(images, [(), *nonsense_edits(subject.study), *single], subject.seeds))
+
+    asked = [("blue/plain-blue", "red"), ("light", "red"), ("blue/dark-blue", "red"), ("blue/dark-blue", "light")]
+    pairs, counts, _ = edit_pairs(subject, Corpus(tuple(of.values())), asked, images, 0.0)
+    controls = [pair.control for pair in pairs if pair.control]
+    assert [[concepts[0].setting for concepts in control.alone] for control in controls] == [
+        ["100", "100"], ["100", "30"], ["100", "30"], ["30", "30"],
+    ]  # fmt: skip
+    assert {concepts[0].prompt for control in controls for concepts in control.alone} == set(WORDS["nonsense"])
+    hard, mixed, mixed_too, gentle = (float(control.scored.against_null.mean()) for control in controls)
+    assert mixed == mixed_too and len({hard, mixed, gentle}) == 3
+    assert counts.made == (len(asked) + 3) * len(images)  # pairs with the same two settings share their control
+
+
+def test_the_most_edits_of_pairs_count_a_control_pair_for_each_two_settings(paired: Study) -> None:
+    assert most_pair_edits(paired.edited_with(["30"]), 3, 8) == (3 + 1) * 8
+    assert most_pair_edits(paired.edited_with(["30", "100"]), 3, 8) == (3 + 3) * 8
+    assert most_pair_edits(paired.edited_with(["10", "30", "100"]), 3, 8) == (3 + 3) * 8  # no more than pairs
 
 
 def test_the_shipped_interaction_is_found(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,10 +78,10 @@ def study(
             more = effects[one] + effects[other] + (of.together if {one, other} == {0, 1} else 0.0)
             pairs[str(one), str(other)] = PairScores(null, alone[one], alone[other], edit(z, more), base, every)
     in_a_pair = PairScores(null, words[0], words[1], edit(z), base, every) if control else None
+    pairs = {pair: replace(of, control=in_a_pair) for pair, of in pairs.items()}
     return interactions(
         pairs,
         options,
-        control=in_a_pair,
         reach=limits,
         probability=of.probability,
         possible=features * (features - 1) // 2 if adjusted else 0,
