@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from diffex_dagster.effects.confounding import SideEffect
+from diffex_dagster.effects.interactions import Interaction
 from diffex_dagster.report.comparison_page import render_comparison
 from diffex_dagster.report.examples import Failures, parts
 from diffex_dagster.report.heatmap import overlay
@@ -249,6 +250,18 @@ def test_a_number_that_is_not_one_still_renders(explanation: Explanation) -> Non
     broken = replace(explanation.features[0], effect=nan, ci_low=nan, ci_high=nan)
     html = render_report(replace(explanation, features=(broken,), joint=None))
     assert "NaN" not in html.split("<script>")[0] and "nan%" not in html
+
+
+def test_a_pair_that_no_image_lacks_has_dashes_for_numbers(explanation: Explanation) -> None:
+    pair = Interaction("hat", "scarf", *[np.nan] * 5, 0, "too few images", None, "all have it", None, True)
+    told = replace(explanation, interactions=(pair,))
+    data = report_as_json(told)
+    jsonschema.validate(data, load_schema("report-1"))
+    (back,) = explanation_from_json(data).interactions
+    assert np.isnan(back.effect) and (back.images, back.curve, back.beyond) == (0, None, None)
+    page = render_report(told)
+    row = page[page.index('<table class="controls pairs">') :].split("</tr>")[1]
+    assert re.findall(r'<td class="num">(.*?)</td>', row) == ["–", "–", "<b>–</b>", "–", "0"]
 
 
 def test_an_endless_interval_is_said_to_be_none(explanation: Explanation) -> None:
