@@ -11,6 +11,7 @@ from diffex_dagster.stages.calibration_page import write_page
 from diffex_dagster.stages.plan import plan_edits
 from diffex_dagster.study import Study
 
+KEPT = "{} prompts keep the options that were chosen before, whatever the study says now; use --again to start over"
 _COLUMNS = {
     "prompt": "string", "direction": "string", "options": "string", "success": "float", "tries": "int", "why": "string",
 }  # fmt: skip
@@ -54,6 +55,7 @@ def build(study: Study) -> list[dg.AssetsDefinition]:
                 "options": feature_table(calibration_rows(found), _COLUMNS),
                 "page": page_metadata(work.study, page),
                 **({"note": found.note} if found.note else {}),
+                **({"kept": KEPT.format(kept)} if (kept := found.kept) else {}),
             },
         )
 

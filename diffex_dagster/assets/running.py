@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ import dagster as dg
 
 from diffex_dagster.assets.build import build_study
 from diffex_dagster.assets.common import ONCE, Names
-from diffex_dagster.assets.lineage import observe
+from diffex_dagster.assets.lineage import FOLLOWS, observe
 from diffex_dagster.assets.status import opened, pool_waited_for
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.errors import DiffExError
@@ -78,8 +78,35 @@ def explain_study(
         DiffExError: a stage failed in a way that the user can put right; what was finished is kept.
         KeyboardInterrupt: somebody pressed Ctrl-C; what was finished is kept.
     """
-    built = check_before_running(study, classifiers)
+    return _materialized(study, classifiers, check_before_running(study, classifiers), report, note)
+
+
+def calibrate_study(study: Study, report: Reporter, note: Callable[[str], None] = log.info) -> Outcome:
+    """Materialize the stage that finds the editor's options, and those before it, so that what depends on them is known
+    to be out of date. No classifier scores anything.
+
+    Args:
+        report, note: as of `explain_study`.
+
+    Raises:
+        DiffExError: as `explain_study`.
+        KeyboardInterrupt: somebody pressed Ctrl-C; the edits that were finished are kept.
+    """
+    stages = (*FOLLOWS["corpus"], "corpus", "editor_calibration")
+    return _materialized(study, list(study.classifiers), {}, report, note, stages)
+
+
+def _materialized(
+    study: Study,
+    classifiers: Sequence[str],
+    built: Mapping[str, Classifier],
+    report: Reporter,
+    note: Callable[[str], None],
+    stages: Sequence[str] | None = None,
+) -> Outcome:
+    """Materialize these stages of a study, all of them when left out, in a run in this process."""
     definitions = build_study(study, classifiers, given(study, built, report))
+    keys = None if stages is None else [Names(study).key(stage) for stage in stages]
     with opened() as home:
         for observation in observe(study, classifiers)[0]:
             home.report_runless_asset_event(observation)
@@ -90,8 +117,9 @@ def explain_study(
         home.add_event_listener(run_id, _waiting(note))
         with _interrupts() as interrupted:
             result = job.execute_in_process(
-                instance=home, run_id=run_id, raise_on_error=False, run_config=quiet, tags={ONCE: "true"}
-            )
+                instance=home, run_id=run_id, raise_on_error=False, run_config=quiet, tags={ONCE: "true"},
+                asset_selection=keys,
+            )  # fmt: skip
     if not result.success:
         if interrupted():
             raise KeyboardInterrupt

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import webbrowser
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from rich.table import Table
 
+from diffex_dagster.assets.running import calibrate_study
 from diffex_dagster.cli.console import TableFormat, note, terminal
 from diffex_dagster.cli.results import print_rows
 from diffex_dagster.errors import StudyError
 from diffex_dagster.report.wording import plain
-from diffex_dagster.stages.calibration import Calibration, calibrate, calibration_rows, planned_tries
-from diffex_dagster.stages.calibration_page import write_page
+from diffex_dagster.stages.calibration import Calibration, calibration_now, calibration_rows, planned_tries
+from diffex_dagster.stages.calibration_page import page_path
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.corpus_now import corpus_now
-from diffex_dagster.stages.sample_images import sample_images
+from diffex_dagster.stages.edits import EditCounts
+from diffex_dagster.stages.ready import check_ready
+from diffex_dagster.stages.sample_images import read_samples
 from diffex_dagster.study import CALIBRATED, Study
 from diffex_dagster.utils.progress import Reporter
 
@@ -25,6 +29,9 @@ def make(
     study: Study, report: Reporter, say: Callable[[str], None] = note, again: bool = False
 ) -> tuple[Calibration, Path]:
     """Calibrate the prompts of the corpus as it would be searched now, and write the page.
+
+    The stages are materialized as in a run, so that what was made with other options is known to be out of date, and no
+    two runs edit at once where their pool says so.
 
     Args:
         report: told how far it is.
@@ -40,19 +47,19 @@ def make(
             f"calibrate: false, has no judge, or sets them itself ({', '.join(sorted(CALIBRATED))}); write "
             "calibrate: true"
         )
-    work = StudyContext(study, report=report)
+    check_ready(study)
+    work = StudyContext(study)
     work.know()
-    corpus = corpus_now(study)
-    sample_images(work)
-    store = work.store
-    store.put_corpus(study.name, corpus)
-    store.set_current(study.name, "corpus", corpus.version)
+    read = read_samples(study, lambda name: work.subject(name).classifier)
+    samples, corpus = set(read.image_keys.values()), corpus_now(study)
     if again:
-        store.forget_calibration(study.name, work.editor.fingerprint)
-    prompts, most = planned_tries(work, corpus, work.samples)
+        work.store.forget_calibration(study.name, work.editor.fingerprint)
+    prompts, most = planned_tries(work, corpus, samples)
     say(f"{prompts} prompts to calibrate, with at most {most} edits")
-    found = calibrate(work)
-    return found, write_page(work, found)
+    said = calibrate_study(study, report, say).metadata["editor_calibration"]
+    found = calibration_now(study, work.store, work.editor.fingerprint, work.store.current_corpus(study.name))
+    counts = EditCounts(said["edits_made"], said["edits_reused"], said["edit_seconds"])
+    return replace(found, budget=said["edits_allowed"], note=said.get("note", ""), edits=counts), page_path(study)
 
 
 def show(found: Calibration, page: Path, output: TableFormat, open_it: bool) -> None:

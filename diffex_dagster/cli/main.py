@@ -158,7 +158,7 @@ def calibrate(
     open_it: Annotated[bool, typer.Option("--open", help="open the page in the browser")] = False,
     editor: EditorOption = None,
 ) -> None:
-    """Find the editor's options for each prompt on a few images, as `run` would; no classifier is needed."""
+    """Find the editor's options for each prompt on a few images, as `run` would; no classifier scores anything."""
     from diffex_dagster.cli import calibrate as calibrate_cli
 
     loaded = load(study, editor)

@@ -214,7 +214,10 @@ class LeditsEditor:
 
     def settings(self, region: str | None = None) -> list[str]:
         """The settings that calibration tries; see `Calibrates.settings`."""
-        exact = self.options.correct_end and not self.options.zero_noise_steps
+        zero_noise = self.options.zero_noise_steps
+        if zero_noise is None:  # as the engine takes it
+            zero_noise = 3 if checkpoints.is_xl(self._checkpoint.folder) else 0
+        exact = self.options.correct_end and not zero_noise
         tried = worth_trying(self.options.own, self.options.steps, region, skips=exact)
         return ["" if each == self.options.own else each.text for each in tried]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
@@ -57,6 +58,12 @@ class Calibration:
     edits: EditCounts = field(default_factory=EditCounts)
 
     @property
+    def kept(self) -> int:
+        """Prompts that keep what an earlier calibration chose, under whatever judge, images and budget."""
+        new = {(wanted.prompt, wanted.direction) for wanted in self.new}
+        return sum(choice.success is not None and of not in new for of, choice in self.choices.items())
+
+    @property
     def version(self) -> str:
         """Hash of all that edits depend on: what each prompt is edited with."""
         return digest(sorted([*of, choice.setting] for of, choice in self.choices.items()))
@@ -87,8 +94,14 @@ def study_edits(study: Study, corpus: Corpus, images: int) -> int:
 
 
 def new_prompts(work: StudyContext, corpus: Corpus) -> list[Wanted]:
-    """The prompts of the corpus that nothing is known of yet and that no person pinned."""
-    known, pinned = work.store.calibration(work.study.name, work.editor.fingerprint), work.study.pinned
+    """The prompts of the corpus that nothing is known of yet and that no person pinned.
+
+    Those that were only given the first options, since there was nobody to judge others or no budget, are new once
+    something can be tried.
+    """
+    known, pinned = dict(work.store.calibration(work.study.name, work.editor.fingerprint)), work.study.pinned
+    if getattr(work.editor, "settings", None) and work.probe:
+        known = {of: choice for of, choice in known.items() if choice.success is not None}
     return [
         wanted
         for wanted in wanted_prompts(corpus)
@@ -208,6 +221,7 @@ class _Trying:
         self._seen: dict[tuple[Wanted, str, str], _Seen] = {}
         self._chance: dict[str, float] = {}
         self._controls: dict[str, int] = {}
+        self._whole: dict[str, list[float]] = {}  # prompt -> gains of its edits of earlier calibrations
         self.counts = EditCounts()
 
     def run(
@@ -224,6 +238,7 @@ class _Trying:
             before: tries of an earlier calibration, whose finalists `final` are tried on the new prompts at once.
         """
         self._others = _others(new, before)
+        self._whole = self._known_gains(before)
         self._edit([EditRequest(image, (), self._study.seed) for image in self._images])  # the study makes them too
         self.counts = EditCounts()
         images = self._least_shown(new)
@@ -239,17 +254,29 @@ class _Trying:
                 arms = planning.better(self.tries, arms, keep)
             left -= planning.cost(rounds)
         if len(arms) > 1:
-            controls = min(len(self._words), 2 * planning.PAIRS)
-            left -= len(arms) * max(0, controls - self._controls.get(arms[0], 0))
+            made = self._controls.get(arms[0], 0)
+            controls = max(made, min(len(self._words), 2 * planning.PAIRS))
+            charged = self._missing(arms, controls) if final else len(arms) * (controls - made)
+            if left - charged < len(arms) and made:  # those that there are have to do
+                controls, charged = made, 0
             tried = {(each.wanted, each.image) for each in self.tries if each.setting == arms[0]}
-            untried = [pair for pair in pairs if pair not in tried]
-            self._try(arms, untried[: max(0, left // len(arms))], controls)
+            untried = [pair for pair in pairs if pair not in tried][: max(0, left - charged) // len(arms)]
+            if untried:
+                self._try(arms, untried, controls)
         return arms
+
+    def _missing(self, arms: Sequence[str], controls: int) -> int:
+        """Control edits under these settings that no earlier calibration has made."""
+        asked = [self._at(i, word, "add", arm) for arm in arms for word, i in self._words[:controls]]
+        return len(asked) - len(self._store.stored_edits(asked, self._editor.fingerprint))
+
+    def _at(self, image: str, prompt: str, direction: Literal["add", "remove"], setting: str) -> EditRequest:
+        return EditRequest(image, (Concept(prompt, direction, setting),), self._study.seed)
 
     @property
     def tries(self) -> list[Try]:
         """What was tried so far; harm is measured against what edits of the other attributes do to theirs."""
-        of: dict[str, list[float]] = {}
+        of = {prompt: list(gains) for prompt, gains in self._whole.items()}
         for each in self._seen.values():
             if each.gain > self._chance[each.setting]:
                 of.setdefault(each.wanted.prompt, []).append(each.gain)
@@ -278,6 +305,21 @@ class _Trying:
             order[w] = sorted(self._images, key=shown.__getitem__)
         return order
 
+    def _known_gains(self, before: Sequence[Try]) -> dict[str, list[float]]:
+        """What earlier edits of the prompts that others are looked at for gained of their own, where they took."""
+        looked_for = {prompt for prompts in self._others.values() for prompt in prompts}
+        took = [e for e in before if e.took and e.wanted.direction == "add" and e.wanted.prompt in looked_for]
+        asked = {each: self._at(each.image, each.wanted.prompt, "add", each.setting) for each in took}
+        nulls = {each.image: EditRequest(each.image, (), self._study.seed) for each in took}
+        stored = self._store.stored_edits([*asked.values(), *nulls.values()], self._editor.fingerprint)
+        asked = {each: r for each, r in asked.items() if r in stored and nulls[each.image] in stored}
+        found = self._evidence([(r, e.wanted.prompt) for e, of in asked.items() for r in (of, nulls[e.image])])
+        gains: dict[str, list[float]] = {}
+        for each, request in asked.items():
+            prompt = each.wanted.prompt
+            gains.setdefault(prompt, []).append(found[request, prompt] - found[nulls[each.image], prompt])
+        return gains
+
     def _evidence(self, asked: Sequence[tuple[EditRequest, str]]) -> dict[tuple[EditRequest, str], float]:
         wanted = list(dict.fromkeys(asked))
         return ensure_evidence(self._work, wanted)
@@ -285,13 +327,9 @@ class _Trying:
     def _try(self, arms: Sequence[str], pairs: Sequence[tuple[Wanted, str]], controls: int) -> None:
         """Edit these pairs and so many control pairs under each setting, and measure what is new."""
         seed, words = self._study.seed, self._words[:controls]
-
-        def at(image: str, prompt: str, direction: str, arm: str) -> EditRequest:
-            return EditRequest(image, (Concept(prompt, direction, arm),), seed)  # type: ignore[arg-type]
-
-        asked = {(w, i, arm): at(i, w.prompt, w.direction, arm) for arm in arms for w, i in pairs}
+        asked = {(w, i, arm): self._at(i, w.prompt, w.direction, arm) for arm in arms for w, i in pairs}
         asked = {of: request for of, request in asked.items() if of not in self._seen}
-        control = {(word, i, arm): at(i, word, "add", arm) for arm in arms for word, i in words}
+        control = {(word, i, arm): self._at(i, word, "add", arm) for arm in arms for word, i in words}
         self._edit([*asked.values(), *control.values()])
         looked_for = {of: [of[0].prompt, *self._others[of[0]]] for of in asked}
         nulls = {image: EditRequest(image, (), seed) for image in self._images}

@@ -179,6 +179,8 @@ def stage_settings(study: Study, stage: Stage) -> dict[str, Any]:
                 found[field] = value
     if "editors" in found:
         found["editors"] = found["editors"][study.editor_name]
+    if stage in DECIDES["calibrate"] and study.pinned:  # a prompt's own options are no part of the editor's fingerprint
+        found["pinned"] = study.pinned
     if stage == "vlm_corpus":  # no feature may restate a class that any classifier explains
         found["target"] = list(study.labels)
     return found

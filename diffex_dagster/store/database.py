@@ -552,7 +552,7 @@ class Store:
         ]  # fmt: skip
 
         def put(connection: duckdb.DuckDBPyConnection) -> None:
-            _insert_into(connection, "calibrations", chosen)
+            _insert_into(connection, "calibrations", chosen, replace=True)
             _insert_into(connection, "tries", tried, replace=True)
 
         self._write(put)

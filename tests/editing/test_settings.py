@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from diffex_dagster.editing import checkpoints
+from diffex_dagster.editing.checkpoints import Checkpoint
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.editing.settings import ConceptOptions, Setting, read_setting, worth_trying
@@ -85,4 +88,18 @@ def test_a_prompt_s_own_options_are_no_setting_of_the_editor() -> None:
     assert options.setting(Concept("a hat")).scale == 3.0 and options.setting(Concept("a beard")) == options.own
     pinned = Setting(scale=9.0).text
     assert options.setting(Concept("a hat", setting=pinned)).scale == 9.0
-    assert LeditsEditor(options).settings()[0] == "" and "" not in LeditsEditor(options).settings()[1:]
+
+
+def test_another_skip_is_tried_only_where_null_edits_do_not_depend_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last steps of Stable Diffusion XL go without the inversion's noise, unless the study says otherwise."""
+
+    def skips(folder: Path, **options: Any) -> set[float]:
+        editor = LeditsEditor(LeditsOptions(checkpoint=str(folder), **options))
+        return {read_setting(each).skip for each in editor.settings() if each} - {editor.options.skip}
+
+    monkeypatch.setattr(checkpoints, "locate", lambda checkpoint, *_: Checkpoint(Path(checkpoint)))
+    monkeypatch.setattr(checkpoints, "is_xl", lambda folder: folder.name == "xl")
+    assert LeditsEditor(LeditsOptions(checkpoint="sd")).settings()[0] == ""
+    assert "" not in LeditsEditor(LeditsOptions(checkpoint="sd")).settings()[1:]
+    assert skips(Path("sd")) == {0.0, 0.3} == skips(Path("xl"), zero_noise_steps=0)
+    assert skips(Path("xl")) == set() == skips(Path("sd"), zero_noise_steps=3)

@@ -11,7 +11,7 @@ import pytest
 from diffex_dagster.cli.calibrate import make
 from diffex_dagster.errors import StoreError, StudyError
 from diffex_dagster.stages.calibrated import calibrated
-from diffex_dagster.stages.calibration import Calibration, budget_of, calibrate, study_edits, wanted_prompts
+from diffex_dagster.stages.calibration import Calibration, _Trying, budget_of, calibrate, study_edits, wanted_prompts
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.corpus_now import corpus_now
 from diffex_dagster.stages.edits import level1_edits, nonsense_edits
@@ -19,9 +19,11 @@ from diffex_dagster.stages.plan import plan_edits
 from diffex_dagster.stages.report import explain
 from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.search import run_search
+from diffex_dagster.stages.settings import STAGES, stage_version
 from diffex_dagster.stages.setup import build_editor
 from diffex_dagster.study import Study, load_study
 from diffex_dagster.utils.progress import silent
+from tests.support import toys
 from tests.support.toys import edits_made, write_study
 
 KNOB = {"kind": "python", "factory": "tests.support.toys:KnobEditor"}
@@ -84,6 +86,50 @@ def test_without_a_budget_the_editor_s_own_options_stay(tmp_path: Path) -> None:
     found = calibrate(set_up(study))
     assert set(chosen(found).values()) == {""} and found.edits.made == 0
     assert "too few to try anything with" in found.note
+    # Nothing was tried, so that more budget finds options for the same prompts.
+    more = calibrate(set_up(study.changed(calibration=study.calibration.model_copy(update={"budget": 1.0}))))
+    assert len(more.new) == 6 and more.edits.made > 0 and more.note == ""
+    assert all(choice.success is not None for choice in more.choices.values())
+
+
+@pytest.mark.parametrize("budget", [0.05, 0.5, 1.0])
+def test_a_later_calibration_pays_for_missing_edits_only_and_keeps_to_its_budget(tmp_path: Path, budget: float) -> None:
+    study = study_in(tmp_path, images=8)
+    first = calibrate(set_up(study))
+    lines = [f"  - {{name: Red {i}, group: Red, prompt: red patch {i}}}\n" for i in range(4)]
+    (tmp_path / "corpus.yaml").write_text("add:\n" + "".join(lines))
+    edited = set_up(study.changed(calibration=study.calibration.model_copy(update={"budget": budget})))
+    later = calibrate(edited)
+    assert {w.prompt for w in later.new} == {f"red patch {i}" for i in range(4)} and later.finalists == first.finalists
+    tries = [each for each in later.tries if each.wanted in later.new]
+    assert later.edits.made == len(tries) <= later.budget  # the control edits are those of the first calibration
+    assert len(tries) == min(later.budget // len(first.finalists), 4 * len(later.images)) * len(first.finalists)
+    assert bool(tries) == (later.budget >= len(first.finalists)) and later.kept == len(first.choices)
+
+
+def test_a_new_prompt_that_shows_a_known_one_too_changes_something_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the known prompts' own edits gain is known from the calibration before."""
+    monkeypatch.setitem(toys.PAINTS, "red everywhere", (slice(0, 16), (150, 40, 150)))  # the right half is blue too
+    monkeypatch.setitem(toys.PAINTS, "red on the left", (slice(0, 8), (150, 40, 150)))
+    study = study_in(tmp_path)
+    calibrate(set_up(study))
+    prompts = ("red everywhere", "red on the left")
+    lines = [f"  - {{name: {prompt}, group: Red, prompt: {prompt}}}\n" for prompt in prompts]
+    (tmp_path / "corpus.yaml").write_text("add:\n" + "".join(lines))
+    edited = set_up(load_study(study.file))
+    before, final = edited.store.tries(study.name, edited.editor.fingerprint)
+    new = [w for w in wanted_prompts(edited.corpus) if w.prompt in prompts]
+    trying = _Trying(edited, list(edited.samples)[:2])
+    trying.run(new, edited.editor.settings, before, final, 60)
+    spilling = trying.tries
+    trying._whole = {}
+    without = trying.tries
+    gained = {
+        p: [a.harm - b.harm for a, b in zip(spilling, without, strict=True) if a.wanted.prompt == p] for p in prompts
+    }
+    assert min(gained["red everywhere"]) > 0.1 > max(map(abs, gained["red on the left"]))
 
 
 def test_a_whole_search_on_calibrated_edits_and_an_edited_corpus(study: Study) -> None:
@@ -158,6 +204,11 @@ def test_pinned_prompts_are_not_calibrated_and_change_no_other_edit(tmp_path: Pa
     pinned = scenes.changed(editors={"diffusion": part.model_copy(update={"prompts": {"a dog": part.own}})})
     assert set(pinned.pinned) == {"a dog"} and '"scale": 5.0' in pinned.pinned["a dog"]
     assert build_editor(pinned).fingerprint == build_editor(scenes).fingerprint
+    changed = {stage for stage in STAGES if stage_version(pinned, stage) != stage_version(scenes, stage)}
+    assert changed == set(STAGES) - {"sample_images", "vlm_corpus", "corpus"}  # all of them at once
+    other = part.model_copy(update={"prompts": {"a dog": part.own.model_copy(update={"scale": 9.0})}})
+    again = scenes.changed(editors={"diffusion": other})
+    assert stage_version(again, "editor_calibration") != stage_version(pinned, "editor_calibration")
 
 
 def test_the_command_writes_a_page(study: Study) -> None:
@@ -167,4 +218,7 @@ def test_the_command_writes_a_page(study: Study) -> None:
     text = page.read_text("utf-8")
     assert page == study.results_folder / "calibration" / study.name / "paint.html"
     assert "dark red patch" in text and "<script" not in text and text.count("chosen</b>") >= 4
+    assert f"made {found.edits.made} edits of the {found.budget} that it was allowed" in text
     assert budget_of(study, corpus_now(study), [], 8) == 0
+    again, page = make(study, silent)
+    assert again.edits.made == 0 and "that it was allowed" not in page.read_text("utf-8")
