@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from diffex_dagster.effects.presence import Mask, enough
 from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.edits import Concepts, EditCounts, edit_requests, make_edits
-from diffex_dagster.stages.judging import gains, strengths_on
+from diffex_dagster.stages.judging import chance_of, gains, strengths_on
 from diffex_dagster.stages.scores import paired_scores
 from diffex_dagster.study import PrecomputedEditorPart, Study
 
@@ -72,14 +72,14 @@ def chosen_features(
 
 
 def edit_other_way(
-    subject: Subject, chosen: Mapping[str, Concepts], images: Mapping[str, Sequence[str]], chance: float
+    subject: Subject, chosen: Mapping[str, Concepts], images: Mapping[str, Sequence[str]], chances: Mapping[str, float]
 ) -> tuple[dict[str, OtherWay], EditCounts, int]:
     """Edit, score and judge these features the other way.
 
     Args:
         chosen: feature -> its own edit.
         images: feature -> keys of the images that show it already.
-        chance: gain in evidence that an edit has to exceed to count.
+        chances: setting -> gain in evidence that an edit has to exceed to count (`judging.control_gains`).
 
     Returns:
         Feature -> what the edits did; what they cost; how many pictures were scored now.
@@ -91,7 +91,8 @@ def edit_other_way(
         paired, count = paired_scores(subject, [concepts], on)
         gain = gains(subject, [(concepts, concepts[0])], on)
         strength = strengths_on(subject, [concepts], on)[concepts]
-        took = (gain[concepts, concepts[0]] > chance) & (strength >= subject.study.effects.min_edit_strength)
+        rose = gain[concepts, concepts[0]] > chance_of(chances, concepts[0])
+        took = rose & (strength >= subject.study.effects.min_edit_strength)
         found[feature] = OtherWay(paired[concepts].effect, took)
         scored += count
     return found, counts, scored

@@ -161,7 +161,7 @@ def _took(study: Study, found: Mapping[str, Searched], strength: Mapping[str, np
     took: dict[str, np.ndarray] = {}
     for searched in found.values():
         gains = {feature: gain for feature, gain in searched.gains.items() if feature in strength}
-        took |= edits_that_took(study, strength, gains, searched.sight.chance)
+        took |= edits_that_took(study, strength, gains, searched.chance)
     return took
 
 

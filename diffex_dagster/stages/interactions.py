@@ -14,7 +14,7 @@ from diffex_dagster.editing.protocol import Concept
 from diffex_dagster.search.joint import combination
 from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.edits import Concepts, EditCounts, concepts_of, edit_requests, make_edits
-from diffex_dagster.stages.judging import gains, strengths_on
+from diffex_dagster.stages.judging import chance_of, gains, strengths_on
 from diffex_dagster.stages.scores import Paired, paired_scores
 from diffex_dagster.study import PrecomputedEditorPart, Study
 
@@ -92,13 +92,17 @@ def possible_pairs(features: Iterable[str]) -> int:
 
 
 def edit_pairs(
-    subject: Subject, corpus: Corpus, pairs: Sequence[tuple[str, str]], images: Sequence[str], chance: float
+    subject: Subject,
+    corpus: Corpus,
+    pairs: Sequence[tuple[str, str]],
+    images: Sequence[str],
+    chances: Mapping[str, float],
 ) -> tuple[list[PairEdits], EditCounts, int]:
     """Edit, score and judge pairs of features, and the first two control prompts as pairs that are edited like them.
 
     Args:
         images: keys of the images that the report speaks of.
-        chance: gain in evidence that an edit has to exceed to show a feature.
+        chances: setting -> gain in evidence that an edit has to exceed to show a feature (`judging.control_gains`).
 
     Returns:
         The pairs; what their edits cost; how many pictures were scored now.
@@ -115,7 +119,7 @@ def edit_pairs(
         strength = strengths_on(subject, list(of.values()), images)
         gained = gains(subject, [(concepts, concept) for concepts in of.values() for concept in concepts], images)
         for pair, concepts in of.items():
-            both = np.all([gained[concepts, concept] > chance for concept in concepts], axis=0)
+            both = np.all([gained[concepts, concept] > chance_of(chances, concept) for concept in concepts], axis=0)
             took[pair] = both & (strength[concepts] >= subject.study.effects.min_edit_strength)
 
     def control_of(pair: tuple[str, str]) -> ControlPair | None:

@@ -98,23 +98,28 @@ class Sight:
     """What it takes for a probe to see something.
 
     Attributes:
-        chance: gain in evidence that an edit has to exceed to show its attribute (`chance_gain`).
+        chances: setting of the editor -> gain in evidence that an edit under it has to exceed to show its attribute
+            (`control_gains`).
         level: evidence above which a picture shows an attribute; None of a probe whose evidence is only comparable for
             one attribute, which then has a level of its own (`effects.presence.seen_between`).
     """
 
-    chance: float
+    chances: Mapping[str, float]
     level: float | None
+
+    def chance(self, concept: Concept) -> float:
+        """What an edit towards a concept has to exceed: what control prompts under the same options rarely reach."""
+        return chance_of(self.chances, concept)
 
 
 def sight_of(work: StudyContext, images: Sequence[str]) -> Sight:
     """What the study's control prompts, which nothing shows, rarely reach in these images."""
-    chance = control_gain(work, images)
+    chances = control_gains(work, images)
     if not getattr(work.probe, "absolute", False):
-        return Sight(chance, None)
+        return Sight(chances, None)
     words = [concepts[0].prompt for concepts in nonsense_edits(work.study)]
     found = evidence_before(work, words, images)
-    return Sight(chance, seen_from(np.stack(list(found.values())) if found else np.empty(0)))
+    return Sight(chances, seen_from(np.stack(list(found.values())) if found else np.empty(0)))
 
 
 def shown_before(
@@ -132,7 +137,7 @@ def shown_before(
         for feature in features:
             gain, null = gained[of[feature.id], of[feature.id][0]], before[feature.prompt]
             after = null + (gain if feature.direction == "add" else -gain)
-            levels[feature.id] = seen_between(null, after, gain > sight.chance)
+            levels[feature.id] = seen_between(null, after, gain > sight.chance(of[feature.id][0]))
     return {f.id: before[f.prompt] > level for f in features if (level := levels[f.id]) is not None}
 
 
@@ -151,10 +156,21 @@ def chance_gain(nonsense: Iterable[np.ndarray]) -> float:
     return max(0.0, float(np.quantile(np.concatenate(gained), 0.75))) if gained else 0.0
 
 
-def control_gain(work: StudyContext, images: Sequence[str]) -> float:
-    """`chance_gain` of the study's control prompts on these images."""
-    asked = [(concepts, concepts[0]) for concepts in nonsense_edits(work.study)]
-    return chance_gain(gains(work, asked, images).values())
+def control_gains(work: StudyContext, images: Sequence[str]) -> dict[str, float]:
+    """Setting of the editor -> `chance_gain` of the study's control prompts under it on these images.
+
+    A harder push raises the evidence of any word further.
+    """
+    found = gains(work, [(concepts, concepts[0]) for concepts in nonsense_edits(work.study)], images)
+    return {
+        setting: chance_gain(gain for (concepts, _), gain in found.items() if concepts[0].setting == setting)
+        for setting in work.study.control_settings
+    }
+
+
+def chance_of(chances: Mapping[str, float], concept: Concept) -> float:
+    """The chance (`control_gains`) of a concept's setting; the highest of all where nothing is known of it."""
+    return chances.get(concept.setting, max(chances.values(), default=0.0))
 
 
 def check_judge(work: StudyContext, features: Sequence[Feature], sight: Sight) -> JudgeCheck:
@@ -175,7 +191,7 @@ def check_judge(work: StudyContext, features: Sequence[Feature], sight: Sight) -
     for feature in added:
         concepts = concepts_of([feature])
         gain = gained[concepts, concepts[0]]
-        seen.append((before[feature.prompt] + gain > level)[gain > sight.chance])
+        seen.append((before[feature.prompt] + gain > level)[gain > sight.chance(concepts[0])])
     after = np.concatenate(seen) if seen else np.empty(0)
     return JudgeCheck(
         level,
@@ -227,14 +243,14 @@ def failed_edits(
     of = {feature.id: concepts_of([feature]) for feature in features}
     strength_of = strengths_on(work, list(of.values()), images)
     if work.probe:
-        chance = control_gain(work, images)
+        chances = control_gains(work, images)
         gained = gains(work, [(c, c[0]) for c in of.values()], images)
     for feature, concepts in of.items():
         on = without.get(feature, np.ones(len(images), dtype=bool))
         strength = strength_of[concepts][on]
         took = strength >= weak
         if work.probe:
-            took &= gained[concepts, concepts[0]][on] > chance
+            took &= gained[concepts, concepts[0]][on] > chance_of(chances, concepts[0])
             shares[feature] = float(took.mean())
         if strength.mean() < weak:
             shares[feature] = 0.0

@@ -14,6 +14,7 @@ from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.search.algorithm1 import most_published
 from diffex_dagster.search.joint import most_combinations
 from diffex_dagster.search.levels import expand
+from diffex_dagster.stages.calibrated import calibrated
 from diffex_dagster.stages.calibration import planned_tries
 from diffex_dagster.stages.context import StudyContext, Subject
 from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests, level1_combinations, level1_requests
@@ -174,7 +175,7 @@ def _plan_edits(
         stages.append(stage(f"{name}/level1_scores", {}, known.values()))
         looking.edits.clear()
         if isinstance(subject.classifier, NotThere) or isinstance(work.editor, NotThere):
-            note = _may_follow(subject.study, looking, editor, planned)
+            note = _may_follow(subject, looking, editor, planned)
         else:
             note = _follow(subject, looking, planned, all(known.values()))
         scores = [exists for request, exists in looking.scores.items() if request not in known]
@@ -209,14 +210,16 @@ def _follow(subject: Subject, looking: _Looking, planned: Collection[EditRequest
                 f"and what the scores of these lead to (deeper levels, up to {joint} edits of joint combinations, "
                 f"{of_pairs}confirmation)"
             )
-        return _may_follow(subject.study, looking, subject.editor.fingerprint, planned)
+        return _may_follow(subject, looking, subject.editor.fingerprint, planned)
     return ""
 
 
-def _may_follow(study: Study, looking: _Looking, editor: str, planned: Collection[EditRequest]) -> str:
+def _may_follow(subject: Subject, looking: _Looking, editor: str, planned: Collection[EditRequest]) -> str:
     """How many edits a search may ask for, where nothing is known of its scores."""
+    there = calibrated(subject.changed(store=looking))
+    study, corpus = there.study, there.corpus
     joint, pairs = _joint_most(study, looking), _pairs_most(study, looking)
-    most = _most(study, looking, editor, planned) + joint + pairs
+    most = _most(study, corpus, looking, editor, planned) + joint + pairs
     other = ", and a tenth more the other way where edits are judged" if study.effects.absence else ""
     of_pairs = f" and {pairs} of pairs" if pairs else ""
     return f"and up to {most} edits of the groups it keeps, {joint} of them of joint combinations{of_pairs}{other}"
@@ -237,14 +240,18 @@ def _joint_most(study: Study, looking: _Looking) -> int:
     return most * images * len(study.seeds)
 
 
-def _most(study: Study, looking: _Looking, editor: str, planned: Collection[EditRequest]) -> int:
-    """The most edits, besides those planned already, of a full beam's single features on every image."""
+def _most(study: Study, corpus: Corpus, looking: _Looking, editor: str, planned: Collection[EditRequest]) -> int:
+    """The most edits, besides those planned already, of a full beam's single features on every image.
+
+    Args:
+        study, corpus: as they are edited (`calibrated`).
+    """
     options, images = study.search.options(), list(looking.samples(study.name))
 
     def missing(combinations: Iterable[Concepts]) -> int:
         requests = [r for r in edit_requests(images, combinations, study.seeds) if r not in planned]
         return len(requests) - len(Store.stored_edits(looking, requests, editor))
 
-    groups = (expand(looking.corpus, [group.id], options) for group in looking.corpus.groups)
+    groups = (expand(corpus, [group.id], options) for group in corpus.groups)
     of_groups = [missing(concepts_of([child]) for child in children) for children in groups]
-    return missing(level1_combinations(study, looking.corpus)) + sum(sorted(of_groups, reverse=True)[: options.beam])
+    return missing(level1_combinations(study, corpus)) + sum(sorted(of_groups, reverse=True)[: options.beam])

@@ -21,7 +21,7 @@ from diffex_dagster.search.levels import level1_features
 from diffex_dagster.stages.calibrated import chosen_settings
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edits import EditCounts, concepts_of, edit_requests, make_edits, nonsense_edits, under
-from diffex_dagster.stages.judging import control_gain, first_changes, gains
+from diffex_dagster.stages.judging import chance_of, control_gains, first_changes, gains
 from diffex_dagster.stages.pictures import Pictures
 from diffex_dagster.stages.sample_images import keep_samples, read_samples
 from diffex_dagster.stages.setup import why_unjudged
@@ -89,7 +89,8 @@ def preview(work: StudyContext, features: Sequence[Feature], images: int = 3, gr
     tried: list[Row] = []
     if grid:
         for title, setting in settings_grid(study):
-            found, _, more = _edited(few, features[:1], list(keys), setting)
+            like = few.changed(few.study.edited_with([setting]))  # whose control prompts are edited like it
+            found, _, more = _edited(like, features[:1], list(keys), setting)
             tried.append(Row(title, found[0].prompt, found[0].edits))
             counts += more
     pictures, judged = store.images(list(keys)), few.probe is not None
@@ -110,21 +111,24 @@ def _edited(
     with work.store.hold():
         pictures = Pictures(work, work.store.images(images))
         changes = first_changes(work, list(own.values()), images)
-        gained, chance = {}, 0.0
+        gained, chance = {}, dict.fromkeys(own, 0.0)
         if work.probe:
-            chance = control_gain(work, images)
+            chances = control_gains(work, images)
+            chance = {f: chance_of(chances, concepts[0]) for f, concepts in own.items()}
             gained = gains(work, [(own[a.id], own[b.id][0]) for a in features for b in features], images)
         edits, nulls = {f: pictures.edits(concepts) for f, concepts in own.items()}, pictures.edits(())
     own_gain = {f.id: float(gained[own[f.id], own[f.id][0]].mean()) if gained else 0.0 for f in features}
     rows = []
     for feature in features:
         shown = []
-        others = [f for f in features if f.id.split("/")[0] != feature.id.split("/")[0] and own_gain[f.id] > chance]
+        others = [
+            f for f in features if f.id.split("/")[0] != feature.id.split("/")[0] and own_gain[f.id] > chance[f.id]
+        ]
         for i, change in enumerate(changes[own[feature.id]]):
             took, gain, other = change.strength >= work.study.effects.min_edit_strength, None, None
             if gained:
                 gain = float(gained[own[feature.id], own[feature.id][0]][i])
-                took = took and gain > chance
+                took = took and gain > chance[feature.id]
                 leaks = {titled(f): float(gained[own[feature.id], own[f.id][0]][i]) / own_gain[f.id] for f in others}
                 strongest = max(leaks, key=lambda name: leaks[name], default=None)
                 other = strongest if strongest and leaks[strongest] >= LEAK else None

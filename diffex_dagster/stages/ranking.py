@@ -56,7 +56,7 @@ class Measured:
     def succeeded(self) -> dict[str, np.ndarray]:
         """Feature -> whether each of its edits shows it; see `edits_that_took`."""
         strength = {feature: strengths(of_feature) for feature, of_feature in self.changes.items()}
-        return edits_that_took(self.study, strength, self.searched.gains, self.searched.sight.chance)
+        return edits_that_took(self.study, strength, self.searched.gains, self.searched.chance)
 
     @cached_property
     def on(self) -> dict[str, np.ndarray]:
@@ -90,15 +90,15 @@ class Measured:
 
 
 def edits_that_took(
-    study: Study, strength: Mapping[str, np.ndarray], gains: Mapping[str, np.ndarray], chance: float
+    study: Study, strength: Mapping[str, np.ndarray], gains: Mapping[str, np.ndarray], chance: Mapping[str, float]
 ) -> dict[str, np.ndarray]:
     """Feature -> whether each of its edits shows it, shape (images,); empty where no probe judges edits.
 
     An edit shows its attribute when the probe's evidence for it rose from the null edit (fell, for one that is
-    removed), by more than `chance`, and the picture changed by the study's `min_edit_strength`.
+    removed), by more than its `chance`, and the picture changed by the study's `min_edit_strength`.
     """
     return {
-        feature: (gain > chance) & (strength[feature] >= study.effects.min_edit_strength)
+        feature: (gain > chance[feature]) & (strength[feature] >= study.effects.min_edit_strength)
         for feature, gain in gains.items()
     }
 

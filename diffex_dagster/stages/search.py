@@ -94,7 +94,8 @@ class Searched:
     paired: dict[Concepts, Paired]
     gains: dict[str, NDArray[np.float64]] = field(default_factory=dict)  # feature id -> gain in evidence of itself
     judged: bool = False  # whether somebody judged what the edits show
-    sight: Sight = field(default_factory=lambda: Sight(0.0, None))  # what it takes for the judge to see something
+    sight: Sight = field(default_factory=lambda: Sight({}, None))  # what it takes for the judge to see something
+    chance: dict[str, float] = field(default_factory=dict)  # feature id -> gain that its edits have to exceed
     shown: dict[str, Mask] = field(default_factory=dict)  # feature id -> null edits that show its attribute already
     without: dict[str, Mask] = field(default_factory=dict)  # feature id -> images that its edit can change
     reversed: dict[str, OtherWay] = field(default_factory=dict)  # feature id -> its edit the other way, on the others
@@ -298,6 +299,7 @@ def _judge(subject: Subject, corpus: Corpus, searched: Searched) -> None:
     images, own = searched.parts.reported, {f: concepts_of([corpus[f]]) for f in searched.result.scores}
     searched.sight = sight_of(subject, searched.parts.discovery)
     found = gains(subject, [(c, c[0]) for c in own.values()], images)
+    searched.chance = {feature: searched.sight.chance(concepts[0]) for feature, concepts in own.items()}
     searched.gains = {feature: found[concepts, concepts[0]] for feature, concepts in own.items()}
     reached = [corpus[feature] for feature in own]
     searched.shown = shown_before(subject, reached, images, searched.sight)
@@ -315,7 +317,7 @@ def _other_way(subject: Subject, searched: Searched, own: Mapping[str, Concepts]
     chosen = chosen_features(subject.study, effects, without, _took(searched), searched.result.edits)
     there = {f: [image for image, lacks in zip(images, without[f], strict=True) if not lacks] for f in chosen}
     searched.reversed, counts, scored = edit_other_way(
-        subject, {f: own[f] for f in chosen}, there, searched.sight.chance
+        subject, {f: own[f] for f in chosen}, there, searched.sight.chances
     )
     searched.edits += counts
     searched.scored += scored
@@ -324,17 +326,17 @@ def _other_way(subject: Subject, searched: Searched, own: Mapping[str, Concepts]
 def _in_pairs(subject: Subject, corpus: Corpus, searched: Searched) -> None:
     """Edit the strongest features in pairs; see `stages.interactions`."""
     pairs = chosen_pairs(subject.study, searched.result.scores, _took(searched))
-    images, chance = searched.parts.reported, searched.sight.chance
-    searched.pairs, counts, scored = edit_pairs(subject, corpus, pairs, images, chance)
+    images, chances = searched.parts.reported, searched.sight.chances
+    searched.pairs, counts, scored = edit_pairs(subject, corpus, pairs, images, chances)
     searched.edits += counts
     searched.scored += scored
 
 
 def _took(searched: Searched) -> dict[str, float]:
     """Feature -> the share of its edits, on the images that they can change, in which the judge sees it."""
-    chance, without = searched.sight.chance, searched.without
+    chance, without = searched.chance, searched.without
     every = np.ones(len(searched.parts.reported), dtype=bool)
-    seen = {f: (gain > chance)[without.get(f, every)] for f, gain in searched.gains.items()}
+    seen = {f: (gain > chance[f])[without.get(f, every)] for f, gain in searched.gains.items()}
     return {f: float(np.mean(of)) if of.size else 0.0 for f, of in seen.items()}
 
 

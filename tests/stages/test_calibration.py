@@ -147,6 +147,9 @@ def test_a_whole_search_on_calibrated_edits_and_an_edited_corpus(study: Study) -
     assert corpus.version == work.store.current_corpus(study.name).version
     assert {c.setting for (c,) in nonsense_edits(worked)} == settings
     level1_edits(work)
+    note = {stage.stage: stage.note for stage in plan_edits(work, ["v1"])}["v1/level2_scores"]
+    joint = int(note.split(" edits of the groups it keeps, ")[1].split()[0])
+    assert f"up to {joint} edits" in note, note  # level 1 has made every single feature's, under the settings found
     run_search(work.subject("v1"))
     report, searched = explain(work.subject("v1"), "test")
     by = {row.prompt: row for row in report.features}

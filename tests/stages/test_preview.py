@@ -15,7 +15,7 @@ from diffex_dagster.stages.preview import choose_features, preview, settings_gri
 from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.study import Study, load_study
 from diffex_dagster.utils.progress import silent
-from tests.support.toys import ColourProbe
+from tests.support.toys import ColourProbe, write_study
 
 AVATARS = Path(__file__).parent.parent.parent / "studies" / "avatars"
 
@@ -72,3 +72,20 @@ def test_a_grid_varies_what_the_editor_has(toy: Study) -> None:
     masked = avatars.editors["diffusion"].model_copy(update={"mask": "intersection"})
     with_mask = avatars.changed(editors={"diffusion": masked})
     assert "scale 5, threshold 0.9" in [title for title, _ in settings_grid(with_mask)]
+
+
+def test_each_row_of_a_grid_is_judged_against_control_prompts_under_its_own_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Words that mean nothing redden a picture by a tenth of the knob, and so does "red sparkles"."""
+    knob = {"kind": "python", "factory": "tests.support.toys:KnobEditor"}
+    file = write_study(tmp_path, 2, editors={"knob": knob}, effects={"nonsense": ["red flornip"]})
+    (tmp_path / "corpus.yaml").write_text("add:\n  - {name: Sparkles, group: Red, prompt: red sparkles}\n")
+    study = load_study(file)
+    monkeypatch.setattr("diffex_dagster.stages.preview.settings_grid", lambda _: [("hard", "100"), ("gentle", "10")])
+    work = StudyContext(study).changed(probe=ColourProbe(at_once=1000))
+    found = preview(work, choose_features(study, corpus_now(study), ["red/sparkles"]), images=2, grid=True)
+    assert [row.name for row in found.grid] == ["hard", "gentle"]
+    gains = [[edit.gain for edit in row.edits] for row in (*found.rows, *found.grid)]
+    assert gains == [pytest.approx([5.0, 5.0]), pytest.approx([7.5, 7.5]), pytest.approx([1.0, 1.0])]
+    assert not any(edit.shows for row in (*found.rows, *found.grid) for edit in row.edits)

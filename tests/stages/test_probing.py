@@ -9,12 +9,13 @@ import jsonschema
 import numpy as np
 import pytest
 
+from diffex_dagster.corpus.tree import Feature
 from diffex_dagster.editing.protocol import Concept
 from diffex_dagster.errors import StudyError
 from diffex_dagster.report.schema import load_schema
 from diffex_dagster.stages import judging
 from diffex_dagster.stages.context import StudyContext
-from diffex_dagster.stages.edits import edit_requests, make_edits
+from diffex_dagster.stages.edits import concepts_of, edit_requests, make_edits, nonsense_edits
 from diffex_dagster.stages.judging import gains
 from diffex_dagster.stages.ranking import edits_that_took
 from diffex_dagster.stages.sample_images import sample_images
@@ -43,7 +44,7 @@ def test_an_answer_is_asked_for_once_and_kept(toy: Study) -> None:
 
 def test_an_edit_took_when_evidence_rose_and_pixels_changed(toy: Study) -> None:
     strength = {"a": np.array([0.1, 0.1, 0.0]), "b": np.array([0.1, 0.1, 0.1])}
-    took = edits_that_took(toy, strength, {"a": np.array([0.3, 0.1, 0.3])}, chance=0.2)
+    took = edits_that_took(toy, strength, {"a": np.array([0.3, 0.1, 0.3])}, chance={"a": 0.2})
     assert {feature: list(values) for feature, values in took.items()} == {"a": [True, False, False]}
 
 
@@ -51,6 +52,28 @@ def test_chance_is_what_a_quarter_of_the_edits_towards_nonsense_reach() -> None:
     assert judging.chance_gain([np.array([0.0, 1.0, 2.0]), np.array([3.0, 4.0])]) == 3.0
     assert judging.chance_gain([np.array([-2.0, -1.0])]) == 0.0
     assert judging.chance_gain([]) == 0.0
+
+
+def test_an_edit_took_by_more_than_control_prompts_under_the_same_options_reach(tmp_path: Path) -> None:
+    """A hard push reddens whatever it is asked for, so that it has to redden more to show something."""
+    knob = {"kind": "python", "factory": "tests.support.toys:KnobEditor"}
+    study = load_study(write_study(tmp_path, 4, editors={"knob": knob}, effects={"nonsense": ["red flornip"]}))
+    study = study.edited_with(["10", "20", "30", "100"])
+    work = StudyContext(study).changed(probe=ColourProbe(at_once=1000))
+    images = list(sample_images(work).keys)
+    features = [
+        Feature(id=f"{prompt} {at}", name=prompt, prompt=prompt, setting=at)
+        for prompt in ("red sparkles", "red patch")
+        for at in ("30", "100")
+    ]
+    own = [concepts_of([feature]) for feature in features]
+    make_edits(work, edit_requests(images, [(), *nonsense_edits(study), *own], work.seeds))
+    sight = judging.sight_of(work, images)
+    assert sight.chances == pytest.approx({"10": 1.0, "20": 2.0, "30": 3.0, "100": 7.5})
+    assert [sight.chance(concepts[0]) for concepts in own] == pytest.approx([3.0, 7.5, 3.0, 7.5])
+    assert sight.chance(Concept("red patch", setting="70")) == pytest.approx(7.5)  # nothing is known of it
+    failed = judging.failed_edits(work, features, images)
+    assert failed == {"red sparkles 30": 0.0, "red sparkles 100": 0.0}  # they do what control prompts do
 
 
 def test_a_feature_that_its_edits_do_not_show_is_not_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
