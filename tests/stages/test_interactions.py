@@ -123,7 +123,7 @@ def test_control_prompts_are_edited_under_the_settings_of_each_pair(tmp_path: Pa
     make_edits(subject, edit_requests(images, [(), *nonsense_edits(subject.study), *single], subject.seeds))
 
     asked = [("blue/plain-blue", "red"), ("light", "red"), ("blue/dark-blue", "red"), ("blue/dark-blue", "light")]
-    pairs, counts, _ = edit_pairs(subject, Corpus(tuple(of.values())), asked, images, 0.0)
+    pairs, counts, _ = edit_pairs(subject, Corpus(tuple(of.values())), asked, images, {})
     controls = [pair.control for pair in pairs if pair.control]
     assert [[concepts[0].setting for concepts in control.alone] for control in controls] == [
         ["100", "100"], ["100", "30"], ["100", "30"], ["30", "30"],
