@@ -18,7 +18,7 @@ from diffex_dagster.corpus.starters import load_starter
 from diffex_dagster.report.notebook import as_html, in_lines
 from diffex_dagster.report.wording import edited_thing, feature_title
 from diffex_dagster.utils.output import every_letter, print_exact
-from diffex_dagster.utils.progress import LogReporter, lines, shown
+from diffex_dagster.utils.progress import LogReporter, Pace, lines, shown
 from tests.support.material import comparison, explanation, hostile
 from tests.support.toys import write_study
 
@@ -55,6 +55,17 @@ def test_a_notebook_has_a_bar_that_needs_no_extension(monkeypatch: pytest.Monkey
         report("nothing", 0, 0, 0)
     assert 'value="3" max="3"' in drawn[-2] and "3 of 3; 5 reused" in drawn[-2] and drawn[-1] == ""
     assert "level-1 &lt;edits&gt;" in drawn[0] and not any("nothing" in each for each in drawn)
+
+
+def test_the_time_that_is_left_goes_by_the_items_and_not_by_what_came_before_them() -> None:
+    pace = Pace()
+    assert pace.left(0, 100, 0.0) == ""
+    assert pace.left(10, 100, 500.0) == ""  # 500 seconds of loading and inverting say nothing of the next items
+    assert pace.left(20, 100, 510.0) == ", about 80 s left"
+    assert pace.left(20, 100, 515.0) == ", about 80 s left"
+    assert pace.left(100, 100, 600.0) == ""
+    assert pace.left(5, 50, 610.0) == ""  # another pass of the same name begins anew
+    assert pace.left(10, 50, 620.0) == ", about 80 s left"
 
 
 def test_lines_come_as_often_as_asked_and_every_stage_has_a_first_one() -> None:

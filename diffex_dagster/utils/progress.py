@@ -26,6 +26,25 @@ def silent(stage: str, done: int, total: int, reused: int) -> None:
     """Tells nobody."""
 
 
+class Pace:
+    """How long the rest of a stage takes, by how fast its items have come since the first of them.
+
+    What comes before the first item (a model loads, images are inverted) is no part of the pace.
+    """
+
+    def __init__(self) -> None:
+        self.first = self.last = (0, 0.0)
+
+    def left(self, done: int, total: int, now: float) -> str:
+        """ ", about 12 s left" for a sentence; empty while nothing can be said."""
+        if done < self.last[0] or not self.first[0]:  # a pass over new items, or the first of them
+            self.first = (done, now)
+        if done != self.last[0]:
+            self.last = (done, now)
+        items, seconds = self.last[0] - self.first[0], self.last[1] - self.first[1]
+        return f", about {seconds / items * (total - done):.0f} s left" if items > 0 and done < total else ""
+
+
 class LogReporter:
     """Logs done, total, the remaining time and what was reused: at a stage's beginning and end, and every `every`
     seconds between them.
@@ -33,17 +52,16 @@ class LogReporter:
 
     def __init__(self, log: Callable[[str], None], every: float = 5.0) -> None:
         self.log, self.every = log, every
-        self.started: dict[str, float] = {}
+        self.paces: dict[str, Pace] = {}
         self.last = 0.0
 
     def __call__(self, stage: str, done: int, total: int, reused: int) -> None:
         now = time.monotonic()
-        new = stage not in self.started
-        start = self.started.setdefault(stage, now)
+        new = stage not in self.paces
+        left = self.paces.setdefault(stage, Pace()).left(done, total, now)
         if not total or (not new and done < total and now - self.last < self.every):
             return
         self.last = now
-        left = f", about {(now - start) / done * (total - done):.0f} s left" if 0 < done < total else ""
         self.log(f"{stage}: {done} of {total} done{left}; {reused} reused")
 
 
@@ -124,7 +142,8 @@ def in_notebook(every: float = 0.2) -> Iterator[Reporter]:
         every: seconds between two drawings.
     """
     output = importlib.import_module("IPython.display")  # a notebook has it; nothing else needs it
-    stages: dict[str, tuple[int, int, int, float]] = {}
+    stages: dict[str, tuple[int, int, int, str]] = {}
+    paces: dict[str, Pace] = {}
     drawn = [0.0]
     handle: Any = output.display(output.HTML(""), display_id=True)
 
@@ -132,11 +151,10 @@ def in_notebook(every: float = 0.2) -> Iterator[Reporter]:
         if not total:
             return
         now = time.monotonic()
-        started = stages[stage][3] if stage in stages else now
-        stages[stage] = done, total, reused, started
+        stages[stage] = done, total, reused, paces.setdefault(stage, Pace()).left(done, total, now)
         if now - drawn[0] >= every or done == total:
             drawn[0] = now
-            handle.update(output.HTML(_bars(stages, now)))
+            handle.update(output.HTML(_bars(stages)))
 
     try:
         yield report
@@ -144,11 +162,10 @@ def in_notebook(every: float = 0.2) -> Iterator[Reporter]:
         handle.update(output.HTML(""))
 
 
-def _bars(stages: Mapping[str, tuple[int, int, int, float]], now: float) -> str:
+def _bars(stages: Mapping[str, tuple[int, int, int, str]]) -> str:
     """The stages as bars, the last four of them."""
     rows = []
-    for stage, (done, total, reused, started) in list(stages.items())[-4:]:
-        left = f", about {(now - started) / done * (total - done):.0f} s left" if 0 < done < total else ""
+    for stage, (done, total, reused, left) in list(stages.items())[-4:]:
         words = f"{done} of {total}{left}{f'; {reused} reused' if reused else ''}"
         rows.append(
             f'<tr><td style="text-align:left">{html.escape(stage)}</td>'
