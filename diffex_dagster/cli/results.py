@@ -15,7 +15,7 @@ from diffex_dagster.assets.common import GPU_MEMORY
 from diffex_dagster.assets.staleness import Known, staleness
 from diffex_dagster.assets.status import FRESH
 from diffex_dagster.cli.console import TableFormat, terminal
-from diffex_dagster.cli.showing import compare_latest, latest_ranking
+from diffex_dagster.cli.showing import compare_latest, latest_ranking, to_look
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.files import effects_csv
 from diffex_dagster.report.tables import (
@@ -160,9 +160,10 @@ def survey(study: Study, classifier: str, questions: int) -> None:
     from diffex_dagster.stages.report import explain
     from diffex_dagster.utils.files import write_atomically
 
-    latest_ranking(study, classifier)  # says which run is missing
+    work = to_look(study)
+    latest_ranking(study, classifier, work)  # says which run is missing
     command = f"diffex survey make {study.folder.name} {classifier}"
-    explanation, _ = explain(at_work(study, store=build_store(study, reading=True)).subject(classifier), command)
+    explanation, _ = explain(work.subject(classifier), command)
     page = reports_folder(study, classifier) / "survey.html"
     write_atomically(page, render_survey(explanation, questions, study.seed).encode("utf-8"), 0o644)
     print(page)

@@ -21,20 +21,28 @@ from diffex_dagster.report.tables import rich_table
 from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.context import StudyContext, at_work
 from diffex_dagster.stages.scores import picture_scores
-from diffex_dagster.stages.setup import build_editor, build_store
+from diffex_dagster.stages.setup import build_store
 from diffex_dagster.store import image_key
 from diffex_dagster.study import Study
 from diffex_dagster.utils.imports import at_own_code, load_object
 
 
-def latest_ranking(study: Study, classifier: str) -> list[RankedFeature]:
+def to_look(study: Study) -> StudyContext:
+    """The study at work for a command that only looks: its results are opened to read."""
+    return at_work(study, store=build_store(study, reading=True))
+
+
+def latest_ranking(study: Study, classifier: str, work: StudyContext | None = None) -> list[RankedFeature]:
     """The latest ranked list of a classifier under the study's editor.
+
+    Args:
+        work: of the study, where there is one already.
 
     Raises:
         DiffExError: there is none yet.
     """
-    store, editor = build_store(study, reading=True), build_editor(study).fingerprint
-    ranking = store.latest_ranking(study.name, classifier, editor)
+    work = work or to_look(study)
+    ranking = work.store.latest_ranking(study.name, classifier, work.editor.fingerprint)
     if not ranking:
         raise DiffExError(f"{study.name}: {classifier} has no report yet; run `diffex run {study.folder.name}` first")
     return ranking
@@ -52,17 +60,18 @@ def compare_latest(study: Study, versions: Sequence[str] = ()) -> Comparison:
             f"{study.file}: classifiers: a comparison needs two with the same target; the study has "
             f"{', '.join(study.comparable) or 'none'}"
         )
+    work = to_look(study)
     for name in names:
-        latest_ranking(study, name)  # says which run is missing
+        latest_ranking(study, name, work)  # says which run is missing
     command = " ".join(["diffex compare", study.folder.name, *versions])
-    return compare_classifiers(at_work(study, store=build_store(study, reading=True)), names, command)
+    return compare_classifiers(work, names, command)
 
 
 def print_outcome(study: Study, outcome: Outcome, seconds: float) -> None:
     """The ranked list of every classifier, what it cost, how it grades, and where the pages are."""
-    console = terminal()
+    console, work = terminal(), to_look(study)
     for name in outcome.classifiers:
-        ranking = latest_ranking(study, name)
+        ranking = latest_ranking(study, name, work)
         console.print(rich_table(ranking, limit=15, title=f"{study.prefix}: {name}"))
         for sentence in _look_first(report_paths(study, [name]).get(name)):
             console.print(f"[yellow]look at this first:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
