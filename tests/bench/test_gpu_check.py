@@ -90,7 +90,7 @@ def test_runs_on_one_machine_are_put_together() -> None:
 def test_a_page_without_marks_is_named(tmp_path: Path) -> None:
     (tmp_path / "speed.md").write_text("nothing", "utf-8")
     with pytest.raises(ValueError, match=r"speed\.md has no <!-- gpu-check begins -->"):
-        write_into(tmp_path / "speed.md", {})
+        write_into(tmp_path / "speed.md", {"machine": {"device": "cpu", "half": "float16", "seconds": 1}})
 
 
 def test_a_section_that_fails_or_comes_too_late_is_recorded_and_the_rest_goes_on(tmp_path: Path) -> None:
