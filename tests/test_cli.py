@@ -141,8 +141,8 @@ def test_what_only_reads_opens_the_results_to_read(
     """Beside another reader, who keeps writers out, all of it works; beside a writer it says who is in the way."""
     write_study(tmp_path)
     assert diffex("run", tmp_path)[0] == 0
-    monkeypatch.setattr("diffex_dagster.store.database.WRITE_BESIDE", 0.0)
-    monkeypatch.setattr("diffex_dagster.store.database.LOCK_TIMEOUT", 0.0)
+    monkeypatch.setattr("diffex_dagster.store.duck.WRITE_BESIDE", 0.0)
+    monkeypatch.setattr("diffex_dagster.store.duck.LOCK_TIMEOUT", 0.0)
     database = tmp_path / "results" / "diffex.duckdb"
     before, edits = database.read_bytes(), edits_made(tmp_path)
     commands = [

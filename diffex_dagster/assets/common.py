@@ -82,7 +82,7 @@ def table_metadata(store: Store, table: str, rows: int) -> dict[str, Any]:
     schema = dg.TableSchema(columns=[dg.TableColumn(name, kind) for name, kind in store.columns(table).items()])
     return {
         "dagster/row_count": rows,
-        "dagster/table_name": f"{store.path.stem}.main.{table}",
+        "dagster/table_name": store.database.full_name(table),
         "dagster/column_schema": dg.MetadataValue.table_schema(schema),
         "dagster/storage_kind": "duckdb",
     }

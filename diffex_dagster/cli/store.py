@@ -14,8 +14,8 @@ SHOWN = 20  # files and runs that are named
 def check(study: Study, console: Console) -> bool:
     """Read every picture of a study's results, and say which are lost or altered; whether all are as they were."""
     store = build_store(study, reading=True)
-    if not store.path.exists():
-        raise StoreError(f"{store.path}: there are no results yet; run `diffex run {study.folder.name}` first")
+    if not store.exists():
+        raise StoreError(f"{store.place}: there are no results yet; run `diffex run {study.folder.name}` first")
     images, edits = store.count("images"), store.count("edits")
     lost, altered = store.bad_pictures()
     _say(console, f"{edits:,} edits and {images:,} sample images: {len(lost)} lost, {len(altered)} altered")
@@ -33,8 +33,8 @@ def prune(study: Study, yes: bool, console: Console) -> None:
         DiffExError: there are no results.
     """
     store = build_store(study, reading=not yes)
-    if not store.path.exists():
-        raise DiffExError(f"{store.path}: there are no results yet; nothing can be removed")
+    if not store.exists():
+        raise DiffExError(f"{store.place}: there are no results yet; nothing can be removed")
     found = store.superfluous()
     _say(
         console,

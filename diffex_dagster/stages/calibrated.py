@@ -58,7 +58,7 @@ def calibrated(work: Work) -> Work:
     lacking = [feature for feature in editable if (feature.prompt, feature.direction) not in settings]
     if lacking and not store.planning:
         raise StoreError(
-            f"{store.path}: nobody has looked yet with which options the editor should edit {lacking[0].prompt!r} "
+            f"{store.place}: nobody has looked yet with which options the editor should edit {lacking[0].prompt!r} "
             f"({len(lacking)} prompts in all); materialize editor_calibration first, or write calibrate: false"
         )
     return work.changed(study.edited_with([feature.setting for feature in editable]))

@@ -79,7 +79,7 @@ def ensure_edits(
         return EditCounts(0, len(stored))
     if store.reading:
         raise StoreError(
-            f"{store.path}: {len(missing)} of the edits that this needs are not there; run the study, which makes them"
+            f"{store.place}: {len(missing)} of the edits that this needs are not there; run the study, which makes them"
         )
     start, done, gpu_memory = time.monotonic(), 0, measure_gpu_memory()
     reused = len(stored)

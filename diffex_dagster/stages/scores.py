@@ -132,7 +132,7 @@ def ensure_scores(subject: Subject, requests: Sequence[EditRequest]) -> tuple[di
     files = store.stored_edits(requests, editor)
     if len(files) < len(requests):
         raise StoreError(
-            f"{store.path}: {len(requests) - len(files)} of {len(requests)} edits are missing (lost, altered), "
+            f"{store.place}: {len(requests) - len(files)} of {len(requests)} edits are missing (lost, altered), "
             "or were made before the editor changed: level1_edits is missing or stale, materialize it first"
         )
     keys = {request: edit_key(request, editor) for request in requests}

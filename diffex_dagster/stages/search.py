@@ -197,7 +197,7 @@ def replay_search(subject: Subject) -> Searched:
     check_target(subject)
     subject.know()
     stage = f"{subject.name}/level2_scores"
-    missing = StoreError(f"{subject.store.path}: {stage} is missing or stale: materialize it first")
+    missing = StoreError(f"{subject.store.place}: {stage} is missing or stale: materialize it first")
     stored = subject.changed(
         report=silent,
         editor=_Stored(subject.editor, missing),

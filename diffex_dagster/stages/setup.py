@@ -115,7 +115,7 @@ def _precomputed(study: Study, part: PrecomputedEditorPart) -> Editor:
 
     def names() -> dict[str, str]:
         try:
-            return store.samples(study.name) if store.path.exists() else {}
+            return store.samples(study.name) if store.exists() else {}
         except StoreError:  # the sample images have not been read yet
             return {}
 

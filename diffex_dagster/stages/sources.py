@@ -95,7 +95,7 @@ class Sources:
         store = self.work.store
         if store.reading:  # a count is not worth a wait
             store = store.to_read(COUNTING)
-        return store.count(table, editor, classifier) if store.path.exists() else 0
+        return store.count(table, editor, classifier) if store.exists() else 0
 
     @staticmethod
     def _counted(count: Callable[[], dict[str, int]]) -> dict[str, int]:

@@ -1,4 +1,4 @@
--- The one row of `store_version` says which tables and columns the database has; see `database.SCHEMA`.
+-- The one row of `store_version` says which tables and columns the database has; see `duck.SCHEMA`.
 CREATE TABLE IF NOT EXISTS store_version (
     version INTEGER NOT NULL,           -- raised when earlier programs must not write to the database any more
     schema VARCHAR NOT NULL             -- hash of this file

@@ -53,7 +53,9 @@ def test_an_unchanged_report_is_not_stored_again(store: Store) -> None:
 def test_latest_is_the_one_written_last_whatever_the_clock_says(store: Store) -> None:
     put(store, "1", [HAT])
     put(store, "2", [replace(HAT, effect=0.1)])
-    store._write(lambda connection: connection.execute("UPDATE rankings SET created = '2001-01-01' WHERE run = '2'"))
+    store.database.write(
+        lambda connection: connection.execute("UPDATE rankings SET created = '2001-01-01' WHERE run = '2'")
+    )
     assert [row.effect for row in store.latest_ranking("s", "v1", "e")] == [0.1]
     put(store, "3", [HAT], corpus="another")
     put(store, "4", [replace(HAT, effect=0.1)])  # as before the other corpus: its rows of then are the latest again
@@ -70,7 +72,7 @@ def test_a_report_from_before_they_were_counted_is_found_and_kept(store: Store) 
     identity = {"study": "s", "classifier_name": "v1", "classifier": "f", "editor": "e", "corpus_version": "c"}
     for run, effect in (("old", 0.2), ("older", 0.5)):
         store.put_ranking({**identity, "run": run}, [replace(HAT, effect=effect)])
-    store._write(
+    store.database.write(
         lambda connection: connection.execute("UPDATE rankings SET created = '2001-01-01' WHERE run = 'older'")
     )
     assert [row.effect for row in store.latest_ranking("s", "v1", "e")] == [0.2]

@@ -75,7 +75,7 @@ def test_a_corpus_comes_back_as_the_same_tree(store: Store) -> None:
 
 
 def test_a_failure_inside_a_batch_leaves_no_row(store: Store) -> None:
-    with pytest.raises(KeyError), store._connect() as connection:
+    with pytest.raises(KeyError), store.database.transaction() as connection:
         connection.execute("INSERT INTO currents VALUES ('s', 'corpus', 'v')")
         raise KeyError
     assert store.query("SELECT * FROM currents").empty
@@ -129,7 +129,7 @@ def test_a_hold_that_nobody_uses_opens_nothing_and_a_failure_inside_ends_it_with
         assert others_can_write(store, "other")
     with pytest.raises(KeyError), store.hold():
         store.set_current("s", "corpus", "w")  # a transaction of its own
-        with store._connect() as connection:
+        with store.database.transaction() as connection:
             connection.execute("DELETE FROM currents")
             raise KeyError
     assert others_can_write(store, "afterwards")

@@ -18,7 +18,7 @@ from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edits import make_edits
 from diffex_dagster.stages.sample_images import sample_images
-from diffex_dagster.store import claims, database
+from diffex_dagster.store import claims, duck
 from diffex_dagster.study import load_study
 from diffex_dagster.utils.progress import Reporter, silent
 from tests.support.toys import edits_made, write_study
@@ -41,7 +41,7 @@ class _Dying:
 
 
 def _dies_at_table(table: str, after: str = "") -> None:
-    real, seen = database._insert_into, {""}
+    real, seen = duck.DuckConnection.insert, {""}
 
     def insert(connection: Any, into: str, *others: Any, **options: Any) -> None:
         if into == table and after in seen:
@@ -49,7 +49,7 @@ def _dies_at_table(table: str, after: str = "") -> None:
         seen.add(into)
         real(connection, into, *others, **options)
 
-    database._insert_into = insert
+    duck.DuckConnection.insert = insert  # type: ignore[method-assign]
 
 
 SPOTS: dict[str, Callable[[], None]] = {
@@ -58,7 +58,7 @@ SPOTS: dict[str, Callable[[], None]] = {
     "between a picture and its row": lambda: _dies_at_table("edits"),
     "before the commit": lambda: _dies_at_table("stamps", after="edits"),
     "after a commit": lambda: None,  # the report of a finished batch
-    "while tables are made": lambda: setattr(database, "SCHEMA", _Dying()),
+    "while tables are made": lambda: setattr(duck, "SCHEMA", _Dying()),
 }
 
 

@@ -39,6 +39,8 @@ from diffex_dagster.stages.versions import (
     search_version,
 )
 from diffex_dagster.store import Store
+from diffex_dagster.store.database import Connection
+from diffex_dagster.store.duck import DuckConnection, DuckDatabase
 from diffex_dagster.study import Study, load_study
 from tests.support.toys import edits_made, picture, write_study
 
@@ -171,8 +173,8 @@ def write(folder: Path, changes: Mapping[str, Any]) -> Study:
     return load_study(file)
 
 
-class Held(Store):
-    """A store that a whole run may hold, and that remembers what it read until it writes.
+class Held(DuckDatabase):
+    """A database that a whole run may hold, and that remembers what it read until something is written.
 
     Databases that are opened and closed, and the same question asked by every replay of a search, would be most of the
     time of these tests.
@@ -187,39 +189,46 @@ class Held(Store):
         """Nobody else waits for it."""
         yield
 
-    def _open(self) -> Any:
-        connection = super()._open()
-        connection.execute("SET threads = 1; PRAGMA disable_optimizer")  # tables of a few rows
+    def open(self) -> Connection:
+        connection = super().open()
+        for setting in ("SET threads = 1", "PRAGMA disable_optimizer"):  # tables of a few rows
+            connection.execute(setting)
         return connection
 
     @contextmanager
-    def _connect(self) -> Iterator[Any]:
+    def transaction(self) -> Iterator[Connection]:
         self._read.clear()
-        with super()._connect() as connection:
+        with super().transaction() as connection:
             yield connection
 
-    def _close(self) -> None:
+    def close(self) -> None:
         self._read.clear()
-        super()._close()
+        super().close()
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        if not self._held.holds:
+        if not self.held.holds:
             return super().rows(sql, parameters)
         question = repr((sql, parameters))
         if question not in self._read:
-            self._held.connection = self._held.connection or self._open()
-            self._read[question] = self._held.connection.execute(sql, list(parameters)).fetchall()
+            self.held.connection = self.held.connection or self.open()
+            self._read[question] = self.held.connection.execute(sql, parameters)
         return list(self._read[question])
 
 
 class Passing(Held):
-    """A store in memory, for a run whose results nobody opens."""
+    """A database in memory, for a run whose results nobody opens."""
 
-    def _open(self) -> Any:
+    def open(self) -> Connection:
         connection = duckdb.connect(":memory:", config={"threads": 1})
-        self._make_tables(connection)
+        self.make_tables(connection)
         connection.execute("PRAGMA disable_optimizer")
-        return connection
+        return DuckConnection(connection)
+
+
+def held_store(study: Study, database: type[Held]) -> Store:
+    """A study's results in such a database."""
+    folder = study.results_folder
+    return Store(folder, pictures=study.pictures_folder, database=database(folder / "diffex.duckdb"))
 
 
 _stores: dict[Path, Store] = {}
@@ -227,7 +236,7 @@ _stores: dict[Path, Store] = {}
 
 def store_of(study: Study) -> Store:
     """One object for all that works on a results folder in this process, so that `hold` holds for all of them."""
-    return _stores.setdefault(study.results_folder, Held(study.results_folder, pictures=study.pictures_folder))
+    return _stores.setdefault(study.results_folder, held_store(study, Held))
 
 
 class HeldResults(ResultsResource):
@@ -369,7 +378,7 @@ def from_nothing(study: Study, folder: Path) -> Said:
     shutil.rmtree(folder, ignore_errors=True)
     study = study.deployed(results={"folder": str(folder), "pictures": str(folder)})
     logs = {log: log.read_bytes() for log in (study.folder / name for name in MADE) if log.is_file()}
-    store = Passing(study.results_folder, pictures=study.pictures_folder)
+    store = held_store(study, Passing)
     work, said, names = at_work(study, store=store), Said(), list(study.classifiers)
     print_ = work.editor.fingerprint
     with store.hold():

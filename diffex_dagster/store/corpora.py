@@ -1,0 +1,170 @@
+"""Rows of what a study edits, and with what: VLM answers, corpus versions, gates, options of the editor."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from diffex_dagster.corpus.tree import Corpus, Drop, Feature
+from diffex_dagster.editing.calibration import Choice, Try, Wanted
+from diffex_dagster.errors import StoreError
+from diffex_dagster.store.database import Connection
+from diffex_dagster.store.tables import Tables
+from diffex_dagster.utils.secrets import redact
+
+
+class CorpusTables(Tables):
+    """`answers`, `features`, `drops`, `currents`, `gates`, `calibrations` and `tries`."""
+
+    # Answers of a VLM
+
+    def get(self, key: str) -> str | None:
+        """The stored answer to a request, or None."""
+        rows = self._existing("answers", "request", [key], "answer")
+        return rows[0][0] if rows else None
+
+    def put(self, key: str, answer: str, usage: Mapping[str, Any]) -> None:
+        """Keep the answer to a request, without the secrets that a server may have repeated in it."""
+        self._insert("answers", [{"request": key, "answer": redact(answer), "usage": json.dumps(dict(usage))}])
+
+    # Corpus
+
+    def put_corpus(self, study: str, corpus: Corpus) -> None:
+        """Keep one version of a study's corpus."""
+        version = {"study": study, "corpus_version": corpus.version}
+        self._insert(
+            "features",
+            [
+                {
+                    **version, "feature": f.id, "position": i, "level": f.level, "name": f.name, "prompt": f.prompt,
+                    "direction": f.direction, "editable": f.editable, "support": f.support, "region": f.region,
+                    "source": f.source,
+                }
+                for i, f in enumerate(corpus.walk())
+            ],
+        )  # fmt: skip
+        forget = "DELETE FROM drops WHERE study = ? AND corpus_version = ?"
+        self.database.write(
+            lambda c: c.execute(forget, list(version.values()))
+        )  # by other drops the same tree: the last count
+        self._insert("drops", [{**version, "name": drop.name, "reason": drop.reason} for drop in corpus.drops])
+
+    def set_current(self, study: str, what: str, version: str) -> None:
+        """Say which version of something ("proposal", "corpus") a study uses now."""
+        self._insert("currents", [{"study": study, "what": what, "version": version}], replace=True)
+
+    def current(self, study: str, what: str) -> str | None:
+        """The version of something that a study uses now; None before there is one."""
+        found = self.rows("SELECT version FROM currents WHERE study = ? AND what = ?", [study, what])
+        return str(found[0][0]) if found else None
+
+    def current_corpus(self, study: str, what: str = "corpus") -> Corpus:
+        """The corpus (or the VLM's proposal) that a study uses now.
+
+        Raises:
+            StoreError: there is none yet.
+        """
+        with self.hold():
+            found = self.rows("SELECT version FROM currents WHERE study = ? AND what = ?", [study, what])
+            if not found:
+                stage = "corpus" if what == "corpus" else "vlm_corpus"
+                raise StoreError(f"{self.place}: study {study!r} has no {what} yet; materialize {stage} first")
+            return self._corpus(study, found[0][0])
+
+    def corpus_version(self, study: str, version: str) -> Corpus:
+        """One version of a study's corpus, by its hash or the beginning of it.
+
+        Raises:
+            StoreError: there is none, or several begin so; lists what there is.
+        """
+        found = self.rows("SELECT DISTINCT corpus_version AS v FROM features WHERE study = ? ORDER BY v", [study])
+        known = [version for (version,) in found]
+        matching = [v for v in known if v.startswith(version)]
+        if len(matching) != 1:
+            raise StoreError(f"{self.place}: no single corpus version of {study!r} begins with {version!r}; there are "
+                             f"{', '.join(known) or 'none'}")  # fmt: skip
+        return self._corpus(study, matching[0])
+
+    def _corpus(self, study: str, version: str) -> Corpus:
+        with self.hold():
+            rows = self.rows(
+                """SELECT feature, name, prompt, direction, editable, support, region, source FROM features
+                WHERE study = ? AND corpus_version = ? ORDER BY position""",
+                [study, version],
+            )
+            drops = self.rows(
+                "SELECT name, reason FROM drops WHERE study = ? AND corpus_version = ? ORDER BY name", [study, version]
+            )
+        return _tree(rows, tuple(Drop(*drop) for drop in drops))
+
+    def put_gates(self, identity: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Keep which groups the beam kept; `identity` has study, classifier, editor and corpus_version."""
+        self._insert("gates", [{**identity, **row} for row in rows], replace=True)
+
+    # Options of the editor
+
+    def put_calibration(
+        self, study: str, editor: str, choices: Mapping[Wanted, Choice], tries: Sequence[Try], final: Collection[str]
+    ) -> None:
+        """Keep what a study edits prompts with, and the tries that say so; `final` are the last settings tried."""
+        of = {"study": study, "editor": editor}
+        chosen = [
+            {**of, "prompt": wanted.prompt, "direction": wanted.direction, **vars(choice)}
+            for wanted, choice in choices.items()
+        ]
+        tried = [
+            {
+                **of, "prompt": each.wanted.prompt, "direction": each.wanted.direction, "group": each.wanted.group,
+                "region": each.wanted.region, "image": each.image, "setting": each.setting, "took": each.took,
+                "harm": each.harm, "final": each.setting in final,
+            }
+            for each in tries
+        ]  # fmt: skip
+
+        def put(connection: Connection) -> None:
+            connection.insert("calibrations", chosen, replace=True)
+            connection.insert("tries", tried, replace=True)
+
+        self.database.write(put)
+
+    def forget_calibration(self, study: str, editor: str) -> None:
+        """Forget what prompts are edited with; the edits that it was found by stay."""
+
+        def forget(connection: Connection) -> None:
+            for table in ("calibrations", "tries"):
+                connection.execute(f"DELETE FROM {table} WHERE study = ? AND editor = ?", [study, editor])  # noqa: S608
+
+        self.database.write(forget)
+
+    def calibration(self, study: str, editor: str) -> dict[tuple[str, str], Choice]:
+        """(prompt, direction) -> what a study edits it with, for those that have been calibrated."""
+        rows = self.rows(
+            """SELECT prompt, direction, setting, success, harm, tries, why FROM calibrations
+            WHERE study = ? AND editor = ? ORDER BY prompt, direction""",
+            [study, editor],
+        )
+        return {(prompt, direction): Choice(*choice) for prompt, direction, *choice in rows}
+
+    def tries(self, study: str, editor: str) -> tuple[list[Try], list[str]]:
+        """The tries of a study, and the settings that were tried last."""
+        rows = self.rows(
+            """SELECT prompt, direction, "group", region, image, setting, took, harm, final FROM tries
+            WHERE study = ? AND editor = ? ORDER BY prompt, direction, image, setting""",
+            [study, editor],
+        )
+        found = [Try(Wanted(*row[:4]), *row[4:8]) for row in rows]
+        return found, sorted({row[5] for row in rows if row[8]})
+
+
+def _tree(rows: Sequence[tuple[Any, ...]], drops: tuple[Drop, ...]) -> Corpus:
+    """Rows of `features` (parents before children) -> the tree; an id is its path."""
+
+    def children(parent: str) -> tuple[Feature, ...]:
+        return tuple(
+            Feature(row[0], row[1], row[2], row[3], row[4], children(row[0]), row[5], row[6], row[7])
+            for row in rows
+            if row[0].rpartition("/")[0] == parent
+        )
+
+    return Corpus(children(""), drops)
