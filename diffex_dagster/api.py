@@ -246,7 +246,8 @@ def _part(given: Any, kind: str) -> dict[str, Any]:
 def _corpus(given: Any) -> Corpus:
     from ruamel.yaml import YAML
 
-    from diffex_dagster.corpus.overrides import edits_from_text, merge, read_edits
+    from diffex_dagster.corpus.overrides import merge
+    from diffex_dagster.corpus.overrides_file import edits_from_text, read_edits
     from diffex_dagster.corpus.starters import load_starter
     from diffex_dagster.corpus.tree import Corpus
 

@@ -29,7 +29,8 @@ from sybil.typing import Evaluator
 import diffex_dagster
 from diffex_dagster.classifying.parts import Where
 from diffex_dagster.classifying.preprocessing import read_manifest
-from diffex_dagster.corpus.overrides import merge, read_edits
+from diffex_dagster.corpus.overrides import merge
+from diffex_dagster.corpus.overrides_file import read_edits
 from diffex_dagster.corpus.starters import starter_names
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.deployment import VARIABLES

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from diffex_dagster.classifying.files_adapter import TorchFileClassifier
 from diffex_dagster.classifying.http_adapter import HttpClassifier
 from diffex_dagster.classifying.python_adapter import CallableClassifier
+from diffex_dagster.classifying.torch_file_adapter import TorchFileClassifier
 from diffex_dagster.classifying.transformers_adapter import TransformersClassifier
 from diffex_dagster.corpus.starters import load_starter
 from diffex_dagster.corpus.tree import Corpus, Feature

@@ -13,7 +13,8 @@ from PIL import Image
 
 from diffex_dagster.classifying.python_adapter import CallableClassifier
 from diffex_dagster.errors import StudyError
-from diffex_dagster.utils.imports import imported_sources, load_object, make, module_sources, sources_digest
+from diffex_dagster.utils.imports import imported_sources, load_object, make
+from diffex_dagster.utils.sources import module_sources, sources_digest
 
 
 def write(folder: Path, **files: str) -> Path:

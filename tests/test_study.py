@@ -175,7 +175,7 @@ def test_the_examples_are_valid_and_stay_out_of_the_demo(name: str) -> None:
 
 
 def test_a_folder_where_a_file_should_be_is_one_sentence(tmp_path: Path) -> None:
-    from diffex_dagster.corpus.overrides import read_edits
+    from diffex_dagster.corpus.overrides_file import read_edits
     from diffex_dagster.errors import CorpusError
     from diffex_dagster.stages.corpus import edits_version
 

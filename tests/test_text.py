@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAMLError
 
-from diffex_dagster.corpus.overrides import read_edits
+from diffex_dagster.corpus.overrides_file import read_edits
 from diffex_dagster.errors import CorpusError, StudyError
 from diffex_dagster.study import load_study, study_of
 from diffex_dagster.utils.text import UnreasonableYAML, decoded, load_yaml

@@ -22,8 +22,9 @@ from diffex_dagster.bench.contenders import (
     restore_autoencoder,
 )
 from diffex_dagster.bench.gpu_plan import PROMPTS, Check, Figures, Plan, requests_of, warm
-from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions, inversion_seed, picture_digest
-from diffex_dagster.editing.pixels import picture_tensor
+from diffex_dagster.editing.inversions import inversion_seed
+from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
+from diffex_dagster.editing.pixels import picture_digest, picture_tensor
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
 
 

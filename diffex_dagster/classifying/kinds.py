@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 from pydantic import BeforeValidator, Field
 
 from diffex_dagster.classifying.clip_adapter import ClipPart as ClipPart
-from diffex_dagster.classifying.files_adapter import OnnxPart as OnnxPart
-from diffex_dagster.classifying.files_adapter import TorchFilePart as TorchFilePart
 from diffex_dagster.classifying.http_adapter import HttpPart as HttpPart
+from diffex_dagster.classifying.onnx_adapter import OnnxPart as OnnxPart
 from diffex_dagster.classifying.parts import ClassifierPart
 from diffex_dagster.classifying.python_adapter import PythonPart as PythonPart
 from diffex_dagster.classifying.timm_adapter import TimmPart as TimmPart
+from diffex_dagster.classifying.torch_file_adapter import TorchFilePart as TorchFilePart
 from diffex_dagster.classifying.transformers_adapter import TransformersPart as TransformersPart
 
 KINDS: tuple[type[ClassifierPart], ...] = tuple(

@@ -14,13 +14,13 @@ from PIL import Image
 from pydantic import Field
 
 from diffex_dagster.classifying.base import BatchedClassifier
-from diffex_dagster.classifying.files_adapter import module_for_gradients, run_torch
 from diffex_dagster.classifying.gradcam import Differentiable
 from diffex_dagster.classifying.manifests import of_timm
 from diffex_dagster.classifying.outputs import Outputs
 from diffex_dagster.classifying.parts import Preprocessing, TensorPart, Where
 from diffex_dagster.classifying.preprocessing import as_array, merged, read_labels
 from diffex_dagster.classifying.protocol import Classifier
+from diffex_dagster.classifying.torch_modules import module_for_gradients, run_torch
 from diffex_dagster.errors import ClassifierError, in_words
 from diffex_dagster.utils.devices import torchvision_problem
 from diffex_dagster.utils.hashing import file_fingerprint

@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from diffex_dagster.cli.console import TreeFormat
-from diffex_dagster.corpus.overrides import merge, read_edits
+from diffex_dagster.corpus.overrides import merge
+from diffex_dagster.corpus.overrides_file import read_edits
 from diffex_dagster.corpus.showing import diff, render_tree
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.corpus.vlm.answers import read_answer, saved_answer, tree_from_raw

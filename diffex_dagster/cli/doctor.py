@@ -404,7 +404,7 @@ def _results(study: Study) -> str:
 
 def _corpus(study: Study) -> str:
     """Whether the corpus file and what the proposal is made from can be read, and can be searched."""
-    from diffex_dagster.corpus.overrides import read_edits
+    from diffex_dagster.corpus.overrides_file import read_edits
     from diffex_dagster.corpus.vlm.context import read_context
     from diffex_dagster.stages.corpus import problems
     from diffex_dagster.stages.corpus_now import corpus_now

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from importlib.resources import files
 
-from diffex_dagster.corpus.overrides import edits_from_text
+from diffex_dagster.corpus.overrides_file import edits_from_text
 from diffex_dagster.corpus.tree import Corpus, slug
 from diffex_dagster.errors import CorpusError
 

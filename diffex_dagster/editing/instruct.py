@@ -20,7 +20,7 @@ from PIL import Image
 from pydantic import Field
 
 from diffex_dagster.editing.checkpoints import model_index
-from diffex_dagster.editing.ledits import inversion_seed, picture_digest
+from diffex_dagster.editing.inversions import inversion_seed
 from diffex_dagster.editing.loading import (
     LOADING,
     LoadingOptions,
@@ -29,6 +29,7 @@ from diffex_dagster.editing.loading import (
     merge_loras,
     placement,
 )
+from diffex_dagster.editing.pixels import picture_digest
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.errors import EditorError, at_the_boundary
 from diffex_dagster.utils.hashing import digest, folder_fingerprint

@@ -122,3 +122,8 @@ class InversionsOnDisk:
         digest, seed = key
         name = hashlib.sha256(f"{digest} {seed} {self.settings}".encode()).hexdigest()
         return self.folder / f"{name[:40]}.safetensors"
+
+
+def inversion_seed(digest: str, seed: int) -> int:
+    """The seed of a picture's own noise: pictures differ in it, so that an average over pictures averages the noise."""
+    return int.from_bytes(hashlib.sha256(f"{digest} {seed}".encode()).digest()[:8], "big") >> 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -19,14 +19,16 @@ from PIL import Image
 from pydantic import Field, model_validator
 
 from diffex_dagster.editing import checkpoints
-from diffex_dagster.editing.inversions import InversionsInMemory, InversionsOnDisk
+from diffex_dagster.editing.batches import cut
+from diffex_dagster.editing.inversions import InversionsInMemory, InversionsOnDisk, inversion_seed
 from diffex_dagster.editing.loading import LOADING, LoadingOptions, placement
-from diffex_dagster.editing.pixels import picture_tensor
+from diffex_dagster.editing.pixels import picture_digest, picture_tensor
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
 from diffex_dagster.editing.settings import ConceptOptions, Setting, read_setting, worth_trying
 from diffex_dagster.editing.source_prompts import describe
 from diffex_dagster.editing.vocabulary import WordGroup, among, prompt_without
 from diffex_dagster.errors import EditorError
+from diffex_dagster.utils.devices import free_memory, is_out_of_memory
 from diffex_dagster.utils.secrets import logger
 
 if TYPE_CHECKING:
@@ -234,7 +236,7 @@ class LeditsEditor:
         try:
             return self._make(engine, pictures, batch, rows)
         except RuntimeError as error:  # torch.OutOfMemoryError is one; mps and cpu raise plain ones
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if rows == 1:
                 raise EditorError(
@@ -242,7 +244,7 @@ class LeditsEditor:
                     'dtype: "float16", or another device'
                 ) from error
         # Outside the handler: the traceback holds the tensors that have to go.
-        _free_memory(engine.device.type)
+        free_memory(engine.device.type)
         return None
 
     def _make(
@@ -400,17 +402,6 @@ class LeditsEditor:
         return self._engine
 
 
-def inversion_seed(digest: str, seed: int) -> int:
-    """The seed of a picture's own noise: pictures differ in it, so that an average over pictures averages the noise."""
-    return int.from_bytes(hashlib.sha256(f"{digest} {seed}".encode()).digest()[:8], "big") >> 1
-
-
-def picture_digest(picture: Image.Image) -> str:
-    """SHA-256 of a picture's size and RGB pixels."""
-    rgb = picture.convert("RGB")
-    return hashlib.sha256(f"{rgb.size}".encode() + rgb.tobytes()).hexdigest()
-
-
 class _Pictures:
     """The pictures to edit, as square tensors and by content."""
 
@@ -439,46 +430,3 @@ def _check(images: Mapping[str, Image.Image], requests: Sequence[EditRequest]) -
         for concept in request.concepts:
             if not concept.prompt.strip():
                 raise EditorError("an edit has an empty prompt: name the attribute to edit")
-
-
-def cut(
-    requests: Sequence[EditRequest], at_once: int, skip: Callable[[EditRequest], float] = lambda _: 0.0
-) -> list[list[EditRequest]]:
-    """Batches for `LeditsEditor.batches`: as many UNet rows each as `at_once` edits of one concept, or one edit.
-
-    The order is the requests' own, whatever order they came in. Edits of one picture and seed are close together: each
-    is inverted once, however small the cache is.
-
-    Args:
-        requests: each once.
-        at_once: how many edits of one concept a batch holds.
-        skip: what an edit leaves out of the noisy end; edits that differ in it share no batch.
-    """
-    kinds: dict[tuple[int, float], list[EditRequest]] = {}
-    for request in sorted(requests, key=lambda each: (each.image, each.seed, each.concepts)):
-        kinds.setdefault((len(request.concepts), skip(request)), []).append(request)
-    batches = []
-    for (concepts, _), some in sorted(kinds.items()):
-        size = max(2 * at_once // (1 + concepts), 1)
-        batches += [some[start : start + size] for start in range(0, len(some), size)]
-    return sorted(batches, key=lambda batch: (batch[0].image, batch[0].seed))
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError) or any(
-        words in str(error).lower() for words in ("out of memory", "can't allocate memory")
-    )
-
-
-def _free_memory(device: str) -> None:
-    import gc
-
-    import torch
-
-    gc.collect()
-    if device == "cuda":
-        torch.cuda.empty_cache()
-    elif device == "mps":
-        torch.mps.empty_cache()

@@ -12,7 +12,8 @@ from PIL import Image
 
 from diffex_dagster.classifying.target import check_labels
 from diffex_dagster.corpus.cleaning import CleaningOptions, Embed, clean
-from diffex_dagster.corpus.overrides import merge, read_edits
+from diffex_dagster.corpus.overrides import merge
+from diffex_dagster.corpus.overrides_file import read_edits
 from diffex_dagster.corpus.showing import CorpusDiff, diff
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.corpus.vlm.context import read_context, select

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from diffex_dagster.corpus.overrides import read_edits
+from diffex_dagster.corpus.overrides_file import read_edits
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.images.sources import find_images
 from diffex_dagster.stages.context import StudyContext, Subject
@@ -17,7 +17,7 @@ from diffex_dagster.stages.corpus import class_names, edits_version, input_files
 from diffex_dagster.stages.sample_images import images_version
 from diffex_dagster.study import ClipProbePart, Study
 from diffex_dagster.utils.hashing import digest
-from diffex_dagster.utils.imports import sources_digest
+from diffex_dagster.utils.sources import sources_digest
 
 SHARED = {
     "image_files": "The image files that the study names: their names and contents.",

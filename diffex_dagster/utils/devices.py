@@ -100,3 +100,25 @@ def torchvision_problem() -> str:
             "to it from the same index as torch, or `pip uninstall torchvision`"
         )
     return ""
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device had no memory left: torch.OutOfMemoryError, or the plain errors of mps and cpu."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        words in str(error).lower() for words in ("out of memory", "can't allocate memory")
+    )
+
+
+def free_memory(device: str) -> None:
+    """Give memory that no tensor holds any more back to the device."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+    elif device == "mps":
+        torch.mps.empty_cache()

@@ -1,4 +1,4 @@
-"""Objects that a study names as `module:attribute`, and which source files decide what they do.
+"""Objects that a study names as `module:attribute`; `utils.sources` says which files decide what they do.
 
 A module beside the study file belongs to that study alone: it is loaded under a package of the folder's own, so that
 two studies in one process may each have a `my_model.py`. Absolute imports between such modules (`import helpers`, also
@@ -8,7 +8,6 @@ module is imported as usual, with the working directory searched last.
 
 from __future__ import annotations
 
-import ast
 import builtins
 import functools
 import hashlib
@@ -16,23 +15,27 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
-import io
 import sys
-import sysconfig
 import threading
-import tokenize
 import traceback
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from diffex_dagster.errors import DiffExError, StudyError, at_the_boundary, in_words
+from diffex_dagster.utils.sources import (
+    NEVER_A_STUDYS,
+    closure,
+    hash_of,
+    is_own,
+    source_at,
+    source_of,
+)
 
 _PACKAGE = "_diffex_study_"
 _HERE = Path(__file__).resolve().parent.parent  # this package
-_NEVER_A_STUDYS = frozenset({*sys.stdlib_module_names, "diffex_dagster"})
 
 
 @contextmanager
@@ -108,53 +111,15 @@ def make(reference: str, folder: Path, field: str, needs: Sequence[str], options
     return made
 
 
-def module_sources(reference: str, folder: Path) -> dict[str, str]:
-    """The source files that decide what `module:attribute` does, without running any of them.
-
-    The module's own file, and every file that it imports from the folder it is in, followed as they are written
-    (imports inside functions count, names that are put together while the code runs do not).
-
-    Args:
-        reference: as the study writes it; the attribute does not matter.
-        folder: the study file's.
-
-    Returns:
-        SHA-256 of each file's code by its path relative to the folder it was found in; empty where the module is built
-        in, has no source, or is not there. Comments and empty lines are not code.
-    """
-    module_name = reference.partition(":")[0]
-    for root in (folder.resolve(), Path.cwd()):
-        if _find(module_name, root) and module_name.partition(".")[0] != "diffex_dagster":
-            return _closure(_under(root, module_name), root)
-    try:
-        spec = importlib.util.find_spec(module_name)
-    except (ImportError, ValueError, AttributeError):
-        return {}
-    if spec is None or not spec.origin or not spec.has_location or not spec.origin.endswith(".py"):
-        return {}
-    origin = Path(spec.origin)
-    return _closure([origin], origin.parent) if _is_own(origin) else {origin.name: _hash_of_code(origin)}
-
-
-def beside(reference: str, folder: Path) -> bool:
-    """Whether `module:attribute` is in a module beside the study file."""
-    return _find(reference.partition(":")[0], folder.resolve()) is not None
-
-
-def sources_digest(reference: str, folder: Path) -> str:
-    """One hash over `module_sources`: it changes when their code does, and not with a comment."""
-    return hashlib.sha256(repr(sorted(module_sources(reference, folder).items())).encode()).hexdigest()
-
-
 def imported_sources(file: Path) -> dict[str, str]:
     """What a source file imports from its own folder or its study's: `module_sources` without the file itself."""
-    if not _is_own(file):
+    if not is_own(file):
         return {}
     file = file.resolve()
     roots = [home.root for home in _homes.values() if file.is_relative_to(home.root)]
     outside = next(each for each in file.parents if not (each / "__init__.py").is_file())  # of the package it is in
     root = max(roots, key=lambda each: len(each.parts), default=outside)
-    return {name: digest for name, digest in _closure([file], root).items() if root / name != file}
+    return {name: digest for name, digest in closure([file], root).items() if root / name != file}
 
 
 # Loading -------------------------------------------------------------------------------------------------------------
@@ -184,16 +149,16 @@ class _Home:
 
     def module(self, name: str) -> types.ModuleType:
         """A module of the folder, loaded anew where a file that was loaded has changed."""
-        if any(_hash(file) != known for file, known in self.loaded.items()):
+        if any(hash_of(file) != known for file, known in self.loaded.items()):
             self._begin()
         return importlib.import_module(f"{self.package}.{name}")
 
     def has(self, name: str) -> bool:
         """Whether an import of this name, written in a module of the folder, means the folder's own."""
         top = name.partition(".")[0]
-        if top in _NEVER_A_STUDYS:
+        if top in NEVER_A_STUDYS:
             return False
-        if _source(self.root / top) is not None:
+        if source_at(self.root / top) is not None:
             return True
         # A folder of modules without an __init__.py; `datasets/` full of pictures must not hide the package datasets.
         if not (self.root / top).is_dir() or not any((self.root / top).glob("*.py")):
@@ -223,7 +188,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
     def exec_module(self, module: types.ModuleType) -> None:
         file = Path(self.path).resolve()
-        self.home.loaded[file] = _hash(file)
+        self.home.loaded[file] = hash_of(file)
         module.__dict__["__builtins__"] = {**vars(builtins), "__import__": self.home.import_name}
         super().exec_module(module)
 
@@ -292,7 +257,7 @@ _lock = threading.RLock()
 
 def _import(name: str, folder: Path) -> types.ModuleType:
     root = folder.resolve()
-    file = _find(name, root)
+    file = source_of(name, root)
     known = sys.modules.get(name)
     if file is None or name.partition(".")[0] == "diffex_dagster":
         here = str(Path.cwd())
@@ -310,7 +275,7 @@ def _home(root: Path) -> _Home:
             if not any(isinstance(each, _Finder) for each in sys.meta_path):
                 sys.meta_path.insert(0, _Finder())
                 sys.meta_path.append(_BareNames())
-            for name in [each for each in _aliases if _source(root / each.partition(".")[0])]:
+            for name in [each for each in _aliases if source_at(root / each.partition(".")[0])]:
                 _aliases.discard(name)
                 sys.modules.pop(name, None)  # no longer the only one of that name
             _homes[root] = _Home(root)
@@ -337,7 +302,7 @@ def _place(error: BaseException) -> str:
     frames = [
         frame for frame in traceback.extract_tb(error.__traceback__)
         if not frame.filename.startswith("<") and not Path(frame.filename).resolve().is_relative_to(_HERE)
-        and _is_own(Path(frame.filename))
+        and is_own(Path(frame.filename))
     ]  # fmt: skip
     return f"{frames[-1].filename}, line {frames[-1].lineno}: " if frames else ""
 
@@ -347,111 +312,3 @@ def _readable(text: str) -> str:
     for home in _homes.values():
         text = text.replace(f"{home.package}.", "")
     return text
-
-
-# Following imports ---------------------------------------------------------------------------------------------------
-
-
-def _find(name: str, root: Path) -> Path | None:
-    """The source file of a module under a folder."""
-    return _source(root.joinpath(*name.split(".")))
-
-
-def _source(place: Path) -> Path | None:
-    for file in (place / "__init__.py", place.with_name(f"{place.name}.py")):
-        if file.is_file():
-            return file
-    return None
-
-
-def _closure(start: Iterable[Path], root: Path) -> dict[str, str]:
-    """SHA-256 of the code of these files and of all that they import under `root`, by path relative to it."""
-    seen: dict[Path, str] = {}
-    waiting = list(start)
-    while waiting:
-        file = waiting.pop()
-        if file in seen:
-            continue
-        seen[file] = _hash_of_code(file)
-        waiting += [found for found in _imports(file, root) if found not in seen]
-    return {file.relative_to(root).as_posix(): digest for file, digest in sorted(seen.items())}
-
-
-def _imports(file: Path, root: Path) -> Iterator[Path]:
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError, OSError, RecursionError):
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names, base = [each.name for each in node.names], root
-        elif isinstance(node, ast.ImportFrom):
-            inside = f"{node.module}." if node.module else ""
-            names, base = [f"{inside}{each.name}" for each in node.names], root
-            if node.level:
-                base = file.parents[min(node.level, len(file.parents)) - 1]
-        else:
-            continue
-        for name in names:
-            foreign = base == root and name.partition(".")[0] in _NEVER_A_STUDYS
-            if not foreign and base.is_relative_to(root):
-                yield from _under(base, name)
-
-
-def _under(base: Path, name: str) -> Iterator[Path]:
-    """The files that an import of `a.b.c` runs: those of a, a.b and a.b.c, as far as they are there."""
-    place = base
-    for part in name.split("."):
-        place = place / part
-        if found := _source(place):
-            yield found
-
-
-def _hash(file: Path) -> str:
-    try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError:
-        return "gone"
-
-
-def _hash_of_code(file: Path) -> str:
-    try:
-        source = file.read_bytes()
-    except OSError:
-        return "gone"
-    return hashlib.sha256(_without_comments(source)).hexdigest()
-
-
-@functools.lru_cache(256)
-def _without_comments(source: bytes) -> bytes:
-    """Source code without comments and empty lines, by its tokens; as it is where it cannot be read as Python.
-
-    Not a syntax tree: that is another one under another version of Python, and the code the same.
-    """
-    try:
-        encoding, _ = tokenize.detect_encoding(io.BytesIO(source).readline)
-        lines = io.StringIO(source.decode(encoding)).readlines()
-        tokens = list(tokenize.generate_tokens(iter(lines).__next__))
-    except (SyntaxError, UnicodeDecodeError, LookupError, tokenize.TokenError):
-        return source
-    for token in tokens:
-        row, column = token.start[0] - 1, token.start[1]
-        if token.type == tokenize.COMMENT:
-            end = lines[row][len(lines[row].rstrip("\r\n")) :]
-            kept = lines[row][:column].rstrip()
-            lines[row] = kept + end if kept else ""
-        elif token.type == tokenize.NL and row < len(lines) and not lines[row].strip():
-            lines[row] = ""
-    return "".join(lines).encode()
-
-
-@functools.cache
-def _foreign() -> tuple[Path, ...]:
-    places = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return (*(Path(place).resolve() for place in places if place), Path(__file__).resolve().parent)
-
-
-def _is_own(file: Path) -> bool:
-    """Whether a source file is the user's: neither Python's, nor an installed package's, nor ours."""
-    resolved = file.resolve()
-    return not any(resolved.is_relative_to(place) for place in _foreign()) and "site-packages" not in resolved.parts

@@ -9,7 +9,8 @@ from typing import Any, TypeVar, cast
 
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.utils.hashing import digest
-from diffex_dagster.utils.imports import at_own_code, beside, sources_digest
+from diffex_dagster.utils.imports import at_own_code
+from diffex_dagster.utils.sources import beside, sources_digest
 
 T = TypeVar("T")
 

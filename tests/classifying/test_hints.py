@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from diffex_dagster.classifying.files_adapter import OnnxClassifier
 from diffex_dagster.classifying.hints import hints_of_scores, predictions_in_words, unsaid_preparation
+from diffex_dagster.classifying.onnx_adapter import OnnxClassifier
 from diffex_dagster.classifying.parts import Preprocessing, Target
 from diffex_dagster.classifying.target import measure
 from tests.support.onnx_models import save

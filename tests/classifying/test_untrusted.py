@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from diffex_dagster.classifying.files_adapter import ExportedClassifier, OnnxClassifier, TorchFileClassifier
+from diffex_dagster.classifying.onnx_adapter import OnnxClassifier
+from diffex_dagster.classifying.torch_file_adapter import ExportedClassifier, TorchFileClassifier
 from diffex_dagster.classifying.untrusted import checked_export
 from diffex_dagster.errors import ClassifierError
 from tests.support.onnx_models import WEIGHTS, save

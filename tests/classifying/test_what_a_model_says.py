@@ -16,9 +16,9 @@ from PIL import Image
 from scipy.special import expit, softmax
 
 from diffex_dagster.classifying.asking import made_up_pictures, try_out
-from diffex_dagster.classifying.files_adapter import OnnxClassifier
 from diffex_dagster.classifying.labels import read_labels
 from diffex_dagster.classifying.manifests import load_manifest, manifest_beside, read_manifest
+from diffex_dagster.classifying.onnx_adapter import OnnxClassifier
 from diffex_dagster.classifying.outputs import rows_of, sums_to_one
 from diffex_dagster.classifying.parts import Preprocessing, Target, Where
 from diffex_dagster.classifying.preprocessing import as_array, merged

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from diffex_dagster.corpus.overrides import edits_from_text, merge, read_edits
+from diffex_dagster.corpus.overrides import merge
+from diffex_dagster.corpus.overrides_file import edits_from_text, read_edits
 from diffex_dagster.corpus.showing import diff
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.corpus.vlm.answers import tree_from_raw
