@@ -195,8 +195,8 @@ def _explain(work: StudyContext, pictures: Any, tree: Corpus) -> Report:
         sample_images(work)
     else:
         _keep_given(work, pictures)
-    work.store.put_corpus(study.name, tree)
-    work.store.set_current(study.name, "corpus", tree.version)
+    work.store.put_corpus(study.kept_as, tree)
+    work.store.set_current(study.kept_as, "corpus", tree.version)
     if study.calibrates:
         calibrate(work)
     level1_edits(work)

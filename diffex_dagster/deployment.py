@@ -7,6 +7,7 @@ kind of device, the precision) is in the fingerprints of the editor and of the c
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class ResultsPlace(Part):
     folder: Path | None = Field(None, description="for the databases, the reports, and the pictures")
     pictures: Path | None = Field(None, description="for the pictures, where they are not beside the database")
     url: str | None = Field(None, pattern=r"^https?://", description="address at which `folder` is served")
+    space: str | None = Field(None, description="whose sample images, corpus and reports; edits and scores are shared")
 
     @field_validator("folder", "pictures")
     @classmethod
@@ -42,6 +44,14 @@ class ResultsPlace(Part):
         value = value.expanduser()
         if not value.is_absolute():
             raise ValueError("write an absolute path")
+        return value
+
+    @field_validator("space")
+    @classmethod
+    def _a_name(cls, value: str | None) -> str | None:
+        """It is part of what rows are kept under, and a folder of reports."""
+        if value is not None and not re.fullmatch(r"\w[\w.-]{0,63}", value):
+            raise ValueError("write a short name: letters, digits, '_', '-' and '.'")
         return value
 
 
@@ -66,6 +76,7 @@ VARIABLES = {
     "DIFFEX_RESULTS": ("results", "folder"),
     "DIFFEX_PICTURES": ("results", "pictures"),
     "DIFFEX_RESULTS_URL": ("results", "url"),
+    "DIFFEX_SPACE": ("results", "space"),
     "DIFFEX_VLM_URL": ("vlm", "base_url"),
     "DIFFEX_VLM_KEY_ENV": ("vlm", "key_env"),
     "DIFFEX_CLASSIFIER_DEVICE": ("classifiers", "device"),

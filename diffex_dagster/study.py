@@ -583,6 +583,15 @@ class Study(Part):
         return self.results_folder if folder is None else folder / self.name
 
     @property
+    def kept_as(self) -> str:
+        """What this study's own rows are kept under: its name, behind that of the space where it has one.
+
+        A name has no slash. Rows from before there were spaces are those of a study without one.
+        """
+        space = self.deployment.results.space
+        return self.name if space is None else f"{space}/{self.name}"
+
+    @property
     def deployment(self) -> Deployment:
         """Where this study runs, as environment variables and resources say; no part of any version."""
         return self._deployment

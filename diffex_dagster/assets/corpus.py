@@ -114,7 +114,7 @@ def build(study: Study, classifiers: Sequence[str]) -> list[dg.AssetsDefinition 
     def corpus_can_be_searched(diffex_results: ResultsResource) -> dg.AssetCheckResult:
         with clear_errors():
             current = as_deployed(study, diffex_results)
-            tree = diffex_results.store(current).current_corpus(current.name)
+            tree = diffex_results.store(current).current_corpus(current.kept_as)
             problems = stage.problems(tree, current.search.options())
         return kept.checked(
             not problems,

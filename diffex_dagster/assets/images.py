@@ -39,7 +39,7 @@ def build(study: Study) -> dg.AssetsDefinition:
             pictures = list(store.images(list(keys)[:32]).stored.values())
         rows = [("", pictures[i : i + SHEET_IMAGES]) for i in range(0, len(pictures), SHEET_IMAGES)]
         return reading.result(
-            samples_version(keys, store.image_columns(study.name)),
+            samples_version(keys, store.image_columns(study.kept_as)),
             metadata={
                 **table_metadata(store, "images", len(keys)),
                 "side_pixels": work.study.images.size,

@@ -181,12 +181,12 @@ class Reading:
         store, found = self._known.work.store, {}
         if "sample_images" in FOLLOWS[self._stage]:
             found["sample_images"] = samples_version(
-                store.samples(self._study.name), store.image_columns(self._study.name)
+                store.samples(self._study.kept_as), store.image_columns(self._study.kept_as)
             )
         if "vlm_corpus" in FOLLOWS[self._stage]:
-            found["vlm_corpus"] = tree_version(store.current_corpus(self._study.name, "proposal"))
+            found["vlm_corpus"] = tree_version(store.current_corpus(self._study.kept_as, "proposal"))
         if "corpus" in FOLLOWS[self._stage]:
-            found["corpus"] = tree_version(store.current_corpus(self._study.name))
+            found["corpus"] = tree_version(store.current_corpus(self._study.kept_as))
         if "editor_calibration" in stages_read(self._study, self._stage):
             found["editor_calibration"] = calibration_version(self._study, store)
         return found

@@ -272,7 +272,7 @@ def grade_all(
 
 def _corpus(study: Study, work: StudyContext) -> Corpus:
     """The study's corpus, kept under the benchmark's name."""
-    pictures, name = list(work.store.images(list(work.samples)).values()), work.study.name
+    pictures, name = list(work.store.images(list(work.samples)).values()), work.study.kept_as
     proposal = cleaned_proposal(study, build_proposer(study, work.store), pictures)
     corpus = merged(proposal.corpus, study.path(study.corpus.edits))
     work.store.put_corpus(name, corpus)

@@ -53,11 +53,11 @@ def make(
     read = read_samples(study, lambda name: work.subject(name).classifier)
     samples, corpus = set(read.image_keys.values()), corpus_now(study)
     if again:
-        work.store.forget_calibration(study.name, work.editor.fingerprint)
+        work.store.forget_calibration(study.kept_as, work.editor.fingerprint)
     prompts, most = planned_tries(work, corpus, samples)
     say(f"{prompts} prompts to calibrate, with at most {most} edits")
     said = calibrate_study(study, report, say).metadata["editor_calibration"]
-    found = calibration_now(study, work.store, work.editor.fingerprint, work.store.current_corpus(study.name))
+    found = calibration_now(study, work.store, work.editor.fingerprint, work.store.current_corpus(study.kept_as))
     counts = EditCounts(said["edits_made"], said["edits_reused"], said["edit_seconds"])
     return replace(found, budget=said["edits_allowed"], note=said.get("note", ""), edits=counts), page_path(study)
 

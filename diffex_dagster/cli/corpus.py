@@ -34,7 +34,7 @@ def show(corpus: Corpus, title: str, output: TreeFormat, console: Console) -> No
 def show_diff(study: Study, against: str | None, console: Console) -> None:
     """Print what the corpus is now against the version last materialized, or a named one."""
     store = build_store(study, reading=True)
-    before = store.corpus_version(study.name, against) if against else store.current_corpus(study.name)
+    before = store.corpus_version(study.kept_as, against) if against else store.current_corpus(study.kept_as)
     console.print(diff(before, corpus_now(study)))
 
 

@@ -396,9 +396,9 @@ def _results(study: Study) -> str:
     if not (folder / "diffex.duckdb").exists():
         return "none yet"
     store = build_store(study, reading=True)
-    if (other := store.other_owner(study.name, study.file)) is not None:
+    if (other := store.other_owner(study.kept_as, study.file)) is not None:
         raise StoreError(f"{folder}: results: they are those of another study named {study.name!r} ({other})")
-    count = store.sample_count(study.name)
+    count = store.sample_count(study.kept_as)
     return f"of {count} images at {folder}" if count else f"none of this study yet at {folder}"
 
 

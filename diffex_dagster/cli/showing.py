@@ -42,7 +42,7 @@ def latest_ranking(study: Study, classifier: str, work: StudyContext | None = No
         DiffExError: there is none yet.
     """
     work = work or to_look(study)
-    ranking = work.store.latest_ranking(study.name, classifier, work.editor.fingerprint)
+    ranking = work.store.latest_ranking(study.kept_as, classifier, work.editor.fingerprint)
     if not ranking:
         raise DiffExError(f"{study.name}: {classifier} has no report yet; run `diffex run {study.folder.name}` first")
     return ranking

@@ -63,6 +63,7 @@ class ResultsResource(Place):
     folder: str | None = Field(default=None, description="a folder for every study's folder; else DIFFEX_RESULTS")
     pictures: str | None = Field(default=None, description="another folder for the pictures; else DIFFEX_PICTURES")
     url: str | None = Field(default=None, description="address at which `folder` is served; else DIFFEX_RESULTS_URL")
+    space: str | None = Field(default=None, description="whose samples, corpus and reports; else DIFFEX_SPACE")
 
     _made: dict[Path, Store] = PrivateAttr(default_factory=dict)
 
@@ -76,8 +77,8 @@ class ResultsResource(Place):
             yield self
 
     def place(self) -> dict[str, dict[str, Any]]:
-        """The folders and the address."""
-        return {"results": {"folder": self.folder, "pictures": self.pictures, "url": self.url}}
+        """The folders, the address and the space."""
+        return {"results": {"folder": self.folder, "pictures": self.pictures, "url": self.url, "space": self.space}}
 
     def store(self, study: Study) -> Store:
         """The study's database and pictures."""

@@ -29,8 +29,8 @@ def chosen_settings(study: Study, store: Store) -> Settings:
     """The settings that have been found, and those that a person pinned; empty for a study that does not calibrate."""
     if not study.calibrates:
         return {}
-    editor = store.current(study.name, what(study))
-    found = {} if editor is None else store.calibration(study.name, editor)
+    editor = store.current(study.kept_as, what(study))
+    found = {} if editor is None else store.calibration(study.kept_as, editor)
     pinned = {(prompt, way): setting for prompt, setting in study.pinned.items() for way in ("add", "remove")}
     return {of: choice.setting for of, choice in found.items()} | pinned
 

@@ -99,7 +99,7 @@ def new_prompts(work: StudyContext, corpus: Corpus) -> list[Wanted]:
     Those that were only given the first options, since there was nobody to judge others or no budget, are new once
     something can be tried.
     """
-    known, pinned = dict(work.store.calibration(work.study.name, work.editor.fingerprint)), work.study.pinned
+    known, pinned = dict(work.store.calibration(work.study.kept_as, work.editor.fingerprint)), work.study.pinned
     if getattr(work.editor, "settings", None) and work.probe:
         known = {of: choice for of, choice in known.items() if choice.success is not None}
     return [
@@ -127,7 +127,7 @@ def calibrate(work: StudyContext) -> Calibration:
     work.know()
     fingerprint = work.editor.fingerprint
     with store.hold():
-        corpus, samples = store.current_corpus(study.name), list(store.samples(study.name))
+        corpus, samples = store.current_corpus(study.kept_as), list(store.samples(study.kept_as))
         new = new_prompts(work, corpus)
         budget = budget_of(study, corpus, new, len(samples))
         images = [samples[i] for i in race_order(samples, study.seed)[: study.calibration.images]]
@@ -138,26 +138,26 @@ def calibrate(work: StudyContext) -> Calibration:
             note = f"nobody judges what the options do: {why_unjudged(study)}"
         counts = EditCounts()
         if new and settings and work.probe:
-            tries, final = store.tries(study.name, fingerprint)
+            tries, final = store.tries(study.kept_as, fingerprint)
             trying = _Trying(work, images)
             final = trying.run(new, settings, tries, final, budget)
             counts, tries = trying.counts, [*tries, *trying.tries]
             choices = {w: planning.choose(w, _allowed(settings, w, final), tries) for w in new}
-            store.put_calibration(study.name, fingerprint, choices, trying.tries, final)
+            store.put_calibration(study.kept_as, fingerprint, choices, trying.tries, final)
             if not tries:
                 note = f"{budget} edits are too few to try anything with; use more images, or raise calibration.budget"
         elif new:
             nothing = Choice("", None, None, 0, note)
-            store.put_calibration(study.name, fingerprint, dict.fromkeys(new, nothing), [], [])
-        if store.current(study.name, what(study)) != fingerprint:
-            store.set_current(study.name, what(study), fingerprint)
+            store.put_calibration(study.kept_as, fingerprint, dict.fromkeys(new, nothing), [], [])
+        if store.current(study.kept_as, what(study)) != fingerprint:
+            store.set_current(study.kept_as, what(study), fingerprint)
         found = calibration_now(study, store, fingerprint, corpus)
     return replace(found, new=new, budget=budget, images=images, note=note, edits=counts)
 
 
 def calibration_now(study: Study, store: Store, editor: str, corpus: Corpus) -> Calibration:
     """What the store holds of a study's calibration with an editor (fingerprint), of the prompts of this corpus."""
-    known, pinned = store.calibration(study.name, editor), study.pinned
+    known, pinned = store.calibration(study.kept_as, editor), study.pinned
     choices: dict[tuple[str, str], Choice] = {}
     for wanted in wanted_prompts(corpus):
         if wanted.prompt in pinned:
@@ -167,7 +167,7 @@ def calibration_now(study: Study, store: Store, editor: str, corpus: Corpus) -> 
         else:
             continue
         choices[wanted.prompt, wanted.direction] = choice
-    return Calibration(choices, *store.tries(study.name, editor))
+    return Calibration(choices, *store.tries(study.kept_as, editor))
 
 
 def calibration_rows(found: Calibration) -> list[dict[str, object]]:
@@ -188,7 +188,7 @@ def calibration_rows(found: Calibration) -> list[dict[str, object]]:
 def calibration_version(study: Study, store: Store) -> str:
     """Version of what a study's stages read: what each prompt of its corpus is edited with."""
     with store.hold():
-        corpus, editor = store.current_corpus(study.name), store.current(study.name, what(study)) or ""
+        corpus, editor = store.current_corpus(study.kept_as), store.current(study.kept_as, what(study)) or ""
         return calibration_now(study, store, editor, corpus).version
 
 

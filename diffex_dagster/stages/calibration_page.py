@@ -17,7 +17,7 @@ from diffex_dagster.utils.files import write_atomically
 
 def page_path(study: Study) -> Path:
     """Where the page of the editor in use is."""
-    return study.results_folder / "calibration" / study.name / f"{study.editor_name}.html"
+    return study.results_folder / "calibration" / study.kept_as / f"{study.editor_name}.html"
 
 
 def write_page(work: StudyContext, found: Calibration) -> Path:
@@ -32,7 +32,7 @@ def write_page(work: StudyContext, found: Calibration) -> Path:
 
 
 def _page(study: Study, store: Store, editor: str, found: Calibration) -> CalibrationPage:
-    order = list(dict.fromkeys((w.prompt, w.direction) for w in wanted_prompts(store.current_corpus(study.name))))
+    order = list(dict.fromkeys((w.prompt, w.direction) for w in wanted_prompts(store.current_corpus(study.kept_as))))
     tries: dict[tuple[str, str], list[Try]] = {}
     for each in found.tries:
         tries.setdefault((each.wanted.prompt, each.wanted.direction), []).append(each)

@@ -53,7 +53,7 @@ def compare_classifiers(work: StudyContext, names: Sequence[str], command: str) 
     pictures = Pictures(work, store.images(images))
     pictures.find([(), *combinations])
     nulls = pictures.edits(())
-    files = store.samples(study.name)
+    files = store.samples(study.kept_as)
     edited = {feature.id: pictures.edits(concepts_of([feature])) for feature in features}
     changes, _ = pictures.changes(features)
     took = _took(study, found, {feature: strengths(of) for feature, of in changes.items()})

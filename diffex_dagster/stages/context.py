@@ -82,12 +82,12 @@ class StudyContext:
     @property
     def samples(self) -> dict[str, str]:
         """Key -> name of the sample images, as the store has them now."""
-        return self.store.samples(self.study.name)
+        return self.store.samples(self.study.kept_as)
 
     @property
     def corpus(self) -> Corpus:
         """The corpus that is searched, as the store has it now; its features know what they are edited with."""
-        return with_settings(self.store.current_corpus(self.study.name), chosen_settings(self.study, self.store))
+        return with_settings(self.store.current_corpus(self.study.kept_as), chosen_settings(self.study, self.store))
 
     @property
     def parts(self) -> Parts:

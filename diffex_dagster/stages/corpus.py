@@ -106,8 +106,8 @@ def propose(work: StudyContext, classifiers: Sequence[str] = ()) -> Proposal:
     doing = f"{study.file}: corpus.vlm: {proposer.__class__.__name__} fails while it proposes features"
     with at_own_code(doing, "mend it, or name a starter or a recorded answer", CorpusError):
         proposal = cleaned_proposal(study, proposer, images, labels)
-    store.put_corpus(study.name, proposal.corpus)
-    store.set_current(study.name, "proposal", proposal.corpus.version)
+    store.put_corpus(study.kept_as, proposal.corpus)
+    store.set_current(study.kept_as, "proposal", proposal.corpus.version)
     return proposal
 
 
@@ -160,18 +160,18 @@ def merge_edits(work: StudyContext, classifiers: Sequence[str] = ()) -> tuple[Co
             check_labels(known, study.for_classifier(name).target)
         except ClassifierError as error:
             raise ClassifierError(f"{study.file}: classifiers.{name}: {error}") from error
-    corpus = merged(store.current_corpus(study.name, "proposal"), study.path(study.corpus.edits))
+    corpus = merged(store.current_corpus(study.kept_as, "proposal"), study.path(study.corpus.edits))
     if not corpus.groups:
         raise CorpusError(
             f"{study.file}: corpus: there is no feature; name a vlm or a starter, or write a tree into "
             f"{study.corpus.edits}"
         )
     try:
-        before = store.current_corpus(study.name)
+        before = store.current_corpus(study.kept_as)
     except StoreError:
         before = Corpus(())
-    store.put_corpus(study.name, corpus)
-    store.set_current(study.name, "corpus", corpus.version)
+    store.put_corpus(study.kept_as, corpus)
+    store.set_current(study.kept_as, "corpus", corpus.version)
     return corpus, diff(before, corpus)
 
 

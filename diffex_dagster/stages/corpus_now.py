@@ -19,7 +19,7 @@ def corpus_now(study: Study) -> Corpus:
     """
     store = build_store(study, reading=True)
     if isinstance(study.corpus.vlm, OpenAIVLM):
-        proposal = store.current_corpus(study.name, "proposal")
+        proposal = store.current_corpus(study.kept_as, "proposal")
     else:
         try:
             labels = classifier_labels(study, list(study.classifiers))

@@ -232,7 +232,7 @@ def _pairs_most(study: Study, looking: _Looking) -> int:
 
 def _joint_most(study: Study, looking: _Looking) -> int:
     """The most edits of joint combinations on every image."""
-    options, images = study.search.options(), len(looking.samples(study.name))
+    options, images = study.search.options(), len(looking.samples(study.kept_as))
     if options.joint_search == "published":
         most = most_published(sum(feature.editable for feature in looking.corpus.walk()), options)
     else:
@@ -246,7 +246,7 @@ def _most(study: Study, corpus: Corpus, looking: _Looking, editor: str, planned:
     Args:
         study, corpus: as they are edited (`calibrated`).
     """
-    options, images = study.search.options(), list(looking.samples(study.name))
+    options, images = study.search.options(), list(looking.samples(study.kept_as))
 
     def missing(combinations: Iterable[Concepts]) -> int:
         requests = [r for r in edit_requests(images, combinations, study.seeds) if r not in planned]

@@ -61,7 +61,7 @@ def explain(subject: Subject, command: str) -> tuple[Explanation, Searched]:
     ranked, between = confounded(rank(measured), features_side_effects(measured))
     classifier, logits = subject.classifier, original_outputs(subject, pictures)
     originals = measure(logits, classifier.labels, study.target, study.folder, said_outputs(classifier))
-    album = Album(pictures, store.samples(study.name), originals)
+    album = Album(pictures, store.samples(study.kept_as), originals)
     examples = {
         f.id: album.examples(concepts_of([f]), measured.paired[f.id], measured.succeeded.get(f.id), measured.on[f.id])
         for f in measured.features
@@ -181,7 +181,7 @@ def pairs_found(measured: Measured) -> tuple[Interaction, ...]:
 def keep(subject: Subject, explanation: Explanation, run: str) -> None:
     """Keep what the report shows (`Store.put_report`); what it is kept under, see `Study.subject`."""
     identity = {
-        "study": explanation.study,
+        "study": subject.study.kept_as,
         "classifier_name": explanation.classifier,
         "classifier": subject.study.subject(explanation.classifier_fingerprint),
         "editor": explanation.editor_fingerprint,

@@ -128,7 +128,7 @@ def sample_images(work: StudyContext) -> Samples:
     """Keep the study's sample images; pictures with equal content count once."""
     study, store = work.study, work.store
     if study.file.is_file():
-        store.claim(study.name, study.file)
+        store.claim(study.kept_as, study.file)
     samples = read_samples(study, lambda name: work.subject(name).classifier)
     samples.keys = keep_samples(study, store, samples.pictures, samples.columns)
     return samples
@@ -148,8 +148,8 @@ def keep_samples(
     keys: dict[str, str] = {}
     for name, key in store.put_images(pictures).items():
         keys.setdefault(key, name)
-    store.put_samples(study.name, keys)
-    store.put_image_columns(study.name, {key: (columns or {}).get(name, {}) for key, name in keys.items()})
+    store.put_samples(study.kept_as, keys)
+    store.put_image_columns(study.kept_as, {key: (columns or {}).get(name, {}) for key, name in keys.items()})
     return keys
 
 

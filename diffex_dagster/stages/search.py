@@ -353,7 +353,7 @@ def _pairs_to_check(study: Study, searched: Searched, own: Mapping[str, Concepts
 
 def _identity(subject: Subject, corpus: Corpus) -> dict[str, str]:
     return {
-        "study": subject.study.name,
+        "study": subject.study.kept_as,
         "classifier": subject.study.subject(subject.classifier.fingerprint),
         "editor": subject.editor.fingerprint,
         "corpus_version": corpus.version,

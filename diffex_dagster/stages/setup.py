@@ -115,7 +115,7 @@ def _precomputed(study: Study, part: PrecomputedEditorPart) -> Editor:
 
     def names() -> dict[str, str]:
         try:
-            return store.samples(study.name) if store.exists() else {}
+            return store.samples(study.kept_as) if store.exists() else {}
         except StoreError:  # the sample images have not been read yet
             return {}
 
@@ -194,7 +194,7 @@ def reports_folder(study: Study, name: str) -> Path:
     arm = study.editor_name
     folder = study.results_folder / "reports"
     own = study.file.name == "study.yaml" and study.results_folder.is_relative_to(study.folder)
-    folder = folder if own else folder / study.name
+    folder = folder / study.kept_as if study.deployment.results.space else folder if own else folder / study.name
     return folder / name if arm == next(iter(study.editors)) else folder / f"{name}-{arm}"
 
 

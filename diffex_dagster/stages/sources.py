@@ -69,7 +69,9 @@ class Sources:
             "corpus_edits": lambda: edits_version(self.study),
             "editor": lambda: self.work.editor.fingerprint,
             "probe": lambda: getattr(self.work.probe, "fingerprint", "none"),
-            "results": lambda: self.work.store.identity(),
+            "results": lambda: " ".join(
+                filter(None, (self.work.store.identity(), self.work.study.deployment.results.space))
+            ),
         }
         return of[source]()
 

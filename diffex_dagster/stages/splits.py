@@ -27,7 +27,7 @@ def parts(study: Study, store: Store) -> Parts:
 
     Half of few images would find little, and an estimate that is somewhat too large says more than none.
     """
-    images = list(store.samples(study.name))
+    images = list(store.samples(study.kept_as))
     if not study.effects.confirmation or len(images) < study.effects.confirmation_from:
         return Parts(images, images)
     return Parts(*split(images, study.effects.confirmation, study.seed))

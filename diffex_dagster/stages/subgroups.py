@@ -53,7 +53,7 @@ def columns_of(
     exclusive = has_class(labels, study.target) and len(labels) > 1 and study.target.measure != "sigmoid"
     surely = softmax(logits, axis=1).max(axis=1) if exclusive else None
     columns = as_taken(originals, [labels[i] for i in predicted(logits)] if exclusive else None, surely)
-    told = subject.store.image_columns(study.name)
+    told = subject.store.image_columns(study.kept_as)
     return columns | {name: [told.get(key, {}).get(name) for key in images] for name in study.effects.subgroups}
 
 
