@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_validator
 
-from diffex_dagster.classifying.parts import Part
 from diffex_dagster.editing.loading import DTypeName
 from diffex_dagster.errors import StudyError
+from diffex_dagster.utils.config import Part
 
 
 class EditorPlace(Part):

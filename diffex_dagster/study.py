@@ -16,14 +16,16 @@ from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, field
 from ruamel.yaml.error import MarkedYAMLError
 
 from diffex_dagster.classifying.kinds import AnyClassifierPart
-from diffex_dagster.classifying.parts import Part, Target
+from diffex_dagster.classifying.parts import Target
 from diffex_dagster.corpus.vlm.client import key_variable
 from diffex_dagster.deployment import Deployment
 from diffex_dagster.editing.instruct import InstructOptions
 from diffex_dagster.editing.ledits import LeditsOptions
 from diffex_dagster.editing.protocol import Concept
 from diffex_dagster.errors import StudyError, in_words
+from diffex_dagster.judging.kinds import AnyProbePart, DiffusionProbePart
 from diffex_dagster.search.options import SearchOptions
+from diffex_dagster.utils.config import Part
 from diffex_dagster.utils.mistakes import explain_mistakes, place_in
 from diffex_dagster.utils.paths import located
 from diffex_dagster.utils.text import UnreasonableYAML, as_text, load_yaml, read_text
@@ -241,28 +243,6 @@ class SearchPart(Part):
         return SearchOptions(**self.model_dump(exclude={"interactions"}))
 
 
-class DiffusionProbePart(Part):
-    """Judge edits with the diffusion editor's own model; edits of another kind of editor are not judged."""
-
-    kind: Literal["diffusion"] = "diffusion"
-    draws: int = Field(2, ge=1, le=64, description="noise draws a picture is judged at: 2 cost a fifth of the edit")
-
-
-class ClipProbePart(Part):
-    """Judge edits with a CLIP model: a hub id, or a folder beside the study file."""
-
-    kind: Literal["clip"] = "clip"
-    checkpoint: str
-    template: str = Field("a picture of {}", pattern=r"\{\}", description="the sentence around a concept")
-    device: str = "auto"
-
-
-class NoProbePart(Part):
-    """Do not judge edits, except by how far they change pixels."""
-
-    kind: Literal["none"] = "none"
-
-
 class EffectsPart(Part):
     """How effects are judged; see `effects.deciding.DecisionOptions`."""
 
@@ -365,9 +345,7 @@ class Study(Part):
     target: Target
     search: SearchPart = SearchPart()
     effects: EffectsPart = EffectsPart()
-    probe: Annotated[DiffusionProbePart | ClipProbePart | NoProbePart, Field(discriminator="kind")] = (
-        DiffusionProbePart()
-    )
+    probe: AnyProbePart = DiffusionProbePart()
     report: ReportPart = ReportPart()
     calibrate: bool | None = Field(
         None,
@@ -471,7 +449,7 @@ class Study(Part):
 
     @model_validator(mode="after")
     def _somebody_judges(self) -> Study:
-        if self.calibrate and self.probe.kind == "none":
+        if self.calibrate and not self.probe.judges:
             raise ValueError(
                 "calibrate: true finds options by a judge's word, and probe says that there is none; remove one of them"
             )
@@ -510,7 +488,7 @@ class Study(Part):
     def calibrates(self) -> bool:
         """Whether the options of the editor in use are found by trying; somebody has to judge what is tried."""
         part = self.editors[self.editor_name]
-        if self.probe.kind == "none" or self.calibrate is False:
+        if not self.probe.judges or self.calibrate is False:
             return False
         if self.calibrate:
             return isinstance(part, LeditsEditorPart | PythonEditorPart)

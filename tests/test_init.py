@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from diffex_dagster.cli import doctor
 from diffex_dagster.cli.init import json_schema
-from diffex_dagster.stages.ready import missing_of_clip
+from diffex_dagster.judging.clip import missing_of_clip
 from diffex_dagster.stages.setup import build_store
 from diffex_dagster.study import load_study
 from diffex_dagster.worlds.avatars import WORLD as AVATARS

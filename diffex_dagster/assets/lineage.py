@@ -25,7 +25,7 @@ from diffex_dagster.stages.corpus import tree_version
 from diffex_dagster.stages.sample_images import samples_version
 from diffex_dagster.stages.settings import Stage, stage_version
 from diffex_dagster.stages.sources import PROBE, SHARED, Sources
-from diffex_dagster.study import ClipProbePart, Study
+from diffex_dagster.study import Study
 
 _EDITS = ("editor", "results")
 _CALIBRATION = ("editor", "probe", "results")
@@ -63,7 +63,7 @@ def sources_read(study: Study, stage: Stage, classifiers: Iterable[str] = ()) ->
     for source in READS[stage]:
         if source == "classifier":
             found += [f"{name}/classifier" for name in classifiers]
-        elif source != "probe" or isinstance(study.probe, ClipProbePart):
+        elif source != "probe" or study.probe.own_model:
             found.append(source)
     asked = study.images.predicted
     return [*found, f"{asked.classifier}/classifier"] if asked and stage == "sample_images" else found

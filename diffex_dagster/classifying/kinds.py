@@ -7,9 +7,9 @@ before a classifier is used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Union
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator
 
 from diffex_dagster.classifying.clip_adapter import ClipPart as ClipPart
 from diffex_dagster.classifying.http_adapter import HttpPart as HttpPart
@@ -19,12 +19,9 @@ from diffex_dagster.classifying.python_adapter import PythonPart as PythonPart
 from diffex_dagster.classifying.timm_adapter import TimmPart as TimmPart
 from diffex_dagster.classifying.torch_file_adapter import TorchFilePart as TorchFilePart
 from diffex_dagster.classifying.transformers_adapter import TransformersPart as TransformersPart
+from diffex_dagster.utils.config import kinds_in, one_of
 
-KINDS: tuple[type[ClassifierPart], ...] = tuple(
-    each
-    for each in list(globals().values())
-    if isinstance(each, type) and issubclass(each, ClassifierPart) and each is not ClassifierPart
-)
+KINDS = kinds_in(globals(), ClassifierPart)
 SHORT_FORMS = {kind: part.short for part in KINDS for kind in part.kinds() if part.short}
 """What a kind's own name stands for: {python: module:callable} means {kind: python, callable: module:callable}."""
 
@@ -40,7 +37,4 @@ def _long_form(value: Any) -> Any:
 if TYPE_CHECKING:
     AnyClassifierPart = ClassifierPart
 else:
-    AnyClassifierPart = Annotated[
-        Annotated[Union[KINDS], Field(discriminator="kind")],  # noqa: UP007 (a tuple of classes)
-        BeforeValidator(_long_form),
-    ]
+    AnyClassifierPart = Annotated[one_of(KINDS), BeforeValidator(_long_form)]

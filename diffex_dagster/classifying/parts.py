@@ -3,49 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, model_validator
 
 from diffex_dagster.classifying.protocol import Classifier
-from diffex_dagster.utils.paths import located
+from diffex_dagster.utils import config
+from diffex_dagster.utils.config import Part, Reference
 
-Reference = Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")]  # module:attribute
 Channels3 = float | tuple[float, float, float]
 Pixels = Annotated[int, Field(ge=1, le=8192)]
 Positive = Annotated[float, Field(gt=0)]
-
-
-class Part(BaseModel):
-    """A piece of a study file: unknown keys are errors, values never change.
-
-    Fields that a later version added are left out of what is written down while they have their default: results are
-    kept under hashes of it, and a new field must not make results of before look old.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    later: ClassVar[frozenset[str]] = frozenset()
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        written: dict[str, Any] = handler(self)
-        fields = type(self).model_fields
-        return {
-            name: value
-            for name, value in written.items()
-            if name not in self.later or getattr(self, name) != fields[name].default
-        }
 
 
 def _as_text(value: Any) -> Any:
@@ -179,26 +150,17 @@ class Target(Part):
 
 
 @dataclass(frozen=True)
-class Where:
-    """Where a part of a study file is, and where it works.
+class Where(config.Where):
+    """Where a classifier is in a study file, and where it works.
 
     Attributes:
-        folder: the study file's, which paths are relative to.
-        checkpoint: resolves a hub id or a folder.
-        field: where the part is in the study file, for messages.
         written: the part's fields as the file writes them, variables unresolved (`${HOST}/score`).
         url: the address of a service in this deployment; the part's own when None.
     """
 
-    folder: Path
-    checkpoint: Callable[[str], str]
     field: str = "classifier"
     written: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     url: str | None = None
-
-    def path(self, relative: Path) -> Path:
-        """A path of the study file, made absolute."""
-        return located(relative, self.folder, self.field).resolve()
 
 
 class ClassifierPart(Part):

@@ -15,11 +15,12 @@ from pydantic import Field, model_validator
 from diffex_dagster.classifying.base import BatchedClassifier
 from diffex_dagster.classifying.gradcam import Differentiable
 from diffex_dagster.classifying.outputs import Outputs
-from diffex_dagster.classifying.parts import Preprocessing, Reference, TensorPart, Where
+from diffex_dagster.classifying.parts import Preprocessing, TensorPart, Where
 from diffex_dagster.classifying.preprocessing import as_array, read_labels
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.torch_modules import module_for_gradients, run_torch
 from diffex_dagster.errors import ClassifierError
+from diffex_dagster.utils.config import Reference
 from diffex_dagster.utils.hashing import file_fingerprint
 from diffex_dagster.utils.imports import imported_sources, load_object, make
 from diffex_dagster.utils.own_code import code_digest, own

@@ -23,11 +23,10 @@ from diffex_dagster.editing.checkpoints import native_side
 from diffex_dagster.errors import CorpusError, DiffExError, EditorError, StoreError, in_words
 from diffex_dagster.stages.context import StudyContext, Subject
 from diffex_dagster.stages.hints import first_outputs, hints
-from diffex_dagster.stages.ready import check_devices, check_probe, check_truth, hub_is_off, is_hub_id, on_this_machine
+from diffex_dagster.stages.ready import check_devices, check_probe, check_truth
 from diffex_dagster.stages.setup import placed_vlm
 from diffex_dagster.store.keys import image_key
 from diffex_dagster.study import (
-    ClipProbePart,
     InstructEditorPart,
     LeditsEditorPart,
     OpenAIVLM,
@@ -36,6 +35,7 @@ from diffex_dagster.study import (
     load_study,
 )  # fmt: skip
 from diffex_dagster.utils import web
+from diffex_dagster.utils.hub import hub_is_off, is_hub_id, on_this_machine
 
 NEEDED = ("dagster", "diffusers", "duckdb", "torch", "transformers")
 EXTRAS = {
@@ -234,8 +234,8 @@ def _study(study: Study) -> Iterator[Finding]:
             yield from _surviving("classifier", partial(_scores, work.subject(name), found))
         yield from _code(name, each)
     yield _tried("devices", lambda: _checked(check_devices, study, "those that are named are here"))
-    if isinstance(study.probe, ClipProbePart):
-        yield _tried("probe", lambda: _checked(check_probe, study, "is there, or comes from the hub"))
+    if study.probe.own_model:
+        yield _tried("probe", lambda: check_probe(study))
     if study.truth is not None:
         yield _tried("truth", lambda: _truth(study, list(found)))
     vlm = placed_vlm(study)
@@ -274,7 +274,7 @@ def _truth(study: Study, images: Sequence[str]) -> str:
 def _editor(study: Study, pictures: Mapping[str, Image.Image]) -> Iterator[Finding]:
     """Whether what the editor in use is made of is there: checkpoint, LoRAs, module, edits, states of drawings."""
     part = study.editors[study.editor_name]
-    if isinstance(part, LeditsEditorPart | InstructEditorPart) and is_hub_id(study, part.checkpoint):
+    if isinstance(part, LeditsEditorPart | InstructEditorPart) and is_hub_id(study.checkpoint, part.checkpoint):
         yield _from_hub(part.checkpoint)
         if getattr(part, "loras", ()):
             yield _tried("editor", lambda: _loras(study))
@@ -311,7 +311,7 @@ def _loras(study: Study) -> str:
     part = study.editors[study.editor_name]
     assert isinstance(part, LeditsEditorPart)
     for lora in ledits_options(study, part).loras:
-        if not is_hub_id(study, lora.checkpoint):
+        if not is_hub_id(study.checkpoint, lora.checkpoint):
             locate_lora(lora.checkpoint, lora.file, lora.revision)
     return "its LoRAs are there, or come from the hub"
 

@@ -9,18 +9,61 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
+from pydantic import Field
 
-from diffex_dagster.errors import ClassifierError, at_the_boundary
-from diffex_dagster.judging.protocol import Pair
+from diffex_dagster.editing.protocol import Editor
+from diffex_dagster.errors import ClassifierError, StudyError, at_the_boundary
+from diffex_dagster.judging.parts import ProbePart, Where
+from diffex_dagster.judging.protocol import ConceptProbe, Pair
 from diffex_dagster.utils.hashing import folder_fingerprint
+from diffex_dagster.utils.hub import cached_folder, hub_is_off, is_hub_id
+from diffex_dagster.utils.weights import check_weights
 
 _BATCH = 32
+
+
+class ClipProbePart(ProbePart):
+    """Judge edits with a CLIP model: a hub id, or a folder beside the study file."""
+
+    kind: Literal["clip"] = "clip"
+    checkpoint: str
+    template: str = Field("a picture of {}", pattern=r"\{\}", description="the sentence around a concept")
+    device: str = "auto"
+
+    def build(self, where: Where, editor: Editor) -> ConceptProbe:
+        """A `ClipProbe`, whatever the editor is."""
+        device = where.device if self.device == "auto" else self.device
+        return ClipProbe(where.checkpoint(self.checkpoint), where.domain, self.template, device or "auto")
+
+    def works_on(self) -> str:
+        """Its `device`."""
+        return self.device
+
+    def check(self, where: Where, to_be_loaded: bool = True) -> str:
+        """Whether the model is in its folder, or can be had from the hub."""
+        folder = Path(where.checkpoint(self.checkpoint))
+        if not is_hub_id(where.checkpoint, self.checkpoint):
+            if absent := missing_of_clip(folder):
+                raise StudyError(
+                    f"{where.field}.checkpoint: {folder} holds no {absent}; name a folder that save_pretrained of "
+                    "model and processor wrote, or a hub id"
+                )
+            check_weights(folder, StudyError)
+        elif to_be_loaded and hub_is_off():
+            absent = missing_of_clip(cached) if (cached := cached_folder(self.checkpoint)) else "config.json"
+            if absent:
+                raise StudyError(
+                    f"{where.field}.checkpoint: {self.checkpoint} is not on this machine ({absent} is missing), and "
+                    "HF_HUB_OFFLINE is set; unset it, or name the checkpoint's folder"
+                )
+        return "is there, or comes from the hub"
 
 
 class ClipProbe:
@@ -114,3 +157,29 @@ def _vectors(features: Any) -> np.ndarray:
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def missing_of_clip(folder: Path) -> str:
+    """What a folder lacks of a CLIP model with its processor, in words; "" where all is there. Loads nothing."""
+
+    def there(*names: str) -> bool:
+        return all((folder / name).is_file() and (folder / name).stat().st_size > 0 for name in names)
+
+    if not there("config.json"):
+        return "model (config.json)"
+    index = folder / "model.safetensors.index.json"
+    if index.is_file() and not there("model.safetensors"):
+        try:
+            shards = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, AttributeError):
+            return f"list of weights that can be read ({index.name})"
+        if absent := sorted(shard for shard in shards if not there(str(shard))):
+            return f"weights {absent[0]}, which {index.name} names"
+    elif not there("model.safetensors"):
+        other = " (pytorch_model.bin can run code and is not read)" if there("pytorch_model.bin") else ""
+        return f"weights model.safetensors{other}"
+    if not there("preprocessor_config.json") and not there("processor_config.json"):
+        return "image processor (preprocessor_config.json)"
+    if not there("tokenizer.json") and not there("vocab.json", "merges.txt"):
+        return "tokenizer (tokenizer.json, or vocab.json with merges.txt)"
+    return ""

@@ -9,14 +9,19 @@ person would agree: towards a word that the model has never learned, an edit may
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from PIL import Image
+from pydantic import Field
 
 from diffex_dagster.editing.pixels import picture_tensor
-from diffex_dagster.judging.protocol import Pair
+from diffex_dagster.editing.protocol import Editor
+from diffex_dagster.errors import EditorError
+from diffex_dagster.judging.parts import ProbePart, Where
+from diffex_dagster.judging.protocol import ConceptProbe, Pair
+from diffex_dagster.utils.imports import at_own_code
 
 if TYPE_CHECKING:
     from diffex_dagster.editing.engine import Engine
@@ -24,6 +29,30 @@ if TYPE_CHECKING:
 ALGORITHM = 1  # raised when a change of the code changes answers
 NOISE_LEVELS = (0.8, 0.7, 0.9, 0.6)  # shares of the noise schedule; a concept shows best where composition is decided
 _ROWS = 32  # UNet rows at a time
+
+
+class DiffusionProbePart(ProbePart):
+    """Judge edits with the diffusion editor's own model; edits of another kind of editor are not judged."""
+
+    own_model: ClassVar[bool] = False
+
+    kind: Literal["diffusion"] = "diffusion"
+    draws: int = Field(2, ge=1, le=64, description="noise draws a picture is judged at: 2 cost a fifth of the edit")
+
+    def build(self, where: Where, editor: Editor) -> ConceptProbe | None:
+        """The editor's own judge (`OwnJudge.judge`): whoever wraps an editor passes the question on."""
+        judge: Callable[[int], ConceptProbe] | None = getattr(editor, "judge", None)
+        if judge is None:
+            return None
+        with at_own_code(f"the judge of the editor {editor.__class__.__name__} cannot be made", "mend it", EditorError):
+            return judge(self.draws)
+
+    def absent(self, where: Where) -> str:
+        """The editor has none."""
+        return (
+            f"the editor {where.editor_name} has no judge of its own, and `probe: {{kind: clip, checkpoint: ...}}` "
+            "would name one"
+        )
 
 
 class HasEngine(Protocol):

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from diffex_dagster.errors import DiffExError, StudyError, in_words
-from diffex_dagster.stages.setup import placed_editor
-from diffex_dagster.study import ClipProbePart, InstructEditorPart, LeditsEditorPart, Study
+from diffex_dagster.stages.setup import judge_where, placed_editor
+from diffex_dagster.study import InstructEditorPart, LeditsEditorPart, Study
 from diffex_dagster.utils.devices import device_problem
 from diffex_dagster.utils.imports import load_object
 from diffex_dagster.utils.secrets import logger
-from diffex_dagster.utils.weights import check_weights
 
 log = logger(__name__)
 
@@ -66,83 +61,19 @@ def check_devices(study: Study) -> None:
         wanted[f"editors.{study.editor_name}.device"] = part.device
     place = study.deployment.classifiers.device
     wanted |= {f"classifiers.{name}.device": place or each.device for name, each in study.classifiers.items()}
-    if isinstance(study.probe, ClipProbePart):
-        wanted["probe.device"] = study.probe.device
+    wanted["probe.device"] = study.probe.works_on()
     for field, device in wanted.items():
         if problem := device_problem(device or "auto"):
             raise StudyError(f"{study.file}: {field}: {device!r} {problem}; write auto, or a device that is here")
 
 
-def check_probe(study: Study, to_be_loaded: bool = True) -> None:
-    """Raise StudyError where the CLIP model that judges edits is not in its folder, or is on a hub that is out of reach
-    (where it is `to_be_loaded`).
+def check_probe(study: Study, to_be_loaded: bool = True) -> str:
+    """What has been found of the judge of edits, in words.
+
+    Raises:
+        StudyError: it lacks what it needs (of a download: where it is `to_be_loaded`).
     """
-    if not isinstance(study.probe, ClipProbePart):
-        return
-    name = study.probe.checkpoint
-    folder = Path(study.checkpoint(name))
-    if not is_hub_id(study, name):
-        if absent := missing_of_clip(folder):
-            raise StudyError(
-                f"{study.file}: probe.checkpoint: {folder} holds no {absent}; name a folder that save_pretrained of "
-                "model and processor wrote, or a hub id"
-            )
-        check_weights(folder, StudyError)
-    elif to_be_loaded and hub_is_off():
-        absent = missing_of_clip(cached) if (cached := cached_folder(name)) else "config.json"
-        if absent:
-            raise StudyError(
-                f"{study.file}: probe.checkpoint: {name} is not on this machine ({absent} is missing), and "
-                "HF_HUB_OFFLINE is set; unset it, or name the checkpoint's folder"
-            )
-
-
-def missing_of_clip(folder: Path) -> str:
-    """What a folder lacks of a CLIP model with its processor, in words; "" where all is there. Loads nothing."""
-
-    def there(*names: str) -> bool:
-        return all((folder / name).is_file() and (folder / name).stat().st_size > 0 for name in names)
-
-    if not there("config.json"):
-        return "model (config.json)"
-    index = folder / "model.safetensors.index.json"
-    if index.is_file() and not there("model.safetensors"):
-        try:
-            shards = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, AttributeError):
-            return f"list of weights that can be read ({index.name})"
-        if absent := sorted(shard for shard in shards if not there(str(shard))):
-            return f"weights {absent[0]}, which {index.name} names"
-    elif not there("model.safetensors"):
-        other = " (pytorch_model.bin can run code and is not read)" if there("pytorch_model.bin") else ""
-        return f"weights model.safetensors{other}"
-    if not there("preprocessor_config.json") and not there("processor_config.json"):
-        return "image processor (preprocessor_config.json)"
-    if not there("tokenizer.json") and not there("vocab.json", "merges.txt"):
-        return "tokenizer (tokenizer.json, or vocab.json with merges.txt)"
-    return ""
-
-
-def is_hub_id(study: Study, name: str) -> bool:
-    """Whether a checkpoint is one of the hub's, and no folder."""
-    return study.checkpoint(name) == name and bool(re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name))
-
-
-def hub_is_off() -> bool:
-    """Whether nothing may be downloaded."""
-    return os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0")
-
-
-def on_this_machine(name: str, file: str) -> bool:
-    """Whether a file of a hub checkpoint has been downloaded before."""
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(name, file), str)
-
-
-def cached_folder(name: str) -> Path | None:
-    """Where a hub checkpoint lies that has been downloaded before."""
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(name, "config.json")
-    return Path(found).parent if isinstance(found, str) else None
+    try:
+        return study.probe.check(judge_where(study), to_be_loaded)
+    except StudyError as error:
+        raise StudyError(f"{study.file}: {error}") from error

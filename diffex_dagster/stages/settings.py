@@ -131,7 +131,7 @@ DECIDES: Mapping[str, tuple[Stage, ...]] = {
 
 # (field, stage) -> when the field has a part in the stage after all.
 _ONLY_WHERE: Mapping[tuple[str, str], Callable[[Study], bool]] = {
-    ("effects.level", "level2_scores"): lambda study: study.effects.absence > 0 and study.probe.kind != "none",
+    ("effects.level", "level2_scores"): lambda study: study.effects.absence > 0 and study.probe.judges,
     ("seed", "sample_images"): lambda study: study.images.sample is not None,
     ("effects.confirmation", "level1_edits"): lambda study: study.search.allocation == "racing",
     ("effects.confirmation_from", "level1_edits"): lambda study: study.search.allocation == "racing",

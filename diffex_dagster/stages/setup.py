@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,10 @@ from diffex_dagster.corpus.vlm.proposer import OpenAIProposer, Proposal, Proposa
 from diffex_dagster.editing.ledits import LeditsOptions
 from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.errors import EditorError, StoreError
+from diffex_dagster.judging.parts import Where as JudgeWhere
 from diffex_dagster.judging.protocol import ConceptProbe
 from diffex_dagster.store import Store
 from diffex_dagster.study import (
-    ClipProbePart,
-    DiffusionProbePart,
     EditorPart,
     InstructEditorPart,
     LeditsEditorPart,
@@ -32,7 +31,7 @@ from diffex_dagster.study import (
     Study,
 )
 from diffex_dagster.utils.hashing import digest
-from diffex_dagster.utils.imports import at_own_code, make
+from diffex_dagster.utils.imports import make
 from diffex_dagster.utils.own_code import code_digest, own
 
 
@@ -135,32 +134,26 @@ def build_classifier(study: Study, name: str) -> Classifier:
     return part.build(Where(study.folder, study.checkpoint, f"classifiers.{name}", written, place.urls.get(name)))
 
 
+def judge_where(study: Study) -> JudgeWhere:
+    """What a study's judge is made with."""
+    return JudgeWhere(
+        study.folder, study.checkpoint, domain=study.domain, editor_name=study.editor_name,
+        device=study.deployment.editor.device,
+    )  # fmt: skip
+
+
 def build_probe(study: Study, editor: Editor) -> ConceptProbe | None:
     """Who judges whether edits show their attribute; None where nobody does.
 
-    The editor is asked for a judge of its own (`OwnJudge.judge`): whoever wraps an editor passes the question on.
+    Raises:
+        DiffExError: the judge cannot be made.
     """
-    if isinstance(study.probe, ClipProbePart):
-        from diffex_dagster.judging.clip import ClipProbe
-
-        part = study.probe
-        device = study.deployment.editor.device if part.device == "auto" else part.device
-        return ClipProbe(study.checkpoint(part.checkpoint), study.domain, part.template, device or "auto")
-    judge: Callable[[int], ConceptProbe] | None = getattr(editor, "judge", None)
-    if isinstance(study.probe, DiffusionProbePart) and judge is not None:
-        with at_own_code(f"the judge of the editor {editor.__class__.__name__} cannot be made", "mend it", EditorError):
-            return judge(study.probe.draws)
-    return None
+    return study.probe.build(judge_where(study), editor)
 
 
 def why_unjudged(study: Study) -> str:
     """Why nobody judges the edits of a study for which `build_probe` finds nobody."""
-    if isinstance(study.probe, DiffusionProbePart):
-        return (
-            f"the editor {study.editor_name} has no judge of its own, and `probe: {{kind: clip, checkpoint: ...}}` "
-            "would name one"
-        )
-    return f"the study says `probe: {{kind: {study.probe.kind}}}`"
+    return study.probe.absent(judge_where(study))
 
 
 def know(*parts: Editor | Classifier | ConceptProbe | None) -> None:

@@ -15,7 +15,7 @@ from diffex_dagster.images.sources import find_images
 from diffex_dagster.stages.context import StudyContext, Subject
 from diffex_dagster.stages.corpus import class_names, edits_version, input_files, inputs_version
 from diffex_dagster.stages.sample_images import images_version
-from diffex_dagster.study import ClipProbePart, Study
+from diffex_dagster.study import Study
 from diffex_dagster.utils.hashing import digest
 from diffex_dagster.utils.sources import sources_digest
 
@@ -51,7 +51,7 @@ class Sources:
     @property
     def names(self) -> tuple[str, ...]:
         """All of them: "image_files", "editor", "persona_v1/classifier", ..."""
-        probe = ("probe",) if isinstance(self.study.probe, ClipProbePart) else ()
+        probe = ("probe",) if self.study.probe.own_model else ()
         return (*SHARED, *probe, *(f"{name}/classifier" for name in self.classifiers))
 
     def version(self, source: str) -> str:

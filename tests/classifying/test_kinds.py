@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-import diffex_dagster
 from diffex_dagster.classifying.kinds import KINDS, SHORT_FORMS
+from tests.support.kinds import asked_of_a_package_with
 from tests.support.toys import write_study
 
-PACKAGE = Path(diffex_dagster.__file__).parent
 ADAPTER = '''
 """Classes by how light a picture is."""
 
@@ -44,34 +39,18 @@ class Shade:
         light = [np.asarray(each.convert("L"), dtype=float).mean() - self.limit for each in pictures]
         return np.array([[-x, x] for x in light])
 '''
-LINE = "from diffex_dagster.classifying.shade_adapter import ShadePart as ShadePart\n"
 ASK = """
-import sys
-from pathlib import Path
-from diffex_dagster.study import load_study
-study = load_study(Path(sys.argv[1]))
-heavy = {"torch", "duckdb", "dagster", "transformers", "diffusers"} & set(sys.modules)
 from PIL import Image
 from diffex_dagster.stages.setup import build_classifier
 grey = Image.new("L", (16, 16), 200)
-print(sorted(heavy), study.classifiers["v1"].kind, build_classifier(study, "v1")([grey]).tolist())
+print(heavy, study.classifiers["v1"].kind, build_classifier(study, "v1")([grey]).tolist())
 """
 
 
 def test_a_new_kind_is_one_file_and_one_line(tmp_path: Path) -> None:
-    package = tmp_path / "source" / "diffex_dagster"
-    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
-    (package / "classifying" / "shade_adapter.py").write_text(ADAPTER)
-    kinds = package / "classifying" / "kinds.py"
-    before, after = kinds.read_text("utf-8").split("\nKINDS", 1)
-    kinds.write_text(f"{before}{LINE}\nKINDS{after}", "utf-8")
     study = write_study(tmp_path / "toy", 2, classifiers={"v1": {"shade": 120}})
-    paths = os.pathsep.join([str(tmp_path / "source"), str(PACKAGE.parent)])
-    said = subprocess.run(
-        [sys.executable, "-c", ASK, str(study)],
-        env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, check=False, cwd=tmp_path,
-    )  # fmt: skip
-    assert said.stdout.strip() == "[] shade [[-80.0, 80.0]]", said.stderr
+    said = asked_of_a_package_with(tmp_path, "classifying", "shade_adapter", ADAPTER, "ShadePart", study, ASK)
+    assert said == "[] shade [[-80.0, 80.0]]"
 
 
 def test_every_kind_says_what_its_short_form_stands_for() -> None:
