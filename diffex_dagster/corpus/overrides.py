@@ -50,7 +50,8 @@ def merge(proposal: Corpus, edits: CorpusEdits) -> Corpus:
                 dropped.setdefault(feature.id, f"not on the allow list of {file}")
     names = {find(mention, "rename").id: mention for mention in edits.rename}
     prompts = {find(mention, "prompt").id: mention for mention in edits.prompt}
-    for key, changes in (("rename", names), ("prompt", prompts)):
+    exclusive = {find(mention, "exclusive").id: mention for mention in edits.exclusive}
+    for key, changes in (("rename", names), ("prompt", prompts), ("exclusive", exclusive)):
         for feature_id, mention in changes.items():
             if reason := next((why for one, why in dropped.items() if _within(feature_id, one)), None):
                 raise CorpusError(
@@ -76,7 +77,7 @@ def merge(proposal: Corpus, edits: CorpusEdits) -> Corpus:
                 raise CorpusError(
                     f"{at_line(edits.path, line)}: a second feature would have the id {new_id!r}: choose another name."
                 )
-            changed = prompts.get(feature.id)
+            changed, alone = prompts.get(feature.id), exclusive.get(feature.id)
             lines[new_id] = renamed.line if renamed else 0
             if changed:
                 reworded.append((new_id, changed))
@@ -85,6 +86,7 @@ def merge(proposal: Corpus, edits: CorpusEdits) -> Corpus:
                 id=new_id,
                 name=name,
                 prompt=tidy(changed.to) if changed else feature.prompt,
+                exclusive=alone.to == "True" if alone else feature.exclusive,
                 children=rebuild(feature.children, new_id),
             )
         return tuple(kept.values())

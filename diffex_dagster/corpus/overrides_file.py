@@ -6,8 +6,9 @@ The file (`studies/<name>/corpus.yaml`) holds any of these keys; without one it 
     prompt: {feature: new prompt}    other words for the editor; only this feature is edited again
     remove: [feature, ...]           leave it out, with its children
     add:    [entry, ...]             new features; an entry has `name`, and may have `group`, `prompt`, `direction`,
-                                     `editable`, `region` and `children`; a group that does not
-                                     exist is made, and is itself no edit
+                                     `editable`, `exclusive`, `region` and `children`; a group
+                                     that does not exist is made, and is itself no edit
+    exclusive: {group: true|false}   whether a picture shows at most one of the group's children
     deny:   [words, ...]             drop whatever the model names with these words, now and later
     allow:  [feature, ...]           keep only these, and what is above and below them
     tree:   [entry, ...]             a whole hand-written tree in place of the proposal
@@ -41,6 +42,9 @@ from diffex_dagster.utils.text import load_yaml, read_text
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 
 
+_OF_A_PROPOSAL = ("add", "remove", "rename", "prompt", "exclusive")
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -52,6 +56,7 @@ class Entry(_Strict):
     prompt: Name | None = None
     direction: Direction = "add"
     editable: bool | None = None
+    exclusive: bool | None = None
     region: Name | None = None
     children: list[Entry | Name] = Field(default_factory=list)
 
@@ -67,6 +72,7 @@ class _File(_Strict):
     remove: list[Name] = Field(default_factory=list)
     rename: dict[Name, Name] = Field(default_factory=dict)
     prompt: dict[Name, Name] = Field(default_factory=dict)
+    exclusive: dict[Name, bool] = Field(default_factory=dict)
     allow: list[Name] = Field(default_factory=list)
     deny: list[Name] = Field(default_factory=list)
     tree: list[Entry | Name] | None = None
@@ -99,6 +105,7 @@ class CorpusEdits:
     remove: tuple[Mention, ...] = ()
     rename: tuple[Mention, ...] = ()
     prompt: tuple[Mention, ...] = ()
+    exclusive: tuple[Mention, ...] = ()
     allow: tuple[Mention, ...] = ()
     deny: tuple[Mention, ...] = ()
     tree: Corpus | None = None
@@ -106,12 +113,12 @@ class CorpusEdits:
     @property
     def is_empty(self) -> bool:
         """Whether the file changes nothing."""
-        return not (self.add or self.remove or self.rename or self.prompt or self.allow or self.deny or self.tree)
+        return not self.count
 
     @property
     def count(self) -> int:
         """How many changes it makes; a whole tree is one."""
-        lists = (self.add, self.remove, self.rename, self.prompt, self.allow, self.deny)
+        lists = (self.add, self.remove, self.rename, self.prompt, self.exclusive, self.allow, self.deny)
         return sum(map(len, lists)) + (self.tree is not None)
 
     @property
@@ -121,6 +128,8 @@ class CorpusEdits:
             key: [[item.feature, item.to] for item in getattr(self, key)]
             for key in ("remove", "rename", "prompt", "allow", "deny")
         }
+        if self.exclusive:
+            said["exclusive"] = [[item.feature, item.to] for item in self.exclusive]
         content = {**said, "add": [[item.group, item.node] for item in self.add]}
         tree = self.tree.version if self.tree else None
         return hashlib.sha256(json.dumps([content, tree], sort_keys=True).encode()).hexdigest()[:16]
@@ -176,6 +185,7 @@ def edits_from_text(text: str, path: str, source: str = "person") -> CorpusEdits
         remove=mentions("remove", file.remove),
         rename=changes("rename", file.rename),
         prompt=changes("prompt", file.prompt),
+        exclusive=changes("exclusive", {name: str(value) for name, value in file.exclusive.items()}),
         allow=mentions("allow", file.allow),
         deny=mentions("deny", file.deny),
     )
@@ -183,8 +193,7 @@ def edits_from_text(text: str, path: str, source: str = "person") -> CorpusEdits
         _refuse_twins([addition.node], document, ("add",), path)
     if file.tree is None:
         return edits
-    if (edits.add or edits.remove or edits.rename or edits.prompt) and file.tree:
-        other = next(key for key in ("add", "remove", "rename", "prompt") if getattr(edits, key))
+    if other := next((key for key in _OF_A_PROPOSAL if file.tree and getattr(edits, key)), None):
         raise CorpusError(
             f"{path}, line {_line(document, (other,))}: `{other}` edits a proposal, and this file has a whole `tree`: "
             "make the change in the tree itself."
@@ -204,6 +213,8 @@ def _raw(entry: Entry | str) -> RawFeature:
         node["prompt"] = entry.prompt
     if entry.editable is not None:
         node["editable"] = entry.editable
+    if entry.exclusive is not None:
+        node["exclusive"] = entry.exclusive
     if entry.region is not None:
         node["region"] = entry.region
     if entry.children:

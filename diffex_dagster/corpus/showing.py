@@ -46,6 +46,8 @@ def _label(feature: Feature) -> Text:
         label.append(f"  {sign} {tidy(feature.prompt)}", style="red" if feature.direction == "remove" else "green")
     else:
         label.append("  no edit itself", style="dim italic")
+    if feature.exclusive is not None:
+        label.append("  one of" if feature.exclusive else "  any of", style="dim italic")
     if feature.support is not None:
         label.append(f"  ×{feature.support}", style="cyan")
     if feature.region:
@@ -97,7 +99,7 @@ class CorpusDiff:
         yield Text(f"{len(self.new_edits)} features need new edits", style="dim")
 
 
-_COMPARED = ("name", "prompt", "direction", "editable", "region", "support", "source")
+_COMPARED = ("name", "prompt", "direction", "editable", "region", "support", "source", "exclusive")
 
 
 def diff(before: Corpus, after: Corpus) -> CorpusDiff:

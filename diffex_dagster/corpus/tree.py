@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from diffex_dagster.corpus.wording import exclude_each_other
+
 Direction = Literal["add", "remove"]
 _WRITERS = frozenset({"vlm", "person", "starter"})  # any other `source` is a citation
 
@@ -33,6 +35,7 @@ class Feature:
         children: the next level.
         support: how many answers of the VLM named it (None: written by a person).
         region: where in the picture it shows, if known ("eyes").
+        exclusive: whether a picture shows at most one of its children; None where nobody said (see `wording`).
         source: where it came from: "vlm", "person", "starter" or a citation of a context document.
         setting: how the editor edits it (`Concept.setting`), where a study calibrates; no part of the tree's version.
     """
@@ -46,6 +49,7 @@ class Feature:
     support: int | None = None
     region: str | None = None
     source: str = "vlm"
+    exclusive: bool | None = None
     setting: str = field(default="", compare=False)
 
     @property
@@ -57,6 +61,13 @@ class Feature:
     def level(self) -> int:
         """1 for a group, 2 for its children, and so on."""
         return self.id.count("/") + 1
+
+    @property
+    def one_of(self) -> bool:
+        """Whether a picture shows at most one of its children: as somebody said, or else as the names tell."""
+        if self.exclusive is not None:
+            return self.exclusive
+        return exclude_each_other(self.name, [child.name for child in self.children])
 
     @property
     def group(self) -> str:
@@ -107,4 +118,6 @@ class Corpus:
 def _said(feature: Feature) -> dict[str, Any]:
     """A feature as its file or its model says it, for the version."""
     said = {f.name: getattr(feature, f.name) for f in fields(feature) if f.name != "setting"}
+    if feature.exclusive is None:  # trees of which nobody said it keep the version that they had
+        del said["exclusive"]
     return said | {"children": [_said(child) for child in feature.children]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 _ARTICLES = frozenset({"a", "an", "the", "some", "of", "with", "and", "or"})
 _SPELLING = {
@@ -19,6 +20,14 @@ _DIMENSIONS = frozenset(
     "condition conditions density thickness material materials background backgrounds lighting setting age gender "
     "feature features attribute attributes characteristic characteristics anatomy posture marking markings health "
     "appearance season weather scene environment presentation composition other miscellaneous".split()
+)
+# Of these dimensions a picture may show several values at once: wrinkles and freckles are both markings.
+_COLLECTIONS = frozenset(
+    "feature features attribute attributes characteristic characteristics anatomy condition conditions marking "
+    "markings health appearance environment presentation composition other miscellaneous texture textures".split()
+)
+_WORN_ONE_AT_A_TIME = frozenset(
+    "eyewear glass headwear headgear hat hair hairdo haircut clothing outfit footwear shoe beard moustache".split()
 )
 # Everything in the picture has these already, so that adding one means nothing.
 _ALWAYS_THERE = frozenset(
@@ -88,6 +97,25 @@ def names_an_edit(name: str, has_children: bool) -> bool:
     if not has_children or not tokens:
         return True
     return tokens[-1] not in _DIMENSIONS and not (len(tokens) == 1 and tokens[0] in _ALWAYS_THERE)
+
+
+def exclude_each_other(group: str, children: Sequence[str]) -> bool:
+    """Whether a picture shows at most one of a group's children: one colour of hair, but several pieces of jewellery.
+
+    Used only where neither the model nor a person said so. It is so where the group's name is a dimension ("hair
+    colour", "time of day") or something of which one is worn at a time, or most children are kinds of the same
+    ("angry eyebrows", "flat eyebrows"). Where it cannot be told, it is not: a word that may be wrong of a picture does
+    more harm than one that is missing.
+    """
+    if len(children) < 2:
+        return False
+    last = [named[-1] for child in children if (named := words(child))]
+    if last and max(map(last.count, last)) > 2 * len(children) / 3:
+        return True
+    tokens = words(group.casefold().replace("color", "colour").replace("time of day", "setting"))
+    listed = re.search(r"(?:\band\b|\bor\b|[&,/+])", group.casefold())
+    dimension = _DIMENSIONS - _COLLECTIONS | _WORN_ONE_AT_A_TIME
+    return bool(tokens) and not listed and (tokens[-1] in dimension or tokens[0] in dimension & {"colour", "style"})
 
 
 def standalone_prompt(name: str, parent: str | None) -> str:

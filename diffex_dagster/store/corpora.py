@@ -39,7 +39,7 @@ class CorpusTables(Tables):
                 {
                     **version, "feature": f.id, "position": i, "level": f.level, "name": f.name, "prompt": f.prompt,
                     "direction": f.direction, "editable": f.editable, "support": f.support, "region": f.region,
-                    "source": f.source,
+                    "source": f.source, "exclusive": f.exclusive,
                 }
                 for i, f in enumerate(corpus.walk())
             ],
@@ -89,7 +89,7 @@ class CorpusTables(Tables):
     def _corpus(self, study: str, version: str) -> Corpus:
         with self.hold():
             rows = self.rows(
-                """SELECT feature, name, prompt, direction, editable, support, region, source FROM features
+                """SELECT feature, name, prompt, direction, editable, support, region, source, exclusive FROM features
                 WHERE study = ? AND corpus_version = ? ORDER BY position""",
                 [study, version],
             )
@@ -162,7 +162,7 @@ def _tree(rows: Sequence[tuple[Any, ...]], drops: tuple[Drop, ...]) -> Corpus:
 
     def children(parent: str) -> tuple[Feature, ...]:
         return tuple(
-            Feature(row[0], row[1], row[2], row[3], row[4], children(row[0]), row[5], row[6], row[7])
+            Feature(row[0], row[1], row[2], row[3], row[4], children(row[0]), *row[5:9])
             for row in rows
             if row[0].rpartition("/")[0] == parent
         )

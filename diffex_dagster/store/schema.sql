@@ -29,8 +29,10 @@ CREATE TABLE IF NOT EXISTS features (
     level INTEGER NOT NULL,
     name VARCHAR NOT NULL, prompt VARCHAR NOT NULL, direction VARCHAR NOT NULL,
     editable BOOLEAN NOT NULL, support INTEGER, region VARCHAR, source VARCHAR,
+    exclusive BOOLEAN,                  -- whether a picture shows at most one of its children; NULL where nobody said
     PRIMARY KEY (study, corpus_version, feature)
 );
+ALTER TABLE features ADD COLUMN IF NOT EXISTS exclusive BOOLEAN;
 -- One row of `drops` is something that cleaning or merging left out of one version of a corpus.
 CREATE TABLE IF NOT EXISTS drops (
     study VARCHAR, corpus_version VARCHAR, name VARCHAR, reason VARCHAR,

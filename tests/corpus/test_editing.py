@@ -96,6 +96,18 @@ def test_add_finds_a_group_by_its_old_and_its_new_name(proposal: Corpus) -> None
     assert [feature.id for feature in corpus["headwear"].children][2:] == ["headwear/a", "headwear/b"]
 
 
+def test_a_person_says_whether_the_children_of_a_group_exclude_each_other(proposal: Corpus) -> None:
+    assert proposal["hair"].exclusive is None and proposal["hair"].one_of  # by its name
+    corpus = merged(proposal, "exclusive: {hair: false}\nadd:\n  - {name: Marks, exclusive: true, children: [a, b]}\n")
+    assert not corpus["hair"].one_of and corpus["marks"].one_of
+    assert corpus.version != merged(proposal, "add:\n  - {name: Marks, exclusive: true, children: [a, b]}\n").version
+    assert not diff(proposal, merged(proposal, "exclusive: {hair: false}\n")).new_edits
+    with pytest.raises(CorpusError, match=r"line 1: `exclusive` names 'fez', which the proposal does not have"):
+        merged(proposal, "exclusive: {fez: true}\n")
+    with pytest.raises(CorpusError, match="valid boolean"):
+        edits_from_text("exclusive: {hair: maybe}", "corpus.yaml")
+
+
 def test_a_whole_tree_takes_the_proposals_place(proposal: Corpus) -> None:
     text = "tree:\n  - name: Eyewear\n    editable: false\n    children: [round glasses, {name: none, prompt: glasses, direction: remove}]\n  - Beard\n"
     corpus = merged(proposal, text)

@@ -14,7 +14,7 @@ from diffex_dagster.cli.corpus import as_json
 from diffex_dagster.corpus.tree import Drop
 from diffex_dagster.corpus.vlm.answers import CUT_OFF, raw_from_tree, read, read_answer, tree_from_raw, write_answer
 from diffex_dagster.corpus.vlm.raw import RawFeature
-from diffex_dagster.corpus.wording import tidy
+from diffex_dagster.corpus.wording import exclude_each_other, tidy
 from diffex_dagster.errors import CorpusError
 from diffex_dagster.worlds.avatars import PHRASES
 
@@ -195,6 +195,34 @@ def test_the_structured_form_loses_nothing(nodes: list[RawFeature]) -> None:
     assert tree_from_raw(read_answer(json.dumps({"categories": nodes}))) == tree
 
 
+def test_an_answer_says_which_groups_exclude_their_children() -> None:
+    answer = """{"categories": [{"name": "Hat", "exclusive": true, "children": ["cap", "bow"]},
+        {"name": "Hair colour", "exclusive": false, "children": ["black", "grey"]},
+        {"name": "Marks", "exclusive": "perhaps", "children": ["freckles", "a scar"]}]}"""
+    corpus = tree_from_raw(read_answer(answer))
+    assert [group.exclusive for group in corpus.groups] == [True, False, None]
+    assert tree_from_raw(read_answer(write_answer(raw_from_tree(corpus)))) == corpus
+    unsaid = tree_from_raw(read_answer(answer.replace('"exclusive": true, ', "")))
+    assert unsaid.version != corpus.version and unsaid["hat"].one_of and not corpus["hair-colour"].one_of
+
+
+@pytest.mark.parametrize(
+    ("group", "children", "one_of"),
+    [
+        ("Hair color", ["black", "dyed in several tones"], True),
+        ("Colour of the car", ["red", "a blue one"], True),
+        ("Time of day", ["night", "noon"], True),
+        ("Jewellery", ["earrings", "a necklace"], False),
+        ("Pose and background", ["sitting", "a beach"], False),
+        ("Brows", ["angry eyebrows", "flat eyebrows", "raised eyebrows"], True),
+        ("Skin markings", ["freckles", "a scar"], False),
+        ("Hair colour", ["black hair"], False),
+    ],
+)
+def test_names_tell_whether_children_exclude_each_other(group: str, children: list[str], one_of: bool) -> None:
+    assert exclude_each_other(group, children) == one_of
+
+
 def test_tree_from_raw_fills_in_what_is_missing() -> None:
     corpus = tree_from_raw(read_answer('{"Hat": ["logo", "red", "cap"], "Hair colour": ["black", "grey hair"]}'))
     assert [feature.prompt for feature in corpus["hat"].children] == ["a hat with a logo", "red hat", "cap"]
@@ -227,4 +255,5 @@ def test_the_recorded_avatars_answer_is_drawable() -> None:
     assert len(corpus.groups) >= 12 and len(list(corpus.walk())) >= 55
     assert {feature.prompt for feature in edits if feature.prompt not in PHRASES} == IMPOSSIBLE
     assert corpus["beard/clean-shaven"].direction == "remove"
+    assert [group.name for group in corpus.groups if not group.one_of] == ["Jewellery and marks"]  # by their names
     assert {group.name for group in corpus.groups if group.editable} == {"Eyewear", "Moustache", "Headwear"}

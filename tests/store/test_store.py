@@ -66,7 +66,8 @@ def test_stored_edits_and_scores_are_found_by_content(store: Store) -> None:
 def test_a_corpus_comes_back_as_the_same_tree(store: Store) -> None:
     child = Feature("hat/red-hat", "Red hat", "a red hat", support=3, region="head")
     corpus = Corpus(
-        (Feature("hat", "Hat", "hat", editable=False, children=(child,)),), (Drop("glaucoma", "the class"),)
+        (Feature("hat", "Hat", "hat", editable=False, children=(child,), exclusive=True),),
+        (Drop("glaucoma", "the class"),),
     )
     store.put_corpus("s", corpus)
     store.set_current("s", "corpus", corpus.version)

@@ -7,7 +7,7 @@ a Markdown outline. `tree_from_raw` turns the result into a `Corpus`.
 The structured form (also that of `studies/*/proposal.json`) is
 
     {"categories": [{"name": "Eyewear", "prompt": "eyewear", "direction": "add", "editable": true, "region": "eyes",
-                     "children": [{"name": "Round glasses", ...}, ...]}, ...]}
+                     "exclusive": true, "children": [{"name": "Round glasses", ...}, ...]}, ...]}
 
 where everything but `name` may be left out, and a child may be a plain string.
 """
@@ -147,6 +147,8 @@ def raw_from_tree(corpus: Corpus) -> list[RawFeature]:
         )
         if feature.region is not None:
             node["region"] = feature.region
+        if feature.exclusive is not None:
+            node["exclusive"] = feature.exclusive
         if feature.support is not None:
             node["support"] = feature.support
         if feature.citation is not None:
@@ -183,6 +185,7 @@ def _features(raw: Sequence[RawFeature], parent: Feature | None, source: str, dr
             support=node.get("support"),
             region=tidy(node.get("region", "")) or None,
             source=tidy(node.get("citation", "")) or source,
+            exclusive=node.get("exclusive"),
         )
         below = _features(children_raw, feature, source, drops)
         features.append(dataclasses.replace(feature, children=below))

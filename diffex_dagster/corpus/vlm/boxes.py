@@ -148,6 +148,8 @@ def _node(box: Box, level: int, name: str | None = None) -> Iterator[RawFeature]
             node["direction"] = "remove" if value.strip().lower() in REMOVE else "add"
         elif plain == "editable" and isinstance(value, bool | str | int):
             node["editable"] = str(value).strip().lower() not in ("false", "no", "0")
+        elif plain == "exclusive" and isinstance(value, bool):
+            node["exclusive"] = value
         elif plain == "support" and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
             node["support"] = value
     for field_name, aliases in (("region", REGION), ("citation", CITATION)):
@@ -197,7 +199,9 @@ def _has_fields(box: Box) -> bool:
 def _is_field(key: str, value: Value) -> bool:
     if key in CHILDREN:
         return isinstance(value, Box)
-    return key in ("direction", "editable", "support", *PROMPT, *REGION, *CITATION) and not isinstance(value, Box)
+    return key in ("direction", "editable", "exclusive", "support", *PROMPT, *REGION, *CITATION) and not isinstance(
+        value, Box
+    )
 
 
 def _prompt_only(box: Box) -> bool:

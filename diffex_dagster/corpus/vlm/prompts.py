@@ -76,13 +76,22 @@ def _list(items: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": items}
 
 
+_YES_OR_NO = {"type": "boolean"}
+
+
 _DIRECTION = {"type": "string", "enum": ["add", "remove"]}
 
 
 GROUPS_SCHEMA = _object(
     categories=_list(
         _object(
-            name=_TEXT, prompt=_TEXT, direction=_DIRECTION, editable={"type": "boolean"}, region=_MAYBE, citation=_MAYBE
+            name=_TEXT,
+            prompt=_TEXT,
+            direction=_DIRECTION,
+            editable=_YES_OR_NO,
+            exclusive=_YES_OR_NO,
+            region=_MAYBE,
+            citation=_MAYBE,
         )
     )
 )

@@ -19,6 +19,7 @@ class RawFeature(TypedDict, total=False):
     prompt: str
     direction: Direction
     editable: bool
+    exclusive: bool
     region: str
     support: int
     citation: str
@@ -39,5 +40,7 @@ ASIDE = ("description", "id", "reason", "rationale", "explanation", "confidence"
 WRAPPERS = ("categories", "features", "attributes", "groups", "corpus", "tree", "hierarchy", "semantics", "taxonomy",
              "result", "results", "answer", "data", "output", "response", "json", "feature_tree", "editable_attributes",
              "items", "children")  # fmt: skip
-FIELDS = frozenset((*NAME, *CHILDREN, *PROMPT, *REGION, *CITATION, *ASIDE, "direction", "editable", "support"))
+FIELDS = frozenset(
+    (*NAME, *CHILDREN, *PROMPT, *REGION, *CITATION, *ASIDE, "direction", "editable", "exclusive", "support")
+)
 REMOVE = frozenset({"remove", "removal", "delete", "subtract", "negative", "-", "without", "take away"})
