@@ -68,13 +68,13 @@ class Explanation:
         """One row a feature, by rank: effect, interval, decision, flip rate, ..."""
         import pandas as pd
 
-        from diffex_dagster.report.tables import flat_rows
+        from diffex_dagster.report.rows import flat_rows
 
         return pd.DataFrame(flat_rows(self.report.features))
 
     def to_json(self, file: Path | None = None) -> str:
         """`meta` and the features as JSON; written to a file where one is named."""
-        from diffex_dagster.report.tables import rows
+        from diffex_dagster.report.rows import rows
 
         text = json.dumps({"meta": self.meta, "features": rows(self.report.features)}, indent=2, ensure_ascii=False)
         if file is not None:

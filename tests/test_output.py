@@ -172,9 +172,11 @@ def test_an_explanation_is_ten_lines_of_text_and_a_table_with_pictures() -> None
 
 def test_removing_is_said_the_same_in_a_report_a_comparison_and_a_table() -> None:
     from diffex_dagster.report.comparison_page import render_comparison
+    from diffex_dagster.report.markdown_tables import markdown_table
     from diffex_dagster.report.page import render_report
+    from diffex_dagster.report.rows import comparison_flat_rows, comparison_rows, rows
     from diffex_dagster.report.survey import render_survey
-    from diffex_dagster.report.tables import _name, comparison_flat_rows, comparison_rows, markdown_table, rows
+    from diffex_dagster.report.wording import titled
 
     made, compared = explanation(), comparison()
     words = {"name": "Clean shaven", "prompt": "facial hair", "direction": "remove"}
@@ -184,7 +186,7 @@ def test_removing_is_said_the_same_in_a_report_a_comparison_and_a_table() -> Non
     title = "Clean shaven (removes facial hair)"
     assert title in render_report(made) and title in render_comparison(compared)
     assert "without Clean shaven" not in render_report(made) + render_comparison(compared)
-    assert _name(changed) == title and title in in_lines(made)
+    assert titled(changed) == title and title in in_lines(made)
     assert "removes facial hair" in html.unescape(markdown_table(made.features))
     for row in (rows(made.features)[0], comparison_rows(compared)[0], comparison_flat_rows(compared)[0]):
         assert {key: row[key] for key in words} == words

@@ -20,9 +20,9 @@ from diffex_dagster.corpus.cleaning import STEPS
 from diffex_dagster.corpus.showing import CorpusDiff
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.errors import DiffExError, may_pass, of_a_disk
+from diffex_dagster.report.markdown_tables import markdown_text
 from diffex_dagster.report.model import Picture
 from diffex_dagster.report.sheets import contact_sheet, data_uri
-from diffex_dagster.report.tables import markdown_text
 from diffex_dagster.stages.edits import EditCounts
 from diffex_dagster.stages.plan import PlannedStage
 from diffex_dagster.stages.settings import Stage, stage_version

@@ -4,7 +4,7 @@ import dagster as dg
 
 from diffex_dagster.assets.common import SHEET_IMAGES, Names, clear_errors, sheet, table_metadata
 from diffex_dagster.assets.lineage import Reading, upstream
-from diffex_dagster.report.tables import markdown_text
+from diffex_dagster.report.markdown_tables import markdown_text
 from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, deployed
 from diffex_dagster.stages.sample_images import sample_images, samples_version
 from diffex_dagster.study import Study

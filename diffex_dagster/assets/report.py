@@ -10,8 +10,9 @@ from diffex_dagster.assets.common import Names, clear_errors, feature_table, pag
 from diffex_dagster.assets.lineage import Reading, upstream
 from diffex_dagster.report.files import write_comparison
 from diffex_dagster.report.markdown import comparison_markdown, report_markdown
+from diffex_dagster.report.markdown_tables import markdown_text
 from diffex_dagster.report.model import Comparison, Explanation
-from diffex_dagster.report.tables import comparison_rows, finite, markdown_text, rows
+from diffex_dagster.report.rows import comparison_rows, finite, rows
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from diffex_dagster.report.wording import CHANGED, SHOWN, plain
 from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, deployed

@@ -5,7 +5,7 @@ import dagster as dg
 from diffex_dagster.assets import kept
 from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, table_metadata
 from diffex_dagster.assets.lineage import Reading, upstream
-from diffex_dagster.report.tables import markdown_text
+from diffex_dagster.report.markdown_tables import markdown_text
 from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, deployed
 from diffex_dagster.search.levels import GateOutcome
 from diffex_dagster.search.racing import Race

@@ -18,15 +18,8 @@ from diffex_dagster.cli.console import TableFormat, terminal
 from diffex_dagster.cli.showing import compare_latest, latest_ranking, to_look
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.files import effects_csv
-from diffex_dagster.report.tables import (
-    COLUMNS,
-    comparison_flat_rows,
-    comparison_rich_table,
-    finite,
-    flat_rows,
-    rich_table,
-    rows,
-)
+from diffex_dagster.report.rows import COLUMNS, comparison_flat_rows, finite, flat_rows, rows
+from diffex_dagster.report.tables import comparison_rich_table, rich_table
 from diffex_dagster.report.wording import number, plain, share
 from diffex_dagster.stages.context import at_work
 from diffex_dagster.stages.corpus_now import corpus_now

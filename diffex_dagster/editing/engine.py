@@ -6,10 +6,9 @@ paper's section "perfect inversion", `edit` its sections "textual editing" and "
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ import torch
 
 from diffex_dagster.editing import guidance, solver
 from diffex_dagster.editing.checkpoints import Checkpoint
-from diffex_dagster.editing.guidance import AttentionMaps, Concepts, Guidance
+from diffex_dagster.editing.edit_plan import Edit, Inversion, Plan
+from diffex_dagster.editing.guidance import AttentionMaps
 from diffex_dagster.editing.loading import LoadingOptions, attention_processor, place
 from diffex_dagster.editing.parts import Text, Texts, load_parts
 from diffex_dagster.editing.vocabulary import Description, prompt_of
@@ -40,55 +40,6 @@ def check_latents(config: Any) -> None:
             f"the checkpoint's autoencoder shifts its latents ({', '.join(shifted)}), which this editor does not undo: "
             "its edits would have wrong colours; use a checkpoint whose vae/config.json has a scaling_factor alone"
         )
-
-
-@dataclass(frozen=True)
-class Inversion:
-    """One picture's way from noise to itself, S steps, all float32 on the engine's device.
-
-    Following `latents` needs no guidance, so the last of them is the null edit.
-    """
-
-    latents: torch.Tensor  # (S + 1, C, H, W): x_0 (noisiest) ... x_S (clean)
-    outputs: torch.Tensor  # (S, C, H, W): the UNet's output at x_i, given `shows`
-    noises: torch.Tensor  # (S, C, H, W): what has to be added to the rule's mean to arrive at x_{i+1}
-    shows: Description = ()  # what the picture shows, as far as the inversion was told
-
-    @property
-    def nbytes(self) -> int:
-        return sum(t.nbytes for t in (self.latents, self.outputs, self.noises))
-
-
-@dataclass(frozen=True)
-class GuidedConcept:
-    """One concept of an edit, ready for the UNet."""
-
-    text: Text  # the concept, and what else the picture shows, where it was described
-    sign: float  # +1 goes towards the text, −1 away from it
-    guidance: Guidance
-
-
-@dataclass(frozen=True)
-class Edit:
-    """One edit of one inverted picture."""
-
-    inversion: Inversion
-    concepts: tuple[GuidedConcept, ...]
-
-    @property
-    def masked(self) -> bool:
-        """Whether every concept is held to a mask, so that the edit as a whole is."""
-        return all(concept.guidance.mask != "none" for concept in self.concepts)
-
-    def start(self, steps: int) -> int:
-        """The first step that guidance changes; `steps` if none does, which makes this a null edit."""
-        return min((i for c in self.concepts for i in range(steps) if c.guidance.active(i)), default=steps)
-
-    def source_cancels(self, step: int) -> bool:
-        """Whether e does not count in what the edit follows, e + Σ s_k (e_k − e): unmasked, with strengths of sum 1."""
-        active = [c for c in self.concepts if c.guidance.active(step)]
-        free = all(c.guidance.mask == "none" for c in active)
-        return free and sum(c.sign * c.guidance.scale for c in active) == 1.0
 
 
 class Engine:
@@ -362,7 +313,7 @@ class Engine:
         x = torch.stack([edit.inversion.latents[start] for edit, start in zip(edits, starts, strict=True)])
         previous = torch.stack([self._clean_before(edit, start) for edit, start in zip(edits, starts, strict=True)])
         sources = [self.text(prompt_of(edit.inversion.shows)) for edit in edits]
-        plan = _Plan(edits, starts, sources, self.device)
+        plan = Plan(edits, starts, sources, self.device)
         opened = torch.zeros(len(x), *x.shape[-2:], device=self.device)  # how often each place was guided
         for i in range(min(starts), steps):
             step, now = self.steps[i], plan.at(i)
@@ -411,67 +362,3 @@ class Engine:
 def _micro_conditions(height: int, width: int, device: torch.device) -> torch.Tensor:
     # Kept: a tensor that goes to a GPU at every step makes every step wait for the one before.
     return torch.tensor([height, width, 0, 0, height, width], device=device)
-
-
-@dataclass(frozen=True)
-class _Now:
-    """Who is in the batch at a step. Rows: running edits without guidance, then their active concepts."""
-
-    running_list: list[int]  # edits under way: those with a row without guidance, the cancelled, the joining
-    cancelled: int  # those whose unguided output does not count
-    joining: list[int]  # those whose unguided output is known from the inversion
-    running: torch.Tensor
-    source: torch.Tensor  # the edit that each row's latents come from
-    texts: Texts  # a prompt a row
-    count: int  # active concepts
-    owner: torch.Tensor  # position in `running` of each active concept's edit
-    turns: list[torch.Tensor]  # the active concepts: every edit's first, every edit's second ...
-    words: torch.Tensor | None  # (count, T)
-    concepts: Concepts | None
-
-
-class _Plan:
-    """Puts together the batch of each step, and again only when it changes; `sources` are the unguided texts."""
-
-    def __init__(self, edits: Sequence[Edit], starts: list[int], sources: Sequence[Text], device: torch.device) -> None:
-        self.edits, self.starts, self.sources, self.device = edits, starts, sources, device
-        self._last: tuple[Any, _Now] | None = None
-
-    def at(self, i: int) -> _Now:
-        under_way = [e for e, start in enumerate(self.starts) if start <= i]
-        cancelled = [e for e in under_way if self.edits[e].source_cancels(i)]
-        joining = [e for e in under_way if self.starts[e] == i and e not in cancelled]
-        evaluated = [e for e in under_way if e not in cancelled and e not in joining]
-        running = [*evaluated, *cancelled, *joining]
-        active = [(place, c) for place, e in enumerate(running) for c in self.edits[e].concepts if c.guidance.active(i)]
-        key = (cancelled, joining, running, [(place, id(c)) for place, c in active])
-        if self._last is None or self._last[0] != key:
-            self._last = (key, self._put_together(evaluated, cancelled, joining, active))
-        return self._last[1]
-
-    def _put_together(
-        self, evaluated: list[int], cancelled: list[int], joining: list[int], active: list[tuple[int, GuidedConcept]]
-    ) -> _Now:
-        running = [*evaluated, *cancelled, *joining]
-        concepts = [c for _, c in active]
-        turns: dict[int, list[int]] = {}
-        taken: Counter[int] = Counter()
-        for i, (owner, _) in enumerate(active):
-            turns.setdefault(taken[owner], []).append(i)
-            taken[owner] += 1
-        texts = Texts.stack([self.sources[e] for e in evaluated] + [c.text for c in concepts])
-        return _Now(
-            running_list=running,
-            cancelled=len(cancelled),
-            joining=joining,
-            running=torch.tensor(running, device=self.device),
-            source=torch.tensor(evaluated + [running[p] for p, _ in active], device=self.device, dtype=torch.long),
-            texts=texts,
-            count=len(active),
-            owner=torch.tensor([p for p, _ in active], device=self.device, dtype=torch.long),
-            turns=[torch.tensor(turn, device=self.device) for turn in turns.values()],
-            words=torch.stack([c.text.words for c in concepts]) if concepts else None,
-            concepts=Concepts([c.sign for c in concepts], [c.guidance for c in concepts], self.device)
-            if active
-            else None,
-        )

@@ -16,7 +16,7 @@ from diffex_dagster.errors import EditorError
 if TYPE_CHECKING:
     import torch
 
-    from diffex_dagster.editing.engine import Inversion
+    from diffex_dagster.editing.edit_plan import Inversion
 
 _TENSORS = ("latents", "outputs", "noises")
 Key = tuple[str, int]  # digest of a picture's pixels, and the seed
@@ -62,7 +62,7 @@ class InversionsOnDisk:
         """The inversion on `device`, if it is kept."""
         from safetensors import SafetensorError, safe_open
 
-        from diffex_dagster.editing.engine import Inversion
+        from diffex_dagster.editing.edit_plan import Inversion
 
         file = self._file(key)
         try:

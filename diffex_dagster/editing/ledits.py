@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from diffex_dagster.editing.engine import Edit, Engine, GuidedConcept, Inversion
+    from diffex_dagster.editing.edit_plan import Edit, GuidedConcept, Inversion
+    from diffex_dagster.editing.engine import Engine
     from diffex_dagster.judging.protocol import ConceptProbe
 
     _Masks = dict[int, NDArray[np.uint8]]  # place in a batch -> (h, w) of the latents, 255 where the edit was guided
@@ -301,14 +302,14 @@ class LeditsEditor:
         return inversion
 
     def _prepared(self, engine: Engine, inversion: Inversion, request: EditRequest) -> Edit:
-        from diffex_dagster.editing.engine import Edit
+        from diffex_dagster.editing.edit_plan import Edit
 
         skip = self._skip(request)
         return Edit(inversion, tuple(self._guided(engine, inversion, concept, skip) for concept in request.concepts))
 
     def _guided(self, engine: Engine, inversion: Inversion, concept: Concept, skip: float) -> GuidedConcept:
         """A concept with the text that it guides towards: its own, among what else the picture shows."""
-        from diffex_dagster.editing.engine import GuidedConcept
+        from diffex_dagster.editing.edit_plan import GuidedConcept
         from diffex_dagster.editing.guidance import Guidance
 
         options, vocabulary = self.options.setting(concept).after(skip, self.options.steps), self.options.describe

@@ -17,8 +17,7 @@ from diffex_dagster.report.figures import ranked_bars
 from diffex_dagster.report.html import linked
 from diffex_dagster.report.model import Comparison, Explanation
 from diffex_dagster.report.page import render_report
-from diffex_dagster.report.schema import comparison_as_json, report_as_json
-from diffex_dagster.report.tables import (
+from diffex_dagster.report.rows import (
     COLUMNS,
     PAIRS,
     PER_IMAGE,
@@ -28,6 +27,7 @@ from diffex_dagster.report.tables import (
     interaction_flat_rows,
     subgroup_rows,
 )
+from diffex_dagster.report.schema import comparison_as_json, report_as_json
 from diffex_dagster.utils.files import write_atomically
 from diffex_dagster.utils.hashing import digest, folder_fingerprint
 

@@ -18,7 +18,7 @@ from diffex_dagster import __version__
 from diffex_dagster.report import wording
 from diffex_dagster.report.matrix import signed_share
 from diffex_dagster.report.pictures import Book
-from diffex_dagster.report.tables import compared_flips, reliances
+from diffex_dagster.report.wording import compared_flips, reliances
 
 
 def emphasised(sentence: str, target: str) -> Markup:

@@ -12,20 +12,28 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from diffex_dagster.report.examples import Failures
-from diffex_dagster.report.model import ComparedFeature, Comparison, Example, Explanation, Picture, RankedFeature
-from diffex_dagster.report.sheets import data_uri, strip
-from diffex_dagster.report.tables import (
+from diffex_dagster.report.markdown_tables import (
     comparison_markdown_table,
-    interaction_in_words,
     markdown_rows,
     markdown_share,
     markdown_table,
     markdown_text,
     markdown_tree,
-    mixed_in_words,
 )
+from diffex_dagster.report.model import ComparedFeature, Comparison, Example, Explanation, Picture, RankedFeature
+from diffex_dagster.report.sheets import data_uri, strip
 from diffex_dagster.report.verdict import comparison_verdict, verdict
-from diffex_dagster.report.wording import CHANGES, MEANINGS, digits_for, glyph, number, plain, signed
+from diffex_dagster.report.wording import (
+    CHANGES,
+    MEANINGS,
+    digits_for,
+    glyph,
+    interaction_in_words,
+    mixed_in_words,
+    number,
+    plain,
+    signed,
+)
 
 LIMIT = 150_000  # bytes: it is kept in the event log for every materialization
 ROWS = 20  # features in the table

@@ -13,9 +13,8 @@ from diffex_dagster.report.html import render
 from diffex_dagster.report.matrix import matrix
 from diffex_dagster.report.model import Example, Explanation, Group, JointCombination, Look, RankedFeature, Turn
 from diffex_dagster.report.pictures import BUDGET, Book, fitted
-from diffex_dagster.report.tables import mixed_in_words
 from diffex_dagster.report.verdict import one_a_group, verdict
-from diffex_dagster.report.wording import NOT_JUDGED, digits_for, titled
+from diffex_dagster.report.wording import NOT_JUDGED, digits_for, mixed_in_words, titled
 
 HIGHLIGHTS = 3  # features shown large beside the verdict
 FEW_CLASSES = 6  # more are folded

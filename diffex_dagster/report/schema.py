@@ -30,7 +30,7 @@ from diffex_dagster.report.model import (
     RankedFeature,
     Turn,
 )
-from diffex_dagster.report.tables import comparison_rows, finite, interaction_rows, rows
+from diffex_dagster.report.rows import comparison_rows, finite, interaction_rows, rows
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 
 REPORT_SCHEMA = "diffex.report/1"

@@ -9,6 +9,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from diffex_dagster.corpus.wording import same_key
+from diffex_dagster.effects.interactions import Interaction
+from diffex_dagster.effects.subgroups import SubgroupEffect, opposite
+from diffex_dagster.report.model import ComparedFeature, RankedFeature
 
 MINUS = "−"  # U+2212, as wide as the plus sign in tabular figures
 SHOWN = ("raises", "lowers", "mixed")
@@ -214,3 +217,48 @@ def listing(items: Sequence[str], word: str = "and") -> str:
 def count(n: int, noun: str, plural: str | None = None) -> str:
     """`1 image`, `32 images`."""
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+TURNS = f"flips: images that become the explained class (+), and that stop being it ({MINUS})"
+
+
+def mixed_in_words(found: Sequence[SubgroupEffect], digits: int) -> list[str]:
+    """Which images a feature raises and which it lowers, a clause for each column that tells them apart.
+
+    Args:
+        found: the subgroups of one feature.
+    """
+
+    def listed(rows: Sequence[SubgroupEffect]) -> str:
+        return ", ".join(f"{plain(row.value, 40)} ({signed(row.effect, digits)})" for row in rows)
+
+    return [
+        f"by {plain(column, 40)}: raises {listed(up)}; lowers {listed(down)}" for column, up, down in opposite(found)
+    ]
+
+
+def interaction_in_words(row: Interaction, digits: int) -> str:
+    """What a pair was found to do, in a clause: `together +0.41, alone they add up to +0.12`."""
+    said = f"together {signed(row.together, digits)}, alone they add up to {signed(row.alone, digits)}"
+    if row.found and row.of_the_curve and row.curve is not None:
+        said += f"; log-odds that add up would give {signed(row.curve, digits)} of it"
+    return said
+
+
+def reliances(f: ComparedFeature, digits: int) -> str:
+    """Mean |d| under each version, `0.31 → 0.02`; more digits where the change could not be seen otherwise."""
+    if len(f.reliance) > 1 and number(f.reliance[0], digits) == number(f.reliance[-1], digits):
+        digits += 1
+    return " → ".join(number(value, digits) for value in f.reliance) or "–"
+
+
+def compared_flips(f: ComparedFeature) -> str:
+    """What a feature flips under each version: `+9 of 24 → 0 of 24`, or shares where no class is explained."""
+    if not f.becomes:
+        return " → ".join(share(rate) for rate in f.flip_rates)
+    return " → ".join(turned(a, b, f.images) for a, b in zip(f.becomes, f.leaves, strict=True))
+
+
+def confounder(feature: RankedFeature) -> str:
+    """`confounded with Round glasses`, or nothing; not escaped."""
+    return f"confounded with {plain(feature.confounded_with.name, 40)}" if feature.confounded_with else ""

@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from diffex_dagster.editing.engine import Edit, Engine, GuidedConcept
+from diffex_dagster.editing.edit_plan import Edit, GuidedConcept
+from diffex_dagster.editing.engine import Engine
 from diffex_dagster.editing.guidance import Guidance
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
 from diffex_dagster.editing.pixels import picture_tensor

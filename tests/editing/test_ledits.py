@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 from diffex_dagster.editing.checkpoints import locate, variant
-from diffex_dagster.editing.engine import Edit, Engine, GuidedConcept, Inversion
+from diffex_dagster.editing.edit_plan import Edit, GuidedConcept, Inversion
+from diffex_dagster.editing.engine import Engine
 from diffex_dagster.editing.guidance import Guidance
 from diffex_dagster.editing.inversions import InversionsOnDisk, inversion_seed
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions

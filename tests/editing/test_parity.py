@@ -23,7 +23,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 from PIL import Image
 
-from diffex_dagster.editing.engine import Edit, GuidedConcept
+from diffex_dagster.editing.edit_plan import Edit, GuidedConcept
 from diffex_dagster.editing.guidance import Guidance
 from tests.support.checkpoints import build_checkpoint
 from tests.support.parity import (

@@ -16,7 +16,7 @@ from diffex_dagster.errors import DiffExError
 from diffex_dagster.report import schema
 from diffex_dagster.report.files import MARK, effects_csv, write_atomically, write_comparison, write_report
 from diffex_dagster.report.model import Comparison, Explanation
-from diffex_dagster.report.tables import COLUMNS, flat_rows
+from diffex_dagster.report.rows import COLUMNS, flat_rows
 from tests.support import material
 
 

@@ -13,7 +13,8 @@ from diffusers import LEditsPPPipelineStableDiffusion as Pipeline
 from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from diffex_dagster.editing.engine import Edit, Engine, GuidedConcept
+from diffex_dagster.editing.edit_plan import Edit, GuidedConcept
+from diffex_dagster.editing.engine import Engine
 from diffex_dagster.editing.guidance import Guidance, MaskMode
 
 SEED = 5
