@@ -67,7 +67,7 @@ def cleaned_proposal(
     """Ask for the features that the images show, and clean the answer.
 
     Returns:
-        The proposal; its tally counts everything that was asked, embeddings and the leakage check too.
+        The proposal; its usage counts everything that was asked, embeddings and the leakage check too.
 
     Raises:
         CorpusError: no answer could be used, or cleaning left nothing.
@@ -75,13 +75,13 @@ def cleaned_proposal(
     part, vlm = study.corpus, study.corpus.vlm
     options = CleaningOptions(max_children=part.max_children, leakage=part.leakage, vague=part.vague)
     if isinstance(proposer, OpenAIProposer) and isinstance(vlm, OpenAIVLM):
-        tally = proposer.new_tally()
+        usage = proposer.new_usage()
         if vlm.embedding_model:
-            options = replace(options, embed=proposer.embedder(vlm.embedding_model, tally))
+            options = replace(options, embed=proposer.embedder(vlm.embedding_model, usage))
         if vlm.leak_check:
-            options = replace(options, leak_check=functools.partial(proposer.leaks, tally=tally))
+            options = replace(options, leak_check=functools.partial(proposer.leaks, usage=usage))
         request = proposal_request(study, labels or {}, options.embed)
-        proposal = proposer.propose(images, request, tally)
+        proposal = proposer.propose(images, request, usage)
     else:
         request = proposal_request(study, labels or {})
         proposal = proposer.propose(images, request)

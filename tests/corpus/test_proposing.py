@@ -17,10 +17,10 @@ from PIL import Image
 
 from diffex_dagster.corpus.merging import merge_answers
 from diffex_dagster.corpus.vlm.answers import read_answer
-from diffex_dagster.corpus.vlm.client import MemoryCache, price_of
 from diffex_dagster.corpus.vlm.context import Passage, select
 from diffex_dagster.corpus.vlm.prompts import children_prompt, groups_prompt, system_prompt
-from diffex_dagster.corpus.vlm.proposer import OpenAIProposer, Proposal, ProposalRequest, RecordedProposer, Tally
+from diffex_dagster.corpus.vlm.proposer import OpenAIProposer, Proposal, ProposalRequest, RecordedProposer, Usage
+from diffex_dagster.corpus.vlm.usage import MemoryCache, price_of
 from diffex_dagster.errors import CorpusError
 from tests.support.chat_server import CHILDREN, GROUPS, Reply, embeddings, good, is_second_pass, serving
 
@@ -272,10 +272,10 @@ def test_a_hostile_name_stays_text() -> None:
 def test_the_model_can_be_asked_what_restates_a_class() -> None:
     answer = '{"restating": [{"name": "an old man", "reason": "says the class"}, {"name": "made up", "reason": "x"}]}'
     with serving(lambda request, number: Reply(answer)) as server:
-        one, tally = proposer(server.url), Tally()
-        assert one.leaks(["an old man", "a hat"], ["old"], tally) == {"an old man": "says the class"}
-        assert one.leaks(["an old man", "a hat"], ["old"], tally) == {"an old man": "says the class"}
-    assert (tally.made, tally.reused, tally.prompt_tokens) == (1, 1, 1000)
+        one, usage = proposer(server.url), Usage()
+        assert one.leaks(["an old man", "a hat"], ["old"], usage) == {"an old man": "says the class"}
+        assert one.leaks(["an old man", "a hat"], ["old"], usage) == {"an old man": "says the class"}
+    assert (usage.made, usage.reused, usage.prompt_tokens) == (1, 1, 1000)
 
 
 def test_an_unreadable_leakage_check_is_asked_again_then_an_error() -> None:
@@ -283,24 +283,24 @@ def test_an_unreadable_leakage_check_is_asked_again_then_an_error() -> None:
         return Reply('{"restating": []}' if number == 1 else "none, I think")
 
     with serving(script) as server:
-        assert proposer(server.url).leaks(["a hat"], ["old"], Tally()) == {}
+        assert proposer(server.url).leaks(["a hat"], ["old"], Usage()) == {}
         assert "could not be read" in server.text(1)
         with pytest.raises(CorpusError, match="did not answer the leakage check"):
-            proposer(server.url).leaks(["a hat"], ["old"], Tally())
+            proposer(server.url).leaks(["a hat"], ["old"], Usage())
 
 
 def test_texts_are_embedded_in_lots_and_once() -> None:
-    cache, tally = MemoryCache(), Tally({"embedder": (2.0, 0.0)})
+    cache, usage = MemoryCache(), Usage({"embedder": (2.0, 0.0)})
     texts = [f"feature {i}" for i in range(130)]
     with serving(lambda request, number: embeddings(request, lambda text: [float(text.split()[1]), 1.0])) as server:
-        asker = proposer(server.url, cache).asker
-        vectors = asker.embed(texts, "embedder", tally)
+        client = proposer(server.url, cache).client
+        vectors = client.embed(texts, "embedder", usage)
         assert [len(request["input"]) for request in server.requests] == [128, 2]
         assert {request["path"] for request in server.requests} == {"/v1/embeddings"}
-        assert (asker.embed(texts, "embedder", tally) == vectors).all() and len(server.requests) == 2
+        assert (client.embed(texts, "embedder", usage) == vectors).all() and len(server.requests) == 2
     assert vectors.shape == (130, 2) and vectors[:, 0].tolist() == list(range(130))  # in the order of the texts
-    assert (tally.made, tally.reused, tally.prompt_tokens) == (2, 2, 1300)
-    assert tally.price == pytest.approx(1300 * 2.0 / 1e6)
+    assert (usage.made, usage.reused, usage.prompt_tokens) == (2, 2, 1300)
+    assert usage.price == pytest.approx(1300 * 2.0 / 1e6)
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_texts_are_embedded_in_lots_and_once() -> None:
 )
 def test_a_server_that_does_not_embed_is_one_clear_sentence(reply: Reply, says: str) -> None:
     with serving(lambda request, number: reply) as server, pytest.raises(CorpusError) as raised:
-        proposer(server.url, retries=0).asker.embed(["a hat"], "embedder", Tally())
+        proposer(server.url, retries=0).client.embed(["a hat"], "embedder", Usage())
     assert re.search(says, str(raised.value)) and KEY not in str(raised.value)
     assert raised.value.__cause__ is None and raised.value.__context__ is None
 
@@ -326,7 +326,7 @@ def test_reference_text_is_chosen_by_embedding_where_configured() -> None:
     passages = [Passage("Haematoma of the retina.", "a.md"), Passage("On the eye: red spots.", "b.md")]
     close = {"bleeding": [1.0, 0.0], passages[0].text: [0.9, 0.1], passages[1].text: [-1.0, 0.2]}
     with serving(lambda request, number: embeddings(request, lambda text: close[text])) as server:
-        embed = proposer(server.url).embedder("embedder", Tally())
+        embed = proposer(server.url).embedder("embedder", Usage())
         assert select(passages, "bleeding", 1000, embed) == (passages[0],)
     assert select(passages, "bleeding", 1000) == ()  # BM25 knows words only
 

@@ -20,8 +20,9 @@ import pytest
 from diffex_dagster.assets import common
 from diffex_dagster.assets.build import build_study
 from diffex_dagster.classifying.http_adapter import HttpClassifier
-from diffex_dagster.corpus.vlm.client import Asker, MemoryCache, Question, Tally
+from diffex_dagster.corpus.vlm.client import Client, Request
 from diffex_dagster.corpus.vlm.proposer import Proposer
+from diffex_dagster.corpus.vlm.usage import MemoryCache, Usage
 from diffex_dagster.definitions import build_studies
 from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.errors import ClassifierError, CorpusError, StoreError, StudyError, may_pass, passing
@@ -253,14 +254,16 @@ def test_what_may_pass_by_itself(toy: Study) -> None:
         child.kill()
     assert may_pass(locked.value)
 
-    asker = Asker("http://127.0.0.1:9/v1", "a-model", None, MemoryCache(), retries=0, timeout_s=1)
+    client = Client("http://127.0.0.1:9/v1", "a-model", None, MemoryCache(), retries=0, timeout_s=1)
     with pytest.raises(CorpusError, match="cannot be reached") as away:
-        asker.ask(Question("", "what is there?"), Tally())
+        client.ask(Request("", "what is there?"), Usage())
     assert may_pass(away.value)
     request = httpx.Request("POST", "http://127.0.0.1:9/v1")
     for status, passes in ((401, False), (404, False), (429, True), (500, True), (503, True)):
         answer = httpx.Response(status, request=request, json={"error": {"message": "no"}})
-        assert may_pass(asker._explain(openai.APIStatusError("no", response=answer, body=None))) == passes, status
+        assert may_pass(client.server.explain(openai.APIStatusError("no", response=answer, body=None))) == passes, (
+            status
+        )
     with pytest.raises(ClassifierError, match="cannot be reached") as service:
         HttpClassifier("http://127.0.0.1:9/", ("a", "b"), retries=0, timeout_s=1)([picture(1)])
     assert may_pass(service.value)

@@ -15,7 +15,8 @@ from PIL import Image
 from diffex_dagster.corpus.merging import merge_answers
 from diffex_dagster.corpus.tree import Corpus, Drop
 from diffex_dagster.corpus.vlm.answers import is_refusal, read, saved_answer, tree_from_raw
-from diffex_dagster.corpus.vlm.client import AnswerCache, Asker, MemoryCache, Question, Refused, Tally
+from diffex_dagster.corpus.vlm.client import Client, Request
+from diffex_dagster.corpus.vlm.failures import Refused
 from diffex_dagster.corpus.vlm.joining import (
     attach,
     continued,
@@ -38,6 +39,7 @@ from diffex_dagster.corpus.vlm.prompts import (
     worded,
 )
 from diffex_dagster.corpus.vlm.raw import RawFeature
+from diffex_dagster.corpus.vlm.usage import AnswerCache, MemoryCache, Usage
 from diffex_dagster.corpus.wording import tidy
 from diffex_dagster.errors import CorpusError, in_words
 from diffex_dagster.utils.secrets import logger
@@ -49,7 +51,7 @@ _Other = TypeVar("_Other")
 
 __all__ = [
     "AnswerCache", "MemoryCache", "OpenAIProposer", "Proposal", "ProposalRequest", "Proposer", "RecordedProposer",
-    "Tally",
+    "Usage",
 ]  # fmt: skip
 
 
@@ -60,36 +62,36 @@ class Proposal:
     Attributes:
         corpus: the tree, not yet cleaned; `support` counts the image batches that named a feature.
         answers: the raw answers, in order.
-        tally: the calls that were made, the answers that came from the cache, the tokens and their price.
+        usage: the calls that were made, the answers that came from the cache, the tokens and their price.
         model: the model's name, or the recorded file.
         warnings: answers that had to be left out, and why.
     """
 
     corpus: Corpus
     answers: tuple[str, ...] = ()
-    tally: Tally = field(default_factory=Tally)
+    usage: Usage = field(default_factory=Usage)
     model: str = ""
     warnings: tuple[str, ...] = ()
 
     @property
     def calls_made(self) -> int:
         """Calls to the server."""
-        return self.tally.made
+        return self.usage.made
 
     @property
     def calls_reused(self) -> int:
         """Answers that came from the cache."""
-        return self.tally.reused
+        return self.usage.reused
 
     @property
     def tokens(self) -> int:
         """Tokens sent and received."""
-        return self.tally.prompt_tokens + self.tally.completion_tokens
+        return self.usage.prompt_tokens + self.usage.completion_tokens
 
     @property
     def price(self) -> float | None:
         """US dollars for the calls that were made; None where a model is in no price table."""
-        return self.tally.price
+        return self.usage.price
 
 
 class Proposer(Protocol):
@@ -176,7 +178,7 @@ class OpenAIProposer:
         retries: int = 4,
         timeout_s: float = 120.0,
     ) -> None:
-        self.asker = Asker(
+        self.client = Client(
             base_url, model, key_env, cache if cache is not None else MemoryCache(), image_side=image_side,
             parameters=parameters, retries=retries, timeout_s=timeout_s,
         )  # fmt: skip
@@ -184,14 +186,14 @@ class OpenAIProposer:
         self.groups_per_call, self.parallel = groups_per_call, parallel
         self.prices = prices
 
-    def propose(self, images: Sequence[Image.Image], request: ProposalRequest, tally: Tally | None = None) -> Proposal:
+    def propose(self, images: Sequence[Image.Image], request: ProposalRequest, usage: Usage | None = None) -> Proposal:
         """See `Proposer`. An answer that cannot be used is left out with a warning as long as another one can.
 
-        Calls are counted in `tally`, on top of what it holds already (embeddings of reference text).
+        Calls are counted in `usage`, on top of what it holds already (embeddings of reference text).
         """
         if not images:
             raise CorpusError("There are no sample images to propose a corpus from: add some to the study's folder.")
-        session = _Session(self.asker, tally or self.new_tally())
+        session = _Session(self.client, usage or self.new_usage())
         batches = image_batches(images, self.images_per_call, self.max_images)
 
         # 1. categories
@@ -215,20 +217,20 @@ class OpenAIProposer:
         return Proposal(
             corpus=dataclasses.replace(corpus, drops=(*drops, *corpus.drops)),
             answers=tuple(session.answers),
-            tally=session.tally,
-            model=self.asker.model,
+            usage=session.usage,
+            model=self.client.model,
             warnings=tuple(session.warnings),
         )
 
-    def new_tally(self) -> Tally:
+    def new_usage(self) -> Usage:
         """A count that knows this proposer's prices."""
-        return Tally(self.prices)
+        return Usage(self.prices)
 
-    def embedder(self, model: str, tally: Tally) -> Callable[[Sequence[str]], np.ndarray]:
+    def embedder(self, model: str, usage: Usage) -> Callable[[Sequence[str]], np.ndarray]:
         """Embeds texts with a model of the same server. A `cleaning.Embed`."""
-        return lambda texts: self.asker.embed(texts, model, tally)
+        return lambda texts: self.client.embed(texts, model, usage)
 
-    def leaks(self, names: Sequence[str], class_labels: Sequence[str], tally: Tally) -> dict[str, str]:
+    def leaks(self, names: Sequence[str], class_labels: Sequence[str], usage: Usage) -> dict[str, str]:
         """Which features only restate a class, in the model's opinion: name -> reason. A `cleaning.LeakCheck`.
 
         Raises:
@@ -239,17 +241,17 @@ class OpenAIProposer:
             labels=", ".join(map(tidy, class_labels)),
             features="\n".join(f"- {tidy(name)}" for name in names),
         )
-        question = Question(system_prompt(), text, schema=LEAKAGE_SCHEMA)
-        answer = self.asker.ask(question, tally, keep=is_structured)
+        request = Request(system_prompt(), text, schema=LEAKAGE_SCHEMA)
+        answer = self.client.ask(request, usage, keep=is_structured)
         if not is_structured(answer):
-            again = dataclasses.replace(question, text=f"{text}\n\n{worded('again')}")
-            answer = self.asker.ask(again, tally, keep=is_structured)
+            again = dataclasses.replace(request, text=f"{text}\n\n{worded('again')}")
+            answer = self.client.ask(again, usage, keep=is_structured)
             if not is_structured(answer):
                 raise CorpusError(
-                    f"The model {self.asker.model!r} did not answer the leakage check in a readable form: use another "
+                    f"The model {self.client.model!r} did not answer the leakage check in a readable form: use another "
                     "model, or switch `leak_check` off."
                 )
-            self.asker.remember(question, answer)
+            self.client.remember(request, answer)
         asked = {tidy(name): name for name in names}
         found: dict[str, str] = {}
         todo: list[object] = list(parse_boxes(answer))
@@ -274,9 +276,9 @@ class OpenAIProposer:
 class _Session:
     """One proposal under way: its answers, its cost, and what went wrong."""
 
-    def __init__(self, asker: Asker, tally: Tally) -> None:
-        self.asker = asker
-        self.tally = tally
+    def __init__(self, client: Client, usage: Usage) -> None:
+        self.client = client
+        self.usage = usage
         self.answers: list[str] = []
         self.warnings: list[str] = []
 
@@ -286,11 +288,11 @@ class _Session:
         """The features of one answer, asking again for what was cut off or unreadable; or what went wrong."""
         tree: list[RawFeature] = []
         texts: list[str] = []
-        first = asked = Question(system_prompt(), text, images, schema)
+        first = asked = Request(system_prompt(), text, images, schema)
         unreadable = 0
         try:
             for _ in range(4):  # an answer, at most three continuations
-                answer = self.asker.ask(asked, self.tally, keep=is_readable)
+                answer = self.client.ask(asked, self.usage, keep=is_readable)
                 texts.append(answer)
                 try:
                     part = read(answer)
@@ -305,7 +307,7 @@ class _Session:
                     asked = dataclasses.replace(first, text=f"{text}\n\n{worded('again')}")
                     continue
                 if unreadable and not tree:
-                    self.asker.remember(first, answer)
+                    self.client.remember(first, answer)
                 before = tree_size(tree)
                 tree = continued(tree, part)
                 if not part.truncated or tree_size(tree) == before:
