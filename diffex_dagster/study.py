@@ -19,9 +19,8 @@ from diffex_dagster.classifying.kinds import AnyClassifierPart
 from diffex_dagster.classifying.parts import Target
 from diffex_dagster.corpus.vlm.client import key_variable
 from diffex_dagster.deployment import Deployment
-from diffex_dagster.editing.instruct import InstructOptions
-from diffex_dagster.editing.ledits import LeditsOptions
-from diffex_dagster.editing.protocol import Concept
+from diffex_dagster.editing.kinds import AnyEditorPart
+from diffex_dagster.editing.parts import EditorPart
 from diffex_dagster.errors import StudyError, in_words
 from diffex_dagster.judging.kinds import AnyProbePart, DiffusionProbePart
 from diffex_dagster.search.options import SearchOptions
@@ -170,46 +169,6 @@ class CorpusPart(Part):
         return self
 
 
-class LeditsEditorPart(LeditsOptions):
-    """LEDITS++ on a Stable Diffusion checkpoint: a hub id, or a folder beside the study file."""
-
-    kind: Literal["ledits"] = "ledits"
-
-
-class InstructEditorPart(InstructOptions):
-    """An instruction editor through diffusers: InstructPix2Pix, FLUX Kontext, Qwen-Image-Edit."""
-
-    kind: Literal["instruct"] = "instruct"
-
-
-class PrecomputedEditorPart(Part):
-    """Edits that another tool made; see `editing.precomputed` for the layouts."""
-
-    kind: Literal["precomputed"] = "precomputed"
-    table: Path | None = Field(None, description="CSV, TSV, JSON lines or Parquet: image, prompt, direction, file")
-    folder: Path | None = Field(None, description="<folder>/<prompt>/<image name>, and <folder>/null/<image name>")
-
-    @model_validator(mode="after")
-    def _one_of(self) -> PrecomputedEditorPart:
-        if (self.table is None) == (self.folder is None):
-            raise ValueError("name either 'table' or 'folder', where the edits are")
-        return self
-
-
-class PythonEditorPart(Part):
-    """An editor of the user's own: `module:factory`, called with `folder` (of the study file) and `options`."""
-
-    kind: Literal["python"] = "python"
-    factory: str = Field(pattern=r"^[\w.]+:[\w.]+$")
-    options: dict[str, Any] = Field(default_factory=dict)
-
-
-CALIBRATED = {"scale", "threshold", "mask", "warmup", "cooldown", "skip"}
-"""The options that calibration finds; a study that sets one of them has been tuned by a person."""
-
-EditorPart = LeditsEditorPart | InstructEditorPart | PrecomputedEditorPart | PythonEditorPart
-
-
 class SearchPart(Part):
     """How the tree is searched; see `search.options.SearchOptions`."""
 
@@ -336,10 +295,7 @@ class Study(Part):
     domain: Text = Field(description="what the images show, in words that a VLM understands, e.g. 'human faces'")
     images: Images = Images()
     corpus: CorpusPart
-    editors: dict[
-        Name,
-        Annotated[EditorPart, Field(discriminator="kind")],
-    ] = Field(min_length=1)
+    editors: dict[Name, AnyEditorPart] = Field(min_length=1)
     editor: Name = Field("", description="the editor in use; the first one when left out")
     classifiers: dict[Name, AnyClassifierPart] = Field(min_length=1)
     target: Target
@@ -485,22 +441,21 @@ class Study(Part):
         return self.name if self.editor_name == next(iter(self.editors)) else f"{self.name}_{self.editor_name}"
 
     @property
+    def editor_part(self) -> EditorPart:
+        """What the study says of the editor in use."""
+        return self.editors[self.editor_name]
+
+    @property
     def calibrates(self) -> bool:
         """Whether the options of the editor in use are found by trying; somebody has to judge what is tried."""
-        part = self.editors[self.editor_name]
         if not self.probe.judges or self.calibrate is False:
             return False
-        if self.calibrate:
-            return isinstance(part, LeditsEditorPart | PythonEditorPart)
-        return isinstance(part, LeditsEditorPart) and not part.model_fields_set & CALIBRATED
+        return self.editor_part.calibrates(self.calibrate)
 
     @property
     def pinned(self) -> dict[str, str]:
         """Prompt -> the options that the study names for it, as `Concept.setting` has them; where it calibrates."""
-        part = self.editors[self.editor_name]
-        if not isinstance(part, LeditsEditorPart) or not self.calibrates:
-            return {}
-        return {prompt: part.setting(Concept(prompt)).text for prompt in part.prompts}
+        return self.editor_part.pinned() if self.calibrates else {}
 
     @property
     def control_settings(self) -> tuple[str, ...]:

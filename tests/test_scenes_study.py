@@ -10,9 +10,9 @@ from safetensors import safe_open
 
 from diffex_dagster.classifying.transformers_adapter import TransformersClassifier
 from diffex_dagster.corpus.vlm.proposer import ProposalRequest, RecordedProposer
-from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
+from diffex_dagster.editing.ledits import LeditsEditor, LeditsEditorPart, LeditsOptions
 from diffex_dagster.editing.protocol import Concept, EditRequest
-from diffex_dagster.study import LeditsEditorPart, load_study
+from diffex_dagster.study import load_study
 from diffex_dagster.worlds.redrawing import redraw, sample_states
 from diffex_dagster.worlds.scenes import WORLD
 

@@ -60,7 +60,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"effects": {"margin": -1}}, r"effects\.margin: .*greater than 0"),
     # editors
     ({"editors": {}}, r"editors: .*at least 1"),
-    ({"editors": {"e": {"checkpoint": "x"}}}, r"editors\.e: 'kind' is missing; say which kind it is \(ledits, "),
+    ({"editors": {"e": {"checkpoint": "x"}}}, r"editors\.e: 'kind' is missing; say which kind it is \(instruct, ledits, "),
     ({"editors": {"e": {"kind": "magic"}}}, r"editors\.e: kind: there is no kind 'magic'; .*ledits, .*python"),
     ({"editors": {"e": {"kind": "ledits", "checkpoint": "x", "steps": 0}}}, r"line \d+: editors\.e\.steps: .*1"),
     (
@@ -81,7 +81,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     # classifiers
     ({"classifiers": {"corpus": {"kind": "transformers", "checkpoint": "x"}}}, r"that is the name of a stage"),
     (classifier(kind="onx", file="a.onnx"), r"classifiers\.v1: kind: there is no kind 'onx'; did you mean 'onnx'\?"),
-    (classifier(file="a.onnx"), r"classifiers\.v1: 'kind' is missing; .*clip, onnx, .*transformers"),
+    (classifier(file="a.onnx"), r"classifiers\.v1: 'kind' is missing; .*clip, http, onnx, .*transformers"),
     (classifier(kind="onnx"), r"classifiers\.v1\.file: the field is missing; add it"),
     (classifier(kind="onnx", file="a", preprocesing={}), r"v1\.preprocesing: .*did you mean 'preprocessing'"),
     (classifier(kind="onnx", file="a", preprocessing={"means": 0}), r"v1\.preprocessing\.means: .*did you mean 'mean'"),

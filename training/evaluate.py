@@ -20,9 +20,9 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
 
-from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
+from diffex_dagster.editing.ledits import LeditsEditor, LeditsEditorPart, LeditsOptions
 from diffex_dagster.editing.protocol import Concept, EditRequest
-from diffex_dagster.study import LeditsEditorPart, load_study
+from diffex_dagster.study import load_study
 from diffex_dagster.worlds.base import State, World
 from diffex_dagster.worlds.rules import worlds
 from training import common, data

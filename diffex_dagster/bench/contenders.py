@@ -103,7 +103,7 @@ def diffusers_pipeline(options: LeditsOptions) -> Any:
         LEditsPPPipelineStableDiffusionXL,
     )
 
-    from diffex_dagster.editing.parts import load_parts
+    from diffex_dagster.editing.models import load_parts
 
     device, dtype = LeditsEditor(options).placement
     checkpoint = checkpoints.locate(options.checkpoint, options.revision, options.config)
@@ -225,7 +225,7 @@ def limit_contender(workload: Workload, editor: LeditsEditor | None = None) -> t
     """As many UNet rows in as large batches on random inputs, by the engine's own UNet, and nothing else."""
     import torch
 
-    from diffex_dagster.editing.parts import Texts
+    from diffex_dagster.editing.models import Texts
 
     engine = (editor or LeditsEditor(workload.editor_options())).engine()
     config = engine.unet.config

@@ -17,6 +17,7 @@ from typing import Any
 
 from diffex_dagster.bench.truth import Benchmark, Examinee, Scope, Truth, grade_all, world_of
 from diffex_dagster.classifying.transformers_adapter import TransformersPart
+from diffex_dagster.editing.python_editor import PythonEditorPart
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.study import Images, RecordedVLM, Study
 from diffex_dagster.worlds.base import World
@@ -88,7 +89,7 @@ def exam_study(study: Study, world: World, images: int = IMAGES, proposal: Path 
         attributes.write_text(json.dumps(states, indent=1) + "\n", "utf-8")
     editors = {
         name: part.model_copy(update={"options": {**part.options, "attributes": str(attributes)}})
-        if part.kind == "python" and part.factory.startswith("diffex_dagster.worlds.")
+        if isinstance(part, PythonEditorPart) and part.factory.startswith("diffex_dagster.worlds.")
         else part
         for name, part in study.editors.items()
     }

@@ -22,11 +22,11 @@ from typing import IO, Any
 from pydantic import ValidationError
 
 from diffex_dagster.bench.contenders import RATIOS, TITLES, Sample, Workload
-from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
+from diffex_dagster.editing.ledits import LeditsEditor, LeditsEditorPart, LeditsOptions
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.stages.sample_images import read_samples
-from diffex_dagster.stages.setup import build_classifier, ledits_options
-from diffex_dagster.study import LeditsEditorPart, Study
+from diffex_dagster.stages.setup import build_classifier, editor_where
+from diffex_dagster.study import Study
 
 BATCHES = (4, 8, 16, 32, 64)
 Say = Callable[[str], None]
@@ -122,7 +122,7 @@ def options_of(study: Study, **changes: Any) -> LeditsOptions:
         )
     given = {name: value for name, value in changes.items() if value is not None}
     given |= {"inversion_folder": None, "describe": {}}
-    options = ledits_options(study, part).model_dump() | given
+    options = part.options(editor_where(study)).model_dump() | given
     everywhere = {name: given[name] for name in ("mask", "scale") if name in given}
     # For the prompts that have options of their own as well.
     options["prompts"] = {prompt: own | everywhere for prompt, own in options["prompts"].items()}

@@ -30,14 +30,17 @@ from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.target import measure
 from diffex_dagster.classifying.transformers_adapter import TransformersClassifier, TransformersPart
 from diffex_dagster.corpus.tree import Corpus
+from diffex_dagster.editing.ledits import LeditsEditorPart
 from diffex_dagster.editing.loading import LOADING
+from diffex_dagster.editing.parts import EditorPart
+from diffex_dagster.editing.python_editor import PythonEditorPart
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.stages.context import StudyContext, at_work
 from diffex_dagster.stages.corpus import cleaned_proposal, merged
 from diffex_dagster.stages.deciding import decision_options
 from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.setup import build_proposer
-from diffex_dagster.study import EditorPart, LeditsEditorPart, Study
+from diffex_dagster.study import Study
 from diffex_dagster.utils.progress import Reporter, silent
 from diffex_dagster.worlds.base import State, World
 from diffex_dagster.worlds.exact import read_states
@@ -146,7 +149,7 @@ def world_of(study: Study) -> World:
         DiffExError: no editor of the study is a world's exact editor.
     """
     for part in study.editors.values():
-        if part.kind == "python" and part.factory.startswith("diffex_dagster.worlds."):
+        if isinstance(part, PythonEditorPart) and part.factory.startswith("diffex_dagster.worlds."):
             world: World = importlib.import_module(part.factory.split(":")[0]).WORLD
             return world
     raise DiffExError(

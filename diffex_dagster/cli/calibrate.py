@@ -21,7 +21,7 @@ from diffex_dagster.stages.corpus_now import corpus_now
 from diffex_dagster.stages.edits import EditCounts
 from diffex_dagster.stages.ready import check_ready
 from diffex_dagster.stages.sample_images import read_samples
-from diffex_dagster.study import CALIBRATED, Study
+from diffex_dagster.study import Study
 from diffex_dagster.utils.progress import Reporter
 
 
@@ -42,10 +42,16 @@ def make(
         DiffExError: the study does not calibrate, or its images, corpus or editor cannot be used.
     """
     if not study.calibrates:
+        options = ", ".join(sorted(study.editor_part.calibrated))
         raise StudyError(
             f"{study.file}: this study does not look for the options of its editor {study.editor_name!r}: it says "
-            f"calibrate: false, has no judge, or sets them itself ({', '.join(sorted(CALIBRATED))}); write "
-            "calibrate: true"
+            "calibrate: false, has no judge, or "
+            + (
+                f"sets them itself ({options}); write calibrate: true"
+                if options
+                else "has an editor of another kind; "
+                "one of kind 'ledits' has options to be found, and one of your own may have with calibrate: true"
+            )
         )
     check_ready(study)
     work = StudyContext(study)

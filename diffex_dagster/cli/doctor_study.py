@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from PIL import Image
 
@@ -13,22 +14,16 @@ from diffex_dagster.classifying.hints import predictions_in_words
 from diffex_dagster.classifying.parts import ClassifierPart
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.cli.findings import Finding, surviving, tried
-from diffex_dagster.editing.checkpoints import native_side
+from diffex_dagster.editing.protocol import LooksUp
 from diffex_dagster.errors import CorpusError, DiffExError, EditorError, StoreError
 from diffex_dagster.stages.context import StudyContext, Subject
 from diffex_dagster.stages.hints import first_outputs, hints
 from diffex_dagster.stages.ready import check_devices, check_probe, check_truth
-from diffex_dagster.stages.setup import placed_vlm
+from diffex_dagster.stages.setup import editor_where, placed_vlm
 from diffex_dagster.store.keys import image_key
-from diffex_dagster.study import (
-    InstructEditorPart,
-    LeditsEditorPart,
-    OpenAIVLM,
-    PrecomputedEditorPart,
-    Study,
-)  # fmt: skip
+from diffex_dagster.study import OpenAIVLM, Study
 from diffex_dagster.utils import web
-from diffex_dagster.utils.hub import hub_is_off, is_hub_id, on_this_machine
+from diffex_dagster.utils.hub import hub_is_off, on_this_machine
 
 
 def study_findings(study: Study) -> Iterator[Finding]:
@@ -85,11 +80,10 @@ def study_findings(study: Study) -> Iterator[Finding]:
         yield from _vlm(vlm)
 
 
-def _side(study: Study, part: LeditsEditorPart | InstructEditorPart) -> Iterator[Finding]:
+def _side(checkpoint: str, side: int, size: int) -> Iterator[Finding]:
     """Says so where pictures are edited at another size than the checkpoint was trained on."""
-    side, size = native_side(study.checkpoint(part.checkpoint)), study.images.size
-    if side is not None and not 0.7 <= size / side <= 1.5:
-        found = f"{part.checkpoint} was trained on {side} pixels, and images.size is {size}"
+    if not 0.7 <= size / side <= 1.5:
+        found = f"{checkpoint} was trained on {side} pixels, and images.size is {size}"
         yield Finding(None, "editor", found, f"set images.size: {side}, or its edits may be poor")
 
 
@@ -115,16 +109,17 @@ def _truth(study: Study, images: Sequence[str]) -> str:
 
 def _editor(study: Study, pictures: Mapping[str, Image.Image]) -> Iterator[Finding]:
     """Whether what the editor in use is made of is there: checkpoint, LoRAs, module, edits, states of drawings."""
-    part = study.editors[study.editor_name]
-    if isinstance(part, LeditsEditorPart | InstructEditorPart) and is_hub_id(study.checkpoint, part.checkpoint):
-        yield _from_hub(part.checkpoint)
-        if getattr(part, "loras", ()):
-            yield tried("editor", lambda: _loras(study))
+    part, where = study.editor_part, editor_where(study)
+    if (checkpoint := part.hub_checkpoint(where)) is not None:
+        yield _from_hub(checkpoint)
+        extras = tried("editor", lambda: part.check_extras(where))
+        if extras.found:
+            yield extras
     else:
         yield tried("editor", lambda: _made(study, pictures))
-    if isinstance(part, LeditsEditorPart | InstructEditorPart):
-        yield from _side(study, part)
-    if isinstance(part, PrecomputedEditorPart):
+    if (trained := part.trained_at(where)) is not None:
+        yield from _side(*trained, study.images.size)
+    if not part.makes_edits:
         yield tried("editor", lambda: _made_elsewhere(study))
 
 
@@ -143,19 +138,6 @@ def _made(study: Study, pictures: Mapping[str, Image.Image]) -> str:
     if hasattr(editor, "check_images"):
         editor.check_images([image_key(picture) for picture in pictures.values()])
     return f"what {study.editor_name} needs is there"
-
-
-def _loras(study: Study) -> str:
-    """Whether the LoRAs are there that are added to a checkpoint of the hub."""
-    from diffex_dagster.editing.checkpoints import locate_lora
-    from diffex_dagster.stages.setup import ledits_options
-
-    part = study.editors[study.editor_name]
-    assert isinstance(part, LeditsEditorPart)
-    for lora in ledits_options(study, part).loras:
-        if not is_hub_id(study.checkpoint, lora.checkpoint):
-            locate_lora(lora.checkpoint, lora.file, lora.revision)
-    return "its LoRAs are there, or come from the hub"
 
 
 def _checked(check: Callable[[Study], None], study: Study, fine: str) -> str:
@@ -198,23 +180,22 @@ def _from_hub(checkpoint: str) -> Finding:
 
 def _made_elsewhere(study: Study) -> str:
     """Whether another tool made the edits of level 1, for the sample images as they are called here."""
-    from diffex_dagster.editing.precomputed import PrecomputedEditor
     from diffex_dagster.stages.corpus_now import corpus_now
     from diffex_dagster.stages.edits import level1_combinations
     from diffex_dagster.stages.sample_images import read_samples
     from diffex_dagster.stages.setup import build_classifier, build_editor
 
-    editor = build_editor(study)
-    assert isinstance(editor, PrecomputedEditor)
+    editor: Any = build_editor(study)
+    made_before: LooksUp = editor
     names = list(read_samples(study, lambda name: build_classifier(study, name)).pictures)
     combinations = [frozenset(each) for each in level1_combinations(study, corpus_now(study)) if each]
-    absent = [(name, each) for name in names for each in combinations if (name, each) not in editor.edits]
+    absent = made_before.missing(names, combinations)
     if absent:
         name, concepts = absent[0]
         what = " and ".join(f"{each.direction} {each.prompt!r}" for each in concepts)
         raise EditorError(
-            f"{editor.source}: {len(absent)} of {len(names) * len(combinations)} edits of level 1 are not there, first "
-            f"{what} on {name!r}; make them, or take the features out of the corpus"
+            f"{made_before.source}: {len(absent)} of {len(names) * len(combinations)} edits of level 1 are not there, "
+            f"first {what} on {name!r}; make them, or take the features out of the corpus"
         )
     return f"all {len(names) * len(combinations)} edits of level 1 are there"
 

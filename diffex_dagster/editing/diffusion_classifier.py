@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 
 from diffex_dagster.editing.engine import Engine
-from diffex_dagster.editing.parts import Texts
+from diffex_dagster.editing.models import Texts
 from diffex_dagster.editing.solver import Step
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from diffex_dagster.editing.guidance import Concepts, Guidance
-from diffex_dagster.editing.parts import Text, Texts
+from diffex_dagster.editing.models import Text, Texts
 from diffex_dagster.editing.vocabulary import Description
 
 

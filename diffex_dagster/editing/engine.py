@@ -20,7 +20,7 @@ from diffex_dagster.editing.checkpoints import Checkpoint
 from diffex_dagster.editing.edit_plan import Edit, Inversion, Plan
 from diffex_dagster.editing.guidance import AttentionMaps
 from diffex_dagster.editing.loading import LoadingOptions, attention_processor, place
-from diffex_dagster.editing.parts import Text, Texts, load_parts
+from diffex_dagster.editing.models import Text, Texts, load_parts
 from diffex_dagster.editing.vocabulary import Description, prompt_of
 from diffex_dagster.errors import EditorError
 from diffex_dagster.utils.devices import keep_freed_memory

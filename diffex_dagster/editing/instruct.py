@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -29,6 +29,7 @@ from diffex_dagster.editing.loading import (
     merge_loras,
     placement,
 )
+from diffex_dagster.editing.parts import CheckpointPart, Where
 from diffex_dagster.editing.pixels import picture_digest
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.errors import EditorError, at_the_boundary
@@ -49,6 +50,23 @@ class InstructOptions(LoadingOptions):
     image_guidance: float | None = None  # InstructPix2Pix: how close the result stays to the picture
     parameters: dict[str, Any] = Field(default_factory=dict)  # further parameters of the pipeline's call
     batch_size: int = Field(1, ge=1)  # edits at a time; only some pipelines take more than one
+
+
+class InstructEditorPart(InstructOptions, CheckpointPart):
+    """An instruction editor through diffusers: InstructPix2Pix, FLUX Kontext, Qwen-Image-Edit."""
+
+    kind: Literal["instruct"] = "instruct"
+
+    def build(self, where: Where) -> InstructEditor:
+        """An `InstructEditor`; its checkpoint is looked for when its fingerprint is asked for."""
+        return InstructEditor(InstructOptions(**self.located(where)))
+
+    def method(self) -> str:
+        """The sentence that it is sent."""
+        return (
+            f"An instruction model edits every sample image by a sentence (“{self.add}”), and once more with an empty "
+            "one: the null edit, which carries whatever the model does to a picture when nothing is asked of it."
+        )
 
 
 class InstructEditor:

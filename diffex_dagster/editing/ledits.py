@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from PIL import Image
 from pydantic import Field, model_validator
@@ -22,6 +23,7 @@ from diffex_dagster.editing import checkpoints
 from diffex_dagster.editing.batches import cut
 from diffex_dagster.editing.inversions import InversionsInMemory, InversionsOnDisk, inversion_seed
 from diffex_dagster.editing.loading import LOADING, LoadingOptions, placement
+from diffex_dagster.editing.parts import CheckpointPart, Where
 from diffex_dagster.editing.pixels import picture_digest, picture_tensor
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
 from diffex_dagster.editing.settings import ConceptOptions, Setting, read_setting, worth_trying
@@ -48,6 +50,7 @@ log = logger(__name__)
 ALGORITHM = 2  # raised when a change of the code changes pixels: it is part of the fingerprint
 EDITS_AT_ONCE = 16  # of one concept: 32 UNet rows, the same on every device (see `LeditsEditor.batches`)
 _DECODED_AT_ONCE = 4  # pictures of a batch: Stable Diffusion XL's autoencoder takes gigabytes for each, in float32
+SCALES, THRESHOLDS, SKIPS = (1.0, 3.0, 5.0, 10.0), (0.5, 0.75, 0.9), (0.0, 0.1, 0.3)  # of a preview's grid
 _version = functools.cache(version)  # reads a file each time, and a fingerprint is asked for often
 # Not part of the fingerprint as they stand: what they mean for pixels enters it by content, or they change only speed.
 _NOT_PIXELS = LOADING | {
@@ -114,6 +117,56 @@ class LeditsOptions(ConceptOptions, LoadingOptions):
 
     def _as_setting(self, options: ConceptOptions) -> Setting:
         return Setting(**{name: getattr(options, name) for name in ConceptOptions.model_fields}, skip=self.skip)
+
+
+class LeditsEditorPart(LeditsOptions, CheckpointPart):
+    """LEDITS++ on a Stable Diffusion checkpoint: a hub id, or a folder beside the study file."""
+
+    calibrated: ClassVar[frozenset[str]] = frozenset({"scale", "threshold", "mask", "warmup", "cooldown", "skip"})
+
+    kind: Literal["ledits"] = "ledits"
+
+    def build(self, where: Where) -> LeditsEditor:
+        """A `LeditsEditor`; its checkpoint is looked for when its fingerprint is asked for."""
+        options = self.options(where)
+        if where.calibrates:  # a prompt's own options are then its setting, and no part of what every edit depends on
+            options = options.model_copy(update={"prompts": {}})
+        return LeditsEditor(options)
+
+    def options(self, where: Where) -> LeditsOptions:
+        """The editor's options as the study writes them, with what they name beside the study file made absolute."""
+        options = self.located(where)
+        options["config"] = where.checkpoint(self.config) if self.config else self.config
+        folder = self.inversion_folder
+        return LeditsOptions(**options | {"inversion_folder": folder if folder is None else where.path(folder)})
+
+    def method(self) -> str:
+        """Inversion and null edit."""
+        return (
+            "A diffusion model (LEDITS++) inverts every sample image and edits it towards one attribute, and once more "
+            "with no guidance at all: the null edit, which carries whatever inverting and decoding does to the picture."
+        )
+
+    def calibrates(self, asked: bool | None) -> bool:
+        """Where the study says so, or sets none of these options."""
+        return not self.model_fields_set & self.calibrated if asked is None else asked
+
+    def pinned(self) -> dict[str, str]:
+        """Those of `prompts`."""
+        return {prompt: self.setting(Concept(prompt)).text for prompt in self.prompts}
+
+    def grid(self) -> list[tuple[str, str]]:
+        """Scale by threshold, or by skip where there is no mask."""
+        second, values = ("skip", SKIPS) if self.mask == "none" else ("threshold", THRESHOLDS)
+        return [
+            (f"scale {scale:g}, {second} {value:g}", self.own.model_copy(update={"scale": scale, second: value}).text)
+            for scale, value in itertools.product(SCALES, values)
+        ]
+
+    def shown(self) -> dict[str, object]:
+        """Steps, skip, and how a concept is guided."""
+        names = ["steps", "skip", *ConceptOptions.model_fields]
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 class LeditsEditor:

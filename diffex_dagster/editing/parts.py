@@ -1,213 +1,151 @@
-"""A checkpoint's models as the engine uses them: Stable Diffusion 1.x and 2.x, and Stable Diffusion XL."""
+"""What every kind of editor has in a study file; see `editing.kinds`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import torch
+from PIL import Image
+from pydantic import ValidationError
 
-from diffex_dagster.editing import checkpoints
-from diffex_dagster.editing.checkpoints import Checkpoint
-from diffex_dagster.editing.loading import merge_loras
-from diffex_dagster.errors import EditorError, at_the_boundary
-from diffex_dagster.utils.devices import load_quietly
-from diffex_dagster.utils.secrets import logger
-
-log = logger(__name__)
-
-
-@dataclass(frozen=True)
-class Text:
-    """A prompt as the UNet reads it."""
-
-    embedding: torch.Tensor  # (T, D), a row a token
-    words: torch.Tensor  # (T,): 1 at the tokens of its own words, 0 at start, end and padding
-    pooled: torch.Tensor | None = None  # (P,): the whole prompt in one vector; Stable Diffusion XL only
+from diffex_dagster.editing.checkpoints import locate_lora, native_side
+from diffex_dagster.editing.loading import LoadingOptions
+from diffex_dagster.editing.protocol import Editor
+from diffex_dagster.errors import EditorError
+from diffex_dagster.utils import config
+from diffex_dagster.utils.hub import is_hub_id
 
 
 @dataclass(frozen=True)
-class Texts:
-    """The prompts of a UNet batch of N rows."""
+class Where(config.Where):
+    """Where an editor is in a study file, and what it works with.
 
-    embeddings: torch.Tensor  # (N, T, D)
-    pooled: torch.Tensor | None  # (N, P)
-
-    @classmethod
-    def stack(cls, texts: Sequence[Text]) -> Texts:
-        """A row a prompt."""
-        pooled = [text.pooled for text in texts if text.pooled is not None]
-        return cls(torch.stack([text.embedding for text in texts]), torch.stack(pooled) if pooled else None)
-
-    @classmethod
-    def repeat(cls, text: Text, count: int) -> Texts:
-        """The same prompt in `count` rows, without a copy."""
-        pooled = None if text.pooled is None else text.pooled.expand(count, -1)
-        return cls(text.embedding.expand(count, -1, -1), pooled)
-
-    def __getitem__(self, rows: slice) -> Texts:
-        return Texts(self.embeddings[rows], None if self.pooled is None else self.pooled[rows])
-
-    def padded(self, count: int) -> Texts:
-        """`count` rows: these, and the first one again as often as needed."""
-        rows = [*range(len(self.embeddings)), *[0] * (count - len(self.embeddings))]
-        return Texts(self.embeddings[rows], None if self.pooled is None else self.pooled[rows])
-
-
-@dataclass(frozen=True)
-class Parts:
-    """A checkpoint's models, as loaded: float weights of the dtype asked for, on the CPU."""
-
-    unet: Any
-    vae: Any
-    encoders: tuple[Any, ...]  # CLIP text encoders: one, or two for Stable Diffusion XL
-    tokenizers: tuple[Any, ...]  # one for each encoder
-    schedule: dict[str, Any]  # the scheduler's configuration
-    zeros_when_empty: bool = False  # whether the empty prompt is all zeros instead of encoded (XL)
-
-    @property
-    def is_xl(self) -> bool:
-        """Whether this is Stable Diffusion XL."""
-        return len(self.encoders) == 2
-
-    @property
-    def models(self) -> tuple[Any, ...]:
-        """All models."""
-        return (self.unet, self.vae, *self.encoders)
-
-    def pipeline(self) -> Any:
-        """The same models as a pipeline of diffusers, which knows how LoRA files name them."""
-        from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
-
-        scheduler = DPMSolverMultistepScheduler.from_config(self.schedule)
-        shared = {"unet": self.unet, "vae": self.vae, "scheduler": scheduler}
-        shared |= {"text_encoder": self.encoders[0], "tokenizer": self.tokenizers[0]}
-        if self.is_xl:
-            second = {"text_encoder_2": self.encoders[1], "tokenizer_2": self.tokenizers[1]}
-            return StableDiffusionXLPipeline(**shared, **second, add_watermarker=False)
-        return StableDiffusionPipeline(
-            **shared, safety_checker=None, feature_extractor=None, requires_safety_checker=False
-        )
-
-    @torch.no_grad()
-    def encode(self, prompt: str) -> Text:
-        """A prompt through the text encoder, or through both and side by side (XL, section 2.1 of its paper).
-
-        XL reads each encoder's last hidden layer but one; the second encoder's pooled output goes to the UNet as well.
-        """
-        parts = [self._encode(i, prompt) for i in range(len(self.encoders))]
-        embedding = torch.cat([hidden for hidden, _ in parts], dim=-1)
-        pooled = parts[-1][1]
-        if prompt == "" and self.zeros_when_empty:
-            embedding = torch.zeros_like(embedding)
-            pooled = None if pooled is None else torch.zeros_like(pooled)
-        return Text(embedding.to(self.unet.dtype), self._words(prompt, embedding), pooled)
-
-    def _encode(self, i: int, prompt: str) -> tuple[torch.Tensor, torch.Tensor | None]:
-        encoder, tokenizer = self.encoders[i], self.tokenizers[i]
-        tokens = tokenizer(
-            prompt, padding="max_length", max_length=self._limit, truncation=True, return_tensors="pt"
-        ).to(encoder.device)
-        if self.is_xl:
-            output = encoder(tokens.input_ids, output_hidden_states=True)
-            return output.hidden_states[-2][0], output[0][0].to(self.unet.dtype) if i == 1 else None
-        attended = getattr(encoder.config, "use_attention_mask", None)
-        return encoder(tokens.input_ids, attention_mask=tokens.attention_mask if attended else None)[0][0], None
-
-    @property
-    def _limit(self) -> int:
-        return int(self.tokenizers[0].model_max_length)
-
-    def tokens(self, prompt: str) -> int:
-        """How many tokens a prompt has, without those of the start and the end."""
-        return len(self.tokenizers[-1](prompt).input_ids) - 2
-
-    def _words(self, prompt: str, embedding: torch.Tensor) -> torch.Tensor:
-        # Counted without padding: with it, a fast tokenizer gives the padded length for every prompt.
-        own, limit = self.tokens(prompt), self._limit
-        if own > limit - 2:
-            log.warning("prompt %r has %d tokens; the checkpoint reads the first %d", prompt, own, limit - 2)
-        words = torch.zeros(limit, device=embedding.device)
-        words[1 : 1 + min(own, limit - 2)] = 1
-        return words
-
-
-def load_parts(checkpoint: Checkpoint, dtype: torch.dtype, loras: Sequence[tuple[Path, float]] = ()) -> Parts:
-    """Load a checkpoint, and merge LoRA into its UNet and text encoders.
-
-    Args:
-        checkpoint: complete (see `checkpoints.locate`).
-        dtype: of the models.
-        loras: their files and scales.
-
-    Stable Diffusion XL's autoencoder overflows in half precision: it is loaded in float32 where its configuration says
-    so (`force_upcast`) and `dtype` is float16.
-
-    Raises:
-        EditorError: a file cannot be read as what it should be.
+    Attributes:
+        place: what the deployment says of editors that run a model: `device`, `dtype`, `batch_size`.
+        calibrates: whether the study finds the options of each prompt by trying.
+        names: key -> name of the sample images; none where they have not been read yet. Called when an edit is made.
+        picture: opens a picture file and prepares it as the study's sample images are.
     """
-    load_quietly()
-    parts = _from_file(checkpoint, dtype) if checkpoint.file else _from_folder(checkpoint.folder, dtype)
-    if loras:
-        merge_loras(parts.pipeline(), loras)
-    return parts
+
+    field: str = "editor"
+    place: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    calibrates: bool = False
+    names: Callable[[], Mapping[str, str]] = dict
+    picture: Callable[[Path], Image.Image] = Image.open
 
 
-def _from_folder(folder: Path, dtype: torch.dtype) -> Parts:
-    from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+class EditorPart(config.KindPart):
+    """A kind of editor: who makes the edits and the null edits.
 
-    options: dict[str, Any] = {
-        "variant": checkpoints.variant(folder),
-        "use_safetensors": True,
-        "local_files_only": True,
-    }
-    is_xl = checkpoints.is_xl(folder)
-    encoder_classes = (CLIPTextModel, CLIPTextModelWithProjection) if is_xl else (CLIPTextModel,)
-    with at_the_boundary(
-        f"the diffusion checkpoint {folder.absolute()} cannot be loaded",
-        "give a Stable Diffusion 1.x, 2.x or XL checkpoint with safetensors weights",
-        EditorError,
-    ):
-        unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=dtype, **options)
-        vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype, **options)
-        if is_xl and dtype == torch.float16 and vae.config.force_upcast:
-            vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32, **options)
-        encoders, tokenizers = [], []
-        for kind, end in zip(encoder_classes, ("", "_2"), strict=False):
-            encoders.append(kind.from_pretrained(folder / f"text_encoder{end}", dtype=dtype, **options))
-            tokenizers.append(CLIPTokenizer.from_pretrained(folder / f"tokenizer{end}", local_files_only=True))
-        schedule = DPMSolverMultistepScheduler.load_config(folder / "scheduler", local_files_only=True)
-    zeros = is_xl and bool(checkpoints.model_index(folder).get("force_zeros_for_empty_prompt", True))
-    return Parts(unet, vae, tuple(encoders), tuple(tokenizers), dict(schedule), zeros)
+    A kind is a subclass beside its adapter, with `kind`, `build` and `method`, and one line in `editing.kinds`.
+    """
+
+    makes_edits: ClassVar[bool] = True  # False: edits are looked up, and what was not made before cannot be had
+    calibrated: ClassVar[frozenset[str]] = frozenset()
+    """Options that calibration finds; a study that sets one of them has been tuned by a person."""
+
+    def build(self, where: Where) -> Editor:
+        """The editor. Nothing heavy is loaded before an edit is made.
+
+        Raises:
+            EditorError: something that it is made of is missing.
+        """
+        raise NotImplementedError
+
+    def method(self) -> str:
+        """How it makes edits and null edits, in a sentence or two for the report."""
+        raise NotImplementedError
+
+    def placed(self, where: Where) -> Self:
+        """The same where it works as this deployment says; its own options say so where it runs no model of ours.
+
+        Raises:
+            EditorError: an option does not go with that place.
+        """
+        return self
+
+    def works_on(self) -> str | None:
+        """The device that its options name; None where they name none."""
+        return None
+
+    def calibrates(self, asked: bool | None) -> bool:
+        """Whether its options are found by trying, in a study that has a judge.
+
+        Args:
+            asked: what the study says (`calibrate`); None where it leaves that to the editor.
+        """
+        return False
+
+    def pinned(self) -> dict[str, str]:
+        """Prompt -> the options that the study names for it, as `Concept.setting` has them."""
+        return {}
+
+    def grid(self) -> Sequence[tuple[str, str]]:
+        """(what it changes, the setting that asks for it) of other options that are worth a look; empty: none."""
+        return ()
+
+    def shown(self) -> dict[str, object]:
+        """Options that a preview's page names."""
+        return {}
+
+    def hub_checkpoint(self, where: Where) -> str | None:
+        """The hub id of its model; None where it has none, or that is in a folder."""
+        return None
+
+    def trained_at(self, where: Where) -> tuple[str, int] | None:
+        """Its model, and the side in pixels of the pictures that this was trained on, where that is known."""
+        return None
+
+    def check_extras(self, where: Where) -> str:
+        """Look for what it adds to a hub checkpoint (LoRAs), without loading it; what has been found, in words ("":
+        nothing is added).
+
+        Raises:
+            EditorError: something is missing.
+        """
+        return ""
 
 
-def _from_file(checkpoint: Checkpoint, dtype: torch.dtype) -> Parts:
-    from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline
+class CheckpointPart(LoadingOptions, EditorPart):
+    """An editor that runs a diffusion model: a hub id, or a folder beside the study file."""
 
-    is_xl = checkpoints.is_xl(checkpoint.folder)
-    file, config = str(checkpoint.file), str(checkpoint.folder)
-    options: dict[str, Any] = {"torch_dtype": dtype, "local_files_only": True}
-    with at_the_boundary(
-        f"the diffusion checkpoint {checkpoint} cannot be loaded with the configuration in "
-        f"{checkpoint.folder.absolute()}",
-        "give a Stable Diffusion 1.x, 2.x or XL file, and a config of the same architecture",
-        EditorError,
-    ):
-        if is_xl and dtype == torch.float16:
-            options["vae"] = AutoencoderKL.from_single_file(
-                file, config=config, subfolder="vae", torch_dtype=torch.float32, local_files_only=True
-            )
-            if not options["vae"].config.force_upcast:
-                options["vae"].to(dtype)
-        if not is_xl:
-            options |= {"safety_checker": None, "feature_extractor": None}
-        kind = StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline
-        loaded: Any = kind.from_single_file(file, config=config, **options)
-    ends = ("", "_2") if is_xl else ("",)
-    encoders = tuple(getattr(loaded, f"text_encoder{end}") for end in ends)
-    tokenizers = tuple(getattr(loaded, f"tokenizer{end}") for end in ends)
-    zeros = is_xl and bool(loaded.config.force_zeros_for_empty_prompt)
-    return Parts(loaded.unet, loaded.vae, encoders, tokenizers, dict(loaded.scheduler.config), zeros)
+    if TYPE_CHECKING:
+        checkpoint: str
+
+    def located(self, where: Where) -> dict[str, Any]:
+        """Its options, what they name beside the study file made absolute."""
+        options: dict[str, Any] = self.model_dump(exclude={"kind"})
+        options["checkpoint"] = where.checkpoint(self.checkpoint)
+        options["loras"] = [each | {"checkpoint": where.checkpoint(each["checkpoint"])} for each in options["loras"]]
+        return options
+
+    def placed(self, where: Where) -> Self:
+        """With the deployment's device, precision and batch size."""
+        try:
+            return type(self)(**{**self.model_dump(), **where.place})
+        except ValidationError as error:
+            why = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise EditorError(f"{where.field}, with {dict(where.place)} from the deployment: {why}") from error
+
+    def works_on(self) -> str:
+        """Its `device`."""
+        return self.device
+
+    def hub_checkpoint(self, where: Where) -> str | None:
+        """Its checkpoint, where that is a hub's."""
+        return self.checkpoint if is_hub_id(where.checkpoint, self.checkpoint) else None
+
+    def trained_at(self, where: Where) -> tuple[str, int] | None:
+        """As the checkpoint's configuration says; nothing is downloaded."""
+        side = native_side(where.checkpoint(self.checkpoint))
+        return None if side is None else (self.checkpoint, side)
+
+    def check_extras(self, where: Where) -> str:
+        """The LoRAs that are files of this machine."""
+        for lora in self.loras:
+            if not is_hub_id(where.checkpoint, lora.checkpoint):
+                locate_lora(where.checkpoint(lora.checkpoint), lora.file, lora.revision)
+        return "its LoRAs are there, or come from the hub" if self.loras else ""

@@ -2,20 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar, Literal
 
 from PIL import Image
+from pydantic import Field, model_validator
 
+from diffex_dagster.editing.parts import EditorPart, Where
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.errors import EditorError, in_words
 from diffex_dagster.images.files import why_no_sample
+from diffex_dagster.images.tables import read_rows
 from diffex_dagster.utils.hashing import digest, file_fingerprint
 from diffex_dagster.utils.paths import listed
 
 Key = tuple[str, frozenset[Concept]]  # name of the sample image, what was done to it
 _BATCH = 64
+
+
+class PrecomputedEditorPart(EditorPart):
+    """Edits that another tool made, in a table (`edits_in_rows`) or a folder (`edits_in_folder`)."""
+
+    makes_edits: ClassVar[bool] = False
+
+    kind: Literal["precomputed"] = "precomputed"
+    table: Path | None = Field(None, description="CSV, TSV, JSON lines or Parquet: image, prompt, direction, file")
+    folder: Path | None = Field(None, description="<folder>/<prompt>/<image name>, and <folder>/null/<image name>")
+
+    @model_validator(mode="after")
+    def _one_of(self) -> PrecomputedEditorPart:
+        if (self.table is None) == (self.folder is None):
+            raise ValueError("name either 'table' or 'folder', where the edits are")
+        return self
+
+    def build(self, where: Where) -> PrecomputedEditor:
+        """A `PrecomputedEditor`; the table or the folder is read at once.
+
+        Raises:
+            StudyError: the table cannot be read.
+            EditorError: it, or the folder, does not say what was edited.
+        """
+        if self.table is not None:
+            source = where.path(self.table)
+            edits = edits_in_rows(read_rows(source, f"{where.field}.table"), source)
+        else:
+            assert self.folder is not None
+            source = where.path(self.folder)
+            edits = edits_in_folder(source)
+        return PrecomputedEditor(source, edits, where.names, where.picture)
+
+    def method(self) -> str:
+        """Where the edits were read from."""
+        return (
+            f"Another tool made the edits, which were read from {self.table or self.folder}: every sample image edited "
+            "towards one attribute, and the null edit, the picture as that tool gives it back when it changes nothing."
+        )
 
 
 class PrecomputedEditor:
@@ -87,6 +131,10 @@ class PrecomputedEditor:
             )
         for start in range(0, len(wanted), _BATCH):
             yield [(request, self._read(images, request, key)) for request, key in wanted[start : start + _BATCH]]
+
+    def missing(self, names: Iterable[str], combinations: Iterable[frozenset[Concept]]) -> list[Key]:
+        """The edits of these images towards these concepts that were not made."""
+        return [key for key in itertools.product(names, combinations) if key not in self.edits]
 
     def _read(self, images: Mapping[str, Image.Image], request: EditRequest, key: Key) -> Image.Image:
         if key not in self.edits:  # no null edit: the picture itself

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from PIL import Image
@@ -52,6 +53,18 @@ class Calibrates(Protocol):
         Args:
             region: where in the picture the attribute shows, where the corpus says so.
         """
+        ...
+
+
+class LooksUp(Protocol):
+    """An editor whose edits were made before: what is missing cannot be made (`EditorPart.makes_edits`)."""
+
+    source: Path  # where they are, for messages
+
+    def missing(
+        self, names: Iterable[str], combinations: Iterable[frozenset[Concept]]
+    ) -> list[tuple[str, frozenset[Concept]]]:
+        """The edits of these images, by name, towards these concepts that are not there."""
         ...
 
 

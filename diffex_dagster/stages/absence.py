@@ -17,7 +17,7 @@ from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.edits import Concepts, EditCounts, edit_requests, make_edits
 from diffex_dagster.stages.judging import chance_of, gains, strengths_on
 from diffex_dagster.stages.scores import paired_scores
-from diffex_dagster.study import PrecomputedEditorPart, Study
+from diffex_dagster.study import Study
 
 SHARE = 0.1
 """Of the search's own edits: no more are made the other way."""
@@ -56,7 +56,7 @@ def chosen_features(
         took: share of its own edits on these that show it.
         searched_edits: how many edits the search asked for; `SHARE` of them is what these may cost.
     """
-    if isinstance(study.editors[study.editor_name], PrecomputedEditorPart):
+    if not study.editor_part.makes_edits:
         return []  # what another tool did not make cannot be made
     level, most = study.effects.level, study.effects.absence
     tested = [f for f in effects if enough(without[f], level) and took[f] >= study.effects.min_edit_success]

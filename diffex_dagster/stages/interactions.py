@@ -16,7 +16,7 @@ from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.edits import Concepts, EditCounts, concepts_of, edit_requests, make_edits
 from diffex_dagster.stages.judging import chance_of, gains, strengths_on
 from diffex_dagster.stages.scores import Paired, paired_scores
-from diffex_dagster.study import PrecomputedEditorPart, Study
+from diffex_dagster.study import Study
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def most_pair_edits(study: Study, groups: int, images: int) -> int:
 
     Each pair of settings that features are edited with has control edits of its own (`control_pair`).
     """
-    if isinstance(study.editors[study.editor_name], PrecomputedEditorPart):
+    if not study.editor_part.makes_edits:
         return 0
     several = min(study.search.interactions, groups)
     pairs = several * (several - 1) // 2
@@ -76,7 +76,7 @@ def chosen_pairs(
         scores: feature -> D on the images that the search saw, in an order that settles ties.
         took: share of a feature's edits that show it; features that are missing took. Those that failed are left out.
     """
-    if isinstance(study.editors[study.editor_name], PrecomputedEditorPart):
+    if not study.editor_part.makes_edits:
         return []  # what another tool did not make cannot be made
     shown = [f for f in scores if took.get(f, 1.0) >= study.effects.min_edit_success]
     by_group: dict[str, str] = {}

@@ -7,12 +7,10 @@ the inversions of equal skip.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
 from diffex_dagster.corpus.tree import Corpus, Feature
-from diffex_dagster.editing.settings import ConceptOptions
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.model import Picture
 from diffex_dagster.report.preview_page import Preview, Row, Shown
@@ -25,11 +23,10 @@ from diffex_dagster.stages.judging import chance_of, control_gains, first_change
 from diffex_dagster.stages.pictures import Pictures
 from diffex_dagster.stages.sample_images import keep_samples, read_samples
 from diffex_dagster.stages.setup import why_unjudged
-from diffex_dagster.study import LeditsEditorPart, Study
+from diffex_dagster.study import Study
 
 LEAK = 0.25  # share of what another feature's own edits gain, from which an edit shows that feature too
 FEATURES = 6  # of different groups, unless named
-SCALES, THRESHOLDS, SKIPS = (1.0, 3.0, 5.0, 10.0), (0.5, 0.75, 0.9), (0.0, 0.1, 0.3)
 
 
 def choose_features(study: Study, corpus: Corpus, wanted: Sequence[str] = ()) -> list[Feature]:
@@ -95,7 +92,8 @@ def preview(work: StudyContext, features: Sequence[Feature], images: int = 3, gr
             counts += more
     pictures, judged = store.images(list(keys)), few.probe is not None
     return Preview(
-        study.name, study.editor_name, _options(study), tuple(keys.values()), tuple(pictures.values()), tuple(nulls),
+        study.name, study.editor_name, study.editor_part.shown(), tuple(keys.values()), tuple(pictures.values()),
+        tuple(nulls),
         tuple(rows), tuple(tried), judged, "" if judged else why_unjudged(study), counts.made, counts.reused,
     )  # fmt: skip
 
@@ -138,30 +136,18 @@ def _edited(
 
 
 def settings_grid(study: Study) -> list[tuple[str, str]]:
-    """Other options of a LEDITS++ editor to try: scale by threshold, or by skip where there is no mask.
+    """Other options of the editor in use to try.
 
     Returns:
         (what it changes, the setting that asks for it).
 
     Raises:
-        DiffExError: the study's editor is of another kind.
+        DiffExError: the editor is of a kind that has none.
     """
-    part = study.editors[study.editor_name]
-    if not isinstance(part, LeditsEditorPart):
+    part = study.editor_part
+    if not (grid := part.grid()):
         raise DiffExError(
-            f"{study.file}: editors.{study.editor_name}: --grid tries the options of an editor of kind 'ledits'; this "
-            f"one is of kind {part.kind!r}"
+            f"{study.file}: editors.{study.editor_name}: an editor of kind {part.kind!r} has no options that --grid "
+            "could try; those of kind 'ledits' have"
         )
-    second, values = ("skip", SKIPS) if part.mask == "none" else ("threshold", THRESHOLDS)
-    return [
-        (f"scale {scale:g}, {second} {value:g}", part.own.model_copy(update={"scale": scale, second: value}).text)
-        for scale, value in itertools.product(SCALES, values)
-    ]
-
-
-def _options(study: Study) -> dict[str, object]:
-    part = study.editors[study.editor_name]
-    if not isinstance(part, LeditsEditorPart):
-        return {}
-    names = ["steps", "skip", *ConceptOptions.model_fields]
-    return {name: getattr(part, name) for name in names if getattr(part, name) is not None}
+    return list(grid)

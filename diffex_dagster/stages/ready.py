@@ -8,7 +8,7 @@ import numpy as np
 
 from diffex_dagster.errors import DiffExError, StudyError, in_words
 from diffex_dagster.stages.setup import judge_where, placed_editor
-from diffex_dagster.study import InstructEditorPart, LeditsEditorPart, Study
+from diffex_dagster.study import Study
 from diffex_dagster.utils.devices import device_problem
 from diffex_dagster.utils.imports import load_object
 from diffex_dagster.utils.secrets import logger
@@ -56,9 +56,7 @@ def check_truth(study: Study, images: Sequence[str] = ()) -> None:
 def check_devices(study: Study) -> None:
     """Raise StudyError where editor, classifiers or judge are to work on a device that is not here."""
     wanted: dict[str, str | None] = {}
-    part = placed_editor(study)
-    if isinstance(part, LeditsEditorPart | InstructEditorPart):
-        wanted[f"editors.{study.editor_name}.device"] = part.device
+    wanted[f"editors.{study.editor_name}.device"] = placed_editor(study).works_on()
     place = study.deployment.classifiers.device
     wanted |= {f"classifiers.{name}.device": place or each.device for name, each in study.classifiers.items()}
     wanted["probe.device"] = study.probe.works_on()

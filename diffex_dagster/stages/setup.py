@@ -5,34 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
-from pydantic import ValidationError
 
 from diffex_dagster.classifying.parts import Where
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.starters import load_starter
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.corpus.vlm.proposer import OpenAIProposer, Proposal, ProposalRequest, Proposer, RecordedProposer
-from diffex_dagster.editing.ledits import LeditsOptions
+from diffex_dagster.editing.parts import EditorPart
+from diffex_dagster.editing.parts import Where as EditorWhere
 from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.errors import EditorError, StoreError
+from diffex_dagster.images.files import open_picture, prepare
 from diffex_dagster.judging.parts import Where as JudgeWhere
 from diffex_dagster.judging.protocol import ConceptProbe
 from diffex_dagster.store import Store
-from diffex_dagster.study import (
-    EditorPart,
-    InstructEditorPart,
-    LeditsEditorPart,
-    OpenAIVLM,
-    PrecomputedEditorPart,
-    RecordedVLM,
-    Study,
-)
+from diffex_dagster.study import OpenAIVLM, RecordedVLM, Study
 from diffex_dagster.utils.hashing import digest
-from diffex_dagster.utils.imports import make
-from diffex_dagster.utils.own_code import code_digest, own
 
 
 def build_store(study: Study, reading: bool = False) -> Store:
@@ -40,25 +30,31 @@ def build_store(study: Study, reading: bool = False) -> Store:
     return Store(study.results_folder, reading=reading, pictures=study.pictures_folder)
 
 
+def editor_where(study: Study) -> EditorWhere:
+    """What the editor in use is made with."""
+    images = study.images
+
+    def names() -> dict[str, str]:
+        store = build_store(study)
+        try:
+            return store.samples(study.kept_as) if store.exists() else {}
+        except StoreError:  # the sample images have not been read yet
+            return {}
+
+    def picture(file: Path) -> Image.Image:
+        with open_picture(file) as opened:
+            return prepare(opened, images.size, images.fit, images.background)
+
+    return EditorWhere(
+        study.folder, study.checkpoint, f"editors.{study.editor_name}",
+        place=study.deployment.editor.model_dump(exclude_none=True), calibrates=study.calibrates,
+        names=names, picture=picture,
+    )  # fmt: skip
+
+
 def build_editor(study: Study) -> Editor:
     """The editor in use; a checkpoint is looked for at once, and loaded at the first edit."""
-    part = placed_editor(study)
-    if isinstance(part, LeditsEditorPart):
-        from diffex_dagster.editing.ledits import LeditsEditor
-
-        options = ledits_options(study, part)
-        if study.calibrates:  # a prompt's own options are then its setting, and no part of what every edit depends on
-            options = options.model_copy(update={"prompts": {}})
-        return LeditsEditor(options)
-    if isinstance(part, InstructEditorPart):
-        from diffex_dagster.editing.instruct import InstructEditor, InstructOptions
-
-        return InstructEditor(InstructOptions(**_located(study, part)))
-    if isinstance(part, PrecomputedEditorPart):
-        return _precomputed(study, part)
-    field, needs = f"editors.{study.editor_name}.factory", ("edit", "fingerprint")
-    editor: Editor = make(part.factory, study.folder, field, needs, part.options)
-    return own(editor, field, EditorError, code_digest(part.factory, study.folder, part.options))
+    return placed_editor(study).build(editor_where(study))
 
 
 def placed_editor(study: Study) -> EditorPart:
@@ -67,62 +63,10 @@ def placed_editor(study: Study) -> EditorPart:
     Raises:
         EditorError: an option of the editor does not go with that device.
     """
-    part = study.editors[study.editor_name]
-    if not isinstance(part, LeditsEditorPart | InstructEditorPart):
-        return part  # no model of ours: its own options say where it works
-    place = study.deployment.editor.model_dump(exclude_none=True)
     try:
-        return type(part)(**{**part.model_dump(), **place})
-    except ValidationError as error:
-        why = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise EditorError(
-            f"{study.file}: editors.{study.editor_name}, with {place} from the deployment: {why}"
-        ) from error
-
-
-def ledits_options(study: Study, part: LeditsEditorPart) -> LeditsOptions:
-    """The editor's options as the study writes them, the checkpoint resolved."""
-    options = LeditsOptions(**_located(study, part))
-    if options.inversion_folder is None:
-        return options
-    return options.model_copy(update={"inversion_folder": study.path(options.inversion_folder)})
-
-
-def _located(study: Study, part: LeditsEditorPart | InstructEditorPart) -> dict[str, Any]:
-    """An editor's options, what they name beside the study file made absolute."""
-    options: dict[str, Any] = part.model_dump(exclude={"kind"})
-    options["checkpoint"] = study.checkpoint(part.checkpoint)
-    options["loras"] = [each | {"checkpoint": study.checkpoint(each["checkpoint"])} for each in options["loras"]]
-    if options.get("config"):
-        options["config"] = study.checkpoint(options["config"])
-    return options
-
-
-def _precomputed(study: Study, part: PrecomputedEditorPart) -> Editor:
-    from diffex_dagster.editing.precomputed import PrecomputedEditor, edits_in_folder, edits_in_rows
-    from diffex_dagster.images.files import open_picture, prepare
-    from diffex_dagster.images.sources import read_rows
-
-    field, images, store = f"editors.{study.editor_name}", study.images, build_store(study)
-    if part.table is not None:
-        source = study.path(part.table)
-        edits = edits_in_rows(read_rows(source, f"{field}.table"), source)
-    else:
-        assert part.folder is not None
-        source = study.path(part.folder)
-        edits = edits_in_folder(source)
-
-    def names() -> dict[str, str]:
-        try:
-            return store.samples(study.kept_as) if store.exists() else {}
-        except StoreError:  # the sample images have not been read yet
-            return {}
-
-    def read(file: Path) -> Image.Image:
-        with open_picture(file) as picture:
-            return prepare(picture, images.size, images.fit, images.background)
-
-    return PrecomputedEditor(source, edits, names, read)
+        return study.editor_part.placed(editor_where(study))
+    except EditorError as error:
+        raise EditorError(f"{study.file}: {error}") from error
 
 
 def build_classifier(study: Study, name: str) -> Classifier:
@@ -220,30 +164,6 @@ def other_pages(study: Study, name: str) -> tuple[tuple[str, str], ...]:
         )
         for page in pages
         if page != name
-    )
-
-
-def editing_method(study: Study) -> str:
-    """How the editor in use makes its edits and null edits, in two sentences."""
-    part = study.editors[study.editor_name]
-    if isinstance(part, LeditsEditorPart):
-        return (
-            "A diffusion model (LEDITS++) inverts every sample image and edits it towards one attribute, and once more "
-            "with no guidance at all: the null edit, which carries whatever inverting and decoding does to the picture."
-        )
-    if isinstance(part, InstructEditorPart):
-        return (
-            f"An instruction model edits every sample image by a sentence (“{part.add}”), and once more with an empty "
-            "one: the null edit, which carries whatever the model does to a picture when nothing is asked of it."
-        )
-    if isinstance(part, PrecomputedEditorPart):
-        return (
-            f"Another tool made the edits, which were read from {part.table or part.folder}: every sample image edited "
-            "towards one attribute, and the null edit, the picture as that tool gives it back when it changes nothing."
-        )
-    return (
-        f"The study's own editor ({part.factory}) edits every sample image towards one attribute, and once more with "
-        "no attribute: the null edit, which carries whatever it does to every picture."
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, Union, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -43,7 +43,8 @@ class Part(BaseModel):
 class KindPart(Part):
     """A section that comes in kinds; each kind gives `kind` its own name, `Literal["clip"] = "clip"`."""
 
-    kind: str
+    if TYPE_CHECKING:
+        kind: str
 
     @classmethod
     def kinds(cls) -> tuple[str, ...]:

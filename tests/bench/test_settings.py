@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from diffex_dagster.bench.truth import SETTINGS, editors, with_settings
-from diffex_dagster.study import LeditsEditorPart, load_study
+from diffex_dagster.editing.ledits import LeditsEditorPart
+from diffex_dagster.study import load_study
 from tests.support.project import ROOT
 
 

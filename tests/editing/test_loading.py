@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from diffex_dagster.editing import checkpoints
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
 from diffex_dagster.editing.loading import LoadingOptions, attention_processor, require
-from diffex_dagster.editing.parts import load_parts
+from diffex_dagster.editing.models import load_parts
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.errors import EditorError
 from diffex_dagster.stages.setup import build_editor

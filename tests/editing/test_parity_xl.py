@@ -21,7 +21,7 @@ from transformers import CLIPTextModelWithProjection
 from diffex_dagster.editing.checkpoints import locate
 from diffex_dagster.editing.engine import Engine
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
-from diffex_dagster.editing.parts import load_parts
+from diffex_dagster.editing.models import load_parts
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.errors import EditorError
 from tests.support.checkpoints import build_checkpoint

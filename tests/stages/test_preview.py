@@ -64,7 +64,7 @@ def test_the_page_is_written_beside_the_results_and_escapes_names(toy: Study) ->
 
 
 def test_a_grid_varies_what_the_editor_has(toy: Study) -> None:
-    with pytest.raises(DiffExError, match="--grid tries the options of an editor of kind 'ledits'"):
+    with pytest.raises(DiffExError, match="an editor of kind 'python' has no options that --grid could try"):
         settings_grid(toy)
     avatars = load_study(AVATARS)
     titles = [title for title, _ in settings_grid(avatars)]
