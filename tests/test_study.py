@@ -60,7 +60,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"effects": {"margin": -1}}, r"effects\.margin: .*greater than 0"),
     # editors
     ({"editors": {}}, r"editors: .*at least 1"),
-    ({"editors": {"e": {"checkpoint": "x"}}}, r"editors\.e: 'kind' is missing; say which kind it is \(instruct, ledits, "),
+    ({"editors": {"e": {"checkpoint": "x"}}}, r"editors\.e: 'kind' is missing; .*\(instruct, ledits, "),
     ({"editors": {"e": {"kind": "magic"}}}, r"editors\.e: kind: there is no kind 'magic'; .*ledits, .*python"),
     ({"editors": {"e": {"kind": "ledits", "checkpoint": "x", "steps": 0}}}, r"line \d+: editors\.e\.steps: .*1"),
     (
