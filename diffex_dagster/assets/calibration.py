@@ -5,7 +5,7 @@ import dagster as dg
 from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, feature_table, page_metadata
 from diffex_dagster.assets.common import table_metadata as table
 from diffex_dagster.assets.lineage import Reading, upstream
-from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, deployed
+from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, working
 from diffex_dagster.stages.calibration import calibrate, calibration_rows
 from diffex_dagster.stages.calibration_page import write_page
 from diffex_dagster.stages.plan import plan_edits
@@ -39,24 +39,26 @@ def build(study: Study) -> list[dg.AssetsDefinition]:
         One row of `calibrations` is one prompt, one row of `tries` one edit that the choice rests on. No classifier is
         asked: what is chosen cannot follow a score. A prompt that has been calibrated keeps its options.
         """
-        with clear_errors():
-            work = deployed(study, diffex_results, diffex_editor, diffex_classifiers, log=context.log.info)
+        with (
+            clear_errors(),
+            working(study, diffex_results, diffex_editor, diffex_classifiers, log=context.log.info) as work,
+        ):
             reading = Reading(context, work, "editor_calibration")
             announce(context, plan_edits(work, [])[0])
             found = calibrate(work)
             page = write_page(work, found)
-        return reading.result(
-            found.version,
-            metadata={
-                **table(work.store, "calibrations", len(found.choices)),
-                **edit_metadata(found.edits),
-                "prompts_calibrated": len(found.new),
-                "edits_allowed": found.budget,
-                "options": feature_table(calibration_rows(found), _COLUMNS),
-                "page": page_metadata(work.study, page),
-                **({"note": found.note} if found.note else {}),
-                **({"kept": KEPT.format(kept)} if (kept := found.kept) else {}),
-            },
-        )
+            return reading.result(
+                found.version,
+                metadata={
+                    **table(work.store, "calibrations", len(found.choices)),
+                    **edit_metadata(found.edits),
+                    "prompts_calibrated": len(found.new),
+                    "edits_allowed": found.budget,
+                    "options": feature_table(calibration_rows(found), _COLUMNS),
+                    "page": page_metadata(work.study, page),
+                    **({"note": found.note} if found.note else {}),
+                    **({"kept": KEPT.format(kept)} if (kept := found.kept) else {}),
+                },
+            )
 
     return [editor_calibration]

@@ -21,7 +21,7 @@ from diffex_dagster.resources import (
     ResultsResource,
     VLMResource,
     as_deployed,
-    deployed,
+    working,
 )
 from diffex_dagster.stages import corpus as stage
 from diffex_dagster.stages.scores import check_classifier
@@ -49,25 +49,24 @@ def build(study: Study, classifiers: Sequence[str]) -> list[dg.AssetsDefinition 
 
         One row of `answers` is one answer of the model; a request that has been answered is not sent again.
         """
-        with clear_errors():
-            work = deployed(study, diffex_results, diffex_editor, diffex_classifiers, diffex_vlm)
+        with clear_errors(), working(study, diffex_results, diffex_editor, diffex_classifiers, diffex_vlm) as work:
             reading, store = Reading(context, work, "vlm_corpus", classifiers), work.store
             proposal = stage.propose(work, classifiers)
-        return reading.result(
-            stage.tree_version(proposal.corpus),
-            metadata={
-                "features": len(list(proposal.corpus.walk())),
-                "calls_made": proposal.calls_made,
-                "calls_reused": proposal.calls_reused,
-                "tokens": proposal.tokens,
-                "price_usd": proposal.price if proposal.price is not None else stage.NO_PRICE,
-                "model": proposal.model,
-                "warnings": list(proposal.warnings),
-                "tree": tree_metadata(proposal.corpus),
-                "cleaning": steps_metadata(proposal.corpus),
-                **table_metadata(store, "answers", proposal.calls_made + proposal.calls_reused),
-            },
-        )
+            return reading.result(
+                stage.tree_version(proposal.corpus),
+                metadata={
+                    "features": len(list(proposal.corpus.walk())),
+                    "calls_made": proposal.calls_made,
+                    "calls_reused": proposal.calls_reused,
+                    "tokens": proposal.tokens,
+                    "price_usd": proposal.price if proposal.price is not None else stage.NO_PRICE,
+                    "model": proposal.model,
+                    "warnings": list(proposal.warnings),
+                    "tree": tree_metadata(proposal.corpus),
+                    "cleaning": steps_metadata(proposal.corpus),
+                    **table_metadata(store, "answers", proposal.calls_made + proposal.calls_reused),
+                },
+            )
 
     @dg.asset(
         key=names.key("corpus"),
@@ -85,26 +84,25 @@ def build(study: Study, classifiers: Sequence[str]) -> list[dg.AssetsDefinition 
 
         One row of `features` is one node of one version of the tree.
         """
-        with clear_errors():
-            work = deployed(study, diffex_results, diffex_editor, diffex_classifiers)
+        with clear_errors(), working(study, diffex_results, diffex_editor, diffex_classifiers) as work:
             reading, store = Reading(context, work, "corpus", classifiers), work.store
             for name in classifiers:
                 check_classifier(work.subject(name))
             merged, change = stage.merge_edits(work, classifiers)
-        return reading.result(
-            stage.tree_version(merged),
-            metadata={
-                **table_metadata(store, "features", len(list(merged.walk()))),
-                "groups": len(merged.groups),
-                "features_added": len(change.added),
-                "features_removed": len(change.removed),
-                "features_changed": len(change.changed),
-                "features_to_edit": len(change.new_edits),
-                "change": change_metadata(change),
-                "tree": tree_metadata(merged),
-                "dropped": drops_metadata(merged),
-            },
-        )
+            return reading.result(
+                stage.tree_version(merged),
+                metadata={
+                    **table_metadata(store, "features", len(list(merged.walk()))),
+                    "groups": len(merged.groups),
+                    "features_added": len(change.added),
+                    "features_removed": len(change.removed),
+                    "features_changed": len(change.changed),
+                    "features_to_edit": len(change.new_edits),
+                    "change": change_metadata(change),
+                    "tree": tree_metadata(merged),
+                    "dropped": drops_metadata(merged),
+                },
+            )
 
     @dg.asset_check(
         asset=corpus,

@@ -6,7 +6,7 @@ from diffex_dagster.assets import kept
 from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, sheet, table_metadata
 from diffex_dagster.assets.lineage import Reading, upstream
 from diffex_dagster.editing.protocol import Concept
-from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, deployed
+from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, working
 from diffex_dagster.stages.edit_metrics import edit_strength
 from diffex_dagster.stages.edits import level1_edits, level1_plan
 from diffex_dagster.stages.pictures import Pictures
@@ -37,22 +37,24 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
         One row of `edits` is one edited picture, keyed by image, prompts, editor and seed. Edits belong to no
         classifier: a second version makes none of them again.
         """
-        with clear_errors():
-            work = deployed(study, diffex_results, diffex_editor, diffex_classifiers, log=context.log.info)
+        with (
+            clear_errors(),
+            working(study, diffex_results, diffex_editor, diffex_classifiers, log=context.log.info) as work,
+        ):
             reading, store = Reading(context, work, "level1_edits"), work.store
             announce(context, plan_edits(work, [])[-1])
             counts, keys = level1_edits(work)
             pictures, plan = Pictures(work, store.images(list(work.samples))), level1_plan(work)
             with store.hold():
                 rows = [(_label(concepts), pictures.edits(concepts, images)) for concepts, images in plan.items()]
-        return reading.result(
-            edits_version(keys),
-            metadata={
-                **table_metadata(store, "edits", len(keys)),
-                **edit_metadata(counts),
-                "edits": sheet(rows),
-            },
-        )
+            return reading.result(
+                edits_version(keys),
+                metadata={
+                    **table_metadata(store, "edits", len(keys)),
+                    **edit_metadata(counts),
+                    "edits": sheet(rows),
+                },
+            )
 
     @dg.asset_check(
         asset=level1_edits_asset,
@@ -61,8 +63,7 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
     def edits_changed_the_pictures(
         diffex_results: ResultsResource, diffex_editor: EditorResource, diffex_classifiers: ClassifierResource
     ) -> dg.AssetCheckResult:
-        with clear_errors():
-            work = deployed(study, diffex_results, diffex_editor, diffex_classifiers)
+        with clear_errors(), working(study, diffex_results, diffex_editor, diffex_classifiers) as work:
             pictures, effects = Pictures(work, work.store.images(list(work.samples))), work.study.effects
             with work.store.hold():
                 made = {

@@ -5,7 +5,7 @@ import dagster as dg
 from diffex_dagster.assets.common import SHEET_IMAGES, Names, clear_errors, sheet, table_metadata
 from diffex_dagster.assets.lineage import Reading, upstream
 from diffex_dagster.report.markdown_tables import markdown_text
-from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, deployed
+from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, working
 from diffex_dagster.stages.sample_images import sample_images, samples_version
 from diffex_dagster.study import Study
 
@@ -31,25 +31,24 @@ def build(study: Study) -> dg.AssetsDefinition:
 
         One row of `images` is one picture, keyed by the hash of its pixels.
         """
-        with clear_errors():
-            work = deployed(study, diffex_results, diffex_editor, diffex_classifiers)
+        with clear_errors(), working(study, diffex_results, diffex_editor, diffex_classifiers) as work:
             reading, store = Reading(context, work, "sample_images"), work.store
             samples = sample_images(work)
             keys = samples.keys
             pictures = list(store.images(list(keys)[:32]).stored.values())
-        rows = [("", pictures[i : i + SHEET_IMAGES]) for i in range(0, len(pictures), SHEET_IMAGES)]
-        return reading.result(
-            samples_version(keys, store.image_columns(study.kept_as)),
-            metadata={
-                **table_metadata(store, "images", len(keys)),
-                "side_pixels": work.study.images.size,
-                "summary": samples.summary(),
-                "unreadable": dg.MetadataValue.md(
-                    "\n".join(f"- {markdown_text(name)}: {markdown_text(why)}" for name, why in samples.unreadable)
-                    or "none"
-                ),
-                "images": sheet(rows),
-            },
-        )
+            rows = [("", pictures[i : i + SHEET_IMAGES]) for i in range(0, len(pictures), SHEET_IMAGES)]
+            return reading.result(
+                samples_version(keys, store.image_columns(work.study.kept_as)),
+                metadata={
+                    **table_metadata(store, "images", len(keys)),
+                    "side_pixels": work.study.images.size,
+                    "summary": samples.summary(),
+                    "unreadable": dg.MetadataValue.md(
+                        "\n".join(f"- {markdown_text(name)}: {markdown_text(why)}" for name, why in samples.unreadable)
+                        or "none"
+                    ),
+                    "images": sheet(rows),
+                },
+            )
 
     return sample_images_asset

@@ -15,7 +15,7 @@ from diffex_dagster.report.model import Comparison, Explanation
 from diffex_dagster.report.rows import comparison_rows, finite, rows
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from diffex_dagster.report.wording import CHANGED, SHOWN, plain
-from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, deployed
+from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, working
 from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.report import ranked_report
 from diffex_dagster.stages.rules import RuleOutcome, judge_rules, rules_for
@@ -48,25 +48,25 @@ def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.Asset
         Read it under *Metadata*, at `report`; `page` is the whole of it. One row of `rankings` is one line of the list;
         one row of `effects` is one feature on one image.
         """
-        with clear_errors():
-            subject = deployed(study, diffex_results, diffex_editor, diffex_classifiers).subject(name)
+        with clear_errors(), working(study, diffex_results, diffex_editor, diffex_classifiers) as work:
+            subject = work.subject(name)
             reading, current = Reading(context, subject, "ranked_report", [name]), subject.study
             folder = reports_folder(current, name)
             explanation, _ = ranked_report(subject, context.run.run_id, folder, command(current, name))
             reliance = {row.feature: row.magnitude for row in explanation.features}
             judged = judge_rules(current, subject.corpus, name, reliance)
-        return reading.result(
-            report_version(explanation),
-            metadata={
-                "verdict": dg.MetadataValue.md("\n\n".join(map(markdown_text, verdict(explanation)))),
-                "report": dg.MetadataValue.md(report_markdown(explanation)),
-                "page": page_metadata(current, folder / "index.html"),
-                "ranking": feature_table(_clean(rows(explanation.features[:_ROWS])), _RANKING),
-                **_ranking_numbers(explanation),
-                **table_metadata(subject.store, "rankings", len(explanation.features)),
-            },
-            checks=_rule_results(key, judged),
-        )
+            return reading.result(
+                report_version(explanation),
+                metadata={
+                    "verdict": dg.MetadataValue.md("\n\n".join(map(markdown_text, verdict(explanation)))),
+                    "report": dg.MetadataValue.md(report_markdown(explanation)),
+                    "page": page_metadata(current, folder / "index.html"),
+                    "ranking": feature_table(_clean(rows(explanation.features[:_ROWS])), _RANKING),
+                    **_ranking_numbers(explanation),
+                    **table_metadata(subject.store, "rankings", len(explanation.features)),
+                },
+                checks=_rule_results(key, judged),
+            )
 
     return [ranked_report_asset]
 
@@ -95,8 +95,7 @@ def build_comparison(study: Study) -> dg.AssetsDefinition:
         Read it under *Metadata*, at `report`; `page` is the whole of it. One row of the table is one feature: its
         effect under every version, and the paired difference between the last and the first.
         """
-        with clear_errors():
-            work = deployed(study, diffex_results, diffex_editor, diffex_classifiers)
+        with clear_errors(), working(study, diffex_results, diffex_editor, diffex_classifiers) as work:
             current, names = work.study, work.study.comparable
             reading = Reading(context, work, "classifier_comparison", names)
             comparison = compare_classifiers(work, names, command(current, None))
@@ -104,17 +103,17 @@ def build_comparison(study: Study) -> dg.AssetsDefinition:
             write_comparison(comparison, folder, keep_same=True)
             link_pages(current)
             fingerprints = [work.subject(name).classifier.fingerprint for name in names]
-        return reading.result(
-            comparison_version(comparison, work.editor.fingerprint, fingerprints),
-            metadata={
-                "verdict": dg.MetadataValue.md("\n\n".join(map(markdown_text, comparison_verdict(comparison)))),
-                "report": dg.MetadataValue.md(comparison_markdown(comparison)),
-                "page": page_metadata(current, folder / "index.html"),
-                "features": feature_table(_clean(comparison_rows(comparison)[:_ROWS]), _COMPARED),
-                **_comparison_numbers(comparison),
-            },
-            checks=_rule_results(key, comparison.rules),
-        )
+            return reading.result(
+                comparison_version(comparison, work.editor.fingerprint, fingerprints),
+                metadata={
+                    "verdict": dg.MetadataValue.md("\n\n".join(map(markdown_text, comparison_verdict(comparison)))),
+                    "report": dg.MetadataValue.md(comparison_markdown(comparison)),
+                    "page": page_metadata(current, folder / "index.html"),
+                    "features": feature_table(_clean(comparison_rows(comparison)[:_ROWS]), _COMPARED),
+                    **_comparison_numbers(comparison),
+                },
+                checks=_rule_results(key, comparison.rules),
+            )
 
     return classifier_comparison
 

@@ -6,7 +6,7 @@ from diffex_dagster.assets import kept
 from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, table_metadata
 from diffex_dagster.assets.lineage import Reading, upstream
 from diffex_dagster.report.markdown_tables import markdown_text
-from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, deployed
+from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, working
 from diffex_dagster.search.levels import GateOutcome
 from diffex_dagster.search.racing import Race
 from diffex_dagster.stages.plan import plan_edits
@@ -43,33 +43,35 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition]:
 
         One row of `scores` is the classifier's outputs on one picture; one row of `gates` is one group.
         """
-        with clear_errors():
-            work = deployed(study, diffex_results, diffex_editor, diffex_classifiers, log=context.log.info)
+        with (
+            clear_errors(),
+            working(study, diffex_results, diffex_editor, diffex_classifiers, log=context.log.info) as work,
+        ):
             subject = work.subject(name)
             reading = Reading(context, subject, "level1_scores", [name])
             level1 = level1_scores(subject)
-        return reading.result(
-            level1_version(level1, subject.editor.fingerprint, subject.classifier.fingerprint),
-            metadata={
-                "pictures_scored": level1.scored,
-                "noise_floor": level1.noise.floor,
-                "groups_kept": sum(outcome.kept for outcome in level1.gate),
-                "gate": _gate_table(level1.gate),
-                **table_metadata(subject.store, "gates", len(level1.gate)),
-            },
-            checks=[
-                kept.checked(
-                    not level1.warning,
-                    level1.warning or "the noise floor leaves groups to search",
-                    {
-                        "noise_floor": level1.noise.floor,
-                        "strongest_group": max((each.magnitude or 0.0 for each in level1.gate), default=0.0),
-                        "groups_kept": sum(each.kept for each in level1.gate),
-                    },
-                    of=("noise_floor", names.key(name, "level1_scores")),
-                )
-            ],
-        )
+            return reading.result(
+                level1_version(level1, subject.editor.fingerprint, subject.classifier.fingerprint),
+                metadata={
+                    "pictures_scored": level1.scored,
+                    "noise_floor": level1.noise.floor,
+                    "groups_kept": sum(outcome.kept for outcome in level1.gate),
+                    "gate": _gate_table(level1.gate),
+                    **table_metadata(subject.store, "gates", len(level1.gate)),
+                },
+                checks=[
+                    kept.checked(
+                        not level1.warning,
+                        level1.warning or "the noise floor leaves groups to search",
+                        {
+                            "noise_floor": level1.noise.floor,
+                            "strongest_group": max((each.magnitude or 0.0 for each in level1.gate), default=0.0),
+                            "groups_kept": sum(each.kept for each in level1.gate),
+                        },
+                        of=("noise_floor", names.key(name, "level1_scores")),
+                    )
+                ],
+            )
 
     @dg.asset(
         key=names.key(name, "level2_scores"),
@@ -89,8 +91,10 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition]:
         One row of `scores` is the classifier's outputs on one picture. Only edits that do not exist yet are made,
         whichever classifier asked for them first.
         """
-        with clear_errors():
-            work = deployed(study, diffex_results, diffex_editor, diffex_classifiers, log=context.log.info)
+        with (
+            clear_errors(),
+            working(study, diffex_results, diffex_editor, diffex_classifiers, log=context.log.info) as work,
+        ):
             subject = work.subject(name)
             reading = Reading(context, subject, "level2_scores", [name])
             announce(context, plan_edits(subject, [name])[-1])
@@ -98,19 +102,19 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition]:
             store, corpus = subject.store, subject.corpus
             editor, classifier = subject.editor.fingerprint, subject.classifier.fingerprint
             scored = store.count("scores", classifier=classifier)
-        result = searched.result
-        return reading.result(
-            search_version(searched, corpus, editor, classifier),
-            metadata={
-                **edit_metadata(searched.edits),
-                "pictures_scored": searched.scored,
-                "features_scored": len(result.scores),
-                "groups_expanded": list(result.expanded),
-                "joint_combination": [f.name for f in result.joint.features] if result.joint else [],
-                **_race_metadata(result.race),
-                **table_metadata(store, "scores", scored),
-            },
-        )
+            result = searched.result
+            return reading.result(
+                search_version(searched, corpus, editor, classifier),
+                metadata={
+                    **edit_metadata(searched.edits),
+                    "pictures_scored": searched.scored,
+                    "features_scored": len(result.scores),
+                    "groups_expanded": list(result.expanded),
+                    "joint_combination": [f.name for f in result.joint.features] if result.joint else [],
+                    **_race_metadata(result.race),
+                    **table_metadata(store, "scores", scored),
+                },
+            )
 
     return [level1_scores_asset, level2_scores_asset]
 

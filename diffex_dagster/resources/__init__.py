@@ -178,6 +178,25 @@ def deployed(
     return at_work(current, results, editor, classifiers, vlm, log)
 
 
+@contextmanager
+def working(
+    study: Study,
+    results: ResultsResource,
+    editor: EditorResource,
+    classifiers: ClassifierResource,
+    vlm: VLMResource | None = None,
+    log: Callable[[str], None] | None = None,
+) -> Iterator[StudyContext]:
+    """`deployed`, for as long as a stage works: its database stays open between one question and the next.
+
+    Raises:
+        StudyError: the file is wrong, or a resource has a value that cannot be.
+    """
+    work = deployed(study, results, editor, classifiers, vlm, log)
+    with work.store.hold():
+        yield work
+
+
 def given(study: Study, classifiers: Mapping[str, Classifier], report: Reporter) -> dict[str, Place]:
     """Resources of a run in this process which uses what is there already.
 

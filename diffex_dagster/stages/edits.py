@@ -85,13 +85,14 @@ def ensure_edits(
     reused = len(stored)
     with store.let_go():
         for portion in in_turn(store.folder, editor.fingerprint, missing):
-            there = store.stored_edits(portion, editor.fingerprint)  # another run may have made them meanwhile
+            with store.hold():
+                there = store.stored_edits(portion, editor.fingerprint)  # another run may have made them meanwhile
+                wanted = [request for request in portion if request not in there]
+                images = store.images(list(dict.fromkeys(request.image for request in wanted)))
+                size = store.edit_size(editor.fingerprint, wanted[0].image) if wanted else None
             reused += len(there)
-            wanted = [request for request in portion if request not in there]
-            images = store.images(list(dict.fromkeys(request.image for request in wanted)))
             if not wanted:
                 continue
-            size = store.edit_size(editor.fingerprint, wanted[0].image)
             for batch in made_edits(editor, images, wanted, size, store.image_name):
                 store.put_edits(batch, editor.fingerprint)
                 done += len(batch)

@@ -3,18 +3,19 @@
 All SQL of the store goes through a `Connection`, which knows the few statements that databases write differently. Which
 program holds the tables, and how it is opened, is a `Database` of its own: `store.duck` for a DuckDB file.
 
-Opening may take 10 ms or more, and may shut other processes out: a connection is opened for each batch and closed
-again, never held over model work. A stage that asks many small questions holds one connection meanwhile (`hold`), and
-what works on a model lets go of it (`let_go`).
+Opening may take 20 ms or more, and may shut other processes out: a connection is opened for each batch and closed
+again, never held over model work. A stage that asks many small questions holds one connection meanwhile (`hold`, which
+closes it as soon as nobody asks), and what works on a model lets go of it at once (`let_go`).
 """
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
+
+from diffex_dagster.store.holding import IDLE, LONGEST, Held
 
 if TYPE_CHECKING:
     import pandas as pd  # half a second: not before a query
@@ -40,13 +41,6 @@ class Connection(ABC):
         """Let go of the database. What was not committed is not kept. Raises nothing."""
 
 
-class _Held(threading.local):
-    """A thread's open connection, and how many `hold` it is in."""
-
-    connection: Connection | None = None
-    holds = 0
-
-
 class Database(ABC):
     """Where the tables of a results folder are.
 
@@ -55,10 +49,12 @@ class Database(ABC):
         reading: opened for reading only.
     """
 
+    idle, longest = IDLE, LONGEST
+
     def __init__(self, place: str, reading: bool = False) -> None:
         self.place = place
         self.reading = reading
-        self.held = _Held()
+        self.held = Held(self.idle, self.longest)
 
     @abstractmethod
     def exists(self) -> bool:
@@ -94,10 +90,10 @@ class Database(ABC):
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Keep one connection open through many small reads and writes, each still a transaction of its own.
+        """Keep a connection open between small reads and writes, each still a transaction of its own.
 
-        Other processes may have to wait meanwhile: not for the work of a model or for going through many pictures,
-        which belong outside, or inside `let_go`. May be nested.
+        Other processes may have to wait meanwhile, so that it is closed whenever it has not been used for a moment
+        (`store.holding`) and opened again at the next question. May be nested.
         """
         self.held.holds += 1
         try:
@@ -120,26 +116,26 @@ class Database(ABC):
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """A connection whose work is kept as a whole, or not at all where something raises."""
-        connection = self.held.connection or self.open()
-        self.held.connection = connection
-        try:
-            connection.execute("BEGIN")
-            yield connection
-            connection.execute("COMMIT")
-        except BaseException as error:
-            self.close()  # without a commit, closing rolls back
-            plain = self.plain(error)
-            if plain is error:
-                raise
-            raise plain from error
-        if not self.held.holds:
-            self.close()
+        kept = self.held.kept
+        with kept.using(self.open) as connection:
+            try:
+                connection.execute("BEGIN")
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException as error:
+                kept.close()  # without a commit, closing rolls back
+                plain = self.plain(error)
+                if plain is error:
+                    raise
+                raise plain from error
+        if self.held.holds:
+            kept.close_when_idle()
+        else:
+            kept.close()
 
     def close(self) -> None:
         """Close this thread's connection, where it has one."""
-        connection, self.held.connection = self.held.connection, None
-        if connection is not None:
-            connection.close()
+        self.held.kept.close()
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """The rows of a query; raises StoreError when the database cannot be opened."""

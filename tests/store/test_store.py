@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from diffex_dagster.effects.edit_metrics import Change
 from diffex_dagster.errors import StoreError
 from diffex_dagster.report.model import Confounder, RankedFeature
 from diffex_dagster.store import Store, edit_key, image_key
+from diffex_dagster.store.holding import Held
 from tests.support.toys import picture
 
 
@@ -109,7 +111,10 @@ def others_can_write(store: Store, study: str) -> bool:
     )
 
 
-def test_a_held_database_is_closed_to_other_processes_and_let_go_over_work(store: Store) -> None:
+def test_a_held_database_is_closed_to_other_processes_and_let_go_over_work(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store.database, "held", Held(idle=1e6, longest=1e6))
     with store.hold():
         store.set_current("s", "corpus", "v")
         assert not others_can_write(store, "meanwhile")
@@ -122,6 +127,30 @@ def test_a_held_database_is_closed_to_other_processes_and_let_go_over_work(store
             assert list(map(tuple, versions)) == [("more work", "v"), ("s", "w"), ("work", "v")]
         assert not others_can_write(store, "still held")
     assert others_can_write(store, "afterwards")
+
+
+@pytest.mark.parametrize(("idle", "longest"), [(0.05, 1e6), (1e6, 0.0)])
+def test_a_held_database_is_closed_when_nobody_asks_or_it_has_been_open_for_long(
+    store: Store, monkeypatch: pytest.MonkeyPatch, idle: float, longest: float
+) -> None:
+    monkeypatch.setattr(store.database, "held", Held(idle, longest))
+    with store.hold():
+        store.set_current("s", "corpus", "v")
+        deadline = time.monotonic() + 60
+        while not others_can_write(store, "meanwhile"):
+            assert time.monotonic() < deadline
+        store.set_current("s", "corpus", "w")
+    assert store.query("SELECT version FROM currents ORDER BY version")["version"].tolist() == ["v", "w"]
+
+
+def test_a_held_database_is_opened_once_for_many_questions(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, real = [], store.database.open
+    monkeypatch.setattr(store.database, "held", Held(idle=1e6, longest=1e6))
+    monkeypatch.setattr(store.database, "open", lambda: (opened.append(1), real())[1])
+    with store.hold():
+        store.set_current("s", "corpus", "v")
+        assert [store.rows("SELECT version FROM currents") for _ in range(5)] == [[("v",)]] * 5
+    assert len(opened) == 1
 
 
 def test_a_hold_that_nobody_uses_opens_nothing_and_a_failure_inside_ends_it_without_a_row(store: Store) -> None:

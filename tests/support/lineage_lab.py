@@ -180,6 +180,8 @@ class Held(DuckDatabase):
     time of these tests.
     """
 
+    idle = longest = 1e6
+
     def __init__(self, *places: Any, **options: Any) -> None:
         super().__init__(*places, **options)
         self._read: dict[str, list[tuple[Any, ...]]] = {}
@@ -210,8 +212,8 @@ class Held(DuckDatabase):
             return super().rows(sql, parameters)
         question = repr((sql, parameters))
         if question not in self._read:
-            self.held.connection = self.held.connection or self.open()
-            self._read[question] = self.held.connection.execute(sql, parameters)
+            with self.held.kept.using(self.open) as connection:
+                self._read[question] = connection.execute(sql, parameters)
         return list(self._read[question])
 
 
