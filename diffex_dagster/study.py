@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from PIL import ImageColor
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, field_validator, model_validator
@@ -205,6 +205,8 @@ class SearchPart(Part):
 class EffectsPart(Part):
     """How effects are judged; see `effects.deciding.DecisionOptions`."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"nonsense": "control_prompts"}
+
     error_rate: Literal["fwer", "fdr-by", "fdr-ebh"] = "fwer"
     level: float = Field(0.05, gt=0.0, lt=1.0)
     minimum_effect: float = Field(0.0, ge=0.0)
@@ -241,7 +243,7 @@ class EffectsPart(Part):
     confirmation_from: int = Field(
         40, ge=4, description="with fewer images than this, the search and the report share all of them"
     )
-    nonsense: tuple[Text, ...] = Field(
+    control_prompts: tuple[Text, ...] = Field(
         ("flornip", "quazzle vint"),
         description="control prompts, words that mean nothing: every effect is held against their edits, and they "
         "measure the noise floor; two or more",

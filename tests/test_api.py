@@ -24,7 +24,7 @@ TREE = [
 def test_explain_takes_objects_and_gives_numbers_figures_and_a_page(tmp_path: Path) -> None:
     editor = PaintEditor(tmp_path, {})
     pictures = [picture(90 + 4 * i) for i in range(6)]
-    settings = {"effects": {"nonsense": ["flornip"]}, "search": {"joint_size": 1}}
+    settings = {"effects": {"control_prompts": ["flornip"]}, "search": {"joint_size": 1}}
     found = diffex_dagster.explain(
         pictures, warm, editor, TREE, "warm", labels=["cold", "warm"], size=16, folder=tmp_path / "kept", **settings
     )

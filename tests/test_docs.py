@@ -249,7 +249,7 @@ def test_the_examples_of_a_page_run(
         names = ("v1", "v2") if page.name == "compare_in_ci.md" else ("v1",)
         warm = {"kind": "python", "factory": "tests.support.toys:WarmClassifier"}
         versions = {name: {**warm, "options": {"red": red}} for name, red in zip(names, (3.0, 0.0), strict=False)}
-        quick = {"search": {"joint_size": 1, "beam": 1}, "effects": {"nonsense": ["flornip"], "side_effects": 0}}
+        quick = {"search": {"joint_size": 1, "beam": 1}, "effects": {"control_prompts": ["flornip"], "side_effects": 0}}
         write_study(tmp_path / "studies" / "faces", 3, name="faces", classifiers=versions, **quick)
     if page.name == "read_results.md":
         assert diffex("run", "faces")[0] == 0

@@ -308,7 +308,7 @@ def test_doctor_looks_at_homes_and_results_without_taking_them_for_broken(
 
 def test_doctor_counts_edits_that_another_tool_has_not_made(here: Path, diffex) -> None:
     folder = here / "studies" / "toy"
-    write_study(folder, 2, editors={"e": {"kind": "precomputed", "folder": "edits"}}, effects={"nonsense": []})
+    write_study(folder, 2, editors={"e": {"kind": "precomputed", "folder": "edits"}}, effects={"control_prompts": []})
     for prompt in ("red patch", "blue patch"):
         (folder / "edits" / prompt).mkdir(parents=True)
         for name in ("00.png", "01.png"):

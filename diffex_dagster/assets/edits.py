@@ -69,7 +69,7 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
                 made = {
                     _label(concepts): (pictures.edits(concepts, images), pictures.edits((), images))
                     for concepts, images in level1_plan(work).items()
-                    if concepts and concepts[0].prompt not in effects.nonsense
+                    if concepts and concepts[0].prompt not in effects.control_prompts
                 }
             least = effects.min_edit_strength
             strengths = {label: float(edit_strength(edits, nulls).mean()) for label, (edits, nulls) in made.items()}

@@ -28,7 +28,7 @@ from diffex_dagster.search.levels import kept_ids, stand_ins
 from diffex_dagster.search.options import Gate
 from diffex_dagster.search.run import Score, SearchResult, search
 from diffex_dagster.stages.context import Subject
-from diffex_dagster.stages.edits import concepts_of, edit_requests, make_edits, nonsense_edits
+from diffex_dagster.stages.edits import concepts_of, control_edits, edit_requests, make_edits
 from diffex_dagster.stages.scores import paired_scores
 from diffex_dagster.study import Study
 
@@ -88,7 +88,7 @@ class Reading:
 def read(baseline: Baseline, subject: Subject) -> Reading:
     """Search as a baseline does; edits that the pipeline has not made are made."""
     if baseline.base != "placebo":  # the paper has no control prompts
-        none = subject.study.effects.model_copy(update={"nonsense": ()})
+        none = subject.study.effects.model_copy(update={"control_prompts": ()})
         subject = subject.changed(subject.study.changed(effects=none))
     study, classifier, corpus = subject.study, subject.classifier, subject.corpus
     images = list(subject.samples)[: 1 if baseline.one_image else None]
@@ -97,7 +97,7 @@ def read(baseline: Baseline, subject: Subject) -> Reading:
 
     def score(combinations: Sequence[tuple[Feature, ...]]) -> dict[tuple[str, ...], NDArray[np.float64]]:
         asked = {key(features): concepts_of(features) for features in combinations}
-        wanted = [(), *nonsense_edits(study), *asked.values()]
+        wanted = [(), *control_edits(study), *asked.values()]
         make_edits(subject, edit_requests(images, wanted, study.seeds))
         paired, _ = paired_scores(subject, list(asked.values()), images)
         if baseline.base == "original":
@@ -155,7 +155,7 @@ def _random_beam(corpus: Corpus, score: Score, study: Study, beam: int, draw: in
 def variants(study: Study) -> dict[str, Study]:
     """The pipeline itself with one of its choices undone, title -> study; graded as the pipeline is."""
     everything = study.search.model_copy(update={"beam": 10**6})
-    no_words = study.effects.model_copy(update={"nonsense": ()})
+    no_words = study.effects.model_copy(update={"control_prompts": ()})
     return {
         "ours, no gate": study.changed(search=everything),
         "ours, no placebo": study.changed(effects=no_words),

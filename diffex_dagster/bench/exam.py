@@ -97,7 +97,7 @@ def exam_study(study: Study, world: World, images: int = IMAGES, proposal: Path 
         name=f"{study.name}_exam",
         images=Images(folder=folder, size=study.images.size),
         editors=editors,
-        effects=study.effects.model_copy(update={"nonsense": CONTROL_PROMPTS}),
+        effects=study.effects.model_copy(update={"control_prompts": CONTROL_PROMPTS}),
     )
     if proposal is None:
         return made

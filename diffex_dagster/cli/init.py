@@ -166,7 +166,7 @@ search: {{beam: 4}} # groups that are looked into; more finds more and costs mor
 def count_edits(study: Study, images: int) -> tuple[int | None, int]:
     """Edits of level 1 (None where a model has yet to propose the corpus), and the most that a run can ask for."""
     search, part = study.search, study.corpus
-    fixed = 1 + len(study.effects.nonsense)  # the null edit and the noise floor
+    fixed = 1 + len(study.effects.control_prompts)  # the null edit and the noise floor
     joint = search.joint_width * search.joint_size * search.beam
     if part.starter:
         corpus = load_starter(part.starter)

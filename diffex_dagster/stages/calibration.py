@@ -217,7 +217,7 @@ class _Trying:
     def __init__(self, work: StudyContext, images: Sequence[str]) -> None:
         self._work, self._study, self._store, self._editor = work, work.study, work.store, work.editor
         self._images = images
-        self._words = [(word, image) for image in images for word in work.study.effects.nonsense]
+        self._words = [(word, image) for image in images for word in work.study.effects.control_prompts]
         self._seen: dict[tuple[Wanted, str, str], _Seen] = {}
         self._chance: dict[str, float] = {}
         self._controls: dict[str, int] = {}

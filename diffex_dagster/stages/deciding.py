@@ -13,7 +13,7 @@ from diffex_dagster.effects.deciding import Decision, DecisionOptions, decide_co
 from diffex_dagster.effects.paired import Reach, interval
 from diffex_dagster.report.model import Control
 from diffex_dagster.search.levels import GateOutcome
-from diffex_dagster.stages.edits import Concepts, controls_like, nonsense_edits
+from diffex_dagster.stages.edits import Concepts, control_edits, controls_like
 from diffex_dagster.stages.scores import Paired
 from diffex_dagster.study import Study
 
@@ -73,7 +73,7 @@ def control_differences(study: Study, paired: Mapping[Concepts, Paired], concept
 
 def control_rows(study: Study, paired: Mapping[Concepts, Paired], reach: Reach) -> tuple[Control, ...]:
     """What the control prompts did: the placebo that effects are held against, and each against the others."""
-    words, options = nonsense_edits(study), decision_options(study, reach)
+    words, options = control_edits(study), decision_options(study, reach)
     decisions: dict[Concepts, Decision] = {}
     for setting in study.control_settings:  # each against those that are edited like it
         alike = [concepts for concepts in words if concepts[0].setting == setting]
@@ -115,12 +115,12 @@ def noise_warning(study: Study, gate: Sequence[GateOutcome], margin: float) -> s
     noise_floor = min((floor for _, floor in scored), default=0.0)
     if not scored or noise_floor <= margin or any(magnitude > floor for magnitude, floor in scored):
         return ""
-    words = ", ".join(f"“{word}”" for word in study.effects.nonsense)
+    words = ", ".join(f"“{word}”" for word in study.effects.control_prompts)
     return (
         f"The noise floor holds back every group: edits towards words that mean nothing ({words}) differ by "
         f"{noise_floor:.3f} from each other, and no group moves the {study.target.describe()} further. Look at their "
-        "edits: where one shows something, replace it in effects.nonsense; where all change the picture, make the "
-        "editor gentler (scale, skip); else use more images, which narrow the floor."
+        "edits: where one shows something, replace it in effects.control_prompts; where all change the picture, make "
+        "the editor gentler (scale, skip); else use more images, which narrow the floor."
     )
 
 
@@ -129,7 +129,7 @@ def control_warnings(controls: Sequence[Control]) -> tuple[str, ...]:
     return tuple(
         f"The control prompt “{control.prompt}” {control.decision} the score against the others "
         f"({control.effect:+.3f}): it means something to the editor or to the classifier. Every effect is held against "
-        "it; replace it in effects.nonsense."
+        "it; replace it in effects.control_prompts."
         for control in controls
         if control.decision in ("raises", "lowers")
     )

@@ -105,23 +105,23 @@ def make_edits(work: StudyContext, requests: Sequence[EditRequest], stage: str =
     return ensure_edits(work.store, work.editor, requests, work.report, stage)
 
 
-def nonsense_edits(study: Study) -> list[Concepts]:
+def control_edits(study: Study) -> list[Concepts]:
     """Edits towards the study's words that mean nothing: what they move is the noise floor.
 
     Under every setting that a feature of the study is edited with, since a harder push moves more of whatever it meets.
     """
-    return [(Concept(words, setting=s),) for s in study.control_settings for words in study.effects.nonsense]
+    return [(Concept(words, setting=s),) for s in study.control_settings for words in study.effects.control_prompts]
 
 
 def controls_like(study: Study, concepts: Concepts) -> list[Concepts]:
     """The control edits that an edit is held against: those under the same options of the editor."""
-    settings, controls = {concept.setting for concept in concepts}, nonsense_edits(study)
+    settings, controls = {concept.setting for concept in concepts}, control_edits(study)
     return [control for control in controls if control[0].setting in settings] or controls
 
 
 def level1_combinations(study: Study, corpus: Corpus) -> list[Concepts]:
     """What level 1 edits: nothing (the null edit), words that mean nothing (the noise floor), and every group."""
-    combinations: list[Concepts] = [(), *nonsense_edits(study)]
+    combinations: list[Concepts] = [(), *control_edits(study)]
     for features in level1_features(corpus, study.search.options()).values():
         combinations += [concepts_of([feature]) for feature in features]
     return list(dict.fromkeys(combinations))
@@ -137,7 +137,7 @@ def level1_plan(work: StudyContext) -> dict[Concepts, list[str]]:
     images = start = list(work.samples)
     if work.study.search.allocation == "racing":
         start = first_look(work.study, work.parts.discovery)
-    controls = [(), *nonsense_edits(work.study)]
+    controls = [(), *control_edits(work.study)]
     combinations = level1_combinations(work.study, work.corpus)
     return {concepts: images if concepts in controls else start for concepts in combinations}
 

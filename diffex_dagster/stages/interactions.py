@@ -61,7 +61,7 @@ def most_pair_edits(study: Study, groups: int, images: int) -> int:
     settings = len(study.control_settings)
     unknown = study.calibrates and study.control_settings == ("",)
     controls = pairs if unknown else min(pairs, settings * (settings + 1) // 2)
-    return (pairs + (controls if len(study.effects.nonsense) > 1 else 0)) * images * len(study.seeds)
+    return (pairs + (controls if len(study.effects.control_prompts) > 1 else 0)) * images * len(study.seeds)
 
 
 def chosen_pairs(
@@ -135,10 +135,10 @@ def edit_pairs(
 def control_pair(study: Study, pair: Concepts) -> Concepts:
     """The first two control prompts edited together under the settings of a pair; nothing where there are fewer.
 
-    A harder push moves more of whatever it meets (`stages.edits.nonsense_edits`). Which of the two prompts is pushed
+    A harder push moves more of whatever it meets (`stages.edits.control_edits`). Which of the two prompts is pushed
     harder does not depend on the order of the pair, so that pairs with the same two settings share the edits.
     """
-    words, settings = study.effects.nonsense[:2], sorted(concept.setting for concept in pair)
+    words, settings = study.effects.control_prompts[:2], sorted(concept.setting for concept in pair)
     if len(words) < 2:
         return ()
     return tuple(Concept(word, setting=setting) for word, setting in zip(words, settings, strict=True))

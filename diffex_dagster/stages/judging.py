@@ -16,7 +16,7 @@ from diffex_dagster.judging.protocol import Pair
 from diffex_dagster.report.model import JudgeCheck
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edit_metrics import changes_of, strengths
-from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests, nonsense_edits
+from diffex_dagster.stages.edits import Concepts, concepts_of, control_edits, edit_requests
 from diffex_dagster.store import StoredPicture, edit_key
 
 PICTURES = 256  # read at a time
@@ -117,7 +117,7 @@ def sight_of(work: StudyContext, images: Sequence[str]) -> Sight:
     chances = control_gains(work, images)
     if not getattr(work.probe, "absolute", False):
         return Sight(chances, None)
-    words = [concepts[0].prompt for concepts in nonsense_edits(work.study)]
+    words = [concepts[0].prompt for concepts in control_edits(work.study)]
     found = evidence_before(work, words, images)
     return Sight(chances, seen_from(np.stack(list(found.values())) if found else np.empty(0)))
 
@@ -146,13 +146,13 @@ def changeable(feature: Feature, shown: Mask) -> Mask:
     return ~shown if feature.direction == "add" else shown
 
 
-def chance_gain(nonsense: Iterable[np.ndarray]) -> float:
+def chance_gain(controls: Iterable[np.ndarray]) -> float:
     """The gain in evidence of itself that one in four edits towards words that mean nothing reaches.
 
     The judge is often the model that made the edit, and an edit towards any word raises the evidence of that word a
-    little. Never below zero, and zero where no nonsense was edited.
+    little. Never below zero, and zero without control edits.
     """
-    gained = [gain for gain in nonsense if gain.size]
+    gained = [gain for gain in controls if gain.size]
     return max(0.0, float(np.quantile(np.concatenate(gained), 0.75))) if gained else 0.0
 
 
@@ -161,7 +161,7 @@ def control_gains(work: StudyContext, images: Sequence[str]) -> dict[str, float]
 
     A harder push raises the evidence of any word further.
     """
-    found = gains(work, [(concepts, concepts[0]) for concepts in nonsense_edits(work.study)], images)
+    found = gains(work, [(concepts, concepts[0]) for concepts in control_edits(work.study)], images)
     return {
         setting: chance_gain(gain for (concepts, _), gain in found.items() if concepts[0].setting == setting)
         for setting in work.study.control_settings
@@ -182,7 +182,7 @@ def check_judge(work: StudyContext, features: Sequence[Feature], sight: Sight) -
     level, of = sight.level, work.parts
     if level is None:
         return JudgeCheck(None, None, None)
-    words = [concepts[0].prompt for concepts in nonsense_edits(work.study)]
+    words = [concepts[0].prompt for concepts in control_edits(work.study)]
     nothing = evidence_before(work, words, of.discovery)
     added = [feature for feature in features if feature.direction == "add"]
     before = evidence_before(work, [f.prompt for f in added], of.reported)

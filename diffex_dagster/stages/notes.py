@@ -31,7 +31,7 @@ def settings_shown(study: Study, margin: float) -> tuple[tuple[str, str], ...]:
         ("Joint combination", f"up to {search.joint_size} features, {search.joint_width} candidates kept"),
         ("Error rate", f"{effects.error_rate}, level {effects.level:g}"),
         ("No effect shown", f"interval inside ±{margin:.3g}, and what unseen images may do"),
-        ("Control prompts", ", ".join(effects.nonsense) or "none: effects are differences to the null edit"),
+        ("Control prompts", ", ".join(effects.control_prompts) or "none: effects are differences to the null edit"),
         ("An edit happened from", f"{effects.min_edit_strength:g} mean pixel change in the most changed window"),
         ("Edits that must take", f"{effects.min_edit_success:.0%}, where a probe judges them ({study.probe.kind})"),
     )
@@ -94,14 +94,14 @@ def caveats(study: Study, of: Parts, reach: Reach | None = None) -> tuple[str, .
         )
     if images < 30:
         notes.insert(0, f"Only {images} images were used: intervals are wide and small effects stay undecided.")
-    if not study.effects.nonsense:
+    if not study.effects.control_prompts:
         notes.insert(
             0,
-            "The study has no control prompts (effects.nonsense): an effect is the difference to the null edit, and "
-            "what any edit does, towards nothing at all too, is in it. “Raises” and “lowers” say that the edits move "
-            "the score, not that the attribute does.",
+            "The study has no control prompts (effects.control_prompts): an effect is the difference to the null edit, "
+            "and what any edit does, towards nothing at all too, is in it. “Raises” and “lowers” say that the edits "
+            "move the score, not that the attribute does.",
         )
-    elif len(study.effects.nonsense) < 2:
+    elif len(study.effects.control_prompts) < 2:
         notes.append("With a single control prompt nothing tells whether it is one: two or more can be held together.")
     if study.truth:
         notes.append(

@@ -18,7 +18,7 @@ from diffex_dagster.report.wording import titled
 from diffex_dagster.search.levels import level1_features
 from diffex_dagster.stages.calibrated import chosen_settings
 from diffex_dagster.stages.context import StudyContext
-from diffex_dagster.stages.edits import EditCounts, concepts_of, edit_requests, make_edits, nonsense_edits, under
+from diffex_dagster.stages.edits import EditCounts, concepts_of, control_edits, edit_requests, make_edits, under
 from diffex_dagster.stages.judging import chance_of, control_gains, first_changes, gains
 from diffex_dagster.stages.pictures import Pictures
 from diffex_dagster.stages.sample_images import keep_samples, read_samples
@@ -103,7 +103,7 @@ def _edited(
 ) -> tuple[list[Row], list[Picture], EditCounts]:
     """Rows of the features, the null edits, and what it cost."""
     own = {feature.id: under(concepts_of([feature]), setting) for feature in features}
-    wanted = edit_requests(images, [(), *nonsense_edits(work.study), *own.values()], work.seeds)
+    wanted = edit_requests(images, [(), *control_edits(work.study), *own.values()], work.seeds)
     counts = make_edits(work, wanted, "preview edits")
     work.know()
     with work.store.hold():

@@ -15,7 +15,7 @@ from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.effects.paired import paired_effects
 from diffex_dagster.errors import ClassifierError, StoreError
 from diffex_dagster.stages.context import Subject
-from diffex_dagster.stages.edits import Concepts, controls_like, edit_requests, nonsense_edits
+from diffex_dagster.stages.edits import Concepts, control_edits, controls_like, edit_requests
 from diffex_dagster.store import Store, edit_key
 from diffex_dagster.utils.imports import load_object
 from diffex_dagster.utils.progress import Reporter, silent
@@ -183,7 +183,7 @@ def paired_scores(
         combination -> paired scores, and how many pictures were scored now.
     """
     study, classifier = subject.study, subject.classifier
-    controls = nonsense_edits(study)
+    controls = control_edits(study)
     wanted = list(dict.fromkeys([(), *controls, *combinations]))
     outputs, scored = ensure_scores(subject, edit_requests(images, wanted, study.seeds))
 

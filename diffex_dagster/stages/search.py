@@ -28,10 +28,10 @@ from diffex_dagster.stages.edits import (
     Concepts,
     EditCounts,
     concepts_of,
+    control_edits,
     edit_requests,
     first_look,
     make_edits,
-    nonsense_edits,
     race_order,
 )
 from diffex_dagster.stages.interactions import PairEdits, chosen_pairs, edit_pairs
@@ -114,7 +114,7 @@ def measure_noise(study: Study, paired: Mapping[Concepts, Paired]) -> Noise:
     Null edits under other seeds would say less: an inversion that keeps its own noise maps reproduces the image under
     every seed, so that they differ by rounding only.
     """
-    words = nonsense_edits(study)
+    words = control_edits(study)
     if not words:
         return Noise(0.0, 0.0)
     tables = [
@@ -134,7 +134,7 @@ def level1_scores(subject: Subject) -> Level1:
         study, corpus, options = subject.study, subject.corpus, subject.study.search.options()
         features = [feature for stand_ins in level1_features(corpus, options).values() for feature in stand_ins]
         images = subject.parts.discovery
-        paired, scored = paired_scores(subject, nonsense_edits(study), images)
+        paired, scored = paired_scores(subject, control_edits(study), images)
         noise = measure_noise(study, paired)
         combinations = [concepts_of([feature]) for feature in features]
         if options.allocation == "racing":  # this gate is a first look
@@ -234,9 +234,9 @@ class _Stored:
 def _search(subject: Subject) -> Searched:
     subject = calibrated(subject)
     study, corpus, of = subject.study, subject.corpus, subject.parts
-    images, nonsense = of.discovery, nonsense_edits(study)
-    counts = make_edits(subject, edit_requests(images, [(), *nonsense], study.seeds), "null edits")
-    paired, scored = paired_scores(subject, nonsense, images)
+    images, controls = of.discovery, control_edits(study)
+    counts = make_edits(subject, edit_requests(images, [(), *controls], study.seeds), "null edits")
+    paired, scored = paired_scores(subject, controls, images)
     noise = measure_noise(study, paired)
     searched = Searched(None, noise, of, paired, edits=counts, scored=scored)  # type: ignore[arg-type]  # filled in below
 
@@ -270,7 +270,7 @@ def _search(subject: Subject) -> Searched:
         finalists = {feature: searched.result.scores[feature] for feature in race.finalists()}
         searched.result = replace(searched.result, scores=finalists)
         singles = [concepts_of([corpus[feature]]) for feature in finalists]
-        whole, _ = paired_scores(subject.changed(report=silent), [*nonsense, *singles], images)
+        whole, _ = paired_scores(subject.changed(report=silent), [*controls, *singles], images)
         searched.paired |= whole
     if of.split:
         _confirm(subject, corpus, searched)
@@ -288,7 +288,7 @@ def _confirm(subject: Subject, corpus: Corpus, searched: Searched) -> None:
     found = [concepts_of([corpus[feature]]) for feature in searched.result.scores]
     found += [concepts_of(joint.features)] if joint else []
     images = searched.parts.reported
-    requests = edit_requests(images, [(), *nonsense_edits(subject.study), *found], subject.seeds)
+    requests = edit_requests(images, [(), *control_edits(subject.study), *found], subject.seeds)
     searched.edits += make_edits(subject, requests, "confirmation edits")
     searched.paired, count = paired_scores(subject, found, images)
     searched.scored += count

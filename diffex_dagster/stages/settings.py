@@ -114,7 +114,7 @@ DECIDES: Mapping[str, tuple[Stage, ...]] = {
     "effects.seeds": (*_CALIBRATION, *_EDITS),
     "effects.confirmation": _EDITS,
     "effects.confirmation_from": _EDITS,
-    "effects.nonsense": (*_CALIBRATION, *_EDITS),
+    "effects.control_prompts": (*_CALIBRATION, *_EDITS),
     "effects.min_edit_strength": (*_CALIBRATION, *_SCORES),  # the gate counts edits that show their attribute
     "effects.min_edit_success": _SCORES,
     "probe": (*_CALIBRATION, *_SCORES),  # the gate counts edits that show their attribute
@@ -138,6 +138,10 @@ _ONLY_WHERE: Mapping[tuple[str, str], Callable[[Study], bool]] = {
     ("search.racing_start", "level1_edits"): lambda study: study.search.allocation == "racing",
     ("search.racing_start", "level1_scores"): lambda study: study.search.allocation == "racing",
 }
+
+
+KEPT_NAMES: Mapping[str, str] = {"effects.control_prompts": "effects.nonsense"}
+"""Fields that have another name than before -> the name that versions were hashed under: results of before stay."""
 
 
 def fields(model: type[BaseModel] = Study, prefix: str = "") -> Iterator[str]:
@@ -188,7 +192,17 @@ def stage_settings(study: Study, stage: Stage) -> dict[str, Any]:
 
 def stage_version(study: Study, stage: Stage) -> str:
     """Hash of `stage_settings`: the part of an asset's code version that the study decides."""
-    return digest(stage_settings(study, stage))[:16]
+    return digest(as_hashed(stage_settings(study, stage)))[:16]
+
+
+def as_hashed(settings: Mapping[str, Any], within: str = "") -> dict[str, Any]:
+    """Settings under the names of `KEPT_NAMES`, at any depth; a key may be a path of its own."""
+    found = {}
+    for name, value in settings.items():
+        path = f"{within}{name}"
+        former = KEPT_NAMES.get(path, path).removeprefix(within)
+        found[former] = as_hashed(value, f"{path}.") if isinstance(value, Mapping) else value
+    return found
 
 
 def _value(whole: Any, said: Any, path: Sequence[str]) -> Any:

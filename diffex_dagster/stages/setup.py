@@ -20,6 +20,7 @@ from diffex_dagster.errors import EditorError, StoreError
 from diffex_dagster.images.files import open_picture, prepare
 from diffex_dagster.judging.parts import Where as JudgeWhere
 from diffex_dagster.judging.protocol import ConceptProbe
+from diffex_dagster.stages.settings import as_hashed
 from diffex_dagster.store import Store
 from diffex_dagster.study import OpenAIVLM, RecordedVLM, Study
 from diffex_dagster.utils.hashing import digest
@@ -119,7 +120,7 @@ def settings_version(study: Study, *parts: str) -> str:
     """
     if unknown := [part for part in parts if part not in Study.model_fields]:
         raise ValueError(f"a study has no field {unknown[0]!r}; it has {', '.join(Study.model_fields)}")
-    return digest(study.settings(*parts))[:16]
+    return digest(as_hashed(study.settings(*parts)))[:16]
 
 
 def reports_folder(study: Study, name: str) -> Path:

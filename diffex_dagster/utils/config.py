@@ -22,12 +22,14 @@ Reference = Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")]
 class Part(BaseModel):
     """A piece of a study file: unknown keys are errors, values never change.
 
-    Fields that a later version added are left out of what is written down while they have their default: results are
-    kept under hashes of it, and a new field must not make results of before look old.
+    Fields that a later version added (`later`) are left out of what is written down while they have their default:
+    results are kept under hashes of it, and a new field must not make results of before look old. A field that had
+    another name before (`renamed`, former -> new) is an error under its former one, which names the new one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     later: ClassVar[frozenset[str]] = frozenset()
+    renamed: ClassVar[Mapping[str, str]] = {}
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -59,6 +59,8 @@ def _sentence(problem: Mapping[str, Any], model: type[BaseModel], lines: Any) ->
             return f"{where}the field is missing; add it"
         case "extra_forbidden":
             known = sorted(at.model_fields) if at else []
+            if new := getattr(at, "renamed", {}).get(path[-1]):
+                return f"{where}it is called {new!r} now; rename it"
             return f"{where}there is no such field; {nearest(path[-1], known)}"
         case "union_tag_not_found":
             return f"{where}'kind' is missing; say which kind it is ({', '.join(_kinds(options))})"

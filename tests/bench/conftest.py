@@ -33,7 +33,7 @@ def small(tmp_path: Path) -> Study:
         "corpus": {"vlm": {"kind": "recorded", "file": "proposal.json"}},
         "editors": {"drawn": {"kind": "python", "factory": "diffex_dagster.worlds.avatars:ExactEditor"}},
         "classifiers": {"colours": {"kind": "transformers", "checkpoint": str(AVATARS / "bench" / "colour_rule")}},
-        "target": {"label": "yes"}, "effects": {"nonsense": ["flornip"]},
+        "target": {"label": "yes"}, "effects": {"control_prompts": ["flornip"]},
     }  # fmt: skip
     with (tmp_path / "study.yaml").open("w") as file:
         YAML().dump(study, file)

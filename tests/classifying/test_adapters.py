@@ -151,7 +151,7 @@ def avatars_effects(classifier: Any, target: Any, labels: tuple[str, ...] = ()) 
     editor = {"kind": "python", "factory": "diffex_dagster.worlds.avatars:ExactEditor", "options": attributes}
     tree = [{"name": "Eyewear", "editable": False, "children": ["sunglasses", "round glasses"]},
             {"name": "Hair", "editable": False, "children": ["grey hair"]}]  # fmt: skip
-    settings: dict[str, Any] = {"size": 64, "search": {"joint_size": 1}, "effects": {"nonsense": ["flornip"]}}
+    settings: dict[str, Any] = {"size": 64, "search": {"joint_size": 1}, "effects": {"control_prompts": ["flornip"]}}
     settings |= {"labels": labels}
     frame = explain(images, classifier, editor, tree, target, **settings).to_frame()
     return dict(zip(frame["feature"], frame["effect"], strict=True))

@@ -148,7 +148,7 @@ KINDS: dict[str, Change] = {
     "results deleted": files(lambda folder: shutil.rmtree(folder / "results")),
     "results elsewhere by the environment": variable("DIFFEX_RESULTS", "{folder}/../prod"),
     "classifier added": setting(classifiers=BASE["classifiers"] | {"v3": part("v3.json")}),
-    "settings of edits": setting(effects={"nonsense": ["quib", "zork"], "seeds": 2}, seed=3),
+    "settings of edits": setting(effects={"control_prompts": ["quib", "zork"], "seeds": 2}, seed=3),
     "settings of the search": setting(search={"beam": 1, "joint_size": 2, "probes": 2}),
     "settings of the pages": setting(title="Warmth", effects=BASE["effects"] | {"level": 0.3, "margin": 0.2}),
     "nothing that matters": all_of(

@@ -159,7 +159,7 @@ FIELDS: dict[str, Fields | tuple[Fields, Fields]] = {
     "effects.seeds": effects(seeds=2),
     "effects.confirmation": (RACING | SPLIT, RACING | SPLIT | {"effects": SPLIT["effects"] | {"confirmation": 0.3}}),
     "effects.confirmation_from": (RACING | SPLIT, RACING | images(folder="many")),
-    "effects.nonsense": effects(nonsense=["quib", "zork"]),
+    "effects.control_prompts": effects(control_prompts=["quib", "zork"]),
     "effects.min_edit_strength": effects(min_edit_strength=0.5),
     "effects.min_edit_success": effects(min_edit_success=1.0),
     "probe": {"probe": {"kind": "none"}},

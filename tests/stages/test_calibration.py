@@ -14,7 +14,7 @@ from diffex_dagster.stages.calibrated import calibrated
 from diffex_dagster.stages.calibration import Calibration, _Trying, budget_of, calibrate, study_edits, wanted_prompts
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.corpus_now import corpus_now
-from diffex_dagster.stages.edits import level1_edits, nonsense_edits
+from diffex_dagster.stages.edits import control_edits, level1_edits
 from diffex_dagster.stages.plan import plan_edits
 from diffex_dagster.stages.report import explain
 from diffex_dagster.stages.sample_images import sample_images
@@ -145,7 +145,7 @@ def test_a_whole_search_on_calibrated_edits_and_an_edited_corpus(study: Study) -
     worked, corpus = calibrated(work).study, work.corpus
     assert {f.setting for f in corpus.walk() if f.editable} == settings == set(worked.control_settings)
     assert corpus.version == work.store.current_corpus(study.name).version
-    assert {c.setting for (c,) in nonsense_edits(worked)} == settings
+    assert {c.setting for (c,) in control_edits(worked)} == settings
     level1_edits(work)
     note = {stage.stage: stage.note for stage in plan_edits(work, ["v1"])}["v1/level2_scores"]
     joint = int(note.split(" edits of the groups it keeps, ")[1].split()[0])
@@ -154,10 +154,10 @@ def test_a_whole_search_on_calibrated_edits_and_an_edited_corpus(study: Study) -
     report, searched = explain(work.subject("v1"), "test")
     by = {row.prompt: row for row in report.features}
     assert by["red patch"].effect > 0.0
-    assert len(report.controls) == len(settings) * len(study.effects.nonsense)
+    assert len(report.controls) == len(settings) * len(study.effects.control_prompts)
     for concepts, paired in searched.paired.items():
         if concepts and concepts[0].prompt == "red patch":
-            control = next(c for c in nonsense_edits(worked) if c[0].setting == concepts[0].setting)
+            control = next(c for c in control_edits(worked) if c[0].setting == concepts[0].setting)
             assert paired.placebo is not None and (paired.placebo == searched.paired[control].edit).all()
 
     made = len(edits_made(study.folder))

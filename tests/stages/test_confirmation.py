@@ -18,7 +18,7 @@ IMAGES = 12
 
 
 def test_effects_come_from_images_that_the_search_has_not_seen(tmp_path: Path) -> None:
-    effects = {"nonsense": ["flornip"], "confirmation": 0.5, "confirmation_from": 10}
+    effects = {"control_prompts": ["flornip"], "confirmation": 0.5, "confirmation_from": 10}
     study = load_study(write_study(tmp_path, IMAGES, effects=effects))
     explain_study(study, ["v1"], lambda *event: None)
     store = build_store(study)

@@ -19,7 +19,7 @@ from diffex_dagster.stages.deciding import (
     measure_reach,
     noise_warning,
 )
-from diffex_dagster.stages.edits import nonsense_edits
+from diffex_dagster.stages.edits import control_edits
 from diffex_dagster.stages.scores import Paired
 from diffex_dagster.study import Study, load_study
 from tests.support.toys import write_study
@@ -30,7 +30,7 @@ FLORN, DORV = (Concept("florn"),), (Concept("dorv"),)
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
-    return load_study(write_study(tmp_path, effects={"nonsense": ["florn", "dorv"]}))
+    return load_study(write_study(tmp_path, effects={"control_prompts": ["florn", "dorv"]}))
 
 
 def paired(florn: np.ndarray, dorv: np.ndarray, null: np.ndarray) -> dict[tuple, Paired]:
@@ -65,13 +65,16 @@ def test_control_prompts_are_rows_and_one_that_moves_the_score_is_a_warning(stud
     assert [row.prompt for row in quiet] == ["florn", "dorv"] and control_warnings(quiet) == ()
     loud = control_rows(study, paired(null + 0.3 + rng.normal(0, 0.02, 24), null, null), REACH)
     assert loud[0].decision == "raises" and loud[0].against_null == pytest.approx(0.3, abs=0.02)
-    assert "“florn” raises the score" in control_warnings(loud)[0] and "effects.nonsense" in control_warnings(loud)[0]
+    assert (
+        "“florn” raises the score" in control_warnings(loud)[0]
+        and "effects.control_prompts" in control_warnings(loud)[0]
+    )
 
 
 def test_a_noise_floor_that_holds_back_everything_is_said_with_its_remedy(study: Study) -> None:
     below = [GateOutcome("beard", True, "", 0.2, 0.29), GateOutcome("hat", True, "", None)]
     said = noise_warning(study, below, margin=0.02)
-    assert "0.290" in said and "effects.nonsense" in said and "“florn”, “dorv”" in said
+    assert "0.290" in said and "effects.control_prompts" in said and "“florn”, “dorv”" in said
     assert noise_warning(study, [*below, GateOutcome("eyewear", True, "", 0.3, 0.29)], margin=0.02) == ""
     assert noise_warning(study, [GateOutcome("beard", True, "", 0.005, 0.01)], margin=0.02) == ""  # nothing moves it
     assert noise_warning(study, [], margin=0.02) == ""
@@ -100,7 +103,7 @@ def test_the_controls_of_a_decision_are_those_edited_like_the_feature(study: Stu
     """The same that its effect is held against."""
     hard = study.edited_with(["", '{"scale": 9.0}'])
     flat, drift = np.zeros(8), np.full(8, 0.1)
-    of = {concepts: Paired(flat, drift if concepts[0].setting else flat, flat) for concepts in nonsense_edits(hard)}
+    of = {concepts: Paired(flat, drift if concepts[0].setting else flat, flat) for concepts in control_edits(hard)}
     feature = (Concept("a beard", setting='{"scale": 9.0}'),)
     assert control_differences(hard, of, feature).tolist() == [[0.1, 0.1]] * 8
     assert control_differences(hard, of, (Concept("a beard"),)).tolist() == [[0.0, 0.0]] * 8

@@ -18,7 +18,7 @@ from diffex_dagster.errors import StoreError
 from diffex_dagster.report.page import render_report
 from diffex_dagster.report.schema import explanation_from_json
 from diffex_dagster.stages.context import at_work
-from diffex_dagster.stages.edits import concepts_of, edit_requests, make_edits, nonsense_edits
+from diffex_dagster.stages.edits import concepts_of, control_edits, edit_requests, make_edits
 from diffex_dagster.stages.interactions import PairEdits, chosen_pairs, edit_pairs, most_pair_edits, possible_pairs
 from diffex_dagster.stages.report import explain, pairs_found
 from diffex_dagster.stages.scores import Paired
@@ -29,7 +29,7 @@ from tests.support.measuring import measured
 from tests.support.project import AVATARS
 from tests.support.toys import edits_made, prepared, write_study
 
-WORDS = {"nonsense": ["flornip", "quazzle"]}
+WORDS = {"control_prompts": ["flornip", "quazzle"]}
 
 
 def sigmoid(x: float) -> float:
@@ -120,7 +120,7 @@ def test_control_prompts_are_edited_under_the_settings_of_each_pair(tmp_path: Pa
     subject = work.changed(work.study.edited_with(list(chosen.values()))).subject("v1")
     images = list(work.samples)
     single = [concepts_of([feature]) for feature in of.values()]
-    make_edits(subject, edit_requests(images, [(), *nonsense_edits(subject.study), *single], subject.seeds))
+    make_edits(subject, edit_requests(images, [(), *control_edits(subject.study), *single], subject.seeds))
 
     asked = [("blue/plain-blue", "red"), ("light", "red"), ("blue/dark-blue", "red"), ("blue/dark-blue", "light")]
     pairs, counts, _ = edit_pairs(subject, Corpus(tuple(of.values())), asked, images, {})
@@ -128,7 +128,7 @@ def test_control_prompts_are_edited_under_the_settings_of_each_pair(tmp_path: Pa
     assert [[concepts[0].setting for concepts in control.alone] for control in controls] == [
         ["100", "100"], ["100", "30"], ["100", "30"], ["30", "30"],
     ]  # fmt: skip
-    assert {concepts[0].prompt for control in controls for concepts in control.alone} == set(WORDS["nonsense"])
+    assert {concepts[0].prompt for control in controls for concepts in control.alone} == set(WORDS["control_prompts"])
     hard, mixed, mixed_too, gentle = (float(control.scored.against_null.mean()) for control in controls)
     assert mixed == mixed_too and len({hard, mixed, gentle}) == 3
     assert counts.made == (len(asked) + 3) * len(images)  # pairs with the same two settings share their control

@@ -129,19 +129,19 @@ def test_settings_are_narrow(toy: Study) -> None:
         return {stage for stage in stages if stage_version(other, stage) != stage_version(toy, stage)}
 
     pages = {"ranked_report", "classifier_comparison"}
-    nonsense = {"nonsense": ["flornip"]}
-    assert touches(effects=nonsense | {"margin": 0.1}) == pages
-    assert touches(effects=nonsense | {"level": 0.1}) == {"level2_scores", *pages}  # which edits are made the other way
+    controls = {"control_prompts": ["flornip"]}
+    assert touches(effects=controls | {"margin": 0.1}) == pages
+    assert touches(effects=controls | {"level": 0.1}) == {"level2_scores", *pages}  # which edits are made the other way
     assert touches(title="Another") == pages
     assert touches(owners=["team:vision"], results="elsewhere") == set()
     assert touches(report={"gradcam": 0}) == {"ranked_report"}
     assert touches(search={"joint_size": 2}) == {"level2_scores", *pages}
     assert touches(search={"beam": 1}) == {"level1_scores", "level2_scores", *pages}
-    assert touches(effects={"nonsense": ["quib"]}) == {"level1_edits", "level1_scores", "level2_scores", *pages}
+    assert touches(effects={"control_prompts": ["quib"]}) == {"level1_edits", "level1_scores", "level2_scores", *pages}
     assert touches(domain="squares") == {"vlm_corpus", "ranked_report"}
     assert touches(images={"folder": "images", "size": 32}) == {"sample_images"}
     assert "sample_images" not in touches(seed=1)  # nothing is drawn at random
-    assert touches(effects=nonsense | {"level": 0.05}) == set()  # as the default
+    assert touches(effects=controls | {"level": 0.05}) == set()  # as the default
 
 
 def test_the_kind_of_a_part_is_a_setting_and_an_unknown_stage_an_error(toy: Study) -> None:

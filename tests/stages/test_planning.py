@@ -16,7 +16,7 @@ from diffex_dagster.stages.search import level1_scores, run_search
 from diffex_dagster.study import load_study
 from tests.support.toys import prepared, write_study
 
-SPLIT = {"nonsense": ["flornip"], "confirmation": 0.5, "confirmation_from": 12}
+SPLIT = {"control_prompts": ["flornip"], "confirmation": 0.5, "confirmation_from": 12}
 
 
 class Stop(BaseException):

@@ -34,7 +34,7 @@ def test_a_preview_makes_the_study_s_own_edits(toy: Study) -> None:
     store, features = work.store, choose_features(toy, corpus_now(toy), ["red"])
     found = preview(work, features, images=2)
     assert (len(found.images), len(found.rows[0].edits)) == (2, 2)
-    assert found.made == 2 * (2 + len(toy.effects.nonsense)) and not found.judged and found.note
+    assert found.made == 2 * (2 + len(toy.effects.control_prompts)) and not found.judged and found.note
     assert all(edit.shows and edit.gain is None for edit in found.rows[0].edits)
     again = preview(work, features, images=2)
     assert (again.made, again.reused) == (0, found.made)
@@ -79,7 +79,7 @@ def test_each_row_of_a_grid_is_judged_against_control_prompts_under_its_own_opti
 ) -> None:
     """Words that mean nothing redden a picture by a tenth of the knob, and so does "red sparkles"."""
     knob = {"kind": "python", "factory": "tests.support.toys:KnobEditor"}
-    file = write_study(tmp_path, 2, editors={"knob": knob}, effects={"nonsense": ["red flornip"]})
+    file = write_study(tmp_path, 2, editors={"knob": knob}, effects={"control_prompts": ["red flornip"]})
     (tmp_path / "corpus.yaml").write_text("add:\n  - {name: Sparkles, group: Red, prompt: red sparkles}\n")
     study = load_study(file)
     monkeypatch.setattr("diffex_dagster.stages.preview.settings_grid", lambda _: [("hard", "100"), ("gentle", "10")])

@@ -15,7 +15,7 @@ from diffex_dagster.errors import StudyError
 from diffex_dagster.report.schema import load_schema
 from diffex_dagster.stages import judging
 from diffex_dagster.stages.context import StudyContext
-from diffex_dagster.stages.edits import concepts_of, edit_requests, make_edits, nonsense_edits
+from diffex_dagster.stages.edits import concepts_of, control_edits, edit_requests, make_edits
 from diffex_dagster.stages.judging import gains
 from diffex_dagster.stages.ranking import edits_that_took
 from diffex_dagster.stages.sample_images import sample_images
@@ -48,7 +48,7 @@ def test_an_edit_took_when_evidence_rose_and_pixels_changed(toy: Study) -> None:
     assert {feature: list(values) for feature, values in took.items()} == {"a": [True, False, False]}
 
 
-def test_chance_is_what_a_quarter_of_the_edits_towards_nonsense_reach() -> None:
+def test_chance_is_what_a_quarter_of_the_control_edits_reach() -> None:
     assert judging.chance_gain([np.array([0.0, 1.0, 2.0]), np.array([3.0, 4.0])]) == 3.0
     assert judging.chance_gain([np.array([-2.0, -1.0])]) == 0.0
     assert judging.chance_gain([]) == 0.0
@@ -57,7 +57,7 @@ def test_chance_is_what_a_quarter_of_the_edits_towards_nonsense_reach() -> None:
 def test_an_edit_took_by_more_than_control_prompts_under_the_same_options_reach(tmp_path: Path) -> None:
     """A hard push reddens whatever it is asked for, so that it has to redden more to show something."""
     knob = {"kind": "python", "factory": "tests.support.toys:KnobEditor"}
-    study = load_study(write_study(tmp_path, 4, editors={"knob": knob}, effects={"nonsense": ["red flornip"]}))
+    study = load_study(write_study(tmp_path, 4, editors={"knob": knob}, effects={"control_prompts": ["red flornip"]}))
     study = study.edited_with(["10", "20", "30", "100"])
     work = StudyContext(study).changed(probe=ColourProbe(at_once=1000))
     images = list(sample_images(work).keys)
@@ -67,7 +67,7 @@ def test_an_edit_took_by_more_than_control_prompts_under_the_same_options_reach(
         for at in ("30", "100")
     ]
     own = [concepts_of([feature]) for feature in features]
-    make_edits(work, edit_requests(images, [(), *nonsense_edits(study), *own], work.seeds))
+    make_edits(work, edit_requests(images, [(), *control_edits(study), *own], work.seeds))
     sight = judging.sight_of(work, images)
     assert sight.chances == pytest.approx({"10": 1.0, "20": 2.0, "30": 3.0, "100": 7.5})
     assert [sight.chance(concepts[0]) for concepts in own] == pytest.approx([3.0, 7.5, 3.0, 7.5])
@@ -115,7 +115,7 @@ def test_an_effect_that_an_edit_borrows_is_marked_wherever_it_is_shown(
 
     monkeypatch.setattr(PaintEditor, "judge", lambda self, draws: Seeing(), raising=False)
     paint = {"kind": "python", "factory": "tests.support.toys:PaintEditor", "options": {"entangled": 80}}
-    effects = {"nonsense": ["flornip"], "margin": 0.05}
+    effects = {"control_prompts": ["flornip"], "margin": 0.05}
     study = load_study(write_study(tmp_path, 12, editors={"paint": paint}, effects=effects))
     explain_study(study, ["v1"], lambda *event: None)
     rows = {row.feature: row for row in latest_ranking(study, "v1")}

@@ -20,12 +20,12 @@ from diffex_dagster.stages.search import level1_scores, replay_search, run_searc
 from diffex_dagster.study import load_study
 from tests.support.toys import edits_made, prepared, write_study
 
-SPLIT = {"nonsense": ["flornip"], "confirmation": 0.5, "confirmation_from": 12}
+SPLIT = {"control_prompts": ["flornip"], "confirmation": 0.5, "confirmation_from": 12}
 RACING = {"allocation": "racing", "racing_start": 4}
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
     "split": {"effects": SPLIT},
-    "several seeds": {"effects": {"nonsense": ["flornip"], "seeds": 2}},
+    "several seeds": {"effects": {"control_prompts": ["flornip"], "seeds": 2}},
     "racing": {"search": RACING},
     "racing and split": {"search": RACING, "effects": SPLIT},
 }

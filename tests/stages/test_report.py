@@ -213,7 +213,7 @@ def test_the_comparison_says_of_each_feature_what_it_tests_and_shows_its_picture
 
 
 def test_an_edit_that_fails_in_the_reports_fails_in_the_comparison(tmp_path: Path) -> None:
-    study = load_study(write_study(tmp_path, 12, effects={"nonsense": ["flornip"], "min_edit_strength": 0.3}))
+    study = load_study(write_study(tmp_path, 12, effects={"control_prompts": ["flornip"], "min_edit_strength": 0.3}))
     work, names = prepared(study), list(study.classifiers)
     for name in names:
         run_search(work.subject(name))

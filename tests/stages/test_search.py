@@ -64,7 +64,7 @@ def test_effects_are_those_that_the_toy_was_built_with(toy: Study) -> None:
 
 def test_seeds_of_an_image_are_averaged_within_it(tmp_path: Path) -> None:
     editors = {"paint": {"kind": "python", "factory": "tests.support.toys:PaintEditor", "options": {"fading": 40}}}
-    file = write_study(tmp_path, editors=editors, effects={"nonsense": ["flornip"], "seeds": 2})
+    file = write_study(tmp_path, editors=editors, effects={"control_prompts": ["flornip"], "seeds": 2})
     study = load_study(file)
     outcome = run(study, "v1")
     red = {row.feature: row for row in latest_ranking(study, "v1")}["red"]

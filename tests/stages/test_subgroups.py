@@ -25,7 +25,7 @@ from tests.support.toys import write_study
 
 def with_table(folder: Path, **changes: object) -> Study:
     """Fourteen pictures, the first half of them taken at sea."""
-    effects = {"nonsense": ["flornip", "quazzle"], "subgroups": ["place"]} | changes
+    effects = {"control_prompts": ["flornip", "quazzle"], "subgroups": ["place"]} | changes
     file = write_study(folder, 14, images={"table": "table.csv", "size": 16}, effects=effects)
     rows = [f"images/{i:02d}.png,{'sea' if i < 7 else 'land'}" for i in range(14)]
     (folder / "table.csv").write_text("\n".join(["file,place", *rows]) + "\n")

@@ -141,7 +141,7 @@ BASE: dict[str, Any] = {
     "classifiers": {"v1": part("v1.json"), "v2": part("v2.json")},
     "target": {"label": "warm", "measure": "function", "function": "own:warmth"},
     "corpus": {"vlm": {"kind": "recorded", "file": "proposal.json"}, "context": ["context.md"]},
-    "effects": {"nonsense": ["flornip", "quib"]},
+    "effects": {"control_prompts": ["flornip", "quib"]},
     "report": {"gradcam": 0},
     "search": {"probes": 1},
 }

@@ -9,7 +9,7 @@ import numpy as np
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.search.racing import Race
 from diffex_dagster.search.run import SearchResult
-from diffex_dagster.stages.edits import concepts_of, nonsense_edits
+from diffex_dagster.stages.edits import concepts_of, control_edits
 from diffex_dagster.stages.interactions import PairEdits
 from diffex_dagster.stages.ranking import Measured
 from diffex_dagster.stages.scores import Paired
@@ -36,7 +36,7 @@ def measured(
     """
     images = [f"image{i}" for i in range(len(null))]
     flat = np.zeros(len(null))
-    paired = {concepts: Paired(null, null, flat, null) for concepts in [(), *nonsense_edits(study)]}
+    paired = {concepts: Paired(null, null, flat, null) for concepts in [(), *control_edits(study)]}
     paired |= {concepts_of([feature]): Paired(null, edit, flat, null) for feature, edit in edits.items()}
     scores = {feature.id: paired[concepts_of([feature])].effect for feature in edits}
     seen = {f: list(values) for f, values in scores.items()} | {f: [0.0] for f in left}

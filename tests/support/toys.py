@@ -197,7 +197,7 @@ def write_study(folder: Path, image_count: int = 8, **changes: Any) -> Path:
             "v2": {"kind": "python", "factory": "tests.support.toys:WarmClassifier", "options": {"red": 0.0}},
         },
         "target": {"label": "warm"},
-        "effects": {"nonsense": ["flornip"]},
+        "effects": {"control_prompts": ["flornip"]},
     }
     study.update(changes)
     with (folder / "study.yaml").open("w") as file:
