@@ -299,6 +299,9 @@ class Study(Part):
     corpus: CorpusPart
     editors: dict[Name, AnyEditorPart] = Field(min_length=1)
     editor: Name = Field("", description="the editor in use; the first one when left out")
+    second_editor: Name = Field(
+        "", description="another of the editors, under which every report is made too, to see what holds under both"
+    )
     classifiers: dict[Name, AnyClassifierPart] = Field(min_length=1)
     target: Target
     search: SearchPart = SearchPart()
@@ -338,7 +341,7 @@ class Study(Part):
     def _reserved(cls, value: dict[str, Any]) -> dict[str, Any]:
         taken = {"image_files", "proposal_inputs", "editor", "probe", "results"}  # sources
         taken |= {"sample_images", "vlm_corpus", "corpus_edits", "corpus", "editor_calibration"}
-        taken |= {"level1_edits", "classifier_comparison"}
+        taken |= {"level1_edits", "classifier_comparison", "editor_comparison"}
         for name in value:
             if name.lower() in taken:
                 raise ValueError(f"a classifier cannot be called {name!r}: that is the name of a stage")
@@ -399,6 +402,9 @@ class Study(Part):
     def _names_are_known(self) -> Study:
         if self.editor and self.editor not in self.editors:
             raise ValueError(f"editor {self.editor!r} is not one of editors ({', '.join(self.editors)})")
+        if self.second_editor and self.second_editor not in list(self.editors)[1:]:
+            others = ", ".join(list(self.editors)[1:]) or "none, so far"
+            raise ValueError(f"second_editor {self.second_editor!r} is not another one of editors (others: {others})")
         asked = self.images.predicted
         if asked and asked.classifier not in self.classifiers:
             known = ", ".join(self.classifiers)

@@ -204,13 +204,20 @@ def compare(
     versions: Annotated[list[str] | None, typer.Argument(help="classifiers, the oldest first; else all")] = None,
     output: TableOption = TableFormat.table,
     editor: EditorOption = None,
+    editors: Annotated[
+        str | None,
+        typer.Option(help="two of the study's editors, as A,B: what of each classifier's reports holds under both"),
+    ] = None,
 ) -> None:
-    """Compare classifier versions on the edits that exist."""
+    """Compare classifier versions on the edits that exist, or one version's reports under two editors."""
     from diffex_dagster.cli import results
 
     loaded = load(study, editor)
     names = [name for version in versions or () for name in classifiers_of(loaded, version)]
-    results.compare(loaded, names, output)
+    if editors is not None:
+        wanted = [name.strip() for name in editors.split(",")]
+        return results.compare_editors(loaded, names or list(loaded.classifiers), wanted, output)
+    return results.compare(loaded, names, output)
 
 
 @survey_app.command("make")

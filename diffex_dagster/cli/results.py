@@ -18,9 +18,11 @@ from diffex_dagster.cli.console import TableFormat, terminal
 from diffex_dagster.cli.showing import compare_latest, latest_ranking, to_look
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.files import effects_csv
-from diffex_dagster.report.rows import COLUMNS, comparison_flat_rows, finite, flat_rows, rows
-from diffex_dagster.report.tables import comparison_rich_table, rich_table
+from diffex_dagster.report.rows import COLUMNS, comparison_flat_rows, editor_rows, finite, flat_rows, rows
+from diffex_dagster.report.tables import comparison_rich_table, editors_rich_table, rich_table
+from diffex_dagster.report.verdict import agreement_sentences
 from diffex_dagster.report.wording import number, plain, share
+from diffex_dagster.stages.agreement import editors_page
 from diffex_dagster.stages.context import at_work
 from diffex_dagster.stages.corpus_now import corpus_now
 from diffex_dagster.stages.plan import NotThere, PlannedStage, plan_edits
@@ -49,6 +51,26 @@ def compare(study: Study, versions: Sequence[str], output: TableFormat) -> None:
     for rule in comparison.rules:
         mark, colour = ("✓ holds", "green") if rule.holds else ("✕ broken", "red")
         console.print(Text(f"{mark}  {plain(rule.text)}", colour))
+    return None
+
+
+def compare_editors(study: Study, classifiers: Sequence[str], editors: Sequence[str], output: TableFormat) -> None:
+    """Print what of each classifier's reports holds under both editors, write the page, and print where it is."""
+    work = to_look(study)
+    found = {}
+    for name in classifiers:
+        command = f"diffex compare {study.folder.name} {name} --editors {','.join(editors)}"
+        found[name] = editors_page(work, name, editors, command)
+    if output is not TableFormat.table:
+        rows = [{"classifier": name} | row for name, (each, _) in found.items() for row in editor_rows(each)]
+        return print_rows(rows, output)
+    console = terminal()
+    for name, (each, folder) in found.items():
+        console.print(Text(f"{study.name}: {plain(name)}", "bold"))
+        console.print(editors_rich_table(each, limit=25))
+        for sentence in agreement_sentences(each):
+            console.print(sentence, highlight=False, markup=False)
+        console.print(f"page: {folder / 'index.html'}", highlight=False, markup=False, soft_wrap=True)
     return None
 
 

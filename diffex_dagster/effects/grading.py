@@ -182,6 +182,13 @@ def _overlap(scored: Mapping[str, float], known: Mapping[str, float], chosen: in
     return min(1.0, hits / wanted)
 
 
+def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
+    """Spearman's ρ of two lists of effects; NaN for fewer than three, or when either side is constant."""
+    from scipy import stats  # see effects.paired
+
+    return _correlation(stats.spearmanr, x, y)
+
+
 def _correlation(measure: object, x: Sequence[float], y: Sequence[float]) -> float:
     """A rank correlation, NaN for fewer than three features or when either side is constant."""
     if len(x) < 3 or np.ptp(x) == 0.0 or np.ptp(y) == 0.0:

@@ -13,9 +13,10 @@ from typing import Any
 
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.comparison_page import render_comparison
+from diffex_dagster.report.editors_page import render_editors
 from diffex_dagster.report.figures import ranked_bars
 from diffex_dagster.report.html import linked
-from diffex_dagster.report.model import Comparison, Explanation
+from diffex_dagster.report.model import Comparison, EditorComparison, Explanation
 from diffex_dagster.report.page import render_report
 from diffex_dagster.report.rows import (
     COLUMNS,
@@ -23,11 +24,12 @@ from diffex_dagster.report.rows import (
     PER_IMAGE,
     SUBGROUPS,
     comparison_flat_rows,
+    editor_rows,
     flat_rows,
     interaction_flat_rows,
     subgroup_rows,
 )
-from diffex_dagster.report.schema import comparison_as_json, report_as_json
+from diffex_dagster.report.schema import comparison_as_json, editors_as_json, report_as_json
 from diffex_dagster.utils.files import write_atomically
 from diffex_dagster.utils.hashing import digest, folder_fingerprint
 
@@ -102,6 +104,21 @@ def write_comparison(comparison: Comparison, folder: Path, keep_same: bool = Fal
         "comparison.csv": lambda: effects_csv(comparison_flat_rows(comparison)).encode("utf-8"),
     }
     return _write(folder, contents, data, keep_same)
+
+
+def write_editor_comparison(found: EditorComparison, folder: Path) -> list[Path]:
+    """Write index.html, editors.json and editors.csv of two editors' reports, as `write_report` does.
+
+    Raises:
+        DiffExError: the folder cannot be written.
+    """
+    data = editors_as_json(found)
+    contents: Contents = {
+        "index.html": lambda: render_editors(found).encode("utf-8"),
+        "editors.json": lambda: _json(data),
+        "editors.csv": lambda: effects_csv(editor_rows(found)).encode("utf-8"),
+    }
+    return _write(folder, contents, data, keep_same=True)
 
 
 def link_page(page: Path, links: Sequence[tuple[str, str]]) -> None:

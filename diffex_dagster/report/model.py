@@ -308,3 +308,49 @@ class Comparison:
     rules: tuple[RuleOutcome, ...] = ()  # the sensitivity rules of the study
     links: tuple[tuple[str, str], ...] = ()  # other pages of the study: (what, address relative to the page)
     turn: Turn | None = None  # as of an explanation
+
+
+@dataclass(frozen=True)
+class UnderEditor:
+    """What the report under one editor says of a feature, with its edit of one image."""
+
+    effect: float
+    ci_low: float
+    ci_high: float
+    decision: str
+    edit_success: float | None = None
+    confounded_with: str | None = None  # the name of the other feature
+    picture: Picture | None = None
+
+
+@dataclass(frozen=True)
+class AgreedFeature:
+    """One feature under two editors; None where the search of one did not reach it."""
+
+    feature: str
+    name: str
+    prompt: str
+    direction: str
+    group: str
+    level: int
+    verdict: str  # as of `effects.agreement.agree`
+    editors: tuple[UnderEditor | None, UnderEditor | None]
+
+
+@dataclass(frozen=True)
+class EditorComparison:
+    """What of a classifier's explanation does not depend on who made the edits."""
+
+    study: str
+    title: str
+    classifier: str
+    target: str
+    editors: tuple[str, str]
+    created: datetime
+    command: str
+    images: int
+    features: tuple[AgreedFeature, ...]  # those that hold first
+    judged: int  # features that both editors' reports judged
+    spearman: float  # rank correlation of both editors' effects over these; NaN with fewer than three
+    same_sign: float  # of these, of what either claims to raise or lower: share of one sign; NaN without any
+    nulls: tuple[Picture | None, Picture | None] = (None, None)  # of the image that the pictures show

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from diffex_dagster.report.model import Comparison, Explanation, RankedFeature
+from diffex_dagster.report.model import Comparison, EditorComparison, Explanation, RankedFeature
 
 FIELDS = (
     "rank", "feature", "name", "group", "level", "direction", "prompt", "effect", "ci_low", "ci_high", "flip_rate",
@@ -149,3 +149,18 @@ def comparison_flat_rows(comparison: Comparison) -> list[dict[str, Any]]:
                 "direction": f.direction, "prompt": f.prompt}  # fmt: skip
         flat.append(row)
     return flat
+
+
+def editor_rows(found: EditorComparison) -> list[dict[str, Any]]:
+    """One flat dictionary for each feature under two editors ("effect NAME", ...), for a table with columns."""
+    fields = ("effect", "ci_low", "ci_high", "decision", "edit_success", "confounded_with")
+    return [
+        {"feature": row.feature, "name": row.name, "group": row.group, "level": row.level, "direction": row.direction,
+         "prompt": row.prompt, "verdict": row.verdict}
+        | {
+            f"{field} {editor}": getattr(under, field) if under else None
+            for editor, under in zip(found.editors, row.editors, strict=True)
+            for field in fields
+        }
+        for row in found.features
+    ]  # fmt: skip

@@ -21,6 +21,7 @@ from diffex_dagster.report.model import (
     Comparison,
     Confounder,
     Control,
+    EditorComparison,
     Example,
     Explanation,
     Group,
@@ -31,10 +32,13 @@ from diffex_dagster.report.model import (
     Turn,
 )
 from diffex_dagster.report.rows import comparison_rows, finite, interaction_rows, rows
-from diffex_dagster.report.verdict import comparison_verdict, verdict
+from diffex_dagster.report.verdict import agreement_sentences, comparison_verdict, verdict
 
 REPORT_SCHEMA = "diffex.report/1"
 COMPARISON_SCHEMA = "diffex.comparison/1"
+EDITORS_SCHEMA = "diffex.editors/1"
+_AGREED = ("feature", "name", "prompt", "direction", "group", "level", "verdict")
+_UNDER = ("effect", "ci_low", "ci_high", "decision", "edit_success", "confounded_with")
 EFFECT_NUMBERS = ("leak", "direct", "direct_low", "direct_high")
 PAIR_NUMBERS = ("effect", "ci_low", "ci_high", "alone", "together")
 CONTROL_NUMBERS = ("effect", "ci_low", "ci_high", "against_null", "null_low", "null_high", "flip_rate")
@@ -184,6 +188,37 @@ def comparison_as_json(comparison: Comparison) -> dict[str, Any]:
                 {"rule": r.text, "holds": r.holds, "classifier": r.classifier, "severity": r.severity} for r in c.rules
             ],
             "caveats": list(c.caveats),
+        }
+    )
+
+
+def editors_as_json(found: EditorComparison) -> dict[str, Any]:
+    """Two editors' reports as plain JSON data (schema `editors-1`). No number is NaN."""
+    return finite(
+        {
+            "schema": EDITORS_SCHEMA,
+            "study": found.study,
+            "title": found.title,
+            "classifier": found.classifier,
+            "target": found.target,
+            "editors": list(found.editors),
+            "created": found.created.isoformat(),
+            "command": found.command,
+            "images": found.images,
+            "verdict": agreement_sentences(found),
+            "judged_by_both": found.judged,
+            "spearman": found.spearman,
+            "same_sign": found.same_sign,
+            "features": [
+                {name: getattr(row, name) for name in _AGREED}
+                | {
+                    "editors": {
+                        editor: None if under is None else {name: getattr(under, name) for name in _UNDER}
+                        for editor, under in zip(found.editors, row.editors, strict=True)
+                    }
+                }
+                for row in found.features
+            ],
         }
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from diffex_dagster.report.model import Comparison, RankedFeature
+from diffex_dagster.report.model import Comparison, EditorComparison, RankedFeature
 from diffex_dagster.report.wording import (
     TURNS,
     compared_flips,
@@ -24,6 +24,27 @@ if TYPE_CHECKING:
 
 _STYLES = {"raises": "red", "lowers": "blue", "mixed": "magenta", "more reliant": "red", "less reliant": "green",
            "direction changed": "magenta"}  # fmt: skip
+
+
+def editors_rich_table(found: EditorComparison, limit: int | None = None) -> Table:
+    """Two editors' reports for a terminal, what holds first."""
+    from rich.table import Table
+    from rich.text import Text
+
+    digits = digits_for(under.effect for row in found.features for under in row.editors if under)
+    table = Table(header_style="bold")
+    for heading in ("feature", "group"):
+        table.add_column(heading)
+    for editor in found.editors:
+        table.add_column(Text(plain(editor, 30)), justify="right", no_wrap=True)
+        table.add_column("decision")
+    table.add_column("verdict")
+    for row in found.features[:limit]:
+        cells: list[Any] = []
+        for under in row.editors:
+            cells += [signed(under.effect, digits), _decision(under.decision)] if under else ["–", "not reached"]
+        table.add_row(Text(titled(row)), Text(plain(row.group, 40)), *cells, row.verdict)
+    return table
 
 
 def rich_table(features: Sequence[RankedFeature], limit: int | None = None, title: str | None = None) -> Table:

@@ -5,19 +5,23 @@ Sentence one is the strongest reliance, two is what else matters, three is what 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from diffex_dagster.report import wording
-from diffex_dagster.report.model import ComparedFeature, Comparison, Explanation, RankedFeature
+from diffex_dagster.report.model import ComparedFeature, Comparison, EditorComparison, Explanation, RankedFeature
 from diffex_dagster.report.wording import (
+    AGREED,
     amount,
     count,
     edited_thing,
     interval,
     listing,
     measured,
+    number,
     plain,
+    share,
     signed_amount,
     titled,
 )  # fmt: skip
@@ -325,3 +329,37 @@ def _unchanged(comparison: Comparison, changed: int) -> str:
         verb = "is" if len(broken) == 1 else "are"
         return f"{text}; {wording.count(len(broken), 'rule')} of the study {verb} broken: {listing(broken)}."
     return text + ("; every rule of the study holds." if comparison.rules else ".")
+
+
+def agreement_sentences(found: EditorComparison) -> list[str]:
+    """What the comparison says, in sentences: what holds, what does not, and how well the effects agree."""
+    of = {verdict: [row for row in found.features if row.verdict == verdict] for verdict in AGREED}
+
+    def names(verdict: str) -> str:
+        some = [f"“{titled(row)}”" for row in of[verdict][:4]]
+        more = len(of[verdict]) - len(some)
+        return ", ".join(some) + (f" and {more} more" if more else "")
+
+    both = f"{found.editors[0]} and {found.editors[1]}"
+    holding = len(of["holds under both"])
+    said = [f"No effect on the {found.target} is claimed under both {both}."]
+    if holding:
+        verb = "holds" if holding == 1 else "hold"
+        said = [
+            f"{count(holding, 'effect')} on the {found.target} {verb} under both {both}: {names('holds under both')}."
+        ]
+    if of["contradicted"]:
+        said.append(f"The editors contradict each other about {names('contradicted')}: believe neither.")
+    if of["under one alone"]:
+        said.append(f"An effect under one editor that the other shows not to be there: {names('under one alone')}.")
+    if of["not confirmed"]:
+        said.append(f"Claimed under one editor, where the other's images cannot tell: {names('not confirmed')}.")
+    if of["not judged by both"]:
+        said.append(f"{count(len(of['not judged by both']), 'feature')} could not be judged under both editors.")
+    if not math.isnan(found.spearman):
+        signs = "" if math.isnan(found.same_sign) else f"; {share(found.same_sign)} of what either claims has one sign"
+        said.append(
+            f"Over the {found.judged} features that both judge, the effects have a rank correlation of "
+            f"{number(found.spearman, 2)}{signs}."
+        )
+    return said

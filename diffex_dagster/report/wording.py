@@ -48,6 +48,17 @@ CHANGES = {
 """What each decision about two versions says."""
 
 
+AGREED = {
+    "holds under both": "both editors' reports claim the same: raises, lowers, or mixed",
+    "contradicted": "one raises and the other lowers",
+    "under one alone": "one claims an effect, and the other shows that there is none, or one of another kind",
+    "not confirmed": "one claims an effect, and the other's images cannot tell",
+    "not judged by both": "the other's search did not reach it, its edits failed, or its images show it already",
+    "claimed by neither": "both judged it, and neither claims an effect",
+}
+"""What each verdict about two editors says."""
+
+
 NOT_JUDGED = "Nobody judged whether these edits show what they were asked for"
 """How the caveat begins that stands at the top of a report."""
 

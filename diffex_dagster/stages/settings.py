@@ -83,6 +83,7 @@ DECIDES: Mapping[str, tuple[Stage, ...]] = {
     "corpus.context_tokens": _PROPOSAL,
     "editors": _REPORT,  # the page lists them; what they do to pixels is in the observed fingerprint
     "editor": _NONE,  # in the keys of the assets
+    "second_editor": _NONE,  # its graph has keys of its own
     "classifiers": _NONE,  # in the observed fingerprints; a target of their own counts as the study's
     "target": (*_PROPOSAL, *_SCORES),
     "search.gate": _SCORES,
