@@ -58,7 +58,7 @@ class Agreement:
 def agree(first: Mapping[str, Said], second: Mapping[str, Said]) -> Agreement:
     """Hold two editors' reports against each other; for each feature of either, the first of these that applies:
 
-    - *not judged by both*: the other's search did not reach it, its edits failed, or too few images lacked the attribute.
+    - *not judged by both*: one's search did not reach it, its edits failed, or too few images lack the attribute.
     - *claimed by neither*: both judged it, and no report claims an effect.
     - *holds under both*: both claim the same (*raises*, *lowers* or *mixed*).
     - *contradicted*: one *raises* and the other *lowers*.
