@@ -7,9 +7,9 @@ failed to draw an attribute, or whose judge saw it everywhere, neither confirms 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,7 @@ AgreementText = Literal[
     "holds under both", "contradicted", "under one alone", "not confirmed", "not judged by both", "claimed by neither"
 ]
 CLAIMS = ("raises", "lowers", "mixed")
+Key = TypeVar("Key", bound=Hashable)  # of a feature
 JUDGED = (*CLAIMS, "no effect shown", "inconclusive")
 
 
@@ -38,7 +39,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class Agreement(Generic[Key]):
     """Two editors on all features.
 
     Attributes:
@@ -49,13 +50,13 @@ class Agreement:
             one sign; NaN without any.
     """
 
-    verdicts: dict[str, AgreementText]
+    verdicts: dict[Key, AgreementText]
     judged: int
     spearman: float
     same_sign: float
 
 
-def agree(first: Mapping[str, Said], second: Mapping[str, Said]) -> Agreement:
+def agree(first: Mapping[Key, Said], second: Mapping[Key, Said]) -> Agreement[Key]:
     """Hold two editors' reports against each other; for each feature of either, the first of these that applies:
 
     - *not judged by both*: one's search did not reach it, its edits failed, or too few images lack the attribute.
@@ -68,7 +69,7 @@ def agree(first: Mapping[str, Said], second: Mapping[str, Said]) -> Agreement:
     Returns:
         Verdicts in the order of the first, then what only the second reached.
     """
-    verdicts: dict[str, AgreementText] = {}
+    verdicts: dict[Key, AgreementText] = {}
     for feature in dict.fromkeys((*first, *second)):
         verdicts[feature] = _verdict(first.get(feature), second.get(feature))
     both = [feature for feature, verdict in verdicts.items() if verdict != "not judged by both"]

@@ -119,7 +119,11 @@ def _pictures(arm: StudyContext, image: str, rows: Mapping[_Key, RankedFeature])
     def request(key: _Key) -> EditRequest:
         _, prompt, direction = key
         setting = settings.get((prompt, direction), "")
-        return EditRequest(image, () if key == _NULL else (Concept(prompt, direction, setting),), seed)
+        return EditRequest(
+            image,
+            () if key == _NULL else (Concept(prompt, "remove" if direction == "remove" else "add", setting),),
+            seed,
+        )
 
     wanted = {key: request(key) for key in (_NULL, *rows)}
     found = arm.store.stored_edits(list(wanted.values()), arm.editor.fingerprint)
