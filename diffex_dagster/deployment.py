@@ -25,6 +25,7 @@ class EditorPlace(Part):
     device: str | None = Field(None, description="auto, cpu, cuda, cuda:1, mps")
     dtype: DTypeName | None = None
     batch_size: int | None = Field(None, ge=1, description="edits at a time")
+    workers: int | None = Field(None, ge=0, le=4096, description="processes that edit and judge; 0: this one alone")
 
 
 class ResultsPlace(Part):
@@ -73,6 +74,7 @@ VARIABLES = {
     "DIFFEX_DEVICE": ("editor", "device"),
     "DIFFEX_DTYPE": ("editor", "dtype"),
     "DIFFEX_BATCH_SIZE": ("editor", "batch_size"),
+    "DIFFEX_WORKERS": ("editor", "workers"),
     "DIFFEX_RESULTS": ("results", "folder"),
     "DIFFEX_PICTURES": ("results", "pictures"),
     "DIFFEX_RESULTS_URL": ("results", "url"),

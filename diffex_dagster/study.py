@@ -29,6 +29,7 @@ from diffex_dagster.utils.mistakes import explain_mistakes, place_in
 from diffex_dagster.utils.paths import located
 from diffex_dagster.utils.text import UnreasonableYAML, as_text, load_yaml, read_text
 from diffex_dagster.utils.variables import UnsetVariable, as_written, resolve
+from diffex_dagster.workers.options import Workers
 
 Price = Annotated[float, Field(ge=0)]
 Text = Annotated[str, BeforeValidator(as_text)]  # YAML reads 7 as a number
@@ -316,6 +317,9 @@ class Study(Part):
     calibration: CalibrationPart = CalibrationPart()
     rules: tuple[RulePart, ...] = Field((), description="limits on the reliance on a feature")
     seed: int = Field(0, ge=0, lt=2**32)
+    workers: Workers | None = Field(
+        None, description="how many processes edit and judge: a number, or count, address, gpus, ahead, tries, patience"
+    )
     results: Path = Path("results")
     owners: tuple[Text, ...] = ()
     truth: str | None = Field(
@@ -327,6 +331,12 @@ class Study(Part):
     _deployment: Deployment = PrivateAttr(default_factory=Deployment)
     _own_target: bool = PrivateAttr(default=False)
     _control_settings: tuple[str, ...] = PrivateAttr(default=("",))
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _a_number(cls, value: Any) -> Any:
+        """`workers: 8` is `workers: {count: 8}`."""
+        return {"count": value} if isinstance(value, int) and not isinstance(value, bool) else value
 
     @field_validator("owners")
     @classmethod
@@ -522,6 +532,16 @@ class Study(Part):
         """The folder that holds `pictures/`."""
         folder = self.deployment.results.pictures
         return self.results_folder if folder is None else folder / self.name
+
+    @property
+    def crew(self) -> Workers | None:
+        """The workers that edit and judge: as the study says, and as many as this deployment says; None for none."""
+        count = self.deployment.editor.workers
+        if count is None:
+            return self.workers
+        if not count:
+            return None
+        return Workers(count=count) if self.workers is None else self.workers.model_copy(update={"count": count})
 
     @property
     def kept_as(self) -> str:

@@ -82,6 +82,7 @@ def test_the_environment_places_a_study_and_changes_no_version(toy: Study, monke
         "DIFFEX_DEVICE": "cuda:1", "DIFFEX_DTYPE": "float16", "DIFFEX_BATCH_SIZE": "4", "DIFFEX_RESULTS": "/team",
         "DIFFEX_PICTURES": "/shared", "DIFFEX_RESULTS_URL": "https://reports.example.org", "DIFFEX_VLM_URL": "http://v",
         "DIFFEX_VLM_KEY_ENV": "V_KEY", "DIFFEX_CLASSIFIER_DEVICE": "cpu", "DIFFEX_SPACE": "alice",
+        "DIFFEX_WORKERS": "3",
     }  # fmt: skip
     assert set(values) == set(VARIABLES)
     editors = {"sd": {"kind": "ledits", "checkpoint": "owner/name", "device": "cpu"}}
@@ -94,7 +95,7 @@ def test_the_environment_places_a_study_and_changes_no_version(toy: Study, monke
     assert settings_version(study, *Study.model_fields) == before
     assert (study.results_folder, study.pictures_folder) == (Path("/team/toy"), Path("/shared/toy"))
     assert reports_folder(study, "v1").is_relative_to("/team/toy/reports/alice")
-    assert study.kept_as == "alice/toy"
+    assert study.kept_as == "alice/toy" and study.crew is not None and study.crew.count == 3
     part = placed_editor(study)
     assert (part.device, part.dtype, part.batch_size) == ("cuda:1", "float16", 4)  # type: ignore[union-attr]
     vlm = placed_vlm(study)

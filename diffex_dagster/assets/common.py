@@ -249,4 +249,17 @@ def edit_metadata(counts: EditCounts) -> Mapping[str, Any]:
         "edits_reused": counts.reused,
         "edit_seconds": round(counts.seconds, 2),
         **({} if counts.gpu_gb is None else {GPU_MEMORY: round(counts.gpu_gb, 2)}),
+        **_crew_metadata(counts),
     }
+
+
+def _crew_metadata(counts: EditCounts) -> Mapping[str, Any]:
+    """Who made a stage's edits, where workers did."""
+    if not counts.by_worker:
+        return {}
+    found: dict[str, Any] = {
+        "workers": len(counts.by_worker),
+        "edits_per_worker": dict(sorted(counts.by_worker.items())),
+        "workers_lost": counts.lost,
+    }
+    return found | ({"gpus": ", ".join(counts.gpus)} if counts.gpus else {})

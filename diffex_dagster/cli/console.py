@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 StudyArgument = Annotated[str, typer.Argument(help="a study file, its folder, or its name under studies/")]
 EditorOption = Annotated[str | None, typer.Option("--editor", help="another of the study's editors")]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option("--workers", min=0, help="how many processes edit and judge; else DIFFEX_WORKERS"),
+]
 
 
 class TableFormat(StrEnum):
@@ -57,6 +62,12 @@ def note(sentence: str) -> None:
 def say_error(sentence: str) -> None:
     """Say why a command failed, on standard error."""
     Console(stderr=True).print(f"[red]error:[/] {escape(sentence)}", soft_wrap=True, highlight=False)
+
+
+def set_workers(workers: int | None) -> None:
+    """Let this process, and the assets that it runs, have as many workers: the option stands for DIFFEX_WORKERS."""
+    if workers is not None:
+        os.environ["DIFFEX_WORKERS"] = str(workers)
 
 
 def load(study: str, editor: str | None = None) -> Study:

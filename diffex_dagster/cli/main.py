@@ -24,11 +24,13 @@ from diffex_dagster.cli.console import (
     TableOption,
     TreeFormat,
     TreeOption,
+    WorkersOption,
     classifiers_of,
     lines,
     load,
     note,
     say_error,
+    set_workers,
 )
 from diffex_dagster.errors import DiffExError, of_a_disk
 from diffex_dagster.utils.output import every_letter, gone_quietly
@@ -97,10 +99,12 @@ def run(
     classifier: Annotated[str | None, typer.Option(help="explain only this one of the study's classifiers")] = None,
     editor: EditorOption = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="start over; earlier results are kept aside")] = False,
+    workers: WorkersOption = None,
 ) -> None:
     """Explain a study's classifiers: materialize its assets, reusing every edit and score that exists."""
     from diffex_dagster.assets.running import explain_study
 
+    set_workers(workers)
     loaded = load(study, editor)
     if fresh:
         _set_aside(loaded)
@@ -157,10 +161,12 @@ def calibrate(
     again: Annotated[bool, typer.Option("--again", help="forget what was chosen before: edits are made anew")] = False,
     open_it: Annotated[bool, typer.Option("--open", help="open the page in the browser")] = False,
     editor: EditorOption = None,
+    workers: WorkersOption = None,
 ) -> None:
     """Find the editor's options for each prompt on a few images, as `run` would; no classifier scores anything."""
     from diffex_dagster.cli import calibrate as calibrate_cli
 
+    set_workers(workers)
     loaded = load(study, editor)
     with shown(Console(stderr=True)) as report:
         found, page = calibrate_cli.make(loaded, report, note, again)

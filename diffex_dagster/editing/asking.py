@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from diffex_dagster.editing.protocol import Editor, EditRequest
+from diffex_dagster.editing.protocol import Editor, EditRequest, FiledPicture
 from diffex_dagster.errors import EditorError
 from diffex_dagster.utils.imports import at_own_code
 
@@ -73,9 +73,9 @@ def made_edits(
         )
 
 
-def _pair(who: str, each: Any) -> tuple[EditRequest, Image.Image]:
+def _pair(who: str, each: Any) -> tuple[EditRequest, Image.Image | FiledPicture]:
     fits = isinstance(each, tuple | list) and len(each) == 2
-    if not fits or not isinstance(each[0], EditRequest) or not isinstance(each[1], Image.Image):
+    if not fits or not isinstance(each[0], EditRequest) or not isinstance(each[1], Image.Image | FiledPicture):
         kinds = ", ".join(type(part).__name__ for part in each) if fits else type(each).__name__
         raise EditorError(
             f"{who} gives back ({kinds}) in a batch; yield lists of (EditRequest, PIL picture), the request as it was "

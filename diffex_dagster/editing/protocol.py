@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from PIL import Image
 
@@ -17,6 +17,16 @@ MASK = "edit_mask"
 A PIL picture of mode L and any size, stretched over the edited one; not 0 where a change was allowed. The report then
 says how much of the change stayed inside. Nothing else depends on it, and a picture without it is as good.
 """
+
+
+@dataclass(frozen=True)
+class FiledPicture:
+    """An edited picture that a worker has written already: what a row says of it, in place of its pixels."""
+
+    file: str  # relative to the folder of the pictures
+    size: tuple[int, int]
+    mode: str = "RGB"
+    info: Mapping[str, Any] = field(default_factory=dict)  # `MASK`, where the editor knows it
 
 
 @dataclass(frozen=True, order=True)

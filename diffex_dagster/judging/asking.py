@@ -12,6 +12,7 @@ from diffex_dagster.errors import DiffExError
 from diffex_dagster.judging.protocol import ConceptProbe, Pair
 from diffex_dagster.utils.imports import at_own_code
 
+PORTION = 256  # pictures that are read, and pairs that a judge is asked, at a time
 _KEPT = "and run again: what it judged before is kept"
 _END = object()
 

@@ -99,15 +99,22 @@ class DiffusionProbe:
         if not pairs:
             return
         engine = self.editor.engine()
-        by_picture = {key: [p for _, p in of] for key, of in groupby(sorted(dict.fromkeys(pairs)), key=lambda x: x[0])}
-        batch: dict[str, list[str]] = {}
-        for key, prompts in by_picture.items():
-            batch[key] = prompts
-            if sum(len(some) + 1 for some in batch.values()) >= _ROWS:
-                yield self._judge(engine, pictures, batch)
-                batch = {}
-        if batch:
-            yield self._judge(engine, pictures, batch)
+        for batch in self.batches(pairs):
+            prompts = {key: [prompt for _, prompt in of] for key, of in groupby(batch, key=lambda pair: pair[0])}
+            yield self._judge(engine, pictures, prompts)
+
+    def batches(self, pairs: Sequence[Pair]) -> list[list[Pair]]:
+        """The pairs as they are judged together, in order: as many pictures as fill a UNet batch."""
+        batches: list[list[Pair]] = [[]]
+        rows = 0
+        for _, of in groupby(sorted(dict.fromkeys(pairs)), key=lambda pair: pair[0]):
+            some = list(of)
+            if rows >= _ROWS:
+                batches.append([])
+                rows = 0
+            batches[-1] += some
+            rows += len(some) + 1
+        return [batch for batch in batches if batch]
 
     def _judge(
         self, engine: Engine, pictures: Mapping[str, Image.Image], batch: Mapping[str, Sequence[str]]

@@ -42,12 +42,14 @@ class EditorResource(Place):
     device: str | None = Field(default=None, description="auto, cpu, cuda, cuda:1, mps; else DIFFEX_DEVICE")
     dtype: str | None = Field(default=None, description="auto, float32, float16, bfloat16; else DIFFEX_DTYPE")
     batch_size: int | None = Field(default=None, description="edits at a time; else DIFFEX_BATCH_SIZE")
+    workers: int | None = Field(default=None, description="processes that edit and judge; else DIFFEX_WORKERS")
 
     _made: dict[tuple[Path, str], Editor] = PrivateAttr(default_factory=dict)
 
     def place(self) -> dict[str, dict[str, Any]]:
-        """Device, precision and batch of the editor."""
-        return {"editor": {"device": self.device, "dtype": self.dtype, "batch_size": self.batch_size}}
+        """Device, precision and batch of the editor, and how many workers have one."""
+        fields = ("device", "dtype", "batch_size", "workers")
+        return {"editor": {field: getattr(self, field) for field in fields}}
 
     def editor(self, study: Study) -> Editor:
         """The editor that the study has in use, here. Give a subclass its own `editor` to edit in another way."""
@@ -236,6 +238,6 @@ def resources_of(environment: Mapping[str, str] | None = None) -> dict[str, Plac
     fields: dict[str, dict[str, Any]] = {}
     for variable, (place, field) in VARIABLES.items():
         if given.get(variable):
-            value = dg.EnvVar.int(variable) if field == "batch_size" else dg.EnvVar(variable)
+            value = dg.EnvVar.int(variable) if field in ("batch_size", "workers") else dg.EnvVar(variable)
             fields.setdefault(f"diffex_{place}", {})[field] = value
     return {key: type(each)(**fields[key]) if key in fields else each for key, each in RESOURCES.items()}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.editing.asking import made_edits
@@ -15,7 +16,7 @@ from diffex_dagster.search.levels import level1_features
 from diffex_dagster.stages.calibrated import calibrated
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.store import Store, edit_key
-from diffex_dagster.store.claims import in_turn
+from diffex_dagster.store.claims import AT_ONCE, in_turn
 from diffex_dagster.study import Study
 from diffex_dagster.utils.devices import measure_gpu_memory
 from diffex_dagster.utils.progress import Reporter, silent
@@ -28,16 +29,29 @@ class EditCounts:
     """What a stage cost: edits made now, edits found in the store, seconds spent making them.
 
     `gpu_gb` is the most GPU memory held meanwhile, in GB; None without a CUDA device, and where nothing was made.
+    With workers, `by_worker` is how many edits each made ("host pid"), `lost` how many workers ended meanwhile, and
+    `gpus` the names of the GPUs that they worked on.
     """
 
     made: int = 0
     reused: int = 0
     seconds: float = 0.0
     gpu_gb: float | None = None
+    by_worker: Mapping[str, int] = field(default_factory=dict)
+    lost: int = 0
+    gpus: tuple[str, ...] = ()
 
     def __add__(self, other: EditCounts) -> EditCounts:
         most = max((gb for gb in (self.gpu_gb, other.gpu_gb) if gb is not None), default=None)
-        return EditCounts(self.made + other.made, self.reused + other.reused, self.seconds + other.seconds, most)
+        return EditCounts(
+            self.made + other.made,
+            self.reused + other.reused,
+            self.seconds + other.seconds,
+            most,
+            dict(Counter(self.by_worker) + Counter(other.by_worker)),
+            self.lost + other.lost,
+            tuple(sorted({*self.gpus, *other.gpus})),
+        )
 
 
 def concepts_of(features: Iterable[Feature]) -> Concepts:
@@ -82,9 +96,11 @@ def ensure_edits(
             f"{store.place}: {len(missing)} of the edits that this needs are not there; run the study, which makes them"
         )
     start, done, gpu_memory = time.monotonic(), 0, measure_gpu_memory()
-    reused = len(stored)
+    reused, pool = len(stored), getattr(editor, "pool", None)
+    before, lost = (pool.made(), pool.lost) if pool else ({}, 0)
     with store.let_go():
-        for portion in in_turn(store.folder, editor.fingerprint, missing):
+        at_once = max(AT_ONCE, getattr(editor, "at_once", 0))
+        for portion in in_turn(store.folder, editor.fingerprint, missing, at_once):
             with store.hold():
                 there = store.stored_edits(portion, editor.fingerprint)  # another run may have made them meanwhile
                 wanted = [request for request in portion if request not in there]
@@ -97,7 +113,11 @@ def ensure_edits(
                 store.put_edits(batch, editor.fingerprint)
                 done += len(batch)
                 report(stage, done, len(missing) - (reused - len(stored)), reused)
-    return EditCounts(done, reused, time.monotonic() - start, gpu_memory())
+    seconds = time.monotonic() - start
+    if not pool:
+        return EditCounts(done, reused, seconds, gpu_memory())
+    by_worker = dict(Counter(pool.made()) - Counter(before))
+    return EditCounts(done, reused, seconds, None, by_worker, pool.lost - lost, tuple(pool.gpus()))
 
 
 def make_edits(work: StudyContext, requests: Sequence[EditRequest], stage: str = "edits") -> EditCounts:

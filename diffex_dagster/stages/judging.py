@@ -11,15 +11,13 @@ from diffex_dagster.corpus.tree import Feature
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.effects.edit_metrics import Change
 from diffex_dagster.effects.presence import Mask, enough, seen_between, seen_from
-from diffex_dagster.judging.asking import evidence_of
+from diffex_dagster.judging.asking import PORTION, evidence_of
 from diffex_dagster.judging.protocol import Pair
 from diffex_dagster.report.model import JudgeCheck
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edit_metrics import changes_of, strengths
 from diffex_dagster.stages.edits import Concepts, concepts_of, control_edits, edit_requests
 from diffex_dagster.store import StoredPicture, edit_key
-
-PICTURES = 256  # read at a time
 
 
 def ensure_evidence(
@@ -42,8 +40,9 @@ def ensure_evidence(
         store.put_evidence(answers, probe.fingerprint)
         report("edit checks", len(answers), len(missing), reused)
         return {asked: (found | dict(answers))[pair] for pair, asked in pairs.items()}
-    for start in range(0, len(missing), PICTURES):
-        some = missing[start : start + PICTURES]
+    at_once = PORTION * getattr(probe, "portions", 1)
+    for start in range(0, len(missing), at_once):
+        some = missing[start : start + at_once]
         requests = {key: pairs[key, prompt][0] for key, prompt in some}
         files = store.stored_edits(list(requests.values()), editor)
         with store.let_go():

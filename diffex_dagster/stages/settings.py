@@ -125,6 +125,7 @@ DECIDES: Mapping[str, tuple[Stage, ...]] = {
     "calibration.budget": _CALIBRATION,
     "rules": _PAGES,
     "seed": ("sample_images", *_CALIBRATION, *_EDITS),
+    "workers": _NONE,  # any number of them makes the same edits
     "results": _NONE,  # which database it is is observed
     "owners": _NONE,
     "truth": _REPORT,  # a caveat on the page

@@ -48,13 +48,36 @@ def editor_where(study: Study) -> EditorWhere:
 
     return EditorWhere(
         study.folder, study.checkpoint, f"editors.{study.editor_name}",
-        place=study.deployment.editor.model_dump(exclude_none=True), calibrates=study.calibrates,
+        place=study.deployment.editor.model_dump(exclude_none=True, exclude={"workers"}),
+        calibrates=study.calibrates,
         names=names, picture=picture,
     )  # fmt: skip
 
 
 def build_editor(study: Study) -> Editor:
-    """The editor in use; a checkpoint is looked for at once, and loaded at the first edit."""
+    """The editor in use, on the study's workers where it has some; no worker is started before the first edit.
+
+    Raises:
+        EditorError: its checkpoint is missing, it cannot be made, or workers might edit on another device than is said.
+    """
+    editor, crew, part = build_own_editor(study), study.crew, placed_editor(study)
+    if crew is None or not part.makes_edits:
+        return editor
+    from diffex_dagster.workers.pool import Pool, differs
+    from diffex_dagster.workers.remote import on_workers
+
+    device, field = part.works_on(), f"editors.{study.editor_name}"
+    if device == "auto":
+        raise EditorError(
+            f"{study.file}: {field}: with workers, write device: cuda (or cpu, or DIFFEX_DEVICE), so that edits are "
+            "kept as those of the workers' device, whatever this machine has"
+        )
+    gpus = float(str(device).startswith("cuda")) if crew.gpus is None else crew.gpus
+    return on_workers(editor, Pool(study, crew, gpus, lambda hello: differs(editor, hello, field)))
+
+
+def build_own_editor(study: Study) -> Editor:
+    """The editor in use, in this process; a checkpoint is looked for at once, and loaded at the first edit."""
     return placed_editor(study).build(editor_where(study))
 
 
@@ -93,6 +116,16 @@ def build_probe(study: Study, editor: Editor) -> ConceptProbe | None:
     Raises:
         DiffExError: the judge cannot be made.
     """
+    probe = build_own_probe(study, editor)
+    if probe is None or study.crew is None:
+        return probe
+    from diffex_dagster.workers.remote import judged_by_workers
+
+    return judged_by_workers(probe, editor)
+
+
+def build_own_probe(study: Study, editor: Editor) -> ConceptProbe | None:
+    """Who judges, in this process; `editor` is asked for a judge of its own where the study names no other."""
     return study.probe.build(judge_where(study), editor)
 
 

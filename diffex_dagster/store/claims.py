@@ -24,7 +24,9 @@ AT_ONCE = 1024  # edits claimed at a time: many, since an editor fills its last 
 SAY_EVERY = 60.0  # seconds
 
 
-def in_turn(folder: Path, editor: str, requests: Sequence[EditRequest]) -> Iterator[list[EditRequest]]:
+def in_turn(
+    folder: Path, editor: str, requests: Sequence[EditRequest], at_once: int = AT_ONCE
+) -> Iterator[list[EditRequest]]:
     """The requests in portions that no other run is making while this one works on them, in their order.
 
     What others are making comes last, once they are done with it: ask the store again for what it then has.
@@ -32,6 +34,7 @@ def in_turn(folder: Path, editor: str, requests: Sequence[EditRequest]) -> Itera
     Args:
         folder: the results folder.
         editor: fingerprint.
+        at_once: about how many to claim together.
     """
     waiting: dict[int, list[EditRequest]] = {}
     for request in requests:
@@ -48,7 +51,7 @@ def in_turn(folder: Path, editor: str, requests: Sequence[EditRequest]) -> Itera
         with ExitStack() as held:
             mine: set[int] = set()
             for share in list(waiting):
-                if sum(len(waiting[each]) for each in mine) >= AT_ONCE:
+                if sum(len(waiting[each]) for each in mine) >= at_once:
                     break
                 if _take(held, locks / f"{name}-{share:02d}.lock"):
                     mine.add(share)

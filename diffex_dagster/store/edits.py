@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from diffex_dagster.editing.protocol import MASK, EditRequest
+from diffex_dagster.editing.protocol import MASK, EditRequest, FiledPicture
 from diffex_dagster.effects.edit_metrics import Change
+from diffex_dagster.errors import StoreError
 from diffex_dagster.store.database import Connection
 from diffex_dagster.store.images import ImageTables
 from diffex_dagster.store.keys import concept_parts, edit_key
@@ -39,7 +40,7 @@ class EditTables(ImageTables):
         sound = [file for (file,) in found if file not in lost]
         return self.pictures.get(sound[0]).size if sound else None
 
-    def put_edits(self, edits: Sequence[tuple[EditRequest, Image.Image]], editor: str) -> None:
+    def put_edits(self, edits: Sequence[tuple[EditRequest, Image.Image | FiledPicture]], editor: str) -> None:
         """Keep a batch of edits: files first, then all rows and the masks that they carry in one transaction.
 
         An edit that is there already stays as it is. One whose picture was lost or altered takes the new one's place,
@@ -49,7 +50,7 @@ class EditTables(ImageTables):
         before = dict(self._existing("edits", "edit", keys, "edit, file"))
         lost = self._unsound(before.values())
         fresh = [(k, r, p) for k, (r, p) in zip(keys, edits, strict=True) if before.get(k) is None or before[k] in lost]
-        stored = {key: self.pictures.put(picture) for key, _, picture in fresh}
+        stored = {key: self._file(picture) for key, _, picture in fresh}
         masks = {key: mask for key, _, picture in fresh if (mask := _mask(picture))}
         rows = [
             {
@@ -76,6 +77,17 @@ class EditTables(ImageTables):
             connection.insert("stamps", self._new_stamps(stored.values()), replace=True)
 
         self.database.write(keep)
+
+    def _file(self, picture: Image.Image | FiledPicture) -> str:
+        """Keep a picture, or find the one that another process has kept; returns its file."""
+        if not isinstance(picture, FiledPicture):
+            return self.pictures.put(picture)
+        if self.pictures.stamp(picture.file) is None:
+            raise StoreError(
+                f"{self.pictures.folder / picture.file}: a worker wrote this picture and it is not here; name a folder "
+                "for the pictures that every machine with a worker sees (DIFFEX_PICTURES)"
+            )
+        return picture.file
 
     def seconds_per_edit(self, editor: str) -> float | None:
         """The pace at which the edits of an editor (fingerprint) were committed; None with fewer than two batches."""
@@ -171,7 +183,7 @@ def _replace_edit(connection: Connection, row: Mapping[str, Any]) -> None:
         )
 
 
-def _mask(picture: Image.Image) -> Image.Image | None:
+def _mask(picture: Image.Image | FiledPicture) -> Image.Image | None:
     """The mask that an edited picture carries, one bit a place."""
     mask = picture.info.get(MASK)  # a file may bring anything under that name
     return mask.convert("L").point(lambda level: 255 * (level > 0), mode="1") if isinstance(mask, Image.Image) else None

@@ -21,6 +21,7 @@ from typing import overload
 from cachetools import LRUCache
 from PIL import Image
 
+from diffex_dagster.editing.protocol import MASK, FiledPicture
 from diffex_dagster.errors import StoreError
 from diffex_dagster.utils.files import write_atomically
 from diffex_dagster.utils.text import read_bytes
@@ -63,6 +64,10 @@ class PictureFiles:
                 "finished is kept"
             ) from error
         return relative
+
+    def filed(self, picture: Image.Image) -> FiledPicture:
+        """Keep a picture; returns what names it, with all that the picture carries besides its pixels."""
+        return FiledPicture(self.put(picture), picture.size, picture.mode, {MASK: picture.info.get(MASK)})
 
     def get(self, relative: str) -> Image.Image:
         """Read a picture back, RGB; raises StoreError naming the file when it is gone or is another than it was."""

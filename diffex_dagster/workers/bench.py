@@ -1,0 +1,114 @@
+"""What one worker holds: the study's editor and judge, built at first use. It knows nothing of Ray."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from diffex_dagster.editing.asking import made_edits
+from diffex_dagster.editing.protocol import Editor, EditRequest, FiledPicture
+from diffex_dagster.errors import DiffExError
+from diffex_dagster.judging.asking import evidence_of
+from diffex_dagster.judging.protocol import ConceptProbe, Pair
+from diffex_dagster.store.files import PictureFiles
+
+if TYPE_CHECKING:
+    from diffex_dagster.study import Study
+
+
+@dataclass(frozen=True)
+class Hello:
+    """What a worker says of itself when it is ready."""
+
+    host: str
+    pid: int
+    fingerprint: str  # of the editor, as this process edits
+    identity: Mapping[str, Any] = field(default_factory=dict)  # what that is a hash of, where the editor says so
+    gpu: str | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An error that is one sentence, on its way to who asked."""
+
+    kind: type[DiffExError]
+    sentence: str
+
+
+class Bench:
+    """A study's editor and judge in one process.
+
+    Args:
+        study: as whoever asks has it.
+        paths: where modules are looked for, besides where this process looks.
+    """
+
+    def __init__(self, study: Study, paths: Sequence[str] = ()) -> None:
+        sys.path += [path for path in paths if path not in sys.path]
+        self.study = study
+
+    @cached_property
+    def editor(self) -> Editor:
+        """The editor in use, without workers of its own."""
+        from diffex_dagster.stages.setup import build_own_editor
+
+        return build_own_editor(self.study)
+
+    @cached_property
+    def probe(self) -> ConceptProbe:
+        """Who judges the edits."""
+        from diffex_dagster.stages.setup import build_own_probe
+
+        probe = build_own_probe(self.study, self.editor)
+        assert probe is not None  # it is asked for by who has one
+        return probe
+
+    def hello(self) -> Hello | Problem:
+        """Say who this is."""
+        return _said(self._hello)
+
+    def _hello(self) -> Hello:
+        identity = getattr(self.editor, "identity", None)
+        said = identity if isinstance(identity, Mapping) else {}
+        return Hello(socket.gethostname(), os.getpid(), self.editor.fingerprint, said, _gpu(said))
+
+    def edit(
+        self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]
+    ) -> list[tuple[EditRequest, FiledPicture]] | Problem:
+        """Make one batch of edits and write their pictures: only what names them goes back."""
+        files = PictureFiles(self.study.pictures_folder)
+
+        def made() -> list[tuple[EditRequest, FiledPicture]]:
+            batches = made_edits(self.editor, images, requests)
+            return [(request, files.filed(picture)) for batch in batches for request, picture in batch]
+
+        return _said(made)
+
+    def evidence(
+        self, pictures: Mapping[str, Image.Image], pairs: Sequence[Pair]
+    ) -> list[tuple[Pair, float]] | Problem:
+        """Judge one batch of pictures."""
+        return _said(lambda: [each for batch in evidence_of(self.probe, pictures, pairs) for each in batch])
+
+
+def _said(work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except DiffExError as error:
+        return Problem(type(error), str(error))
+
+
+def _gpu(identity: Mapping[str, Any]) -> str | None:
+    """The name of the GPU that this process edits on."""
+    if not str(identity.get("device", "")).startswith("cuda"):
+        return None
+    import torch
+
+    return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else None

@@ -1,0 +1,358 @@
+"""Worker processes as Ray actors, and who gets which batch.
+
+Ray's own retries are not used: they are bound to one actor, and wait for ever where its machine is gone. A batch is the
+same work wherever it is done, so what a lost worker had goes to any other, and another worker takes its place. Only
+workers that are ready get work: any number of them may still be waiting for a machine.
+
+A batch that ends the processes that work on it is cut in two until the one item is known. All else is finished first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from diffex_dagster.errors import EditorError, first_line
+from diffex_dagster.utils.secrets import logger
+from diffex_dagster.workers.bench import Bench, Hello, Problem
+from diffex_dagster.workers.options import Workers
+
+if TYPE_CHECKING:
+    from diffex_dagster.study import Study
+
+log = logger(__name__)
+Item = TypeVar("Item")
+
+SAY_EVERY = 30.0  # seconds between two sentences about waiting for workers
+STORE_MB = 100  # of shared memory that a private Ray sets aside: pictures on their way to workers
+_USERS: set[object] = set()  # pools of this process that have workers
+_STARTED: list[bool] = []  # whether they started Ray, or connected to it
+STARTS = 3  # workers that may end one after the other before the first is ready
+
+
+@dataclass(eq=False)
+class _Batch(Generic[Item]):
+    items: Sequence[Item]
+    deaths: int = 0  # processes that ended while they worked on it
+    cut: bool = False  # whether it is a part of one that ended several
+
+
+@dataclass(eq=False)
+class _Worker:
+    actor: Any
+    hello: Any  # the reference of its first answer, until that is there
+    said: Hello | None = None
+    batches: list[tuple[Any, _Batch[Any]]] = field(default_factory=list)  # (reference, batch), the oldest first
+    recent: deque[str] = field(default_factory=lambda: deque(maxlen=64))  # pictures that it has worked on
+    made: int = 0
+
+
+class Pool:
+    """Workers for one study, started at the first batch.
+
+    Args:
+        study: what they work on.
+        options: how many, and where.
+        gpus: for each worker.
+        check: told who each worker is before it gets work; raises where it would edit otherwise.
+    """
+
+    def __init__(self, study: Study, options: Workers, gpus: float, check: Callable[[Hello], None]) -> None:
+        self.options, self.lost, self.remade = options, 0, 0
+        self._study, self._gpus, self._check = study, gpus, check
+        self._workers: list[_Worker] = []
+        self._gone: list[_Worker] = []
+        self._failed_starts = 0
+        self._make: Callable[[], Any] | None = None
+        self._end: Callable[[], object] = lambda: None
+
+    @property
+    def in_flight(self) -> int:
+        """The most batches that are out at a time."""
+        return self.options.count * self.options.ahead
+
+    def made(self) -> dict[str, int]:
+        """How many items each worker has made, by "host pid"."""
+        return {f"{w.said.host} {w.said.pid}": w.made for w in (*self._gone, *self._workers) if w.said}
+
+    def gpus(self) -> list[str]:
+        """The names of the GPUs that workers have said they work on, each once."""
+        return sorted({w.said.gpu for w in (*self._gone, *self._workers) if w.said and w.said.gpu})
+
+    def close(self) -> None:
+        """End the workers, and Ray where it was started for them."""
+        self._gone += self._workers
+        self._workers, self._make = [], None
+        end, self._end = self._end, lambda: None
+        end()
+
+    def run(
+        self,
+        method: str,
+        batches: Sequence[Sequence[Item]],
+        given: Callable[[Sequence[Item]], tuple[Any, ...]],
+        picture: Callable[[Item], str],
+        named: Callable[[Item], str],
+    ) -> Iterator[list[Any]]:
+        """Have batches worked on; gives back what `Bench.<method>` returns for each, in the order that they finish.
+
+        No batch goes out while nobody asks for the next result: never more than `in_flight` are out.
+
+        Args:
+            method: of `Bench`.
+            batches: cut beforehand, so that results do not depend on who is free.
+            given: the arguments for a batch, made when it goes out.
+            picture: of an item; its batches go to one worker where that has a place.
+            named: an item in words, for messages.
+
+        Raises:
+            DiffExError: what a worker says, once the batches that are out are in; no worker can be had; an item ends
+                every process that works on it (all others are finished first).
+        """
+        self._start()
+        waiting = deque(_Batch[Item](batch) for batch in batches)
+        poison: list[Item] = []
+        problem: Problem | None = None
+        idle_since = said_at = time.monotonic()
+        try:
+            while (waiting and problem is None) or any(worker.batches for worker in self._workers):
+                self._replenish()
+                while problem is None and waiting and (worker := self._free()):
+                    batch = self._choose(waiting, worker, picture)
+                    call = getattr(worker.actor, method).remote(*given(batch.items))
+                    worker.batches.append((call, batch))
+                    worker.recent.extend(dict.fromkeys(map(picture, batch.items)))
+                now = time.monotonic()
+                if any(worker.said for worker in self._workers):
+                    idle_since = said_at = now
+                elif now - idle_since > self.options.patience:
+                    raise EditorError(
+                        f"no worker has come within {self.options.patience:.0f} s (workers: {self.options.count}, "
+                        f"gpus: {self._gpus:g} each): ask for fewer, or look at `ray status`; what was finished is kept"
+                    )
+                elif now - said_at > SAY_EVERY:
+                    said_at = now
+                    log.warning("waiting for workers: none of %d is there yet", self.options.count)
+                for worker, answer in self._answers():
+                    if isinstance(answer, Problem):
+                        problem = answer
+                    elif isinstance(answer, _Lost):
+                        self._requeue(answer.batches, waiting, poison)
+                    else:
+                        worker.made += len(answer)
+                        yield answer
+        finally:
+            self._forget()
+        if problem is not None:
+            raise problem.kind(problem.sentence)
+        if poison:
+            raise EditorError(
+                f"{named(poison[0])} ends every process that works on it ({len(poison)} in all; memory, or a crash in "
+                "a library): leave it out or mend it, and run again; all others are kept"
+            )
+
+    # -- workers ---------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        if self._make is None:
+            self._make, self._end = _ray(self._study, self.options, self._gpus)
+            weakref.finalize(self, self._end)
+
+    def _replenish(self) -> None:
+        """As many workers as are asked for, ready or not."""
+        assert self._make is not None
+        while len(self._workers) < self.options.count:
+            actor = self._make()
+            self._workers.append(_Worker(actor, actor.hello.remote()))
+
+    def _free(self) -> _Worker | None:
+        """A worker that is ready and has a place; the one with the fewest batches."""
+        free = [w for w in self._workers if w.said and len(w.batches) < self.options.ahead]
+        return min(free, key=lambda worker: len(worker.batches), default=None)
+
+    def _choose(self, waiting: deque[_Batch[Item]], worker: _Worker, picture: Callable[[Item], str]) -> _Batch[Item]:
+        """The next batch for a worker: one of a picture that it knows, else one that no other worker knows."""
+        others = {each for other in self._workers if other is not worker for each in other.recent}
+        few = [waiting[i] for i in range(min(len(waiting), 4 * self.in_flight))]
+        known = next((b for b in few if picture(b.items[0]) in worker.recent), None)
+        chosen = known or next((b for b in few if picture(b.items[0]) not in others), few[0])
+        waiting.remove(chosen)
+        return chosen
+
+    def _answers(self) -> Iterator[tuple[_Worker, Any]]:
+        """What has come in, after a wait of at most a second."""
+        import ray
+
+        refs = {ref: worker for worker in self._workers for ref, _ in worker.batches}
+        refs |= {worker.hello: worker for worker in self._workers if worker.hello is not None}
+        ready, _ = ray.wait(list(refs), num_returns=1, timeout=1.0)
+        for ref in ready:
+            worker = refs[ref]
+            try:
+                answer = ray.get(ref)
+            except ray.exceptions.RayActorError as error:
+                yield worker, _Lost(self._bury(worker, error))
+                continue
+            except ray.exceptions.RayTaskError as error:
+                raise EditorError(
+                    f"a worker fails: {first_line(error.cause or error)}; mend it and run again: what was finished is "
+                    "kept"
+                ) from error
+            if ref is worker.hello:
+                worker.hello = None
+                if isinstance(answer, Problem):
+                    yield worker, answer
+                    continue
+                self._check(answer)
+                worker.said, self._failed_starts = answer, 0
+                continue
+            worker.batches = [each for each in worker.batches if each[0] is not ref]
+            yield worker, answer
+
+    def _bury(self, worker: _Worker, error: Exception) -> list[_Batch[Any]]:
+        """Take leave of a worker; what it had, the batch that it was working on first."""
+        self._workers.remove(worker)
+        if worker.said is None:
+            self._failed_starts += 1
+            if self._failed_starts >= STARTS:
+                raise EditorError(
+                    f"{self._failed_starts} workers ended before they were ready ({first_line(error)}): is "
+                    "diffex_dagster installed in the same version wherever Ray works?"
+                ) from error
+            return []
+        self._gone.append(worker)
+        self.lost += 1
+        batches = [batch for _, batch in worker.batches]
+        self.remade += len(batches)
+        log.warning(
+            "a worker (%s, process %d) is gone; %d batches are made again by others",
+            worker.said.host, worker.said.pid, len(batches),
+        )  # fmt: skip
+        if batches:
+            batches[0].deaths += 1
+        return batches
+
+    def _requeue(self, batches: list[_Batch[Item]], waiting: deque[_Batch[Item]], poison: list[Item]) -> None:
+        for batch in reversed(batches):
+            few = 1 if batch.cut and len(batch.items) > 1 else self.options.tries
+            if batch.deaths < few:
+                waiting.appendleft(batch)
+            elif len(batch.items) == 1:
+                poison.append(batch.items[0])
+            else:
+                middle = len(batch.items) // 2
+                waiting.append(_Batch(batch.items[:middle], cut=True))
+                waiting.append(_Batch(batch.items[middle:], cut=True))
+
+    def _forget(self) -> None:
+        """End the workers that work on what nobody wants any more; others come when they are needed."""
+        for worker in [worker for worker in self._workers if worker.batches]:
+            self._workers.remove(worker)
+            self._gone.append(worker)
+            import ray
+
+            with contextlib.suppress(Exception):  # it may be gone already
+                ray.kill(worker.actor)
+
+
+@dataclass(frozen=True)
+class _Lost:
+    batches: list[_Batch[Any]]
+
+
+def _ray(study: Study, options: Workers, gpus: float) -> tuple[Callable[[], Any], Callable[[], object]]:
+    """Connect to Ray, or start one for this process.
+
+    Returns:
+        What makes a worker, and what ends all that was made.
+
+    Raises:
+        EditorError: Ray is not installed, cannot be reached, or cannot be started here.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise EditorError("workers need Ray, which is not installed: pip install 'diffex-dagster[ray]'")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # what is lost is said in a sentence of ours
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    if not ray.is_initialized():
+        _connect(options)
+        _STARTED.append(True)
+    worker = ray.remote(Bench)
+    user = object()
+    _USERS.add(user)
+    settings = {"num_cpus": 0, "num_gpus": gpus, "max_restarts": 0, "max_task_retries": 0}
+    there: list[Any] = []
+
+    def make() -> Any:
+        there.append(worker.options(**settings).remote(study, tuple(sys.path)))
+        return there[-1]
+
+    def end() -> None:
+        _USERS.discard(user)
+        if not ray.is_initialized():
+            return
+        for actor in there:
+            with contextlib.suppress(Exception):  # it may be gone already
+                ray.kill(actor)
+        there.clear()
+        if _STARTED and not _USERS:
+            _STARTED.clear()
+            ray.shutdown()
+
+    return make, end
+
+
+def _connect(options: Workers) -> None:
+    import ray
+
+    if threading.current_thread() is not threading.main_thread():
+        raise EditorError("workers can be started by a process's main thread only: call it from there")
+    address = options.address or os.environ.get("RAY_ADDRESS") or "local"
+    here: dict[str, Any] = {}
+    if address == "local":
+        here = {"include_dashboard": False, "object_store_memory": STORE_MB * 2**20}
+    asked, interrupted = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **here)
+    except Exception as error:  # whatever of Ray's, of gRPC's and of the system's goes wrong on the way
+        where = "on this machine" if address == "local" else f"at {address}"
+        raise EditorError(
+            f"Ray cannot be used {where} ({first_line(error)}); see `ray status`, and RAY_AUTH_MODE=token where the "
+            "cluster asks for one"
+        ) from error
+    finally:  # Ray sets handlers of its own, and Dagster cancels a run by a signal
+        signal.signal(signal.SIGTERM, asked)
+        signal.signal(signal.SIGINT, interrupted)
+
+
+def differs(mine: Any, theirs: Hello, named: str) -> None:
+    """Raise EditorError where a worker would make other edits than those that this process's fingerprint stands for.
+
+    Args:
+        mine: this process's editor.
+        theirs: what the worker says of itself.
+        named: what the editor is called in the study.
+    """
+    if theirs.fingerprint == mine.fingerprint:
+        return
+    own = getattr(mine, "identity", None) or {}
+    there = theirs.identity
+    parts = [f"{key} {own[key]!r} here, {there.get(key)!r} there" for key in own if own[key] != there.get(key)]
+    raise EditorError(
+        f"the worker on {theirs.host} would make other edits than this process keeps them as "
+        f"({'; '.join(parts) or 'its fingerprint is another'}): give {named} the same checkpoint, device and libraries "
+        "everywhere"
+    )

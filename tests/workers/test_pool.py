@@ -1,0 +1,98 @@
+"""Edits and answers of workers are those of one process, whatever befalls the workers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from diffex_dagster.assets.common import edit_metadata
+from diffex_dagster.errors import EditorError
+from diffex_dagster.stages.edits import ensure_edits
+from diffex_dagster.stages.judging import ensure_evidence
+from diffex_dagster.store import Store
+from diffex_dagster.study import Study
+from tests.support.crew import asked, crew_study, kept, pids
+from tests.support.toys import prepared
+
+pytestmark = pytest.mark.usefixtures("ray_here")
+PROMPTS = ("red", "green", "blue")
+
+
+def make(study: Study, *prompts: str) -> dict[str, tuple[str, bytes]]:
+    """Make the edits of a study; returns what is kept of them."""
+    work = prepared(study)
+    requests = asked(list(work.samples), *prompts)
+    counts = ensure_edits(work.store, work.editor, requests)
+    assert counts.made == len(requests)
+    evidence = ensure_evidence(work, [(request, "red") for request in requests])
+    return kept(work.store, requests) | {repr(asked): (str(value), b"") for asked, value in evidence.items()}
+
+
+def test_the_same_bits_for_one_process_and_any_number_of_workers(tmp_path: Path) -> None:
+    alone = make(crew_study(tmp_path / "alone"), *PROMPTS)
+    for workers in (1, 3):
+        study = crew_study(tmp_path / f"{workers}", workers, together=workers)
+        assert make(study, *PROMPTS) == alone
+        assert len(set(pids(study))) == workers and os.getpid() not in pids(study)
+
+
+def test_a_worker_that_is_killed_costs_nothing_but_its_batches(tmp_path: Path) -> None:
+    prompts = ("red", "once killed")
+    whole = prepared(crew_study(tmp_path / "whole"))
+    (whole.study.folder / "once-killed").touch()  # this process is to live
+    requests = asked(list(whole.samples), *prompts)
+    ensure_edits(whole.store, whole.editor, requests)
+    work = prepared(crew_study(tmp_path / "crew", 2))
+    counts = ensure_edits(work.store, work.editor, requests)
+    assert counts.made == len(requests) == len(pids(work.study)) == sum(counts.by_worker.values())
+    assert counts.lost == 1 and edit_metadata(counts)["workers_lost"] == 1
+    assert work.editor.pool.lost == 1 and work.editor.pool.remade >= 1  # type: ignore[attr-defined]
+    assert kept(work.store, requests) == kept(whole.store, requests)
+
+
+def test_an_edit_that_ends_every_process_is_named_and_all_others_are_kept(tmp_path: Path) -> None:
+    work = prepared(crew_study(tmp_path / "crew", 2))
+    images = list(work.samples)
+    requests = asked(images, "red") + asked(images[:1], "never")[1:]
+    with pytest.raises(EditorError, match="add 'never' on image .* ends every process .*all others are kept"):
+        ensure_edits(work.store, work.editor, requests)
+    assert set(work.store.stored_edits(requests, "batched")) == set(requests[:-1])
+
+
+def test_an_error_of_the_editor_arrives_as_its_sentence(tmp_path: Path) -> None:
+    work = prepared(crew_study(tmp_path / "crew", 1))
+    with pytest.raises(EditorError, match="the model is of another kind.*what it gave back before is kept"):
+        ensure_edits(work.store, work.editor, asked(list(work.samples)[:1], "wrong"))
+    fine = asked(list(work.samples)[:1], "red")
+    assert ensure_edits(work.store, work.editor, fine).made + ensure_edits(work.store, work.editor, fine).reused >= 2
+
+
+def test_a_worker_that_would_edit_otherwise_is_refused(tmp_path: Path) -> None:
+    study = crew_study(tmp_path / "crew", 1, driver=os.getpid())
+    work = prepared(study)
+    with pytest.raises(EditorError, match="would make other edits than this process keeps them as .*editors.batched"):
+        ensure_edits(work.store, work.editor, asked(list(work.samples)[:1]))
+    assert pids(study) == [] and work.store.count("edits") == 0
+
+
+def test_no_more_batches_are_out_than_are_asked_for(tmp_path: Path) -> None:
+    study = crew_study(tmp_path / "crew", {"count": 2, "ahead": 2})
+    work = prepared(study)
+    requests = asked(list(work.samples), *PROMPTS)
+    made = work.editor.edit(work.store.images(list(work.samples)), requests)
+    first = next(made)
+    batches = work.editor.batches(requests)  # type: ignore[attr-defined]
+    out = sum(len(worker.batches) for worker in work.editor.pool._workers)  # type: ignore[attr-defined]
+    assert out <= 4 < len(batches)
+    assert sorted(r for batch in [first, *made] for r, _ in batch) == sorted(requests)
+
+
+def test_a_store_says_when_a_worker_wrote_where_it_cannot_be_seen(tmp_path: Path) -> None:
+    from diffex_dagster.editing.protocol import FiledPicture
+    from diffex_dagster.errors import StoreError
+
+    [request] = asked(["image"])
+    with pytest.raises(StoreError, match="a worker wrote this picture and it is not here.*DIFFEX_PICTURES"):
+        Store(tmp_path).put_edits([(request, FiledPicture("pictures/aa/none.png", (8, 8)))], "batched")
