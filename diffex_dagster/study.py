@@ -17,7 +17,7 @@ from ruamel.yaml.error import MarkedYAMLError
 
 from diffex_dagster.classifying.kinds import AnyClassifierPart
 from diffex_dagster.classifying.parts import Target
-from diffex_dagster.corpus.vlm.client import key_variable
+from diffex_dagster.corpus.vlm.kinds import AnyVLMPart
 from diffex_dagster.deployment import Deployment
 from diffex_dagster.editing.kinds import AnyEditorPart
 from diffex_dagster.editing.parts import EditorPart
@@ -31,7 +31,6 @@ from diffex_dagster.utils.text import UnreasonableYAML, as_text, load_yaml, read
 from diffex_dagster.utils.variables import UnsetVariable, as_written, resolve
 from diffex_dagster.workers.options import Workers
 
-Price = Annotated[float, Field(ge=0)]
 Text = Annotated[str, BeforeValidator(as_text)]  # YAML reads 7 as a number
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]  # becomes part of asset keys and folder names
@@ -105,53 +104,10 @@ class Images(Part):
         return next((name for name in IMAGE_SOURCES if getattr(self, name) is not None), "folder")
 
 
-class RecordedVLM(Part):
-    """A saved answer of a vision-language model: nothing is called."""
-
-    kind: Literal["recorded"] = "recorded"
-    file: Path
-
-
-class OpenAIVLM(Part):
-    """Any endpoint that speaks the Chat Completions API: OpenAI, vLLM, Ollama, llama.cpp, LM Studio."""
-
-    kind: Literal["openai"] = "openai"
-    model: str
-    base_url: str | None = Field(None, description="the API's address; OpenAI's own when left out")
-    key_env: str | None = Field(
-        None, description="environment variable with the key; OPENAI_API_KEY for OpenAI's own address when left out"
-    )
-    images_per_call: int = Field(8, ge=1)
-    max_images: int = Field(24, ge=1, description="at most so many sample images are sent")
-    image_side: int = Field(512, ge=16, le=8192, description="images are scaled down to this many pixels a side")
-    groups_per_call: int = Field(5, ge=1)
-    parallel: int = Field(4, ge=1, description="calls under way at the same time")
-    parameters: dict[str, Any] = Field(
-        default_factory=dict, description="further fields of the request: temperature, ..."
-    )
-    prices: dict[str, tuple[Price, Price]] = Field(
-        default_factory=dict, description="US dollars for a million tokens sent and received, by model"
-    )
-    embedding_model: str | None = Field(
-        None, description="finds near-duplicates among the features, and the reference text that fits best"
-    )
-    leak_check: bool = Field(False, description="ask the model which features only restate the class")
-    retries: int = Field(4, ge=0)
-    timeout_s: float = Field(120.0, gt=0, le=86400)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _a_key_for_openai(cls, fields: Any) -> Any:
-        """Without `key_env`, OpenAI's own address gets OPENAI_API_KEY, and any other server gets no key."""
-        if not isinstance(fields, dict):
-            return fields
-        return {**fields, "key_env": key_variable(fields.get("base_url"), fields.get("key_env"))}
-
-
 class CorpusPart(Part):
     """Where the features come from, and the person's edits."""
 
-    vlm: Annotated[RecordedVLM | OpenAIVLM, Field(discriminator="kind")] | None = None
+    vlm: AnyVLMPart | None = None
     starter: str | None = Field(None, description="a shipped corpus, for a study without a vision-language model")
     edits: Path = Path("corpus.yaml")
     examples: tuple[Text, ...] = Field((), description="attributes that show the model what is meant")

@@ -9,7 +9,8 @@ from PIL import Image
 from safetensors import safe_open
 
 from diffex_dagster.classifying.transformers_adapter import TransformersClassifier
-from diffex_dagster.corpus.vlm.proposer import ProposalRequest, RecordedProposer
+from diffex_dagster.corpus.vlm.prompts import ProposalRequest
+from diffex_dagster.corpus.vlm.recorded import RecordedProposer
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsEditorPart, LeditsOptions
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.study import load_study

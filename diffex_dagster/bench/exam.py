@@ -17,9 +17,10 @@ from typing import Any
 
 from diffex_dagster.bench.truth import Benchmark, Examinee, Scope, Truth, grade_all, world_of
 from diffex_dagster.classifying.transformers_adapter import TransformersPart
+from diffex_dagster.corpus.vlm.recorded import RecordedVLM
 from diffex_dagster.editing.python_editor import PythonEditorPart
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.study import Images, RecordedVLM, Study
+from diffex_dagster.study import Images, Study
 from diffex_dagster.worlds.base import World
 from diffex_dagster.worlds.redrawing import sample_states
 

@@ -14,6 +14,7 @@ from diffex_dagster.classifying.hints import predictions_in_words
 from diffex_dagster.classifying.parts import ClassifierPart
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.cli.findings import Finding, surviving, tried
+from diffex_dagster.corpus.vlm.parts import ServerOptions
 from diffex_dagster.editing.protocol import LooksUp
 from diffex_dagster.errors import CorpusError, DiffExError, EditorError, StoreError
 from diffex_dagster.stages.context import StudyContext, Subject
@@ -21,7 +22,7 @@ from diffex_dagster.stages.hints import first_outputs, hints
 from diffex_dagster.stages.ready import check_devices, check_probe, check_truth
 from diffex_dagster.stages.setup import editor_where, placed_vlm
 from diffex_dagster.store.keys import image_key
-from diffex_dagster.study import OpenAIVLM, Study
+from diffex_dagster.study import Study
 from diffex_dagster.utils import web
 from diffex_dagster.utils.hub import hub_is_off, on_this_machine
 
@@ -76,8 +77,8 @@ def study_findings(study: Study) -> Iterator[Finding]:
     if study.truth is not None:
         yield tried("truth", lambda: _truth(study, list(found)))
     vlm = placed_vlm(study)
-    if isinstance(vlm, OpenAIVLM):
-        yield from _vlm(vlm)
+    if vlm and (server := vlm.server()) is not None:
+        yield from _vlm(server)
 
 
 def _side(checkpoint: str, side: int, size: int) -> Iterator[Finding]:
@@ -226,7 +227,7 @@ def _corpus(study: Study) -> str:
     edits = study.path(study.corpus.edits)
     read_edits(edits)
     read_context([study.path(path) for path in study.corpus.context])
-    if isinstance(study.corpus.vlm, OpenAIVLM):
+    if study.corpus.vlm and study.corpus.vlm.live:
         return f"{edits.name} can be read; what it names is checked once the model has been asked"
     corpus = corpus_now(study)
     if found := problems(corpus, study.search.options()):
@@ -234,7 +235,7 @@ def _corpus(study: Study) -> str:
     return f"{len(list(corpus.walk()))} features in {len(corpus.groups)} groups"
 
 
-def _vlm(vlm: OpenAIVLM) -> Iterator[Finding]:
+def _vlm(vlm: ServerOptions) -> Iterator[Finding]:
     key = os.environ.get(vlm.key_env) if vlm.key_env else None
     if vlm.key_env:
         found = f"{vlm.key_env} is {'set' if key else 'not set'}"

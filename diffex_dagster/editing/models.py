@@ -108,7 +108,7 @@ class Parts:
     def _encode(self, i: int, prompt: str) -> tuple[torch.Tensor, torch.Tensor | None]:
         encoder, tokenizer = self.encoders[i], self.tokenizers[i]
         tokens = tokenizer(
-            prompt, padding="max_length", max_length=self._limit, truncation=True, return_tensors="pt"
+            prompt, padding="max_length", max_length=self.limit, truncation=True, return_tensors="pt"
         ).to(encoder.device)
         if self.is_xl:
             output = encoder(tokens.input_ids, output_hidden_states=True)
@@ -117,7 +117,8 @@ class Parts:
         return encoder(tokens.input_ids, attention_mask=tokens.attention_mask if attended else None)[0][0], None
 
     @property
-    def _limit(self) -> int:
+    def limit(self) -> int:
+        """How many tokens a prompt is read to, with those of the start and the end."""
         return int(self.tokenizers[0].model_max_length)
 
     def tokens(self, prompt: str) -> int:
@@ -126,7 +127,7 @@ class Parts:
 
     def _words(self, prompt: str, embedding: torch.Tensor) -> torch.Tensor:
         # Counted without padding: with it, a fast tokenizer gives the padded length for every prompt.
-        own, limit = self.tokens(prompt), self._limit
+        own, limit = self.tokens(prompt), self.limit
         if own > limit - 2:
             log.warning("prompt %r has %d tokens; the checkpoint reads the first %d", prompt, own, limit - 2)
         words = torch.zeros(limit, device=embedding.device)

@@ -17,7 +17,7 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from diffex_dagster.classifying.protocol import Classifier
-from diffex_dagster.corpus.vlm.proposer import Proposer
+from diffex_dagster.corpus.vlm.protocol import Proposer
 from diffex_dagster.deployment import VARIABLES
 from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.resources.ownership import owned

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.tree import Corpus
-from diffex_dagster.corpus.vlm.proposer import Proposer
+from diffex_dagster.corpus.vlm.protocol import Proposer
 from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.judging.protocol import ConceptProbe
 from diffex_dagster.stages.calibrated import chosen_settings, with_settings

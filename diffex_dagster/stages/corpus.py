@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,13 +16,14 @@ from diffex_dagster.corpus.overrides_file import read_edits
 from diffex_dagster.corpus.showing import CorpusDiff, diff
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.corpus.vlm.context import read_context, select
-from diffex_dagster.corpus.vlm.proposer import OpenAIProposer, Proposal, ProposalRequest, Proposer
+from diffex_dagster.corpus.vlm.prompts import ProposalRequest
+from diffex_dagster.corpus.vlm.protocol import HelpingProposer, Proposal, Proposer
 from diffex_dagster.errors import ClassifierError, CorpusError, StoreError
 from diffex_dagster.search.levels import level1_features
 from diffex_dagster.search.options import SearchOptions
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.store.files import InOrder
-from diffex_dagster.study import OpenAIVLM, RecordedVLM, Study
+from diffex_dagster.study import Study
 from diffex_dagster.utils.hashing import digest, file_fingerprint
 from diffex_dagster.utils.imports import at_own_code
 
@@ -72,14 +72,12 @@ def cleaned_proposal(
     Raises:
         CorpusError: no answer could be used, or cleaning left nothing.
     """
-    part, vlm = study.corpus, study.corpus.vlm
+    part = study.corpus
     options = CleaningOptions(max_children=part.max_children, leakage=part.leakage, vague=part.vague)
-    if isinstance(proposer, OpenAIProposer) and isinstance(vlm, OpenAIVLM):
+    if isinstance(proposer, HelpingProposer):
         usage = proposer.new_usage()
-        if vlm.embedding_model:
-            options = replace(options, embed=proposer.embedder(vlm.embedding_model, usage))
-        if vlm.leak_check:
-            options = replace(options, leak_check=functools.partial(proposer.leaks, usage=usage))
+        help_ = proposer.help(usage)
+        options = replace(options, embed=help_.embed, leak_check=help_.leak_check)
         request = proposal_request(study, labels or {}, options.embed)
         proposal = proposer.propose(images, request, usage)
     else:
@@ -119,7 +117,7 @@ def tree_version(corpus: Corpus) -> str:
 def input_files(study: Study) -> list[Path]:
     """The files that a proposal is made from besides the images: reference text, a recorded answer."""
     part = study.corpus
-    recorded = [part.vlm.file] if isinstance(part.vlm, RecordedVLM) else []
+    recorded = part.vlm.files() if part.vlm else ()
     return [study.path(path) for path in (*part.context, *recorded)]
 
 

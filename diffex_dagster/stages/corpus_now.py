@@ -6,7 +6,7 @@ from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.stages.corpus import cleaned_proposal, merged
 from diffex_dagster.stages.setup import build_proposer, build_store, classifier_labels
-from diffex_dagster.study import OpenAIVLM, Study
+from diffex_dagster.study import Study
 
 
 def corpus_now(study: Study) -> Corpus:
@@ -18,7 +18,7 @@ def corpus_now(study: Study) -> Corpus:
         DiffExError: a live model has not been asked yet, or the file is wrong.
     """
     store = build_store(study, reading=True)
-    if isinstance(study.corpus.vlm, OpenAIVLM):
+    if study.corpus.vlm and study.corpus.vlm.live:
         proposal = store.current_corpus(study.kept_as, "proposal")
     else:
         try:

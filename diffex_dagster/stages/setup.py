@@ -10,9 +10,11 @@ from PIL import Image
 
 from diffex_dagster.classifying.parts import Where
 from diffex_dagster.classifying.protocol import Classifier
-from diffex_dagster.corpus.starters import load_starter
-from diffex_dagster.corpus.tree import Corpus
-from diffex_dagster.corpus.vlm.proposer import OpenAIProposer, Proposal, ProposalRequest, Proposer, RecordedProposer
+from diffex_dagster.corpus.vlm.parts import VLMPart
+from diffex_dagster.corpus.vlm.parts import Where as VLMWhere
+from diffex_dagster.corpus.vlm.protocol import Proposer
+from diffex_dagster.corpus.vlm.recorded import StarterProposer
+from diffex_dagster.corpus.vlm.usage import MemoryCache
 from diffex_dagster.editing.parts import EditorPart
 from diffex_dagster.editing.parts import Where as EditorWhere
 from diffex_dagster.editing.protocol import Editor
@@ -22,7 +24,7 @@ from diffex_dagster.judging.parts import Where as JudgeWhere
 from diffex_dagster.judging.protocol import ConceptProbe
 from diffex_dagster.stages.settings import as_hashed
 from diffex_dagster.store import Store
-from diffex_dagster.study import OpenAIVLM, RecordedVLM, Study
+from diffex_dagster.study import Study
 from diffex_dagster.utils.hashing import digest
 
 
@@ -201,36 +203,20 @@ def other_pages(study: Study, name: str) -> tuple[tuple[str, str], ...]:
     )
 
 
-class StarterProposer:
-    """Proposes a shipped corpus, whatever the images show; nothing where the study names none."""
-
-    def __init__(self, name: str | None) -> None:
-        self.name = name
-
-    def propose(self, images: Sequence[Image.Image], request: ProposalRequest) -> Proposal:
-        """The starter corpus; an empty one for a study whose corpus file holds a whole tree."""
-        return Proposal(load_starter(self.name) if self.name else Corpus(()), model=self.name or "none")
+def vlm_where(study: Study, store: Store | None = None) -> VLMWhere:
+    """What the vision-language model of a study is asked with; its answers are kept in the store."""
+    return VLMWhere(
+        study.folder, study.checkpoint, place=study.deployment.vlm.model_dump(exclude_none=True),
+        cache=MemoryCache() if store is None else store,
+    )  # fmt: skip
 
 
-def placed_vlm(study: Study) -> RecordedVLM | OpenAIVLM | None:
-    """The vision-language model that the study names, at the address that this deployment says.
-
-    A key is never sent to a server that it was not named for: another address comes with a key of its own, or none.
-    """
-    part, place = study.corpus.vlm, study.deployment.vlm
-    if not isinstance(part, OpenAIVLM) or (place.base_url is None and place.key_env is None):
-        return part
-    if place.base_url is None:
-        return part.model_copy(update={"key_env": place.key_env})
-    return part.model_copy(update={"base_url": place.base_url, "key_env": place.key_env})
+def placed_vlm(study: Study) -> VLMPart | None:
+    """The vision-language model that the study names, at the address that this deployment says."""
+    return study.corpus.vlm.placed(vlm_where(study)) if study.corpus.vlm else None
 
 
 def build_proposer(study: Study, store: Store) -> Proposer:
-    """Who proposes the corpus: a recorded answer, an endpoint, a starter, or nobody."""
+    """Who proposes the corpus: a vision-language model, a starter, or nobody."""
     part = placed_vlm(study)
-    if isinstance(part, RecordedVLM):
-        return RecordedProposer(study.path(part.file))
-    if part is None:
-        return StarterProposer(study.corpus.starter)
-    options = part.model_dump(exclude={"kind", "embedding_model", "leak_check"})
-    return OpenAIProposer(cache=store, **options)
+    return StarterProposer(study.corpus.starter) if part is None else part.build(vlm_where(study, store))

@@ -10,8 +10,9 @@ import pytest
 from diffex_dagster.corpus.cleaning import CleaningOptions, clean, restates
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.corpus.vlm.answers import read_answer, tree_from_raw
-from diffex_dagster.corpus.vlm.proposer import ProposalRequest, RecordedProposer
+from diffex_dagster.corpus.vlm.prompts import ProposalRequest
 from diffex_dagster.corpus.vlm.raw import RawFeature
+from diffex_dagster.corpus.vlm.recorded import RecordedProposer
 from diffex_dagster.errors import CorpusError
 from tests.support.project import AVATARS
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from diffex_dagster.study import CorpusPart, OpenAIVLM
+from diffex_dagster.corpus.vlm.proposer import OpenAIVLM
+from diffex_dagster.study import CorpusPart
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "docs" / "make_corpus_page.py"

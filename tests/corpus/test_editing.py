@@ -11,7 +11,8 @@ from diffex_dagster.corpus.overrides_file import edits_from_text, read_edits
 from diffex_dagster.corpus.showing import diff
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.corpus.vlm.answers import tree_from_raw
-from diffex_dagster.corpus.vlm.proposer import ProposalRequest, RecordedProposer
+from diffex_dagster.corpus.vlm.prompts import ProposalRequest
+from diffex_dagster.corpus.vlm.recorded import RecordedProposer
 from diffex_dagster.errors import CorpusError
 
 STUDY = Path(__file__).parents[2] / "studies" / "avatars"

@@ -11,7 +11,10 @@ from PIL import Image
 
 from diffex_dagster.corpus.vlm.answers import read_answer, saved_answer
 from diffex_dagster.corpus.vlm.messages import Said, from_file, said_by, without_thinking
-from diffex_dagster.corpus.vlm.proposer import OpenAIProposer, Proposal, ProposalRequest, RecordedProposer
+from diffex_dagster.corpus.vlm.prompts import ProposalRequest
+from diffex_dagster.corpus.vlm.proposer import OpenAIProposer, OpenAIVLM
+from diffex_dagster.corpus.vlm.protocol import Proposal
+from diffex_dagster.corpus.vlm.recorded import RecordedProposer
 from diffex_dagster.errors import CorpusError
 from tests.support.chat_server import Reply, Script, Server, serving
 from tests.support.services import Answer, served
@@ -41,7 +44,9 @@ def body(message: dict[str, Any] | None = None, finish: str = "stop", **more: An
 def propose(url: str, **options: Any) -> Proposal:
     options = {"images_per_call": 2, "parallel": 1, "retries": 0, "timeout_s": 10.0, **options}
     pictures = [Image.new("RGB", (32, 32), (40 * i, 90, 120)) for i in range(2)]
-    return OpenAIProposer(url, "my-vlm", None, None, **options).propose(pictures, ProposalRequest("faces"))
+    return OpenAIProposer(OpenAIVLM(model="my-vlm", base_url=url, **options)).propose(
+        pictures, ProposalRequest("faces")
+    )
 
 
 def groups(reply: Reply | Script, **options: Any) -> tuple[list[str], Server]:

@@ -18,9 +18,11 @@ from PIL import Image
 from diffex_dagster.corpus.merging import merge_answers
 from diffex_dagster.corpus.vlm.answers import read_answer
 from diffex_dagster.corpus.vlm.context import Passage, select
-from diffex_dagster.corpus.vlm.prompts import children_prompt, groups_prompt, system_prompt
-from diffex_dagster.corpus.vlm.proposer import OpenAIProposer, Proposal, ProposalRequest, RecordedProposer, Usage
-from diffex_dagster.corpus.vlm.usage import MemoryCache, price_of
+from diffex_dagster.corpus.vlm.prompts import ProposalRequest, children_prompt, groups_prompt, system_prompt
+from diffex_dagster.corpus.vlm.proposer import OpenAIProposer, OpenAIVLM
+from diffex_dagster.corpus.vlm.protocol import Proposal
+from diffex_dagster.corpus.vlm.recorded import RecordedProposer
+from diffex_dagster.corpus.vlm.usage import MemoryCache, Usage, price_of
 from diffex_dagster.errors import CorpusError
 from tests.support.chat_server import CHILDREN, GROUPS, Reply, embeddings, good, is_second_pass, serving
 
@@ -39,7 +41,8 @@ def images(count: int = 4) -> list[Image.Image]:
 
 def proposer(url: str, cache: MemoryCache | None = None, **options: Any) -> OpenAIProposer:
     defaults: dict[str, Any] = {"images_per_call": 2, "parallel": 1, "retries": 2, "timeout_s": 10.0}
-    return OpenAIProposer(url, options.pop("model", "good-vlm"), "TEST_KEY", cache, **{**defaults, **options})
+    fields = {"model": "good-vlm", "base_url": url, "key_env": "TEST_KEY", **defaults, **options}
+    return OpenAIProposer(OpenAIVLM(**fields), cache)
 
 
 def error_of(script: Any, **options: Any) -> str:
@@ -234,7 +237,7 @@ def test_no_server_and_no_key() -> None:
     with pytest.raises(CorpusError, match="cannot be reached"):
         proposer("http://127.0.0.1:9/v1", retries=0).propose(images(), REQUEST)
     with pytest.raises(CorpusError, match="environment variable NO_SUCH_KEY holds no API key"):
-        OpenAIProposer(None, "gpt-4o", "NO_SUCH_KEY").propose(images(), REQUEST)
+        OpenAIProposer(OpenAIVLM(model="gpt-4o", key_env="NO_SUCH_KEY")).propose(images(), REQUEST)
     with pytest.raises(CorpusError, match="no sample images"):
         proposer("http://127.0.0.1:9/v1").propose([], REQUEST)
 
@@ -334,11 +337,11 @@ def test_reference_text_is_chosen_by_embedding_where_configured() -> None:
 def test_a_key_goes_only_to_the_server_it_was_named_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with serving(good) as server:
-        OpenAIProposer(server.url, "good-vlm").propose(images(1), REQUEST)
+        OpenAIProposer(OpenAIVLM(model="good-vlm", base_url=server.url)).propose(images(1), REQUEST)
         assert not any(KEY in str(request) for request in server.requests)
     monkeypatch.delenv("OPENAI_API_KEY")
     with pytest.raises(CorpusError, match="environment variable OPENAI_API_KEY holds no API key"):
-        OpenAIProposer(None, "gpt-4o").propose(images(1), REQUEST)
+        OpenAIProposer(OpenAIVLM(model="gpt-4o")).propose(images(1), REQUEST)
 
 
 def test_calls_run_side_by_side_up_to_the_limit() -> None:

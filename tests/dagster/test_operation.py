@@ -21,7 +21,8 @@ from diffex_dagster.assets import common
 from diffex_dagster.assets.build import build_study
 from diffex_dagster.classifying.http_adapter import HttpClassifier
 from diffex_dagster.corpus.vlm.client import Client, Request
-from diffex_dagster.corpus.vlm.proposer import Proposer
+from diffex_dagster.corpus.vlm.parts import ServerOptions
+from diffex_dagster.corpus.vlm.protocol import Proposer
 from diffex_dagster.corpus.vlm.usage import MemoryCache, Usage
 from diffex_dagster.definitions import build_studies
 from diffex_dagster.editing.protocol import Editor
@@ -254,7 +255,9 @@ def test_what_may_pass_by_itself(toy: Study) -> None:
         child.kill()
     assert may_pass(locked.value)
 
-    client = Client("http://127.0.0.1:9/v1", "a-model", None, MemoryCache(), retries=0, timeout_s=1)
+    client = Client(
+        ServerOptions(model="a-model", base_url="http://127.0.0.1:9/v1", retries=0, timeout_s=1), MemoryCache()
+    )
     with pytest.raises(CorpusError, match="cannot be reached") as away:
         client.ask(Request("", "what is there?"), Usage())
     assert may_pass(away.value)

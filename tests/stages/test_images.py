@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from diffex_dagster.corpus.tree import Corpus
-from diffex_dagster.corpus.vlm.proposer import Proposal
+from diffex_dagster.corpus.vlm.protocol import Proposal
 from diffex_dagster.errors import ClassifierError, StudyError
 from diffex_dagster.images.files import prepare, read_picture
 from diffex_dagster.stages import sample_images as sample_images_module

@@ -24,6 +24,7 @@ from PIL import Image
 from diffex_dagster.corpus.vlm.answers import CUT_OFF
 from diffex_dagster.corpus.vlm.failures import NO_MODEL, ContextOverflow, ErrorInBody, Refused, Server
 from diffex_dagster.corpus.vlm.messages import said_by
+from diffex_dagster.corpus.vlm.parts import ServerOptions, key_variable
 from diffex_dagster.corpus.vlm.usage import AnswerCache, Usage
 from diffex_dagster.errors import CorpusError
 from diffex_dagster.utils.secrets import logger, redact, remember, remember_address
@@ -49,13 +50,6 @@ class Request:
     text: str
     images: tuple[Image.Image, ...] = field(default=(), repr=False)
     schema: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-
-def key_variable(base_url: str | None, key_env: str | None) -> str | None:
-    """The environment variable with the key for a server: the one that is named for it, OPENAI_API_KEY for OpenAI's own
-    address (`base_url` None), and none for any other: a key is never sent to a server that it was not named for.
-    """
-    return key_env if key_env or base_url else "OPENAI_API_KEY"
 
 
 @dataclass(frozen=True)
@@ -89,34 +83,17 @@ class Client:
     """Asks one model.
 
     Args:
-        base_url: the API's address, ending in `/v1` for most servers; None for OpenAI's own.
-        model: the model's name, as the server knows it.
-        key_env: name of the environment variable with the API key; see `key_variable` for None.
+        options: which model, where, and how it is asked.
         cache: where answers are kept.
-        image_side: images are scaled down to at most this many pixels a side.
-        parameters: further fields of the request ("temperature", "seed", "max_tokens", "reasoning_effort", ...).
-        retries: how many times the client tries again after 429, 5xx or a timeout, with exponential back-off.
-        timeout_s: how long one try may take, in seconds.
     """
 
-    def __init__(
-        self,
-        base_url: str | None,
-        model: str,
-        key_env: str | None,
-        cache: AnswerCache,
-        *,
-        image_side: int = 512,
-        parameters: Mapping[str, Any] | None = None,
-        retries: int = 4,
-        timeout_s: float = 120.0,
-    ) -> None:
-        self.base_url, self.model, self.cache = base_url, model, cache
-        self.key_env = key_variable(base_url, key_env)
-        remember_address(base_url or "")
-        self.image_side, self.parameters = image_side, dict(parameters or {})
-        self.retries, self.timeout_s = retries, timeout_s
-        self.server = Server(base_url, model, self.key_env, retries, timeout_s)
+    def __init__(self, options: ServerOptions, cache: AnswerCache) -> None:
+        self.base_url, self.model, self.cache = options.base_url, options.model, cache
+        self.key_env = key_variable(options.base_url, options.key_env)
+        remember_address(options.base_url or "")
+        self.image_side, self.parameters = options.image_side, dict(options.parameters)
+        self.retries, self.timeout_s = options.retries, options.timeout_s
+        self.server = Server(self.base_url, self.model, self.key_env, self.retries, self.timeout_s)
         self._client: openai.OpenAI | None = None
         self._way = _Way()  # how the server was last asked with success
         self._lock = threading.Lock()

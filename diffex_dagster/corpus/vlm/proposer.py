@@ -1,20 +1,20 @@
-"""Proposing a corpus from sample images: by a vision-language model, or from a recorded answer of one."""
+"""Proposing a corpus from sample images with a vision-language model behind a server."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from PIL import Image
+from pydantic import Field
 
 from diffex_dagster.corpus.merging import merge_answers
-from diffex_dagster.corpus.tree import Corpus, Drop
-from diffex_dagster.corpus.vlm.answers import is_refusal, read, saved_answer, tree_from_raw
+from diffex_dagster.corpus.tree import Drop
+from diffex_dagster.corpus.vlm.answers import is_refusal, read, tree_from_raw
 from diffex_dagster.corpus.vlm.client import Client, Request
 from diffex_dagster.corpus.vlm.failures import Refused
 from diffex_dagster.corpus.vlm.joining import (
@@ -28,6 +28,7 @@ from diffex_dagster.corpus.vlm.joining import (
     with_citations,
 )
 from diffex_dagster.corpus.vlm.lenient import Box, parse_boxes
+from diffex_dagster.corpus.vlm.parts import ServerOptions, VLMPart, Where
 from diffex_dagster.corpus.vlm.prompts import (
     GROUPS_SCHEMA,
     LEAKAGE_SCHEMA,
@@ -38,104 +39,43 @@ from diffex_dagster.corpus.vlm.prompts import (
     system_prompt,
     worded,
 )
+from diffex_dagster.corpus.vlm.protocol import Help, Proposal
 from diffex_dagster.corpus.vlm.raw import RawFeature
 from diffex_dagster.corpus.vlm.usage import AnswerCache, MemoryCache, Usage
 from diffex_dagster.corpus.wording import tidy
-from diffex_dagster.errors import CorpusError, in_words
+from diffex_dagster.errors import CorpusError
 from diffex_dagster.utils.secrets import logger
-from diffex_dagster.utils.text import read_text
 
 log = logger(__name__)
 _One = TypeVar("_One")
 _Other = TypeVar("_Other")
 
-__all__ = [
-    "AnswerCache", "MemoryCache", "OpenAIProposer", "Proposal", "ProposalRequest", "Proposer", "RecordedProposer",
-    "Usage",
-]  # fmt: skip
 
+class OpenAIVLM(ServerOptions, VLMPart):
+    """Any endpoint that speaks the Chat Completions API: OpenAI, vLLM, Ollama, llama.cpp, LM Studio."""
 
-@dataclass(frozen=True)
-class Proposal:
-    """A proposed corpus, and what it cost.
+    live: ClassVar[bool] = True
 
-    Attributes:
-        corpus: the tree, not yet cleaned; `support` counts the image batches that named a feature.
-        answers: the raw answers, in order.
-        usage: the calls that were made, the answers that came from the cache, the tokens and their price.
-        model: the model's name, or the recorded file.
-        warnings: answers that had to be left out, and why.
-    """
+    kind: Literal["openai"] = "openai"
+    images_per_call: int = Field(8, ge=1)
+    max_images: int = Field(24, ge=1, description="at most so many sample images are sent, evenly chosen")
+    groups_per_call: int = Field(5, ge=1, description="categories whose children are asked for in one call")
+    embedding_model: str | None = Field(
+        None, description="finds near-duplicates among the features, and the reference text that fits best"
+    )
+    leak_check: bool = Field(False, description="ask the model which features only restate the class")
 
-    corpus: Corpus
-    answers: tuple[str, ...] = ()
-    usage: Usage = field(default_factory=Usage)
-    model: str = ""
-    warnings: tuple[str, ...] = ()
+    def build(self, where: Where) -> OpenAIProposer:
+        """An `OpenAIProposer` whose answers are kept in the cache."""
+        return OpenAIProposer(self, where.cache)
 
-    @property
-    def calls_made(self) -> int:
-        """Calls to the server."""
-        return self.usage.made
+    def placed(self, where: Where) -> OpenAIVLM:
+        """At the deployment's address."""
+        return self.moved(where.place)
 
-    @property
-    def calls_reused(self) -> int:
-        """Answers that came from the cache."""
-        return self.usage.reused
-
-    @property
-    def tokens(self) -> int:
-        """Tokens sent and received."""
-        return self.usage.prompt_tokens + self.usage.completion_tokens
-
-    @property
-    def price(self) -> float | None:
-        """US dollars for the calls that were made; None where a model is in no price table."""
-        return self.usage.price
-
-
-class Proposer(Protocol):
-    """Anything that can propose a corpus."""
-
-    def propose(self, images: Sequence[Image.Image], request: ProposalRequest) -> Proposal:
-        """Propose a corpus.
-
-        Args:
-            images: sample images of the domain, any size.
-            request: what to ask for.
-
-        Raises:
-            CorpusError: nothing could be proposed.
-        """
-
-
-class RecordedProposer:
-    """A recorded answer of a vision-language model: the default, since it needs no server and no key.
-
-    Args:
-        path: a text file with the answer, in any form that `reading.read_answer` takes.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-
-    def propose(self, images: Sequence[Image.Image], request: ProposalRequest) -> Proposal:
-        """The recorded corpus, whatever the images; each feature has the support that the file says, or 1."""
-        try:
-            text = read_text(self.path)
-        except OSError as error:
-            raise CorpusError(
-                f"The recorded answer {self.path} cannot be read ({in_words(error)}): correct its path in the study."
-            ) from None
-        try:
-            answer = read(saved_answer(text))
-        except CorpusError as error:
-            raise CorpusError(f"{self.path}: {error}") from None
-        warnings = (
-            (f"{self.path} ends in the middle of the answer: what was whole is used",) if answer.truncated else ()
-        )
-        corpus = tree_from_raw(merge_answers([answer.tree]))
-        return Proposal(corpus, (text,), model=str(self.path), warnings=warnings)
+    def server(self) -> ServerOptions:
+        """Itself."""
+        return self
 
 
 class OpenAIProposer:
@@ -145,46 +85,12 @@ class OpenAIProposer:
     from each batch. Answers are merged by how many batches named a feature.
 
     Args:
-        base_url: the API's address ("http://localhost:11434/v1" for Ollama); None for OpenAI's own.
-        model: the model's name, as the server knows it.
-        key_env: name of the environment variable with the API key. None means OPENAI_API_KEY for OpenAI's own address,
-            and no key for any other.
+        options: which model, where, and how it is asked.
         cache: where answers are kept; in memory by default.
-        images_per_call: size of an image batch.
-        max_images: at most so many images are sent, evenly chosen.
-        image_side: images are scaled down to at most this many pixels a side.
-        groups_per_call: categories whose children are asked for in one call.
-        parallel: calls under way at the same time.
-        parameters: further fields of the request ("temperature", "seed", "max_tokens", "reasoning_effort", ...).
-        prices: US dollars for a million tokens, model -> (sent, received), over the shipped table.
-        retries: how many times a call is tried again after 429, 5xx or a timeout, with exponential back-off.
-        timeout_s: how long one try may take, in seconds.
     """
 
-    def __init__(
-        self,
-        base_url: str | None,
-        model: str,
-        key_env: str | None = None,
-        cache: AnswerCache | None = None,
-        *,
-        images_per_call: int = 8,
-        max_images: int = 24,
-        image_side: int = 512,
-        groups_per_call: int = 5,
-        parallel: int = 4,
-        parameters: Mapping[str, Any] | None = None,
-        prices: Mapping[str, Sequence[float]] | None = None,
-        retries: int = 4,
-        timeout_s: float = 120.0,
-    ) -> None:
-        self.client = Client(
-            base_url, model, key_env, cache if cache is not None else MemoryCache(), image_side=image_side,
-            parameters=parameters, retries=retries, timeout_s=timeout_s,
-        )  # fmt: skip
-        self.images_per_call, self.max_images = images_per_call, max_images
-        self.groups_per_call, self.parallel = groups_per_call, parallel
-        self.prices = prices
+    def __init__(self, options: OpenAIVLM, cache: AnswerCache | None = None) -> None:
+        self.options, self.client = options, Client(options, MemoryCache() if cache is None else cache)
 
     def propose(self, images: Sequence[Image.Image], request: ProposalRequest, usage: Usage | None = None) -> Proposal:
         """See `Proposer`. An answer that cannot be used is left out with a warning as long as another one can.
@@ -194,7 +100,7 @@ class OpenAIProposer:
         if not images:
             raise CorpusError("There are no sample images to propose a corpus from: add some to the study's folder.")
         session = _Session(self.client, usage or self.new_usage())
-        batches = image_batches(images, self.images_per_call, self.max_images)
+        batches = image_batches(images, self.options.images_per_call, self.options.max_images)
 
         # 1. categories
         found = self._parallel(lambda batch: session.read(groups_prompt(request), batch, GROUPS_SCHEMA), batches)
@@ -205,7 +111,8 @@ class OpenAIProposer:
         groups = groups[: request.groups]
 
         # 2. their children, a few categories to a call
-        chunks = [groups[i : i + self.groups_per_call] for i in range(0, len(groups), self.groups_per_call)]
+        size = self.options.groups_per_call
+        chunks = [groups[i : i + size] for i in range(0, len(groups), size)]
         schema = children_schema(request.levels)
         questions = [(chunk, batch) for chunk in chunks for batch in batches]
         found = self._parallel(
@@ -224,7 +131,15 @@ class OpenAIProposer:
 
     def new_usage(self) -> Usage:
         """A count that knows this proposer's prices."""
-        return Usage(self.prices)
+        return Usage(self.options.prices)
+
+    def help(self, usage: Usage) -> Help:
+        """See `HelpingProposer.help`: embeddings and the leakage check, where the options ask for them."""
+        model = self.options.embedding_model
+        return Help(
+            embed=self.embedder(model, usage) if model else None,
+            leak_check=functools.partial(self.leaks, usage=usage) if self.options.leak_check else None,
+        )
 
     def embedder(self, model: str, usage: Usage) -> Callable[[Sequence[str]], np.ndarray]:
         """Embeds texts with a model of the same server. A `cleaning.Embed`."""
@@ -269,7 +184,7 @@ class OpenAIProposer:
         self, work: Callable[[_One], _Other | CorpusError], items: Iterable[_One]
     ) -> list[_Other | CorpusError]:
         """Results in the order of the items, whatever the order in which the answers came."""
-        with ThreadPoolExecutor(max_workers=max(1, self.parallel)) as pool:
+        with ThreadPoolExecutor(max_workers=max(1, self.options.parallel)) as pool:
             return list(pool.map(work, items))
 
 
