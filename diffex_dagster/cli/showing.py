@@ -109,7 +109,7 @@ def graded(study: Study, classifier: str, ranking: Sequence[RankedFeature]) -> G
 
     prompts = {row.feature: (row.prompt, row.direction) for row in ranking}
     samples = subject.samples
-    names = [samples[image] for image in subject.parts.reported]
+    names = [samples[image] for image in subject.split.reported]
     with at_own_code(f"{study.file}: truth: {study.truth} fails", "mend it, or leave truth out of the study"):
         true = truth_of(study.folder, list(dict.fromkeys(prompts.values())), score, names, store.folder / "drawings")
     return grade(

@@ -167,7 +167,7 @@ def compare(
     return compared
 
 
-Change = tuple[float, float, float, bool]  # adjusted p, interval, whether unseen images cannot have changed much
+Tested = tuple[float, float, float, bool]  # adjusted p, interval, whether unseen images cannot have changed much
 
 
 def _nothing_unseen(d: NDArray[np.float64], reach: Reach, options: DecisionOptions) -> bool:
@@ -178,19 +178,19 @@ def _nothing_unseen(d: NDArray[np.float64], reach: Reach, options: DecisionOptio
 def _decide_one(
     effects: tuple[float, float],
     reliance: tuple[float, float],
-    change: Change,
-    signed: Change,
+    change: Tested,
+    signed: Tested,
     options: DecisionOptions,
 ) -> tuple[ComparisonText, float, str]:
     """Decision, p-value, reason."""
     margin = options.margin
 
-    def claimed(moved: float, of: Change) -> bool:
+    def claimed(moved: float, of: Tested) -> bool:
         p, low, high, _ = of
         inside = -margin <= low and high <= margin
         return p <= options.level and (low > 0.0 or high < 0.0) and not inside and abs(moved) >= margin
 
-    def nothing(of: Change) -> bool:
+    def nothing(of: Tested) -> bool:
         _, low, high, unseen = of
         return -margin <= low and high <= margin and unseen
 

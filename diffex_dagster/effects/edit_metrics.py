@@ -12,7 +12,7 @@ WINDOWS = 8  # windows of the strength to a side of the picture
 
 
 @dataclass(frozen=True)
-class Change:
+class EditMetrics:
     """What one edit did to its picture, against the null edit of the same picture and seed.
 
     Attributes:
@@ -30,7 +30,7 @@ class Change:
     lpips: float | None = None
 
 
-def measure_change(edit: Image.Image, null: Image.Image, mask: Image.Image | None = None) -> Change:
+def measure_edit(edit: Image.Image, null: Image.Image, mask: Image.Image | None = None) -> EditMetrics:
     """Everything but LPIPS, which goes through a model.
 
     Args:
@@ -39,7 +39,7 @@ def measure_change(edit: Image.Image, null: Image.Image, mask: Image.Image | Non
     """
     change = pixel_change(edit, null)
     inside, area = (None, None) if mask is None else share_inside(change, mask)
-    return Change(strength(change), similarity(edit, null), inside, area)
+    return EditMetrics(strength(change), similarity(edit, null), inside, area)
 
 
 def pixel_change(edit: Image.Image, null: Image.Image) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ from diffex_dagster.effects.edit_metrics import similarity_outside
 from diffex_dagster.search.levels import expand
 from diffex_dagster.stages.calibrated import what
 from diffex_dagster.stages.context import StudyContext
-from diffex_dagster.stages.edit_metrics import changes_of
+from diffex_dagster.stages.edit_metrics import edit_metrics_of
 from diffex_dagster.stages.edits import EditCounts, level1_combinations, make_edits, race_order
 from diffex_dagster.stages.judging import chance_gain, ensure_evidence
 from diffex_dagster.stages.setup import why_unjudged
@@ -355,7 +355,7 @@ class _Trying:
         stored = {request: StoredPicture(store.pictures, file) for request, file in files.items()}
         keys = {of: edit_key(request, fingerprint) for of, request in asked.items()}
         pairs = {keys[of]: (stored[request], stored[nulls[of[1]]]) for of, request in asked.items()}
-        changes, _ = changes_of(store, pairs)
+        metrics, _ = edit_metrics_of(store, pairs)
         masks = store.stored_masks(keys.values())
         with store.let_go():
             kept = {key: similarity_outside(edit(), null(), masks.get(key)) for key, (edit, null) in pairs.items()}
@@ -364,7 +364,7 @@ class _Trying:
             rise = {p: evidence[request, p] - evidence[null, p] for p in looked_for[of]}
             gain = rise.pop(wanted.prompt) * (1.0 if wanted.direction == "add" else -1.0)
             key = keys[of]
-            self._seen[of] = _Seen(wanted, image, setting, gain, changes[key].strength, kept[key], rise)
+            self._seen[of] = _Seen(wanted, image, setting, gain, metrics[key].strength, kept[key], rise)
 
 
 def _others(new: Sequence[Wanted], before: Sequence[Try]) -> dict[Wanted, tuple[str, ...]]:

@@ -44,7 +44,7 @@ def compare_classifiers(work: StudyContext, names: Sequence[str], command: str) 
     wanted = {feature_id for searched in found.values() for feature_id in searched.result.scores}
     features = [feature for feature in corpus.walk() if feature.id in wanted]
     combinations = [concepts_of([feature]) for feature in features]
-    images = work.parts.reported
+    images = work.split.reported
     scored = {name: paired_scores(work.subject(name), combinations, images)[0] for name in names}
     paired = {name: {f.id: scores[concepts_of([f])] for f in features} for name, scores in scored.items()}
 
@@ -55,14 +55,14 @@ def compare_classifiers(work: StudyContext, names: Sequence[str], command: str) 
     nulls = pictures.edits(())
     files = store.samples(study.kept_as)
     edited = {feature.id: pictures.edits(concepts_of([feature])) for feature in features}
-    changes, _ = pictures.changes(features)
-    took = _took(study, found, {feature: strengths(of) for feature, of in changes.items()})
+    metrics, _ = pictures.metrics(features)
+    took = _took(study, found, {feature: strengths(of) for feature, of in metrics.items()})
     # Who shows a feature is seen on null edits, which belong to no version; any search that reached it has asked.
     asked = {f.id: next(of for of in found.values() if f.id in of.result.scores) for f in features}
     on = {f.id: images_of_effect(study, [f], asked[f.id])[f.id] for f in features}
     without = {f: of.without[f] for f, of in asked.items() if f in of.without}
     shown = {f: of.shown[f] for f, of in asked.items() if f in of.shown}
-    success = edit_success(study, changes, took, on)
+    success = edit_success(study, metrics, took, on)
     reaches = {name: measure_reach(study, of) for name, of in scored.items()}
     reach = max(reaches[first], reaches[last], key=lambda each: each.furthest)
     options = decision_options(study, reach)

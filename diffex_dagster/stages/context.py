@@ -18,7 +18,7 @@ from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.judging.protocol import ConceptProbe
 from diffex_dagster.stages.calibrated import chosen_settings, with_settings
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_probe, build_proposer, build_store, know
-from diffex_dagster.stages.splits import Parts, parts
+from diffex_dagster.stages.splits import Split, image_split
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
 from diffex_dagster.utils.progress import Reporter, silent
@@ -90,9 +90,9 @@ class StudyContext:
         return with_settings(self.store.current_corpus(self.study.kept_as), chosen_settings(self.study, self.store))
 
     @property
-    def parts(self) -> Parts:
+    def split(self) -> Split:
         """The images that the search sees, and those that the report speaks of."""
-        return parts(self.study, self.store)
+        return image_split(self.study, self.store)
 
     def subject(self, name: str) -> Subject:
         """One of the study's classifiers at work, with the target that is explained of it."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from diffex_dagster.effects.edit_metrics import Change, measure_change, pixel_change, strength
+from diffex_dagster.effects.edit_metrics import EditMetrics, measure_edit, pixel_change, strength
 from diffex_dagster.effects.perceptual import Lpips
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.model import Picture, opened
@@ -16,9 +16,9 @@ from diffex_dagster.store import Store, StoredPicture
 BATCH = 64  # edits measured and committed at a time
 
 
-def changes_of(
+def edit_metrics_of(
     store: Store, edits: Mapping[str, tuple[StoredPicture, StoredPicture]], lpips: Lpips | None = None
-) -> tuple[dict[str, Change], str]:
+) -> tuple[dict[str, EditMetrics], str]:
     """What each edit changed, measuring only what the store does not know.
 
     A report does not depend on LPIPS: where it cannot be measured, the second value says why.
@@ -30,54 +30,54 @@ def changes_of(
     Returns:
         key -> change, and a note ("" where all went well).
     """
-    found, note = store.stored_changes(edits, lpips.backbone if lpips else None), ""
+    found, note = store.stored_edit_metrics(edits, lpips.backbone if lpips else None), ""
     missing = [key for key in edits if key not in found]
     if lpips and missing:
         try:
             lpips([])  # loads it
         except DiffExError as error:
             lpips, note = None, str(error)
-            found = store.stored_changes(edits)
+            found = store.stored_edit_metrics(edits)
             missing = [key for key in edits if key not in found]
     masks = store.stored_masks(missing)
     for start in range(0, len(missing), BATCH):
         batch = missing[start : start + BATCH]
-        new: dict[str, Change] = {}
+        new: dict[str, EditMetrics] = {}
         with store.let_go():
             pairs = [(edits[key][0](), edits[key][1]()) for key in batch]
             for key, (edit, null) in zip(batch, pairs, strict=True):
-                new[key] = measure_change(edit, null, masks.get(key))
+                new[key] = measure_edit(edit, null, masks.get(key))
             if lpips:
                 distances = zip(batch, lpips(pairs), strict=True)
                 new = {key: replace(new[key], lpips=distance) for key, distance in distances}
-        store.put_changes(new, lpips.backbone if lpips else None)
+        store.put_edit_metrics(new, lpips.backbone if lpips else None)
         found |= new
     return found, note
 
 
 def edit_strength(edits: Iterable[Picture], nulls: Iterable[Picture]) -> np.ndarray:
-    """How far each edit changed its null edit where it changed it most (`effects.changes`), shape (images,)."""
+    """How far each edit changed its null edit where it changed it most (`effects.edit_metrics`), shape (images,)."""
     return np.array(
         [strength(pixel_change(opened(edit), opened(null))) for edit, null in zip(edits, nulls, strict=True)]
     )
 
 
-def strengths(changes: Sequence[Change]) -> np.ndarray:
+def strengths(metrics: Sequence[EditMetrics]) -> np.ndarray:
     """The strength of each, shape (edits,)."""
-    return np.array([change.strength for change in changes])
+    return np.array([change.strength for change in metrics])
 
 
-def mean_change(changes: Sequence[Change]) -> Change:
+def mean_metrics(metrics: Sequence[EditMetrics]) -> EditMetrics:
     """The mean of each number over a feature's edits, at least one; None where no edit has the number."""
 
     def mean(values: Iterable[float | None]) -> float | None:
         known = [value for value in values if value is not None]
         return float(np.mean(known)) if known else None
 
-    return Change(
-        strength=float(strengths(changes).mean()),
-        ssim=float(np.mean([change.ssim for change in changes])),
-        inside=mean(change.inside for change in changes),
-        area=mean(change.area for change in changes),
-        lpips=mean(change.lpips for change in changes),
+    return EditMetrics(
+        strength=float(strengths(metrics).mean()),
+        ssim=float(np.mean([change.ssim for change in metrics])),
+        inside=mean(change.inside for change in metrics),
+        area=mean(change.area for change in metrics),
+        lpips=mean(change.lpips for change in metrics),
     )

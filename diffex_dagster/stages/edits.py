@@ -156,7 +156,7 @@ def level1_plan(work: StudyContext) -> dict[Concepts, list[str]]:
     work = calibrated(work)
     images = start = list(work.samples)
     if work.study.search.allocation == "racing":
-        start = first_look(work.study, work.parts.discovery)
+        start = first_look(work.study, work.split.discovery)
     controls = [(), *control_edits(work.study)]
     combinations = level1_combinations(work.study, work.corpus)
     return {concepts: images if concepts in controls else start for concepts in combinations}

@@ -9,13 +9,13 @@ import numpy as np
 
 from diffex_dagster.corpus.tree import Feature
 from diffex_dagster.editing.protocol import Concept, EditRequest
-from diffex_dagster.effects.edit_metrics import Change
+from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.effects.presence import Mask, enough, seen_between, seen_from
 from diffex_dagster.judging.asking import PORTION, evidence_of
 from diffex_dagster.judging.protocol import Pair
 from diffex_dagster.report.model import JudgeCheck
 from diffex_dagster.stages.context import StudyContext
-from diffex_dagster.stages.edit_metrics import changes_of, strengths
+from diffex_dagster.stages.edit_metrics import edit_metrics_of, strengths
 from diffex_dagster.stages.edits import Concepts, concepts_of, control_edits, edit_requests
 from diffex_dagster.store import StoredPicture, edit_key
 
@@ -178,7 +178,7 @@ def check_judge(work: StudyContext, features: Sequence[Feature], sight: Sight) -
     Reads what the search had judged: words that mean nothing in null edits, and each feature in its null edits and
     edits. Only features that are added count, since a removed one is not to be seen.
     """
-    level, of = sight.level, work.parts
+    level, of = sight.level, work.split
     if level is None:
         return JudgeCheck(None, None, None)
     words = [concepts[0].prompt for concepts in control_edits(work.study)]
@@ -199,17 +199,17 @@ def check_judge(work: StudyContext, features: Sequence[Feature], sight: Sight) -
     )
 
 
-def first_changes(
+def first_metrics(
     work: StudyContext, combinations: Sequence[Concepts], images: Sequence[str]
-) -> dict[Concepts, list[Change]]:
+) -> dict[Concepts, list[EditMetrics]]:
     """What each edit of these images changed (under the study's first seed), in their order."""
     store, editor, seed = work.store, work.editor.fingerprint, [work.study.seed]
     requests = edit_requests(images, [(), *combinations], seed)
     files = {r: StoredPicture(store.pictures, file) for r, file in store.stored_edits(requests, editor).items()}
     pairs = {edit_key(r, editor): (files[r], files[EditRequest(r.image, (), r.seed)]) for r in requests if r.concepts}
-    changes, _ = changes_of(store, pairs)
+    metrics, _ = edit_metrics_of(store, pairs)
     return {
-        concepts: [changes[edit_key(request, editor)] for request in edit_requests(images, [concepts], seed)]
+        concepts: [metrics[edit_key(request, editor)] for request in edit_requests(images, [concepts], seed)]
         for concepts in combinations
     }
 
@@ -218,7 +218,7 @@ def strengths_on(
     work: StudyContext, combinations: Sequence[Concepts], images: Sequence[str]
 ) -> dict[Concepts, np.ndarray]:
     """How far each edit of these images changed its picture (under the study's first seed), shape (images,)."""
-    return {concepts: strengths(found) for concepts, found in first_changes(work, combinations, images).items()}
+    return {concepts: strengths(found) for concepts, found in first_metrics(work, combinations, images).items()}
 
 
 def failed_edits(

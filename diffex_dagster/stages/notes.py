@@ -11,7 +11,7 @@ from diffex_dagster.effects.paired import Reach, images_for_no_effect
 from diffex_dagster.report.model import Turn
 from diffex_dagster.report.wording import listing, plain
 from diffex_dagster.stages.search import Searched
-from diffex_dagster.stages.splits import Parts
+from diffex_dagster.stages.splits import Split
 from diffex_dagster.study import Study
 
 
@@ -62,12 +62,12 @@ def turn_of(labels: Sequence[str], target: Target) -> Turn | None:
     return Turn("the prediction", f"becomes {name}", f"stops being {name}", rule, 2 if threshold else len(labels))
 
 
-def caveats(study: Study, of: Parts, reach: Reach | None = None) -> tuple[str, ...]:
+def caveats(study: Study, of: Split, reach: Reach | None = None) -> tuple[str, ...]:
     """What a reader has to know before believing the numbers."""
     images = len(of.reported)
     chosen_on = (
         f"The search chose its features on {len(of.discovery)} images; effects and decisions come from {images} others."
-        if of.split
+        if of.held_out
         else "Effects are measured on the images that the search chose its features with; the strongest are therefore "
         "somewhat overestimated (the winner's curse)"
         + (f". From {study.effects.confirmation_from} images on, they come from images of their own."
@@ -79,7 +79,7 @@ def caveats(study: Study, of: Parts, reach: Reach | None = None) -> tuple[str, .
         "effect. Look at the pictures.",
         "Only attributes that the corpus names and the beam kept were looked at.",
     ]
-    if study.search.gate != "magnitude" and not of.split:
+    if study.search.gate != "magnitude" and not of.held_out:
         notes.append(
             f"The groups were chosen by their mean effect (gate: {study.search.gate}) on the images that the effects "
             "are tested on: claims are then false more often than the stated rate. Use gate: magnitude, or enough "

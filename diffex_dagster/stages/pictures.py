@@ -9,11 +9,11 @@ import numpy as np
 
 from diffex_dagster.corpus.tree import Feature
 from diffex_dagster.editing.protocol import EditRequest
-from diffex_dagster.effects.edit_metrics import Change
+from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.effects.perceptual import Lpips
 from diffex_dagster.report.model import Example
 from diffex_dagster.stages.context import StudyContext
-from diffex_dagster.stages.edit_metrics import changes_of
+from diffex_dagster.stages.edit_metrics import edit_metrics_of
 from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests
 from diffex_dagster.stages.scores import Paired
 from diffex_dagster.store import StoredPicture, StoredPictures, edit_key
@@ -43,7 +43,7 @@ class Pictures:
             self._find(missing)
         return [StoredPicture(self.work.store.pictures, self._files[request]) for request in requests]
 
-    def changes(self, features: Sequence[Feature]) -> tuple[dict[str, list[Change]], str]:
+    def metrics(self, features: Sequence[Feature]) -> tuple[dict[str, list[EditMetrics]], str]:
         """Feature -> what its edit of each image changed; and why there is no LPIPS, where it was asked for."""
         study, editor, nulls = self.work.study, self.work.editor.fingerprint, self.edits(())
         asked = {}
@@ -54,7 +54,7 @@ class Pictures:
             asked[feature.id] = dict(zip((edit_key(r, editor) for r in requests), pairs, strict=True))
         lpips = Lpips(study.report.lpips) if study.report.lpips else None
         every = {key: pair for of_feature in asked.values() for key, pair in of_feature.items()}
-        found, note = changes_of(self.work.store, every, lpips)
+        found, note = edit_metrics_of(self.work.store, every, lpips)
         return {feature: [found[key] for key in of_feature] for feature, of_feature in asked.items()}, note
 
 

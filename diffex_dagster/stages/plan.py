@@ -21,7 +21,7 @@ from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests, le
 from diffex_dagster.stages.interactions import most_pair_edits
 from diffex_dagster.stages.search import run_search
 from diffex_dagster.stages.setup import know
-from diffex_dagster.stages.splits import parts
+from diffex_dagster.stages.splits import image_split
 from diffex_dagster.store import Store, edit_key
 from diffex_dagster.study import Study
 from diffex_dagster.utils.progress import silent
@@ -163,7 +163,7 @@ def _plan_edits(
     looking = _Looking(store, corpus, samples)
     there = work.changed(store=looking)
     level1 = level1_requests(there)
-    searched_on = set(there.parts.discovery)
+    searched_on = set(there.split.discovery)
     looking.look(level1, editor)
     stages = [*_calibration(work, corpus, samples, pace), stage("level1_edits", looking.edits, ())]
     for name in classifiers:
@@ -227,7 +227,7 @@ def _may_follow(subject: Subject, looking: _Looking, editor: str, planned: Colle
 
 def _pairs_most(study: Study, looking: _Looking) -> int:
     """The most edits of pairs of features, on every image that the report speaks of."""
-    return most_pair_edits(study, len(looking.corpus.groups), len(parts(study, looking).reported))
+    return most_pair_edits(study, len(looking.corpus.groups), len(image_split(study, looking).reported))
 
 
 def _joint_most(study: Study, looking: _Looking) -> int:

@@ -19,7 +19,7 @@ from diffex_dagster.search.levels import level1_features
 from diffex_dagster.stages.calibrated import chosen_settings
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edits import EditCounts, concepts_of, control_edits, edit_requests, make_edits, under
-from diffex_dagster.stages.judging import chance_of, control_gains, first_changes, gains
+from diffex_dagster.stages.judging import chance_of, control_gains, first_metrics, gains
 from diffex_dagster.stages.pictures import Pictures
 from diffex_dagster.stages.sample_images import keep_samples, read_samples
 from diffex_dagster.stages.setup import why_unjudged
@@ -108,7 +108,7 @@ def _edited(
     work.know()
     with work.store.hold():
         pictures = Pictures(work, work.store.images(images))
-        changes = first_changes(work, list(own.values()), images)
+        metrics = first_metrics(work, list(own.values()), images)
         gained, chance = {}, dict.fromkeys(own, 0.0)
         if work.probe:
             chances = control_gains(work, images)
@@ -122,7 +122,7 @@ def _edited(
         others = [
             f for f in features if f.id.split("/")[0] != feature.id.split("/")[0] and own_gain[f.id] > chance[f.id]
         ]
-        for i, change in enumerate(changes[own[feature.id]]):
+        for i, change in enumerate(metrics[own[feature.id]]):
             took, gain, other = change.strength >= work.study.effects.min_edit_strength, None, None
             if gained:
                 gain = float(gained[own[feature.id], own[feature.id][0]][i])

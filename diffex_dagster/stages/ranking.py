@@ -12,13 +12,13 @@ import numpy as np
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.effects.confounding import SideEffect, side_effects
 from diffex_dagster.effects.deciding import decide
-from diffex_dagster.effects.edit_metrics import Change
+from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.effects.paired import Reach, interval, summarise
 from diffex_dagster.effects.presence import both_arms, enough, prevalence
 from diffex_dagster.report.model import Confounder, RankedFeature
 from diffex_dagster.report.wording import UNSAID
 from diffex_dagster.stages.deciding import control_differences, decision_options, measure_reach, reach_on
-from diffex_dagster.stages.edit_metrics import mean_change, strengths
+from diffex_dagster.stages.edit_metrics import mean_metrics, strengths
 from diffex_dagster.stages.edits import concepts_of
 from diffex_dagster.stages.pictures import Album
 from diffex_dagster.stages.scores import Paired
@@ -34,13 +34,13 @@ class Measured:
         study: whose settings decide.
         corpus: the tree.
         searched: the finished search.
-        changes: feature -> what each of its edits changed.
+        metrics: feature -> what each of its edits changed.
     """
 
     study: Study
     corpus: Corpus
     searched: Searched
-    changes: Mapping[str, Sequence[Change]]
+    metrics: Mapping[str, Sequence[EditMetrics]]
 
     @cached_property
     def features(self) -> list[Feature]:
@@ -55,7 +55,7 @@ class Measured:
     @cached_property
     def succeeded(self) -> dict[str, np.ndarray]:
         """Feature -> whether each of its edits shows it; see `edits_that_took`."""
-        strength = {feature: strengths(of_feature) for feature, of_feature in self.changes.items()}
+        strength = {feature: strengths(of_feature) for feature, of_feature in self.metrics.items()}
         return edits_that_took(self.study, strength, self.searched.gains, self.searched.chance)
 
     @cached_property
@@ -81,7 +81,7 @@ class Measured:
         Confirmation images had no part in the race: there the finalists are the family.
         """
         race = self.searched.result.race
-        return tuple(race.left) if race and not self.searched.parts.split else ()
+        return tuple(race.left) if race and not self.searched.split.held_out else ()
 
     @property
     def left(self) -> int:
@@ -105,7 +105,7 @@ def edits_that_took(
 
 def edit_success(
     study: Study,
-    changes: Mapping[str, Sequence[Change]],
+    metrics: Mapping[str, Sequence[EditMetrics]],
     succeeded: Mapping[str, np.ndarray],
     on: Mapping[str, np.ndarray],
 ) -> dict[str, float]:
@@ -119,7 +119,7 @@ def edit_success(
     """
     happened = {feature: float(np.mean(took[on[feature]])) for feature, took in succeeded.items()}
     weak = study.effects.min_edit_strength
-    return happened | {f: 0.0 for f, found in changes.items() if strengths(found)[on[f]].mean() < weak}
+    return happened | {f: 0.0 for f, found in metrics.items() if strengths(found)[on[f]].mean() < weak}
 
 
 def images_of_effect(study: Study, features: Iterable[Feature], searched: Searched) -> dict[str, np.ndarray]:
@@ -127,7 +127,7 @@ def images_of_effect(study: Study, features: Iterable[Feature], searched: Search
 
     All of them where nobody judges, and where too few are left (*already there*).
     """
-    every = np.ones(len(searched.parts.reported), dtype=bool)
+    every = np.ones(len(searched.split.reported), dtype=bool)
     found = {feature.id: searched.without.get(feature.id, every) for feature in features}
     return {f: on if enough(on, study.effects.level) else every for f, on in found.items()}
 
@@ -147,9 +147,9 @@ def rank(measured: Measured) -> list[RankedFeature]:
     average, or of whose edits fewer than `min_edit_success` show it (*edit failed*); neither are tested.
     """
     study, corpus, features, searched = measured.study, measured.corpus, measured.features, measured.searched
-    paired, changes, succeeded, on = measured.paired, measured.changes, measured.succeeded, measured.on
+    paired, metrics, succeeded, on = measured.paired, measured.metrics, measured.succeeded, measured.on
     reaches = {f.id: reach_on(study, measured.reach, paired[f.id].base[on[f.id]]) for f in features}
-    success = edit_success(study, changes, succeeded, on)
+    success = edit_success(study, metrics, succeeded, on)
     decisions = decide(
         {f.id: paired[f.id].against_null for f in features},
         decision_options(study, measured.reach),
@@ -171,7 +171,7 @@ def rank(measured: Measured) -> list[RankedFeature]:
         summary, decision = summaries[feature.id], decisions[feature.id]
         of = on[feature.id]
         becomes, leaves = counted[feature.id].turn_counts
-        change = mean_change([each for each, counts in zip(changes[feature.id], of, strict=True) if counts])
+        change = mean_metrics([each for each, counts in zip(metrics[feature.id], of, strict=True) if counts])
         own_took = success.get(feature.id, 0.0) >= study.effects.min_edit_success
         before = _before(measured, feature, own_took)
         rows.append(

@@ -54,10 +54,10 @@ def explain(subject: Subject, command: str) -> tuple[Explanation, Searched]:
     searched = replay_search(subject)
     subject = calibrated(subject)
     study, store, editor, corpus = subject.study, subject.store, subject.editor, subject.corpus
-    pictures = Pictures(subject, store.images(searched.parts.reported))
+    pictures = Pictures(subject, store.images(searched.split.reported))
     pictures.find(searched.paired)
-    changes, no_lpips = pictures.changes([corpus[feature] for feature in searched.result.scores])
-    measured = Measured(study, corpus, searched, changes)
+    metrics, no_lpips = pictures.metrics([corpus[feature] for feature in searched.result.scores])
+    measured = Measured(study, corpus, searched, metrics)
     ranked, between = confounded(rank(measured), features_side_effects(measured))
     classifier, logits = subject.classifier, original_outputs(subject, pictures)
     originals = measure(logits, classifier.labels, study.target, study.folder, said_outputs(classifier))
@@ -97,7 +97,7 @@ def explain(subject: Subject, command: str) -> tuple[Explanation, Searched]:
         examples=examples,
         caveats=(
             *([] if searched.judged else [f"{NOT_JUDGED}: {why_unjudged(study)}."]),
-            *caveats(study, searched.parts, measured.reach),
+            *caveats(study, searched.split, measured.reach),
             *racing_notes(searched),
         ),
         settings=(
@@ -107,7 +107,7 @@ def explain(subject: Subject, command: str) -> tuple[Explanation, Searched]:
             *([("LPIPS", f"not measured: {no_lpips}")] if no_lpips else []),
         ),
         side_effects=tuple(between),
-        subgroups=subgroups_of(measured, ranked, columns_of(subject, searched.parts.reported, logits, originals)),
+        subgroups=subgroups_of(measured, ranked, columns_of(subject, searched.split.reported, logits, originals)),
         interactions=pairs_found(measured),
         looks=seen,
         controls=placebos,
@@ -173,7 +173,7 @@ def pairs_found(measured: Measured) -> tuple[Interaction, ...]:
             decision_options(study, measured.reach),
             reach=measured.reach,
             probability=study.target.measure in BOUNDED,
-            possible=0 if searched.parts.split else possible_pairs([*searched.result.scores, *measured.dropped]),
+            possible=0 if searched.split.held_out else possible_pairs([*searched.result.scores, *measured.dropped]),
         )
     )
 

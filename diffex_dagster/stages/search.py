@@ -44,7 +44,7 @@ from diffex_dagster.stages.judging import (
     sight_of,
 )
 from diffex_dagster.stages.scores import Paired, check_target, effects_of, paired_scores
-from diffex_dagster.stages.splits import Parts
+from diffex_dagster.stages.splits import Split
 from diffex_dagster.study import Study
 from diffex_dagster.utils.progress import silent
 
@@ -85,12 +85,12 @@ class Level1:
 class Searched:
     """A finished search, with every combination that was scored and what it cost.
 
-    The search has seen `parts.discovery`; `paired` and `gains` are over `parts.reported`, in that order.
+    The search has seen `split.discovery`; `paired` and `gains` are over `split.reported`, in that order.
     """
 
     result: SearchResult
     noise: Noise
-    parts: Parts
+    split: Split
     paired: dict[Concepts, Paired]
     gains: dict[str, NDArray[np.float64]] = field(default_factory=dict)  # feature id -> gain in evidence of itself
     judged: bool = False  # whether somebody judged what the edits show
@@ -133,7 +133,7 @@ def level1_scores(subject: Subject) -> Level1:
         subject = calibrated(subject)
         study, corpus, options = subject.study, subject.corpus, subject.study.search.options()
         features = [feature for stand_ins in level1_features(corpus, options).values() for feature in stand_ins]
-        images = subject.parts.discovery
+        images = subject.split.discovery
         paired, scored = paired_scores(subject, control_edits(study), images)
         noise = measure_noise(study, paired)
         combinations = [concepts_of([feature]) for feature in features]
@@ -233,7 +233,7 @@ class _Stored:
 
 def _search(subject: Subject) -> Searched:
     subject = calibrated(subject)
-    study, corpus, of = subject.study, subject.corpus, subject.parts
+    study, corpus, of = subject.study, subject.corpus, subject.split
     images, controls = of.discovery, control_edits(study)
     counts = make_edits(subject, edit_requests(images, [(), *controls], study.seeds), "null edits")
     paired, scored = paired_scores(subject, controls, images)
@@ -272,7 +272,7 @@ def _search(subject: Subject) -> Searched:
         singles = [concepts_of([corpus[feature]]) for feature in finalists]
         whole, _ = paired_scores(subject.changed(report=silent), [*controls, *singles], images)
         searched.paired |= whole
-    if of.split:
+    if of.held_out:
         _confirm(subject, corpus, searched)
     searched.judged = subject.probe is not None
     if subject.probe:
@@ -287,7 +287,7 @@ def _confirm(subject: Subject, corpus: Corpus, searched: Searched) -> None:
     joint = searched.result.joint
     found = [concepts_of([corpus[feature]]) for feature in searched.result.scores]
     found += [concepts_of(joint.features)] if joint else []
-    images = searched.parts.reported
+    images = searched.split.reported
     requests = edit_requests(images, [(), *control_edits(subject.study), *found], subject.seeds)
     searched.edits += make_edits(subject, requests, "confirmation edits")
     searched.paired, count = paired_scores(subject, found, images)
@@ -296,8 +296,8 @@ def _confirm(subject: Subject, corpus: Corpus, searched: Searched) -> None:
 
 def _judge(subject: Subject, corpus: Corpus, searched: Searched) -> None:
     """What the probe says of the edits that are reported: own gains, presence, the other way, side effects."""
-    images, own = searched.parts.reported, {f: concepts_of([corpus[f]]) for f in searched.result.scores}
-    searched.sight = sight_of(subject, searched.parts.discovery)
+    images, own = searched.split.reported, {f: concepts_of([corpus[f]]) for f in searched.result.scores}
+    searched.sight = sight_of(subject, searched.split.discovery)
     found = gains(subject, [(c, c[0]) for c in own.values()], images)
     searched.chance = {feature: searched.sight.chance(concepts[0]) for feature, concepts in own.items()}
     searched.gains = {feature: found[concepts, concepts[0]] for feature, concepts in own.items()}
@@ -312,7 +312,7 @@ def _judge(subject: Subject, corpus: Corpus, searched: Searched) -> None:
 
 def _other_way(subject: Subject, searched: Searched, own: Mapping[str, Concepts]) -> None:
     """Edit the strongest features the other way where they are already; see `stages.absence`."""
-    without, images = searched.without, searched.parts.reported
+    without, images = searched.without, searched.split.reported
     effects = {f: searched.paired[concepts].effect for f, concepts in own.items() if f in without}
     chosen = chosen_features(subject.study, effects, without, _took(searched), searched.result.edits)
     there = {f: [image for image, lacks in zip(images, without[f], strict=True) if not lacks] for f in chosen}
@@ -326,7 +326,7 @@ def _other_way(subject: Subject, searched: Searched, own: Mapping[str, Concepts]
 def _in_pairs(subject: Subject, corpus: Corpus, searched: Searched) -> None:
     """Edit the strongest features in pairs; see `stages.interactions`."""
     pairs = chosen_pairs(subject.study, searched.result.scores, _took(searched))
-    images, chances = searched.parts.reported, searched.sight.chances
+    images, chances = searched.split.reported, searched.sight.chances
     searched.pairs, counts, scored = edit_pairs(subject, corpus, pairs, images, chances)
     searched.edits += counts
     searched.scored += scored
@@ -335,7 +335,7 @@ def _in_pairs(subject: Subject, corpus: Corpus, searched: Searched) -> None:
 def _took(searched: Searched) -> dict[str, float]:
     """Feature -> the share of its edits, on the images that they can change, in which the judge sees it."""
     chance, without = searched.chance, searched.without
-    every = np.ones(len(searched.parts.reported), dtype=bool)
+    every = np.ones(len(searched.split.reported), dtype=bool)
     seen = {f: (gain > chance[f])[without.get(f, every)] for f, gain in searched.gains.items()}
     return {f: float(np.mean(of)) if of.size else 0.0 for f, of in seen.items()}
 

@@ -10,24 +10,24 @@ from diffex_dagster.study import Study
 
 
 @dataclass(frozen=True)
-class Parts:
+class Split:
     """Keys of the images that the search chooses features on, and of those that the report speaks of."""
 
     discovery: list[str]
     reported: list[str]
 
     @property
-    def split(self) -> bool:
+    def held_out(self) -> bool:
         """Whether the report speaks of images that the search has not seen."""
         return self.discovery != self.reported
 
 
-def parts(study: Study, store: Store) -> Parts:
+def image_split(study: Study, store: Store) -> Split:
     """Split the study's images into discovery and confirmation; a small study uses all of them for both.
 
     Half of few images would find little, and an estimate that is somewhat too large says more than none.
     """
     images = list(store.samples(study.kept_as))
     if not study.effects.confirmation or len(images) < study.effects.confirmation_from:
-        return Parts(images, images)
-    return Parts(*split(images, study.effects.confirmation, study.seed))
+        return Split(images, images)
+    return Split(*split(images, study.effects.confirmation, study.seed))

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from diffex_dagster.editing.protocol import MASK, EditRequest, FiledPicture
-from diffex_dagster.effects.edit_metrics import Change
+from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.errors import StoreError
 from diffex_dagster.store.database import Connection
 from diffex_dagster.store.images import ImageTables
@@ -107,16 +107,16 @@ class EditTables(ImageTables):
             edit: Image.frombytes("1", (width, height), bytes(bits)).convert("L") for edit, width, height, bits in rows
         }
 
-    def stored_changes(self, edits: Iterable[str], lpips: str | None = None) -> dict[str, Change]:
+    def stored_edit_metrics(self, edits: Iterable[str], lpips: str | None = None) -> dict[str, EditMetrics]:
         """What edits (by key) changed; with `lpips`, a backbone, only those whose LPIPS was measured with it."""
         rows = self._existing("changes", "edit", edits, "edit, strength, ssim, inside, area, lpips, lpips_net")
         return {
-            edit: Change(strength, ssim, inside, area, distance if lpips else None)
+            edit: EditMetrics(strength, ssim, inside, area, distance if lpips else None)
             for edit, strength, ssim, inside, area, distance, net in rows
             if lpips in (None, net)
         }
 
-    def put_changes(self, changes: Mapping[str, Change], lpips: str | None = None) -> None:
+    def put_edit_metrics(self, changes: Mapping[str, EditMetrics], lpips: str | None = None) -> None:
         """Keep what edits changed (key -> change), in place of what is known; `lpips` is the backbone, if any."""
         rows = [{"edit": key, **vars(change), "lpips_net": lpips} for key, change in changes.items()]
         self._insert("changes", rows, replace=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffex_dagster.effects.edit_metrics import measure_change, pixel_change, share_inside, similarity, strength
+from diffex_dagster.effects.edit_metrics import measure_edit, pixel_change, share_inside, similarity, strength
 from diffex_dagster.study import EffectsPart
 from diffex_dagster.worlds.avatars import draw, set_feature
 
@@ -83,7 +83,7 @@ def test_similarity_takes_pictures_smaller_than_its_window(side: int) -> None:
 
 def test_an_edit_is_measured_with_and_without_a_mask() -> None:
     edit, null = painted((slice(0, 8), slice(0, 8)), 255)
-    whole = measure_change(edit, null)
+    whole = measure_edit(edit, null)
     assert (whole.inside, whole.area, whole.lpips) == (None, None, None) and whole.strength == pytest.approx(1.0)
-    masked = measure_change(edit, null, Image.new("L", (2, 2), 255))
+    masked = measure_edit(edit, null, Image.new("L", (2, 2), 255))
     assert (masked.inside, masked.area) == (1.0, 1.0) and masked.ssim == whole.ssim < 1.0

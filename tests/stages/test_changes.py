@@ -11,13 +11,13 @@ from PIL import Image
 
 from diffex_dagster.editing.protocol import MASK, EditRequest
 from diffex_dagster.effects import edit_metrics as measured
-from diffex_dagster.effects.edit_metrics import Change
+from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.model import Explanation, RankedFeature
 from diffex_dagster.stages import edit_metrics as stage
 from diffex_dagster.stages import pictures as picturing
 from diffex_dagster.stages.context import at_work
-from diffex_dagster.stages.edit_metrics import changes_of, mean_change
+from diffex_dagster.stages.edit_metrics import edit_metrics_of, mean_metrics
 from diffex_dagster.stages.report import explain
 from diffex_dagster.stages.search import run_search
 from diffex_dagster.store import Store, StoredPicture
@@ -75,7 +75,7 @@ def test_without_masks_the_share_is_unknown_and_nothing_is_measured_twice(
     first, study, store = explained(tmp_path)
     assert {feature.inside_mask for feature in first.features} == {None}
     asked: list[object] = []
-    monkeypatch.setattr(stage, "measure_change", lambda *pair: asked.append(pair))
+    monkeypatch.setattr(stage, "measure_edit", lambda *pair: asked.append(pair))
     assert [vars(f) for f in report(study, store).features] == [vars(f) for f in first.features]
     assert not asked
 
@@ -97,14 +97,14 @@ def test_lpips_is_measured_where_it_is_asked_for_and_a_report_goes_without(tmp_p
     store = Store(tmp_path / "results")
     grey, red = (store.pictures.put(p) for p in (picture(100), Image.new("RGB", (16, 16), (151, 100, 100))))
     edits = {"x": (StoredPicture(store.pictures, red), StoredPicture(store.pictures, grey))}
-    plain, note = changes_of(store, edits)
+    plain, note = edit_metrics_of(store, edits)
     assert plain["x"].lpips is None and plain["x"].strength == pytest.approx(51 / 255 / 3) and note == ""
     model = Fake("alex")
     for _ in range(2):
-        found, note = changes_of(store, edits, model)  # type: ignore[arg-type]
+        found, note = edit_metrics_of(store, edits, model)  # type: ignore[arg-type]
         assert found["x"].lpips == pytest.approx(plain["x"].strength / 2) and note == ""
     assert model.pairs == 1
-    found, note = changes_of(store, edits, Fake("vgg", fails=True))  # type: ignore[arg-type]
+    found, note = edit_metrics_of(store, edits, Fake("vgg", fails=True))  # type: ignore[arg-type]
     assert found == plain and note == "no weights"
 
 
@@ -115,6 +115,6 @@ def test_a_report_says_why_lpips_is_missing(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_means_leave_out_what_is_not_known() -> None:
-    mean = mean_change([Change(0.1, 0.8, 0.5, 0.2), Change(0.3, 0.6, None, 0.4), Change(0.2, 1.0)])
+    mean = mean_metrics([EditMetrics(0.1, 0.8, 0.5, 0.2), EditMetrics(0.3, 0.6, None, 0.4), EditMetrics(0.2, 1.0)])
     assert (mean.strength, mean.ssim) == (pytest.approx(0.2), pytest.approx(0.8))
     assert (mean.inside, mean.area, mean.lpips) == (0.5, pytest.approx(0.3), None)

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
-from diffex_dagster.effects.edit_metrics import Change
+from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.errors import StoreError
 from diffex_dagster.store import Store, edit_key
 from diffex_dagster.store import claims as claiming
@@ -104,20 +104,20 @@ def test_another_picture_in_the_place_of_a_lost_one_forgets_what_was_measured_on
     for request in keys:
         store.put_scores({keys[request]: np.array([0.1, 0.9])}, "v1")
         store.put_evidence([((keys[request], "hat"), 0.5)], "probe")
-    store.put_changes({keys[HAT]: Change(0.1, 0.9)})
+    store.put_edit_metrics({keys[HAT]: EditMetrics(0.1, 0.9)})
     file_of(store, HAT).unlink()
     store.put_edits([(HAT, masked)], "e")
     assert set(store.stored_scores(keys.values(), "v1")) == {keys[NULL]}
     assert set(store.stored_evidence([(k, "hat") for k in keys.values()], "probe")) == {(keys[NULL], "hat")}
-    assert store.stored_changes(keys.values()) == {} and set(store.stored_masks(keys.values())) == {keys[HAT]}
-    store.put_changes({keys[HAT]: Change(0.1, 0.9)})
+    assert store.stored_edit_metrics(keys.values()) == {} and set(store.stored_masks(keys.values())) == {keys[HAT]}
+    store.put_edit_metrics({keys[HAT]: EditMetrics(0.1, 0.9)})
     file_of(store, NULL).unlink()
     store.put_edits([(NULL, picture(1))], "e")  # the same picture again: what was measured stands
-    assert set(store.stored_changes(keys.values())) == {keys[HAT]}
+    assert set(store.stored_edit_metrics(keys.values())) == {keys[HAT]}
     assert set(store.stored_scores(keys.values(), "v1")) == {keys[NULL]}
     file_of(store, NULL).unlink()
     store.put_edits([(NULL, picture(5))], "e")  # every other edit of the image was measured against the old one
-    assert store.stored_changes(keys.values()) == {}
+    assert store.stored_edit_metrics(keys.values()) == {}
 
 
 def test_an_edit_that_is_there_stays_as_it_is(store: Store) -> None:

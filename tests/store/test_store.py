@@ -16,7 +16,7 @@ from PIL import Image
 from diffex_dagster.corpus.tree import Corpus, Drop, Feature
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
 from diffex_dagster.effects.confounding import SideEffect
-from diffex_dagster.effects.edit_metrics import Change
+from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.errors import StoreError
 from diffex_dagster.report.model import Confounder, RankedFeature
 from diffex_dagster.store import Store, edit_key, image_key
@@ -250,11 +250,11 @@ def test_the_mask_that_an_edit_carries_is_kept_with_it(store: Store) -> None:
 
 
 def test_changes_are_kept_and_lpips_counts_only_with_its_backbone(store: Store) -> None:
-    plain, full = Change(0.1, 0.9), Change(0.2, -0.5, 0.75, 0.25, 0.3)
-    store.put_changes({"x": plain})
-    store.put_changes({"y": full}, "alex")
-    assert store.stored_changes(["x", "y", "z"]) == {"x": plain, "y": replace(full, lpips=None)}
-    assert store.stored_changes(["x", "y"], "alex") == {"y": full}
-    assert store.stored_changes(["x", "y"], "vgg") == {}
-    store.put_changes({"x": replace(plain, lpips=0.1)}, "alex")  # measured later
-    assert store.stored_changes(["x"], "alex")["x"].lpips == 0.1
+    plain, full = EditMetrics(0.1, 0.9), EditMetrics(0.2, -0.5, 0.75, 0.25, 0.3)
+    store.put_edit_metrics({"x": plain})
+    store.put_edit_metrics({"y": full}, "alex")
+    assert store.stored_edit_metrics(["x", "y", "z"]) == {"x": plain, "y": replace(full, lpips=None)}
+    assert store.stored_edit_metrics(["x", "y"], "alex") == {"y": full}
+    assert store.stored_edit_metrics(["x", "y"], "vgg") == {}
+    store.put_edit_metrics({"x": replace(plain, lpips=0.1)}, "alex")  # measured later
+    assert store.stored_edit_metrics(["x"], "alex")["x"].lpips == 0.1

@@ -14,7 +14,7 @@ from diffex_dagster.stages.interactions import PairEdits
 from diffex_dagster.stages.ranking import Measured
 from diffex_dagster.stages.scores import Paired
 from diffex_dagster.stages.search import Noise, Searched
-from diffex_dagster.stages.splits import Parts
+from diffex_dagster.stages.splits import Split
 from diffex_dagster.study import Study
 
 
@@ -42,6 +42,6 @@ def measured(
     seen = {f: list(values) for f, values in scores.items()} | {f: [0.0] for f in left}
     race = Race(range(len(null)), len(seen), study.search.options(), seen=seen) if left else None
     result = SearchResult(scores, (), (), (), (), None, len(seen), race=race)
-    searched = Searched(result, Noise(0.0, 0.0), Parts(images, images), paired, pairs=list(pairs))
+    searched = Searched(result, Noise(0.0, 0.0), Split(images, images), paired, pairs=list(pairs))
     searched.without = dict(without or {})
     return Measured(study, Corpus(tuple(edits)), searched, {})
