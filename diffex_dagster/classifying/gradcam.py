@@ -1,4 +1,4 @@
-"""Where a torch classifier looks: Grad-CAM (Selvaraju et al., ICCV 2017) through Captum."""
+"""Attribution maps of a torch classifier: Grad-CAM (Selvaraju et al., ICCV 2017) through Captum."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Differentiable:
 
 
 class GradCam:
-    """Maps of where a classifier looks when it scores a target.
+    """Attribution maps: where the evidence for a target lies in a picture.
 
     At the last layer that keeps a map of the picture and that the score depends on. Convolutional networks get Grad-CAM
     (equations 1 and 2). A transformer's tokens get gradient times activation, summed over channels (HiResCAM, Draelos &

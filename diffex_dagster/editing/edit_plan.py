@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from diffex_dagster.editing.guidance import Concepts, Guidance
+from diffex_dagster.editing.guidance import ConceptRows, Guidance
 from diffex_dagster.editing.models import Text, Texts
 from diffex_dagster.editing.vocabulary import Description
 
@@ -77,7 +77,7 @@ class Rows:
     owner: torch.Tensor  # position in `running` of each active concept's edit
     turns: list[torch.Tensor]  # the active concepts: every edit's first, every edit's second ...
     words: torch.Tensor | None  # (count, T)
-    concepts: Concepts | None
+    concepts: ConceptRows | None
 
 
 class Plan:
@@ -122,7 +122,7 @@ class Plan:
             owner=torch.tensor([p for p, _ in active], device=self.device, dtype=torch.long),
             turns=[torch.tensor(turn, device=self.device) for turn in turns.values()],
             words=torch.stack([c.text.words for c in concepts]) if concepts else None,
-            concepts=Concepts([c.sign for c in concepts], [c.guidance for c in concepts], self.device)
+            concepts=ConceptRows([c.sign for c in concepts], [c.guidance for c in concepts], self.device)
             if active
             else None,
         )

@@ -45,7 +45,7 @@ class Guidance:
         return self.mask in ("cross_attention", "intersection")
 
 
-class Concepts:
+class ConceptRows:
     """The concepts that are active at a step, as tensors that are made once and used for many steps.
 
     Args:

@@ -171,7 +171,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class LookedAt:
+class AttributionExample:
     """Grad-CAM on one image: maps of shape (height, width), >= 0, in the unit of the classifier's evidence."""
 
     image: str  # key of the sample image
@@ -182,8 +182,8 @@ class LookedAt:
 
 
 @dataclass(frozen=True)
-class Look:
-    """Where the classifier looks before and after the edits of one feature. Means over images; NaN where there is none.
+class Attribution:
+    """Attribution maps (Grad-CAM) before and after the edits of a feature: means over images, NaN where there is none.
 
     Attributes:
         changed: the share of the picture that an edit changes visibly.
@@ -197,7 +197,7 @@ class Look:
     before: float
     after: float
     images: int
-    example: LookedAt | None = None
+    example: AttributionExample | None = None
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,9 @@ class Explanation:
     side_effects: tuple[SideEffect, ...] = ()  # of the strongest features on each other, the largest leaks first
     subgroups: tuple[SubgroupEffect, ...] = ()  # the effects among some of the images, by feature
     interactions: tuple[Interaction, ...] = ()  # of the strongest features in pairs, where they were edited so
-    looks: tuple[Look, ...] = ()  # Grad-CAM of the strongest features, where the classifier is a torch module
+    attributions: tuple[
+        Attribution, ...
+    ] = ()  # Grad-CAM of the strongest features, where the classifier is a torch module
     warnings: tuple[str, ...] = ()  # what to mend before anything on the page is believed
     hints: tuple[str, ...] = ()  # what looks wrong about the classifier's scores of the sample images
     controls: tuple[Control, ...] = ()  # the control prompts, which every effect is held against

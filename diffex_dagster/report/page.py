@@ -11,7 +11,7 @@ from diffex_dagster.report.examples import Failures, entry, parts, typical
 from diffex_dagster.report.heatmap import overlay
 from diffex_dagster.report.html import render
 from diffex_dagster.report.matrix import matrix
-from diffex_dagster.report.model import Example, Explanation, Group, JointCombination, Look, RankedFeature, Turn
+from diffex_dagster.report.model import Attribution, Example, Explanation, Group, JointCombination, RankedFeature, Turn
 from diffex_dagster.report.pictures import BUDGET, Book, fitted
 from diffex_dagster.report.verdict import one_a_group, verdict
 from diffex_dagster.report.wording import NOT_JUDGED, digits_for, mixed_in_words, titled
@@ -43,7 +43,7 @@ class Branch:
 class _Pictures:
     rows: tuple[Row, ...]
     highlights: list[Row]
-    looks: list[dict[str, Any]]
+    attributions: list[dict[str, Any]]
     joint: int | None  # place of the joint combination in the data block
     data: list[dict[str, Any]]
     shown: int  # examples on the page
@@ -73,7 +73,7 @@ def render_report(explanation: Explanation, budget: int = BUDGET) -> str:
         highlights=pictures.highlights,
         branches=_branches(explanation.groups, rows),
         joint_number=pictures.joint,
-        looks=pictures.looks,
+        attributions=pictures.attributions,
         matrix=matrix(features, explanation.side_effects),
         by_feature={row.feature.feature: row for row in rows},
         subgroups={
@@ -128,18 +128,18 @@ def _pictures(explanation: Explanation, book: Book, digits: int, failures: Failu
         data.append(block)
         shown, total = shown + kept, total + len(ordered)
     highlights = _highlights(explanation, rows, book, digits, failures)
-    return _Pictures(tuple(rows), highlights, _looks(explanation.looks, book), joint, data, shown, total)
+    return _Pictures(tuple(rows), highlights, _attributions(explanation.attributions, book), joint, data, shown, total)
 
 
-def _looks(found: Sequence[Look], book: Book) -> list[dict[str, Any]]:
+def _attributions(found: Sequence[Attribution], book: Book) -> list[dict[str, Any]]:
     """Grad-CAM for the template: the numbers, and four pictures under one scale of colours."""
     shown = []
-    for look in found:
-        if (x := look.example) is not None:
+    for each in found:
+        if (x := each.example) is not None:
             highest = float(max(x.null_map.max(), x.edit_map.max()))
             pairs = [(x.null, x.null_map), (x.edit, x.edit_map)]
-            pictures = [each for picture, heat in pairs for each in (picture, overlay(picture, heat, highest))]
-            shown.append({"look": look, "pictures": [book.add(each) for each in pictures]})
+            pictures = [p for picture, heat in pairs for p in (picture, overlay(picture, heat, highest))]
+            shown.append({"found": each, "pictures": [book.add(picture) for picture in pictures]})
     return shown
 
 

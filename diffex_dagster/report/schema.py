@@ -18,6 +18,7 @@ from diffex_dagster.effects.confounding import SideEffect
 from diffex_dagster.effects.interactions import Interaction
 from diffex_dagster.effects.subgroups import SubgroupEffect
 from diffex_dagster.report.model import (
+    Attribution,
     Comparison,
     Confounder,
     Control,
@@ -27,7 +28,6 @@ from diffex_dagster.report.model import (
     Group,
     JointCombination,
     JudgeCheck,
-    Look,
     RankedFeature,
     Turn,
 )
@@ -42,7 +42,7 @@ _UNDER = ("effect", "ci_low", "ci_high", "decision", "edit_success", "confounded
 EFFECT_NUMBERS = ("leak", "direct", "direct_low", "direct_high")
 PAIR_NUMBERS = ("effect", "ci_low", "ci_high", "alone", "together")
 CONTROL_NUMBERS = ("effect", "ci_low", "ci_high", "against_null", "null_low", "null_high", "flip_rate")
-LOOK_FIELDS = ("feature", "name", "changed", "before", "after", "images")
+ATTRIBUTION_FIELDS = ("feature", "name", "changed", "before", "after", "images")
 
 
 def load_schema(name: str) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def report_as_json(explanation: Explanation) -> dict[str, Any]:
         "side_effects": [vars(each) for each in e.side_effects],
         "subgroups": [vars(each) for each in e.subgroups],
         "interactions": interaction_rows(e),
-        "looks": [{field: getattr(look, field) for field in LOOK_FIELDS} for look in e.looks],
+        "attributions": [{field: getattr(each, field) for field in ATTRIBUTION_FIELDS} for each in e.attributions],
         "drops": [{"name": name, "reason": reason} for name, reason in e.drops],
         "examples": {feature: [_example(x) for x in examples] for feature, examples in e.examples.items()},
         "caveats": list(e.caveats),
@@ -155,7 +155,7 @@ def explanation_from_json(data: Mapping[str, Any]) -> Explanation:
             SubgroupEffect(**_numbers(row, ("effect", "ci_low", "ci_high"))) for row in data.get("subgroups", ())
         ),
         interactions=tuple(_interaction(row) for row in data.get("interactions", ())),
-        looks=tuple(_look(row) for row in data.get("looks", ())),
+        attributions=tuple(_attribution(row) for row in data.get("attributions", data.get("looks", ()))),
         warnings=tuple(data.get("warnings", ())),
         hints=tuple(data.get("hints", ())),
         controls=tuple(Control(**_numbers(row, CONTROL_NUMBERS)) for row in data.get("controls", ())),
@@ -267,9 +267,9 @@ def _interaction(row: Mapping[str, Any]) -> Interaction:
     return Interaction(**{name: value for name, value in numbers.items() if name in known})
 
 
-def _look(row: Mapping[str, Any]) -> Look:
+def _attribution(row: Mapping[str, Any]) -> Attribution:
     changed, before, after = (_number(row[name]) for name in ("changed", "before", "after"))
-    return Look(row["feature"], row["name"], changed, before, after, row["images"])
+    return Attribution(row["feature"], row["name"], changed, before, after, row["images"])
 
 
 def _numbers(row: Mapping[str, Any], which: Sequence[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Stage: where the classifier looks before and after the edits of its strongest features (Grad-CAM)."""
+"""Stage: attribution maps (Grad-CAM) before and after the edits of the strongest features."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.examples import BARELY
-from diffex_dagster.report.model import Example, Look, LookedAt, RankedFeature, opened
+from diffex_dagster.report.model import Attribution, AttributionExample, Example, RankedFeature, opened
 from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.edits import concepts_of
 from diffex_dagster.store import edit_key
 from diffex_dagster.utils.hashing import digest
 
 
-def looks(
+def attributions(
     subject: Subject, features: Sequence[RankedFeature], examples: Mapping[str, Sequence[Example]]
-) -> tuple[tuple[Look, ...], str]:
+) -> tuple[tuple[Attribution, ...], str]:
     """Grad-CAM of the null edits and the edits of these features, and how much of it lies where the edit changed.
 
     A report does not depend on it: where it cannot be made, the second value says why.
@@ -32,7 +32,7 @@ def looks(
         examples: feature id -> its images.
 
     Returns:
-        One `Look` a feature, and a note ("" where all went well).
+        One `Attribution` a feature, and a note ("" where all went well).
     """
     features = [feature for feature in features if examples.get(feature.feature)]
     if not features:
@@ -55,7 +55,9 @@ def looks(
         maps = _maps(subject, pictures)
     except DiffExError as error:
         return (), str(error)
-    found = [_look(f, [(each, maps[null], maps[edit]) for each, null, edit in pairs[f.feature]]) for f in features]
+    found = [
+        _attribution(f, [(each, maps[null], maps[edit]) for each, null, edit in pairs[f.feature]]) for f in features
+    ]
     return tuple(found), ""
 
 
@@ -63,12 +65,12 @@ def _maps(subject: Subject, pictures: Mapping[str, Image.Image]) -> dict[str, np
     """Edit key -> map at the picture's resolution, asking the classifier only for what the store does not hold."""
     store, classifier, target = subject.store, subject.classifier, subject.study.target
     of = digest(classifier.fingerprint, target.model_dump(mode="json"))  # a map is of one target
-    stored = store.stored_looks(pictures, of)
+    stored = store.stored_attribution_maps(pictures, of)
     if missing := [key for key in pictures if key not in stored]:
         model = _differentiable(classifier)
         made = GradCam(model, classifier.labels, target)([pictures[key] for key in missing])
         new = {key: (each, model.crop) for key, each in zip(missing, made, strict=True)}
-        store.put_looks(new, of)
+        store.put_attribution_maps(new, of)
         stored |= new
     return {key: on_picture(stored[key][0][None], pictures[key].size, stored[key][1])[0] for key in pictures}
 
@@ -86,7 +88,7 @@ def changed_region(before: Image.Image, after: Image.Image) -> np.ndarray:
     return np.asarray(difference.max(axis=2) > BARELY)
 
 
-def _look(feature: RankedFeature, pairs: Sequence[tuple[Example, np.ndarray, np.ndarray]]) -> Look:
+def _attribution(feature: RankedFeature, pairs: Sequence[tuple[Example, np.ndarray, np.ndarray]]) -> Attribution:
     """The shares over the images whose edit changed something and where the class has evidence before and after."""
     shares = []
     for example, null, edit in pairs:
@@ -96,5 +98,5 @@ def _look(feature: RankedFeature, pairs: Sequence[tuple[Example, np.ndarray, np.
     changed, before, after = (float(x) for x in (np.mean(shares, axis=0) if shares else np.full(3, np.nan)))
     taken = [pair for pair in pairs if pair[0].succeeded is not False] or list(pairs)
     example, null, edit = min(taken, key=lambda pair: abs(pair[0].effect - feature.effect))
-    shown = LookedAt(example.image, opened(example.null), null, opened(example.edit), edit)
-    return Look(feature.feature, feature.name, changed, before, after, len(shares), shown)
+    shown = AttributionExample(example.image, opened(example.null), null, opened(example.edit), edit)
+    return Attribution(feature.feature, feature.name, changed, before, after, len(shares), shown)

@@ -16,7 +16,7 @@ from diffex_dagster.effects.paired import summarise
 from diffex_dagster.report.model import Explanation, Group, JointCombination, JudgeCheck
 from diffex_dagster.report.verdict import one_a_group
 from diffex_dagster.report.wording import NOT_JUDGED
-from diffex_dagster.stages.attribution import looks
+from diffex_dagster.stages.attribution import attributions
 from diffex_dagster.stages.calibrated import calibrated
 from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.deciding import BOUNDED, control_rows, control_warnings, decision_options, noise_warning
@@ -66,7 +66,7 @@ def explain(subject: Subject, command: str) -> tuple[Explanation, Searched]:
         f.id: album.examples(concepts_of([f]), measured.paired[f.id], measured.succeeded.get(f.id), measured.on[f.id])
         for f in measured.features
     }
-    seen, why_not = looks(subject, one_a_group(ranked)[: study.report.gradcam], examples)
+    seen, why_not = attributions(subject, one_a_group(ranked)[: study.report.gradcam], examples)
     placebos = control_rows(study, searched.paired, measured.reach)
     still = measured.reach.still
     held_back = noise_warning(study, searched.result.gate, still)
@@ -109,7 +109,7 @@ def explain(subject: Subject, command: str) -> tuple[Explanation, Searched]:
         side_effects=tuple(between),
         subgroups=subgroups_of(measured, ranked, columns_of(subject, searched.split.reported, logits, originals)),
         interactions=pairs_found(measured),
-        looks=seen,
+        attributions=seen,
         controls=placebos,
         judge=judge_check(subject, searched),
         hints=tuple(hints(study, classifier, logits)),

@@ -153,15 +153,15 @@ class EditTables(ImageTables):
         rows = [{"subject": s, "concept": c, "probe": probe, "value": float(value)} for (s, c), value in answers]
         self._insert("evidence", rows)
 
-    # Where classifiers look
+    # Attribution maps
 
-    def stored_looks(self, subjects: Iterable[str], classifier: str) -> dict[str, tuple[np.ndarray, float]]:
+    def stored_attribution_maps(self, subjects: Iterable[str], classifier: str) -> dict[str, tuple[np.ndarray, float]]:
         """Grad-CAM maps of edits: subject -> (map of shape (h, w), share of the picture's side that it covers)."""
         found = self._existing("looks", "subject", subjects, 'subject, "rows", crop, map', classifier=classifier)
         return {s: (np.asarray(heat, dtype=np.float64).reshape(rows, -1), crop) for s, rows, crop, heat in found}
 
-    def put_looks(self, maps: Mapping[str, tuple[np.ndarray, float]], classifier: str) -> None:
-        """Keep Grad-CAM maps; see `stored_looks`."""
+    def put_attribution_maps(self, maps: Mapping[str, tuple[np.ndarray, float]], classifier: str) -> None:
+        """Keep Grad-CAM maps; see `stored_attribution_maps`."""
         rows = [
             {"subject": s, "classifier": classifier, "rows": len(heat), "crop": crop, "map": heat.ravel().tolist()}
             for s, (heat, crop) in maps.items()

@@ -103,7 +103,7 @@ CREATE TABLE IF NOT EXISTS evidence (
     created TIMESTAMPTZ DEFAULT now(),
     PRIMARY KEY (subject, concept, probe)
 );
--- One row of `looks` is where a classifier looks on one edit (Grad-CAM).
+-- One row of `looks` is the attribution map (Grad-CAM) of a classifier on one edit.
 CREATE TABLE IF NOT EXISTS looks (
     subject VARCHAR,                    -- an edit
     classifier VARCHAR,                 -- fingerprint, with its target where that is its own

@@ -30,8 +30,8 @@ def test_report_json_is_valid_and_comes_back(report_folder: Path, explanation: E
     data = json.loads((report_folder / "report.json").read_text("utf-8"))
     jsonschema.validate(data, schema.load_schema("report-1"))
     back = schema.explanation_from_json(data)
-    assert back.looks[0] == replace(explanation.looks[0], example=None)
-    assert back == replace(explanation, examples={}, joint=back.joint, looks=back.looks)
+    assert back.attributions[0] == replace(explanation.attributions[0], example=None)
+    assert back == replace(explanation, examples={}, joint=back.joint, attributions=back.attributions)
     assert explanation.joint and back.joint == replace(explanation.joint, examples=())
     assert data["examples"][explanation.features[0].feature][0].keys() >= {"image", "effect", "flipped"}
 

@@ -92,7 +92,7 @@ def test_every_picture_is_in_the_page_once(html: str, explanation: Explanation) 
         for example in examples
         for picture in (example.original, example.null, example.edit)
     }
-    overlays = 2 * len(explanation.looks)
+    overlays = 2 * len(explanation.attributions)
     assert len(pictures) == len(set(pictures)) == len(distinct) + overlays
     assert "data:image/webp;base64," not in html.replace('"data:image/webp;base64," +', "")
     assert Image.open(io.BytesIO(base64.b64decode(pictures[0]))).format == "WEBP"
@@ -223,12 +223,12 @@ def test_large_pictures_shrink_then_fewer_are_shown_and_the_page_says_so(explana
 
 def test_grad_cam_is_shown_with_its_numbers_and_left_out_where_there_is_none(explanation: Explanation) -> None:
     page = Page(render_report(explanation))
-    assert "Where it looked" in page.text
-    for what in ("Changed part of the picture", "8%", "Looked there before", "11%", "Looked there after", "43%"):
+    assert "Attribution maps" in page.text
+    for what in ("Changed part of the picture", "8%", "Evidence there before", "11%", "Evidence there after", "43%"):
         assert what in page.text
-    assert "Where it looked" not in Page(render_report(replace(explanation, looks=()))).text
-    one = replace(explanation.looks[0], images=0, before=float("nan"))
-    assert "No image has evidence" in Page(render_report(replace(explanation, looks=(one,)))).text
+    assert "Attribution maps" not in Page(render_report(replace(explanation, attributions=()))).text
+    one = replace(explanation.attributions[0], images=0, before=float("nan"))
+    assert "No image has evidence" in Page(render_report(replace(explanation, attributions=(one,)))).text
 
 
 def test_colours_of_a_map_grow_with_it_and_leave_the_picture_where_it_is_zero() -> None:

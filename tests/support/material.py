@@ -15,6 +15,8 @@ from PIL import Image
 
 from diffex_dagster.effects.confounding import SideEffect
 from diffex_dagster.report.model import (
+    Attribution,
+    AttributionExample,
     ComparedFeature,
     Comparison,
     Confounder,
@@ -22,8 +24,6 @@ from diffex_dagster.report.model import (
     Explanation,
     Group,
     JointCombination,
-    Look,
-    LookedAt,
     RankedFeature,
     RuleOutcome,
     Turn,
@@ -196,7 +196,9 @@ def explanation(n: int = 12, version: str = "v1", size: int = 64, draw: Draw = d
     features = tuple(replace(f, confounded_with=borrowed) if f.name == "Grey hair" else f for f in features)
     x = examples[first.feature][0]
     heat = np.linspace(0.0, 1.0, size * size).reshape(size, size)
-    look = Look(first.feature, first.name, 0.08, 0.11, 0.43, n, LookedAt(x.image, x.null, heat, x.edit, heat.T))
+    attribution = Attribution(
+        first.feature, first.name, 0.08, 0.11, 0.43, n, AttributionExample(x.image, x.null, heat, x.edit, heat.T)
+    )
     return Explanation(
         study="avatars",
         title="Avatars",
@@ -227,7 +229,7 @@ def explanation(n: int = 12, version: str = "v1", size: int = 64, draw: Draw = d
         examples=examples,
         caveats=("The editor keeps other attributes in 85% of edits.",),
         settings=(("Guidance scale", "5"), ("Mask threshold", "0.85"), ("Steps", "20")),
-        looks=(look,),
+        attributions=(attribution,),
         side_effects=_side_effects(features, borrowed),
         turn=SENIOR,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Where a classifier looks: the share of Grad-CAM on what an edit changed, on a network that looks at red only."""
+"""Attribution maps: the share of Grad-CAM on what an edit changed, on a network that sees red only."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ def study(tmp_path: Path) -> Study:
 
 
 def test_an_edit_towards_red_draws_the_look_to_itself(study: Study) -> None:
-    looks = {look.feature: look for look in explained(study).looks}
+    found = {each.feature: each for each in explained(study).attributions}
     # The patch is the left half. Before, all of the grey picture counts alike; the map is bilinear at its border.
-    red = looks["red"]
+    red = found["red"]
     assert red.changed == 0.5 and red.before == pytest.approx(0.5) and red.after > 0.7 and red.images == 8
     assert red.example is not None and red.example.edit_map.shape == (16, 16)
     assert red.example.edit_map[:, :4].min() > red.example.edit_map[:, 12:].max()
 
 
 def test_maps_are_kept(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = explained(study).looks
+    before = explained(study).attributions
     monkeypatch.setattr(GradCam, "__call__", lambda self, pictures: pytest.fail("looked again"))
-    after = explained(study).looks
+    after = explained(study).attributions
     assert [(x.feature, x.before, x.after) for x in after] == [(x.feature, x.before, x.after) for x in before]
 
 
 def test_a_report_without_it_says_why(tmp_path: Path) -> None:
     warm = {"kind": "python", "factory": "tests.support.toys:WarmClassifier"}
     explanation = explained(load_study(write_study(tmp_path / "a", classifiers={"net": warm})))
-    assert not explanation.looks and "for torch modules" in dict(explanation.settings)["Grad-CAM"]
+    assert not explanation.attributions and "for torch modules" in dict(explanation.settings)["Grad-CAM"]
     off = explained(load_study(write_study(tmp_path / "b", classifiers={"net": NET}, report={"gradcam": 0})))
-    assert not off.looks and "Grad-CAM" not in dict(off.settings)
+    assert not off.attributions and "Grad-CAM" not in dict(off.settings)
 
 
 def test_what_an_edit_changed() -> None:
