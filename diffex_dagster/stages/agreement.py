@@ -45,7 +45,7 @@ def compare_editors(work: StudyContext, classifier: str, editors: Sequence[str],
     arms = [at_work(study.for_classifier(classifier).with_editor(name), store=store) for name in (first, second)]
     with store.hold():
         ranked = [_by_feature(arm, classifier) for arm in arms]
-        image = next(iter(arms[0].parts.reported))
+        image = next(iter(arms[0].split.reported))
         shown = [_pictures(arm, image, rows) for arm, rows in zip(arms, ranked, strict=True)]
     said = [{f: Said(row.effect, row.ci_low, row.ci_high, row.decision) for f, row in of.items()} for of in ranked]
     agreed = agree(said[0], said[1])
@@ -67,7 +67,7 @@ def compare_editors(work: StudyContext, classifier: str, editors: Sequence[str],
         editors=(first, second),
         created=datetime.now(UTC),
         command=command,
-        images=len(arms[0].parts.reported),
+        images=len(arms[0].split.reported),
         features=tuple(rows),
         judged=agreed.judged,
         spearman=agreed.spearman,
