@@ -23,7 +23,7 @@ def test_effects_come_from_images_that_the_search_has_not_seen(tmp_path: Path) -
     explain_study(study, ["v1"], lambda *event: None)
     store = build_store(study)
     of = image_split(study, store)
-    assert of.split and not set(of.discovery) & set(of.reported) and len(of.discovery + of.reported) == IMAGES
+    assert of.held_out and not set(of.discovery) & set(of.reported) and len(of.discovery + of.reported) == IMAGES
     rows = {row.feature: row for row in latest_ranking(study, "v1")}
     assert {row.images for row in rows.values()} == {len(of.reported)}
     kept = store.query("SELECT DISTINCT image FROM effects")["image"]
