@@ -43,7 +43,7 @@ def test_a_small_study_uses_all_its_images_twice_and_says_so(tmp_path: Path) -> 
     study = load_study(write_study(tmp_path, 6))
     explain_study(study, ["v1"], lambda *event: None)
     of = image_split(study, build_store(study))
-    assert not of.split and len(of.reported) == 6
+    assert not of.held_out and len(of.reported) == 6
     assert "winner's curse). From 40 images on" in " ".join(caveats(study, of))
     off = load_study(write_study(tmp_path, 6, effects={"confirmation": 0.0, "confirmation_from": 4}))
     assert not image_split(off, build_store(off)).held_out
