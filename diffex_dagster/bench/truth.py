@@ -246,6 +246,8 @@ def grade_all(
     world = truths.setdefault("population", Truth(of_others, drawn, size, cache))
 
     marks: dict[str, list[Marked]] = {arm: [] for arm in arms}
+    # One editor for all classifiers: it keeps the inversions of the images.
+    made_by = {arm: at_work(base.with_editor(name), store=store).editor for arm, name in arms.items()}
     for subject in chosen:
         one = base.changed(classifiers={subject.name: subject.part}, target=Target(label=subject.label))
         classifier = at_work(one).subject(subject.name).classifier
@@ -257,7 +259,8 @@ def grade_all(
         for arm, editor_name in arms.items():
             say(f"{subject.name}: {arm} arm")
             in_arm = one.with_editor(editor_name)
-            at = at_work(in_arm, store=store, classifiers={subject.name: classifier}, report=scope.report)
+            own = {subject.name: classifier}
+            at = at_work(in_arm, store=store, editor=made_by[arm], classifiers=own, report=scope.report)
             marked = mark(at.subject(subject.name), true, true_world)
             if arm == "exact":
                 options = replace(decision_options(in_arm), flips=1999)
