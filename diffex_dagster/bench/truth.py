@@ -14,10 +14,12 @@ that is what they speak of.
 from __future__ import annotations
 
 import importlib
+import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +43,8 @@ from diffex_dagster.stages.deciding import decision_options
 from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.setup import build_proposer
 from diffex_dagster.study import Study
+from diffex_dagster.utils.files import write_atomically
+from diffex_dagster.utils.hashing import digest
 from diffex_dagster.utils.progress import Reporter, silent
 from diffex_dagster.worlds.base import State, World
 from diffex_dagster.worlds.exact import read_states
@@ -60,12 +64,12 @@ class Examinee:
 
 
 class Truth:
-    """True effects on one set of drawings, each drawn and scored once however many studies ask for it.
+    """True effects on one set of drawings, each drawn and scored once however many studies and runs ask for it.
 
     Args:
         states: of the drawings.
         size: side of the pictures, in pixels.
-        cache: folder that the drawings are kept in.
+        cache: folder that the drawings, and each classifier's effects on them, are kept in.
     """
 
     def __init__(self, states: Sequence[State], world: World, size: int, cache: Path) -> None:
@@ -77,12 +81,30 @@ class Truth:
     ) -> dict[Feature, NDArray[np.float64]]:
         """f(changed) − f(unchanged) of each feature, shape (drawings,); zero where the world cannot draw it."""
         named = {feature: (self._world.canonical(feature[0]), feature[1]) for feature in features}
-        known = self._known.setdefault(subject.name, {})
+        file = self._cache / f"effects-{digest(self._states, self._size, classifier.fingerprint, subject.label)}.npz"
+        if subject.name not in self._known:
+            self._known[subject.name] = _kept_effects(file)
+        known = self._known[subject.name]
         missing = sorted(set(named.values()) - set(known))
         if missing:
             drawn = redraw(self._states, missing, self._size, self._cache, self._world)
             known |= drawn.effects(lambda pictures: _score(classifier, subject.label, pictures))
+            _keep_effects(file, known)
         return {feature: known[name] for feature, name in named.items()}
+
+
+def _kept_effects(file: Path) -> dict[Feature, NDArray[np.float64]]:
+    if not file.is_file():
+        return {}
+    with np.load(file, allow_pickle=False) as kept:
+        return {(name[2:], name[0] == "-"): kept[name] for name in kept.files}
+
+
+def _keep_effects(file: Path, effects: Mapping[Feature, NDArray[np.float64]]) -> None:
+    packed = io.BytesIO()
+    named: dict[str, Any] = {f"{'-' if removed else '+'} {prompt}": d for (prompt, removed), d in effects.items()}
+    np.savez_compressed(packed, **named)
+    write_atomically(file, packed.getvalue())
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,12 @@ def test_every_proposal_is_graded_and_a_drawing_is_scored_once(small: Study, mon
     assert list(found) == ["own", "reworded"]
     # Round glasses of the second are those of the first: only the unchanged drawings are scored again.
     assert len(scored) == 6
+    # A run that goes on later scores no drawing, and says the same.
+    again = exam.grade_exam(small, arms, chosen, files, exam.exam_scope(4, 10, resamples=2))
+    assert len(scored) == 6
+    assert [truth_tables.as_json(each) for each in again.values()] == [
+        truth_tables.as_json(each) for each in found.values()
+    ]
     (first,), (second,) = found["own"].arms["exact"], found["reworded"].arms["exact"]
     glasses = {p.name: p.true for p in first.points}["round glasses"]
     assert {p.name: p.true for p in second.points}["circular glasses"] == glasses
