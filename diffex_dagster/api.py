@@ -188,6 +188,7 @@ def _explain(work: StudyContext, pictures: Any, tree: Corpus) -> Report:
     from diffex_dagster.stages.sample_images import sample_images
     from diffex_dagster.stages.scores import check_classifier
     from diffex_dagster.stages.search import run_search
+    from diffex_dagster.stages.source_prompts import find_source_prompts
 
     subject, study = work.subject("classifier"), work.study
     check_classifier(subject)
@@ -197,6 +198,10 @@ def _explain(work: StudyContext, pictures: Any, tree: Corpus) -> Report:
         _keep_given(work, pictures)
     work.store.put_corpus(study.kept_as, tree)
     work.store.set_current(study.kept_as, "corpus", tree.version)
+    if study.finds_source_prompts:
+        find_source_prompts(work)
+        work = work.changed()  # whose editor knows the words
+        subject = work.subject("classifier")
     if study.calibrates:
         calibrate(work)
     level1_edits(work)

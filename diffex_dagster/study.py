@@ -306,8 +306,8 @@ class Study(Part):
     @classmethod
     def _reserved(cls, value: dict[str, Any]) -> dict[str, Any]:
         taken = {"image_files", "proposal_inputs", "editor", "probe", "results"}  # sources
-        taken |= {"sample_images", "vlm_corpus", "corpus_edits", "corpus", "editor_calibration"}
-        taken |= {"level1_edits", "classifier_comparison", "editor_comparison"}
+        taken |= {"sample_images", "vlm_corpus", "corpus_edits", "corpus", "source_prompts"}
+        taken |= {"editor_calibration", "level1_edits", "classifier_comparison", "editor_comparison"}
         for name in value:
             if name.lower() in taken:
                 raise ValueError(f"a classifier cannot be called {name!r}: that is the name of a stage")
@@ -425,6 +425,11 @@ class Study(Part):
         if not self.probe.judges or self.calibrate is False:
             return False
         return self.editor_part.calibrates(self.calibrate)
+
+    @property
+    def finds_source_prompts(self) -> bool:
+        """Whether the editor in use describes pictures in words of the corpus, which are frozen at the first run."""
+        return getattr(self.editor_part, "source_prompts", None) == "auto"
 
     @property
     def pinned(self) -> dict[str, str]:

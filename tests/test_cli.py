@@ -237,6 +237,26 @@ def test_a_run_that_waits_for_another_says_so(tmp_path: Path, diffex: Run, monke
     assert sentence.startswith("level1_edits waits for another run that uses the gpu: it goes on when that run ends")
 
 
+def test_a_preview_waits_for_a_run_too(tmp_path: Path, diffex: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_study(tmp_path, 2)
+    said = []
+    with dg.DagsterInstance.get() as home:
+        storage = home.event_log_storage
+        storage.initialize_concurrency_limit_to_default("gpu")
+        assert storage.claim_concurrency_slot("gpu", "another-run", "its_step").is_claimed
+
+        def note(sentence: str) -> None:
+            said.append(sentence)
+            storage.free_concurrency_slots_for_run("another-run")
+
+        monkeypatch.setattr(cli, "note", note)
+        status, _, err = diffex("preview", tmp_path, "--images", "1")
+        assert status == 0, err
+        assert said[0].startswith("preview waits for another run that uses the gpu")
+        status, _, err = diffex("preview", tmp_path, "--grid")  # what the work raises is what the command says
+    assert status == 1 and "has no options that --grid could try" in err
+
+
 def test_one_classifier_only(tmp_path: Path, diffex: Run) -> None:
     write_study(tmp_path)
     assert diffex("run", tmp_path, "--classifier", "v1")[0] == 0

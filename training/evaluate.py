@@ -194,7 +194,7 @@ def main() -> None:
     )
     figures = {
         "options": options.model_dump(include={"steps", "skip", "scale", "threshold", "mask", "mask_resolution"})
-        | {"describe": list(options.describe)},
+        | {"describe": list(options.vocabulary)},
         "vae_psnr_db": round(psnr(vae, held_out), 2),
         "prompts_obeyed": round(float(np.mean(list(drawn.values()))), 3),
         "edits": int(sum(row["pairs"] for row in table.values())),

@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from diffex_dagster.assets import calibration, corpus, edits, images, kept, lineage, report, scores
+from diffex_dagster.assets import calibration, corpus, edits, images, kept, lineage, report, scores, source_prompts
 from diffex_dagster.assets.automation import automation_sensor
 from diffex_dagster.assets.common import quiet, with_code
 from diffex_dagster.errors import DiffExError
@@ -44,6 +44,7 @@ def build_study(
     chosen = list(study.classifiers if classifiers is None else classifiers)
     everything: list[Any] = [
         *lineage.build_sources(study, chosen), images.build(study), *corpus.build(study, chosen),
+        *(source_prompts.build(study) if study.finds_source_prompts else ()),
         *(calibration.build(study) if study.calibrates else ()), *edits.build(study)
     ]  # fmt: skip
     for name in chosen:

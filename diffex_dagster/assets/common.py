@@ -59,7 +59,12 @@ class Names:
             "code_version": f"{__version__}-{stage_version(self.study, stage)}",
             "automation_condition": when_unsynced(
                 dg.AssetSelection.assets(*(self.key(each) for each in waits_for)),
-                new=stage in ("editor_calibration", "level1_scores"),  # by which a setting, a classifier version enter
+                new=stage
+                in (
+                    "source_prompts",
+                    "editor_calibration",
+                    "level1_scores",
+                ),  # by which a setting, a classifier version enter
             ),
         }
 

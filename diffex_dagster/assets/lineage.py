@@ -24,6 +24,7 @@ from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.corpus import tree_version
 from diffex_dagster.stages.sample_images import samples_version
 from diffex_dagster.stages.settings import Stage, stage_version
+from diffex_dagster.stages.source_prompts import source_prompts_version
 from diffex_dagster.stages.sources import PROBE, SHARED, Sources
 from diffex_dagster.study import Study
 
@@ -34,6 +35,7 @@ READS: Mapping[Stage, tuple[str, ...]] = {
     "sample_images": ("image_files", "results"),
     "vlm_corpus": ("proposal_inputs", "results"),
     "corpus": ("corpus_edits", "results"),
+    "source_prompts": _CALIBRATION,
     "editor_calibration": _CALIBRATION,
     "level1_edits": _EDITS,
     "level1_scores": _SCORES,
@@ -42,18 +44,20 @@ READS: Mapping[Stage, tuple[str, ...]] = {
     "classifier_comparison": _SCORES,
 }
 """The sources that each stage reads."""
+_EDITED: tuple[Stage, ...] = ("sample_images", "corpus", "source_prompts", "editor_calibration")
 FOLLOWS: Mapping[Stage, tuple[str, ...]] = {
     "sample_images": (),
     "vlm_corpus": ("sample_images",),
     "corpus": ("sample_images", "vlm_corpus"),
-    "editor_calibration": ("sample_images", "corpus"),
-    "level1_edits": ("sample_images", "corpus", "editor_calibration"),
-    "level1_scores": ("sample_images", "corpus", "editor_calibration", "level1_edits"),
-    "level2_scores": ("sample_images", "corpus", "editor_calibration", "level1_scores"),
-    "ranked_report": ("sample_images", "corpus", "editor_calibration", "level2_scores"),
-    "classifier_comparison": ("sample_images", "corpus", "editor_calibration", "ranked_report"),
+    "source_prompts": ("sample_images", "corpus"),
+    "editor_calibration": ("sample_images", "corpus", "source_prompts"),
+    "level1_edits": _EDITED,
+    "level1_scores": (*_EDITED, "level1_edits"),
+    "level2_scores": (*_EDITED, "level1_scores"),
+    "ranked_report": (*_EDITED, "level2_scores"),
+    "classifier_comparison": (*_EDITED, "ranked_report"),
 }
-"""The stages that each stage reads; `editor_calibration` where the study has one."""
+"""The stages that each stage reads; `source_prompts` and `editor_calibration` where the study has them."""
 _OF_EACH = {"level1_scores", "level2_scores", "ranked_report"}  # stages of one classifier
 
 
@@ -71,7 +75,10 @@ def sources_read(study: Study, stage: Stage, classifiers: Iterable[str] = ()) ->
 
 def stages_read(study: Study, stage: Stage) -> list[str]:
     """The stages that a stage reads in this study."""
-    return [each for each in FOLLOWS[stage] if each != "editor_calibration" or study.calibrates]
+    lacking = set() if study.calibrates else {"editor_calibration"}
+    if not study.finds_source_prompts:
+        lacking.add("source_prompts")
+    return [each for each in FOLLOWS[stage] if each not in lacking]
 
 
 def upstream(study: Study, stage: Stage, classifiers: Sequence[str] = ()) -> list[dg.AssetKey]:
@@ -187,6 +194,9 @@ class Reading:
             found["vlm_corpus"] = tree_version(store.current_corpus(self._study.kept_as, "proposal"))
         if "corpus" in FOLLOWS[self._stage]:
             found["corpus"] = tree_version(store.current_corpus(self._study.kept_as))
+        if "source_prompts" in stages_read(self._study, self._stage):
+            editor = self._known.work.bare_editor.fingerprint
+            found["source_prompts"] = source_prompts_version(self._study, store, editor)
         if "editor_calibration" in stages_read(self._study, self._stage):
             found["editor_calibration"] = calibration_version(self._study, store)
         return found

@@ -11,25 +11,30 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import dagster as dg
 
 from diffex_dagster.assets.build import build_study
 from diffex_dagster.assets.common import ONCE, Names
-from diffex_dagster.assets.lineage import FOLLOWS, observe
+from diffex_dagster.assets.lineage import observe, stages_read
 from diffex_dagster.assets.status import opened, pool_waited_for
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.resources import given
+from diffex_dagster.resources import ResultsResource, given
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.ready import check_ready
 from diffex_dagster.stages.scores import check_classifier
+from diffex_dagster.stages.settings import Stage
 from diffex_dagster.study import Study
 from diffex_dagster.utils.progress import Reporter
 from diffex_dagster.utils.secrets import logger
 
 log = logger(__name__)
+
+T = TypeVar("T")
+# The bar shows the progress, and the instance keeps the events for the UI: nothing is logged to the terminal.
+QUIET: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @dataclass(frozen=True)
@@ -81,19 +86,65 @@ def explain_study(
     return _materialized(study, classifiers, check_before_running(study, classifiers), report, note)
 
 
-def calibrate_study(study: Study, report: Reporter, note: Callable[[str], None] = log.info) -> Outcome:
-    """Materialize the stage that finds the editor's options, and those before it, so that what depends on them is known
-    to be out of date. No classifier scores anything.
+def prepare_study(study: Study, last: Stage, report: Reporter, note: Callable[[str], None] = log.info) -> Outcome:
+    """Materialize one of the stages that edit for no classifier yet, and those before it.
+
+    What depends on them is then known to be out of date. No classifier scores anything.
 
     Args:
+        last: "source_prompts", "editor_calibration" or "level1_edits".
         report, note: as of `explain_study`.
 
     Raises:
         DiffExError: as `explain_study`.
         KeyboardInterrupt: somebody pressed Ctrl-C; the edits that were finished are kept.
     """
-    stages = (*FOLLOWS["corpus"], "corpus", "editor_calibration")
+    stages = ("vlm_corpus", *stages_read(study, last), last)
     return _materialized(study, list(study.classifiers), {}, report, note, stages)
+
+
+def in_gpu_pool(study: Study, what: str, work: Callable[[], T], note: Callable[[str], None] = log.info) -> T:
+    """Do some work that edits and makes no asset, in a run of its own that waits for a place in the pool `gpu`.
+
+    Args:
+        what: the work's name, which is part of the run's.
+        work: does it, in this process.
+        note: as of `explain_study`.
+
+    Raises:
+        Exception: what the work raises.
+    """
+    done: list[T] = []
+    failed: list[BaseException] = []
+
+    @dg.op(name=f"{study.prefix}__{what}", pool="gpu", required_resource_keys={"diffex_results"})
+    def place() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:
+            failed.append(error)
+            raise
+
+    @dg.job(
+        name=f"{study.prefix}_{what}_job",
+        resource_defs={"diffex_results": ResultsResource()},  # frees the places of runs that died
+        executor_def=dg.in_process_executor,
+    )
+    def job() -> None:
+        place()
+
+    with opened() as home:
+        run_id = str(uuid.uuid4())
+        home.add_event_listener(run_id, _waiting(note))
+        with _interrupts() as interrupted:
+            result = job.execute_in_process(instance=home, run_id=run_id, raise_on_error=False, run_config=QUIET)
+    if failed:
+        raise failed[0]
+    if not done:
+        if interrupted():
+            raise KeyboardInterrupt
+        raise _first_failure(result)
+    return done[0]
 
 
 def _materialized(
@@ -111,13 +162,11 @@ def _materialized(
         for observation in observe(study, classifiers)[0]:
             home.report_runless_asset_event(observation)
         job = definitions.resolve_job_def(f"{study.prefix}_explain")
-        # The bar shows the progress, and the instance keeps the events for the UI: nothing is logged to the terminal.
-        quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
         run_id = str(uuid.uuid4())
         home.add_event_listener(run_id, _waiting(note))
         with _interrupts() as interrupted:
             result = job.execute_in_process(
-                instance=home, run_id=run_id, raise_on_error=False, run_config=quiet, tags={ONCE: "true"},
+                instance=home, run_id=run_id, raise_on_error=False, run_config=QUIET, tags={ONCE: "true"},
                 asset_selection=keys,
             )  # fmt: skip
     if not result.success:

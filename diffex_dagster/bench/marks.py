@@ -20,6 +20,7 @@ from diffex_dagster.stages.calibration import calibrate
 from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.report import explain
 from diffex_dagster.stages.search import run_search
+from diffex_dagster.stages.source_prompts import find_source_prompts
 
 RELEVANT = 0.02  # |true effect| from which a feature counts as one that should be found
 NULL = 0.001  # |true effect| up to which a claim of an effect is false
@@ -126,6 +127,9 @@ def mark(subject: Subject, true: TrueEffects, true_world: TrueEffects) -> Marked
         true: of the images that are edited; effects are held against it.
         true_world: of the population; claims are held against it.
     """
+    if subject.study.finds_source_prompts:
+        find_source_prompts(subject)
+        subject = subject.changed()  # whose editor knows the words
     if subject.study.calibrates:
         calibrate(subject)
         subject = calibrated(subject)

@@ -109,7 +109,7 @@ def options_of(study: Study, **changes: Any) -> LeditsOptions:
     """The diffusion editor of the study, with the options that are not None in the place of its own.
 
     It keeps no inversions on disk: what an earlier run left there would make it faster than it is. It edits without
-    descriptions (`describe`), which diffusers' pipeline has none of: all contenders do the same work.
+    descriptions (`source_prompts`), which diffusers' pipeline has none of: all contenders do the same work.
 
     Raises:
         DiffExError: the editor in use is of another kind.
@@ -121,7 +121,7 @@ def options_of(study: Study, **changes: Any) -> LeditsOptions:
             "name another with --editor"
         )
     given = {name: value for name, value in changes.items() if value is not None}
-    given |= {"inversion_folder": None, "describe": {}}
+    given |= {"inversion_folder": None, "source_prompts": "none"}
     options = part.options(editor_where(study)).model_dump() | given
     everywhere = {name: given[name] for name in ("mask", "scale") if name in given}
     # For the prompts that have options of their own as well.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from diffex_dagster.assets.running import calibrate_study
+from diffex_dagster.assets.running import prepare_study
 from diffex_dagster.cli.console import TableFormat, note, terminal
 from diffex_dagster.cli.results import print_rows
 from diffex_dagster.errors import StudyError
@@ -62,7 +62,8 @@ def make(
         work.store.forget_calibration(study.kept_as, work.editor.fingerprint)
     prompts, most = planned_tries(work, corpus, samples)
     say(f"{prompts} prompts to calibrate, with at most {most} edits")
-    said = calibrate_study(study, report, say).metadata["editor_calibration"]
+    said = prepare_study(study, "editor_calibration", report, say).metadata["editor_calibration"]
+    work = work.changed()  # whose editor knows in which words pictures are described
     found = calibration_now(study, work.store, work.editor.fingerprint, work.store.current_corpus(study.kept_as))
     counts = EditCounts(said["edits_made"], said["edits_reused"], said["edit_seconds"])
     return replace(found, budget=said["edits_allowed"], note=said.get("note", ""), edits=counts), page_path(study)

@@ -64,6 +64,8 @@ def study_findings(study: Study) -> Iterator[Finding]:
         if name != study.editor_name:
             yield from (_not_in_use(name, each) for each in _editor(study.with_editor(name), found))
     yield tried("results", results)
+    if study.finds_source_prompts:
+        yield tried("source prompts", lambda: _source_prompts(work))
     yield tried("corpus", lambda: _corpus(study))
     for name, each in study.classifiers.items():
         finding = tried("classifier", classifier(name))
@@ -199,6 +201,16 @@ def _made_elsewhere(study: Study) -> str:
             f"first {what} on {name!r}; make them, or take the features out of the corpus"
         )
     return f"all {len(names) * len(combinations)} edits of level 1 are there"
+
+
+def _source_prompts(work: StudyContext) -> str:
+    """Whether the words are frozen that pictures are described in."""
+    store, known = work.store, None
+    if store.exists():
+        known = store.source_prompts(work.study.kept_as, work.bare_editor.fingerprint)
+    if known is None or known.used is None:
+        return "the first run takes them from the corpus"
+    return f"{len(known.words)} groups of words, {'' if known.used else 'not '}used ({known.why})"
 
 
 def _results(study: Study) -> str:

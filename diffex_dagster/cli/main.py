@@ -150,7 +150,7 @@ def preview(
     loaded = load(study, editor)
     names = [name for name in (features or "").split(",") if name.strip()]
     with shown(Console(stderr=True)) as report:
-        found, page = preview_cli.make(loaded, names, images, grid, report)
+        found, page = preview_cli.make(loaded, names, images, grid, report, note)
     preview_cli.show(found, page, Console(stderr=True), open_it)
 
 
@@ -171,6 +171,24 @@ def calibrate(
     with shown(Console(stderr=True)) as report:
         found, page = calibrate_cli.make(loaded, report, note, again)
     calibrate_cli.show(found, page, output, open_it)
+
+
+@app.command("source-prompts")
+def source_prompts(
+    study: StudyArgument,
+    output: TableOption = TableFormat.table,
+    again: Annotated[
+        bool, typer.Option("--again", help="find the words anew in the corpus as it is: edits are made anew")
+    ] = False,
+    editor: EditorOption = None,
+) -> None:
+    """The words that pictures are described in, so that edits leave alone what else they show; found where needed."""
+    from diffex_dagster.cli import source_prompts as source_prompts_cli
+
+    loaded = load(study, editor)
+    with shown(Console(stderr=True)) as report:
+        found = source_prompts_cli.make(loaded, report, note, again)
+    source_prompts_cli.show(found, output)
 
 
 @app.command()

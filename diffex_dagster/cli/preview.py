@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from diffex_dagster.assets.running import in_gpu_pool
+from diffex_dagster.cli.console import note
 from diffex_dagster.report.preview_page import Preview, Row, render_preview
 from diffex_dagster.report.wording import plain
 from diffex_dagster.stages.context import StudyContext
@@ -19,15 +21,28 @@ from diffex_dagster.utils.files import write_atomically
 from diffex_dagster.utils.progress import Reporter
 
 
-def make(study: Study, features: Sequence[str], images: int, grid: bool, report: Reporter) -> tuple[Preview, Path]:
+def make(
+    study: Study,
+    features: Sequence[str],
+    images: int,
+    grid: bool,
+    report: Reporter,
+    say: Callable[[str], None] = note,
+) -> tuple[Preview, Path]:
     """Make a preview and write its page; returns both the data and where the page is.
+
+    It waits for a place in the pool of whatever edits, as a run does.
+
+    Args:
+        say: told what it waits for.
 
     Raises:
         DiffExError: a feature is not in the corpus, the editor cannot be used, or the grid does not go with its kind.
     """
     corpus = corpus_now(study)
     chosen = choose_features(study, corpus, features)
-    found = preview(StudyContext(study, report=report), chosen, images, grid)
+    work = StudyContext(study, report=report)
+    found = in_gpu_pool(study, "preview", lambda: preview(work, chosen, images, grid, corpus), say)
     page = study.results_folder / "preview" / f"{study.editor_name}.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(page, render_preview(found).encode())
@@ -39,6 +54,8 @@ def show(found: Preview, page: Path, console: Console, open_it: bool) -> None:
     console.print(_table("feature", found.rows, found.judged))
     if found.grid:
         console.print(_table(f"{plain(found.rows[0].name, 40)} under", found.grid, found.judged))
+    if found.described:
+        console.print(found.described, markup=False, highlight=False, soft_wrap=True)
     if found.note:
         console.print(found.note, markup=False, highlight=False, soft_wrap=True)
     console.print(f"{found.made} edits made, {found.reused} reused", highlight=False)

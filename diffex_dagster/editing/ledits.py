@@ -28,7 +28,7 @@ from diffex_dagster.editing.pixels import picture_digest, picture_tensor
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
 from diffex_dagster.editing.settings import ConceptOptions, Setting, read_setting, worth_trying
 from diffex_dagster.editing.source_prompts import describe
-from diffex_dagster.editing.vocabulary import WordGroup, among, prompt_without
+from diffex_dagster.editing.vocabulary import Description, Vocabulary, WordGroup, among, prompt_without
 from diffex_dagster.errors import EditorError
 from diffex_dagster.utils.devices import free_memory, is_out_of_memory
 from diffex_dagster.utils.secrets import logger
@@ -82,9 +82,8 @@ class LeditsOptions(ConceptOptions, LoadingOptions):
     zero_noise_steps: int | None = Field(None, ge=0)  # last steps without the inversion's noise; None: 3 for XL, else 0
     resolution: int | None = Field(None, ge=8, le=8192)  # side in pixels; None: what the checkpoint was trained on
     prompts: dict[str, ConceptOptions] = Field({})  # prompts that need options of their own
-    describe: dict[str, WordGroup] = Field(
-        {}
-    )  # what pictures may show: edits leave alone what else it is (see `describing`)
+    source_prompts: Literal["auto", "none"] | dict[str, WordGroup] = "auto"  # words that pictures are described in;
+    # auto: those of the corpus, frozen at the first run (`LeditsEditor.describing`); none: e(concept) − e("")
     batch_size: int | None = Field(None, ge=1)  # single-concept edits at a time; None: 16
     channels_last: bool = True
     compile: bool = False  # torch.compile the UNet: minutes at the start, for long runs
@@ -99,6 +98,11 @@ class LeditsOptions(ConceptOptions, LoadingOptions):
         if self.compile and self.offload:
             raise ValueError("compile needs the UNet to stay on the device, and offload moves it; keep one of them")
         return self
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The words that pictures are described in, where they are written down."""
+        return {} if isinstance(self.source_prompts, str) else self.source_prompts
 
     def for_prompt(self, prompt: str) -> ConceptOptions:
         """The options that hold for a prompt."""
@@ -123,6 +127,8 @@ class LeditsEditorPart(LeditsOptions, CheckpointPart):
     """LEDITS++ on a Stable Diffusion checkpoint: a hub id, or a folder beside the study file."""
 
     calibrated: ClassVar[frozenset[str]] = frozenset({"scale", "threshold", "mask", "warmup", "cooldown", "skip"})
+
+    renamed: ClassVar[Mapping[str, str]] = {"describe": "source_prompts"}
 
     kind: Literal["ledits"] = "ledits"
 
@@ -179,6 +185,9 @@ class LeditsEditor:
         self.options = options
         self._inversions = InversionsInMemory(options.inversion_cache_mb * 2**20)
         self._engine: Engine | None = None
+        self._model_of: LeditsEditor = self  # whose loaded model this one edits with
+        self._others: dict[str, LeditsEditor] = {}  # vocabulary -> the editor that describes pictures in it
+        self._shown: dict[str, Description] = {}  # digest of a picture -> what it shows, whatever its inversion skips
         self._rows = 2 * self._edits_at_once  # UNet rows at a time: halved where memory does not suffice
 
     @property
@@ -204,12 +213,14 @@ class LeditsEditor:
 
     def _identity(self, leave_out: set[str]) -> dict[str, Any]:
         device, dtype = self.placement
-        described = bool(self.options.describe)  # without it, edits made before there was the option stay valid
+        options = self.options.model_dump(mode="json", exclude=leave_out | {"source_prompts"})
+        if words := self.options.vocabulary:  # under its old name: edits that were made under it stay valid
+            options["describe"] = {name: group.model_dump(mode="json") for name, group in words.items()}
         return {
             "editor": "ledits",
             "algorithm": ALGORITHM,
             "checkpoint": checkpoints.content_hash(self._checkpoint),
-            "options": self.options.model_dump(mode="json", exclude=leave_out | (set() if described else {"describe"})),
+            "options": options,
             "device": device.split(":")[0],
             "dtype": dtype,
             "libraries": {name: _version(name) for name in ("torch", "diffusers", "transformers")},
@@ -337,7 +348,9 @@ class LeditsEditor:
             inversion = self._kept(key, engine)
             if inversion is None:
                 latents = engine.encode(pictures.tensor(image)[None])
-                shows = describe(engine, latents[0], self.options.describe, rows)
+                if picture not in self._shown:
+                    self._shown[picture] = describe(engine, latents[0], self.options.vocabulary, rows)
+                shows = self._shown[picture]
                 generator = torch.Generator().manual_seed(inversion_seed(picture, seed))
                 [inversion] = engine.invert(latents, [generator], rows, [shows])
                 self._inversions.put(key, inversion)
@@ -365,7 +378,7 @@ class LeditsEditor:
         from diffex_dagster.editing.edit_plan import GuidedConcept
         from diffex_dagster.editing.guidance import Guidance
 
-        options, vocabulary = self.options.setting(concept).after(skip, self.options.steps), self.options.describe
+        options, vocabulary = self.options.setting(concept).after(skip, self.options.steps), self.options.vocabulary
         mask = options.mask
         without = None
         if concept.direction == "remove":
@@ -404,6 +417,37 @@ class LeditsEditor:
         other._engine = self.engine()
         return other
 
+    def describing(self, vocabulary: Vocabulary) -> LeditsEditor:
+        """The editor, on the same model, which describes pictures in these words; in none where there are none.
+
+        The same vocabulary gives the same editor, with the inversions that it keeps in memory.
+        """
+        words = json.dumps({name: group.model_dump(mode="json") for name, group in vocabulary.items()})
+        if words not in self._others:
+            update = {"source_prompts": dict(vocabulary) or "none"}
+            self._others[words] = LeditsEditor(self.options.model_copy(update=update))
+            self._others[words]._model_of = self._model_of
+        return self._others[words]
+
+    def tokens(self, prompt: str) -> int:
+        """How many tokens of the model's text encoder a prompt takes."""
+        return len(self._tokenizer(prompt).input_ids) - 2
+
+    @property
+    def most_tokens(self) -> int:
+        """How many tokens the model's text encoder reads, without those of the start and the end."""
+        return int(self._tokenizer.model_max_length) - 2
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        """Of the text encoder; read without the model where the checkpoint has it in a folder of its own."""
+        folder = self._checkpoint.folder / "tokenizer"
+        if not folder.is_dir():
+            return self.engine().parts.tokenizers[-1]
+        from transformers import CLIPTokenizer
+
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+
     # -- loading and sizes -----------------------------------------------------------------------------------------
 
     @cached_property
@@ -430,8 +474,12 @@ class LeditsEditor:
     def forget_inversions(self) -> None:
         """Let go of the inversions that are kept in memory for later calls."""
         self._inversions = InversionsInMemory(self.options.inversion_cache_mb * 2**20)
+        for other in self._others.values():
+            other.forget_inversions()
 
     def _load(self, checkpoint: checkpoints.Checkpoint) -> Engine:
+        if self._model_of is not self:
+            return self._model_of._load(checkpoint)
         if self._engine is None:
             import torch
 

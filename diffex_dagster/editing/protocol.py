@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from PIL import Image
 
 from diffex_dagster.corpus.tree import Direction
+
+if TYPE_CHECKING:
+    from diffex_dagster.editing.vocabulary import WordGroup
 
 MASK = "edit_mask"
 """Key in the `info` of an edited picture: where the editor allowed the edit to change it, for editors that know.
@@ -63,6 +66,23 @@ class Calibrates(Protocol):
         Args:
             region: where in the picture the attribute shows, where the corpus says so.
         """
+        ...
+
+
+class DescribesPictures(Protocol):
+    """An editor whose edits leave alone what a description of their picture names (`stages.source_prompts`)."""
+
+    @property
+    def most_tokens(self) -> int:
+        """How many tokens of a prompt the editor's model reads."""
+        ...
+
+    def tokens(self, prompt: str) -> int:
+        """How many tokens a prompt takes."""
+        ...
+
+    def describing(self, vocabulary: Mapping[str, WordGroup]) -> Editor:
+        """The editor which describes pictures in these words; one that describes none for no words."""
         ...
 
 

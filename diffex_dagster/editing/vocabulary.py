@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from diffex_dagster.corpus.tree import Corpus, Feature
 
 Description = tuple[tuple[str, str], ...]  # (group, words), in the order of the vocabulary
 
@@ -35,6 +38,115 @@ class WordGroup(BaseModel):
 
 
 Vocabulary = Mapping[str, WordGroup]
+
+
+@dataclass(frozen=True)
+class SourcePrompts:
+    """The words that a study's pictures are described in, as they were found at its first run.
+
+    Attributes:
+        words: of the corpus as it was then.
+        used: whether edits are made with them; None while that is being found out.
+        why: in a few words.
+        left_out: group of the corpus -> why its words are not among them.
+        corpus: version of the corpus that they come from.
+    """
+
+    words: Vocabulary
+    used: bool | None
+    why: str
+    left_out: Mapping[str, str]
+    corpus: str
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The words that edits are made with; none where they are not used."""
+        return self.words if self.used else {}
+
+
+def words_of(
+    corpus: Corpus, tokens: Callable[[str], int], most: int, controls: Collection[str] = ()
+) -> tuple[Vocabulary, dict[str, str]]:
+    """The words of a corpus that a picture can be described in: its groups whose children exclude each other.
+
+    A picture may show none of a group's words, and nothing is said of it then. A description has one word of every
+    group and the concept of an edit: where the longest does not fit, the groups that most answers of the
+    vision-language model named stay, and of these the first.
+
+    Args:
+        tokens: how many tokens a prompt takes.
+        most: how many a prompt may take.
+        controls: further prompts that are edited towards.
+
+    Returns:
+        The vocabulary in the order of the tree, and the groups that have no part in it, with the reason.
+    """
+    found: dict[str, tuple[Feature, WordGroup]] = {}
+    left_out: dict[str, str] = {}
+    known: set[str] = set()
+    for feature in _with_children(corpus):
+        group = _word_group(feature, known) if feature.one_of else None
+        if group is None:
+            few = feature.one_of or len(feature.children) < 2
+            left_out[feature.id] = "too few words" if few else "a picture may show several of its children"
+            continue
+        known.update(group.words)
+        found[feature.id] = feature, group
+    prompts = [f.prompt for f in corpus.walk() if f.editable]
+    room = most - max(map(tokens, [*prompts, *controls]), default=0)
+    kept: set[str] = set()
+    for feature, group in sorted(found.values(), key=lambda each: -(each[0].support or 0)):
+        needs = 1 + max(map(tokens, group.candidates))  # a comma, and the longest word
+        if needs > room:
+            left_out[feature.id] = f"a prompt of the model has {most} tokens, and other groups take them"
+            continue
+        room -= needs
+        kept.add(feature.id)
+    return {id_: group for id_, (_, group) in found.items() if id_ in kept}, left_out
+
+
+def _with_children(corpus: Corpus) -> Iterator[Feature]:
+    """Every feature that is divided further, but those whose words are part of what is above them."""
+
+    def visit(feature: Feature) -> Iterator[Feature]:
+        if feature.children:
+            yield feature
+        if not feature.one_of:
+            for child in feature.children:
+                yield from visit(child)
+
+    for group in corpus.groups:
+        yield from visit(group)
+
+
+def _word_group(feature: Feature, known: Collection[str]) -> WordGroup | None:
+    """The words below a feature, the finest that exclude each other; None for fewer than two.
+
+    Args:
+        known: words that another group has.
+    """
+    kinds: dict[str, tuple[str, ...]] = {}
+
+    def below(node: Feature) -> list[str]:
+        """The words of a node: its own, or its children's where these exclude each other."""
+        words: list[str] = []
+        for child in node.children:
+            own = child.editable and child.direction == "add" and child.prompt not in known
+            if len(child.children) > 1 and child.one_of:
+                found = below(child)
+                words += found
+                if own:
+                    kinds[child.prompt] = tuple(found)
+            elif own:
+                words.append(child.prompt)
+        return words
+
+    words = tuple(dict.fromkeys(below(feature)))
+    if len(words) < 2:
+        return None
+    if feature.editable and feature.prompt not in words:
+        kinds[feature.prompt] = words
+    return WordGroup(words=words, optional=True, kinds=kinds)
 
 
 def prompt_of(description: Description) -> str:

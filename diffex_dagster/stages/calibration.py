@@ -31,6 +31,7 @@ from diffex_dagster.utils.hashing import digest
 
 Settings = Callable[[str | None], Sequence[str]]
 """`Calibrates.settings` of an editor."""
+SOURCE_PROMPTS = 0.2  # of the budget goes to whether the words that pictures are described in do harm
 OTHERS = 4  # groups whose attribute every edit is looked at for
 
 
@@ -113,6 +114,8 @@ def budget_of(study: Study, corpus: Corpus, new: Sequence[Wanted], images: int) 
     """The most edits that calibrating these prompts may take: their part of the study's share."""
     every = max(1, len(wanted_prompts(corpus)))
     share = study.calibration.budget * study_edits(study, corpus, images)
+    if study.finds_source_prompts:
+        share *= 1 - SOURCE_PROMPTS
     return int(share * len(new) / every)
 
 
@@ -139,7 +142,7 @@ def calibrate(work: StudyContext) -> Calibration:
         counts = EditCounts()
         if new and settings and work.probe:
             tries, final = store.tries(study.kept_as, fingerprint)
-            trying = _Trying(work, images)
+            trying = Trying(work, images)
             final = trying.run(new, settings, tries, final, budget)
             counts, tries = trying.counts, [*tries, *trying.tries]
             choices = {w: planning.choose(w, _allowed(settings, w, final), tries) for w in new}
@@ -211,11 +214,16 @@ class _Seen:
     others: Mapping[str, float]  # prompt of another group -> gain
 
 
-class _Trying:
-    """Makes and judges the tries of one calibration."""
+class Trying:
+    """Makes and judges tries.
+
+    Attributes:
+        work: whose editor makes the edits, and whose judge judges them.
+        counts: what they took.
+    """
 
     def __init__(self, work: StudyContext, images: Sequence[str]) -> None:
-        self._work, self._study, self._store, self._editor = work, work.study, work.store, work.editor
+        self.work, self._study, self._store, self._editor = work, work.study, work.store, work.editor
         self._images = images
         self._words = [(word, image) for image in images for word in work.study.effects.control_prompts]
         self._seen: dict[tuple[Wanted, str, str], _Seen] = {}
@@ -237,12 +245,8 @@ class _Trying:
         Args:
             before: tries of an earlier calibration, whose finalists `final` are tried on the new prompts at once.
         """
-        self._others = _others(new, before)
-        self._whole = self._known_gains(before)
-        self._edit([EditRequest(image, (), self._study.seed) for image in self._images])  # the study makes them too
-        self.counts = EditCounts()
-        images = self._least_shown(new)
-        pairs, left = planning.spread(new, images), budget
+        pairs, left = self._begin(new, before), budget
+        self.counts = EditCounts()  # the study makes the null edits too
         arms = list(final)
         if not arms:
             arms = list(settings(None))
@@ -264,6 +268,17 @@ class _Trying:
             if untried:
                 self._try(arms, untried, controls)
         return arms
+
+    def compare(self, new: Sequence[Wanted], settings: Sequence[str], pairs: int, controls: int) -> None:
+        """Try these settings on the first pairs of prompt and image, with so many control edits each."""
+        self._try(settings, self._begin(new, ())[:pairs], controls)
+
+    def _begin(self, new: Sequence[Wanted], before: Sequence[Try]) -> list[tuple[Wanted, str]]:
+        """Make the null edits; returns the pairs of prompt and image in the order in which they are tried."""
+        self._others = _others(new, before)
+        self._whole = self._known_gains(before)
+        self._edit([EditRequest(image, (), self._study.seed) for image in self._images])
+        return planning.spread(new, self._least_shown(new))
 
     def _missing(self, arms: Sequence[str], controls: int) -> int:
         """Control edits under these settings that no earlier calibration has made."""
@@ -292,7 +307,7 @@ class _Trying:
         return found
 
     def _edit(self, requests: Sequence[EditRequest]) -> None:
-        self.counts += make_edits(self._work, requests, "calibration edits")
+        self.counts += make_edits(self.work, requests, "calibration edits")
 
     def _least_shown(self, new: Sequence[Wanted]) -> dict[Wanted, list[str]]:
         """The images of each prompt, first those that its edit has most to change on."""
@@ -322,7 +337,7 @@ class _Trying:
 
     def _evidence(self, asked: Sequence[tuple[EditRequest, str]]) -> dict[tuple[EditRequest, str], float]:
         wanted = list(dict.fromkeys(asked))
-        return ensure_evidence(self._work, wanted)
+        return ensure_evidence(self.work, wanted)
 
     def _try(self, arms: Sequence[str], pairs: Sequence[tuple[Wanted, str]], controls: int) -> None:
         """Edit these pairs and so many control pairs under each setting, and measure what is new."""
@@ -343,6 +358,10 @@ class _Trying:
             self._controls[arm] = len(words)
         self._measure(asked, looked_for, evidence, nulls)
 
+    def stored(self, files: Mapping[EditRequest, str]) -> dict[EditRequest, StoredPicture]:
+        """The pictures of edits, each read when it is called for."""
+        return {request: StoredPicture(self._store.pictures, file) for request, file in files.items()}
+
     def _measure(
         self,
         asked: Mapping[tuple[Wanted, str, str], EditRequest],
@@ -351,8 +370,7 @@ class _Trying:
         nulls: Mapping[str, EditRequest],
     ) -> None:
         store, fingerprint = self._store, self._editor.fingerprint
-        files = store.stored_edits([*asked.values(), *nulls.values()], fingerprint)
-        stored = {request: StoredPicture(store.pictures, file) for request, file in files.items()}
+        stored = self.stored(store.stored_edits([*asked.values(), *nulls.values()], fingerprint))
         keys = {of: edit_key(request, fingerprint) for of, request in asked.items()}
         pairs = {keys[of]: (stored[request], stored[nulls[of[1]]]) for of, request in asked.items()}
         metrics, _ = edit_metrics_of(store, pairs)

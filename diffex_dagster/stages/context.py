@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.tree import Corpus
@@ -56,8 +56,8 @@ class StudyContext:
         return self.builders.store(self.study)
 
     @cached_property
-    def editor(self) -> Editor:
-        """The editor in use; its weights load at the first edit.
+    def bare_editor(self) -> Editor:
+        """The editor as the study says, without what a stage finds out for it.
 
         Raises:
             EditorError: its checkpoint is missing, or it cannot be made.
@@ -65,9 +65,25 @@ class StudyContext:
         return self.builders.editor(self.study)
 
     @cached_property
+    def editor(self) -> Editor:
+        """The editor in use; its weights load at the first edit.
+
+        Where pictures are described in words of the corpus, it is the one that does so, once these words are frozen.
+
+        Raises:
+            EditorError: its checkpoint is missing, or it cannot be made.
+        """
+        editor, study = self.bare_editor, self.study
+        describing = getattr(editor, "describing", None)
+        if describing is None or not study.finds_source_prompts or not self.store.exists():
+            return editor
+        found = self.store.source_prompts(study.kept_as, editor.fingerprint)
+        return editor if found is None or found.used is None else cast(Editor, describing(found.vocabulary))
+
+    @cached_property
     def probe(self) -> ConceptProbe | None:
         """Who judges whether edits show their attribute; None where nobody does."""
-        return self.builders.probe(self.study, self.editor)
+        return self.builders.probe(self.study, self.bare_editor)
 
     @cached_property
     def proposer(self) -> Proposer:
@@ -115,7 +131,7 @@ class StudyContext:
         """Gives the parts of this work, each made when it is first asked for."""
         return Builders(
             store=lambda _: self.store,
-            editor=lambda _: self.editor,
+            editor=lambda _: self.bare_editor,
             probe=lambda study, editor: self.probe,
             classifier=lambda study, name: self.subject(name).classifier,
             proposer=lambda study, store: self.proposer,

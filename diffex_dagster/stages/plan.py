@@ -21,6 +21,7 @@ from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests, le
 from diffex_dagster.stages.interactions import most_pair_edits
 from diffex_dagster.stages.search import run_search
 from diffex_dagster.stages.setup import know
+from diffex_dagster.stages.source_prompts import most_tries
 from diffex_dagster.stages.splits import image_split
 from diffex_dagster.store import Store, edit_key
 from diffex_dagster.study import Study
@@ -165,7 +166,11 @@ def _plan_edits(
     level1 = level1_requests(there)
     searched_on = set(there.split.discovery)
     looking.look(level1, editor)
-    stages = [*_calibration(work, corpus, samples, pace), stage("level1_edits", looking.edits, ())]
+    stages = [
+        *_source_prompts(work, corpus, samples, pace),
+        *_calibration(work, corpus, samples, pace),
+        stage("level1_edits", looking.edits, ()),
+    ]
     for name in classifiers:
         looking = _Looking(store, corpus, samples)
         subject = work.subject(name)
@@ -181,6 +186,20 @@ def _plan_edits(
         scores = [exists for request, exists in looking.scores.items() if request not in known]
         stages.append(stage(f"{name}/level2_scores", looking.edits, scores, note))
     return stages
+
+
+def _source_prompts(
+    work: StudyContext, corpus: Corpus, samples: Mapping[str, str], pace: float | None
+) -> list[PlannedStage]:
+    """Finding the words that pictures are described in, where they are not frozen yet."""
+    if not work.study.finds_source_prompts:
+        return []
+    known = work.store.source_prompts(work.study.kept_as, work.bare_editor.fingerprint)
+    if known is not None and known.used is not None:
+        return [PlannedStage("source_prompts")]
+    most = most_tries(work.study, corpus, len(samples))
+    note = "at most, to find out whether the words of the corpus do harm"
+    return [PlannedStage("source_prompts", most, seconds=None if pace is None else most * pace, note=note)]
 
 
 def _calibration(

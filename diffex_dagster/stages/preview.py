@@ -23,6 +23,7 @@ from diffex_dagster.stages.judging import chance_of, control_gains, first_metric
 from diffex_dagster.stages.pictures import Pictures
 from diffex_dagster.stages.sample_images import keep_samples, read_samples
 from diffex_dagster.stages.setup import why_unjudged
+from diffex_dagster.stages.source_prompts import as_it_would_edit
 from diffex_dagster.study import Study
 
 LEAK = 0.25  # share of what another feature's own edits gain, from which an edit shows that feature too
@@ -64,19 +65,23 @@ def _named(study: Study, corpus: Corpus, name: str) -> Feature:
     return found[0]
 
 
-def preview(work: StudyContext, features: Sequence[Feature], images: int = 3, grid: bool = False) -> Preview:
+def preview(
+    work: StudyContext, features: Sequence[Feature], images: int = 3, grid: bool = False, corpus: Corpus | None = None
+) -> Preview:
     """Edit the study's first images towards some features, and judge the edits.
 
     Args:
         images: how many of the study's sample images.
+        corpus: the words of which pictures are described in, where a run would do so and none are frozen yet.
         grid: also try the first feature under other options of the editor.
 
     Raises:
         DiffExError: a grid is asked for an editor that has no such options.
     """
     study, store = work.study, work.store
-    few = work.changed(study.changed(name=f"{study.name}_preview"))  # the study's own sample images stay as they are
     samples = read_samples(study, first=images)
+    work, words = as_it_would_edit(work, corpus or Corpus(()), list(samples.image_keys.values()))
+    few = work.changed(study.changed(name=f"{study.name}_preview"), editor=work.editor)  # keeps the study's own images
     with store.hold():
         keys = keep_samples(few.study, store, samples.pictures)
     chosen = chosen_settings(study, store)  # of a study that has been calibrated
@@ -94,7 +99,7 @@ def preview(work: StudyContext, features: Sequence[Feature], images: int = 3, gr
     return Preview(
         study.name, study.editor_name, study.editor_part.shown(), tuple(keys.values()), tuple(pictures.values()),
         tuple(nulls),
-        tuple(rows), tuple(tried), judged, "" if judged else why_unjudged(study), counts.made, counts.reused,
+        tuple(rows), tuple(tried), judged, "" if judged else why_unjudged(study), counts.made, counts.reused, words,
     )  # fmt: skip
 
 

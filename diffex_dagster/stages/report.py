@@ -29,7 +29,7 @@ from diffex_dagster.stages.pictures import Album, Pictures
 from diffex_dagster.stages.ranking import Measured, confounded, features_side_effects, image_rows, rank
 from diffex_dagster.stages.scores import Paired, picture_scores
 from diffex_dagster.stages.search import Searched, replay_search
-from diffex_dagster.stages.setup import link_pages, other_pages, why_unjudged
+from diffex_dagster.stages.setup import link_pages, other_pages, source_prompts_in_words, why_unjudged
 from diffex_dagster.stages.subgroups import columns_of, subgroups_of
 
 KEPT = ("feature", "image", "score_null", "score_edit", "effect", "flipped", "score_placebo", "counted")
@@ -114,7 +114,7 @@ def explain(subject: Subject, command: str) -> tuple[Explanation, Searched]:
         judge=judge_check(subject, searched),
         hints=tuple(hints(study, classifier, logits)),
         warnings=(*([held_back] if held_back else []), *control_warnings(placebos)),
-        method=study.editor_part.method(),
+        method=study.editor_part.method() + source_prompts_in_words(subject.editor),
         links=other_pages(study, subject.name),
         turn=turn_of(classifier.labels, study.target),
         per_image=tuple(image_rows(ranked, measured, album)),

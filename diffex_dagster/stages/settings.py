@@ -16,8 +16,8 @@ from diffex_dagster.study import Study
 from diffex_dagster.utils.hashing import digest
 
 Stage = Literal[
-    "sample_images", "vlm_corpus", "corpus", "editor_calibration", "level1_edits", "level1_scores", "level2_scores",
-    "ranked_report", "classifier_comparison",
+    "sample_images", "vlm_corpus", "corpus", "source_prompts", "editor_calibration", "level1_edits", "level1_scores",
+    "level2_scores", "ranked_report", "classifier_comparison",
 ]  # fmt: skip
 STAGES: tuple[Stage, ...] = typing.get_args(Stage)
 
@@ -29,7 +29,7 @@ _PAGES: tuple[Stage, ...] = ("ranked_report", "classifier_comparison")
 _SEARCH: tuple[Stage, ...] = ("level2_scores", *_PAGES)  # what runs or replays a search
 _SCORES: tuple[Stage, ...] = ("level1_scores", *_SEARCH)
 _EDITS: tuple[Stage, ...] = ("level1_edits", *_SCORES)
-_CALIBRATION: tuple[Stage, ...] = ("editor_calibration",)
+_CALIBRATION: tuple[Stage, ...] = ("source_prompts", "editor_calibration")  # what tries edits on a few images
 _NONE: tuple[Stage, ...] = ()  # observed as data, or without a part in any result
 
 # A field, or a whole part of the study -> the stages whose result it decides. A field that is in no row, and in no part
@@ -187,6 +187,8 @@ def stage_settings(study: Study, stage: Stage) -> dict[str, Any]:
         found["editors"] = found["editors"][study.editor_name]
     if stage in DECIDES["calibrate"] and study.pinned:  # a prompt's own options are no part of the editor's fingerprint
         found["pinned"] = study.pinned
+    if stage in DECIDES["calibrate"] and study.finds_source_prompts:
+        found["source_prompts"] = "auto"  # another editor than without, of the same observed fingerprint
     if stage == "vlm_corpus":  # no feature may restate a class that any classifier explains
         found["target"] = list(study.labels)
     return found

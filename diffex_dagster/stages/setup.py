@@ -203,6 +203,15 @@ def other_pages(study: Study, name: str) -> tuple[tuple[str, str], ...]:
     )
 
 
+def source_prompts_in_words(editor: Editor) -> str:
+    """What an editor's pictures are described in, as a sentence after others; nothing where they are not described."""
+    words = getattr(getattr(editor, "options", None), "vocabulary", None)
+    if not words:
+        return ""
+    groups = ", ".join(words)
+    return f" The model first says what a picture shows ({groups}), and its edits leave the rest of that as it is."
+
+
 def vlm_where(study: Study, store: Store | None = None) -> VLMWhere:
     """What the vision-language model of a study is asked with; its answers are kept in the store."""
     return VLMWhere(

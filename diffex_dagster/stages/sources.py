@@ -67,7 +67,7 @@ class Sources:
             "image_files": lambda: images_version(self.study),
             "proposal_inputs": self._proposal_inputs,
             "corpus_edits": lambda: edits_version(self.study),
-            "editor": lambda: self.work.editor.fingerprint,
+            "editor": lambda: self.work.bare_editor.fingerprint,
             "probe": lambda: getattr(self.work.probe, "fingerprint", "none"),
             "results": lambda: " ".join(
                 filter(None, (self.work.store.identity(), self.work.study.deployment.results.space))

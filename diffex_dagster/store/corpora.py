@@ -8,6 +8,7 @@ from typing import Any
 
 from diffex_dagster.corpus.tree import Corpus, Drop, Feature
 from diffex_dagster.editing.calibration import Choice, Try, Wanted
+from diffex_dagster.editing.vocabulary import SourcePrompts, WordGroup
 from diffex_dagster.errors import StoreError
 from diffex_dagster.store.database import Connection
 from diffex_dagster.store.tables import Tables
@@ -15,7 +16,7 @@ from diffex_dagster.utils.secrets import redact
 
 
 class CorpusTables(Tables):
-    """`answers`, `features`, `drops`, `currents`, `gates`, `calibrations` and `tries`."""
+    """`answers`, `features`, `drops`, `currents`, `gates`, `source_prompts`, `calibrations` and `tries`."""
 
     # Answers of a VLM
 
@@ -102,7 +103,32 @@ class CorpusTables(Tables):
         """Keep which groups the beam kept; `identity` has study, classifier, editor and corpus_version."""
         self._insert("gates", [{**identity, **row} for row in rows], replace=True)
 
-    # Options of the editor
+    # What pictures are described in, and options of the editor
+
+    def source_prompts(self, study: str, editor: str) -> SourcePrompts | None:
+        """The words that a study's pictures are described in; None before anybody has looked for them.
+
+        Args:
+            editor: fingerprint of the editor without them.
+        """
+        found = self.rows(
+            "SELECT words, used, why, left_out, corpus_version FROM source_prompts WHERE study = ? AND editor = ?",
+            [study, editor],
+        )
+        if not found:
+            return None
+        words, used, why, left_out, corpus = found[0]
+        groups = {name: WordGroup.model_validate(group) for name, group in json.loads(words).items()}
+        return SourcePrompts(groups, used, why, json.loads(left_out), corpus)
+
+    def put_source_prompts(self, study: str, editor: str, found: SourcePrompts) -> None:
+        """Keep these words, in place of those that there are."""
+        words = {name: group.model_dump(mode="json") for name, group in found.words.items()}
+        row = {
+            "study": study, "editor": editor, "words": json.dumps(words), "used": found.used, "why": found.why,
+            "left_out": json.dumps(dict(found.left_out)), "corpus_version": found.corpus,
+        }  # fmt: skip
+        self._insert("source_prompts", [row], replace=True)
 
     def put_calibration(
         self, study: str, editor: str, choices: Mapping[Wanted, Choice], tries: Sequence[Try], final: Collection[str]

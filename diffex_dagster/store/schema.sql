@@ -48,6 +48,17 @@ CREATE TABLE IF NOT EXISTS edits (
     file VARCHAR NOT NULL,
     created TIMESTAMPTZ DEFAULT now()
 );
+-- One row of `source_prompts` is the words that a study's pictures are described in, frozen at its first run.
+CREATE TABLE IF NOT EXISTS source_prompts (
+    study VARCHAR, editor VARCHAR,      -- fingerprint of the editor without the words
+    words VARCHAR NOT NULL,             -- JSON: group -> words of which a picture shows one
+    used BOOLEAN,                       -- whether edits are made with them; NULL while that is being found out
+    why VARCHAR NOT NULL,
+    left_out VARCHAR NOT NULL,          -- JSON: group of the corpus -> why its words are not among them
+    corpus_version VARCHAR NOT NULL,    -- that they come from
+    created TIMESTAMPTZ DEFAULT now(),
+    PRIMARY KEY (study, editor)
+);
 -- One row of `calibrations` is what a study edits one prompt with.
 CREATE TABLE IF NOT EXISTS calibrations (
     study VARCHAR, editor VARCHAR,      -- fingerprint

@@ -8,18 +8,19 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from PIL import Image
 
 from diffex_dagster.editing.asking import made_edits
-from diffex_dagster.editing.protocol import Editor, EditRequest, FiledPicture
+from diffex_dagster.editing.protocol import DescribesPictures, Editor, EditRequest, FiledPicture
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.judging.asking import evidence_of
 from diffex_dagster.judging.protocol import ConceptProbe, Pair
 from diffex_dagster.store.files import PictureFiles
 
 if TYPE_CHECKING:
+    from diffex_dagster.editing.vocabulary import WordGroup
     from diffex_dagster.study import Study
 
 
@@ -80,13 +81,23 @@ class Bench:
         return Hello(socket.gethostname(), os.getpid(), self.editor.fingerprint, said, _gpu(said))
 
     def edit(
-        self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]
+        self,
+        images: Mapping[str, Image.Image],
+        requests: Sequence[EditRequest],
+        words: Mapping[str, WordGroup] | None = None,
     ) -> list[tuple[EditRequest, FiledPicture]] | Problem:
-        """Make one batch of edits and write their pictures: only what names them goes back."""
+        """Make one batch of edits and write their pictures: only what names them goes back.
+
+        Args:
+            words: that pictures are described in, where those are not in the study.
+        """
         files = PictureFiles(self.study.pictures_folder)
 
         def made() -> list[tuple[EditRequest, FiledPicture]]:
-            batches = made_edits(self.editor, images, requests)
+            editor = self.editor
+            if words is not None:
+                editor = cast(DescribesPictures, editor).describing(words)
+            batches = made_edits(editor, images, requests)
             return [(request, files.filed(picture)) for batch in batches for request, picture in batch]
 
         return _said(made)

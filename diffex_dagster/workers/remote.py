@@ -38,7 +38,15 @@ class _Local:
 
 
 class RemoteEditor(_Local):
-    """An `Editor` whose edits are made, and written, by workers."""
+    """An `Editor` whose edits are made, and written, by workers.
+
+    Args:
+        words: that pictures are described in, where those are not in the study (`DescribesPictures.describing`).
+    """
+
+    def __init__(self, local: Any, pool: Pool, words: Mapping[str, Any] | None = None) -> None:
+        super().__init__(local, pool)
+        self._words = words
 
     def edit(
         self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]
@@ -47,7 +55,11 @@ class RemoteEditor(_Local):
         yield from self.pool.run(
             "edit",
             self.batches(requests),
-            lambda batch: ({key: images[key] for key in dict.fromkeys(each.image for each in batch)}, list(batch)),
+            lambda batch: (
+                {key: images[key] for key in dict.fromkeys(each.image for each in batch)},
+                list(batch),
+                self._words,
+            ),
             lambda request: request.image,
             _in_words,
         )
@@ -67,6 +79,8 @@ class RemoteEditor(_Local):
 
     def __getattr__(self, name: str) -> Any:
         found = super().__getattr__(name)
+        if name == "describing" and found:
+            return lambda words: RemoteEditor(found(words), self.pool, words)
         return (lambda draws: RemoteJudge(found(draws), self.pool)) if name == "judge" and found else found
 
 

@@ -15,8 +15,11 @@ def test_a_study_can_be_graded_as_somebody_writes_it_who_has_tuned_nothing() -> 
         study = with_settings(tuned, settings)
         part, mine = study.editors["diffusion"], tuned.editors["diffusion"]
         assert isinstance(part, LeditsEditorPart) and isinstance(mine, LeditsEditorPart)
-        assert part.checkpoint == mine.checkpoint and mine.describe
-        assert (part.prompts, part.describe) == ({}, {}) and part.mask == "intersection"
+        assert part.checkpoint == mine.checkpoint and mine.vocabulary
+        assert (part.prompts, part.source_prompts) == (
+            {},
+            "auto" if settings == "default" else "none",
+        ) and part.mask == "intersection"
         assert study.calibrates == (settings == "default")
         assert study.name != tuned.name and study.editors["exact"] == tuned.editors["exact"]
         assert editors(study) == {"exact": "exact", "diffusion": "diffusion"}

@@ -140,7 +140,7 @@ class InThisProcess:
 def test_another_scale_and_mask_hold_for_every_prompt_and_nothing_is_described() -> None:
     study = load_study(ROOT / "studies" / "avatars")
     own = options_of(study)
-    assert own.describe == {} and own.for_prompt("eyewear").scale == 3.0 and own.for_prompt("a hat").scale == 1.0
+    assert own.vocabulary == {} and own.for_prompt("eyewear").scale == 3.0 and own.for_prompt("a hat").scale == 1.0
     changed = options_of(study, scale=5.0, mask="noise")
     for prompt in ("eyewear", "a hat"):
         assert (changed.for_prompt(prompt).scale, changed.for_prompt(prompt).mask) == (5.0, "noise")

@@ -118,7 +118,7 @@ def test_the_editor_describes_and_keeps_what_it_found(
     checkpoint: Path, images: dict[str, Image.Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mask: str
 ) -> None:
     options = LeditsOptions(
-        checkpoint=str(checkpoint), steps=5, scale=6, mask=mask, device="cpu", describe=VOCABULARY,
+        checkpoint=str(checkpoint), steps=5, scale=6, mask=mask, device="cpu", source_prompts=VOCABULARY,
         inversion_folder=tmp_path,
     )  # fmt: skip
     asked = [Concept("a bob"), Concept("facial hair", "remove"), Concept("freckles", "remove")]
@@ -130,9 +130,16 @@ def test_the_editor_describes_and_keeps_what_it_found(
     first = edited()
     monkeypatch.setattr("diffex_dagster.editing.ledits.describe", lambda *rest: pytest.fail("described twice"))
     assert [a.tobytes() for a in edited()] == [b.tobytes() for b in first]
-    plain = options.model_copy(update={"describe": {}})
-    other = options.model_copy(update={"describe": {"hair": VOCABULARY["hair"]}})
+    plain = options.model_copy(update={"source_prompts": "none"})
+    other = options.model_copy(update={"source_prompts": {"hair": VOCABULARY["hair"]}})
     assert len({LeditsEditor(each).fingerprint for each in (options, plain, other)}) == 3
+    # Words that are found out are an editor's as words that are written: the same fingerprint, on one model.
+    auto = LeditsEditor(plain.model_copy(update={"source_prompts": "auto"}))
+    assert auto.fingerprint == LeditsEditor(plain).fingerprint == auto.describing({}).fingerprint
+    told = auto.describing(VOCABULARY)
+    assert told.fingerprint == LeditsEditor(options).fingerprint and told is auto.describing(VOCABULARY)
+    assert told.engine() is auto.engine() and (auto.tokens("a bob"), auto.most_tokens) == (4, 10)
+    assert auto.options.vocabulary == {} and told.options.vocabulary == VOCABULARY
 
 
 @pytest.mark.slow
@@ -140,7 +147,7 @@ def test_the_demo_editor_knows_what_its_drawings_show() -> None:
     """Of fourteen heads, five colours, six kinds of facial hair and four of skin: right about nearly all."""
     editor = build_editor(load_study(ROOT / "studies" / "avatars"))
     assert isinstance(editor, LeditsEditor)
-    engine, vocabulary = editor.engine(), editor.options.describe
+    engine, vocabulary = editor.engine(), editor.options.vocabulary
     factors = {"hair": "top", "hair colour": "hair_colour", "facial hair": "facial_hair", "skin": "skin"}
     right: dict[str, list[bool]] = {group: [] for group in factors}
     rng = random.Random(11)

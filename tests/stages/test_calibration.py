@@ -11,7 +11,7 @@ import pytest
 from diffex_dagster.cli.calibrate import make
 from diffex_dagster.errors import StoreError, StudyError
 from diffex_dagster.stages.calibrated import calibrated
-from diffex_dagster.stages.calibration import Calibration, _Trying, budget_of, calibrate, study_edits, wanted_prompts
+from diffex_dagster.stages.calibration import Calibration, Trying, budget_of, calibrate, study_edits, wanted_prompts
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.corpus_now import corpus_now
 from diffex_dagster.stages.edits import control_edits, level1_edits
@@ -121,7 +121,7 @@ def test_a_new_prompt_that_shows_a_known_one_too_changes_something_else(
     edited = set_up(load_study(study.file))
     before, final = edited.store.tries(study.name, edited.editor.fingerprint)
     new = [w for w in wanted_prompts(edited.corpus) if w.prompt in prompts]
-    trying = _Trying(edited, list(edited.samples)[:2])
+    trying = Trying(edited, list(edited.samples)[:2])
     trying.run(new, edited.editor.settings, before, final, 60)
     spilling = trying.tries
     trying._whole = {}

@@ -118,6 +118,37 @@ class KnobEditor(PaintEditor):
         return Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8))
 
 
+class DescribingEditor(KnobEditor):
+    """A `KnobEditor` that describes pictures: of the paint that hits them, `spill` percent darken the lower half.
+
+    Without words that is half of what the option `spills` says, with words all of `described`.
+    """
+
+    most_tokens = 40
+
+    def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
+        super().__init__(folder, options)
+        self.options, self.words = dict(options), {}
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{super().fingerprint}-{sorted(self.words)}" if self.words else super().fingerprint
+
+    def tokens(self, prompt: str) -> int:
+        return len(prompt.split())
+
+    def describing(self, vocabulary: Mapping[str, Any]) -> DescribingEditor:
+        other = DescribingEditor(self.log.parent, self.options)
+        other.words = dict(vocabulary)
+        return other
+
+    def _paint(self, image: Image.Image, request: EditRequest) -> Image.Image:
+        pixels = np.asarray(super()._paint(image, request)).astype(float)
+        if request.concepts:
+            pixels[8:] *= 1 - self.options["described" if self.words else "plain"]
+        return Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8))
+
+
 class WarmClassifier:
     """Log-odds of "warm": red of the left block counts for it, blue of the right block against it."""
 

@@ -1,0 +1,220 @@
+"""Stage: the words that a study's pictures are described in, taken from its corpus and frozen at the first run.
+
+An edit leaves alone what the description of its picture names (`editing.source_prompts`). Every edit depends on the
+words, so that they stay as they were first found: an edited corpus makes no edit anew. Where the editor's options are
+calibrated, a few edits are made with and without the words first, and words that do harm are not used. Nothing here
+knows a classifier.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+
+from diffex_dagster.corpus.tree import Corpus
+from diffex_dagster.editing.protocol import DescribesPictures, Editor, EditRequest
+from diffex_dagster.editing.vocabulary import SourcePrompts, Vocabulary, words_of
+from diffex_dagster.effects.edit_metrics import similarity
+from diffex_dagster.errors import StoreError
+from diffex_dagster.stages.calibration import SOURCE_PROMPTS, Settings, Trying, new_prompts, study_edits
+from diffex_dagster.stages.context import StudyContext
+from diffex_dagster.stages.edits import EditCounts, race_order
+from diffex_dagster.stages.setup import source_prompts_in_words
+from diffex_dagster.store import Store
+from diffex_dagster.study import Study
+from diffex_dagster.utils.hashing import digest
+
+ARMS = 3  # settings that words are tried under: what is right differs by checkpoint, and no option is known yet
+PAIRS = (8, 3)  # most and fewest (prompt, image) pairs that they are tried on
+
+
+@dataclass(frozen=True)
+class Found:
+    """The source prompts of a study, and what finding them cost now.
+
+    Attributes:
+        prompts: as they are kept.
+        edits: made and reused now; none where they were frozen before.
+        newer: groups of the corpus that have words and were not there when the words were frozen.
+    """
+
+    prompts: SourcePrompts
+    edits: EditCounts = field(default_factory=EditCounts)
+    newer: Sequence[str] = ()
+
+    @property
+    def version(self) -> str:
+        """Hash of all that edits depend on: the words, where they are used."""
+        return words_version(self.prompts.vocabulary)
+
+
+def words_version(words: Vocabulary) -> str:
+    """Hash of a vocabulary."""
+    return digest({name: group.model_dump(mode="json") for name, group in words.items()})
+
+
+def source_prompts_version(study: Study, store: Store, editor: str) -> str:
+    """Version of what the stages that edit read.
+
+    Args:
+        editor: fingerprint of the editor without the words.
+
+    Raises:
+        StoreError: they have not been found yet.
+    """
+    found = store.source_prompts(study.kept_as, editor)
+    if found is None:
+        raise StoreError(f"{store.place}: nobody has looked yet in which words to describe the pictures; materialize "
+                         "source_prompts first")  # fmt: skip
+    return words_version(found.vocabulary)
+
+
+def find_source_prompts(work: StudyContext) -> Found:
+    """The words that pictures are described in, as they are kept; found and frozen where they are not yet.
+
+    A run that is killed has kept its edits; the next goes on from there.
+
+    Raises:
+        EditorError: the editor cannot be loaded.
+        StoreError: there is no corpus yet.
+    """
+    study, store, editor = work.study, work.store, work.bare_editor
+    fingerprint, name = editor.fingerprint, work.study.kept_as
+    if work.probe:
+        getattr(work.probe, "fingerprint", None)
+    with store.hold():
+        corpus, samples = store.current_corpus(name), list(store.samples(name))
+        known = store.source_prompts(name, fingerprint)
+        if known is not None and known.used is not None:
+            return Found(known, newer=_newer(work, known))
+        nulls = [EditRequest(image, (), study.seed) for image in samples]
+        describes = cast(DescribesPictures, editor) if hasattr(editor, "describing") else None
+        words: Vocabulary = {}
+        left_out: Mapping[str, str] = {}
+        counts, used, why = EditCounts(), False, ""
+        if describes is None:
+            why = f"the editor {study.editor_name} describes no pictures"
+        elif known is None and store.stored_edits(nulls, fingerprint):
+            why = "edits that were made without are there, and stay valid; diffex source-prompts --again finds words"
+        else:
+            with store.let_go():  # loads the model
+                words, left_out = words_of(
+                    corpus, describes.tokens, describes.most_tokens, study.effects.control_prompts
+                )
+            if not words:
+                why = "the corpus has no group whose children exclude each other"
+            else:
+                store.put_source_prompts(name, fingerprint, SourcePrompts(words, None, "", left_out, corpus.version))
+                used, why, counts = _tried(work, describes.describing(words), samples)
+        found = SourcePrompts(words, used, why, left_out, corpus.version)
+        store.put_source_prompts(name, fingerprint, found)
+    return Found(found, counts)
+
+
+def most_tries(study: Study, corpus: Corpus, images: int) -> int:
+    """The most edits that may be made to find out whether the words do harm."""
+    return (
+        int(SOURCE_PROMPTS * study.calibration.budget * study_edits(study, corpus, images)) if study.calibrates else 0
+    )
+
+
+def as_it_would_edit(work: StudyContext, corpus: Corpus, images: Sequence[str]) -> tuple[StudyContext, str]:
+    """The work with the editor that a run would edit with, and in what words pictures are described, as a sentence.
+
+    Words that are not frozen yet are those of the corpus as it is; nothing is kept of that.
+
+    Args:
+        corpus: as it would be searched now.
+        images: keys of sample images.
+    """
+    study, editor = work.study, work.bare_editor
+    if not study.finds_source_prompts or not hasattr(editor, "describing"):
+        return work, source_prompts_in_words(work.editor).strip()
+    known = work.store.source_prompts(study.kept_as, editor.fingerprint) if work.store.exists() else None
+    if known is not None and known.used is not None:
+        return work, source_prompts_in_words(work.editor).strip() or f"Pictures are not described: {known.why}."
+    nulls = [EditRequest(image, (), study.seed) for image in images]
+    if known is None and work.store.stored_edits(nulls, editor.fingerprint):
+        return work, "Pictures are not described: edits that were made without are there."
+    describes = cast(DescribesPictures, editor)
+    words, _ = words_of(corpus, describes.tokens, describes.most_tokens, study.effects.control_prompts)
+    there = work.changed(editor=describes.describing(words))
+    said = source_prompts_in_words(there.editor).strip()
+    return there, said and f"{said} A run finds out first whether that does harm."
+
+
+def _newer(work: StudyContext, known: SourcePrompts) -> list[str]:
+    """Groups of the corpus as it is now that the frozen words do not know."""
+    now, _ = words_of(work.store.current_corpus(work.study.kept_as), lambda prompt: 0, sys.maxsize)
+    return [group for group in now if group not in known.words and group not in known.left_out]
+
+
+def _tried(work: StudyContext, describing: Editor, samples: Sequence[str]) -> tuple[bool, str, EditCounts]:
+    """Whether edits with the words are better than those without, why, and what that took."""
+    study = work.study
+    settings: Settings | None = getattr(work.bare_editor, "settings", None)
+    if not study.calibrates or settings is None or work.probe is None:
+        return True, "not compared with edits without: nothing is calibrated", EditCounts()
+    corpus = work.store.current_corpus(study.kept_as)
+    arms = list(settings(None))[:ARMS]
+    images = [samples[i] for i in race_order(samples, study.seed)[: study.calibration.images]]
+    most = most_tries(study, corpus, len(samples))
+    pairs, controls = _size(most // (2 * len(arms)), len(images) * len(study.effects.control_prompts))
+    if not pairs:
+        return True, f"not compared with edits without: {most} edits are too few", EditCounts()
+    worth, counts = [], EditCounts()
+    for editor in (work.bare_editor, describing):
+        trying = Trying(work.changed(editor=editor), images)
+        trying.compare(new_prompts(trying.work, corpus), arms, pairs, controls)
+        counts += trying.counts
+        worth.append(_worth(trying))
+    better = np.array([worth[1][pair] - worth[0][pair] for pair in worth[0]])
+    error = better.std(ddof=1) / len(better) ** 0.5
+    used = bool(better.mean() >= -error)
+    by = (
+        f"edits on {len(better)} pairs of prompt and picture are worth {np.mean(list(worth[1].values())):.2f} with the "
+    )
+    return used, f"{by}words and {np.mean(list(worth[0].values())):.2f} without", counts
+
+
+def _size(edits: int, words: int) -> tuple[int, int]:
+    """How many pairs and control edits so many edits under each setting allow; none where they are too few."""
+    for pairs in range(PAIRS[0], PAIRS[1] - 1, -1):
+        controls = min(words, (pairs + 1) // 2)
+        if pairs + controls <= edits:
+            return pairs, controls
+    return 0, 0
+
+
+def _worth(trying: Trying) -> dict[tuple[str, str, str], float]:
+    """(prompt, direction, image) -> what the best setting's edit is worth: its use, times how well its null edit
+    gives the picture back.
+    """
+    store, study = trying.work.store, trying.work.study
+    nulls = {each.image: EditRequest(each.image, (), study.seed) for each in trying.tries}
+    files = store.stored_edits(list(nulls.values()), trying.work.editor.fingerprint)
+    pictures, originals = trying.stored(files), store.images(list(nulls))
+    given_back = {}
+    for image, null in nulls.items():
+        picture, original = pictures[null](), originals[image]
+        given_back[image] = similarity(picture, original.resize(picture.size))
+    best: dict[tuple[str, str, str], float] = {}
+    for each in trying.tries:
+        key = each.wanted.prompt, each.wanted.direction, each.image
+        best[key] = max(best.get(key, 0.0), each.use * given_back[each.image])
+    return best
+
+
+AGAIN = "the corpus has groups that came after the words were frozen ({}); diffex source-prompts --again takes them in"
+
+
+def word_rows(found: SourcePrompts) -> list[dict[str, object]]:
+    """One row a group, for tables: the group, and its words or why it has no part."""
+    rows: list[dict[str, object]] = [
+        {"group": name, "words": ", ".join(group.candidates)} for name, group in found.words.items()
+    ]
+    return rows + [{"group": name, "words": f"left out: {why}"} for name, why in found.left_out.items()]

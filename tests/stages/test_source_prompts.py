@@ -1,0 +1,222 @@
+"""The words of the corpus that pictures are described in: which they are, when they are found, and when not used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffex_dagster.assets.running import prepare_study
+from diffex_dagster.cli import source_prompts as command
+from diffex_dagster.corpus.starters import load_starter
+from diffex_dagster.corpus.tree import Corpus
+from diffex_dagster.corpus.vlm.answers import read_answer, tree_from_raw
+from diffex_dagster.corpus.vlm.raw import RawFeature
+from diffex_dagster.editing.protocol import Concept, EditRequest
+from diffex_dagster.editing.vocabulary import WordGroup, words_of
+from diffex_dagster.errors import StoreError, StudyError
+from diffex_dagster.stages.calibration import calibrate
+from diffex_dagster.stages.edits import level1_edits
+from diffex_dagster.stages.plan import plan_edits
+from diffex_dagster.stages.settings import Stage, stage_version
+from diffex_dagster.stages.source_prompts import find_source_prompts, source_prompts_version
+from diffex_dagster.study import Study, load_study
+from diffex_dagster.utils.progress import silent
+from diffex_dagster.workers.bench import Bench
+from diffex_dagster.workers.remote import on_workers
+from tests.stages.test_calibration import set_up
+from tests.support.project import ROOT
+from tests.support.toys import DescribingEditor, PaintEditor, edits_made, picture, write_study
+
+
+def words(prompt: str) -> int:
+    return len(prompt.split())
+
+
+def tree(*groups: RawFeature) -> Corpus:
+    return tree_from_raw(list(groups))
+
+
+def test_the_words_are_the_groups_whose_children_exclude_each_other() -> None:
+    corpus = tree_from_raw(read_answer((ROOT / "studies" / "avatars" / "proposal.json").read_text("utf-8")))
+    found, left_out = words_of(corpus, words, 1000)
+    assert list(found) == [group.id for group in corpus.groups if group.id != "jewellery-and-marks"]
+    assert left_out == {"jewellery-and-marks": "a picture may show several of its children"}
+    eyewear = found["eyewear"]
+    assert eyewear.words[0] == "round glasses" and eyewear.optional and eyewear.covers("eyewear", "an eyepatch")
+    assert "facial hair" not in found["beard"].words  # what a feature takes away is no word for a picture
+    assert not found["hair-colour"].kinds  # a heading is no edit
+
+
+def test_of_deeper_trees_the_finest_words_that_exclude_each_other() -> None:
+    hats: RawFeature = {
+        "name": "hats",
+        "prompt": "a hat",
+        "exclusive": True,
+        "children": [{"name": "a fez"}, {"name": "a top hat"}],
+    }
+    scarves: RawFeature = {
+        "name": "scarves",
+        "prompt": "a scarf",
+        "exclusive": False,
+        "children": [{"name": "a red scarf"}, {"name": "a blue scarf"}],
+    }
+    found, _ = words_of(
+        tree({"name": "Worn", "editable": False, "exclusive": True, "children": [hats, scarves, {"name": "a mask"}]}),
+        words,
+        100,
+    )
+    assert found["worn"].words == ("a fez", "a top hat", "a scarf", "a mask")
+    assert found["worn"].kinds == {"a hat": ("a fez", "a top hat")}
+    found, left_out = words_of(
+        tree({"name": "Worn", "editable": False, "exclusive": False, "children": [hats, scarves]}), words, 100
+    )
+    assert list(found) == ["worn/hats"] and set(left_out) == {"worn", "worn/scarves"}
+    twice, left_out = words_of(
+        tree(
+            {"name": "A", "exclusive": True, "children": [hats, {"name": "a cap"}]},
+            {"name": "B", "exclusive": True, "children": [{"name": "a fez"}, {"name": "a bow"}]},
+        ),
+        words,
+        100,
+    )
+    assert list(twice) == ["a"] and left_out == {"b": "too few words"}  # a word belongs to one group
+
+
+def test_short_of_tokens_what_most_answers_named_stays() -> None:
+    def group(name: str, support: int, longest: str) -> RawFeature:
+        children: list[RawFeature] = [{"name": f"{name} {longest}"}, {"name": f"{name} x"}]
+        return {"name": name, "exclusive": True, "support": support, "editable": False, "children": children}
+
+    corpus = tree(group("a", 1, "of two"), group("b", 3, "of two words"), group("c", 3, "x y"))
+    assert list(words_of(corpus, words, 100)[0]) == ["a", "b", "c"]
+    found, left_out = words_of(corpus, words, 13)  # the longest prompt takes 4, b takes 5, c 4
+    assert list(found) == ["b", "c"] and "13 tokens" in left_out["a"]
+    assert list(words_of(corpus, words, 13, controls=["quite a long control prompt"])[0]) == ["b"]
+    assert list(words_of(load_starter("face"), words, 0)[0]) == []
+
+
+@pytest.fixture(autouse=True)
+def takes_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only LEDITS++ describes pictures: here an editor does that paints."""
+    monkeypatch.setattr(Study, "finds_source_prompts", True)
+
+
+def study_in(folder: Path, plain: float, described: float, calibrates: bool = True, images: int = 8) -> Study:
+    editor = {
+        "kind": "python", "factory": "tests.support.toys:DescribingEditor",
+        "options": {"plain": plain, "described": described},
+    }  # fmt: skip
+    changes = {"editors": {"paint": editor}, "calibrate": calibrates, "calibration": {"budget": 1.0}}
+    return load_study(write_study(folder, images, **changes))
+
+
+def test_words_are_frozen_at_the_first_run_and_every_edit_is_made_with_them(tmp_path: Path) -> None:
+    study = study_in(tmp_path, plain=0.3, described=0.0, images=24)
+    work = set_up(study)
+    with pytest.raises(StoreError, match="materialize source_prompts first"):
+        source_prompts_version(study, work.store, work.bare_editor.fingerprint)
+    first = find_source_prompts(work)
+    assert first.prompts.used and list(first.prompts.words) == ["blue"] and first.edits.made > 0
+    assert "with the words and" in first.prompts.why
+    work = work.changed()
+    assert work.editor.fingerprint != work.bare_editor.fingerprint
+    found = calibrate(work)
+    assert 0 < found.edits.made + first.edits.made <= found.budget / 0.8 + 2 * 6  # the study needs null edits anyway
+    level1_edits(work)
+    assert work.store.count("edits", editor=work.editor.fingerprint) > work.store.count("edits", editor="knob-1") > 0
+    made = edits_made(tmp_path)
+    again = find_source_prompts(work)
+    assert (again.edits.made, again.version, again.newer) == (0, first.version, []) and edits_made(tmp_path) == made
+    planned = {stage.stage: stage for stage in plan_edits(work, [])}
+    assert planned["level1_edits"].edits_missing == 0
+
+
+def test_words_that_do_harm_are_not_used(tmp_path: Path) -> None:
+    work = set_up(study_in(tmp_path, plain=0.0, described=0.6, images=24))
+    found = find_source_prompts(work)
+    assert found.prompts.used is False and list(found.prompts.words) == ["blue"] and found.edits.made > 0
+    work = work.changed()
+    assert work.editor.fingerprint == work.bare_editor.fingerprint and find_source_prompts(work).edits.made == 0
+    other = set_up(study_in(tmp_path / "other", plain=0.0, described=0.6, calibrates=False))
+    assert find_source_prompts(other).prompts.used  # nobody asked for a comparison
+    few = set_up(study_in(tmp_path / "few", plain=0.0, described=0.6, images=2))
+    assert "are too few" in find_source_prompts(few).prompts.why
+
+
+def test_edits_that_were_made_without_words_stay_valid(tmp_path: Path) -> None:
+    study = study_in(tmp_path, plain=0.3, described=0.0, calibrates=False)
+    work = set_up(study)
+    level1_edits(work)
+    made = edits_made(tmp_path)
+    found = find_source_prompts(work)
+    assert not found.prompts.used and "stay valid" in found.prompts.why
+    level1_edits(work.changed())
+    assert edits_made(tmp_path) == made
+
+
+def test_a_run_finds_them_once_and_an_edited_corpus_makes_no_edit_anew(tmp_path: Path) -> None:
+    study = study_in(tmp_path, plain=0.3, described=0.0, calibrates=False, images=4)
+    first = prepare_study(study, "level1_edits", silent)
+    assert first.metadata["source_prompts"]["used"] and first.metadata["level1_edits"]["edits_made"] > 0
+    (tmp_path / "corpus.yaml").write_text(
+        "add:\n  - {name: Green, exclusive: true, editable: false, children: [light green, dark green]}\n"
+    )
+    before = edits_made(tmp_path)
+    second = prepare_study(study, "level1_edits", silent)
+    new = edits_made(tmp_path)[len(before) :]
+    assert new and {prompt for _, prompts in new for prompt in prompts if len(prompts) == 1} <= {
+        "light green",
+        "dark green",
+    }
+    assert "(green)" in second.metadata["source_prompts"]["newer"]
+
+    said: list[str] = []
+    assert list(command.make(study, silent).words) == ["blue"] and not said
+    found = command.make(study, silent, said.append, again=True)
+    assert list(found.words) == ["blue", "green"] and found.used and "a run makes anew" in said[0]
+    before = edits_made(tmp_path)
+    prepare_study(study, "level1_edits", silent)
+    assert len(edits_made(tmp_path)) - len(before) > len(new)
+
+
+def test_stages_know_whether_words_are_taken_from_the_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = study_in(tmp_path, plain=0.3, described=0.0)
+    stages: tuple[Stage, ...] = ("source_prompts", "editor_calibration", "level1_edits", "ranked_report")
+    auto = [stage_version(study, stage) for stage in stages]
+    corpus = stage_version(study, "corpus")
+    monkeypatch.setattr(Study, "finds_source_prompts", False)
+    assert all(a != b for a, b in zip(auto, [stage_version(study, stage) for stage in stages], strict=True))
+    assert corpus == stage_version(study, "corpus")
+    with pytest.raises(StudyError, match="write source_prompts: auto"):
+        command.make(study, silent)
+
+
+def test_the_old_key_names_the_new_one(tmp_path: Path) -> None:
+    editor = {"kind": "ledits", "checkpoint": "x", "describe": {"hair": {"words": ["a bob"]}}}
+    with pytest.raises(StudyError, match=r"editors\.e\.describe: it is called 'source_prompts' now; rename it"):
+        load_study(write_study(tmp_path, editors={"e": editor}))
+
+
+def test_workers_describe_pictures_as_whoever_asks_does(tmp_path: Path) -> None:
+    editor = DescribingEditor(tmp_path, {"plain": 0.0, "described": 1.0})
+    bench = Bench(load_study(write_study(tmp_path, 1)))
+    bench.__dict__["editor"] = editor
+
+    class Here:
+        """A pool whose one worker is this process."""
+
+        def run(self, method: str, batches: Any, given: Any, *_: Any) -> Any:
+            for batch in batches:
+                yield getattr(bench, method)(*given(batch))
+
+    images, request = {"image": picture(100)}, EditRequest("image", (Concept("bright"),))
+    remote: Any = on_workers(editor, Here())  # type: ignore[arg-type]
+    told = remote.describing({"blue": WordGroup(words=("blue patch",))})
+    assert told.fingerprint != remote.fingerprint == editor.fingerprint
+    files = [
+        [filed.file for batch in each.edit(images, [request]) for _, filed in batch] for each in (remote, told, remote)
+    ]
+    assert files[0] == files[2] != files[1]  # the words darken the picture
+    assert not hasattr(on_workers(PaintEditor(tmp_path, {}), Here()), "describing")  # type: ignore[arg-type]
