@@ -22,7 +22,7 @@ from diffex_dagster.deployment import Deployment
 from diffex_dagster.editing.kinds import AnyEditorPart
 from diffex_dagster.editing.parts import EditorPart
 from diffex_dagster.errors import StudyError, in_words
-from diffex_dagster.judging.kinds import AnyProbePart, DiffusionProbePart
+from diffex_dagster.judging.kinds import AnyProbePart, DiffusionProbePart, NoProbePart
 from diffex_dagster.search.options import SearchOptions
 from diffex_dagster.utils.config import Part
 from diffex_dagster.utils.mistakes import explain_mistakes, place_in
@@ -264,6 +264,9 @@ class Study(Part):
     search: SearchPart = SearchPart()
     effects: EffectsPart = EffectsPart()
     probe: AnyProbePart = DiffusionProbePart()
+    second_probe: AnyProbePart = Field(
+        NoProbePart(), description="a second judge of the reported edits; the report says how far both agree"
+    )
     report: ReportPart = ReportPart()
     calibrate: bool | None = Field(
         None,

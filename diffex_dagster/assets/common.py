@@ -19,10 +19,12 @@ from diffex_dagster.assets.automation import when_unsynced
 from diffex_dagster.corpus.cleaning import STEPS
 from diffex_dagster.corpus.showing import CorpusDiff
 from diffex_dagster.corpus.tree import Corpus
+from diffex_dagster.corpus.vlm.usage import Usage
 from diffex_dagster.errors import DiffExError, may_pass, of_a_disk
 from diffex_dagster.report.markdown_tables import markdown_text
 from diffex_dagster.report.model import Picture
 from diffex_dagster.report.sheets import contact_sheet, data_uri
+from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edits import EditCounts
 from diffex_dagster.stages.plan import PlannedStage
 from diffex_dagster.stages.settings import Stage, stage_version
@@ -245,6 +247,21 @@ def announce(context: dg.AssetExecutionContext, planned: PlannedStage) -> None:
         **({"and_then": planned.note} if planned.note else {}),
     }
     context.log_event(kept.seen(context.asset_key, metadata, "the plan of this run"))
+
+
+def judge_metadata(work: StudyContext) -> Mapping[str, Any]:
+    """What judging cost, where a judge is asked over the network: requests, tokens and the price, where it is known."""
+    found: dict[str, Any] = {}
+    for prefix, judge in (("judge", work.probe), ("second_judge", work.second_probe)):
+        usage: Usage | None = getattr(judge, "usage", None)
+        if usage is not None:
+            found |= {
+                f"{prefix}_requests": usage.made,
+                f"{prefix}_requests_reused": usage.reused,
+                f"{prefix}_tokens": usage.prompt_tokens + usage.completion_tokens,
+                **({} if usage.price is None else {f"{prefix}_price_usd": round(usage.price, 4)}),
+            }
+    return found
 
 
 def edit_metadata(counts: EditCounts) -> Mapping[str, Any]:

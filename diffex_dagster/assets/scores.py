@@ -3,7 +3,7 @@
 import dagster as dg
 
 from diffex_dagster.assets import kept
-from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, table_metadata
+from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, judge_metadata, table_metadata
 from diffex_dagster.assets.lineage import Reading, upstream
 from diffex_dagster.report.markdown_tables import markdown_text
 from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, working
@@ -56,6 +56,7 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition]:
                     "pictures_scored": level1.scored,
                     "noise_floor": level1.noise.floor,
                     "groups_kept": sum(outcome.kept for outcome in level1.gate),
+                    **judge_metadata(subject),
                     "gate": _gate_table(level1.gate),
                     **table_metadata(subject.store, "gates", len(level1.gate)),
                 },
@@ -107,6 +108,7 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition]:
                 search_version(searched, corpus, editor, classifier),
                 metadata={
                     **edit_metadata(searched.edits),
+                    **judge_metadata(subject),
                     "pictures_scored": searched.scored,
                     "features_scored": len(result.scores),
                     "groups_expanded": list(result.expanded),

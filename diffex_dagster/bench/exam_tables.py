@@ -108,13 +108,25 @@ def verdicts(figures: Figures) -> dict[str, dict[str, bool]]:
     """Proposal -> mark with an aim -> whether the diffusion arm's mean meets it; without marks that judge nothing."""
     found = {}
     for name, each in figures["proposals"].items():
-        mean = each["arms"]["diffusion"]["mean"]
+        mean = each["arms"].get("diffusion", {"mean": dict.fromkeys(AIMS)})["mean"]
         found[name] = {
             key: mean[key] <= aim if key in SMALLER else mean[key] >= aim
             for key, aim in AIMS.items()
             if mean[key] is not None
         }
     return found
+
+
+def missed_aims(figures: Figures) -> str:
+    """Which aims the diffusion arm misses under which proposal, and by how much; a line each."""
+    lines = []
+    for name, met in verdicts(figures).items():
+        mean = figures["proposals"][name]["arms"].get("diffusion", {"mean": {}})["mean"]
+        missed = [key for key, reached in met.items() if not reached]
+        lines += [f"{_words(name)}: {ROWS[key]} is {_number(key, mean[key])}, the aim {_aim(key)}" for key in missed]
+        if met and not missed:
+            lines.append(f"{_words(name)}: every aim is met")
+    return "\n".join(lines)
 
 
 def _marks(arms: Mapping[str, Figures], keys: Sequence[str]) -> str:
@@ -172,6 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kept = options.docs / "figures" / "exam.json"
     kept.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
     write_between(options.docs / "validity.md", MARK, as_markdown(figures))
+    print(missed_aims(figures))
     return 0
 
 

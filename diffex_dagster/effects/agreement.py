@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from diffex_dagster.effects.grading import rank_correlation
 
@@ -93,3 +94,20 @@ def _verdict(first: Said | None, second: Said | None) -> AgreementText:
     if claims[0] == claims[1]:
         return "holds under both"
     return "contradicted" if "mixed" not in claims else "under one alone"
+
+
+def cohens_kappa(first: ArrayLike, second: ArrayLike) -> float:
+    """How far two judges agree beyond what their rates of yes make likely by chance (Cohen 1960).
+
+    Args:
+        first, second: yes or no on the same things, booleans of one shape.
+
+    Returns:
+        1 for full agreement, 0 for chance; NaN where chance alone agrees always (both always say the same) or there
+        is nothing.
+    """
+    a, b = np.asarray(first, dtype=bool).ravel(), np.asarray(second, dtype=bool).ravel()
+    if not a.size:
+        return float("nan")
+    chance = float(a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean()))
+    return float((np.mean(a == b) - chance) / (1 - chance)) if chance < 1.0 else float("nan")

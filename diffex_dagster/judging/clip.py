@@ -80,6 +80,11 @@ class ClipProbe:
         self.checkpoint, self.domain, self.template, self.device = checkpoint, domain, template, device
         self._texts: dict[str, np.ndarray] = {}
 
+    @property
+    def name(self) -> str:
+        """As a report says it."""
+        return f"CLIP ({Path(self.checkpoint).name})"
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """Hash of the folder's weights, or of the hub id, with the texts around a concept."""

@@ -21,6 +21,7 @@ from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.errors import EditorError
 from diffex_dagster.judging.parts import ProbePart, Where
 from diffex_dagster.judging.protocol import ConceptProbe, Pair
+from diffex_dagster.judging.vlm import VlmProbe
 from diffex_dagster.utils.imports import at_own_code
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ _ROWS = 32  # UNet rows at a time
 
 
 class DiffusionProbePart(ProbePart):
-    """Judge edits with the diffusion editor's own model; edits of another kind of editor are not judged."""
+    """Judge edits with the editor's own judge, of a diffusion editor its model. Edits of an editor without one are
+    judged by the study's vision-language model, where it has one that can be asked.
+    """
 
     own_model: ClassVar[bool] = False
 
@@ -43,15 +46,15 @@ class DiffusionProbePart(ProbePart):
         """The editor's own judge (`OwnJudge.judge`): whoever wraps an editor passes the question on."""
         judge: Callable[[int], ConceptProbe] | None = getattr(editor, "judge", None)
         if judge is None:
-            return None
+            return VlmProbe(where.vlm, where.domain) if where.vlm else None
         with at_own_code(f"the judge of the editor {editor.__class__.__name__} cannot be made", "mend it", EditorError):
             return judge(self.draws)
 
     def absent(self, where: Where) -> str:
         """The editor has none."""
         return (
-            f"the editor {where.editor_name} has no judge of its own, and `probe: {{kind: clip, checkpoint: ...}}` "
-            "would name one"
+            f"the editor {where.editor_name} has no judge of its own, and the study no vision-language model that "
+            "could be asked; `probe: {kind: clip, checkpoint: ...}` or `probe: {kind: vlm, model: ...}` would name one"
         )
 
 
@@ -77,6 +80,7 @@ class DiffusionProbe:
             every further concept of the same picture.
     """
 
+    name = "the editor's own model"  # as a report says it
     absolute = True  # what words explain beyond no words is 0 where they explain nothing, whatever the words
 
     def __init__(self, editor: HasEngine, draws: int = 2) -> None:

@@ -14,6 +14,7 @@ from diffex_dagster.judging.clip import ClipProbePart as ClipProbePart
 from diffex_dagster.judging.diffusion import DiffusionProbePart as DiffusionProbePart
 from diffex_dagster.judging.none import NoProbePart as NoProbePart
 from diffex_dagster.judging.parts import ProbePart
+from diffex_dagster.judging.vlm import VlmProbePart as VlmProbePart
 from diffex_dagster.utils.config import kinds_in, one_of
 
 KINDS = kinds_in(globals(), ProbePart)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from diffex_dagster.corpus.vlm.parts import ServerOptions
 from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.judging.protocol import ConceptProbe
 from diffex_dagster.utils import config
@@ -18,12 +19,15 @@ class Where(config.Where):
         domain: what the images show.
         editor_name: the editor in use, for messages.
         device: where this deployment lets models of the editor work; None where it says nothing.
+        vlm: the server of the study's vision-language model, where this deployment has it; None where the study has
+            none that can be asked.
     """
 
     field: str = "probe"
     domain: str = ""
     editor_name: str = ""
     device: str | None = None
+    vlm: ServerOptions | None = None
 
 
 class ProbePart(config.KindPart):

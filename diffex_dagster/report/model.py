@@ -141,6 +141,12 @@ class JudgeCheck:
     evidence: float | None  # from which on it sees an attribute, in its own unit; None: another for each attribute
     control_words: float | None  # null edits in which it sees a control prompt, which nothing shows
     after_edit: float | None  # edits that raised the evidence of their attribute in which it sees it; None without any
+    name: str = ""  # who judges
+    second: str | None = None  # who judged the reported edits too; None where nobody did
+    agreement: float | None = None  # share of these edits of which both say the same
+    kappa: float | None = None  # the same beyond chance (Cohen's kappa); None where chance alone agrees always
+    second_success: float | None = None  # share of these edits that took, as the second sees them
+    second_control_words: float | None = None  # as `control_words`, of the second
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ _NULL: _Key = ("", "", "")
 
 def _by_feature(arm: StudyContext, classifier: str) -> dict[_Key, RankedFeature]:
     study = arm.study
-    ranking = arm.store.latest_ranking(study.name, classifier, arm.editor.fingerprint)
+    ranking = arm.store.latest_ranking(study.kept_as, classifier, arm.editor.fingerprint)
     if not ranking:
         option = "" if study.editor_name == next(iter(study.editors)) else f" --editor {study.editor_name}"
         raise DiffExError(

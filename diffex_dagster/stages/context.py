@@ -17,7 +17,15 @@ from diffex_dagster.corpus.vlm.protocol import Proposer
 from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.judging.protocol import ConceptProbe
 from diffex_dagster.stages.calibrated import chosen_settings, with_settings
-from diffex_dagster.stages.setup import build_classifier, build_editor, build_probe, build_proposer, build_store, know
+from diffex_dagster.stages.setup import (
+    build_classifier,
+    build_editor,
+    build_probe,
+    build_proposer,
+    build_second_probe,
+    build_store,
+    know,
+)
 from diffex_dagster.stages.splits import Split, image_split
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
@@ -31,6 +39,7 @@ class Builders:
     store: Callable[[Study], Store] = build_store
     editor: Callable[[Study], Editor] = build_editor
     probe: Callable[[Study, Editor], ConceptProbe | None] = build_probe
+    second_probe: Callable[[Study, Editor], ConceptProbe | None] = build_second_probe
     classifier: Callable[[Study, str], Classifier] = build_classifier
     proposer: Callable[[Study, Store], Proposer] = build_proposer
 
@@ -83,7 +92,19 @@ class StudyContext:
     @cached_property
     def probe(self) -> ConceptProbe | None:
         """Who judges whether edits show their attribute; None where nobody does."""
-        return self.builders.probe(self.study, self.bare_editor)
+        return self._keeping(self.builders.probe(self.study, self.bare_editor))
+
+    @cached_property
+    def second_probe(self) -> ConceptProbe | None:
+        """Whom the first judge is held against; None where the study names nobody."""
+        return self._keeping(self.builders.second_probe(self.study, self.bare_editor))
+
+    def _keeping(self, judge: ConceptProbe | None) -> ConceptProbe | None:
+        """A judge that is asked over the network keeps its answers with the results."""
+        keep_in: Callable[[Store], None] | None = getattr(judge, "keep_in", None)
+        if keep_in:
+            keep_in(self.store)
+        return judge
 
     @cached_property
     def proposer(self) -> Proposer:
@@ -133,13 +154,14 @@ class StudyContext:
             store=lambda _: self.store,
             editor=lambda _: self.bare_editor,
             probe=lambda study, editor: self.probe,
+            second_probe=lambda study, editor: self.second_probe,
             classifier=lambda study, name: self.subject(name).classifier,
             proposer=lambda study, store: self.proposer,
         )
 
     def know(self) -> None:
         """Ask for fingerprints that may read whole checkpoints, so that they are known before the database is held."""
-        know(self.editor, self.probe)
+        know(self.editor, self.probe, self.second_probe)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +185,7 @@ class Subject(StudyContext):
 
     def know(self) -> None:
         """The fingerprints of editor, judge and classifier."""
-        know(self.editor, self.probe, self.classifier)
+        know(self.editor, self.probe, self.second_probe, self.classifier)
 
 
 def at_work(

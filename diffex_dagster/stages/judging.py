@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from diffex_dagster.corpus.tree import Feature
 from diffex_dagster.editing.protocol import Concept, EditRequest
+from diffex_dagster.effects.agreement import cohens_kappa
 from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.effects.presence import Mask, enough, seen_between, seen_from
 from diffex_dagster.judging.asking import PORTION, evidence_of
@@ -172,6 +173,45 @@ def chance_of(chances: Mapping[str, float], concept: Concept) -> float:
     return chances.get(concept.setting, max(chances.values(), default=0.0))
 
 
+def judge_name(judge: object) -> str:
+    """Who judges, as a report says it: the judge's own `name`, or that of its class."""
+    return str(getattr(judge, "name", "") or f"{judge.__class__.__name__}")
+
+
+def took_by_second(work: StudyContext, own: Mapping[str, Concepts], images: Sequence[str]) -> dict[str, np.ndarray]:
+    """Feature -> which of its edits show it, as the study's second judge sees them, by its own chance; (images,)."""
+    second = work.changed(probe=work.second_probe)
+    chances = control_gains(second, images)
+    found = gains(second, [(c, c[0]) for c in own.values()], images)
+    return {f: found[c, c[0]] > chance_of(chances, c[0]) for f, c in own.items()}
+
+
+def held_against_second(
+    work: StudyContext, check: JudgeCheck, took: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]
+) -> JudgeCheck:
+    """The check of the first judge with what the second says of the same edits.
+
+    Args:
+        took, second: feature -> which of its edits show it, by each judge alone, (images,).
+    """
+    features = [f for f in took if f in second]
+    if not features:
+        return check
+    ours, theirs = (np.concatenate([of[f] for f in features]) for of in (took, second))
+    kappa, of = cohens_kappa(ours, theirs), work.changed(probe=work.second_probe)
+    words = [concepts[0].prompt for concepts in control_edits(work.study)]
+    level = sight_of(of, work.split.discovery).level
+    nothing = evidence_before(of, words, work.split.discovery) if words and level is not None else {}
+    return replace(
+        check,
+        second=judge_name(work.second_probe),
+        agreement=float(np.mean(ours == theirs)),
+        kappa=None if np.isnan(kappa) else kappa,
+        second_success=float(theirs.mean()),
+        second_control_words=float(np.mean([e > level for e in nothing.values()])) if nothing else None,
+    )
+
+
 def check_judge(work: StudyContext, features: Sequence[Feature], sight: Sight) -> JudgeCheck:
     """How often the probe sees what nothing shows, and what its own verdict says an edit put there.
 
@@ -180,7 +220,7 @@ def check_judge(work: StudyContext, features: Sequence[Feature], sight: Sight) -
     """
     level, of = sight.level, work.split
     if level is None:
-        return JudgeCheck(None, None, None)
+        return JudgeCheck(None, None, None, judge_name(work.probe))
     words = [concepts[0].prompt for concepts in control_edits(work.study)]
     nothing = evidence_before(work, words, of.discovery)
     added = [feature for feature in features if feature.direction == "add"]
@@ -196,6 +236,7 @@ def check_judge(work: StudyContext, features: Sequence[Feature], sight: Sight) -
         level,
         float(np.mean([evidence > level for evidence in nothing.values()])) if nothing else None,
         float(after.mean()) if after.size else None,
+        judge_name(work.probe),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -72,6 +73,9 @@ def check_probe(study: Study, to_be_loaded: bool = True) -> str:
         StudyError: it lacks what it needs (of a download: where it is `to_be_loaded`).
     """
     try:
-        return study.probe.check(judge_where(study), to_be_loaded)
+        where = judge_where(study)
+        if study.second_probe.judges:
+            study.second_probe.check(replace(where, field="second_probe"), to_be_loaded)
+        return study.probe.check(where, to_be_loaded)
     except StudyError as error:
         raise StudyError(f"{study.file}: {error}") from error

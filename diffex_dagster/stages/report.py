@@ -23,7 +23,7 @@ from diffex_dagster.stages.deciding import BOUNDED, control_rows, control_warnin
 from diffex_dagster.stages.edits import Concepts, concepts_of
 from diffex_dagster.stages.hints import hints
 from diffex_dagster.stages.interactions import possible_pairs
-from diffex_dagster.stages.judging import check_judge
+from diffex_dagster.stages.judging import check_judge, held_against_second
 from diffex_dagster.stages.notes import caveats, placed, racing_notes, settings_shown, turn_of
 from diffex_dagster.stages.pictures import Album, Pictures
 from diffex_dagster.stages.ranking import Measured, confounded, features_side_effects, image_rows, rank
@@ -127,7 +127,9 @@ def judge_check(subject: Subject, searched: Searched) -> JudgeCheck | None:
     if not searched.judged:
         return None
     corpus = subject.corpus
-    return check_judge(subject, [corpus[feature] for feature in searched.gains], searched.sight)
+    found = check_judge(subject, [corpus[feature] for feature in searched.gains], searched.sight)
+    took = {feature: gain > searched.chance[feature] for feature, gain in searched.gains.items()}
+    return held_against_second(subject, found, took, searched.second)
 
 
 def _joint(measured: Measured, album: Album) -> JointCombination | None:

@@ -40,8 +40,10 @@ from diffex_dagster.stages.judging import (
     changeable,
     failed_edits,
     gains,
+    judge_name,
     shown_before,
     sight_of,
+    took_by_second,
 )
 from diffex_dagster.stages.scores import Paired, check_target, effects_of, paired_scores
 from diffex_dagster.stages.splits import Split
@@ -99,6 +101,7 @@ class Searched:
     shown: dict[str, Mask] = field(default_factory=dict)  # feature id -> null edits that show its attribute already
     without: dict[str, Mask] = field(default_factory=dict)  # feature id -> images that its edit can change
     reversed: dict[str, OtherWay] = field(default_factory=dict)  # feature id -> its edit the other way, on the others
+    second: dict[str, NDArray[np.bool_]] = field(default_factory=dict)  # feature id -> edits that took, by the second
     crossed: dict[tuple[str, str], NDArray[np.float64]] = field(default_factory=dict)  # (edited, looked for) -> gain
     pairs: list[PairEdits] = field(default_factory=list)  # of the strongest features, edited together
     edits: EditCounts = field(default_factory=EditCounts)
@@ -203,6 +206,7 @@ def replay_search(subject: Subject) -> Searched:
         editor=_Stored(subject.editor, missing),
         classifier=_Stored(subject.classifier, missing),
         probe=_Stored(subject.probe, missing) if subject.probe else None,
+        second_probe=_Stored(subject.second_probe, missing) if subject.second_probe else None,
     )
     with subject.store.hold():
         return _search(stored)
@@ -215,6 +219,7 @@ class _Stored:
         self.fingerprint: str = of.fingerprint
         self.labels: tuple[str, ...] = tuple(getattr(of, "labels", ()))
         self.absolute: bool = getattr(of, "absolute", False)  # of a probe: what its evidence means
+        self.name: str = judge_name(of)
         self._missing = missing
 
     def __call__(self, pictures: Sequence[Image.Image]) -> NDArray[np.float64]:
@@ -304,6 +309,8 @@ def _judge(subject: Subject, corpus: Corpus, searched: Searched) -> None:
     reached = [corpus[feature] for feature in own]
     searched.shown = shown_before(subject, reached, images, searched.sight)
     searched.without = {f.id: changeable(f, searched.shown[f.id]) for f in reached if f.id in searched.shown}
+    if subject.second_probe:
+        searched.second = took_by_second(subject, own, images)
     _other_way(subject, searched, own)
     pairs = _pairs_to_check(subject.study, searched, own)
     found = gains(subject, [(own[edited], own[seen][0]) for edited, seen in pairs], images)

@@ -119,6 +119,7 @@ DECIDES: Mapping[str, tuple[Stage, ...]] = {
     "effects.min_edit_strength": (*_CALIBRATION, *_SCORES),  # the gate counts edits that show their attribute
     "effects.min_edit_success": _SCORES,
     "probe": (*_CALIBRATION, *_SCORES),  # the gate counts edits that show their attribute
+    "second_probe": _SEARCH,  # which edits are judged twice
     "report": _REPORT,
     "calibrate": (*_CALIBRATION, *_EDITS),
     "calibration.images": _CALIBRATION,

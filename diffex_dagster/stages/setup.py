@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -106,9 +107,10 @@ def build_classifier(study: Study, name: str) -> Classifier:
 
 def judge_where(study: Study) -> JudgeWhere:
     """What a study's judge is made with."""
+    vlm = placed_vlm(study)
     return JudgeWhere(
         study.folder, study.checkpoint, domain=study.domain, editor_name=study.editor_name,
-        device=study.deployment.editor.device,
+        device=study.deployment.editor.device, vlm=vlm.server() if vlm else None,
     )  # fmt: skip
 
 
@@ -129,6 +131,15 @@ def build_probe(study: Study, editor: Editor) -> ConceptProbe | None:
 def build_own_probe(study: Study, editor: Editor) -> ConceptProbe | None:
     """Who judges, in this process; `editor` is asked for a judge of its own where the study names no other."""
     return study.probe.build(judge_where(study), editor)
+
+
+def build_second_probe(study: Study, editor: Editor) -> ConceptProbe | None:
+    """The judge that the first one is held against; None where the study names none.
+
+    Raises:
+        DiffExError: the judge cannot be made.
+    """
+    return study.second_probe.build(replace(judge_where(study), field="second_probe"), editor)
 
 
 def why_unjudged(study: Study) -> str:

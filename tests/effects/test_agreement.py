@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from diffex_dagster.effects.agreement import Said, agree
+from diffex_dagster.effects.agreement import Said, agree, cohens_kappa
 from diffex_dagster.effects.deciding import DecisionOptions, decide
 
 
@@ -57,3 +57,12 @@ def test_what_holds_under_both_is_false_in_no_more_studies_than_either_claim() -
             reports.append({f: said(float(np.mean(d[f])), each.decision) for f, each in decided.items()})
         false += "holds under both" in agree(*reports).verdicts.values()
     assert false / studies <= 0.05
+
+
+def test_kappa_is_agreement_beyond_chance() -> None:
+    """Cohen's own counts: 20 and 15 agreed, 5 and 10 not, of 50: kappa is 0.4."""
+    first = [True] * 25 + [False] * 25
+    second = [True] * 20 + [False] * 5 + [True] * 10 + [False] * 15
+    assert cohens_kappa(first, second) == pytest.approx(0.4)
+    assert cohens_kappa([True, False], [True, False]) == 1.0
+    assert math.isnan(cohens_kappa([True, True], [True, True])) and math.isnan(cohens_kappa([], []))

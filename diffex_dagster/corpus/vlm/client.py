@@ -96,7 +96,7 @@ class Client:
         self.server = Server(self.base_url, self.model, self.key_env, self.retries, self.timeout_s)
         self._client: openai.OpenAI | None = None
         self._way = _Way()  # how the server was last asked with success
-        self._lock = threading.Lock()
+        self._lock, self._at_cache = threading.Lock(), threading.Lock()  # a store is asked by one thread at a time
 
     def ask(self, request: Request, usage: Usage, keep: Callable[[str], bool] = lambda answer: True) -> str:
         """The model's answer as text, from the cache or the server.
@@ -109,7 +109,7 @@ class Client:
                 sentence, never with the key in it.
         """
         key = self.key(request)
-        if (known := self.cache.get(key)) is not None:
+        if (known := self._known(key)) is not None:
             usage.count(self.model, None)
             return known
         asked = request
@@ -126,8 +126,16 @@ class Client:
         usage.count(self.model, counts)
         if keep(answer):
             # under the request as it was first asked, so that a second run does not overflow again
-            self.cache.put(key, answer, counts)
+            self._keep(key, answer, counts)
         return answer
+
+    def _known(self, key: str) -> str | None:
+        with self._at_cache:
+            return self.cache.get(key)
+
+    def _keep(self, key: str, answer: str, counts: dict[str, int]) -> None:
+        with self._at_cache:
+            self.cache.put(key, answer, counts)
 
     def embed(self, texts: Sequence[str], model: str, usage: Usage) -> np.ndarray:
         """Embeddings of texts by a model of the same server, shape (len(texts), dimensions).
@@ -147,7 +155,7 @@ class Client:
 
     def _embed(self, texts: Sequence[str], model: str, usage: Usage) -> list[list[float]]:
         key = hashlib.sha256(json.dumps(["embedding", model, list(texts)]).encode()).hexdigest()
-        if (stored := self.cache.get(key)) is not None:
+        if (stored := self._known(key)) is not None:
             usage.count(model, None)
             known: list[list[float]] = json.loads(stored)
             return known
@@ -172,12 +180,12 @@ class Client:
         reported = getattr(answer, "usage", None)
         counts = {"prompt_tokens": int(getattr(reported, "prompt_tokens", 0) or 0), "completion_tokens": 0}
         usage.count(model, counts)
-        self.cache.put(key, json.dumps(vectors), counts)
+        self._keep(key, json.dumps(vectors), counts)
         return vectors
 
     def remember(self, request: Request, answer: str) -> None:
         """Keep an answer that another request got (a second try) for this one too."""
-        self.cache.put(self.key(request), answer, {"prompt_tokens": 0, "completion_tokens": 0})
+        self._keep(self.key(request), answer, {"prompt_tokens": 0, "completion_tokens": 0})
 
     def key(self, request: Request) -> str:
         """Hash of all that decides the answer: images, prompt, model, parameters. Not the address, not the API key."""

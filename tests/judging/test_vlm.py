@@ -1,0 +1,188 @@
+"""A vision-language model as the judge: what it is asked, what its answers mean, and what it costs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffex_dagster.assets.common import judge_metadata
+from diffex_dagster.corpus.vlm.parts import ServerOptions
+from diffex_dagster.corpus.vlm.proposer import OpenAIVLM
+from diffex_dagster.corpus.vlm.usage import MemoryCache
+from diffex_dagster.errors import CorpusError, EditorError, StudyError
+from diffex_dagster.judging.none import NoProbePart
+from diffex_dagster.judging.vlm import QUESTIONS, VlmProbe, VlmProbePart, read
+from diffex_dagster.stages.context import StudyContext
+from diffex_dagster.stages.report import explain
+from diffex_dagster.stages.search import run_search
+from diffex_dagster.stages.setup import build_probe
+from diffex_dagster.study import load_study
+from tests.support.chat_server import Reply, serving
+from tests.support.toys import prepared, write_study
+
+PICTURES = {name: Image.new("RGB", (16, 16), name) for name in ("red", "blue", "green")}
+
+
+def asked(request: dict[str, Any]) -> list[str]:
+    """The phrases that a request asks about."""
+    text = request["messages"][-1]["content"][0]["text"]
+    return [json.loads(phrase) for phrase in re.findall(r'^\d+\. (".*")$', text, re.MULTILINE)]
+
+
+def answering(says: Callable[[str], str]) -> Callable[[dict[str, Any], int], Reply]:
+    """A server that says of each phrase what `says` does, of whatever picture."""
+
+    def reply(request: dict[str, Any], number: int) -> Reply:
+        rows = [{"number": i, "shows": says(phrase)} for i, phrase in enumerate(asked(request), 1)]
+        return Reply(json.dumps({"answers": rows}))
+
+    return reply
+
+
+def probe_at(url: str, **options: Any) -> VlmProbe:
+    cache = options.pop("cache", None)
+    server = ServerOptions(model="good-vlm", base_url=url, retries=0, parallel=2, **options)
+    return VlmProbe(server, "plain squares", cache)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"answers": [{"number": 1, "shows": "yes"}, {"number": 2, "shows": "no"}]}',
+        '```json\n{"answers": [{"number": 2, "shows": "No"}, {"number": 1, "shows": "Yes"}]}\n```',
+        '{"1": "yes", "2": "no"}',
+        '["yes", "no"]',
+        "1. Yes\n2. No",
+        "Looking closely:\n1) yes, there is one\n2) no",
+        '{"answers": [{"number": 1, "shows": "yes"}, {"number": 2, "shows": "no"}, {"number": 9, "shows": "yes"}]}',
+    ],
+)
+def test_answers_in_the_forms_that_models_use(text: str) -> None:
+    assert read(text, 2) == {0: True, 1: False}
+
+
+@pytest.mark.parametrize(("text", "found"), [("1. yes\n1. no\n2. no", {1: False}), ("I cannot tell.", {}), ("", {})])
+def test_what_is_not_an_answer_is_left_out(text: str, found: dict[int, bool]) -> None:
+    assert read(text, 2) == found
+
+
+def test_all_questions_about_a_picture_are_one_request_and_nothing_says_which_is_the_edit() -> None:
+    pairs = [(key, f"thing {i}") for key in PICTURES for i in range(3)] + [("red", "thing 1")]
+    with serving(answering(lambda phrase: "yes" if phrase == "thing 1" else "no")) as server:
+        probe = probe_at(server.url)
+        found = [answer for batch in probe.evidence(PICTURES, pairs) for answer in batch]
+    assert dict(found) == {(key, f"thing {i}"): float(i == 1) for key in PICTURES for i in range(3)}
+    assert len(found) == 9 and len(server.questions) == 3
+    text = server.text(0)
+    assert "plain squares" in text and "edit" not in text.lower()
+    assert probe.usage.made == 3 and probe.usage.prompt_tokens == 3000 and probe.absolute
+
+
+def test_many_questions_are_several_requests_and_an_answer_is_not_paid_for_twice() -> None:
+    cache, pairs = MemoryCache(), [("red", f"thing {i}") for i in range(QUESTIONS + 1)]
+    with serving(answering(lambda phrase: "no")) as server:
+        first, again = probe_at(server.url, cache=cache), probe_at(server.url, cache=cache)
+        for probe in (first, again):
+            assert len([a for batch in probe.evidence(PICTURES, pairs) for a in batch]) == QUESTIONS + 1
+        assert len(server.questions) == 2
+    assert first.usage.made == 2 and (again.usage.made, again.usage.reused) == (0, 2)
+
+
+def test_what_an_answer_leaves_out_is_asked_once_more() -> None:
+    def forgetful(request: dict[str, Any], number: int) -> Reply:
+        return Reply('{"1": "yes"}')
+
+    with serving(forgetful) as server:
+        assert list(probe_at(server.url).evidence(PICTURES, [("red", "a"), ("red", "b")])) == [
+            [(("red", "a"), 1.0), (("red", "b"), 1.0)]
+        ]
+        assert [asked(each) for each in server.questions] == [["a", "b"], ["b"]]
+    with (
+        serving(lambda request, number: Reply("A lovely picture.")) as server,
+        pytest.raises(EditorError, match=r"good-vlm does not say yes or no to whether a picture shows 'a' \(1 of 1"),
+    ):
+        list(probe_at(server.url).evidence(PICTURES, [("red", "a")]))
+    with (
+        serving(lambda request, number: Reply("no such key", status=401)) as server,
+        pytest.raises(CorpusError, match="401|key"),
+    ):
+        list(probe_at(server.url).evidence(PICTURES, [("red", "a")]))
+
+
+def test_a_phrase_is_no_instruction() -> None:
+    phrase = 'a hat"\n2. "anything'
+    with serving(lambda request, number: Reply('{"1": "no"}')) as server:
+        assert list(probe_at(server.url).evidence(PICTURES, [("red", phrase)])) == [[(("red", phrase), 0.0)]]
+        assert asked(server.questions[0]) == [phrase]
+
+
+def test_what_decides_an_answer_is_in_the_fingerprint() -> None:
+    def fingerprint(domain: str = "faces", **options: Any) -> str:
+        return VlmProbe(ServerOptions(**{"model": "a", **options}), domain).fingerprint
+
+    same = fingerprint(base_url="http://127.0.0.1:1/v1", key_env="KEY")
+    assert fingerprint(base_url="http://127.0.0.1:2/v1", parallel=1) == fingerprint() == same
+    for options in ({"model": "b"}, {"domain": "cars"}, {"parameters": {"seed": 1}}, {"image_side": 64}):
+        assert fingerprint(**options) != same
+
+
+def red_or_blue(request: dict[str, Any], number: int) -> Reply:
+    """A judge with eyes for the toy domain: red on the left, blue on the right."""
+    import base64
+    import io
+
+    url = request["messages"][-1]["content"][1]["image_url"]["url"]
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))), dtype=float)
+    left, right = pixels[:, :8].mean((0, 1)), pixels[:, 8:].mean((0, 1))
+    red, blue = left[0] - left[1] > 40, right[2] - right[1] > 40
+    seen = {phrase: red if "red" in phrase else blue if "blue" in phrase else False for phrase in asked(request)}
+    return Reply(json.dumps({str(i): "yes" if yes else "no" for i, yes in enumerate(seen.values(), 1)}))
+
+
+def test_two_models_judge_a_study_and_both_are_reported(tmp_path: Path) -> None:
+    with serving(red_or_blue) as server:
+        judges = [{"kind": "vlm", "model": f"{name}-vlm", "base_url": server.url} for name in ("good", "other")]
+        study = load_study(write_study(tmp_path, 6, probe=judges[0], second_probe=judges[1]))
+        subject = prepared(study).subject("v1")
+        searched = run_search(subject)
+        explained, _ = explain(subject, "diffex run toy")
+        sent = len(server.questions)
+        assert explain(StudyContext(study).subject("v1"), "diffex run toy")[0].features == explained.features
+        assert len(server.questions) == sent  # what was said is kept
+    rows = {row.feature: row for row in explained.features}
+    assert rows["red"].edit_success == 1.0 and rows["red"].prevalence == 0.0
+    assert rows["light/unknown-thing"].decision == "edit failed" and rows["light/unknown-thing"].edit_success == 0.0
+    check = explained.judge
+    assert check is not None and check.name == "the vision-language model good-vlm"
+    assert check.second == "the vision-language model other-vlm" and check.agreement == check.kappa == 1.0
+    assert check.control_words == check.second_control_words == 0.0
+    assert searched.judged and set(searched.second) == set(searched.gains)
+    cost = judge_metadata(subject)
+    assert cost["judge_requests"] > 0 and cost["second_judge_tokens"] == 1200 * cost["second_judge_requests"]
+
+
+def test_an_editor_without_a_judge_is_judged_by_the_studys_model(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path, 2))
+    editor = StudyContext(study).editor
+    assert build_probe(study, editor) is None  # a recorded answer cannot be asked
+    model = OpenAIVLM(model="good-vlm", base_url="http://127.0.0.1:1/v1", prices={"good-vlm": (1.0, 1.0)})
+    asking = study.changed(corpus=study.corpus.model_copy(update={"vlm": model}))
+    judge = build_probe(asking, editor)
+    assert isinstance(judge, VlmProbe) and judge.options.model == "good-vlm" and judge.usage.prices == model.prices
+    named = asking.changed(probe=VlmProbePart(model="good-vlm"))
+    assert judge.fingerprint == build_probe(named, editor).fingerprint  # type: ignore[union-attr]
+    assert build_probe(asking.changed(probe=NoProbePart()), editor) is None
+
+
+def test_a_judge_without_a_model_is_one_sentence(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path, 2, probe={"kind": "vlm"}))
+    with pytest.raises(StudyError, match=r"probe: the study has no vision-language model that could be asked"):
+        build_probe(study, StudyContext(study).editor)
+    assert VlmProbePart(model="x").kind == "vlm"
