@@ -122,6 +122,7 @@ def test_the_side_of_the_pictures_is_that_of_the_checkpoint(here: Path, diffex) 
     assert diffex("init", "small", "--images", "other/images", *WARM, *ledits)[0] == 0
     file = here / "studies" / "small" / "study.yaml"
     assert load_study(file).images.size == 64
+    assert load_study(file).editors["ledits"].model_fields_set == {"kind", "checkpoint"}  # no option of its own
     assert "was trained on" not in diffex("doctor", "small")[1]
     file.write_text(file.read_text().replace('"size": 64', '"size": 512'))
     assert "was trained on 64 pixels, and images.size is 512: set images.size: 64" in diffex("doctor", "small")[1]

@@ -3,7 +3,8 @@
 LEDITS++ leaves scale, threshold, mask, warm-up and skip to whoever edits, and what is right differs by prompt. Where
 the values come from:
 
-- scale 10, threshold 0.75, 50 steps: the authors'.
+- scale 10, threshold 0.75, skip 0.1, 50 steps: the authors' example for Stable Diffusion 1.5, and the code that the
+  authors of DiffEx released.
 - scale 5, threshold 0.9, skip 0.15, 30 steps: diffusers' pipeline. Ours are its scale and threshold with 20 steps, of
   which each costs as much as any other, and skip 0.1, which lets larger changes through.
 - no mask, scale 1: the model's own answer to the prompt with no exaggeration, for small pictures, whose latents have no

@@ -70,8 +70,9 @@ def words_of(
     """The words of a corpus that a picture can be described in: its groups whose children exclude each other.
 
     A picture may show none of a group's words, and nothing is said of it then. A description has one word of every
-    group and the concept of an edit: where the longest does not fit, the groups that most answers of the
-    vision-language model named stay, and of these the first.
+    group and the concept of an edit: where that does not fit, the groups that most answers of the vision-language model
+    named stay, and of these the first. Words count with their mean length, and by half where the group is an attribute
+    that a picture may lack ("eyewear"); of the few pictures that show more, the last words are cut.
 
     Args:
         tokens: how many tokens a prompt takes.
@@ -93,10 +94,11 @@ def words_of(
         known.update(group.words)
         found[feature.id] = feature, group
     prompts = [f.prompt for f in corpus.walk() if f.editable]
-    room = most - max(map(tokens, [*prompts, *controls]), default=0)
+    room: float = most - max(map(tokens, [*prompts, *controls]), default=0)
     kept: set[str] = set()
     for feature, group in sorted(found.values(), key=lambda each: -(each[0].support or 0)):
-        needs = 1 + max(map(tokens, group.candidates))  # a comma, and the longest word
+        needs = 1 + sum(map(tokens, group.words)) / len(group.words)  # with a comma
+        needs = needs / 2 if feature.editable else needs
         if needs > room:
             left_out[feature.id] = f"a prompt of the model has {most} tokens, and other groups take them"
             continue

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from ruamel.yaml import YAML
 
+from diffex_dagster.bench.truth import SETTINGS
 from diffex_dagster.editing import checkpoints
 from diffex_dagster.editing.checkpoints import Checkpoint
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.editing.settings import ConceptOptions, Setting, read_setting, worth_trying
 from diffex_dagster.errors import EditorError
+from diffex_dagster.study import load_study
+from tests.support.project import ROOT
 
 OWN = Setting()
 
@@ -88,6 +94,57 @@ def test_a_prompt_s_own_options_are_no_setting_of_the_editor() -> None:
     assert options.setting(Concept("a hat")).scale == 3.0 and options.setting(Concept("a beard")) == options.own
     pinned = Setting(scale=9.0).text
     assert options.setting(Concept("a hat", setting=pinned)).scale == 9.0
+
+
+def table() -> dict[str, dict[str, str]]:
+    """The table of docs/howto/editor.md that says where options come from: row -> column -> text."""
+    text = (ROOT / "docs" / "howto" / "editor.md").read_text("utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text[text.index("| | steps |") :].split("\n\n")[0].splitlines()
+    ]
+    return {row[0]: dict(zip(rows[0][1:], row[1:], strict=True)) for row in rows[2:]}
+
+
+def test_docs_defaults_and_the_benchmark_name_the_same_starting_points() -> None:
+    authors, diffusers, here, demo = table().values()
+    own = LeditsOptions(checkpoint="x")
+    assert {name: str(getattr(own, name)).removesuffix(".0") for name in here} == here
+    tuned = load_study(ROOT / "studies" / "avatars").editors["diffusion"]
+    assert isinstance(tuned, LeditsOptions)
+    assert (demo["steps"], demo["skip"], demo["mask"]) == (str(tuned.steps), f"{tuned.skip:g}", tuned.mask)
+    scales = {tuned.scale, *(each.scale for each in tuned.prompts.values())}
+    assert demo["scale"].split(", or ") == [f"{scale:g}" for scale in sorted(scales)]
+    for said, name in ((authors, "authors"), (diffusers, "diffusers")):
+        used = LeditsOptions(checkpoint="x", **SETTINGS[name])  # type: ignore[arg-type]
+        assert {option: str(getattr(used, option)).removesuffix(".0") for option in said} == said, name
+
+
+def test_diffusers_starting_point_is_what_its_pipeline_says() -> None:
+    from diffusers import LEditsPPPipelineStableDiffusion as Pipeline
+
+    edits, inverts = (inspect.signature(each).parameters for each in (Pipeline.__call__, Pipeline.invert))
+    said = {
+        "steps": inverts["num_inversion_steps"], "skip": inverts["skip"], "scale": edits["edit_guidance_scale"],
+        "threshold": edits["edit_threshold"],
+    }  # fmt: skip
+    assert {name: each.default for name, each in said.items()} == {
+        name: value for name, value in SETTINGS["diffusers"].items() if name != "source_prompts"
+    }
+
+
+def test_whoever_starts_names_a_checkpoint_and_no_option() -> None:
+    """README, examples, the second world and `diffex init`: one starting point."""
+    yaml = YAML(typ="safe")
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    files = [*(ROOT / "studies" / "examples").glob("*/study.yaml"), ROOT / "studies" / "scenes" / "study.yaml"]
+    studies = [
+        yaml.load(text)
+        for text in (*(b for b in blocks if "kind: ledits" in b), *(file.read_text("utf-8") for file in files))
+    ]
+    editors = [part for each in studies if "editors" in each for part in each["editors"].values()]
+    found = [part for part in editors if part["kind"] == "ledits"]
+    assert len(found) >= 6 and all(set(part) == {"kind", "checkpoint"} for part in found)
 
 
 def test_another_skip_is_tried_only_where_null_edits_do_not_depend_on_it(monkeypatch: pytest.MonkeyPatch) -> None:

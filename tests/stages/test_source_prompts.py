@@ -91,9 +91,9 @@ def test_short_of_tokens_what_most_answers_named_stays() -> None:
 
     corpus = tree(group("a", 1, "of two"), group("b", 3, "of two words"), group("c", 3, "x y"))
     assert list(words_of(corpus, words, 100)[0]) == ["a", "b", "c"]
-    found, left_out = words_of(corpus, words, 13)  # the longest prompt takes 4, b takes 5, c 4
+    found, left_out = words_of(corpus, words, 13)  # the longest prompt takes 4, b 4 with a comma, c 3.5
     assert list(found) == ["b", "c"] and "13 tokens" in left_out["a"]
-    assert list(words_of(corpus, words, 13, controls=["quite a long control prompt"])[0]) == ["b"]
+    assert list(words_of(corpus, words, 13, controls=["quite a long control prompt too"])[0]) == ["b"]
     assert list(words_of(load_starter("face"), words, 0)[0]) == []
 
 
