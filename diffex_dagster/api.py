@@ -252,7 +252,7 @@ def _corpus(given: Any) -> Corpus:
     from ruamel.yaml import YAML
 
     from diffex_dagster.corpus.overrides import merge
-    from diffex_dagster.corpus.overrides_file import edits_from_text, read_edits
+    from diffex_dagster.corpus.overrides_file import overrides_from_text, read_overrides
     from diffex_dagster.corpus.starters import load_starter
     from diffex_dagster.corpus.tree import Corpus
 
@@ -261,9 +261,9 @@ def _corpus(given: Any) -> Corpus:
     if isinstance(given, str):
         return load_starter(given)
     if isinstance(given, Path):
-        return merge(Corpus(()), read_edits(given))
+        return merge(Corpus(()), read_overrides(given))
     import io
 
     text = io.StringIO()
     YAML().dump({"tree": list(given)}, text)
-    return merge(Corpus(()), edits_from_text(text.getvalue(), "corpus"))
+    return merge(Corpus(()), overrides_from_text(text.getvalue(), "corpus"))

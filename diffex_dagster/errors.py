@@ -50,7 +50,7 @@ class StudyError(DiffExError):
 
 
 class CorpusError(DiffExError):
-    """A corpus (a VLM's answer, a person's edits, a hand-written tree) is wrong."""
+    """A corpus (a VLM's answer, user overrides, a hand-written tree) is wrong."""
 
 
 class EditorError(DiffExError):

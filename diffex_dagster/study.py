@@ -105,7 +105,7 @@ class Images(Part):
 
 
 class CorpusPart(Part):
-    """Where the features come from, and the person's edits."""
+    """Where the features come from, and the user overrides."""
 
     vlm: AnyVLMPart | None = None
     starter: str | None = Field(None, description="a shipped corpus, for a study without a vision-language model")

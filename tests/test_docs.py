@@ -30,7 +30,7 @@ import diffex_dagster
 from diffex_dagster.classifying.parts import Where
 from diffex_dagster.classifying.preprocessing import read_manifest
 from diffex_dagster.corpus.overrides import merge
-from diffex_dagster.corpus.overrides_file import read_edits
+from diffex_dagster.corpus.overrides_file import read_overrides
 from diffex_dagster.corpus.starters import starter_names
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.deployment import VARIABLES
@@ -129,7 +129,7 @@ class Page:
         if example.parsed.startswith("# corpus.yaml\n"):
             file = self.folder / "studies" / "faces" / "corpus.yaml"
             file.write_text(example.parsed)
-            assert merge(Corpus(()), read_edits(file)).groups
+            assert merge(Corpus(()), read_overrides(file)).groups
             return
         lines = example.parsed.splitlines()
         alternatives = len({line.partition(":")[0] for line in lines}) == 1 and len(lines) > 1

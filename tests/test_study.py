@@ -176,7 +176,7 @@ def test_the_examples_are_valid_and_stay_out_of_the_demo(name: str) -> None:
 
 
 def test_a_folder_where_a_file_should_be_is_one_sentence(tmp_path: Path) -> None:
-    from diffex_dagster.corpus.overrides_file import read_edits
+    from diffex_dagster.corpus.overrides_file import read_overrides
     from diffex_dagster.errors import CorpusError
     from diffex_dagster.stages.corpus import edits_version
 
@@ -185,7 +185,7 @@ def test_a_folder_where_a_file_should_be_is_one_sentence(tmp_path: Path) -> None
         load_study(tmp_path / "folder" / "study.yaml" / "..")
     study = load_study(write_study(tmp_path / "s", 2, corpus={"starter": "face", "edits": "images"}))
     with pytest.raises(CorpusError, match=r"images cannot be read .*folder.*name a corpus file"):
-        read_edits(study.path(study.corpus.edits))
+        read_overrides(study.path(study.corpus.edits))
     assert edits_version(study) == "broken"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAMLError
 
-from diffex_dagster.corpus.overrides_file import read_edits
+from diffex_dagster.corpus.overrides_file import read_overrides
 from diffex_dagster.errors import CorpusError, StudyError
 from diffex_dagster.study import load_study, study_of
 from diffex_dagster.utils.text import UnreasonableYAML, decoded, load_yaml
@@ -25,7 +25,7 @@ def test_text_is_read_whatever_it_was_saved_as(tmp_path: Path, encoding: str) ->
     file.write_bytes(file.read_text("utf-8").encode(encoding))
     assert load_study(file).title == "Müller’s"
     (tmp_path / "corpus.yaml").write_bytes("remove: [Müller’s]\n".encode(encoding))
-    assert [each.feature for each in read_edits(tmp_path / "corpus.yaml").remove] == ["Müller’s"]
+    assert [each.feature for each in read_overrides(tmp_path / "corpus.yaml").remove] == ["Müller’s"]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_yaml_that_nobody_writes_is_refused_before_it_is_built(tmp_path: Path, t
     assert len(str(raised.value)) < 400
     (tmp_path / "corpus.yaml").write_text(text)
     with pytest.raises(CorpusError, match=r"corpus\.yaml"):
-        read_edits(tmp_path / "corpus.yaml")
+        read_overrides(tmp_path / "corpus.yaml")
 
 
 def test_ordinary_aliases_and_merges_are_yaml_as_ever() -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from diffex_dagster.cli.console import TreeFormat
 from diffex_dagster.corpus.overrides import merge
-from diffex_dagster.corpus.overrides_file import read_edits
+from diffex_dagster.corpus.overrides_file import read_overrides
 from diffex_dagster.corpus.showing import diff, render_tree
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.corpus.vlm.answers import read_answer, saved_answer, tree_from_raw
@@ -44,7 +44,7 @@ def check(study: Study, console: Console) -> None:
     Raises:
         CorpusError: it is wrong, contradicts the proposal, or leaves nothing to search.
     """
-    edits = read_edits(study.path(study.corpus.edits))
+    edits = read_overrides(study.path(study.corpus.edits))
     try:
         corpus = corpus_now(study)
     except StoreError:

@@ -231,13 +231,13 @@ def _results(study: Study) -> str:
 
 def _corpus(study: Study) -> str:
     """Whether the corpus file and what the proposal is made from can be read, and can be searched."""
-    from diffex_dagster.corpus.overrides_file import read_edits
+    from diffex_dagster.corpus.overrides_file import read_overrides
     from diffex_dagster.corpus.vlm.context import read_context
     from diffex_dagster.stages.corpus import problems
     from diffex_dagster.stages.corpus_now import corpus_now
 
     edits = study.path(study.corpus.edits)
-    read_edits(edits)
+    read_overrides(edits)
     read_context([study.path(path) for path in study.corpus.context])
     if study.corpus.vlm and study.corpus.vlm.live:
         return f"{edits.name} can be read; what it names is checked once the model has been asked"

@@ -1,4 +1,4 @@
-"""Merging a person's corpus file over what the model proposed; `overrides_file` says what is in the file.
+"""Merging user overrides over what the model proposed; `overrides_file` says what a person's file holds.
 
 `add` is merged last, so that `deny` and `allow` never touch what a person wrote.
 """
@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffex_dagster.corpus.overrides_file import Addition, CorpusEdits, Mention, at_line, nearest
+from diffex_dagster.corpus.overrides_file import Addition, Mention, UserOverrides, at_line, nearest
 from diffex_dagster.corpus.tree import Corpus, Drop, Feature, slug
 from diffex_dagster.corpus.vlm.answers import tree_from_raw
 from diffex_dagster.corpus.vlm.raw import RawFeature
@@ -17,12 +17,12 @@ from diffex_dagster.corpus.wording import same_key, tidy, words
 from diffex_dagster.errors import CorpusError
 
 
-def merge(proposal: Corpus, edits: CorpusEdits) -> Corpus:
-    """The proposal with a person's edits.
+def merge(proposal: Corpus, overrides: UserOverrides) -> Corpus:
+    """The proposal with the user overrides.
 
     Args:
         proposal: what the model (or a starter) named.
-        edits: the person's file. A hand-written tree in it takes the proposal's place.
+        overrides: the person's file. A hand-written tree in it takes the proposal's place.
 
     Returns:
         The corpus, with one `Drop` for each feature that `remove`, `deny` or `allow` left out.
@@ -31,31 +31,31 @@ def merge(proposal: Corpus, edits: CorpusEdits) -> Corpus:
         CorpusError: an edit names a feature that the proposal does not have (any more), or makes a second feature of
             the same id; the message names file and line.
     """
-    base = edits.tree or proposal
-    if edits.is_empty:
+    base = overrides.tree or proposal
+    if overrides.is_empty:
         return base
-    find = _Finder(base, edits.path)
-    file = Path(edits.path).name  # reasons are shown in reports, which travel without the folder
+    find = _Finder(base, overrides.path)
+    file = Path(overrides.path).name  # reasons are shown in reports, which travel without the folder
     dropped: dict[str, str] = {}  # id -> reason
-    for mention in edits.remove:
+    for mention in overrides.remove:
         dropped[find(mention, "remove").id] = f"removed by {at_line(file, mention.line)}"
-    for mention in edits.deny:
+    for mention in overrides.deny:
         for feature in base.walk():
             if _denies(mention.feature, feature):
                 dropped.setdefault(feature.id, f"denied by {at_line(file, mention.line)}")
-    if edits.allow:
-        allowed = [find(mention, "allow").id for mention in edits.allow]
+    if overrides.allow:
+        allowed = [find(mention, "allow").id for mention in overrides.allow]
         for feature in base.walk():
             if not any(_related(feature.id, one) for one in allowed):
                 dropped.setdefault(feature.id, f"not on the allow list of {file}")
-    names = {find(mention, "rename").id: mention for mention in edits.rename}
-    prompts = {find(mention, "prompt").id: mention for mention in edits.prompt}
-    exclusive = {find(mention, "exclusive").id: mention for mention in edits.exclusive}
+    names = {find(mention, "rename").id: mention for mention in overrides.rename}
+    prompts = {find(mention, "prompt").id: mention for mention in overrides.prompt}
+    exclusive = {find(mention, "exclusive").id: mention for mention in overrides.exclusive}
     for key, changes in (("rename", names), ("prompt", prompts), ("exclusive", exclusive)):
         for feature_id, mention in changes.items():
             if reason := next((why for one, why in dropped.items() if _within(feature_id, one)), None):
                 raise CorpusError(
-                    f"{at_line(edits.path, mention.line)}: `{key}` changes {mention.feature!r}, which is {reason}: "
+                    f"{at_line(overrides.path, mention.line)}: `{key}` changes {mention.feature!r}, which is {reason}: "
                     "keep one of the two."
                 )
     drops = list(base.drops)
@@ -66,7 +66,7 @@ def merge(proposal: Corpus, edits: CorpusEdits) -> Corpus:
         lines: dict[str, int] = {}
         for feature in features:
             if feature.id in dropped:
-                drops.append(Drop(feature.name, dropped[feature.id], "a person's edits"))
+                drops.append(Drop(feature.name, dropped[feature.id], "user overrides"))
                 continue
             renamed = names.get(feature.id)
             name = tidy(renamed.to) if renamed else feature.name
@@ -75,7 +75,8 @@ def merge(proposal: Corpus, edits: CorpusEdits) -> Corpus:
             if new_id in kept:  # only a rename can do this
                 line = renamed.line if renamed else lines[new_id]
                 raise CorpusError(
-                    f"{at_line(edits.path, line)}: a second feature would have the id {new_id!r}: choose another name."
+                    f"{at_line(overrides.path, line)}: a second feature would have the id {new_id!r}: choose "
+                    "another name."
                 )
             changed, alone = prompts.get(feature.id), exclusive.get(feature.id)
             lines[new_id] = renamed.line if renamed else 0
@@ -96,13 +97,13 @@ def merge(proposal: Corpus, edits: CorpusEdits) -> Corpus:
         corpus = Corpus(groups)
         if twin := _same_edit(corpus[feature_id], corpus):
             raise CorpusError(
-                f"{at_line(edits.path, mention.line)}: `prompt` gives {mention.feature!r} the edit that {twin.id!r} "
-                "has already: choose other words, or remove one of them."
+                f"{at_line(overrides.path, mention.line)}: `prompt` gives {mention.feature!r} the edit that "
+                f"{twin.id!r} has already: choose other words, or remove one of them."
             )
-    for addition in edits.add:
-        groups = _added(groups, addition, find, names, edits.path)
+    for addition in overrides.add:
+        groups = _added(groups, addition, find, names, overrides.path)
     if not groups:
-        raise CorpusError(f"{edits.path} leaves no feature at all: take something off `remove`, `deny` or `allow`.")
+        raise CorpusError(f"{overrides.path} leaves no feature at all: take something off `remove`, `deny` or `allow`.")
     return Corpus(groups, tuple(drops))
 
 

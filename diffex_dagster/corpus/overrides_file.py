@@ -1,4 +1,4 @@
-"""A person's corpus file, read: what it says, and on which line.
+"""User overrides: what a person's corpus file says, and on which line.
 
 The file (`studies/<name>/corpus.yaml`) holds any of these keys; without one it changes nothing:
 
@@ -97,7 +97,7 @@ class Addition:
 
 
 @dataclass(frozen=True)
-class CorpusEdits:
+class UserOverrides:
     """What a corpus file says, each part with its line."""
 
     path: str
@@ -135,7 +135,7 @@ class CorpusEdits:
         return hashlib.sha256(json.dumps([content, tree], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def read_edits(path: str | Path) -> CorpusEdits:
+def read_overrides(path: str | Path) -> UserOverrides:
     """Read a person's corpus file.
 
     Args:
@@ -146,7 +146,7 @@ def read_edits(path: str | Path) -> CorpusEdits:
     """
     path = Path(path)
     if not path.exists():
-        return CorpusEdits(str(path))
+        return UserOverrides(str(path))
     try:
         text = read_text(path)
     except OSError as error:
@@ -154,14 +154,14 @@ def read_edits(path: str | Path) -> CorpusEdits:
             f"{path} cannot be read ({in_words(error)}): name a corpus file, such as corpus.yaml; one that does not "
             "exist yet is no edits."
         ) from None
-    return edits_from_text(text, str(path))
+    return overrides_from_text(text, str(path))
 
 
-def edits_from_text(text: str, path: str, source: str = "person") -> CorpusEdits:
-    """As `read_edits`, for text already read; `path` is what errors call it, `source` who wrote its features."""
+def overrides_from_text(text: str, path: str, source: str = "person") -> UserOverrides:
+    """As `read_overrides`, for text already read; `path` is what errors call it, `source` who wrote its features."""
     document = _load(text, path)
     if document is None:
-        return CorpusEdits(path)
+        return UserOverrides(path)
     if not isinstance(document, CommentedMap):
         raise CorpusError(f"{path}, line 1: expected keys such as `add:` or `tree:`, found a {_kind(document)}.")
     try:
@@ -176,7 +176,7 @@ def edits_from_text(text: str, path: str, source: str = "person") -> CorpusEdits
     def changes(key: str, values: dict[str, str]) -> tuple[Mention, ...]:
         return tuple(Mention(name, _line(document, (key, name)), to) for name, to in values.items())
 
-    edits = CorpusEdits(
+    overrides = UserOverrides(
         path,
         add=tuple(
             Addition(getattr(entry, "group", None), _raw(entry), _line(document, ("add", i)))
@@ -189,11 +189,11 @@ def edits_from_text(text: str, path: str, source: str = "person") -> CorpusEdits
         allow=mentions("allow", file.allow),
         deny=mentions("deny", file.deny),
     )
-    for addition in edits.add:
+    for addition in overrides.add:
         _refuse_twins([addition.node], document, ("add",), path)
     if file.tree is None:
-        return edits
-    if other := next((key for key in _OF_A_PROPOSAL if file.tree and getattr(edits, key)), None):
+        return overrides
+    if other := next((key for key in _OF_A_PROPOSAL if file.tree and getattr(overrides, key)), None):
         raise CorpusError(
             f"{path}, line {_line(document, (other,))}: `{other}` edits a proposal, and this file has a whole `tree`: "
             "make the change in the tree itself."
@@ -202,7 +202,7 @@ def edits_from_text(text: str, path: str, source: str = "person") -> CorpusEdits
     if not raw:
         raise CorpusError(f"{path}, line {_line(document, ('tree',))}: `tree` is empty: name at least one group.")
     _refuse_twins(raw, document, ("tree",), path)
-    return dataclasses.replace(edits, tree=tree_from_raw(raw, source))
+    return dataclasses.replace(overrides, tree=tree_from_raw(raw, source))
 
 
 def _raw(entry: Entry | str) -> RawFeature:

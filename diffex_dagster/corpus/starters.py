@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from importlib.resources import files
 
-from diffex_dagster.corpus.overrides_file import edits_from_text
+from diffex_dagster.corpus.overrides_file import overrides_from_text
 from diffex_dagster.corpus.tree import Corpus, slug
 from diffex_dagster.errors import CorpusError
 
@@ -30,7 +30,7 @@ def load_starter(name: str) -> Corpus:
     """
     found = starter_called(name)
     text = (files(__package__) / "starters" / f"{found}.yaml").read_text("utf-8")
-    tree = edits_from_text(text, f"starters/{found}.yaml", source="starter").tree
+    tree = overrides_from_text(text, f"starters/{found}.yaml", source="starter").tree
     if tree is None:
         raise CorpusError(f"starters/{found}.yaml has no `tree`: reinstall the package.")
     return tree

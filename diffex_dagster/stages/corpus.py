@@ -12,7 +12,7 @@ from PIL import Image
 from diffex_dagster.classifying.target import check_labels
 from diffex_dagster.corpus.cleaning import CleaningOptions, Embed, clean
 from diffex_dagster.corpus.overrides import merge
-from diffex_dagster.corpus.overrides_file import read_edits
+from diffex_dagster.corpus.overrides_file import read_overrides
 from diffex_dagster.corpus.showing import CorpusDiff, diff
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.corpus.vlm.context import read_context, select
@@ -134,7 +134,7 @@ def edits_version(study: Study) -> str:
     """
     path = study.path(study.corpus.edits)
     try:
-        return read_edits(path).version
+        return read_overrides(path).version
     except CorpusError:
         return f"broken-{file_fingerprint(path)[:16]}" if path.is_file() else "broken"
 
@@ -175,7 +175,7 @@ def merge_edits(work: StudyContext, classifiers: Sequence[str] = ()) -> tuple[Co
 
 def merged(proposal: Corpus, path: Path) -> Corpus:
     """The proposal with the changes of a person's file; a missing file changes nothing."""
-    return merge(proposal, read_edits(path)) if path.exists() else proposal
+    return merge(proposal, read_overrides(path)) if path.exists() else proposal
 
 
 def problems(corpus: Corpus, options: SearchOptions) -> list[str]:

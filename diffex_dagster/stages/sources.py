@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from diffex_dagster.corpus.overrides_file import read_edits
+from diffex_dagster.corpus.overrides_file import read_overrides
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.images.sources import find_images
 from diffex_dagster.stages.context import StudyContext, Subject
@@ -83,7 +83,7 @@ class Sources:
         of: Mapping[str, Callable[[], dict[str, int]]] = {
             "image_files": lambda: {"images": len(find_images(self.study).entries)},
             "proposal_inputs": lambda: {"class_names": len(self._class_names()), "files": len(input_files(self.study))},
-            "corpus_edits": lambda: {"changes": read_edits(self.study.path(self.study.corpus.edits)).count},
+            "corpus_edits": lambda: {"changes": read_overrides(self.study.path(self.study.corpus.edits)).count},
             "editor": lambda: {"edits_kept": self._kept("edits", editor=self.work.editor.fingerprint)},
             "results": lambda: {f"{table}_kept": self._kept(table) for table in ("images", "edits", "scores")},
         }

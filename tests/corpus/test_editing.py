@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from diffex_dagster.corpus.overrides import merge
-from diffex_dagster.corpus.overrides_file import edits_from_text, read_edits
+from diffex_dagster.corpus.overrides_file import overrides_from_text, read_overrides
 from diffex_dagster.corpus.showing import diff
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.corpus.vlm.answers import tree_from_raw
@@ -29,23 +29,23 @@ def proposal() -> Corpus:
 
 
 def merged(proposal: Corpus, text: str) -> Corpus:
-    return merge(proposal, edits_from_text(text, "corpus.yaml"))
+    return merge(proposal, overrides_from_text(text, "corpus.yaml"))
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# only a comment\n", "---\n", "add:\nremove:\n", "{}"])
 def test_nothing_said_is_no_edit(proposal: Corpus, text: str) -> None:
-    edits = edits_from_text(text, "corpus.yaml")
+    edits = overrides_from_text(text, "corpus.yaml")
     assert edits.is_empty and merge(proposal, edits) is proposal
 
 
 def test_no_file_is_no_edit(tmp_path: Path) -> None:
-    assert read_edits(tmp_path / "corpus.yaml").is_empty
+    assert read_overrides(tmp_path / "corpus.yaml").is_empty
 
 
 def test_comments_do_not_change_the_version() -> None:
-    plain = edits_from_text("remove: [cap]\n", "a.yaml")
-    assert plain.version == edits_from_text("# why\n\nremove:\n  - cap  # because\n", "b.yaml").version
-    assert plain.version != edits_from_text("remove: [beanie]\n", "a.yaml").version
+    plain = overrides_from_text("remove: [cap]\n", "a.yaml")
+    assert plain.version == overrides_from_text("# why\n\nremove:\n  - cap  # because\n", "b.yaml").version
+    assert plain.version != overrides_from_text("remove: [beanie]\n", "a.yaml").version
 
 
 def test_rename_keeps_the_prompt(proposal: Corpus) -> None:
@@ -69,13 +69,13 @@ def test_prompt_remove_deny_allow(proposal: Corpus) -> None:
 
 @pytest.mark.parametrize("name", ["1950", "no", "off", "12:30", "2024-01-01", "007"])
 def test_names_that_yaml_may_read_as_something_else_are_names(name: str) -> None:
-    edits = edits_from_text(f"add:\n  - {{name: {name}, group: Hat}}\n", "corpus.yaml")
+    edits = overrides_from_text(f"add:\n  - {{name: {name}, group: Hat}}\n", "corpus.yaml")
     assert [each.node["name"] for each in edits.add] == [name]
 
 
 def test_a_truth_value_is_no_name() -> None:
     with pytest.raises(CorpusError, match=r"corpus\.yaml, line 2: `add\.0\.name` is wrong"):
-        edits_from_text("add:\n  - {name: true, group: Hat}\n", "corpus.yaml")
+        overrides_from_text("add:\n  - {name: true, group: Hat}\n", "corpus.yaml")
 
 
 def test_add_one_feature_is_one_new_edit(proposal: Corpus) -> None:
@@ -106,7 +106,7 @@ def test_a_person_says_whether_the_children_of_a_group_exclude_each_other(propos
     with pytest.raises(CorpusError, match=r"line 1: `exclusive` names 'fez', which the proposal does not have"):
         merged(proposal, "exclusive: {fez: true}\n")
     with pytest.raises(CorpusError, match="valid boolean"):
-        edits_from_text("exclusive: {hair: maybe}", "corpus.yaml")
+        overrides_from_text("exclusive: {hair: maybe}", "corpus.yaml")
 
 
 def test_a_whole_tree_takes_the_proposals_place(proposal: Corpus) -> None:
@@ -172,11 +172,11 @@ def test_tags_build_no_objects(proposal: Corpus) -> None:
 def test_not_text_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "corpus.yaml").write_bytes(b"\xff\xfe\x00\xd8")
     with pytest.raises(CorpusError, match=r"corpus\.yaml"):
-        read_edits(tmp_path / "corpus.yaml")
+        read_overrides(tmp_path / "corpus.yaml")
 
 
 def test_the_shipped_avatars_file_merges() -> None:
     corpus = RecordedProposer(STUDY / "proposal.json").propose([], ProposalRequest("avatars")).corpus
-    edits = read_edits(STUDY / "corpus.yaml")
+    edits = read_overrides(STUDY / "corpus.yaml")
     after = merge(corpus, edits)
     assert not edits.is_empty and diff(corpus, after) and not diff(corpus, after).new_edits
