@@ -131,8 +131,3 @@ class TimmClassifier(BatchedClassifier):
     def _outputs(self, pictures: list[Image.Image]) -> Any:
         model, device = self._model
         return run_torch(model, as_array(pictures, self.preprocessing), device)
-
-
-def preprocessing_of(configuration: dict[str, Any]) -> Preprocessing:
-    """timm's pretrained configuration in our words."""
-    return merged(of_timm(configuration))

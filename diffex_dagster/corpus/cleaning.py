@@ -60,7 +60,6 @@ class CleaningOptions:
 
     Attributes:
         max_children: children kept under one feature, those with most support first; None for no limit.
-        max_groups: level-1 groups kept, those with most support first; None for no limit.
         leakage: further words or phrases that restate a class ("intraocular pressure" for glaucoma).
         vague: further words that name nothing to draw.
         embed: an embedding model for near-duplicates, where one is configured.
@@ -69,7 +68,6 @@ class CleaningOptions:
     """
 
     max_children: int | None = 12
-    max_groups: int | None = None
     leakage: tuple[str, ...] = ()
     vague: tuple[str, ...] = ()
     embed: Embed | None = field(default=None, compare=False)
@@ -98,7 +96,6 @@ def clean(corpus: Corpus, class_labels: Sequence[str] = (), options: CleaningOpt
     drops = list(corpus.drops)
     reasons = _reasons(corpus, class_labels, options)
     groups = _without(corpus.groups, reasons, drops)
-    groups = _limited(groups, options.max_groups, "groups", drops)
     groups = _with_fewer_children(groups, options.max_children, drops)
     if not groups:
         why = "; ".join(f"{drop.name}: {drop.reason}" for drop in drops[:3])

@@ -64,11 +64,6 @@ class Change:
     feature: Feature
     fields: tuple[tuple[str, str, str], ...]
 
-    @property
-    def needs_edits(self) -> bool:
-        """Whether the change makes the editor work again."""
-        return any(name in ("prompt", "direction", "editable") for name, _, _ in self.fields)
-
 
 @dataclass(frozen=True)
 class CorpusDiff:

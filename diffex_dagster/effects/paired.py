@@ -111,7 +111,6 @@ class EffectSummary:
         sign_agreement: share of images that move in the direction of the mean (of either direction, the larger share,
             when the mean is zero); images that do not move agree with neither.
         flip_rate: share of images whose predicted class changes.
-        standardised: mean d over its standard deviation (Cohen's d_z); infinite for a constant effect, 0 for none.
         images: how many images.
     """
 
@@ -121,7 +120,6 @@ class EffectSummary:
     magnitude: float
     sign_agreement: float
     flip_rate: float
-    standardised: float
     images: int
 
 
@@ -145,11 +143,7 @@ def summarise(d: ArrayLike, flips: ArrayLike, confidence: float = 0.95, reach: R
     low, high = interval(x, confidence, reach)
     up, down = float(np.mean(x > 0)), float(np.mean(x < 0))
     agreement = up if effect > 0 else down if effect < 0 else max(up, down)
-    spread = _spread(x)
-    standardised = effect / spread if spread > 0 else math.copysign(math.inf, effect) if effect else 0.0
-    return EffectSummary(
-        effect, low, high, float(np.abs(x).mean()), agreement, float(flipped.mean()), standardised, x.size
-    )
+    return EffectSummary(effect, low, high, float(np.abs(x).mean()), agreement, float(flipped.mean()), x.size)
 
 
 def interval(d: ArrayLike, confidence: float = 0.95, reach: Reach | None = None) -> tuple[float, float]:

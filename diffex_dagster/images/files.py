@@ -162,8 +162,12 @@ def upright(picture: Image.Image) -> Image.Image:
     return picture.transpose(_TURNS[turn]) if turn else picture
 
 
+MORE = "more pictures follow"
+"""Key of a prepared picture's `info`: whether its file holds more pictures than this one."""
+
+
 def read_picture(file: Path | bytes | BinaryIO, size: int, fit: Fit = "crop", background: str = "white") -> Image.Image:
-    """Decode a file and prepare it; the first frame of an animation.
+    """Decode a file and prepare it; the first frame of an animation, which is marked with `MORE` then.
 
     Raises:
         Exception: of any kind; see `open_picture`.
@@ -175,15 +179,16 @@ def read_picture(file: Path | bytes | BinaryIO, size: int, fit: Fit = "crop", ba
         # A huge JPEG is decoded at a fraction of its size, never below what is needed (fit may use one side only).
         picture.draft("RGB", (4 * size, 4 * size))
         picture.load()
-        return prepare(picture, size, fit, background)
+        prepared = prepare(picture, size, fit, background)
+        prepared.info[MORE] = _has_more(picture)
+        return prepared
 
 
-def has_more_pictures(file: Path | bytes) -> bool:
+def _has_more(picture: Image.Image) -> bool:
     """Whether pictures follow a file's first: an animation, the pages of a TIFF. A phone's MPO is one photograph."""
     try:
-        with open_picture(file) as picture:
-            return picture.format != "MPO" and bool(getattr(picture, "is_animated", False))
-    except Exception:  # a decoder's, of any kind: what is unreadable is said where it is read
+        return picture.format != "MPO" and bool(getattr(picture, "is_animated", False))
+    except Exception:  # a decoder's, of any kind: the first picture could be read
         return False
 
 

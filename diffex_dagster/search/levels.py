@@ -160,11 +160,6 @@ def score_node(
     )
 
 
-def score_groups(scores: Scores, corpus: Corpus, options: SearchOptions) -> dict[str, NodeScore | None]:
-    """Group id -> its score, None for a group of which nothing was scored."""
-    return {group.id: score_node(group, scores, options) for group in corpus.groups}
-
-
 def gate(
     scores: Scores,
     corpus: Corpus,

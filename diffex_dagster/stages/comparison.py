@@ -19,7 +19,7 @@ from diffex_dagster.stages.edit_metrics import strengths
 from diffex_dagster.stages.edits import concepts_of
 from diffex_dagster.stages.notes import turn_of
 from diffex_dagster.stages.pictures import Pictures
-from diffex_dagster.stages.ranking import among, edit_success, edits_that_took, images_of_effect
+from diffex_dagster.stages.ranking import among, edit_success, edits_that_succeeded, images_of_effect, share_shown
 from diffex_dagster.stages.rules import judge_rules
 from diffex_dagster.stages.scores import Paired, paired_scores
 from diffex_dagster.stages.search import Searched, replay_search
@@ -56,13 +56,14 @@ def compare_classifiers(work: StudyContext, names: Sequence[str], command: str) 
     files = store.samples(study.kept_as)
     edited = {feature.id: pictures.edits(concepts_of([feature])) for feature in features}
     metrics, _ = pictures.metrics(features)
-    took = _took(study, found, {feature: strengths(of) for feature, of in metrics.items()})
+    succeeded = _succeeded(study, found, {feature: strengths(of) for feature, of in metrics.items()})
     # Who shows a feature is seen on null edits, which belong to no version; any search that reached it has asked.
     asked = {f.id: next(of for of in found.values() if f.id in of.result.scores) for f in features}
     on = {f.id: images_of_effect(study, [f], asked[f.id])[f.id] for f in features}
     without = {f: of.without[f] for f, of in asked.items() if f in of.without}
-    shown = {f: of.shown[f] for f, of in asked.items() if f in of.shown}
-    success = edit_success(study, metrics, took, on)
+    had = {f: of.shown[f] for f, of in asked.items() if f in of.shown}
+    shown = share_shown(succeeded, on)
+    success = edit_success(study, metrics, shown, on)
     reaches = {name: measure_reach(study, of) for name, of in scored.items()}
     reach = max(reaches[first], reaches[last], key=lambda each: each.furthest)
     options = decision_options(study, reach)
@@ -85,7 +86,7 @@ def compare_classifiers(work: StudyContext, names: Sequence[str], command: str) 
         before, after = versions[0], versions[-1]
         turned = [scores.on(counted).turn_counts for scores in versions]
         pictured = edited[feature.id]
-        judged_edits = took.get(feature.id)
+        judged_edits = succeeded.get(feature.id)
         strongest = sorted(
             range(len(pictured)), key=lambda i: (not counted[i], -abs(after.effect[i] - before.effect[i]))
         )[:EXAMPLES]
@@ -128,13 +129,13 @@ def compare_classifiers(work: StudyContext, names: Sequence[str], command: str) 
                 reliance_low=of.reliance_low,
                 reliance_high=of.reliance_high,
                 p_value=of.p_value,
-                edit_success=float(took[feature.id][counted].mean()) if feature.id in took else None,
+                edit_success=shown.get(feature.id),
                 direction=feature.direction,
                 prompt=feature.prompt,
                 becomes=tuple(counts[0] for counts in turned if counts[0] is not None),
                 leaves=tuple(counts[1] for counts in turned if counts[1] is not None),
                 among=among(feature, counted),
-                prevalence=float(shown[feature.id].mean()) if feature.id in shown else None,
+                prevalence=float(had[feature.id].mean()) if feature.id in had else None,
             )
         )
     return Comparison(
@@ -156,13 +157,15 @@ def compare_classifiers(work: StudyContext, names: Sequence[str], command: str) 
     )
 
 
-def _took(study: Study, found: Mapping[str, Searched], strength: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _succeeded(
+    study: Study, found: Mapping[str, Searched], strength: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
     """Feature -> which of its edits show it: any version whose search reached the feature has had them judged."""
-    took: dict[str, np.ndarray] = {}
+    succeeded: dict[str, np.ndarray] = {}
     for searched in found.values():
         gains = {feature: gain for feature, gain in searched.gains.items() if feature in strength}
-        took |= edits_that_took(study, strength, gains, searched.chance)
-    return took
+        succeeded |= edits_that_succeeded(study, strength, gains, searched.chance)
+    return succeeded
 
 
 def comparison_caveats(study: Study, images: int, classifiers: Sequence[str]) -> tuple[str, ...]:

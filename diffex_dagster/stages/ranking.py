@@ -54,9 +54,9 @@ class Measured:
 
     @cached_property
     def succeeded(self) -> dict[str, np.ndarray]:
-        """Feature -> whether each of its edits shows it; see `edits_that_took`."""
+        """Feature -> whether each of its edits shows it; see `edits_that_succeeded`."""
         strength = {feature: strengths(of_feature) for feature, of_feature in self.metrics.items()}
-        return edits_that_took(self.study, strength, self.searched.gains, self.searched.chance)
+        return edits_that_succeeded(self.study, strength, self.searched.gains, self.searched.chance)
 
     @cached_property
     def on(self) -> dict[str, np.ndarray]:
@@ -89,7 +89,7 @@ class Measured:
         return len(self.dropped)
 
 
-def edits_that_took(
+def edits_that_succeeded(
     study: Study, strength: Mapping[str, np.ndarray], gains: Mapping[str, np.ndarray], chance: Mapping[str, float]
 ) -> dict[str, np.ndarray]:
     """Feature -> whether each of its edits shows it, shape (images,); empty where no probe judges edits.
@@ -103,23 +103,28 @@ def edits_that_took(
     }
 
 
-def edit_success(
-    study: Study,
-    metrics: Mapping[str, Sequence[EditMetrics]],
-    succeeded: Mapping[str, np.ndarray],
-    on: Mapping[str, np.ndarray],
-) -> dict[str, float]:
-    """Feature -> the share of its edits that happened, as the decisions take it.
-
-    By the probe where there is one; 0 where the edits changed their pictures by less than `min_edit_strength` on
-    average. It says nothing of a classifier, so that every version of a comparison has the same.
+def share_shown(succeeded: Mapping[str, np.ndarray], on: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Feature -> the share of its edits that show it, where a judge says so: what a report's row says.
 
     Args:
         on: feature -> the images that its edit can change, the only ones that count (`images_of_effect`).
     """
-    happened = {feature: float(np.mean(took[on[feature]])) for feature, took in succeeded.items()}
+    return {feature: float(np.mean(shows[on[feature]])) for feature, shows in succeeded.items()}
+
+
+def edit_success(
+    study: Study,
+    metrics: Mapping[str, Sequence[EditMetrics]],
+    shown: Mapping[str, float],
+    on: Mapping[str, np.ndarray],
+) -> dict[str, float]:
+    """Feature -> the share of its edits that happened, as the decisions take it.
+
+    `share_shown` where there is a judge; 0 where the edits changed their pictures by less than `min_edit_strength` on
+    average. It says nothing of a classifier, so that every version of a comparison has the same.
+    """
     weak = study.effects.min_edit_strength
-    return happened | {f: 0.0 for f, found in metrics.items() if strengths(found)[on[f]].mean() < weak}
+    return dict(shown) | {f: 0.0 for f, found in metrics.items() if strengths(found)[on[f]].mean() < weak}
 
 
 def images_of_effect(study: Study, features: Iterable[Feature], searched: Searched) -> dict[str, np.ndarray]:
@@ -149,7 +154,8 @@ def rank(measured: Measured) -> list[RankedFeature]:
     study, corpus, features, searched = measured.study, measured.corpus, measured.features, measured.searched
     paired, metrics, succeeded, on = measured.paired, measured.metrics, measured.succeeded, measured.on
     reaches = {f.id: reach_on(study, measured.reach, paired[f.id].base[on[f.id]]) for f in features}
-    success = edit_success(study, metrics, succeeded, on)
+    shown = share_shown(succeeded, on)
+    success = edit_success(study, metrics, shown, on)
     decisions = decide(
         {f.id: paired[f.id].against_null for f in features},
         decision_options(study, measured.reach),
@@ -197,7 +203,7 @@ def rank(measured: Measured) -> list[RankedFeature]:
                 lpips=change.lpips,
                 inside_mask=change.inside,
                 mask_area=change.area,
-                edit_success=float(succeeded[feature.id][of].mean()) if feature.id in succeeded else None,
+                edit_success=shown.get(feature.id),
                 citation=feature.citation,
                 becomes=becomes,
                 leaves=leaves,

@@ -17,7 +17,7 @@ from diffex_dagster.classifying.asking import outputs_of
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.target import class_index
 from diffex_dagster.errors import ClassifierError, StudyError
-from diffex_dagster.images.files import has_more_pictures, read_picture, why_unreadable
+from diffex_dagster.images.files import MORE, read_picture, why_unreadable
 from diffex_dagster.images.sources import Entry, Found, find_images, left_out_in_words
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.store import Store, image_key
@@ -187,7 +187,8 @@ def _read(study: Study, entries: Sequence[Entry]) -> Samples:
     for entry in entries:
         try:
             read = partial(read_picture, entry.content, images.size, images.fit, images.background)
-            samples.image_keys[entry.name] = image_key(read())
+            picture = read()
+            samples.image_keys[entry.name] = image_key(picture)
         except (MemoryError, KeyboardInterrupt):
             raise
         except Exception as error:  # a decoder's, of any kind: the file is left out with its reason
@@ -197,7 +198,7 @@ def _read(study: Study, entries: Sequence[Entry]) -> Samples:
             continue
         reads[entry.name], samples.labels[entry.name] = read, entry.label
         samples.columns[entry.name] = entry.columns
-        if has_more_pictures(entry.content):
+        if picture.info.get(MORE):
             more.append(entry.name)
     samples.pictures = Prepared(reads)
     if more:

@@ -112,7 +112,6 @@ def test_children_beyond_the_limit_go_by_support() -> None:
     result = clean(tree_from_raw([{"name": "Hats", "children": children}]), options=CleaningOptions(max_children=2))
     assert [child.name for child in result.groups[0].children] == ["hat 4", "hat 5"]
     assert len(result.drops) == 4 and "most support" in result.drops[0].reason
-    assert len(clean(corpus('{"A1": ["x"], "B1": ["y"]}'), options=CleaningOptions(max_groups=1)).groups) == 1
 
 
 def test_near_duplicates_by_embedding() -> None:

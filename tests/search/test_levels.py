@@ -15,7 +15,7 @@ from diffex_dagster.search.levels import (
     kept_ids,
     level1_features,
     next_level,
-    score_groups,
+    score_node,
     stand_ins,
     survivors,
 )
@@ -145,8 +145,8 @@ def test_survivors_are_editable_scored_past_the_floor_and_reached() -> None:
 def test_a_group_that_is_no_edit_is_never_ranked() -> None:
     scores = constant(**{"hair colour": 0.9, "hair colour__grey": 0.2})
     assert [f.id for f in survivors(scores, small_corpus(), ["hair colour"], 0.0, OPTIONS)] == ["hair colour/grey"]
-    groups = score_groups(scores, small_corpus(), OPTIONS)
-    assert groups["hair colour"] is not None and groups["hair colour"].magnitude == pytest.approx(0.2)
+    group = score_node(small_corpus()["hair colour"], scores, OPTIONS)
+    assert group is not None and group.magnitude == pytest.approx(0.2)
 
 
 @PATIENT

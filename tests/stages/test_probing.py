@@ -17,7 +17,7 @@ from diffex_dagster.stages import judging
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edits import concepts_of, control_edits, edit_requests, make_edits
 from diffex_dagster.stages.judging import gains
-from diffex_dagster.stages.ranking import edits_that_took
+from diffex_dagster.stages.ranking import edits_that_succeeded
 from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.setup import build_editor, build_probe, build_store, reports_folder
 from diffex_dagster.study import Study, load_study
@@ -44,7 +44,7 @@ def test_an_answer_is_asked_for_once_and_kept(toy: Study) -> None:
 
 def test_an_edit_took_when_evidence_rose_and_pixels_changed(toy: Study) -> None:
     strength = {"a": np.array([0.1, 0.1, 0.0]), "b": np.array([0.1, 0.1, 0.1])}
-    took = edits_that_took(toy, strength, {"a": np.array([0.3, 0.1, 0.3])}, chance={"a": 0.2})
+    took = edits_that_succeeded(toy, strength, {"a": np.array([0.3, 0.1, 0.3])}, chance={"a": 0.2})
     assert {feature: list(values) for feature, values in took.items()} == {"a": [True, False, False]}
 
 
