@@ -1,8 +1,9 @@
 """Which options to edit a prompt with: what to try next, and what to choose from what was tried. Plain functions.
 
 All settings are tried on a few (prompt, image) pairs, the same for each; half of them goes on, on twice as many
-pairs (successive halving, Jamieson and Talwalkar 2016), until a few finalists are left. Every prompt is tried with
-these, as far as the budget goes. What is known of a prompt is pooled with its group, its region and everything else, so
+pairs (successive halving, Jamieson and Talwalkar 2016), until a few finalists are left. Of the best of these, the same
+push at the same place is tried with other skips and a later start. Every prompt is tried with the finalists, as far as
+the budget goes. What is known of a prompt is pooled with its group, its region and everything else, so
 that a prompt with few tries, or none, starts from what suits its like.
 
 Nothing here knows a classifier: a try says whether an edit shows its attribute and what else it changed. A choice that
@@ -20,6 +21,7 @@ from typing import Literal
 OWN = "the editor's own options"  # what the empty setting is called
 FINALISTS = 3  # settings that every prompt is tried with: each that is chosen needs control edits of its own
 PAIRS = 4  # (prompt, image) pairs of the first round
+VARIANTS = 0.2  # of the budget goes to other skips and starts of the best finalist
 WEIGHT = 2.0  # tries that what a prompt's like did counts for
 NEAR = 0.85  # share of the best setting's success that a gentler one needs
 
@@ -119,7 +121,7 @@ def halving(arms: int, budget: int, pairs: int, controls: int) -> list[Round]:
 def _rounds(arms: int, pairs: int, controls: int) -> list[Round]:
     found, now = [], PAIRS
     while True:
-        found.append(Round(arms, min(now, pairs), min(now, controls)))
+        found.append(Round(arms, min(now, pairs), min(now // 2, controls)))  # controls hold for all prompts together
         if arms <= FINALISTS or now >= pairs:
             return found
         arms, now = max(FINALISTS, (arms + 1) // 2), now * 2

@@ -288,6 +288,13 @@ class LeditsEditor:
         tried = worth_trying(self.options.own, self.options.steps, region, skips=exact)
         return ["" if each == self.options.own else each.text for each in tried]
 
+    def variants(self, setting: str) -> list[str]:
+        """The same push at the same place with other skips and a later start; see `Calibrates.variants`."""
+        alike = {"skip": 0.0, "warmup": 0}
+        own = (read_setting(setting) if setting else self.options.own).model_copy(update=alike)
+        tried = [(each, read_setting(each) if each else self.options.own) for each in self.settings()]
+        return [each for each, read in tried if each != setting and read.model_copy(update=alike) == own]
+
     def _skip(self, request: EditRequest) -> float:
         """How much of the noisy end an edit leaves out: the least of what its concepts do."""
         return min((self.options.setting(concept).skip for concept in request.concepts), default=self.options.skip)

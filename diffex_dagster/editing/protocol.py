@@ -68,6 +68,10 @@ class Calibrates(Protocol):
         """
         ...
 
+    def variants(self, setting: str) -> Sequence[str]:
+        """The settings among these that push as hard at the same place, and start elsewhere; may be left out."""
+        ...
+
 
 class DescribesPictures(Protocol):
     """An editor whose edits leave alone what a description of their picture names (`stages.source_prompts`)."""

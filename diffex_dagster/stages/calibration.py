@@ -257,6 +257,10 @@ class Trying:
                 keep = rounds[i + 1].arms if i + 1 < len(rounds) else planning.FINALISTS
                 arms = planning.better(self.tries, arms, keep)
             left -= planning.cost(rounds)
+            if rounds:
+                most = int(planning.VARIANTS * budget)
+                arms, spent = self._varied(arms, pairs[: rounds[-1].pairs], rounds[-1].controls, min(most, left))
+                left -= spent
         if len(arms) > 1:
             made = self._controls.get(arms[0], 0)
             controls = max(made, min(len(self._words), 2 * planning.PAIRS))
@@ -268,6 +272,28 @@ class Trying:
             if untried:
                 self._try(arms, untried, controls)
         return arms
+
+    def _varied(
+        self, arms: list[str], pairs: Sequence[tuple[Wanted, str]], controls: int, most: int
+    ) -> tuple[list[str], int]:
+        """As many finalists, among them variants of the best that do better than others; and the edits that this took.
+
+        Args:
+            pairs, controls: what the finalists were tried on.
+            most: edits that it may take.
+        """
+        variants: Callable[[str], Sequence[str]] | None = getattr(self._editor, "variants", None)
+        use = {arm: sum(each.use for each in self.tries if each.setting == arm) for arm in arms}
+        more = (
+            [] if variants is None else [each for each in variants(max(arms, key=use.__getitem__)) if each not in arms]
+        )
+        count = min(len(pairs), most // max(1, len(more)) - controls)
+        if not more or count < min(planning.PAIRS, len(pairs)):
+            return arms, 0
+        self._try(more, pairs[:count], controls)
+        on = set(pairs[:count])
+        tries = [each for each in self.tries if (each.wanted, each.image) in on]
+        return planning.better(tries, [*arms, *more], len(arms)), len(more) * (count + controls)
 
     def compare(self, new: Sequence[Wanted], settings: Sequence[str], pairs: int, controls: int) -> None:
         """Try these settings on the first pairs of prompt and image, with so many control edits each."""

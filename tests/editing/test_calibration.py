@@ -42,12 +42,12 @@ def test_halving_never_costs_more_than_the_budget_and_uses_most_of_it(budget: in
         more = halving(rounds[0].arms + 1, 10**6, pairs=60, controls=12)
         assert cost(more) > budget  # one setting more would not have fitted
     if not rounds:
-        assert budget < 2 * (4 + 4)
+        assert budget < 2 * (4 + 2)
 
 
 def test_rounds_double_the_pairs_for_half_of_the_settings() -> None:
     assert [(r.arms, r.pairs, r.controls) for r in halving(12, 10**6, pairs=100, controls=6)] == [
-        (12, 4, 4), (6, 8, 6), (FINALISTS, 16, 6)
+        (12, 4, 2), (6, 8, 4), (FINALISTS, 16, 6)
     ]  # fmt: skip
     assert [r.pairs for r in halving(12, 10**6, pairs=5, controls=6)] == [4, 5]  # never more pairs than there are
 

@@ -158,5 +158,12 @@ def test_another_skip_is_tried_only_where_null_edits_do_not_depend_on_it(monkeyp
     monkeypatch.setattr(checkpoints, "is_xl", lambda folder: folder.name == "xl")
     assert LeditsEditor(LeditsOptions(checkpoint="sd")).settings()[0] == ""
     assert "" not in LeditsEditor(LeditsOptions(checkpoint="sd")).settings()[1:]
+    editor = LeditsEditor(LeditsOptions(checkpoint="sd"))
+    hard = Setting(scale=10.0, threshold=0.75)
+    for setting, read in (("", editor.options.own), (hard.text, hard)):
+        varied = {each: read_setting(each) for each in editor.variants(setting)}
+        assert {(each.skip, each.warmup) for each in varied.values()} == {(0.0, 0), (0.3, 0), (0.1, 4)}
+        assert all((each.scale, each.threshold) == (read.scale, read.threshold) for each in varied.values())
+        assert set(varied) <= set(editor.settings())
     assert skips(Path("sd")) == {0.0, 0.3} == skips(Path("xl"), zero_noise_steps=0)
     assert skips(Path("xl")) == set() == skips(Path("sd"), zero_noise_steps=3)

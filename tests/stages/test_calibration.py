@@ -69,6 +69,21 @@ def test_each_prompt_gets_the_gentlest_knob_that_shows_it(tmp_path: Path) -> Non
     assert (again.edits.made, again.new, again.version) == (0, [], found.version)
 
 
+def test_variants_of_the_best_setting_are_tried_though_the_budget_never_reaches_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffex_dagster.stages.calibration.budget_of", lambda *_: 90)
+    found = {}
+    for varies in (True, False):
+        work = set_up(study_in(tmp_path / str(varies), images=6))
+        if varies:
+            work.editor.__dict__["_made"].variants = lambda setting: ["70"]
+        found[varies] = calibrate(work)
+        assert found[varies].edits.made <= 90
+    assert "70" in found[True].finalists and chosen(found[True])["dark red patch"] == "70"
+    assert not {"70", "100"} & {each.setting for each in found[False].tries}  # of six settings, the first four
+
+
 def test_the_same_study_chooses_the_same_and_never_above_its_budget(tmp_path: Path) -> None:
     found = []
     for name in ("a", "b"):
