@@ -45,18 +45,18 @@ def seen_from(of_controls: ArrayLike) -> float:
     return max(0.0, float(np.quantile(values, 1.0 - CHANCE))) if values.size else 0.0
 
 
-def seen_between(before: ArrayLike, after: ArrayLike, took: ArrayLike) -> float | None:
-    """The same for a judge whose evidence is only comparable for one attribute: from the edits that took.
+def seen_between(before: ArrayLike, after: ArrayLike, succeeded: ArrayLike) -> float | None:
+    """The same for a judge whose evidence is only comparable for one attribute: from the edits that succeeded.
 
     Args:
         before, after: evidence in null edits and edits, (images,).
-        took: which of the edits made the difference that they were meant to, (images,) booleans.
+        succeeded: which of the edits made the difference that they were meant to, (images,) booleans.
 
     Returns:
         Two thirds of the way from the typical picture without the attribute to the typical one with it; None with
-        fewer than three edits that took, which say nothing of either.
+        fewer than three edits that succeeded, which say nothing of either.
     """
-    on = np.asarray(took, dtype=bool)
+    on = np.asarray(succeeded, dtype=bool)
     if on.sum() < 3:
         return None
     low, high = sorted(float(np.median(np.asarray(x, dtype=np.float64)[on])) for x in (before, after))

@@ -76,7 +76,7 @@ def subgroup_effects(
     options: DecisionOptions | None = None,
     *,
     controls: Controls | None = None,
-    took: Mapping[str, NDArray[np.bool_]] | None = None,
+    succeeded: Mapping[str, NDArray[np.bool_]] | None = None,
     on: Mapping[str, NDArray[np.bool_]] | None = None,
     image_noise: float = 0.0,
     left: int = 0,
@@ -88,7 +88,7 @@ def subgroup_effects(
         d: feature -> differences against the null edits, (images,); only features that were themselves decided about.
         groups: as of `strata`.
         controls: the same of the control prompts, (images, control prompts); or by feature (`effects.deciding.decide`).
-        took: feature -> whether each edit shows it, (images,).
+        succeeded: feature -> whether each edit shows it, (images,).
         on: feature -> the images that its effect is over, (images,).
         left: features that left a race before it had seen all images; each counts as tested in every subgroup.
         reach: (feature, images of a subgroup) -> how far the measure can be moved there; that of a probability when
@@ -117,7 +117,9 @@ def subgroup_effects(
         {name: d[key[0]] for key, name in names.items()},
         options,
         controls={name: controls[key[0]] for key, name in names.items()} if isinstance(controls, Mapping) else controls,
-        edit_success={names[key]: float(took[key[0]][mask].mean()) for key, mask in tested.items()} if took else None,
+        edit_success={names[key]: float(succeeded[key[0]][mask].mean()) for key, mask in tested.items()}
+        if succeeded
+        else None,
         without={names[key]: mask for key, mask in tested.items()},
         image_noise=image_noise,
         left=left * len(groups),

@@ -17,7 +17,7 @@ class ConceptProbe(Protocol):
 
     Evidence has no unit of its own: it is compared between the edit and the null edit of one image, for one concept. A
     probe whose evidence is comparable between concepts, and 0 where a concept explains nothing, may say so by an
-    attribute `absolute = True`; which pictures show a concept already is then known without edits that took.
+    attribute `absolute = True`; which pictures show a concept already is then known without edits that succeeded.
     """
 
     @property

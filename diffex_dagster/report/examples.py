@@ -39,7 +39,7 @@ class Failures:
         self._known: dict[int, tuple[Example, str | None]] = {}  # keeps the example alive, so that its id stays its own
 
     def __call__(self, example: Example) -> str | None:
-        """The reason, or None where the edit took."""
+        """The reason, or None where the edit succeeded."""
         if id(example) not in self._known:
             self._known[id(example)] = (example, _failure(example))
         return self._known[id(example)][1]

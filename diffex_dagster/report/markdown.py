@@ -154,7 +154,7 @@ def _typical(
     count: int,
     effect: Callable[[Example], float] = lambda example: example.effect,
 ) -> list[tuple[Picture, Picture]]:
-    """Null edit and edit of the images nearest to the mean whose edit took; only as many as needed are opened."""
+    """Null edit and edit of the images nearest to the mean whose edit succeeded; only as many as needed are opened."""
     ordered = sorted(examples, key=lambda example: abs(effect(example) - mean))
     taken = list(itertools.islice((each for each in ordered if failures(each) is None), count)) or ordered[:count]
     return [(each.null, each.edit) for each in taken]

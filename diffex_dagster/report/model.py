@@ -145,7 +145,7 @@ class JudgeCheck:
     second: str | None = None  # who judged the reported edits too; None where nobody did
     agreement: float | None = None  # share of these edits of which both say the same
     kappa: float | None = None  # the same beyond chance (Cohen's kappa); None where chance alone agrees always
-    second_success: float | None = None  # share of these edits that took, as the second sees them
+    second_success: float | None = None  # share of these edits that succeeded, as the second sees them
     second_control_words: float | None = None  # as `control_words`, of the second
 
 

@@ -169,7 +169,7 @@ def _nothing_found(explanation: Explanation) -> list[str]:
     judged = [f for f in explanation.features if f.decision not in wording.UNSAID]
     first = f"No feature was shown to move {plain(explanation.classifier)}'s {measured(explanation.target)}."
     if not judged:
-        return [first, "None of the edits took, so the classifier has not been tested."]
+        return [first, "None of the edits succeeded, so the classifier has not been tested."]
     top = max(judged, key=lambda f: abs(f.effect))
     inside = "within" if abs(top.effect) <= explanation.noise_floor else "not clearly beyond"
     second = (
@@ -294,7 +294,7 @@ def _now(changed: Sequence[ComparedFeature], comparison: Comparison, first: str,
     also = f"{last} is also {listing(parts)}; " if parts else ""
     judged = [f for f in comparison.features if f.decision not in wording.UNSAID]
     if not judged:
-        return "None of the edits took, so nothing can be said about what either version relies on."
+        return "None of the edits succeeded, so nothing can be said about what either version relies on."
     top = sorted(judged, key=lambda f: -abs(f.effects[-1]))[:3]
     top = [f for f in top if float(amount(f.effects[-1], target, unit=False))] or top[:1]  # nothing is no strong effect
     named = [f"{_quoted(_low(_title(f)))} ({signed_amount(f.effects[-1], target)})" for f in top]

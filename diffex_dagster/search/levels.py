@@ -43,7 +43,7 @@ class NodeScore:
         signed: mean d of the stand-in with the largest mean d (the paper looks upwards only).
         absolute: |mean d| of the stand-in where it is largest (the authors' released code).
         by: names of the features it was measured on, the node's own name if it is editable.
-        took: the largest share of edits that show their stand-in, where none of them has enough; None otherwise.
+        success: the largest share of edits that show their stand-in, where none of them has enough; None otherwise.
         images: how many images the strongest stand-in was measured on, where some show it already; None for all.
         there: the least share of images that show a stand-in already, where too few lack any; None otherwise.
     """
@@ -53,7 +53,7 @@ class NodeScore:
     signed: float
     absolute: float
     by: tuple[str, ...]
-    took: float | None = None
+    success: float | None = None
     images: int | None = None
     there: float | None = None
 
@@ -137,11 +137,11 @@ def score_node(
     failed, without = failed or {}, without or {}
     open_ = [probe for probe in scored if probe.id not in without or enough(without[probe.id])]
     shown = [probe for probe in open_ if probe.id not in failed]
-    took = there = None
+    success = there = None
     if not open_:
         there = min(1.0 - float(np.mean(without[probe.id])) for probe in scored)
     elif not shown:
-        took = max(failed[probe.id] for probe in open_)
+        success = max(failed[probe.id] for probe in open_)
     scored = shown or scored
     seen = {p.id: scores[p.id][without[p.id]] if p.id in without and shown else scores[p.id] for p in scored}
     magnitudes = {p.id: float(np.mean(np.abs(seen[p.id]))) for p in scored}
@@ -154,7 +154,7 @@ def score_node(
         max(means),
         max(map(abs, means)),
         tuple(probe.name for probe in scored),
-        took,
+        success,
         few[strongest],
         there,
     )
@@ -171,8 +171,8 @@ def gate(
     """Choose the level-1 groups that enter the beam.
 
     Magnitude gate: the groups above the noise floor, the furthest above it first. Places that are left go to groups of
-    whose edits none took (of them nothing is known), then to those that moved the classifier, though not above the
-    floor: an edit that is made is better than a place that stays empty.
+    whose edits never succeeded (of them nothing is known), then to those that moved the classifier, though not above
+    the floor: an edit that is made is better than a place that stays empty.
 
     Args:
         scores: d of every feature of `level1_features`; features that are missing count as not scored.
@@ -239,8 +239,8 @@ _UNKNOWN, _BELOW, _OUT = 1, 2, 3  # what a node that does not pass the gate is: 
 
 def _passes_magnitude(node: NodeScore, noise_floor: Floor) -> tuple[int, str]:
     """0 where the node passes, or why not."""
-    if node.took is not None:
-        return _UNKNOWN, f"at most {node.took:.0%} of its edits show it, so that they say nothing of it"
+    if node.success is not None:
+        return _UNKNOWN, f"at most {node.success:.0%} of its edits show it, so that they say nothing of it"
     if node.there is not None:
         return _UNKNOWN, f"{node.there:.0%} of the images show it already, so that its edits say nothing of it"
     if node.magnitude == 0.0:
@@ -342,7 +342,7 @@ def survivors(
     """The single features that a joint combination may use: editable, scored, and past the gate.
 
     A survivor belongs to an expanded node (or is a kept node itself). Magnitude gate: mean |d| above the noise floor,
-    by edits that took.
+    by edits that succeeded.
     Signed gate: f >= delta, and above its parent where the parent was edited. Absolute gate: all of them. In the order
     of the corpus.
     """

@@ -47,7 +47,7 @@ class SearchResult:
         survivors: the features that a joint combination may use.
         joint: the best joint combination, if any beats its best member.
         asked: how many feature sets were edited.
-        edits: how many edits that took: one a feature set and image.
+        edits: how many edits that succeeded: one a feature set and image.
         race: how the images were spent, under racing.
     """
 

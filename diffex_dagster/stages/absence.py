@@ -29,11 +29,11 @@ class OtherWay:
 
     Attributes:
         effect: D, (those images,).
-        took: whether each of these edits does what it was meant to.
+        succeeded: whether each of these edits does what it was meant to.
     """
 
     effect: NDArray[np.float64]
-    took: Mask
+    succeeded: Mask
 
 
 def other_way(concepts: Concepts) -> Concepts:
@@ -45,7 +45,7 @@ def chosen_features(
     study: Study,
     effects: Mapping[str, NDArray[np.float64]],
     without: Mapping[str, Mask],
-    took: Mapping[str, float],
+    succeeded: Mapping[str, float],
     searched_edits: int,
 ) -> list[str]:
     """The features to edit the other way: the strongest, then those that too few pictures lack.
@@ -53,13 +53,13 @@ def chosen_features(
     Args:
         effects: feature -> D, (images,), in an order that settles ties.
         without: the images that its own edit can change.
-        took: share of its own edits on these that show it.
+        succeeded: share of its own edits on these that show it.
         searched_edits: how many edits the search asked for; `SHARE` of them is what these may cost.
     """
     if not study.editor_part.makes_edits:
         return []  # what another tool did not make cannot be made
     level, most = study.effects.level, study.effects.absence
-    tested = [f for f in effects if enough(without[f], level) and took[f] >= study.effects.min_edit_success]
+    tested = [f for f in effects if enough(without[f], level) and succeeded[f] >= study.effects.min_edit_success]
     strongest = sorted(tested, key=lambda f: -abs(float(effects[f][without[f]].mean())))[:most]
     common = [f for f in effects if not enough(without[f], level)][:most]
     left, found = int(SHARE * searched_edits), []
@@ -92,7 +92,7 @@ def edit_other_way(
         gain = gains(subject, [(concepts, concepts[0])], on)
         strength = strengths_on(subject, [concepts], on)[concepts]
         rose = gain[concepts, concepts[0]] > chance_of(chances, concepts[0])
-        took = rose & (strength >= subject.study.effects.min_edit_strength)
-        found[feature] = OtherWay(paired[concepts].effect, took)
+        succeeded = rose & (strength >= subject.study.effects.min_edit_strength)
+        found[feature] = OtherWay(paired[concepts].effect, succeeded)
         scored += count
     return found, counts, scored

@@ -39,13 +39,13 @@ class PairEdits:
     Attributes:
         features: their ids.
         scored: the joint edit's scores.
-        took: whether each joint edit shows both, (images,) booleans; None where nobody judges.
+        succeeded: whether each joint edit shows both, (images,) booleans; None where nobody judges.
         control: what the pair is held against; None where the study has fewer than two control prompts.
     """
 
     features: tuple[str, str]
     scored: Paired
-    took: NDArray[np.bool_] | None
+    succeeded: NDArray[np.bool_] | None
     control: ControlPair | None = None
 
 
@@ -65,7 +65,7 @@ def most_pair_edits(study: Study, groups: int, images: int) -> int:
 
 
 def chosen_pairs(
-    study: Study, scores: Mapping[str, NDArray[np.float64]], took: Mapping[str, float]
+    study: Study, scores: Mapping[str, NDArray[np.float64]], succeeded: Mapping[str, float]
 ) -> list[tuple[str, str]]:
     """Every pair of the strongest features, one of each group, the strongest first.
 
@@ -74,11 +74,12 @@ def chosen_pairs(
 
     Args:
         scores: feature -> D on the images that the search saw, in an order that settles ties.
-        took: share of a feature's edits that show it; features that are missing took. Those that failed are left out.
+        succeeded: share of a feature's edits that show it; features that are missing succeeded. Those that failed are
+            left out.
     """
     if not study.editor_part.makes_edits:
         return []  # what another tool did not make cannot be made
-    shown = [f for f in scores if took.get(f, 1.0) >= study.effects.min_edit_success]
+    shown = [f for f in scores if succeeded.get(f, 1.0) >= study.effects.min_edit_success]
     by_group: dict[str, str] = {}
     for feature in sorted(shown, key=lambda f: -float(np.mean(np.abs(scores[f])))):
         by_group.setdefault(feature.split("/")[0], feature)
@@ -114,13 +115,13 @@ def edit_pairs(
     wanted = list(dict.fromkeys([*of.values(), *(control for control in controls.values() if control)]))
     counts = make_edits(subject, edit_requests(images, wanted, subject.seeds), "edits of pairs")
     paired, scored = paired_scores(subject, wanted, images)
-    took: dict[tuple[str, str], NDArray[np.bool_]] = {}
+    succeeded: dict[tuple[str, str], NDArray[np.bool_]] = {}
     if subject.probe:
         strength = strengths_on(subject, list(of.values()), images)
         gained = gains(subject, [(concepts, concept) for concepts in of.values() for concept in concepts], images)
         for pair, concepts in of.items():
             both = np.all([gained[concepts, concept] > chance_of(chances, concept) for concept in concepts], axis=0)
-            took[pair] = both & (strength[concepts] >= subject.study.effects.min_edit_strength)
+            succeeded[pair] = both & (strength[concepts] >= subject.study.effects.min_edit_strength)
 
     def control_of(pair: tuple[str, str]) -> ControlPair | None:
         if not controls[pair]:
@@ -128,7 +129,7 @@ def edit_pairs(
         one, other = controls[pair]
         return ControlPair(((one,), (other,)), paired[one, other])
 
-    found = [PairEdits(pair, paired[concepts], took.get(pair), control_of(pair)) for pair, concepts in of.items()]
+    found = [PairEdits(pair, paired[concepts], succeeded.get(pair), control_of(pair)) for pair, concepts in of.items()]
     return found, counts, scored
 
 

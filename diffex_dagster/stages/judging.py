@@ -127,7 +127,7 @@ def shown_before(
 ) -> dict[str, Mask]:
     """Feature -> which images show what its prompt names, by the probe on their null edits, shape (images,).
 
-    Without features of which that is not known: a probe without a level needs a few edits that took.
+    Without features of which that is not known: a probe without a level needs a few edits that succeeded.
     """
     before = evidence_before(work, [f.prompt for f in features], images)
     levels = {feature.id: sight.level for feature in features}
@@ -178,7 +178,7 @@ def judge_name(judge: object) -> str:
     return str(getattr(judge, "name", "") or f"{judge.__class__.__name__}")
 
 
-def took_by_second(work: StudyContext, own: Mapping[str, Concepts], images: Sequence[str]) -> dict[str, np.ndarray]:
+def seen_by_second(work: StudyContext, own: Mapping[str, Concepts], images: Sequence[str]) -> dict[str, np.ndarray]:
     """Feature -> which of its edits show it, as the study's second judge sees them, by its own chance; (images,)."""
     second = work.changed(probe=work.second_probe)
     chances = control_gains(second, images)
@@ -187,17 +187,17 @@ def took_by_second(work: StudyContext, own: Mapping[str, Concepts], images: Sequ
 
 
 def held_against_second(
-    work: StudyContext, check: JudgeCheck, took: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]
+    work: StudyContext, check: JudgeCheck, succeeded: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]
 ) -> JudgeCheck:
     """The check of the first judge with what the second says of the same edits.
 
     Args:
-        took, second: feature -> which of its edits show it, by each judge alone, (images,).
+        succeeded, second: feature -> which of its edits show it, by each judge alone, (images,).
     """
-    features = [f for f in took if f in second]
+    features = [f for f in succeeded if f in second]
     if not features:
         return check
-    ours, theirs = (np.concatenate([of[f] for f in features]) for of in (took, second))
+    ours, theirs = (np.concatenate([of[f] for f in features]) for of in (succeeded, second))
     kappa, of = cohens_kappa(ours, theirs), work.changed(probe=work.second_probe)
     words = [concepts[0].prompt for concepts in control_edits(work.study)]
     level = sight_of(of, work.split.discovery).level
@@ -288,10 +288,10 @@ def failed_edits(
     for feature, concepts in of.items():
         on = without.get(feature, np.ones(len(images), dtype=bool))
         strength = strength_of[concepts][on]
-        took = strength >= weak
+        succeeded = strength >= weak
         if work.probe:
-            took &= gained[concepts, concepts[0]][on] > chance_of(chances, concepts[0])
-            shares[feature] = float(took.mean())
+            succeeded &= gained[concepts, concepts[0]][on] > chance_of(chances, concepts[0])
+            shares[feature] = float(succeeded.mean())
         if strength.mean() < weak:
             shares[feature] = 0.0
     return {feature: share for feature, share in shares.items() if share < study.effects.min_edit_success}

@@ -128,14 +128,14 @@ def _edited(
             f for f in features if f.id.split("/")[0] != feature.id.split("/")[0] and own_gain[f.id] > chance[f.id]
         ]
         for i, change in enumerate(metrics[own[feature.id]]):
-            took, gain, other = change.strength >= work.study.effects.min_edit_strength, None, None
+            succeeded, gain, other = change.strength >= work.study.effects.min_edit_strength, None, None
             if gained:
                 gain = float(gained[own[feature.id], own[feature.id][0]][i])
-                took = took and gain > chance[feature.id]
+                succeeded = succeeded and gain > chance[feature.id]
                 leaks = {titled(f): float(gained[own[feature.id], own[f.id][0]][i]) / own_gain[f.id] for f in others}
                 strongest = max(leaks, key=lambda name: leaks[name], default=None)
                 other = strongest if strongest and leaks[strongest] >= LEAK else None
-            shown.append(Shown(edits[feature.id][i], change.strength, change.ssim, gain, bool(took), other))
+            shown.append(Shown(edits[feature.id][i], change.strength, change.ssim, gain, bool(succeeded), other))
         rows.append(Row(titled(feature), feature.prompt, tuple(shown)))
     return rows, list(nulls), counts
 

@@ -178,8 +178,8 @@ def rank(measured: Measured) -> list[RankedFeature]:
         of = on[feature.id]
         becomes, leaves = counted[feature.id].turn_counts
         change = mean_metrics([each for each, counts in zip(metrics[feature.id], of, strict=True) if counts])
-        own_took = success.get(feature.id, 0.0) >= study.effects.min_edit_success
-        before = _before(measured, feature, own_took)
+        own_succeeded = success.get(feature.id, 0.0) >= study.effects.min_edit_success
+        before = _before(measured, feature, own_succeeded)
         rows.append(
             RankedFeature(
                 rank=position,
@@ -218,7 +218,7 @@ def rank(measured: Measured) -> list[RankedFeature]:
 def image_rows(ranked: Sequence[RankedFeature], measured: Measured, album: Album) -> Iterator[dict[str, Any]]:
     """Every feature on every image, one row each, by rank and in the order of the images."""
     for row in ranked:
-        of, took = measured.paired[row.feature], measured.succeeded.get(row.feature)
+        of, succeeded = measured.paired[row.feature], measured.succeeded.get(row.feature)
         for i, image in enumerate(album.pictures.samples):
             becomes, leaves = of.turn_of(i)
             yield {
@@ -234,16 +234,16 @@ def image_rows(ranked: Sequence[RankedFeature], measured: Measured, album: Album
                 "flipped": bool(of.flips[i]),
                 "becomes": becomes,
                 "leaves": leaves,
-                "succeeded": None if took is None else bool(took[i]),
+                "succeeded": None if succeeded is None else bool(succeeded[i]),
                 "counted": bool(measured.on[row.feature][i]),
             }
 
 
-def _before(measured: Measured, feature: Feature, own_took: bool) -> dict[str, Any]:
+def _before(measured: Measured, feature: Feature, own_succeeded: bool) -> dict[str, Any]:
     """Prevalence, the edit the other way and do(1) − do(0) of a ranked feature, where there is a judge.
 
-    do(1) − do(0) takes both arms: it is given where the feature's own edits took on the images that they can change,
-    and the others, if there are any, were edited the other way and that took.
+    do(1) − do(0) takes both arms: it is given where the feature's own edits succeeded on the images that they can
+    change, and the others, if there are any, were edited the other way and that succeeded.
     """
     study, searched, paired = measured.study, measured.searched, measured.paired[feature.id]
     if feature.id not in searched.shown:
@@ -256,11 +256,13 @@ def _before(measured: Measured, feature: Feature, own_took: bool) -> dict[str, A
     if other:
         found |= {
             "other_way": float(other.effect.mean()),
-            "other_way_success": float(other.took.mean()),
-            "other_way_images": len(other.took),
+            "other_way_success": float(other.succeeded.mean()),
+            "other_way_images": len(other.succeeded),
         }
-    other_took = bool(without.all()) or (other is not None and other.took.mean() >= study.effects.min_edit_success)
-    if other_took and (own_took or not without.any()):
+    other_succeeded = bool(without.all()) or (
+        other is not None and other.succeeded.mean() >= study.effects.min_edit_success
+    )
+    if other_succeeded and (own_succeeded or not without.any()):
         sign = 1.0 if feature.direction == "add" else -1.0
         both = sign * both_arms(paired.effect, without, other.effect if other else np.empty(0))
         limits = replace(measured.reach, low=-measured.reach.furthest, high=measured.reach.furthest)

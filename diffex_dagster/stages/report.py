@@ -128,8 +128,8 @@ def judge_check(subject: Subject, searched: Searched) -> JudgeCheck | None:
         return None
     corpus = subject.corpus
     found = check_judge(subject, [corpus[feature] for feature in searched.gains], searched.sight)
-    took = {feature: gain > searched.chance[feature] for feature, gain in searched.gains.items()}
-    return held_against_second(subject, found, took, searched.second)
+    succeeded = {feature: gain > searched.chance[feature] for feature, gain in searched.gains.items()}
+    return held_against_second(subject, found, succeeded, searched.second)
 
 
 def _joint(measured: Measured, album: Album) -> JointCombination | None:
@@ -166,7 +166,7 @@ def pairs_found(measured: Measured) -> tuple[Interaction, ...]:
     for each in searched.pairs:
         alone = [concepts_of([corpus[feature]]) for feature in each.features]
         counted = np.logical_and(*(on[feature] for feature in each.features))
-        success = float(each.took[counted].mean()) if each.took is not None and counted.any() else None
+        success = float(each.succeeded[counted].mean()) if each.succeeded is not None and counted.any() else None
         control = scores(each.control.scored, each.control.alone, counted) if each.control else None
         pairs[each.features] = replace(scores(each.scored, alone, counted), success=success, control=control)
     return tuple(

@@ -41,9 +41,9 @@ from diffex_dagster.stages.judging import (
     failed_edits,
     gains,
     judge_name,
+    seen_by_second,
     shown_before,
     sight_of,
-    took_by_second,
 )
 from diffex_dagster.stages.scores import Paired, check_target, effects_of, paired_scores
 from diffex_dagster.stages.splits import Split
@@ -101,7 +101,9 @@ class Searched:
     shown: dict[str, Mask] = field(default_factory=dict)  # feature id -> null edits that show its attribute already
     without: dict[str, Mask] = field(default_factory=dict)  # feature id -> images that its edit can change
     reversed: dict[str, OtherWay] = field(default_factory=dict)  # feature id -> its edit the other way, on the others
-    second: dict[str, NDArray[np.bool_]] = field(default_factory=dict)  # feature id -> edits that took, by the second
+    second: dict[str, NDArray[np.bool_]] = field(
+        default_factory=dict
+    )  # feature id -> edits that succeeded, by the second
     crossed: dict[tuple[str, str], NDArray[np.float64]] = field(default_factory=dict)  # (edited, looked for) -> gain
     pairs: list[PairEdits] = field(default_factory=list)  # of the strongest features, edited together
     edits: EditCounts = field(default_factory=EditCounts)
@@ -310,7 +312,7 @@ def _judge(subject: Subject, corpus: Corpus, searched: Searched) -> None:
     searched.shown = shown_before(subject, reached, images, searched.sight)
     searched.without = {f.id: changeable(f, searched.shown[f.id]) for f in reached if f.id in searched.shown}
     if subject.second_probe:
-        searched.second = took_by_second(subject, own, images)
+        searched.second = seen_by_second(subject, own, images)
     _other_way(subject, searched, own)
     pairs = _pairs_to_check(subject.study, searched, own)
     found = gains(subject, [(own[edited], own[seen][0]) for edited, seen in pairs], images)
@@ -321,7 +323,7 @@ def _other_way(subject: Subject, searched: Searched, own: Mapping[str, Concepts]
     """Edit the strongest features the other way where they are already; see `stages.absence`."""
     without, images = searched.without, searched.split.reported
     effects = {f: searched.paired[concepts].effect for f, concepts in own.items() if f in without}
-    chosen = chosen_features(subject.study, effects, without, _took(searched), searched.result.edits)
+    chosen = chosen_features(subject.study, effects, without, _success(searched), searched.result.edits)
     there = {f: [image for image, lacks in zip(images, without[f], strict=True) if not lacks] for f in chosen}
     searched.reversed, counts, scored = edit_other_way(
         subject, {f: own[f] for f in chosen}, there, searched.sight.chances
@@ -332,14 +334,14 @@ def _other_way(subject: Subject, searched: Searched, own: Mapping[str, Concepts]
 
 def _in_pairs(subject: Subject, corpus: Corpus, searched: Searched) -> None:
     """Edit the strongest features in pairs; see `stages.interactions`."""
-    pairs = chosen_pairs(subject.study, searched.result.scores, _took(searched))
+    pairs = chosen_pairs(subject.study, searched.result.scores, _success(searched))
     images, chances = searched.split.reported, searched.sight.chances
     searched.pairs, counts, scored = edit_pairs(subject, corpus, pairs, images, chances)
     searched.edits += counts
     searched.scored += scored
 
 
-def _took(searched: Searched) -> dict[str, float]:
+def _success(searched: Searched) -> dict[str, float]:
     """Feature -> the share of its edits, on the images that they can change, in which the judge sees it."""
     chance, without = searched.chance, searched.without
     every = np.ones(len(searched.split.reported), dtype=bool)

@@ -62,7 +62,7 @@ def subgroups_of(
 ) -> tuple[SubgroupEffect, ...]:
     """Every feature that was decided about, in every subgroup of its images; the features in their order of rank."""
     decided = [row.feature for row in ranked if row.decision not in UNSAID]
-    options, took = decision_options(measured.study, measured.reach), measured.succeeded
+    options, succeeded = decision_options(measured.study, measured.reach), measured.succeeded
 
     def reach(feature: str, images: NDArray[np.bool_]) -> Reach:
         return reach_on(measured.study, measured.reach, measured.paired[feature].base[images])
@@ -73,7 +73,7 @@ def subgroups_of(
             strata(columns, options.level),
             options,
             controls=measured.controls,
-            took={feature: took[feature] for feature in decided} if set(decided) <= set(took) else None,
+            succeeded={feature: succeeded[feature] for feature in decided} if set(decided) <= set(succeeded) else None,
             on=measured.on,
             image_noise=measured.searched.noise.image,
             left=measured.left,

@@ -27,8 +27,8 @@ def test_a_common_attribute_is_not_weak() -> None:
     rng = np.random.default_rng(0)
     d = np.where(without, 0.5 + rng.normal(0, 0.05, 24), 0.0)
     controls = rng.normal(0, 0.01, (24, 3))
-    took = {"smile": float(np.mean(d != 0.0))}
-    plain = decide({"smile": d}, controls=controls, edit_success=took)
+    succeeded = {"smile": float(np.mean(d != 0.0))}
+    plain = decide({"smile": d}, controls=controls, edit_success=succeeded)
     among = decide({"smile": d}, controls=controls, edit_success={"smile": 1.0}, without={"smile": without})
     assert plain["smile"].decision == "edit failed"
     assert among["smile"].decision == "raises"
@@ -152,7 +152,7 @@ def test_what_means_nothing_is_seen_in_one_picture_of_ten_and_never_below_nothin
     assert seen_from(np.empty((0, 3))) == 0.0
 
 
-def test_a_judge_without_a_zero_goes_by_the_edits_that_took() -> None:
+def test_a_judge_without_a_zero_goes_by_the_edits_that_succeeded() -> None:
     before, after = np.array([1.0, 1.0, 1.0, 4.0]), np.array([4.0, 4.0, 4.0, 4.1])
     level = seen_between(before, after, after - before > 1)
     assert level == pytest.approx(3.0)

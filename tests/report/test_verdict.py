@@ -199,7 +199,7 @@ def test_failed_edits_are_neither_unchanged_nor_strong(comparison: Comparison) -
         "Of 2 features, 0 changed, 1 shows no change and 1 could not be judged because the edit did not take (“ghost”)."
     )
     _, second, _ = comparison_verdict(replace(comparison, features=features[:1]))
-    assert "None of the edits took" in second
+    assert "None of the edits succeeded" in second
 
 
 def test_a_turned_direction_is_a_change(comparison: Comparison) -> None:

@@ -179,7 +179,7 @@ def test_a_group_is_not_judged_by_an_edit_that_did_not_take() -> None:
     assert "measured on sunglasses" in outcomes["eyewear"].reason
 
 
-def test_a_group_of_whose_edits_none_took_gets_a_free_place_before_one_that_is_weak() -> None:
+def test_a_group_of_whose_edits_none_succeeded_gets_a_free_place_before_one_that_is_weak() -> None:
     scores = constant(eyewear=0.3, eyewear__sunglasses=0.3, beard=0.2, hat=0.03, **{"hair colour__grey": 0.04})
     failed = {"eyewear": 0.12, "eyewear/sunglasses": 0.2}
     two = {o.feature: o for o in gate(scores, small_corpus(), 0.05, SearchOptions(beam=2), failed)}

@@ -82,7 +82,7 @@ def test_the_deepest_level_is_reached() -> None:
 
 
 def test_a_coarse_edit_that_did_not_take_does_not_hide_what_its_kinds_do() -> None:
-    """The group's own edit took in an eighth of the images; its kinds push in opposite directions."""
+    """The group's own edit succeeded in an eighth of the images; its kinds push in opposite directions."""
     toy = Toy({"eyewear": 0.001, "eyewear/glasses": 0.5, "eyewear/sunglasses": -0.48, "beard": 0.1})
 
     def failed(features: Sequence[Feature]) -> dict[str, float]:

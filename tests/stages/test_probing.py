@@ -42,10 +42,10 @@ def test_an_answer_is_asked_for_once_and_kept(toy: Study) -> None:
     assert again[(RED,), removed] == pytest.approx(-found[(RED,), RED])  # what removal is meant to do is a gain
 
 
-def test_an_edit_took_when_evidence_rose_and_pixels_changed(toy: Study) -> None:
+def test_an_edit_succeeded_when_evidence_rose_and_pixels_changed(toy: Study) -> None:
     strength = {"a": np.array([0.1, 0.1, 0.0]), "b": np.array([0.1, 0.1, 0.1])}
-    took = edits_that_succeeded(toy, strength, {"a": np.array([0.3, 0.1, 0.3])}, chance={"a": 0.2})
-    assert {feature: list(values) for feature, values in took.items()} == {"a": [True, False, False]}
+    succeeded = edits_that_succeeded(toy, strength, {"a": np.array([0.3, 0.1, 0.3])}, chance={"a": 0.2})
+    assert {feature: list(values) for feature, values in succeeded.items()} == {"a": [True, False, False]}
 
 
 def test_chance_is_what_a_quarter_of_the_control_edits_reach() -> None:
@@ -54,7 +54,7 @@ def test_chance_is_what_a_quarter_of_the_control_edits_reach() -> None:
     assert judging.chance_gain([]) == 0.0
 
 
-def test_an_edit_took_by_more_than_control_prompts_under_the_same_options_reach(tmp_path: Path) -> None:
+def test_an_edit_succeeded_by_more_than_control_prompts_under_the_same_options_reach(tmp_path: Path) -> None:
     """A hard push reddens whatever it is asked for, so that it has to redden more to show something."""
     knob = {"kind": "python", "factory": "tests.support.toys:KnobEditor"}
     study = load_study(write_study(tmp_path, 4, editors={"knob": knob}, effects={"control_prompts": ["red flornip"]}))
