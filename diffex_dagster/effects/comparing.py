@@ -27,7 +27,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diffex_dagster.effects.deciding import DecisionOptions, stack, who_has_it
+from diffex_dagster.effects.deciding import DecisionOptions, adjust_holm, flips_for, stack, who_has_it
 from diffex_dagster.effects.paired import Reach, interval, unseen_bounds
 from diffex_dagster.effects.presence import enough
 from diffex_dagster.effects.signflip import sign_flips
@@ -80,6 +80,7 @@ def compare(
     edit_success: Mapping[str, float] | None = None,
     without: Mapping[str, ArrayLike] | None = None,
     reach: Reach | None = None,
+    left: int = 0,
 ) -> dict[str, ComparedEffect]:
     """Compare two versions on the features that both have, over the same images of the same edits.
 
@@ -97,6 +98,8 @@ def compare(
         edit_success: feature -> share of its edits that show the attribute; features that are missing are tested.
         without: feature -> which images lack the attribute, (images,) booleans: the versions are compared among these.
         reach: how far one version's measure can be moved; that of a probability when left out.
+        left: features of the same family that are in neither, because a race dropped them (`search.racing`). Each is
+            two changes with p = 1, and max-T, which needs every feature's differences, gives way to Holm.
 
     Returns:
         In the order of `first`.
@@ -126,7 +129,9 @@ def compare(
     )
     family = np.concatenate([change[:, tested], difference[:, tested]], axis=1)
     of_family = np.concatenate([on[:, tested], on[:, tested]], axis=1)
-    p = sign_flips(family, flips=options.flips, seed=options.seed, on=of_family).p_max
+    flips = flips_for(options, family.shape[1] + 2 * left, left > 0)
+    flipped = sign_flips(family, flips=flips, seed=options.seed, on=of_family)
+    p = adjust_holm(np.append(flipped.p_raw, np.ones(2 * left)))[: family.shape[1]] if left else flipped.p_max
     p_of = {j: (float(p[place]), float(p[len(tested) + place])) for place, j in enumerate(tested)}
     furthest = (reach or Reach()).furthest
     of_change, of_difference = (Reach(far, -far, far, options.margin) for far in (furthest, 2.0 * furthest))

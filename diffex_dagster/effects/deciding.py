@@ -230,7 +230,7 @@ def decide_controls(
     alone = [
         float(_tests(table[:, [j]], np.delete(table, j, axis=1), settings)[0].p_raw[0]) for j in range(table.shape[1])
     ]
-    p = _holm(np.array(alone))
+    p = adjust_holm(np.array(alone))
     counts, _ = _mixed(against, settings, options.margin, 0)
     return {
         name: _decide_one(
@@ -281,7 +281,7 @@ def stack(d: Mapping[str, ArrayLike]) -> NDArray[np.float64]:
     return np.stack(list(columns.values()), axis=1) if columns else np.empty((1, 0))
 
 
-def _enough(options: DecisionOptions, family: int, stepwise: bool) -> int:
+def flips_for(options: DecisionOptions, family: int, stepwise: bool) -> int:
     """Random flips with which the smallest p-value there can be is half of what one claim in the family needs.
 
     Holm asks the strongest of m features for level / m, Benjamini & Yekutieli for level / (m Σ 1/i): among 200
@@ -302,7 +302,7 @@ def _tests(
 ) -> list[SignFlips]:
     """The tests that a claim has to pass. With one control prompt, exchanging it and flipping signs are the same."""
     stepwise = options.error_rate == "fdr-by" or left > 0
-    flips = _enough(options, d.shape[1] + left, stepwise)
+    flips = flips_for(options, d.shape[1] + left, stepwise)
     chosen = {"minimum_effect": options.minimum_effect, "flips": flips, "seed": options.seed, "on": on}
     tests = [sign_flips(placebo_effects(d, controls), **chosen)]  # type: ignore[arg-type]
     if controls.shape[-1] > 1 and controls.any():
@@ -323,7 +323,7 @@ def _adjusted(
     tests = _tests(d, controls, options, left, on)
     raw = np.max([test.p_raw for test in tests], axis=0)
     if options.error_rate == "fwer":
-        return (_with_left(_holm, raw, left) if left else np.max([test.p_max for test in tests], axis=0)), raw
+        return (_with_left(adjust_holm, raw, left) if left else np.max([test.p_max for test in tests], axis=0)), raw
     return _with_left(adjust_by, raw, left), raw
 
 
@@ -344,10 +344,10 @@ def _mixed(
     from scipy import special  # see effects.paired
 
     p = special.bdtrc(counts - 1, images, options.mixed_share).max(axis=0)  # of so many images or more
-    return counts, _with_left(_holm if options.error_rate == "fwer" else adjust_by, p, left)
+    return counts, _with_left(adjust_holm if options.error_rate == "fwer" else adjust_by, p, left)
 
 
-def _holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
+def adjust_holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
     """Holm (1979) adjusted p-values: family-wise error under any dependence."""
     order = np.argsort(p, kind="stable")
     adjusted = np.empty(len(p))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -67,7 +67,10 @@ def compare_classifiers(work: StudyContext, names: Sequence[str], command: str) 
     reaches = {name: measure_reach(study, of) for name, of in scored.items()}
     reach = max(reaches[first], reaches[last], key=lambda each: each.furthest)
     options = decision_options(study, reach)
-    compared = compare(effects[first], effects[last], options, edit_success=success, without=without, reach=reach)
+    left = 0 if work.split.held_out else len(left_in_races(found.values()) - wanted)
+    compared = compare(
+        effects[first], effects[last], options, edit_success=success, without=without, reach=reach, left=left
+    )
     unsaid = {f for f, of in compared.items() if of.decision in UNSAID}
     ranks = {name: _ranks(features, of, on, unsaid) for name, of in paired.items()}
     judged = {
@@ -155,6 +158,11 @@ def compare_classifiers(work: StudyContext, names: Sequence[str], command: str) 
         links=other_pages(study, "comparison"),
         turn=turn_of(work.subject(last).classifier.labels, study.target),
     )
+
+
+def left_in_races(found: Iterable[Searched]) -> set[str]:
+    """The features that left the race of any version early, by id."""
+    return {feature for searched in found if searched.result.race for feature in searched.result.race.left}
 
 
 def _succeeded(

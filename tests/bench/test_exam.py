@@ -173,7 +173,7 @@ def test_the_exams_classifiers_are_the_forty_rules_of_their_seeds() -> None:
         assert (folder / rule.name / "model.safetensors").stat().st_size <= 100_000
 
 
-def test_the_figures_of_an_exam_are_published(small: Study, tmp_path: Path) -> None:
+def test_the_figures_of_an_exam_are_published(small: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arms, chosen = truth.editors(small, "exact"), truth.subjects(small)
     found = truth_tables.as_json(truth.grade_all(small, arms, chosen, truth.Scope(population=12, resamples=2)))
     whole = {"proposals": {"own": {**found, "arms": {**found["arms"], "diffusion": found["arms"]["exact"]}}}}
@@ -196,6 +196,13 @@ def test_the_figures_of_an_exam_are_published(small: Study, tmp_path: Path) -> N
     reached = exam_tables.verdicts(kept)["own"]
     assert reached["precision_at_5"] == (arm["mean"]["precision_at_5"] >= 0.85)
     assert reached["fdr"] == (arm["mean"]["fdr"] <= 0.05)
+    printed = capsys.readouterr().out
+    missed = [key for key, met in reached.items() if not met]
+    assert all(f"own: {exam_tables.ROWS[key]} is " in printed for key in missed)
+    assert ("every aim is met" in printed) == (not missed)
+    worse = {**kept["proposals"]["own"]["arms"], "diffusion": {"mean": {**arm["mean"], "fdr": 0.25}}}
+    said = exam_tables.missed_aims({"proposals": {"own": {"arms": worse}}})
+    assert "own: false among the claims is 25.0%, the aim ≤ 5%" in said.splitlines()
 
 
 def test_the_page_has_a_place_for_the_exam_and_shows_what_is_committed(tmp_path: Path) -> None:

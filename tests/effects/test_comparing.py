@@ -129,3 +129,16 @@ def test_a_claimed_change_has_an_interval_without_zero() -> None:
         if c.decision == "direction changed":
             assert c.ci_low > 0 or c.ci_high < 0
     assert claimed
+
+
+def test_features_that_left_a_race_count_as_two_changes_without_a_difference() -> None:
+    few = {name: (FIRST[name], LAST[name]) for name in ("leaned on", "same", "unclear")}
+    first, last = ({name: pair[i] for name, pair in few.items()} for i in (0, 1))
+    alone, raced = compare(first, last), compare(first, last, left=40)
+    assert alone["leaned on"].decision == raced["leaned on"].decision == "less reliant"
+    assert raced["unclear"].p_value is not None and alone["unclear"].p_value is not None
+    assert all(raced[name].p_value >= alone[name].p_value for name in few)  # type: ignore[operator]
+    weak = {"a": np.r_[np.full(9, 0.3), 0.0]}
+    none = {"a": np.zeros(10)}
+    assert compare(weak, none)["a"].decision == "less reliant"  # p = 2/512 for each of two changes
+    assert compare(weak, none, left=40)["a"].decision == "inconclusive"  # 82 changes: Holm asks for more
