@@ -19,7 +19,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from diffex_dagster.classifying.parts import Target
 from diffex_dagster.classifying.target import measure
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.search.algorithm1 import algorithm1
@@ -93,7 +92,7 @@ def read(baseline: Baseline, subject: Subject) -> Reading:
     study, classifier, corpus = subject.study, subject.classifier, subject.corpus
     images = list(subject.samples)[: 1 if baseline.one_image else None]
     originals = list(subject.store.images(images).values())
-    before = measure(classifier(originals), classifier.labels, Target(label=study.target.label))
+    before = measure(classifier(originals), classifier.labels, study.target, study.folder)
 
     def score(combinations: Sequence[tuple[Feature, ...]]) -> dict[tuple[str, ...], NDArray[np.float64]]:
         asked = {key(features): concepts_of(features) for features in combinations}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from diffex_dagster.bench.baselines import BASELINES, PAPER, Reading, read, variants
 from diffex_dagster.bench.resampling import Resampled
-from diffex_dagster.effects.grading import Grade, beam_recall, grade
+from diffex_dagster.effects.grading import OFF, Grade, beam_recall, grade
 from diffex_dagster.effects.presence import Mask
 from diffex_dagster.report.model import Explanation, RankedFeature
 from diffex_dagster.search.levels import kept_ids
@@ -120,13 +120,15 @@ class Marked:
     prevalence_mae: float = math.nan
 
 
-def mark(subject: Subject, true: TrueEffects, true_world: TrueEffects) -> Marked:
+def mark(subject: Subject, true: TrueEffects, true_world: TrueEffects, unit: float = 1.0) -> Marked:
     """Search and explain as the pipeline does, and mark what it says, with every other reading of the method beside it.
 
     Args:
         true: of the images that are edited; effects are held against it.
         true_world: of the population; claims are held against it.
+        unit: what a probability's 1 is of the study's measure; thresholds on effects are in it.
     """
+    relevant = RELEVANT * unit
     if subject.study.finds_source_prompts:
         find_source_prompts(subject)
         subject = subject.changed()  # whose editor knows the words
@@ -142,14 +144,14 @@ def mark(subject: Subject, true: TrueEffects, true_world: TrueEffects) -> Marked
     unsaid = dict.fromkeys(truth, 0.0)
     return Marked(
         subject.name,
-        _grade(explanation, truth, world),
-        beam_recall(kept_ids(searched.result.gate), truth, relevant_above=RELEVANT),
-        _against(alone.effects, truth, world, None, alone.claims),
-        beam_recall(alone.kept, truth, relevant_above=RELEVANT),
-        grade(ours, shared, relevant_above=RELEVANT),
-        grade(alone.effects, shared, relevant_above=RELEVANT),
-        grade(unsaid | ours, truth, relevant_above=RELEVANT),
-        grade(unsaid | alone.effects, truth, relevant_above=RELEVANT),
+        _grade(explanation, truth, world, unit),
+        beam_recall(kept_ids(searched.result.gate), truth, relevant_above=relevant),
+        _against(alone.effects, truth, world, None, alone.claims, unit),
+        beam_recall(alone.kept, truth, relevant_above=relevant),
+        grade(ours, shared, relevant_above=relevant),
+        grade(alone.effects, shared, relevant_above=relevant),
+        grade(unsaid | ours, truth, relevant_above=relevant),
+        grade(unsaid | alone.effects, truth, relevant_above=relevant),
         None,
         tuple(
             Point(f.feature, f.name, truth[f.feature], f.effect, f.ci_low, f.ci_high, f.decision)
@@ -157,29 +159,29 @@ def mark(subject: Subject, true: TrueEffects, true_world: TrueEffects) -> Marked
         ),
         controls=len(explanation.controls),
         control_claims=sum(each.decision in CLAIMS for each in explanation.controls),
-        baselines=_baselines(subject, truth, world, alone),
+        baselines=_baselines(subject, truth, world, alone, unit),
         **presence_marks(explanation.features, true),  # type: ignore[arg-type]
     )
 
 
 def _baselines(
-    subject: Subject, truth: Mapping[str, float], world: Mapping[str, float], alone: Reading
+    subject: Subject, truth: Mapping[str, float], world: Mapping[str, float], alone: Reading, unit: float
 ) -> dict[str, tuple[Beside, ...]]:
     """Every other reading of the method, and the pipeline with one choice undone, on the same images and edits.
 
     Args:
         alone: the paper's reading, which is there already.
     """
-    unsaid, found = dict.fromkeys(truth, 0.0), {}
+    unsaid, found, relevant = dict.fromkeys(truth, 0.0), {}, RELEVANT * unit
 
     def beside(marks: Grade, effects: Mapping[str, float], kept: Sequence[str]) -> Beside:
-        whole = grade(unsaid | dict(effects), truth, relevant_above=RELEVANT)
-        return Beside(marks, whole, beam_recall(kept, truth, relevant_above=RELEVANT))
+        whole = grade(unsaid | dict(effects), truth, relevant_above=relevant)
+        return Beside(marks, whole, beam_recall(kept, truth, relevant_above=relevant))
 
     for title, draws in BASELINES.items():
         readings = [alone if each == PAPER else read(each, subject) for each in draws]
         found[title] = tuple(
-            beside(_against(each.effects, truth, world, None, each.claims), each.effects, each.kept)
+            beside(_against(each.effects, truth, world, None, each.claims, unit), each.effects, each.kept)
             for each in readings
         )
     for title, changed in variants(subject.study).items():
@@ -187,7 +189,7 @@ def _baselines(
         run_search(variant)
         explanation, searched = explain(variant, "diffex bench truth")
         ours = {row.feature: row.effect for row in explanation.features}
-        marks = _grade(explanation, truth, world)
+        marks = _grade(explanation, truth, world, unit)
         found[title] = (beside(marks, ours, kept_ids(searched.result.gate)),)
     return found
 
@@ -210,7 +212,9 @@ def presence_marks(rows: Sequence[RankedFeature], true: TrueEffects) -> dict[str
     return {"plain_mae": mean(plain), "both_mae": mean(both), "both": len(both), "prevalence_mae": mean(shown)}
 
 
-def _grade(explanation: Explanation, truth: Mapping[str, float], world: Mapping[str, float]) -> Grade:
+def _grade(
+    explanation: Explanation, truth: Mapping[str, float], world: Mapping[str, float], unit: float = 1.0
+) -> Grade:
     rows = explanation.features
     return _against(
         {row.feature: row.effect for row in rows},
@@ -218,6 +222,7 @@ def _grade(explanation: Explanation, truth: Mapping[str, float], world: Mapping[
         world,
         {row.feature: (row.ci_low, row.ci_high) for row in rows},
         {row.feature: row.decision for row in rows},
+        unit,
     )
 
 
@@ -227,10 +232,19 @@ def _against(
     world: Mapping[str, float],
     intervals: Mapping[str, tuple[float, float]] | None,
     decisions: Mapping[str, str] | None,
+    unit: float = 1.0,
 ) -> Grade:
     """Effects against the truth of the images, claims against that of the world."""
-    estimates = grade(effects, truth, None, decisions, relevant_above=RELEVANT)
-    claims = grade(effects, world, intervals, decisions, relevant_above=RELEVANT, null_tolerance=NULL)
+    estimates = grade(effects, truth, None, decisions, relevant_above=RELEVANT * unit, off_by=OFF * unit)
+    claims = grade(
+        effects,
+        world,
+        intervals,
+        decisions,
+        relevant_above=RELEVANT * unit,
+        null_tolerance=NULL * unit,
+        off_by=OFF * unit,
+    )
     return replace(
         estimates,
         coverage=claims.coverage,

@@ -59,11 +59,9 @@ class Saved:
 def all_subjects(study: Study) -> dict[str, Study]:
     """Classifier -> the study with it alone and the class it explains; those of the folder `bench` as well."""
     from diffex_dagster.bench.truth import subjects
-    from diffex_dagster.classifying.parts import Target
 
     return {
-        each.name: study.changed(classifiers={each.name: each.part}, target=Target(label=each.label))
-        for each in subjects(study)
+        each.name: study.changed(classifiers={each.name: each.part}, target=each.target) for each in subjects(study)
     }
 
 

@@ -22,7 +22,8 @@ class Resampled:
         coverage: share of intervals that hold the population's effect, over the features that have one at all.
         fdr: mean over studies of the share of false claims among *raises* and *lowers* (0 in a study without claims).
         any_false: share of studies with at least one false claim.
-        found: mean share of the features with |effect| > 0.02 that are claimed with the right sign; NaN without any.
+        found: mean share of the features with |effect| > 0.02 of the reach that are claimed with the right sign; NaN
+            without any.
     """
 
     studies: int
@@ -39,6 +40,7 @@ def resample(
     studies: int,
     null: float,
     without: Mapping[str, Mask] | None = None,
+    reach: Reach | None = None,
 ) -> Resampled:
     """Draw studies of `images` images with replacement from a population whose every effect is known.
 
@@ -47,19 +49,21 @@ def resample(
         without: feature -> which of the population lack it, (population,): its effect is that among these, in the
             population and in every study.
         null: |effect| of the population up to which a claim is false; so is a claim of the other sign.
+        reach: how far the measure can be moved; that of a probability when left out.
     """
     names = list(effects)
     table = np.stack([effects[name] for name in names], axis=1)
     lacking = np.stack([(without or {}).get(name, np.ones(len(table), bool)) for name in names], axis=1)
     truth = np.array([table[lacks, j].mean() if (lacks := lacking[:, j]).any() else 0.0 for j in range(len(names))])
-    acting, relevant = np.any(table != 0.0, axis=0), np.abs(truth) > 0.02
+    reach = reach or Reach(still=options.margin)
+    acting, relevant = np.any(table != 0.0, axis=0), np.abs(truth) > 0.02 * reach.furthest
     rng = np.random.default_rng(options.seed)
     covered, shares, falsely, found = [], [], [], []
     for study in range(studies):
         chosen = rng.integers(len(table), size=images)
         d, on = table[chosen], lacking[chosen]
         masks = dict(zip(names, on.T, strict=True)) if without else None
-        decisions = decide(dict(zip(names, d.T, strict=True)), replace(options, seed=study), without=masks)
+        decisions = decide(dict(zip(names, d.T, strict=True)), replace(options, seed=study), without=masks, reach=reach)
         claimed = np.array([{"raises": 1, "lowers": -1}.get(decisions[name].decision, 0) for name in names])
         false = (claimed != 0) & ((np.abs(truth) <= null) | (np.sign(truth) != claimed))
         shares.append(false.sum() / max(1, np.count_nonzero(claimed)))
@@ -68,7 +72,7 @@ def resample(
         for j in np.flatnonzero(acting):
             if not enough(on[:, j], options.level):
                 continue  # already there: nothing is said
-            low, high = interval(d[on[:, j], j], options.confidence, Reach(still=options.margin))
+            low, high = interval(d[on[:, j], j], options.confidence, reach)
             covered.append(low <= truth[j] <= high)
     return Resampled(studies, _mean(covered), _mean(shares), _mean(falsely), _mean(found))
 

@@ -39,7 +39,7 @@ from diffex_dagster.editing.python_editor import PythonEditorPart
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.stages.context import StudyContext, at_work
 from diffex_dagster.stages.corpus import cleaned_proposal, merged
-from diffex_dagster.stages.deciding import decision_options
+from diffex_dagster.stages.deciding import decision_options, reach_of
 from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.setup import build_proposer
 from diffex_dagster.study import Study
@@ -56,11 +56,22 @@ TOP = 10  # of the world's attributes, for corpus recall
 
 @dataclass(frozen=True)
 class Examinee:
-    """A classifier to grade the explanation of, and the class that is explained."""
+    """A classifier to grade the explanation of, and what is explained: the probability of a class unless `measured`."""
 
     name: str
     part: TransformersPart
     label: str
+    measured: Target | None = None
+
+    @property
+    def target(self) -> Target:
+        """What is explained of it."""
+        return self.measured or Target(label=self.label)
+
+    @property
+    def asked(self) -> str:
+        """The same as text; of a probability the class alone."""
+        return self.label if self.measured is None else self.measured.model_dump_json()
 
 
 class Truth:
@@ -81,16 +92,23 @@ class Truth:
     ) -> dict[Feature, NDArray[np.float64]]:
         """f(changed) − f(unchanged) of each feature, shape (drawings,); zero where the world cannot draw it."""
         named = {feature: (self._world.canonical(feature[0]), feature[1]) for feature in features}
-        file = self._cache / f"effects-{digest(self._states, self._size, classifier.fingerprint, subject.label)}.npz"
+        file = self._cache / f"effects-{digest(self._states, self._size, classifier.fingerprint, subject.asked)}.npz"
         if subject.name not in self._known:
             self._known[subject.name] = _kept_effects(file)
         known = self._known[subject.name]
         missing = sorted(set(named.values()) - set(known))
         if missing:
             drawn = redraw(self._states, missing, self._size, self._cache, self._world)
-            known |= drawn.effects(lambda pictures: _score(classifier, subject.label, pictures))
+            known |= drawn.effects(lambda pictures: _score(classifier, subject.target, pictures))
             _keep_effects(file, known)
         return {feature: known[name] for feature, name in named.items()}
+
+    def unit(self, subject: Examinee, classifier: Classifier) -> float:
+        """What a probability's 1 is of this measure: the range over the drawings where it has no limits."""
+        if subject.target.bounded:
+            return 1.0
+        base = redraw(self._states, [], self._size, self._cache, self._world).base
+        return float(np.ptp(_score(classifier, subject.target, [Image.fromarray(each) for each in base])))
 
 
 def _kept_effects(file: Path) -> dict[Feature, NDArray[np.float64]]:
@@ -204,7 +222,8 @@ def _subject(name: str, part: TransformersPart, study: Study, label: str | None)
     wanted = label or (study.target.label if study.target.label in labels else labels[-1] if len(labels) == 2 else "")
     if wanted not in labels:
         raise DiffExError(f"{part.checkpoint}: name the class to explain with --label; it knows {', '.join(labels)}")
-    return Examinee(name, part, wanted)
+    plain = study.target.measure == "probability" and not study.target.labels
+    return Examinee(name, part, wanted, None if plain else study.target.model_copy(update={"label": wanted}))
 
 
 @dataclass(frozen=True)
@@ -271,28 +290,30 @@ def grade_all(
     # One editor for all classifiers: it keeps the inversions of the images.
     made_by = {arm: at_work(base.with_editor(name), store=store).editor for arm, name in arms.items()}
     for subject in chosen:
-        one = base.changed(classifiers={subject.name: subject.part}, target=Target(label=subject.label))
+        one = base.changed(classifiers={subject.name: subject.part}, target=subject.target)
         classifier = at_work(one).subject(subject.name).classifier
         say(f"{subject.name}: its true effects")
         true = truth_of(here.effects(subject, classifier, asked), of_images, corpus, drawn)
         of_world = world.effects(subject, classifier, whole)
         true_world = truth_of(of_world, of_others, corpus, drawn)
         strongest = {phrase: _among_those_without(of_world, of_others, phrase, drawn) for phrase in attributes(drawn)}
+        unit = world.unit(subject, classifier)
         for arm, editor_name in arms.items():
             say(f"{subject.name}: {arm} arm")
             in_arm = one.with_editor(editor_name)
             own = {subject.name: classifier}
             at = at_work(in_arm, store=store, editor=made_by[arm], classifiers=own, report=scope.report)
-            marked = mark(at.subject(subject.name), true, true_world)
+            marked = mark(at.subject(subject.name), true, true_world, unit)
             if arm == "exact":
-                options = replace(decision_options(in_arm), flips=1999)
-                marked = replace(
-                    marked,
-                    resampled=resample(true_world.d, len(names), options, scope.resamples, NULL, true_world.without),
+                reach = None if subject.target.bounded else reach_of(in_arm, unit)
+                options = replace(decision_options(in_arm, reach), flips=1999)
+                resampled = resample(
+                    true_world.d, len(names), options, scope.resamples, NULL * unit, true_world.without, reach
                 )
+                marked = replace(marked, resampled=resampled)
             decoys = {f.id for f in corpus.walk() if f.editable and drawn.meaning(f.prompt) is None}
             claims = sum(p.feature in decoys and p.decision in CLAIMS for p in marked.points)
-            recall = corpus_recall(drawn, corpus, strongest)
+            recall = corpus_recall(drawn, corpus, strongest, RELEVANT * unit)
             marks[arm].append(replace(marked, corpus_recall=recall, decoys=len(decoys), decoy_claims=claims))
     features = sum(feature.editable for feature in corpus.walk())
     return Benchmark({arm: tuple(some) for arm, some in marks.items()}, len(names), scope.population, features)
@@ -313,24 +334,25 @@ def attributes(world: World) -> list[str]:
     return [value.phrases[0] for values in world.factors.values() for value in values.values() if value.phrases]
 
 
-def corpus_recall(world: World, corpus: Corpus, strengths: Mapping[str, float]) -> float:
+def corpus_recall(world: World, corpus: Corpus, strengths: Mapping[str, float], relevant: float = RELEVANT) -> float:
     """Share of the strongest attributes of a world that a corpus names, in whatever words the world understands.
 
     Args:
-        strengths: attribute (as of `attributes`) -> |true effect|. Of those above `RELEVANT` the `TOP` strongest count.
+        strengths: attribute (as of `attributes`) -> |true effect|. Of those above `relevant` the `TOP` strongest count.
+        relevant: in the unit of the measure.
 
     Returns:
-        NaN where no attribute is above `RELEVANT`.
+        NaN where no attribute is above `relevant`.
     """
     named = {world.meaning(f.prompt) for f in corpus.walk() if f.editable and f.direction == "add"}
-    strongest = sorted((name for name, value in strengths.items() if value > RELEVANT), key=lambda n: -strengths[n])[
+    strongest = sorted((name for name, value in strengths.items() if value > relevant), key=lambda n: -strengths[n])[
         :TOP
     ]
     return float(np.mean([world.phrases[name] in named for name in strongest])) if strongest else math.nan
 
 
-def _score(classifier: Classifier, label: str, pictures: list[Image.Image]) -> NDArray[np.float64]:
-    return measure(classifier(pictures), classifier.labels, Target(label=label))
+def _score(classifier: Classifier, target: Target, pictures: list[Image.Image]) -> NDArray[np.float64]:
+    return measure(classifier(pictures), classifier.labels, target)
 
 
 def truth_of(

@@ -35,7 +35,7 @@ class Grade:
         coverage: share of the features with an interval whose interval holds the truth.
         discoveries: features decided *raises* or *lowers* for which a truth is known.
         fdr: share of the discoveries that are false: no true effect, the other sign, or a size that is wrong by more
-            than `OFF` and outside the claim's own interval. 0 without discoveries.
+            than `off_by` and outside the claim's own interval. 0 without discoveries.
         false_discoveries: those features.
         missed: relevant feature -> why it was not discovered: its decision, "wrong sign", or "not scored". Empty when
             no decisions were given.
@@ -67,6 +67,7 @@ def grade(
     *,
     relevant_above: float = 0.02,
     null_tolerance: float = 1e-6,
+    off_by: float = OFF,
 ) -> Grade:
     """Grade estimated effects.
 
@@ -77,6 +78,7 @@ def grade(
         decisions: feature -> decision, as of `effects.deciding`.
         relevant_above: |true| above which a feature is relevant.
         null_tolerance: |true| up to which a feature has no effect (a measured truth is seldom exactly zero).
+        off_by: error from which a claim whose interval does not hold the truth is false, in the unit of the effects.
 
     Ties: a feature whose |truth| equals that of rank k counts as in the true top k. Features tied in |estimate| at rank
     k share the remaining places, so that the mark is the mean over all orders of the tied.
@@ -99,7 +101,7 @@ def grade(
         name
         for name, text in claims.items()
         if _is_false(text, known[name], null_tolerance)
-        or _is_off(scored.get(name), (intervals or {}).get(name), known[name])
+        or _is_off(scored.get(name), (intervals or {}).get(name), known[name], off_by)
     )
     return Grade(
         features=len(scored),
@@ -140,11 +142,11 @@ def beam_recall(
     return _mean([name.split("/")[0] in kept for name, strength in strengths.items() if strength >= bar])
 
 
-def _is_off(estimate: float | None, interval: tuple[float, float] | None, true: float) -> bool:
-    """Whether a claim is wrong by more than it says that it may be, and by more than `OFF`."""
+def _is_off(estimate: float | None, interval: tuple[float, float] | None, true: float, off_by: float) -> bool:
+    """Whether a claim is wrong by more than it says that it may be, and by more than `off_by`."""
     if estimate is None or interval is None:
         return False
-    return abs(estimate - true) > OFF and not interval[0] <= true <= interval[1]
+    return abs(estimate - true) > off_by and not interval[0] <= true <= interval[1]
 
 
 def _is_false(decision: str, true: float, null_tolerance: float) -> bool:

@@ -34,8 +34,16 @@ def measure_reach(study: Study, paired: Mapping[Concepts, Paired]) -> Reach:
     else:
         values = np.concatenate([values for of in paired.values() for values in (of.null, of.edit)])
         reach = Reach(float(np.ptp(values)))
-    margin = study.effects.margin
-    return replace(reach, still=MARGIN * reach.furthest if margin is None else margin)
+    return replace(reach, still=_margin(study, reach.furthest))
+
+
+def reach_of(study: Study, spread: float) -> Reach:
+    """The reach of a measure without limits whose values range over `spread`, with the study's margin as `still`."""
+    return Reach(spread, still=_margin(study, spread))
+
+
+def _margin(study: Study, furthest: float) -> float:
+    return MARGIN * furthest if study.effects.margin is None else study.effects.margin
 
 
 def reach_on(study: Study, reach: Reach, base: NDArray[np.float64]) -> Reach:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,15 +15,22 @@ import pytest
 from diffex_dagster.bench import baselines, truth, truth_tables
 from diffex_dagster.bench.racing import all_subjects
 from diffex_dagster.bench.resampling import resample
+from diffex_dagster.classifying.parts import Target
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.effects.deciding import DecisionOptions
 from diffex_dagster.errors import DiffExError
+from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.study import Study, load_study
 from diffex_dagster.worlds import avatars, redrawing
 from tests.support.toys import prepared
 
 AVATARS = Path(__file__).parent.parent.parent / "studies" / "avatars"
 OPTIONS = DecisionOptions(flips=499)
+DOUBLED = {"label": "yes", "measure": "function", "function": "tests.bench.test_truth:doubled_logit"}
+
+
+def doubled_logit(logits: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+    return 2 * logits[:, labels.index("yes")]
 
 
 def test_the_exact_arm_is_exact(small: Study) -> None:
@@ -95,6 +103,31 @@ def test_algorithm_1_edits_a_sub_feature_together_with_its_parent(toy: Study) ->
     assert found.claims is not None and found.claims["red"] == "raises" and "blue/plain-blue" not in found.claims
     # A patch of darker red over the red one: less red, and not kept.
     assert found.effects["red/dark-red"] < found.effects["red"] and "red/dark-red" not in found.claims
+
+
+def test_a_measure_without_limits_is_graded_in_its_own_unit(small: Study) -> None:
+    """Twice the logit: every effect is twice as large, and what counts as relevant, null or off is too."""
+    graded, units = {}, {}
+    for factor, target in ((1, Target(label="yes", measure="logit")), (2, Target(**DOUBLED))):
+        study = small.changed(target=target)
+        (subject,) = truth.subjects(study)
+        assert subject.target == target and subject.asked != "yes"
+        found = truth.grade_all(
+            study, truth.editors(study, "exact"), [subject], truth.Scope(population=12, resamples=2)
+        )
+        (graded[factor],) = found.arms["exact"]
+        classifier = StudyContext(study).subject("colours").classifier
+        states = redrawing.sample_states(12, truth.SEED)
+        units[factor] = truth.Truth(states, avatars.WORLD, 64, study.results_folder / "d").unit(subject, classifier)
+    assert units[2] == pytest.approx(2 * units[1]) and units[1] > 0.5
+    one, two = graded[1], graded[2]
+    assert [p.true * 2 for p in one.points] == pytest.approx([p.true for p in two.points])
+    assert one.ours.effect_mae == pytest.approx(0.0, abs=1e-5) and one.ours.relevant == two.ours.relevant > 0
+    assert one.ours.relevant == sum(abs(p.true) > 0.02 * units[1] for p in one.points)
+    assert one.ours.missed.keys() == two.ours.missed.keys()
+    assert one.resampled is not None and two.resampled is not None
+    assert one.resampled.coverage == pytest.approx(two.resampled.coverage)
+    assert one.corpus_recall == two.corpus_recall
 
 
 def test_a_random_beam_is_drawn_without_looking_at_scores(toy: Study) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from diffex_dagster.effects.deciding import DecisionOptions, ErrorRate, _holm, decide
+from diffex_dagster.effects.deciding import DecisionOptions, ErrorRate, adjust_holm, decide
 from diffex_dagster.effects.paired import Reach, interval
 from tests.support import simulations
 
@@ -139,7 +139,7 @@ def test_equivalence_is_two_one_sided_tests() -> None:
 def test_holm_is_that_of_statsmodels() -> None:
     multitest = pytest.importorskip("statsmodels.stats.multitest")
     p = np.random.default_rng(5).uniform(0, 1, 30) ** 4
-    np.testing.assert_allclose(_holm(p), multitest.multipletests(p, method="holm")[1])
+    np.testing.assert_allclose(adjust_holm(p), multitest.multipletests(p, method="holm")[1])
 
 
 @PATIENT
@@ -175,7 +175,7 @@ def test_features_that_left_a_race_still_count(error_rate: str) -> None:
     assert decide({"f0": d["f0"]}, options, left=500)["f0"].decision == "inconclusive"
     if error_rate == "fwer":
         raw = np.array([alone[name].p_raw for name in d] + [1.0] * 60)
-        expected = dict(zip(d, _holm(raw), strict=False))
+        expected = dict(zip(d, adjust_holm(raw), strict=False))
         tested = {name: among[name].p_value for name in d if among[name].decision != "mixed"}
         assert tested == pytest.approx({name: expected[name] for name in tested})
 
