@@ -64,6 +64,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 browser: setup ## a Chromium for the tests that look at pages
 	sh tests/install_chromium.sh $(BIN)/python
+	sh tests/install_postgres.sh
 
 train: setup ## train the demo checkpoint, probe and classifiers again (about four hours on two cores)
 	$(BIN)/python -m training.samples

@@ -6,13 +6,14 @@ kind of device, the precision) is in the fingerprints of the editor and of the c
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from diffex_dagster.editing.loading import DTypeName
 from diffex_dagster.errors import StudyError
@@ -34,6 +35,7 @@ class ResultsPlace(Part):
     folder: Path | None = Field(None, description="for the databases, the reports, and the pictures")
     pictures: Path | None = Field(None, description="for the pictures, where they are not beside the database")
     url: str | None = Field(None, pattern=r"^https?://", description="address at which `folder` is served")
+    database: str | None = Field(None, description="of all studies, in PostgreSQL; else a DuckDB file in each folder")
     space: str | None = Field(None, description="whose sample images, corpus and reports; edits and scores are shared")
 
     @field_validator("folder", "pictures")
@@ -46,6 +48,33 @@ class ResultsPlace(Part):
         if not value.is_absolute():
             raise ValueError("write an absolute path")
         return value
+
+    @field_validator("database")
+    @classmethod
+    def _an_address(cls, value: str | None) -> str | None:
+        if value is not None and not re.match(r"postgres(ql)?://\S+/\w+", value):
+            raise ValueError("write postgresql://user@host/database, the password in PGPASSWORD or ~/.pgpass")
+        return value
+
+    @model_validator(mode="after")
+    def _pictures_are_shared_too(self) -> ResultsPlace:
+        if self.database and not self.pictures:
+            raise ValueError("with a database, name a folder for the pictures that all its users see (DIFFEX_PICTURES)")
+        return self
+
+    @property
+    def owner(self) -> str | None:
+        """The space; in a shared database the user's name when left out, in a folder nobody's.
+
+        Raises:
+            StudyError: a database is shared and nobody knows whose process this is.
+        """
+        if self.space is not None or self.database is None:
+            return self.space
+        try:
+            return re.sub(r"[^\w.-]", "_", getpass.getuser())[:64]
+        except (KeyError, OSError) as error:  # a container whose user has no name
+            raise StudyError("DIFFEX_SPACE: say whose study this is: this user has no name here") from error
 
     @field_validator("space")
     @classmethod
@@ -78,6 +107,7 @@ VARIABLES = {
     "DIFFEX_RESULTS": ("results", "folder"),
     "DIFFEX_PICTURES": ("results", "pictures"),
     "DIFFEX_RESULTS_URL": ("results", "url"),
+    "DIFFEX_DATABASE": ("results", "database"),
     "DIFFEX_SPACE": ("results", "space"),
     "DIFFEX_VLM_URL": ("vlm", "base_url"),
     "DIFFEX_VLM_KEY_ENV": ("vlm", "key_env"),

@@ -11,6 +11,7 @@ import pytest
 
 from diffex_dagster.cli import main as cli
 from diffex_dagster.study import Study, load_study
+from tests.support.postgres import in_postgres, postgres_server
 from tests.support.project import ROOT, Run
 from tests.support.toys import write_study
 
@@ -23,6 +24,28 @@ def dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DAGSTER_HOME", str(home))
         yield home
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--results", choices=("duckdb", "postgres"), default="duckdb", help="where stores keep their rows")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The address of a PostgreSQL server of the tests' own."""
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture(autouse=True)
+def rows_kept_elsewhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `--results postgres`, every store has its rows in PostgreSQL: a schema for each results folder."""
+    if request.config.getoption("--results") == "postgres":
+        from diffex_dagster.store import store
+
+        if request.node.get_closest_marker("duckdb_file"):
+            pytest.skip("about the DuckDB file")
+        monkeypatch.setattr(store, "DuckDatabase", in_postgres(request.getfixturevalue("postgres")))
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def test_the_environment_places_a_study_and_changes_no_version(toy: Study, monke
         "DIFFEX_DEVICE": "cuda:1", "DIFFEX_DTYPE": "float16", "DIFFEX_BATCH_SIZE": "4", "DIFFEX_RESULTS": "/team",
         "DIFFEX_PICTURES": "/shared", "DIFFEX_RESULTS_URL": "https://reports.example.org", "DIFFEX_VLM_URL": "http://v",
         "DIFFEX_VLM_KEY_ENV": "V_KEY", "DIFFEX_CLASSIFIER_DEVICE": "cpu", "DIFFEX_SPACE": "alice",
-        "DIFFEX_WORKERS": "3",
+        "DIFFEX_WORKERS": "3", "DIFFEX_DATABASE": "postgresql://db/results",
     }  # fmt: skip
     assert set(values) == set(VARIABLES)
     editors = {"sd": {"kind": "ledits", "checkpoint": "owner/name", "device": "cpu"}}
@@ -93,7 +93,10 @@ def test_the_environment_places_a_study_and_changes_no_version(toy: Study, monke
         monkeypatch.setenv(name, value)
     study = load_study(file)
     assert settings_version(study, *Study.model_fields) == before
-    assert (study.results_folder, study.pictures_folder) == (Path("/team/toy"), Path("/shared/toy"))
+    assert (study.results_folder, study.pictures_folder) == (
+        Path("/team/toy"),
+        Path("/shared"),
+    )  # a database is of all studies
     assert reports_folder(study, "v1").is_relative_to("/team/toy/reports/alice")
     assert study.kept_as == "alice/toy" and study.crew is not None and study.crew.count == 3
     part = placed_editor(study)

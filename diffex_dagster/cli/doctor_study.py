@@ -220,13 +220,14 @@ def _results(study: Study) -> str:
     folder = study.results_folder
     if folder.exists() and not folder.is_dir():
         raise StoreError(f"{folder}: results: it is a file; name a folder")
-    if not (folder / "diffex.duckdb").exists():
-        return "none yet"
     store = build_store(study, reading=True)
+    if not store.exists():
+        return "none yet"
     if (other := store.other_owner(study.kept_as, study.file)) is not None:
         raise StoreError(f"{folder}: results: they are those of another study named {study.name!r} ({other})")
     count = store.sample_count(study.kept_as)
-    return f"of {count} images at {folder}" if count else f"none of this study yet at {folder}"
+    place = (study.deployment.results.database and store.place) or folder
+    return f"of {count} images at {place}" if count else f"none of this study yet at {place}"
 
 
 def _corpus(study: Study) -> str:

@@ -396,6 +396,18 @@ def store_prune(
 
 
 @app.command()
+def export(
+    study: StudyArgument,
+    file: Annotated[Path, typer.Argument(help="a DuckDB file, which must not be there yet")],
+    editor: EditorOption = None,
+) -> None:
+    """Write a study's results into one DuckDB file, wherever they are kept: every row, no picture."""
+    from diffex_dagster.cli import store
+
+    store.export(load(study, editor), file, lines())
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of a study file, for editors and validators."""
     from diffex_dagster.cli.init import json_schema
@@ -405,6 +417,8 @@ def schema() -> None:
 
 def _set_aside(study: Study) -> None:
     """Move the results folder away under a new name: nothing that was computed is lost."""
+    if study.deployment.results.database:
+        raise DiffExError("--fresh puts a results folder aside, and these are in a database: set another DIFFEX_SPACE")
     folder = study.results_folder
     if folder.exists():
         named = f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}"

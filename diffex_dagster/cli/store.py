@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.console import Console
 
 from diffex_dagster.errors import DiffExError, StoreError
@@ -50,6 +52,21 @@ def prune(study: Study, yes: bool, console: Console) -> None:
         return
     store.prune()
     _say(console, "removed")
+
+
+def export(study: Study, file: Path, console: Console) -> None:
+    """Write a study's rows into a new DuckDB file.
+
+    Raises:
+        StoreError: there are no results, or the file is there or cannot be written.
+    """
+    from diffex_dagster.store.export import export_rows
+
+    store = build_store(study, reading=True)
+    if not store.exists():
+        raise StoreError(f"{store.place}: there are no results yet; run `diffex run {study.folder.name}` first")
+    rows = export_rows(store.database, study.kept_as, study.name, file)
+    _say(console, f"{rows:,} rows in {file}; pictures stay in {store.pictures.folder}")
 
 
 def _list(console: Console, what: str, found: list[str] | tuple[str, ...]) -> None:

@@ -65,6 +65,7 @@ class ResultsResource(Place):
     folder: str | None = Field(default=None, description="a folder for every study's folder; else DIFFEX_RESULTS")
     pictures: str | None = Field(default=None, description="another folder for the pictures; else DIFFEX_PICTURES")
     url: str | None = Field(default=None, description="address at which `folder` is served; else DIFFEX_RESULTS_URL")
+    database: str | None = Field(default=None, description="PostgreSQL of all studies; else DIFFEX_DATABASE")
     space: str | None = Field(default=None, description="whose samples, corpus and reports; else DIFFEX_SPACE")
 
     _made: dict[Path, Store] = PrivateAttr(default_factory=dict)
@@ -80,7 +81,8 @@ class ResultsResource(Place):
 
     def place(self) -> dict[str, dict[str, Any]]:
         """The folders, the address and the space."""
-        return {"results": {"folder": self.folder, "pictures": self.pictures, "url": self.url, "space": self.space}}
+        fields = ("folder", "pictures", "url", "database", "space")
+        return {"results": {field: getattr(self, field) for field in fields}}
 
     def store(self, study: Study) -> Store:
         """The study's database and pictures."""

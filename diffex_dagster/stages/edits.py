@@ -100,7 +100,7 @@ def ensure_edits(
     before, lost = (pool.made(), pool.lost) if pool else ({}, 0)
     with store.let_go():
         at_once = max(AT_ONCE, getattr(editor, "at_once", 0))
-        for portion in in_turn(store.folder, editor.fingerprint, missing, at_once):
+        for portion in in_turn(store.folder, editor.fingerprint, missing, at_once, store.database.take):
             with store.hold():
                 there = store.stored_edits(portion, editor.fingerprint)  # another run may have made them meanwhile
                 wanted = [request for request in portion if request not in there]

@@ -31,7 +31,12 @@ from diffex_dagster.utils.hashing import digest
 
 def build_store(study: Study, reading: bool = False) -> Store:
     """The study's results database and pictures; opened read-only for a command that only reads."""
-    return Store(study.results_folder, reading=reading, pictures=study.pictures_folder)
+    folder, pictures, url = study.results_folder, study.pictures_folder, study.deployment.results.database
+    if url is None:
+        return Store(folder, reading=reading, pictures=pictures)
+    from diffex_dagster.store.postgres import PgDatabase
+
+    return Store(folder, pictures=pictures, database=PgDatabase(url, reading))
 
 
 def editor_where(study: Study) -> EditorWhere:
@@ -178,7 +183,7 @@ def reports_folder(study: Study, name: str) -> Path:
     arm = study.editor_name
     folder = study.results_folder / "reports"
     own = study.file.name == "study.yaml" and study.results_folder.is_relative_to(study.folder)
-    folder = folder / study.kept_as if study.deployment.results.space else folder if own else folder / study.name
+    folder = folder / study.kept_as if study.deployment.results.owner else folder if own else folder / study.name
     return folder / name if arm == next(iter(study.editors)) else folder / f"{name}-{arm}"
 
 

@@ -70,7 +70,7 @@ class Sources:
             "editor": lambda: self.work.bare_editor.fingerprint,
             "probe": lambda: getattr(self.work.probe, "fingerprint", "none"),
             "results": lambda: " ".join(
-                filter(None, (self.work.store.identity(), self.work.study.deployment.results.space))
+                filter(None, (self.work.store.identity(), self.work.study.deployment.results.owner))
             ),
         }
         return of[source]()

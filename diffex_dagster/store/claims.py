@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -19,13 +20,20 @@ from diffex_dagster.utils.secrets import logger
 
 log = logger(__name__)
 
+Take = Callable[[ExitStack, str], bool]
+"""Holds a name until the stack is left; False where another run holds it."""
+
 SHARES = 32  # an editor's images fall into so many; each has a lock
 AT_ONCE = 1024  # edits claimed at a time: many, since an editor fills its last batch badly
 SAY_EVERY = 60.0  # seconds
 
 
 def in_turn(
-    folder: Path, editor: str, requests: Sequence[EditRequest], at_once: int = AT_ONCE
+    folder: Path,
+    editor: str,
+    requests: Sequence[EditRequest],
+    at_once: int = AT_ONCE,
+    take: Take | None = None,
 ) -> Iterator[list[EditRequest]]:
     """The requests in portions that no other run is making while this one works on them, in their order.
 
@@ -35,16 +43,18 @@ def in_turn(
         folder: the results folder.
         editor: fingerprint.
         at_once: about how many to claim together.
+        take: holds a name where it is free; file locks in the results folder when left out.
     """
     waiting: dict[int, list[EditRequest]] = {}
     for request in requests:
         waiting.setdefault(_share(request.image), []).append(request)
-    locks = folder / "locks"
-    try:
-        locks.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        yield list(requests)  # the store will say what is wrong with the folder
-        return
+    if take is None:
+        try:
+            (folder / "locks").mkdir(parents=True, exist_ok=True)
+        except OSError:
+            yield list(requests)  # the store will say what is wrong with the folder
+            return
+        take = partial(_take, folder / "locks")
     name = hashlib.sha256(editor.encode()).hexdigest()[:12]
     said = time.monotonic() + 3.0
     while waiting:
@@ -53,7 +63,7 @@ def in_turn(
             for share in list(waiting):
                 if sum(len(waiting[each]) for each in mine) >= at_once:
                     break
-                if _take(held, locks / f"{name}-{share:02d}.lock"):
+                if take(held, f"{name}-{share:02d}"):
                     mine.add(share)
             if mine:
                 portion = [request for request in requests if _share(request.image) in mine]
@@ -71,10 +81,10 @@ def _share(image: str) -> int:
     return hashlib.sha256(image.encode()).digest()[0] % SHARES
 
 
-def _take(held: ExitStack, lock: Path) -> bool:
+def _take(locks: Path, held: ExitStack, name: str) -> bool:
     """Whether a lock was free; it is held then. Where a disk knows no locks, everything is free."""
     try:
-        held.enter_context(FileLock(lock, blocking=False))
+        held.enter_context(FileLock(locks / f"{name}.lock", blocking=False))
     except Timeout:
         return False
     except (OSError, NotImplementedError):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
+from diffex_dagster.store.claims import Take
 from diffex_dagster.store.holding import IDLE, LONGEST, Held
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Database(ABC):
     """
 
     idle, longest = IDLE, LONGEST
+    take: Take | None = None
+    """Holds a name for one run among all that share the database; None: the results folder's file locks do."""
 
     def __init__(self, place: str, reading: bool = False) -> None:
         self.place = place

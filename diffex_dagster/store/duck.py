@@ -33,11 +33,12 @@ STORE_VERSION = 1
 
 
 @functools.cache
-def _schema() -> str:
+def schema_text() -> str:
+    """The statements that make all tables, as DuckDB writes them."""
     return files("diffex_dagster.store").joinpath("schema.sql").read_text("utf-8")
 
 
-SCHEMA = (STORE_VERSION, digest(_schema()))
+SCHEMA = (STORE_VERSION, digest(schema_text()))
 """What a database says of itself when it has all tables and columns: the version, and a hash of the schema."""
 
 
@@ -152,7 +153,7 @@ class DuckDatabase(Database):
         with _MAKING_TABLES:
             if self._schema_of(connection) == SCHEMA:
                 return
-            connection.execute(f"BEGIN; {_schema()}")  # all tables or none
+            connection.execute(f"BEGIN; {schema_text()}")  # all tables or none
             connection.execute("DELETE FROM store_version")
             connection.execute("INSERT INTO store_version VALUES (?, ?)", list(SCHEMA))
             connection.execute("COMMIT")

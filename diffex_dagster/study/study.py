@@ -209,7 +209,9 @@ class Study(Part):
     def pictures_folder(self) -> Path:
         """The folder that holds `pictures/`."""
         folder = self.deployment.results.pictures
-        return self.results_folder if folder is None else folder / self.name
+        if folder is None:
+            return self.results_folder
+        return folder if self.deployment.results.database else folder / self.name  # a database is of all studies
 
     @property
     def crew(self) -> Workers | None:
@@ -227,7 +229,7 @@ class Study(Part):
 
         A name has no slash. Rows from before there were spaces are those of a study without one.
         """
-        space = self.deployment.results.space
+        space = self.deployment.results.owner
         return self.name if space is None else f"{space}/{self.name}"
 
     @property

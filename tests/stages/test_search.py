@@ -139,6 +139,7 @@ def test_a_changed_editor_shares_nothing(tmp_path: Path) -> None:
 RUN = "import sys; from diffex_dagster.cli.main import main; sys.argv = ['diffex', 'run', sys.argv[1]]; main()"
 
 
+@pytest.mark.duckdb_file
 @pytest.mark.slow
 def test_kill_nine_in_the_middle_of_editing_loses_at_most_one_batch(tmp_path: Path) -> None:
     slow = {"kind": "python", "factory": "tests.support.toys:PaintEditor", "options": {"pause": 0.2, "batch": 2}}

@@ -19,6 +19,8 @@ from tests.support.toys import edits_made
 
 ROOT = Path(__file__).parent.parent.parent
 
+pytestmark = pytest.mark.duckdb_file
+
 
 def happened(folder: Path, what: str) -> dict[str, Any]:
     command = [sys.executable, "-W", "ignore", "-m", "tests.support.crashing", str(folder), what]

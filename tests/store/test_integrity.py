@@ -147,6 +147,7 @@ def test_a_lost_sample_image_is_prepared_again(store: Store) -> None:
 # The database
 
 
+@pytest.mark.duckdb_file
 def test_a_store_that_reads_writes_nothing_where_it_cannot_and_several_read_at_once(store: Store) -> None:
     first, second = (Store(store.folder, lock_timeout=1.0, reading=True) for _ in range(2))
     content = store.path.read_bytes()
@@ -156,6 +157,7 @@ def test_a_store_that_reads_writes_nothing_where_it_cannot_and_several_read_at_o
     assert store.path.read_bytes() == content
 
 
+@pytest.mark.duckdb_file
 def test_a_store_that_reads_keeps_what_it_found_out_when_nobody_is_in_the_way(store: Store) -> None:
     Store(store.folder, reading=True).put_scores({"x": np.array([1.0])}, "v1")
     assert set(store.stored_scores(["x"], "v1")) == {"x"}
@@ -192,6 +194,7 @@ def reader(store: Store) -> Iterator[subprocess.Popen[str]]:
     other.wait()
 
 
+@pytest.mark.duckdb_file
 def test_a_run_waits_as_long_as_somebody_reads_and_says_for_whom(
     store: Store, reader: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -209,6 +212,7 @@ def test_a_run_waits_as_long_as_somebody_reads_and_says_for_whom(
     assert set(running.stored_scores(["x"], "v1")) == {"x"}
 
 
+@pytest.mark.duckdb_file
 def test_a_cut_off_database_is_one_sentence_and_stays_as_it_is(store: Store) -> None:
     store.put_scores({str(i): np.random.default_rng(i).random(2000) for i in range(200)}, "v1")
     size = store.path.stat().st_size
@@ -219,6 +223,7 @@ def test_a_cut_off_database_is_one_sentence_and_stays_as_it_is(store: Store) -> 
     assert store.path.read_bytes() == content
 
 
+@pytest.mark.duckdb_file
 def test_a_folder_in_the_databases_place_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "diffex.duckdb").mkdir()
     with pytest.raises(StoreError, match="a folder where the results database should be; move it away"):
@@ -256,6 +261,7 @@ def test_a_full_disk_while_a_picture_is_written_is_one_sentence(store: Store, mo
     assert store.stored_edits([EditRequest("new"), HAT], "e").keys() == {HAT}
 
 
+@pytest.mark.duckdb_file
 def test_results_of_a_newer_program_are_refused_and_those_of_an_older_one_get_what_they_lack(store: Store) -> None:
     with duckdb.connect(str(store.path)) as connection:
         connection.execute("DROP TABLE store_version; DROP TABLE stamps; ALTER TABLE rankings DROP lpips")
@@ -310,6 +316,7 @@ def test_runs_with_other_editors_do_not_wait_for_each_other(tmp_path: Path) -> N
         assert [*claiming.in_turn(tmp_path, "another", asked)] == [mine]
 
 
+@pytest.mark.duckdb_file
 def test_a_pipe_in_the_place_of_the_database_or_of_a_picture_keeps_nobody_waiting(store: Store) -> None:
     file = file_of(store, HAT)
     file.unlink()

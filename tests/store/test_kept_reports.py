@@ -108,6 +108,7 @@ def test_prune_leaves_pictures_alone_that_another_database_may_name(tmp_path: Pa
     assert len(other.images(list(keys.values()))) == 1 and one.bad_pictures() == ([], [])
 
 
+@pytest.mark.duckdb_file
 def test_a_study_of_the_same_name_cannot_mix_its_rows_with_these(store: Store, tmp_path: Path) -> None:
     files = [tmp_path / folder / "study.yaml" for folder in ("a", "b", "c")]
     for file in files[:2]:
@@ -160,6 +161,7 @@ def test_check_names_what_is_lost_and_altered_and_a_run_would_make_it_again(stud
     assert set(Store(study.results_folder).stored_edits(requests, "e")) == {requests[2]}
 
 
+@pytest.mark.duckdb_file
 def test_prune_shows_first_and_removes_when_told(study: Study) -> None:
     store = Store(study.results_folder)
     loose = store.folder / store.pictures.put(picture(3))

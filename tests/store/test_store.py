@@ -87,6 +87,7 @@ def test_a_failure_inside_a_batch_leaves_no_row(store: Store) -> None:
 HOLD = "import duckdb, sys, time; c = duckdb.connect(sys.argv[1]); print('held', flush=True); time.sleep(60)"
 
 
+@pytest.mark.duckdb_file
 def test_a_locked_database_is_one_clear_sentence_and_then_works_again(store: Store) -> None:
     store.set_current("s", "corpus", "v")
     other = subprocess.Popen([sys.executable, "-c", HOLD, str(store.path)], stdout=subprocess.PIPE, text=True)
@@ -111,6 +112,7 @@ def others_can_write(store: Store, study: str) -> bool:
     )
 
 
+@pytest.mark.duckdb_file
 def test_a_held_database_is_closed_to_other_processes_and_let_go_over_work(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +131,7 @@ def test_a_held_database_is_closed_to_other_processes_and_let_go_over_work(
     assert others_can_write(store, "afterwards")
 
 
+@pytest.mark.duckdb_file
 @pytest.mark.parametrize(("idle", "longest"), [(0.05, 1e6), (1e6, 0.0)])
 def test_a_held_database_is_closed_when_nobody_asks_or_it_has_been_open_for_long(
     store: Store, monkeypatch: pytest.MonkeyPatch, idle: float, longest: float
@@ -153,6 +156,7 @@ def test_a_held_database_is_opened_once_for_many_questions(store: Store, monkeyp
     assert len(opened) == 1
 
 
+@pytest.mark.duckdb_file
 def test_a_hold_that_nobody_uses_opens_nothing_and_a_failure_inside_ends_it_without_a_row(store: Store) -> None:
     store.set_current("s", "corpus", "v")
     with store.hold():
@@ -166,6 +170,7 @@ def test_a_hold_that_nobody_uses_opens_nothing_and_a_failure_inside_ends_it_with
     assert store.query("SELECT version FROM currents WHERE study = 's'")["version"].tolist() == ["w"]
 
 
+@pytest.mark.duckdb_file
 def test_a_database_that_is_moved_away_is_begun_anew(store: Store) -> None:
     store.set_current("s", "corpus", "v")
     store.folder.rename(store.folder.with_name("aside"))
@@ -191,6 +196,7 @@ def test_a_missing_picture_file_is_named(store: Store) -> None:
         store.images(list(keys.values()))
 
 
+@pytest.mark.duckdb_file
 def test_a_file_that_is_no_database_is_reported(tmp_path: Path) -> None:
     (tmp_path / "diffex.duckdb").write_text("this is no database" * 1000)
     with pytest.raises(StoreError, match=r"damaged or cut off .*restore it from a backup"):
@@ -215,6 +221,7 @@ def ranked(feature: str, rank: int, confounded_with: Confounder | None = None) -
                          "raises", confounded_with=confounded_with)  # fmt: skip
 
 
+@pytest.mark.duckdb_file
 def test_a_database_from_before_keeps_its_rows_and_takes_new_ones(store: Store) -> None:
     store.folder.mkdir(parents=True)
     with duckdb.connect(str(store.path)) as connection:
@@ -227,6 +234,7 @@ def test_a_database_from_before_keeps_its_rows_and_takes_new_ones(store: Store) 
     assert found == [["before", "hat", 0.25, None], ["r", "hat", 0.3, None], ["r", "beard", 0.3, "hat"]]
 
 
+@pytest.mark.duckdb_file
 def test_side_effects_are_kept_under_what_they_are_of(store: Store) -> None:
     found = [SideEffect("beard", "hat", -0.5, True, 0.01, -0.02, float("inf"), True)]
     store.put_side_effects(IDENTITY, found)

@@ -1,0 +1,144 @@
+"""Results in a PostgreSQL database that several people share. `--results postgres` runs other tests on one too."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from diffex_dagster.assets.running import explain_study
+from diffex_dagster.cli.showing import latest_ranking
+from diffex_dagster.errors import StoreError, StudyError, may_pass
+from diffex_dagster.stages.setup import build_store
+from diffex_dagster.store.duck import STORE_VERSION
+from diffex_dagster.store.postgres import PgDatabase
+from diffex_dagster.study import load_study
+from diffex_dagster.utils.progress import silent
+from tests.support.project import ROOT, Run
+from tests.support.toys import edits_made, write_study
+
+WRITER = """
+import sys
+from diffex_dagster.store.postgres import PgDatabase
+url, schema, number = sys.argv[1:]
+database = PgDatabase(url, schema=schema)
+for commit in range(50):
+    keys = (3, 1, 2, int(number))
+    rows = [{"subject": f"{commit} {i}", "concept": "beard", "probe": "p", "value": float(i)} for i in keys]
+    database.write(lambda connection: connection.insert("evidence", rows))
+    database.write(lambda connection: connection.insert(
+        "currents", [{"study": "s", "what": "corpus", "version": number}], replace=True))
+"""
+
+
+@pytest.fixture
+def schema() -> str:
+    return f"t{uuid.uuid4().hex}"
+
+
+def test_many_writers_leave_one_row_for_each_key(postgres: str, schema: str) -> None:
+    command = [sys.executable, "-c", WRITER, postgres, schema]
+    writers = [subprocess.Popen([*command, str(number)], cwd=ROOT, stderr=subprocess.PIPE) for number in range(8)]
+    for writer in writers:
+        assert writer.communicate(timeout=300)[1].decode() == "" and writer.returncode == 0
+    database = PgDatabase(postgres, schema=schema)
+    assert database.rows("SELECT count(*), count(DISTINCT subject) FROM evidence") == [(400, 400)]
+    assert database.rows("SELECT count(*) FROM currents") == [(1,)]
+
+
+def test_two_people_share_edits_and_have_studies_of_their_own(
+    postgres: str, schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, diffex: Run
+) -> None:
+    url = f"{postgres}?options=-csearch_path%3D{schema}"  # another address: results of no other test
+    monkeypatch.setenv("DIFFEX_DATABASE", url)
+    monkeypatch.setenv("DIFFEX_PICTURES", str(tmp_path / "pictures"))
+    monkeypatch.setattr("diffex_dagster.store.postgres.SCHEMA_NAME", schema)
+    monkeypatch.setattr(PgDatabase.__init__, "__defaults__", (False, schema, 60.0))
+    found = {}
+    for person, images in (("alice", 8), ("bob", 6)):
+        monkeypatch.setenv("LOGNAME", person)
+        study = load_study(write_study(tmp_path / person, image_count=images))
+        assert study.kept_as == f"{person}/toy"
+        explain_study(study, ["v1"], silent)
+        found[person] = {row.feature: row.images for row in latest_ranking(study, "v1")}
+    store = build_store(study)
+    assert (found["alice"]["red"], found["bob"]["red"]) == (8, 6)
+    assert (len(store.samples("alice/toy")), len(store.samples("bob/toy"))) == (8, 6)
+    assert edits_made(tmp_path / "alice") and not edits_made(tmp_path / "bob")
+    assert not (tmp_path / "bob" / "results" / "diffex.duckdb").exists()
+    exported = tmp_path / "bob.duckdb"
+    assert diffex("export", study.file, exported)[0] == 0
+    with duckdb.connect(str(exported), read_only=True) as file:
+        assert file.sql("SELECT DISTINCT study FROM rankings").fetchall() == [("toy",)]
+        assert file.sql("SELECT count(*) FROM edits").fetchall() == [(store.count("edits"),)]
+        shown = dict(file.sql("SELECT feature, images FROM rankings").fetchall())
+    assert shown == found["bob"]
+    assert "it is there already" in diffex("export", study.file, exported)[2]
+    assert store.seconds_per_edit("paint-1") is not None and store.superfluous().files == ()
+
+
+def test_a_claim_is_one_process_s_until_it_ends(postgres: str, schema: str) -> None:
+    from contextlib import ExitStack
+
+    one, other = PgDatabase(postgres, schema=schema), PgDatabase(postgres, schema=schema)
+    with ExitStack() as held, ExitStack() as second:
+        assert one.take(held, "share") and not other.take(second, "share") and other.take(second, "another")
+        held.close()
+        assert other.take(second, "share")
+
+
+def test_rows_of_a_transaction_that_fails_are_not_kept(postgres: str, schema: str) -> None:
+    database = PgDatabase(postgres, schema=schema)
+
+    def half(connection: object) -> None:
+        connection.insert("currents", [{"study": "s", "what": "corpus", "version": "1"}])  # type: ignore[attr-defined]
+        raise ValueError("in the middle")
+
+    with pytest.raises(ValueError, match="in the middle"):
+        database.write(half)
+    assert database.rows("SELECT * FROM currents WHERE study <> ? AND study NOT LIKE '%x'", [""]) == []
+    with pytest.raises(StoreError, match="the results database failed .*nowhere"):
+        database.rows("SELECT * FROM nowhere")
+
+
+def test_what_keeps_results_from_being_reached_is_one_sentence(postgres: str, schema: str) -> None:
+    away = PgDatabase("postgresql://me:secret@127.0.0.1:1/results", retry=0.0)
+    with pytest.raises(StoreError, match="me@127.0.0.1:1/results: .* cannot be reached") as caught:
+        away.rows("SELECT 1")
+    assert "secret" not in str(caught.value) and may_pass(caught.value)
+    database = PgDatabase(postgres, schema=schema)
+    database.write(lambda connection: connection.execute("UPDATE store_version SET version = ?", [STORE_VERSION + 1]))
+    with pytest.raises(StoreError, match="written by a newer diffex_dagster"):
+        PgDatabase(postgres, schema=schema).rows("SELECT 1")
+
+
+def test_a_database_needs_pictures_that_all_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write_study(tmp_path / "toy")
+    monkeypatch.setenv("DIFFEX_DATABASE", "postgresql://db/results")
+    with pytest.raises(StudyError, match="name a folder for the pictures that all its users see"):
+        load_study(file)
+    monkeypatch.setenv("DIFFEX_DATABASE", "mysql://db/results")
+    with pytest.raises(StudyError, match="DIFFEX_DATABASE: write postgresql://user@host/database"):
+        load_study(file)
+
+
+def test_the_columns_and_rows_are_those_of_duckdb(postgres: str, schema: str, tmp_path: Path) -> None:
+    from diffex_dagster.store.duck import DuckDatabase
+
+    here, there = DuckDatabase(tmp_path / "x.duckdb"), PgDatabase(postgres, schema=schema)
+    here.write(lambda connection: None)
+    tables = [name for (name,) in here.rows("SELECT table_name FROM information_schema.tables ORDER BY 1")]
+    assert len(tables) > 15
+    for table in tables:
+        assert list(here.columns(table)) == list(there.columns(table)), table
+    row = {"subject": "a", "classifier": "c", "outputs": [0.1, -2.5e-300]}
+    for database in (here, there):
+        database.write(lambda connection: connection.insert("scores", [row]))
+    for database in (here, there):
+        assert database.rows("SELECT subject, classifier, outputs FROM scores") == [("a", "c", [0.1, -2.5e-300])]
+    assert json.dumps(list(there.to_read().rows("SELECT count(*) FROM scores")[0])) == "[1]"
