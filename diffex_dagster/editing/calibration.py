@@ -151,6 +151,17 @@ def spread(prompts: Sequence[Wanted], images: Mapping[Wanted, Sequence[str]]) ->
     return [(w, images[w][i]) for i in range(most) for w in interleaved(prompts) if i < len(images[w])]
 
 
+def evenly(pairs: Sequence[tuple[Wanted, str]], count: int) -> list[tuple[Wanted, str]]:
+    """So many of the pairs of `spread`, of groups at even distances: the first few may all be of one kind."""
+    groups: dict[str, tuple[Wanted, str]] = {}
+    for pair in pairs:
+        groups.setdefault(pair[0].group, pair)
+    first = list(groups.values())
+    if len(first) < count:
+        return list(pairs[:count])
+    return [first[i * len(first) // count] for i in range(count)]
+
+
 def better(tries: Iterable[Try], arms: Sequence[str], keep: int) -> list[str]:
     """The settings that together are of most use: one after the other, each where those before it are of least.
 

@@ -97,7 +97,7 @@ def worth_trying(own: Setting, steps: int, region: str | None = None, skips: boo
     if region is not None and _WHOLE.search(region.casefold()):
         masked = [(s, t) for s, t in masked if t <= 0.75]
     elif region is not None:
-        masked, free = [(s, t) for s, t in masked if t >= 0.75], [1.0, 3.0]
+        masked, free = [(s, t) for s, t in masked if t >= 0.75], [1.0, 3.0, 2.0]
 
     def place(scale: float, threshold: float | None) -> Setting:
         where = {"mask": "none"} if threshold is None else {"mask": "intersection", "threshold": threshold}

@@ -296,8 +296,10 @@ class Trying:
         return planning.better(tries, [*arms, *more], len(arms)), len(more) * (count + controls)
 
     def compare(self, new: Sequence[Wanted], settings: Sequence[str], pairs: int, controls: int) -> None:
-        """Try these settings on the first pairs of prompt and image, with so many control edits each."""
-        self._try(settings, self._begin(new, ())[:pairs], controls)
+        """Try these settings on so many pairs of prompt and image, spread over all groups, with so many control edits
+        each.
+        """
+        self._try(settings, planning.evenly(self._begin(new, ()), pairs), controls)
 
     def _begin(self, new: Sequence[Wanted], before: Sequence[Try]) -> list[tuple[Wanted, str]]:
         """Make the null edits; returns the pairs of prompt and image in the order in which they are tried."""

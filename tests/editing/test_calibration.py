@@ -14,6 +14,7 @@ from diffex_dagster.editing.calibration import (
     better,
     choose,
     cost,
+    evenly,
     expected,
     halving,
     in_words,
@@ -56,6 +57,9 @@ def test_any_beginning_of_the_pairs_is_spread_over_groups_and_prompts() -> None:
     assert interleaved([HAT, CAP, BEARD]) == [HAT, BEARD, CAP]
     pairs = spread([HAT, CAP, BEARD], {HAT: ["a", "b"], CAP: ["c", "a"], BEARD: ["b"]})
     assert pairs == [(HAT, "a"), (BEARD, "b"), (CAP, "c"), (HAT, "b"), (CAP, "a")]
+    assert evenly(pairs, 1) == pairs[:1] and evenly(pairs, 2) == pairs[:2] and evenly(pairs, 4) == pairs[:4]
+    many = [(Wanted(f"p{i}", "add", f"g{i}"), "a") for i in range(9)]
+    assert evenly([*many, *many], 3) == [many[0], many[3], many[6]]
 
 
 def test_an_edit_that_takes_and_leaves_the_rest_alone_is_of_use() -> None:
