@@ -15,7 +15,6 @@ from diffex_dagster.effects.grading import OFF, Grade, beam_recall, grade
 from diffex_dagster.effects.presence import Mask
 from diffex_dagster.report.model import Explanation, RankedFeature
 from diffex_dagster.search.levels import kept_ids
-from diffex_dagster.stages.calibrated import calibrated
 from diffex_dagster.stages.calibration import calibrate
 from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.report import explain
@@ -134,7 +133,7 @@ def mark(subject: Subject, true: TrueEffects, true_world: TrueEffects, unit: flo
         subject = subject.changed()  # whose editor knows the words
     if subject.study.calibrates:
         calibrate(subject)
-        subject = calibrated(subject)
+        subject = subject.calibrated()
     run_search(subject)  # makes the edits; `explain` replays it
     explanation, searched = explain(subject, "diffex bench truth")
     truth, world = true.effects(), true_world.effects()

@@ -8,10 +8,11 @@ import numpy as np
 from PIL import Image
 
 from diffex_dagster.classifying.base import BatchedClassifier
+from diffex_dagster.classifying.measures.base import class_index
 from diffex_dagster.classifying.outputs import Outputs, between_zero_and_one, contradiction
 from diffex_dagster.classifying.parts import Target
 from diffex_dagster.classifying.protocol import Classifier
-from diffex_dagster.classifying.target import check_labels, class_index
+from diffex_dagster.classifying.target import check_labels
 from diffex_dagster.errors import ClassifierError
 from diffex_dagster.utils.imports import at_own_code
 
@@ -94,7 +95,7 @@ def _unsaid(classifier: BatchedClassifier, outputs: np.ndarray, target: Target) 
     """Raise ClassifierError for outputs that all lie in [0, 1] where nobody says whether they are probabilities."""
     unsaid = classifier.given_outputs is None and classifier.outputs == "logits" and classifier.task is None
     own = outputs[:, -1:] if classifier.columns == 1 else outputs  # a zero stands for the first of two classes
-    if unsaid and target.measure not in ("value", "function") and between_zero_and_one(own):
+    if unsaid and not target.kind.takes_what_is_said and between_zero_and_one(own):
         fitting = ["sigmoid"] if classifier.columns == len(classifier.labels) else ["probabilities"]
         seen = f"the outputs of {len(outputs)} different pictures are all between 0 and 1, as a sigmoid's are"
         raise contradiction(classifier.name, "nothing says what they are", seen, [*fitting, "logits"])
@@ -102,7 +103,7 @@ def _unsaid(classifier: BatchedClassifier, outputs: np.ndarray, target: Target) 
 
 def _varies(classifier: Classifier, outputs: np.ndarray, target: Target) -> None:
     """Raise ClassifierError where one output stands for two classes and the target is the one that has none."""
-    one_of_two = len(classifier.labels) == 2 and target.measure in ("logit", "sigmoid") and target.label
+    one_of_two = len(classifier.labels) == 2 and target.kind.of_one_logit and target.label
     if not one_of_two or said_outputs(classifier) == "probabilities":
         return
     column = class_index(classifier.labels, target.label)

@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image
 
 from diffex_dagster.classifying.parts import Target
-from diffex_dagster.classifying.target import class_values
 from diffex_dagster.errors import ClassifierError
 
 BATCH = 16  # pictures at a time: gradients need more memory than scores
@@ -54,7 +53,7 @@ class GradCam:
     """
 
     def __init__(self, classifier: Differentiable, labels: Sequence[str], target: Target) -> None:
-        if target.measure == "function":
+        if not target.kind.has_gradient():
             raise ClassifierError("Grad-CAM needs a target with a class; a function of your own has no gradient")
         try:
             import captum.attr  # noqa: F401 (said here, before any work)
@@ -82,17 +81,7 @@ class GradCam:
             logits = logits[:, None]
         if logits.shape[1] == 1 and len(self.labels) == 2:  # one output: the log-odds of the second class
             return logits[:, 0] * (1 if self.target.label == self.labels[1] else -1)
-        if self.target.measure == "expected":
-            import torch
-
-            values = torch.as_tensor(class_values(self.labels, self.target), dtype=logits.dtype, device=logits.device)
-            return logits.softmax(dim=1) @ values
-        if self.target.labels:
-            return logits[:, [self.labels.index(label) for label in self.target.labels]].logsumexp(dim=1)
-        column = self.labels.index(self.target.label) if self.target.label else 0
-        if self.target.against is not None:
-            return logits[:, column] - logits[:, self.labels.index(self.target.against)]
-        return logits[:, column]
+        return self.target.kind.score(logits, self.labels, self.target)
 
     def _maps(self, inputs: Any, layer: Any, side: int) -> np.ndarray:
         from captum.attr import LayerGradCam, LayerGradientXActivation

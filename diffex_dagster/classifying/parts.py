@@ -10,6 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from diffex_dagster.classifying.measures.base import Measure
+from diffex_dagster.classifying.measures.kinds import MEASURES, MeasureName
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.utils import config
 from diffex_dagster.utils.config import Part, Reference
@@ -76,7 +78,7 @@ class Target(Part):
 
     label: Label = Field("", description="the class (or regression output) that is explained")
     labels: tuple[Label, ...] = Field((), description="several classes as one: the sum of their probabilities")
-    measure: Literal["probability", "sigmoid", "logit", "margin", "value", "expected", "function"] = Field(
+    measure: MeasureName = Field(
         "probability",
         description="probability (softmax), sigmoid (multi-label), logit, margin between two classes, value (of a "
         "regression), expected (the mean of ordered classes), or a function of your own",
@@ -107,19 +109,16 @@ class Target(Part):
 
     @model_validator(mode="after")
     def _goes_together(self) -> Target:
-        if (self.measure == "margin") != (self.against is not None):
-            raise ValueError("a margin needs 'against', the class it is measured from, and nothing else does")
-        if (self.measure == "function") != (self.function is not None):
-            raise ValueError("measure: function needs 'function' (module:function), and nothing else does")
-        if not self.label and self.measure not in ("value", "expected", "function"):
+        for name, kind in MEASURES.items():
+            kind.own_fields(self, name == self.measure)
+        if not self.label and self.kind.of_a_class:
             raise ValueError(f"a {self.measure} needs 'label', the class that is explained; add it")
-        if self.labels and self.measure != "probability":
-            raise ValueError("several 'labels' are summed as probabilities; leave 'measure' out, or name one 'label'")
-        if self.values is not None and self.measure != "expected":
-            raise ValueError("'values' belong to measure: expected, which is their mean; add it, or leave them out")
-        if self.measure == "expected" and self.label:
-            raise ValueError("measure: expected is of all classes; leave 'label' out, and call it with 'name'")
         return self
+
+    @property
+    def kind(self) -> Measure:
+        """The measure, which knows its bounds, its words and its numbers."""
+        return MEASURES[self.measure]
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -129,24 +128,11 @@ class Target(Part):
     @property
     def bounded(self) -> bool:
         """Whether the measure is a probability, so that no effect can leave [−1, 1]."""
-        return self.measure in ("probability", "sigmoid")
+        return self.kind.bounded
 
     def describe(self) -> str:
-        """The unit of an effect in words."""
-        unit = f" ({self.unit})" if self.unit else ""
-        match self.measure:
-            case "margin":
-                return f'margin of "{self.label}" over "{self.against}" ({self.unit or "logits"})'
-            case "value":
-                return (f'value of "{self.label}"' if self.label else (self.name or "value of the output")) + unit
-            case "expected":
-                return f"expected {self.name or 'value'}" + unit
-            case "function":
-                return (self.name or f"{self.function}") + (f' of "{self.label}"' if self.label else "") + unit
-            case "sigmoid":
-                return f'probability of "{self.label}" (sigmoid)'
-            case _:
-                return f'{self.measure} of "{self.label}"'
+        """What an effect is measured in, in words with its unit."""
+        return self.kind.describe(self)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from diffex_dagster.classifying.outputs import Outputs, as_said
+from diffex_dagster.classifying.measures.base import Scored, with_article
+from diffex_dagster.classifying.outputs import Outputs
 from diffex_dagster.classifying.parts import Target
 from diffex_dagster.errors import ClassifierError
-from diffex_dagster.utils.imports import at_own_code, load_object
 
 
 def measure(
@@ -34,39 +34,7 @@ def measure(
         ClassifierError: an unknown class name (the message lists the known ones), or a function that returns something
             else than one number a picture.
     """
-    from scipy.special import expit, softmax
-
-    if target.measure == "function":
-        assert target.function is not None
-        own = load_object(target.function, folder, "target.function")
-        doing = f"target.function: {target.function} fails on the outputs of {len(outputs)} pictures"
-        with at_own_code(doing, "mend it: no edit or score is lost", ClassifierError):
-            values = np.asarray(own(as_said(outputs, said), tuple(labels)), dtype=np.float64)
-        if values.shape != (len(outputs),) or not np.isfinite(values).all():
-            raise ClassifierError(
-                f"target.function: {target.function} returned an array of shape {values.shape} for {len(outputs)} "
-                f"pictures; it must return one finite number for each, ({len(outputs)},)"
-            )
-        return values
-    if target.measure == "expected":
-        return np.asarray(softmax(outputs, axis=1) @ class_values(labels, target))
-    columns = [class_index(labels, label) for label in target.labels or (_label(labels, target),)]
-    column = outputs[:, columns[0]]
-    match target.measure:
-        case "probability":
-            return np.asarray(softmax(outputs, axis=1)[:, columns].sum(axis=1))
-        case "sigmoid":
-            return np.asarray(expit(column))
-        case "margin":
-            assert target.against is not None
-            return np.asarray(column - outputs[:, class_index(labels, target.against)])
-        case "logit" if said == "probabilities":  # log-odds: the logarithm alone is none
-            others = np.delete(outputs, columns[0], axis=1)
-            return np.asarray(column - np.logaddexp.reduce(others, axis=1))
-        case "value":
-            return np.asarray(as_said(outputs, said)[:, columns[0]])
-        case _:
-            return np.asarray(column)
+    return target.kind.values(Scored(outputs, labels, folder, said), target)
 
 
 def flips(
@@ -141,62 +109,23 @@ def check_labels(labels: Sequence[str], target: Target, task: str | None = None)
         ClassifierError: the classifier lacks a class that the target names, or its outputs are not what the measure is
             made for: a softmax over labels that do not compete, a probability of a regression.
     """
-    if target.measure == "expected":
-        class_values(labels, target)
-    elif target.measure != "function":
-        for label in target.labels or (_label(labels, target),):
-            class_index(labels, label, "labels" if target.labels else "label")
-    if target.against is not None:
-        class_index(labels, target.against, "against")
-    competing = target.measure in ("probability", "margin", "expected")
-    if competing and len(labels) == 1:
+    kind, a_measure = target.kind, with_article(target.measure)
+    kind.check(labels, target)
+    if kind.competing and len(labels) == 1:
         raise ClassifierError(
-            f"target.measure: the classifier has one output, {labels[0]!r}, and {_a(target.measure)} of it is the same "
-            "for every picture; write measure: value for a regression, or measure: sigmoid for a yes-or-no score"
+            f"target.measure: the classifier has one output, {labels[0]!r}, and {a_measure} of it is the same for "
+            "every picture; write measure: value for a regression, or measure: sigmoid for a yes-or-no score"
         )
-    if task == "labels" and target.measure in ("probability", "expected"):
+    if task == "labels" and task not in kind.task:
         raise ClassifierError(
-            f"target.measure: the classifier's labels do not compete (it is multi-label), and {_a(target.measure)} by "
-            "softmax has no meaning; write measure: sigmoid"
+            f"target.measure: the classifier's labels do not compete (it is multi-label), and {a_measure} by softmax "
+            "has no meaning; write measure: sigmoid"
         )
-    if task == "values" and target.measure in ("probability", "expected", "sigmoid"):
+    if task == "values" and task not in kind.task:
         raise ClassifierError(
-            f"target.measure: the classifier is a regression, and {_a(target.measure)} of its output has no meaning; "
-            "write measure: value"
+            f"target.measure: the classifier is a regression, and {a_measure} of its output has no meaning; write "
+            "measure: value"
         )
-
-
-def class_index(labels: Sequence[str], label: str, field: str = "label") -> int:
-    """Column of a class; raises ClassifierError naming the known classes, or where several have the name."""
-    if label not in labels:
-        shown = ", ".join(labels[:20]) + (", ..." if len(labels) > 20 else "")
-        raise ClassifierError(f"target.{field}: the classifier has no class {label!r}; it knows {shown}")
-    if list(labels).count(label) > 1:
-        numbers = " and ".join(str(number) for number, name in enumerate(labels) if name == label)
-        raise ClassifierError(
-            f"target.{field}: the classifier calls several classes {label!r} (numbers {numbers}); rename one of them "
-            "where its labels come from"
-        )
-    return list(labels).index(label)
-
-
-def class_values(labels: Sequence[str], target: Target) -> np.ndarray:
-    """What each class stands for under measure: expected, shape (classes,)."""
-    values = target.values
-    if values is None:
-        try:
-            return np.array([float(label) for label in labels])
-        except ValueError as error:
-            raise ClassifierError(
-                f"target.values: the classes {', '.join(labels[:5])}{', …' if len(labels) > 5 else ''} are no numbers; "
-                "write what each of them stands for, as in values: {young: 20, old: 70}"
-            ) from error
-    for label in values:
-        class_index(labels, label, "values")
-    missing = [label for label in labels if label not in values]
-    if missing:
-        raise ClassifierError(f"target.values: the class {missing[0]!r} has no value; give each class one")
-    return np.array([values[label] for label in labels])
 
 
 def predicted(outputs: np.ndarray) -> np.ndarray:
@@ -204,17 +133,6 @@ def predicted(outputs: np.ndarray) -> np.ndarray:
     return np.asarray(outputs.argmax(axis=1))
 
 
-def _label(labels: Sequence[str], target: Target) -> str:
-    """The label that is explained; a regression with one output need not name it."""
-    if target.label or len(labels) != 1:
-        return target.label
-    return labels[0]
-
-
 def decision_threshold(target: Target) -> float | None:
     """What the measure is above for a picture of the explained class; None where the predicted class decides."""
-    return 0.5 if target.threshold is None and target.measure == "sigmoid" else target.threshold
-
-
-def _a(name: str) -> str:
-    return {"expected": "an expected value", "sigmoid": "a sigmoid"}.get(name, f"a {name}")
+    return target.kind.threshold if target.threshold is None else target.threshold

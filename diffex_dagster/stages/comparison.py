@@ -12,7 +12,6 @@ from diffex_dagster.effects.comparing import compare
 from diffex_dagster.effects.paired import summarise
 from diffex_dagster.report.model import ComparedFeature, Comparison, Example
 from diffex_dagster.report.wording import UNSAID
-from diffex_dagster.stages.calibrated import calibrated
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.deciding import decision_options, measure_reach, reach_on
 from diffex_dagster.stages.edit_metrics import strengths
@@ -38,7 +37,7 @@ def compare_classifiers(work: StudyContext, names: Sequence[str], command: str) 
     Raises:
         StoreError: the search of one of them has not been run; nothing is edited here.
     """
-    work = calibrated(work)
+    work = work.calibrated()
     study, store, corpus = work.study, work.store, work.corpus
     found = {name: replay_search(work.subject(name)) for name in names}
     wanted = {feature_id for searched in found.values() for feature_id in searched.result.scores}

@@ -15,6 +15,7 @@ from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.corpus.vlm.protocol import Proposer
 from diffex_dagster.editing.protocol import Editor
+from diffex_dagster.errors import StoreError
 from diffex_dagster.judging.protocol import ConceptProbe
 from diffex_dagster.stages.calibrated import chosen_settings, with_settings
 from diffex_dagster.stages.setup import (
@@ -125,6 +126,25 @@ class StudyContext:
     def corpus(self) -> Corpus:
         """The corpus that is searched, as the store has it now; its features know what they are edited with."""
         return with_settings(self.store.current_corpus(self.study.kept_as), chosen_settings(self.study, self.store))
+
+    def calibrated(self) -> Self:
+        """The same work, whose control prompts are edited with every setting that a feature of its corpus has.
+
+        Raises:
+            StoreError: there is no corpus yet, or a feature of it has not been calibrated (a plan is made all the
+                same).
+        """
+        study, store = self.study, self.store
+        if not study.calibrates:
+            return self
+        settings, editable = chosen_settings(study, store), [f for f in self.corpus.walk() if f.editable]
+        lacking = [feature for feature in editable if (feature.prompt, feature.direction) not in settings]
+        if lacking and not store.planning:
+            raise StoreError(
+                f"{store.place}: nobody has looked yet with which options the editor should edit {lacking[0].prompt!r} "
+                f"({len(lacking)} prompts in all); materialize editor_calibration first, or write calibrate: false"
+            )
+        return self.changed(study.edited_with([feature.setting for feature in editable]))
 
     @property
     def split(self) -> Split:

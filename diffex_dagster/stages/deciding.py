@@ -17,7 +17,6 @@ from diffex_dagster.stages.edits import Concepts, control_edits, controls_like
 from diffex_dagster.stages.scores import Paired
 from diffex_dagster.study import Study
 
-BOUNDED = ("probability", "sigmoid")  # measures between 0 and 1
 MARGIN = 0.02  # of a probability; of a measure without limits, times the range of what was scored
 
 
@@ -28,7 +27,7 @@ def measure_reach(study: Study, paired: Mapping[Concepts, Paired]) -> Reach:
     limits has moved no further than from the least to the most of all pictures that were scored; nothing says that it
     could not be moved further.
     """
-    if study.target.measure in BOUNDED:
+    if study.target.bounded:
         base = float(next(iter(paired.values())).base.mean())
         reach = Reach(1.0, -base, 1.0 - base)
     else:
@@ -52,7 +51,7 @@ def reach_on(study: Study, reach: Reach, base: NDArray[np.float64]) -> Reach:
     Args:
         base: the measure before the edit on these images.
     """
-    if study.target.measure not in BOUNDED or not base.size:
+    if not study.target.bounded or not base.size:
         return reach
     return replace(reach, low=-float(base.mean()), high=1.0 - float(base.mean()))
 

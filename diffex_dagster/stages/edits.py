@@ -13,7 +13,6 @@ from diffex_dagster.editing.asking import made_edits
 from diffex_dagster.editing.protocol import Concept, Editor, EditRequest
 from diffex_dagster.errors import StoreError
 from diffex_dagster.search.levels import level1_features
-from diffex_dagster.stages.calibrated import calibrated
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.store import Store, edit_key
 from diffex_dagster.store.claims import AT_ONCE, in_turn
@@ -153,7 +152,7 @@ def level1_plan(work: StudyContext) -> dict[Concepts, list[str]]:
     Under racing that is the first round of the race: who goes on depends on the classifier. The controls are needed on
     every image by whatever is scored later.
     """
-    work = calibrated(work)
+    work = work.calibrated()
     images = start = list(work.samples)
     if work.study.search.allocation == "racing":
         start = first_look(work.study, work.split.discovery)

@@ -49,7 +49,7 @@ def turn_of(labels: Sequence[str], target: Target) -> Turn | None:
         return None
     threshold = decision_threshold(target)
     if threshold is not None and not target.bounded:
-        what = target.name or ("the margin" if target.measure == "margin" else f"the {target.label or 'measure'}")
+        what = target.kind.called(target)
         limit = f"{threshold:g} {target.unit}" if target.unit else f"{threshold:g}"
         rule = f"Images are told apart by whether {what} is above {limit}."
         return Turn(what, f"rises above {limit}", f"falls below {limit}", rule)

@@ -14,7 +14,6 @@ from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.search.algorithm1 import most_published
 from diffex_dagster.search.joint import most_combinations
 from diffex_dagster.search.levels import expand
-from diffex_dagster.stages.calibrated import calibrated
 from diffex_dagster.stages.calibration import planned_tries
 from diffex_dagster.stages.context import StudyContext, Subject
 from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests, level1_combinations, level1_requests
@@ -235,7 +234,7 @@ def _follow(subject: Subject, looking: _Looking, planned: Collection[EditRequest
 
 def _may_follow(subject: Subject, looking: _Looking, editor: str, planned: Collection[EditRequest]) -> str:
     """How many edits a search may ask for, where nothing is known of its scores."""
-    there = calibrated(subject.changed(store=looking))
+    there = subject.changed(store=looking).calibrated()
     study, corpus = there.study, there.corpus
     joint, pairs = _joint_most(study, looking), _pairs_most(study, looking)
     most = _most(study, corpus, looking, editor, planned) + joint + pairs

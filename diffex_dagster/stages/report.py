@@ -17,9 +17,8 @@ from diffex_dagster.report.model import Explanation, Group, JointCombination, Ju
 from diffex_dagster.report.verdict import one_a_group
 from diffex_dagster.report.wording import NOT_JUDGED
 from diffex_dagster.stages.attribution import attributions
-from diffex_dagster.stages.calibrated import calibrated
 from diffex_dagster.stages.context import Subject
-from diffex_dagster.stages.deciding import BOUNDED, control_rows, control_warnings, decision_options, noise_warning
+from diffex_dagster.stages.deciding import control_rows, control_warnings, decision_options, noise_warning
 from diffex_dagster.stages.edits import Concepts, concepts_of
 from diffex_dagster.stages.hints import hints
 from diffex_dagster.stages.interactions import possible_pairs
@@ -52,7 +51,7 @@ def explain(subject: Subject, command: str) -> tuple[Explanation, Searched]:
         StoreError: the search has not been run with this study, editor and classifier; nothing is edited here.
     """
     searched = replay_search(subject)
-    subject = calibrated(subject)
+    subject = subject.calibrated()
     study, store, editor, corpus = subject.study, subject.store, subject.editor, subject.corpus
     pictures = Pictures(subject, store.images(searched.split.reported))
     pictures.find(searched.paired)
@@ -174,7 +173,7 @@ def pairs_found(measured: Measured) -> tuple[Interaction, ...]:
             pairs,
             decision_options(study, measured.reach),
             reach=measured.reach,
-            probability=study.target.measure in BOUNDED,
+            probability=study.target.bounded,
             possible=0 if searched.split.held_out else possible_pairs([*searched.result.scores, *measured.dropped]),
         )
     )

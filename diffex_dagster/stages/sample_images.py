@@ -14,8 +14,8 @@ from PIL import Image
 from scipy.special import softmax
 
 from diffex_dagster.classifying.asking import outputs_of
+from diffex_dagster.classifying.measures.base import class_index
 from diffex_dagster.classifying.protocol import Classifier
-from diffex_dagster.classifying.target import class_index
 from diffex_dagster.errors import ClassifierError, StudyError
 from diffex_dagster.images.files import MORE, read_picture, why_unreadable
 from diffex_dagster.images.sources import Entry, Found, find_images, left_out_in_words

@@ -21,7 +21,6 @@ from diffex_dagster.search.joint import key
 from diffex_dagster.search.levels import GateOutcome, gate, level1_features
 from diffex_dagster.search.run import SearchResult, search
 from diffex_dagster.stages.absence import OtherWay, chosen_features, edit_other_way
-from diffex_dagster.stages.calibrated import calibrated
 from diffex_dagster.stages.context import StudyContext, Subject
 from diffex_dagster.stages.deciding import measure_reach, noise_warning
 from diffex_dagster.stages.edits import (
@@ -135,7 +134,7 @@ def level1_scores(subject: Subject) -> Level1:
     check_target(subject)
     subject.know()
     with subject.store.hold():
-        subject = calibrated(subject)
+        subject = subject.calibrated()
         study, corpus, options = subject.study, subject.corpus, subject.study.search.options()
         features = [feature for stand_ins in level1_features(corpus, options).values() for feature in stand_ins]
         images = subject.split.discovery
@@ -239,7 +238,7 @@ class _Stored:
 
 
 def _search(subject: Subject) -> Searched:
-    subject = calibrated(subject)
+    subject = subject.calibrated()
     study, corpus, of = subject.study, subject.corpus, subject.split
     images, controls = of.discovery, control_edits(study)
     counts = make_edits(subject, edit_requests(images, [(), *controls], study.seeds), "null edits")

@@ -50,7 +50,7 @@ def columns_of(
     from scipy.special import softmax
 
     study, labels = subject.study, subject.classifier.labels
-    exclusive = has_class(labels, study.target) and len(labels) > 1 and study.target.measure != "sigmoid"
+    exclusive = has_class(labels, study.target) and len(labels) > 1 and study.target.kind.exclusive
     surely = softmax(logits, axis=1).max(axis=1) if exclusive else None
     columns = as_taken(originals, [labels[i] for i in predicted(logits)] if exclusive else None, surely)
     told = subject.store.image_columns(study.kept_as)

@@ -54,7 +54,7 @@ class KindPart(Part):
         return get_args(cls.model_fields["kind"].annotation)
 
 
-Family = TypeVar("Family", bound=Part)
+Family = TypeVar("Family")
 
 
 def kinds_in(namespace: Mapping[str, Any], family: type[Family]) -> tuple[type[Family], ...]:

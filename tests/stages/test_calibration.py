@@ -10,7 +10,6 @@ import pytest
 
 from diffex_dagster.cli.calibrate import make
 from diffex_dagster.errors import StoreError, StudyError
-from diffex_dagster.stages.calibrated import calibrated
 from diffex_dagster.stages.calibration import Calibration, Trying, budget_of, calibrate, study_edits, wanted_prompts
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.corpus_now import corpus_now
@@ -157,7 +156,7 @@ def test_a_whole_search_on_calibrated_edits_and_an_edited_corpus(study: Study) -
     assert planned["editor_calibration"].edits_missing > 0 and "6 prompts" in planned["editor_calibration"].note
     before = calibrate(work)
     settings = set(chosen(before).values())
-    worked, corpus = calibrated(work).study, work.corpus
+    worked, corpus = work.calibrated().study, work.corpus
     assert {f.setting for f in corpus.walk() if f.editable} == settings == set(worked.control_settings)
     assert corpus.version == work.store.current_corpus(study.name).version
     assert {c.setting for (c,) in control_edits(worked)} == settings
@@ -213,7 +212,7 @@ def test_an_editor_without_options_keeps_its_own(tmp_path: Path) -> None:
     work = set_up(study)
     found = calibrate(work)
     assert "has no options to try" in found.note and set(chosen(found).values()) == {""}
-    assert calibrated(work).study.control_settings == ("",)
+    assert work.calibrated().study.control_settings == ("",)
 
 
 def test_pinned_prompts_are_not_calibrated_and_change_no_other_edit(tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""Logits: of a class, and the margin between two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diffex_dagster.classifying.measures.base import Measure, Scored, class_index
+
+if TYPE_CHECKING:
+    from diffex_dagster.classifying.parts import Target
+
+
+class Logit(Measure):
+    """The logit of a class; its log-odds where the classifier returns probabilities."""
+
+    name, of_one_logit = "logit", True
+
+    def describe(self, target: Target) -> str:
+        """Of the class."""
+        return f'logit of "{target.label}"'
+
+    def values(self, scored: Scored, target: Target) -> np.ndarray:
+        """z, or log p − log(1 − p)."""
+        column = self.column(scored, target)
+        logit = scored.outputs[:, column]
+        if scored.said == "probabilities":  # log-odds: the logarithm alone is none
+            return np.asarray(logit - np.logaddexp.reduce(np.delete(scored.outputs, column, axis=1), axis=1))
+        return np.asarray(logit)
+
+
+class Margin(Measure):
+    """The logit of a class less that of another."""
+
+    name, competing = "margin", True
+
+    def own_fields(self, target: Target, chosen: bool) -> None:
+        """It has `against`."""
+        if chosen != (target.against is not None):
+            raise ValueError("a margin needs 'against', the class it is measured from, and nothing else does")
+
+    def describe(self, target: Target) -> str:
+        """Of one class over the other."""
+        return f'margin of "{target.label}" over "{target.against}" ({target.unit or "logits"})'
+
+    def called(self, target: Target) -> str:
+        """The margin."""
+        return target.name or "the margin"
+
+    def values(self, scored: Scored, target: Target) -> np.ndarray:
+        """z − z of the other."""
+        assert target.against is not None
+        own, other = self.column(scored, target), class_index(scored.labels, target.against)
+        return np.asarray(scored.outputs[:, own] - scored.outputs[:, other])
+
+    def score(self, logits: Any, labels: Sequence[str], target: Target) -> Any:
+        """The difference of the two logits."""
+        return super().score(logits, labels, target) - logits[:, list(labels).index(str(target.against))]

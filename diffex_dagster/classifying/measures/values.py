@@ -1,0 +1,88 @@
+"""Values: an output as it is, and the mean that ordered classes stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diffex_dagster.classifying.measures.base import Measure, Scored, class_index
+from diffex_dagster.classifying.outputs import as_said
+from diffex_dagster.errors import ClassifierError
+
+if TYPE_CHECKING:
+    from diffex_dagster.classifying.parts import Target
+
+
+class Value(Measure):
+    """An output as the classifier returns it: of a regression."""
+
+    name, of_a_class, takes_what_is_said = "value", False, True
+
+    def describe(self, target: Target) -> str:
+        """What the output is called, with its unit."""
+        called = f'value of "{target.label}"' if target.label else (target.name or "value of the output")
+        return called + in_unit(target)
+
+    def values(self, scored: Scored, target: Target) -> np.ndarray:
+        """The output."""
+        return np.asarray(as_said(scored.outputs, scored.said)[:, self.column(scored, target)])
+
+
+class Expected(Measure):
+    """The mean of the classes' values, weighted with their probabilities."""
+
+    name, of_a_class, competing, task = "expected", False, True, frozenset({"classes"})
+
+    def own_fields(self, target: Target, chosen: bool) -> None:
+        """It has `values`, and is of all classes."""
+        if target.values is not None and not chosen:
+            raise ValueError("'values' belong to measure: expected, which is their mean; add it, or leave them out")
+        if chosen and target.label:
+            raise ValueError("measure: expected is of all classes; leave 'label' out, and call it with 'name'")
+
+    def describe(self, target: Target) -> str:
+        """What is expected, with its unit."""
+        return f"expected {target.name or 'value'}" + in_unit(target)
+
+    def values(self, scored: Scored, target: Target) -> np.ndarray:
+        """Σ p_k v_k."""
+        from scipy.special import softmax
+
+        return np.asarray(softmax(scored.outputs, axis=1) @ class_values(scored.labels, target))
+
+    def check(self, labels: Sequence[str], target: Target) -> None:
+        """Each class has a value."""
+        class_values(labels, target)
+
+    def score(self, logits: Any, labels: Sequence[str], target: Target) -> Any:
+        """Itself."""
+        import torch
+
+        values = torch.as_tensor(class_values(labels, target), dtype=logits.dtype, device=logits.device)
+        return logits.softmax(dim=1) @ values
+
+
+def in_unit(target: Target) -> str:
+    """The unit in brackets; "" where the target names none."""
+    return f" ({target.unit})" if target.unit else ""
+
+
+def class_values(labels: Sequence[str], target: Target) -> np.ndarray:
+    """What each class stands for under measure: expected, shape (classes,)."""
+    values = target.values
+    if values is None:
+        try:
+            return np.array([float(label) for label in labels])
+        except ValueError as error:
+            raise ClassifierError(
+                f"target.values: the classes {', '.join(labels[:5])}{', …' if len(labels) > 5 else ''} are no numbers; "
+                "write what each of them stands for, as in values: {young: 20, old: 70}"
+            ) from error
+    for label in values:
+        class_index(labels, label, "values")
+    missing = [label for label in labels if label not in values]
+    if missing:
+        raise ClassifierError(f"target.values: the class {missing[0]!r} has no value; give each class one")
+    return np.array([values[label] for label in labels])
