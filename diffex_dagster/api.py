@@ -137,7 +137,7 @@ def explain(
         name: of the explanation, on its page.
         folder: where edits and scores are kept, so that asking again costs only what is new; a temporary one when None.
         progress: show how far it is: a bar in a terminal or notebook, else a line every few seconds.
-        settings: further parts of a study: `search`, `effects`, `seed`, `probe`.
+        settings: further parts of a study: `search`, `effects`, `seed`, `judge`.
 
     Raises:
         DiffExError: something that was passed cannot be used; the message says what and what to do.

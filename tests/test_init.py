@@ -79,7 +79,7 @@ def test_the_class_is_the_one_predicted_most_often_when_none_is_named(here: Path
         ({"--images": "nowhere"}, "--images nowhere: there is no such folder; name a folder, a pattern"),
         (
             {"--classifier": "magic:x"},
-            "--classifier 'magic:x': write KIND:VALUE, where KIND is one of clip, onnx, ",
+            "--classifier 'magic:x': write KIND:VALUE, where KIND is one of clip, http, ",
         ),
         ({"--classifier": "none.onnx"}, "HERE/none.onnx: file: there is no such model file"),
         ({"--classifier": "none", "--labels": ""}, "HERE/none: there is no classifier in this folder (no config.json)"),
@@ -222,9 +222,9 @@ def test_doctor_finds_what_a_run_would_need(here: Path, diffex, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"probe": {"kind": "clip", "checkpoint": "nowhere"}}, "problem probe: .*nowhere holds no model"),
-        ({"probe": {"kind": "clip", "checkpoint": "nobody/no-clip"}}, "problem probe: .*nobody/no-clip is not on this"),
-        ({"probe": {"kind": "clip", "checkpoint": "images"}}, r"problem probe: .*holds no model \(config.json\)"),
+        ({"judge": {"kind": "clip", "checkpoint": "nowhere"}}, "problem judge: .*nowhere holds no model"),
+        ({"judge": {"kind": "clip", "checkpoint": "nobody/no-clip"}}, "problem judge: .*nobody/no-clip is not on this"),
+        ({"judge": {"kind": "clip", "checkpoint": "images"}}, r"problem judge: .*holds no model \(config.json\)"),
         ({"editors": {"sd": {**LEDITS, "checkpoint": "a/b", "loras": [{"checkpoint": "gone.safetensors"}]}}},
          "problem editor: there is no LoRA .*gone.safetensors"),
         ({"target": {"measure": "function", "function": "nowhere:score"}}, "problem classifier: .*no module 'nowhere'"),

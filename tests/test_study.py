@@ -37,6 +37,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     # keys and names
     ({"nmae": "x"}, r"line \d+: nmae: there is no such field; did you mean 'name'\?"),
     ({"effects": {"nonsense": ["x"]}}, r"effects.nonsense: it is called 'control_prompts' now; rename it"),
+    ({"probe": {"kind": "none"}}, r"probe: it is called 'judge' now; rename it"),
     ({"xyzzy": 1}, r"xyzzy: there is no such field; use one of .*domain.*, or remove it"),
     ({"domain": None}, r"line \d+: domain: .*string"),
     ({"name": "my study"}, r"name: use only letters, digits and underscores.*got 'my study'"),

@@ -67,7 +67,7 @@ def sources_read(study: Study, stage: Stage, classifiers: Iterable[str] = ()) ->
     for source in READS[stage]:
         if source == "classifier":
             found += [f"{name}/classifier" for name in classifiers]
-        elif source != "probe" or study.probe.own_model:
+        elif source != "probe" or study.judge.own_model:
             found.append(source)
     asked = study.images.predicted
     return [*found, f"{asked.classifier}/classifier"] if asked and stage == "sample_images" else found

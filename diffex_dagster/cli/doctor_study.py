@@ -74,8 +74,8 @@ def study_findings(study: Study) -> Iterator[Finding]:
             yield from surviving("classifier", partial(_scores, work.subject(name), found))
         yield from _code(name, each)
     yield tried("devices", lambda: _checked(check_devices, study, "those that are named are here"))
-    if study.probe.own_model:
-        yield tried("probe", lambda: check_probe(study))
+    if study.judge.own_model:
+        yield tried("judge", lambda: check_probe(study))
     if study.truth is not None:
         yield tried("truth", lambda: _truth(study, list(found)))
     vlm = placed_vlm(study)

@@ -54,7 +54,7 @@ class DiffusionProbePart(ProbePart):
         """The editor has none."""
         return (
             f"the editor {where.editor_name} has no judge of its own, and the study no vision-language model that "
-            "could be asked; `probe: {kind: clip, checkpoint: ...}` or `probe: {kind: vlm, model: ...}` would name one"
+            "could be asked; `judge: {kind: clip, checkpoint: ...}` or `judge: {kind: vlm, model: ...}` would name one"
         )
 
 

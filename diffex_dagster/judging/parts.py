@@ -23,7 +23,7 @@ class Where(config.Where):
             none that can be asked.
     """
 
-    field: str = "probe"
+    field: str = "judge"
     domain: str = ""
     editor_name: str = ""
     device: str | None = None
@@ -50,7 +50,7 @@ class ProbePart(config.KindPart):
 
     def absent(self, where: Where) -> str:
         """Why `build` gives no judge: a clause for "not judged: ..."."""
-        return f"the study says `probe: {{kind: {self.kind}}}`"
+        return f"the study says `judge: {{kind: {self.kind}}}`"
 
     def check(self, where: Where, to_be_loaded: bool = True) -> str:
         """Look for what it needs, without loading a model; what has been found, in words.

@@ -152,7 +152,7 @@ class VlmProbe:
         if missing := [prompts[i] for i in range(len(prompts)) if i not in found]:
             raise EditorError(
                 f"{self.name} does not say yes or no to whether a picture shows {missing[0]!r} ({len(missing)} of "
-                f"{len(prompts)} questions): use another model as the judge, or `probe: {{kind: none}}`"
+                f"{len(prompts)} questions): use another model as the judge, or `judge: {{kind: none}}`"
             )
         return [found[i] for i in range(len(prompts))]
 

@@ -33,7 +33,7 @@ def settings_shown(study: Study, margin: float) -> tuple[tuple[str, str], ...]:
         ("No effect shown", f"interval inside ±{margin:.3g}, and what unseen images may do"),
         ("Control prompts", ", ".join(effects.control_prompts) or "none: effects are differences to the null edit"),
         ("An edit happened from", f"{effects.min_edit_strength:g} mean pixel change in the most changed window"),
-        ("Edits that must take", f"{effects.min_edit_success:.0%}, where a probe judges them ({study.probe.kind})"),
+        ("Edits that must take", f"{effects.min_edit_success:.0%}, where they are judged ({study.judge.kind})"),
     )
 
 

@@ -60,7 +60,7 @@ def check_devices(study: Study) -> None:
     wanted[f"editors.{study.editor_name}.device"] = placed_editor(study).works_on()
     place = study.deployment.classifiers.device
     wanted |= {f"classifiers.{name}.device": place or each.device for name, each in study.classifiers.items()}
-    wanted["probe.device"] = study.probe.works_on()
+    wanted["judge.device"] = study.judge.works_on()
     for field, device in wanted.items():
         if problem := device_problem(device or "auto"):
             raise StudyError(f"{study.file}: {field}: {device!r} {problem}; write auto, or a device that is here")
@@ -74,8 +74,8 @@ def check_probe(study: Study, to_be_loaded: bool = True) -> str:
     """
     try:
         where = judge_where(study)
-        if study.second_probe.judges:
-            study.second_probe.check(replace(where, field="second_probe"), to_be_loaded)
-        return study.probe.check(where, to_be_loaded)
+        if study.second_judge.judges:
+            study.second_judge.check(replace(where, field="second_judge"), to_be_loaded)
+        return study.judge.check(where, to_be_loaded)
     except StudyError as error:
         raise StudyError(f"{study.file}: {error}") from error

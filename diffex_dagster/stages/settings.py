@@ -118,8 +118,8 @@ DECIDES: Mapping[str, tuple[Stage, ...]] = {
     "effects.control_prompts": (*_CALIBRATION, *_EDITS),
     "effects.min_edit_strength": (*_CALIBRATION, *_SCORES),  # the gate counts edits that show their attribute
     "effects.min_edit_success": _SCORES,
-    "probe": (*_CALIBRATION, *_SCORES),  # the gate counts edits that show their attribute
-    "second_probe": _SEARCH,  # which edits are judged twice
+    "judge": (*_CALIBRATION, *_SCORES),  # the gate counts edits that show their attribute
+    "second_judge": _SEARCH,  # which edits are judged twice
     "report": _REPORT,
     "calibrate": (*_CALIBRATION, *_EDITS),
     "calibration.images": _CALIBRATION,
@@ -134,7 +134,7 @@ DECIDES: Mapping[str, tuple[Stage, ...]] = {
 
 # (field, stage) -> when the field has a part in the stage after all.
 _ONLY_WHERE: Mapping[tuple[str, str], Callable[[Study], bool]] = {
-    ("effects.level", "level2_scores"): lambda study: study.effects.absence > 0 and study.probe.judges,
+    ("effects.level", "level2_scores"): lambda study: study.effects.absence > 0 and study.judge.judges,
     ("seed", "sample_images"): lambda study: study.images.sample is not None,
     ("effects.confirmation", "level1_edits"): lambda study: study.search.allocation == "racing",
     ("effects.confirmation_from", "level1_edits"): lambda study: study.search.allocation == "racing",
@@ -143,7 +143,11 @@ _ONLY_WHERE: Mapping[tuple[str, str], Callable[[Study], bool]] = {
 }
 
 
-KEPT_NAMES: Mapping[str, str] = {"effects.control_prompts": "effects.nonsense"}
+KEPT_NAMES: Mapping[str, str] = {
+    "effects.control_prompts": "effects.nonsense",
+    "judge": "probe",
+    "second_judge": "second_probe",
+}
 """Fields that have another name than before -> the name that versions were hashed under: results of before stay."""
 
 

@@ -23,7 +23,7 @@ from diffex_dagster.errors import EditorError, StoreError
 from diffex_dagster.images.files import open_picture, prepare
 from diffex_dagster.judging.parts import Where as JudgeWhere
 from diffex_dagster.judging.protocol import ConceptProbe
-from diffex_dagster.stages.settings import as_hashed
+from diffex_dagster.stages.settings import KEPT_NAMES, as_hashed
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
 from diffex_dagster.utils.hashing import digest
@@ -135,7 +135,7 @@ def build_probe(study: Study, editor: Editor) -> ConceptProbe | None:
 
 def build_own_probe(study: Study, editor: Editor) -> ConceptProbe | None:
     """Who judges, in this process; `editor` is asked for a judge of its own where the study names no other."""
-    return study.probe.build(judge_where(study), editor)
+    return study.judge.build(judge_where(study), editor)
 
 
 def build_second_probe(study: Study, editor: Editor) -> ConceptProbe | None:
@@ -144,12 +144,12 @@ def build_second_probe(study: Study, editor: Editor) -> ConceptProbe | None:
     Raises:
         DiffExError: the judge cannot be made.
     """
-    return study.second_probe.build(replace(judge_where(study), field="second_probe"), editor)
+    return study.second_judge.build(replace(judge_where(study), field="second_judge"), editor)
 
 
 def why_unjudged(study: Study) -> str:
     """Why nobody judges the edits of a study for which `build_probe` finds nobody."""
-    return study.probe.absent(judge_where(study))
+    return study.judge.absent(judge_where(study))
 
 
 def know(*parts: Editor | Classifier | ConceptProbe | None) -> None:
@@ -171,7 +171,8 @@ def settings_version(study: Study, *parts: str) -> str:
     """
     if unknown := [part for part in parts if part not in Study.model_fields]:
         raise ValueError(f"a study has no field {unknown[0]!r}; it has {', '.join(Study.model_fields)}")
-    return digest(as_hashed(study.settings(*parts)))[:16]
+    found = study.settings(*parts)
+    return digest({KEPT_NAMES.get(part, part): as_hashed(found[part]) for part in found})[:16]
 
 
 def reports_folder(study: Study, name: str) -> Path:

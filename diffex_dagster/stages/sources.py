@@ -51,7 +51,7 @@ class Sources:
     @property
     def names(self) -> tuple[str, ...]:
         """All of them: "image_files", "editor", "persona_v1/classifier", ..."""
-        probe = ("probe",) if self.study.probe.own_model else ()
+        probe = ("probe",) if self.study.judge.own_model else ()
         return (*SHARED, *probe, *(f"{name}/classifier" for name in self.classifiers))
 
     def version(self, source: str) -> str:

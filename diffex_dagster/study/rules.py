@@ -52,9 +52,9 @@ def names_are_known(study: Study) -> None:
 
 def somebody_judges(study: Study) -> None:
     """Options are found by the word of a judge."""
-    if study.calibrate and not study.probe.judges:
+    if study.calibrate and not study.judge.judges:
         raise ValueError(
-            "calibrate: true finds options by a judge's word, and probe says that there is none; remove one of them"
+            "calibrate: true finds options by a judge's word, and judge says that there is none; remove one of them"
         )
 
 

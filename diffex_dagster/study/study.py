@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
@@ -31,6 +31,8 @@ from diffex_dagster.workers.options import Workers
 class Study(Part):
     """One question: which attributes does each classifier version rely on, on these images?"""
 
+    renamed: ClassVar[Mapping[str, str]] = {"probe": "judge", "second_probe": "second_judge"}
+
     name: Annotated[Name, BeforeValidator(as_text)]
     title: Text = ""
     domain: Text = Field(description="what the images show, in words that a VLM understands, e.g. 'human faces'")
@@ -45,8 +47,8 @@ class Study(Part):
     target: Target
     search: SearchPart = SearchPart()
     effects: EffectsPart = EffectsPart()
-    probe: AnyProbePart = DiffusionProbePart()
-    second_probe: AnyProbePart = Field(
+    judge: AnyProbePart = DiffusionProbePart()
+    second_judge: AnyProbePart = Field(
         NoProbePart(), description="a second judge of the reported edits; the report says how far both agree"
     )
     report: ReportPart = ReportPart()
@@ -139,7 +141,7 @@ class Study(Part):
     @property
     def calibrates(self) -> bool:
         """Whether the options of the editor in use are found by trying; somebody has to judge what is tried."""
-        if not self.probe.judges or self.calibrate is False:
+        if not self.judge.judges or self.calibrate is False:
             return False
         return self.editor_part.calibrates(self.calibrate)
 

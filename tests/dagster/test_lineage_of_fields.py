@@ -162,7 +162,7 @@ FIELDS: dict[str, Fields | tuple[Fields, Fields]] = {
     "effects.control_prompts": effects(control_prompts=["quib", "zork"]),
     "effects.min_edit_strength": effects(min_edit_strength=0.5),
     "effects.min_edit_success": effects(min_edit_success=1.0),
-    "probe": {"probe": {"kind": "none"}},
+    "judge": {"judge": {"kind": "none"}},
     "calibrate": {"calibrate": True},
     "calibration.images": ({"calibrate": True}, {"calibrate": True, "calibration": {"images": 2}}),
     "calibration.budget": ({"calibrate": True}, {"calibrate": True, "calibration": {"budget": 0.5}}),

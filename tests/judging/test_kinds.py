@@ -55,17 +55,17 @@ check_devices(study)
 print(heavy, check_probe(study), [*evidence_of(work.probe, {"x": grey}, [("x", "light")])])
 print(Sources(work, ["v1"]).version("probe"), study.calibrates)
 try:
-    check_probe(study.changed(probe=study.probe.model_copy(update={"gain": -1.0})))
+    check_probe(study.changed(judge=study.judge.model_copy(update={"gain": -1.0})))
 except Exception as error:
     print(str(error).partition(": ")[2])
 """
 
 
 def test_a_new_kind_is_one_file_and_one_line(tmp_path: Path) -> None:
-    study = write_study(tmp_path / "toy", 2, probe={"kind": "light", "gain": 2}, calibrate=True)
+    study = write_study(tmp_path / "toy", 2, judge={"kind": "light", "gain": 2}, calibrate=True)
     said = asked_of_a_package_with(tmp_path, "judging", "light", JUDGE, "LightProbePart", study, ASK)
     assert said.splitlines() == [
         "[] sees light [[(('x', 'light'), 200.0)]]",
         "light 2.0 grey squares True",
-        "probe.gain: it is below 0; write a number above",
+        "judge.gain: it is below 0; write a number above",
     ]

@@ -149,7 +149,7 @@ def red_or_blue(request: dict[str, Any], number: int) -> Reply:
 def test_two_models_judge_a_study_and_both_are_reported(tmp_path: Path) -> None:
     with serving(red_or_blue) as server:
         judges = [{"kind": "vlm", "model": f"{name}-vlm", "base_url": server.url} for name in ("good", "other")]
-        study = load_study(write_study(tmp_path, 6, probe=judges[0], second_probe=judges[1]))
+        study = load_study(write_study(tmp_path, 6, judge=judges[0], second_judge=judges[1]))
         subject = prepared(study).subject("v1")
         searched = run_search(subject)
         explained, _ = explain(subject, "diffex run toy")
@@ -176,13 +176,13 @@ def test_an_editor_without_a_judge_is_judged_by_the_studys_model(tmp_path: Path)
     asking = study.changed(corpus=study.corpus.model_copy(update={"vlm": model}))
     judge = build_probe(asking, editor)
     assert isinstance(judge, VlmProbe) and judge.options.model == "good-vlm" and judge.usage.prices == model.prices
-    named = asking.changed(probe=VlmProbePart(model="good-vlm"))
+    named = asking.changed(judge=VlmProbePart(model="good-vlm"))
     assert judge.fingerprint == build_probe(named, editor).fingerprint  # type: ignore[union-attr]
-    assert build_probe(asking.changed(probe=NoProbePart()), editor) is None
+    assert build_probe(asking.changed(judge=NoProbePart()), editor) is None
 
 
 def test_a_judge_without_a_model_is_one_sentence(tmp_path: Path) -> None:
-    study = load_study(write_study(tmp_path, 2, probe={"kind": "vlm"}))
-    with pytest.raises(StudyError, match=r"probe: the study has no vision-language model that could be asked"):
+    study = load_study(write_study(tmp_path, 2, judge={"kind": "vlm"}))
+    with pytest.raises(StudyError, match=r"judge: the study has no vision-language model that could be asked"):
         build_probe(study, StudyContext(study).editor)
     assert VlmProbePart(model="x").kind == "vlm"

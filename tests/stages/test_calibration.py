@@ -202,7 +202,7 @@ def test_who_calibrates(tmp_path: Path) -> None:
     assert not avatars.calibrates  # it sets options
     assert not load_study(write_study(tmp_path)).calibrates
     with pytest.raises(StudyError, match="calibrate: true finds options by a judge's word"):
-        study_in(tmp_path, probe={"kind": "none"})
+        study_in(tmp_path, judge={"kind": "none"})
     with pytest.raises(StudyError, match="does not look for the options of its editor"):
         make(load_study(write_study(tmp_path)), silent)
 

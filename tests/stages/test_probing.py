@@ -153,9 +153,9 @@ def test_a_study_chooses_its_probe(tmp_path: Path) -> None:
     toy = load_study(write_study(tmp_path))
     assert build_probe(toy, build_editor(toy)) is None  # the default judges the diffusion editor's edits only
     assert isinstance(build_probe(toy, diffusion), DiffusionProbe)
-    none = load_study(write_study(tmp_path, probe={"kind": "none"}))
+    none = load_study(write_study(tmp_path, judge={"kind": "none"}))
     assert build_probe(none, diffusion) is None
-    clip = load_study(write_study(tmp_path, probe={"kind": "clip", "checkpoint": "models/clip"}))
+    clip = load_study(write_study(tmp_path, judge={"kind": "clip", "checkpoint": "models/clip"}))
     assert isinstance(build_probe(clip, build_editor(clip)), ClipProbe)
 
 
@@ -174,7 +174,7 @@ def test_an_editor_is_asked_for_its_judge_whatever_it_is(tmp_path: Path) -> None
     from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
     from diffex_dagster.judging.diffusion import DiffusionProbe
 
-    toy = load_study(write_study(tmp_path, probe={"kind": "diffusion", "draws": 3}))
+    toy = load_study(write_study(tmp_path, judge={"kind": "diffusion", "draws": 3}))
     wrapped = Wrapped(LeditsEditor(LeditsOptions(checkpoint=str(tmp_path))))
     judge = build_probe(toy, wrapped)
     assert isinstance(judge, DiffusionProbe) and judge.draws == 3 and wrapped.asked == ["judge"]
@@ -201,8 +201,8 @@ def test_where_nobody_judges_edits_the_report_says_so_at_the_top(
     top, caveats = page()
     assert "Nobody judged whether these edits show what they were asked for: the editor paint has no judge" in top
     assert caveats[0].startswith("Nobody judged")
-    top, caveats = page(probe={"kind": "none"})
-    assert "Nobody judged" in top and "probe: {kind: none}" in caveats[0]
+    top, caveats = page(judge={"kind": "none"})
+    assert "Nobody judged" in top and "judge: {kind: none}" in caveats[0]
     monkeypatch.setattr("tests.support.toys.PaintEditor.judge", lambda self, draws: ColourProbe(), raising=False)
     top, caveats = page()
     assert "Nobody judged" not in top + " ".join(caveats)
@@ -210,4 +210,4 @@ def test_where_nobody_judges_edits_the_report_says_so_at_the_top(
 
 def test_draws_are_checked(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"probe\.draws"):
-        load_study(write_study(tmp_path, probe={"kind": "diffusion", "draws": 0}))
+        load_study(write_study(tmp_path, judge={"kind": "diffusion", "draws": 0}))
