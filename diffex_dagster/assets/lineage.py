@@ -206,17 +206,21 @@ class Reading:
     ) -> dg.MaterializeResult:
         """What the stage returns: its data version, and what it was made from.
 
-        A source that changed while the stage read it is recorded as such: the stage stays unsynced.
+        A source, or what another process made of an earlier stage, that changed while the stage read it is recorded as
+        such: the stage stays unsynced.
         """
         after = self._versions()
         read = {
-            source: now if self._before[source] in (now, "none") else f"changed while it was read, to {now}"
-            for source, now in after.items()
+            source: now if before in (now, "none") else f"changed while it was read, to {now}"
+            for source, now, before in (
+                *((source, now, self._before[source]) for source, now in after.items()),
+                *((stage, now, self._follows[stage]) for stage, now in self._stages().items()),
+            )
         }
         for source, now in after.items():
             key = self._names.key(*source.split("/"))
             if observed(self._context.instance, key) != now:
                 self._context.log_event(observation(key, now, self._known.numbers(source)))
-        inputs = {self._names.key(*each.split("/")): v for each, v in (read | self._follows).items()}
+        inputs = {self._names.key(*each.split("/")): v for each, v in read.items()}
         tags = made_from(f"{__version__}-{stage_version(self._study, self._stage)}", inputs)
         return kept.materialized(version, metadata, tags, checks)

@@ -92,7 +92,8 @@ class Truth:
     ) -> dict[Feature, NDArray[np.float64]]:
         """f(changed) − f(unchanged) of each feature, shape (drawings,); zero where the world cannot draw it."""
         named = {feature: (self._world.canonical(feature[0]), feature[1]) for feature in features}
-        file = self._cache / f"effects-{digest(self._states, self._size, classifier.fingerprint, subject.asked)}.npz"
+        drawn_from = (self._states, self._size, self._world.name, self._world.drawn_with())
+        file = self._cache / f"effects-{digest(*drawn_from, classifier.fingerprint, subject.asked)}.npz"
         if subject.name not in self._known:
             self._known[subject.name] = _kept_effects(file)
         known = self._known[subject.name]
@@ -288,7 +289,7 @@ def grade_all(
 
     marks: dict[str, list[Marked]] = {arm: [] for arm in arms}
     # One editor for all classifiers: it keeps the inversions of the images.
-    made_by = {arm: at_work(base.with_editor(name), store=store).editor for arm, name in arms.items()}
+    made_by = {arm: at_work(base.with_editor(name), store=store).bare_editor for arm, name in arms.items()}
     for subject in chosen:
         one = base.changed(classifiers={subject.name: subject.part}, target=subject.target)
         classifier = at_work(one).subject(subject.name).classifier

@@ -8,10 +8,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from diffex_dagster.assets import scores
 from diffex_dagster.assets.build import build_study
 from diffex_dagster.assets.lineage import observe
 from diffex_dagster.assets.status import statuses
+from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.resources import RESOURCES
+from diffex_dagster.stages.context import Subject
+from diffex_dagster.stages.search import Level1
 from diffex_dagster.study import Study, load_study
 from tests.support.toys import edits_made, picture, write_study
 
@@ -308,6 +312,25 @@ def test_what_is_read_is_recorded_though_nothing_was_observed(home: Home) -> Non
     file.write_text(kept)
     home.observe()
     assert home.stale() == {"corpus"}
+
+
+def test_what_another_process_makes_of_an_earlier_stage_meanwhile_is_recorded(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stage that finds another corpus at its end than at its beginning has read a mixture, and stays unsynced."""
+    real = scores.level1_scores
+
+    def beside(subject: Subject) -> Level1:
+        found = real(subject)
+        corpus = subject.store.current_corpus("toy")
+        other = Corpus(corpus.groups[:-1])
+        subject.store.put_corpus("toy", other)
+        subject.store.set_current("toy", "corpus", other.version)
+        return found
+
+    monkeypatch.setattr(scores, "level1_scores", beside)
+    assert home.materialize("v1/level1_scores").success
+    assert "v1/level1_scores" in home.stale()
 
 
 def test_a_new_version_is_requested_without_a_level_1_edit(home: Home) -> None:
