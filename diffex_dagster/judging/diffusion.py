@@ -21,7 +21,6 @@ from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.errors import EditorError
 from diffex_dagster.judging.parts import ProbePart, Where
 from diffex_dagster.judging.protocol import ConceptProbe, Pair
-from diffex_dagster.judging.vlm import VlmProbe
 from diffex_dagster.utils.imports import at_own_code
 
 if TYPE_CHECKING:
@@ -33,9 +32,7 @@ _ROWS = 32  # UNet rows at a time
 
 
 class DiffusionProbePart(ProbePart):
-    """Judge edits with the editor's own judge, of a diffusion editor its model. Edits of an editor without one are
-    judged by the study's vision-language model, where it has one that can be asked.
-    """
+    """Judge edits with the editor's own judge, of a diffusion editor its model; others' edits are not judged."""
 
     own_model: ClassVar[bool] = False
 
@@ -46,15 +43,17 @@ class DiffusionProbePart(ProbePart):
         """The editor's own judge (`OwnJudge.judge`): whoever wraps an editor passes the question on."""
         judge: Callable[[int], ConceptProbe] | None = getattr(editor, "judge", None)
         if judge is None:
-            return VlmProbe(where.vlm, where.domain) if where.vlm else None
+            return None
         with at_own_code(f"the judge of the editor {editor.__class__.__name__} cannot be made", "mend it", EditorError):
             return judge(self.draws)
 
     def absent(self, where: Where) -> str:
         """The editor has none."""
+        asked = "`judge: {kind: vlm}` asks the study's vision-language model, and " if where.vlm else ""
+        named = "" if where.vlm else " or `judge: {kind: vlm, model: ...}`"
         return (
-            f"the editor {where.editor_name} has no judge of its own, and the study no vision-language model that "
-            "could be asked; `judge: {kind: clip, checkpoint: ...}` or `judge: {kind: vlm, model: ...}` would name one"
+            f"the editor {where.editor_name} has no judge of its own; {asked}`judge: {{kind: clip, checkpoint: ...}}`"
+            f"{named} would name one"
         )
 
 

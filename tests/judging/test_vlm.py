@@ -22,7 +22,7 @@ from diffex_dagster.judging.vlm import QUESTIONS, VlmProbe, VlmProbePart, read
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.report import explain
 from diffex_dagster.stages.search import run_search
-from diffex_dagster.stages.setup import build_probe
+from diffex_dagster.stages.setup import build_probe, why_unjudged
 from diffex_dagster.study import load_study
 from tests.support.chat_server import Reply, serving
 from tests.support.toys import prepared, write_study
@@ -168,16 +168,18 @@ def test_two_models_judge_a_study_and_both_are_reported(tmp_path: Path) -> None:
     assert cost["judge_requests"] > 0 and cost["second_judge_tokens"] == 1200 * cost["second_judge_requests"]
 
 
-def test_an_editor_without_a_judge_is_judged_by_the_studys_model(tmp_path: Path) -> None:
+def test_the_studys_own_model_judges_where_the_study_says_so(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path, 2))
     editor = StudyContext(study).editor
-    assert build_probe(study, editor) is None  # a recorded answer cannot be asked
     model = OpenAIVLM(model="good-vlm", base_url="http://127.0.0.1:1/v1", prices={"good-vlm": (1.0, 1.0)})
     asking = study.changed(corpus=study.corpus.model_copy(update={"vlm": model}))
-    judge = build_probe(asking, editor)
+    assert build_probe(asking, editor) is None  # nothing is paid for that nobody asked for
+    assert "`judge: {kind: vlm}` asks the study's vision-language model" in why_unjudged(asking)
+    assert "`judge: {kind: vlm, model: ...}`" in why_unjudged(study)  # a recorded answer cannot be asked
+    judge = build_probe(asking.changed(judge=VlmProbePart()), editor)
     assert isinstance(judge, VlmProbe) and judge.options.model == "good-vlm" and judge.usage.prices == model.prices
-    named = asking.changed(judge=VlmProbePart(model="good-vlm"))
-    assert judge.fingerprint == build_probe(named, editor).fingerprint  # type: ignore[union-attr]
+    named = build_probe(study.changed(judge=VlmProbePart(model="good-vlm")), editor)
+    assert named is not None and judge.fingerprint == named.fingerprint
     assert build_probe(asking.changed(judge=NoProbePart()), editor) is None
 
 
