@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,17 @@ import pytest
 from diffex_dagster.cli.calibrate import make
 from diffex_dagster.errors import StoreError, StudyError
 from diffex_dagster.stages.calibration import Calibration, Trying, budget_of, calibrate, study_edits, wanted_prompts
-from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.corpus_now import corpus_now
 from diffex_dagster.stages.edits import control_edits, level1_edits
 from diffex_dagster.stages.plan import plan_edits
 from diffex_dagster.stages.report import explain
-from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.search import run_search
 from diffex_dagster.stages.settings import STAGES, stage_version
 from diffex_dagster.stages.setup import build_editor
 from diffex_dagster.study import Study, load_study
 from diffex_dagster.utils.progress import silent
 from tests.support import toys
+from tests.support.calibrating import set_up
 from tests.support.toys import edits_made, write_study
 
 KNOB = {"kind": "python", "factory": "tests.support.toys:KnobEditor"}
@@ -33,16 +31,6 @@ def study_in(folder: Path, images: int = 8, **changes: Any) -> Study:
     editors = {"paint": {**KNOB, "options": {"need": NEED}}}
     fields: dict[str, Any] = {"editors": editors, "calibrate": True, "calibration": {"budget": 1.0}} | changes
     return load_study(write_study(folder, images, **fields))
-
-
-def set_up(study: Study, region: str | None = None) -> StudyContext:
-    work, corpus = StudyContext(study), corpus_now(study)
-    groups = [replace(group, region=region if group.id == "red" else None) for group in corpus.groups]
-    corpus = replace(corpus, groups=tuple(groups))
-    sample_images(work)
-    work.store.put_corpus(study.name, corpus)
-    work.store.set_current(study.name, "corpus", corpus.version)
-    return work
 
 
 def chosen(found: Calibration) -> dict[str, str]:

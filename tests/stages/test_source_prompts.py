@@ -25,7 +25,7 @@ from diffex_dagster.study import Study, load_study
 from diffex_dagster.utils.progress import silent
 from diffex_dagster.workers.bench import Bench
 from diffex_dagster.workers.remote import on_workers
-from tests.stages.test_calibration import set_up
+from tests.support.calibrating import set_up
 from tests.support.project import ROOT
 from tests.support.toys import DescribingEditor, PaintEditor, edits_made, picture, write_study
 
