@@ -63,13 +63,12 @@ class Bench:
         return build_own_editor(self.study)
 
     @cached_property
-    def probe(self) -> ConceptProbe:
-        """Who judges the edits."""
-        from diffex_dagster.stages.setup import build_own_probe
+    def probes(self) -> dict[str, ConceptProbe]:
+        """Fingerprint -> judge: the study's first and its second, as this process has them."""
+        from diffex_dagster.stages.setup import build_own_probe, build_second_probe
 
-        probe = build_own_probe(self.study, self.editor)
-        assert probe is not None  # it is asked for by who has one
-        return probe
+        made = [build(self.study, self.editor) for build in (build_own_probe, build_second_probe)]
+        return {probe.fingerprint: probe for probe in made if probe is not None}
 
     def hello(self) -> Hello | Problem:
         """Say who this is."""
@@ -103,10 +102,19 @@ class Bench:
         return _said(made)
 
     def evidence(
-        self, pictures: Mapping[str, Image.Image], pairs: Sequence[Pair]
+        self, fingerprint: str, pictures: Mapping[str, Image.Image], pairs: Sequence[Pair]
     ) -> list[tuple[Pair, float]] | Problem:
-        """Judge one batch of pictures."""
-        return _said(lambda: [each for batch in evidence_of(self.probe, pictures, pairs) for each in batch])
+        """Have the judge with this fingerprint judge one batch of pictures."""
+
+        def judged() -> list[tuple[Pair, float]]:
+            if fingerprint not in self.probes:
+                raise DiffExError(
+                    f"the worker on {socket.gethostname()} would judge otherwise than this process keeps it as: give "
+                    "the judge the same checkpoint, device and libraries everywhere (write its device, not auto)"
+                )
+            return [each for batch in evidence_of(self.probes[fingerprint], pictures, pairs) for each in batch]
+
+        return _said(judged)
 
 
 def _said(work: Callable[[], Any]) -> Any:

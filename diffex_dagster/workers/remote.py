@@ -91,10 +91,11 @@ class RemoteJudge(_Local):
         self, pictures: Mapping[str, Image.Image], pairs: Sequence[Pair]
     ) -> Iterator[list[tuple[Pair, float]]]:
         """See `ConceptProbe.evidence`."""
+        named = self.fingerprint
         yield from self.pool.run(
             "evidence",
             self.batches(pairs),
-            lambda batch: ({key: pictures[key] for key in dict.fromkeys(key for key, _ in batch)}, list(batch)),
+            lambda batch: (named, {key: pictures[key] for key in dict.fromkeys(key for key, _ in batch)}, list(batch)),
             lambda pair: pair[0],
             lambda pair: f"the question whether a picture shows {pair[1]!r}",
         )

@@ -80,13 +80,18 @@ class BatchedEditor:
         return made
 
     def judge(self, draws: int) -> ShadeJudge:
-        return ShadeJudge()
+        return ShadeJudge(draws)
 
 
 class ShadeJudge:
     """Evidence is how red a picture is, and a little of which pictures it is asked about together."""
 
-    fingerprint = "shade"
+    def __init__(self, draws: int = 2) -> None:
+        self.more = 0 if draws == 2 else draws  # what a judge at other draws adds to its answers
+
+    @property
+    def fingerprint(self) -> str:
+        return f"shade of {self.more}" if self.more else "shade"
 
     def batches(self, pairs: Sequence[Pair]) -> list[list[Pair]]:
         return [list(pairs[start : start + 3]) for start in range(0, len(pairs), 3)]
@@ -96,13 +101,18 @@ class ShadeJudge:
     ) -> Iterator[list[tuple[Pair, float]]]:
         for batch in self.batches(pairs):
             shared = hashlib.sha256(repr(batch).encode()).digest()[0] / 1e6
-            yield [(pair, float(np.asarray(pictures[pair[0]])[..., 0].mean()) + shared) for pair in batch]
+            yield [(pair, float(np.asarray(pictures[pair[0]])[..., 0].mean()) + shared + self.more) for pair in batch]
 
 
-def crew_study(folder: Path, workers: Mapping[str, Any] | int | None = None, **options: Any) -> Study:
+def crew_study(
+    folder: Path,
+    workers: Mapping[str, Any] | int | None = None,
+    second_judge: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Study:
     """The toy study with `BatchedEditor`, in a folder of its own."""
     editors = {"batched": {"kind": "python", "factory": "tests.support.crew:BatchedEditor", "options": options}}
-    changes = {} if workers is None else {"workers": workers}
+    changes = {k: v for k, v in {"workers": workers, "second_judge": second_judge}.items() if v is not None}
     return load_study(write_study(folder, editors=editors, **changes))
 
 

@@ -13,8 +13,9 @@ from diffex_dagster.stages.edits import ensure_edits
 from diffex_dagster.stages.judging import ensure_evidence
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
+from diffex_dagster.workers.bench import Bench, Problem
 from tests.support.crew import asked, crew_study, kept, pids
-from tests.support.toys import prepared
+from tests.support.toys import picture, prepared
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 PROMPTS = ("red", "green", "blue")
@@ -87,6 +88,16 @@ def test_no_more_batches_are_out_than_are_asked_for(tmp_path: Path) -> None:
     out = sum(len(worker.batches) for worker in work.editor.pool._workers)  # type: ignore[attr-defined]
     assert out <= 4 < len(batches)
     assert sorted(r for batch in [first, *made] for r, _ in batch) == sorted(requests)
+
+
+def test_a_judge_is_asked_by_its_fingerprint_and_another_one_is_refused(tmp_path: Path) -> None:
+    bench = Bench(crew_study(tmp_path / "crew", second_judge={"kind": "diffusion", "draws": 5}))
+    pairs = [("one", "red")]
+    (answer,) = bench.evidence("shade", {"one": picture(90)}, pairs)  # type: ignore[misc]
+    (other,) = bench.evidence("shade of 5", {"one": picture(90)}, pairs)  # type: ignore[misc]
+    assert other[1] - answer[1] == pytest.approx(5.0)
+    refused = bench.evidence("another", {"one": picture(90)}, pairs)
+    assert isinstance(refused, Problem) and "would judge otherwise" in refused.sentence
 
 
 def test_a_store_says_when_a_worker_wrote_where_it_cannot_be_seen(tmp_path: Path) -> None:
