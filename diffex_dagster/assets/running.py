@@ -138,13 +138,11 @@ def in_gpu_pool(study: Study, what: str, work: Callable[[], T], note: Callable[[
         home.add_event_listener(run_id, _waiting(note))
         with _interrupts() as interrupted:
             result = job.execute_in_process(instance=home, run_id=run_id, raise_on_error=False, run_config=QUIET)
-    if failed:
-        raise failed[0]
-    if not done:
-        if interrupted():
-            raise KeyboardInterrupt
-        raise _first_failure(result)
-    return done[0]
+    if done:
+        return done[0]
+    if interrupted():  # whatever a library makes of the signal
+        raise KeyboardInterrupt
+    raise failed[0] if failed else _first_failure(result)
 
 
 def _materialized(
