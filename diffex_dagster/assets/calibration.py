@@ -8,7 +8,7 @@ from diffex_dagster.assets.lineage import Reading, upstream
 from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, working
 from diffex_dagster.stages.calibration import calibrate, calibration_rows
 from diffex_dagster.stages.calibration_page import write_page
-from diffex_dagster.stages.plan import plan_edits
+from diffex_dagster.stages.plan import plan_of
 from diffex_dagster.study import Study
 
 KEPT = "{} prompts keep the options that were chosen before, whatever the study says now; use --again to start over"
@@ -44,7 +44,7 @@ def build(study: Study) -> list[dg.AssetsDefinition]:
             working(study, diffex_results, diffex_editor, diffex_classifiers, log=context.log.info) as work,
         ):
             reading = Reading(context, work, "editor_calibration")
-            announce(context, plan_edits(work, [])[0])
+            announce(context, plan_of(work, "editor_calibration"))
             found = calibrate(work)
             page = write_page(work, found)
             return reading.result(

@@ -10,7 +10,7 @@ from diffex_dagster.resources import ClassifierResource, EditorResource, Results
 from diffex_dagster.stages.edit_metrics import edit_strength
 from diffex_dagster.stages.edits import level1_edits, level1_plan
 from diffex_dagster.stages.pictures import Pictures
-from diffex_dagster.stages.plan import plan_edits
+from diffex_dagster.stages.plan import plan_of
 from diffex_dagster.stages.versions import edits_version
 from diffex_dagster.study import Study
 
@@ -42,7 +42,7 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
             working(study, diffex_results, diffex_editor, diffex_classifiers, log=context.log.info) as work,
         ):
             reading, store = Reading(context, work, "level1_edits"), work.store
-            announce(context, plan_edits(work, [])[-1])
+            announce(context, plan_of(work, "level1_edits"))
             counts, keys = level1_edits(work)
             pictures, plan = Pictures(work, store.images(list(work.samples))), level1_plan(work)
             with store.hold():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from rich.table import Table
 
@@ -15,7 +14,7 @@ from diffex_dagster.errors import StudyError
 from diffex_dagster.report.wording import plain
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.ready import check_ready
-from diffex_dagster.stages.source_prompts import word_rows
+from diffex_dagster.stages.source_prompts import find_again, word_rows
 from diffex_dagster.study import Study
 from diffex_dagster.utils.progress import Reporter
 
@@ -44,7 +43,7 @@ def make(study: Study, report: Reporter, say: Callable[[str], None] = note, agai
     if again and known is not None:
         made = store.count("edits", editor=work.editor.fingerprint)
         say(f"{made} edits were made with what is kept now; a run makes anew those of them that it asks for")
-        store.put_source_prompts(study.kept_as, bare, replace(known, used=None))
+        find_again(work)
     elif known is not None and known.used is not None:
         return known
     prepare_study(study, "source_prompts", report, say)

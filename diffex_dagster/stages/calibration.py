@@ -245,7 +245,8 @@ class Trying:
         Args:
             before: tries of an earlier calibration, whose finalists `final` are tried on the new prompts at once.
         """
-        pairs, left = self._begin(new, before), budget
+        self._begin(new, before)
+        pairs, left = self._in_order(new), budget
         self.counts = EditCounts()  # the study makes the null edits too
         arms = list(final)
         if not arms:
@@ -295,17 +296,34 @@ class Trying:
         tries = [each for each in self.tries if (each.wanted, each.image) in on]
         return planning.better(tries, [*arms, *more], len(arms)), len(more) * (count + controls)
 
-    def compare(self, new: Sequence[Wanted], settings: Sequence[str], pairs: int, controls: int) -> None:
-        """Try these settings on so many pairs of prompt and image, spread over all groups, with so many control edits
-        each.
-        """
-        self._try(settings, planning.evenly(self._begin(new, ()), pairs), controls)
+    def compare(
+        self,
+        new: Sequence[Wanted],
+        settings: Sequence[str],
+        controls: int,
+        most: int,
+        pairs: Sequence[tuple[Wanted, str]] = (),
+    ) -> Sequence[tuple[Wanted, str]]:
+        """Try these settings on pairs of prompt and image, with so many control edits each; returns the pairs.
 
-    def _begin(self, new: Sequence[Wanted], before: Sequence[Try]) -> list[tuple[Wanted, str]]:
-        """Make the null edits; returns the pairs of prompt and image in the order in which they are tried."""
+        Args:
+            new: prompts that the pairs are of.
+            most: pairs, where none are given: spread over all groups, by the null edits of this editor.
+            pairs: those that another editor was tried on.
+        """
+        self._begin(new, ())
+        pairs = pairs or planning.evenly(self._in_order(new), most)
+        self._try(settings, pairs, controls)
+        return pairs
+
+    def _begin(self, new: Sequence[Wanted], before: Sequence[Try]) -> None:
+        """Make the null edits, and look up what every try is held against."""
         self._others = _others(new, before)
         self._whole = self._known_gains(before)
         self._edit([EditRequest(image, (), self._study.seed) for image in self._images])
+
+    def _in_order(self, new: Sequence[Wanted]) -> list[tuple[Wanted, str]]:
+        """The pairs of prompt and image in the order in which they are tried."""
         return planning.spread(new, self._least_shown(new))
 
     def _missing(self, arms: Sequence[str], controls: int) -> int:

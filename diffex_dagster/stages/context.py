@@ -53,11 +53,13 @@ class StudyContext:
         study: what is asked.
         builders: who makes the parts.
         report: told how far each stage is.
+        editor_as_it_is: edit as `bare_editor` does, whatever words are frozen (`editing_with`).
     """
 
     study: Study
     builders: Builders = field(default_factory=Builders, repr=False)
     report: Reporter = field(default=silent, repr=False)
+    editor_as_it_is: bool = field(default=False, repr=False)
     _subjects: dict[str, Subject] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -85,7 +87,7 @@ class StudyContext:
         """
         editor, study = self.bare_editor, self.study
         describing = getattr(editor, "describing", None)
-        if describing is None or not study.finds_source_prompts or not self.store.exists():
+        if self.editor_as_it_is or describing is None or not study.finds_source_prompts or not self.store.exists():
             return editor
         found = self.store.source_prompts(study.kept_as, editor.fingerprint)
         return editor if found is None or found.used is None else cast(Editor, describing(found.vocabulary))
@@ -155,7 +157,9 @@ class StudyContext:
         """One of the study's classifiers at work, with the target that is explained of it."""
         if name not in self._subjects:
             of = replace(self._shared(), classifier=self.builders.classifier)
-            self._subjects[name] = Subject(self.study.for_classifier(name), of, self.report, name)
+            self._subjects[name] = Subject(
+                self.study.for_classifier(name), of, self.report, self.editor_as_it_is, name=name
+            )
         return self._subjects[name]
 
     def changed(self, study: Study | None = None, report: Reporter | None = None, **parts: Any) -> Self:
@@ -163,6 +167,10 @@ class StudyContext:
         named = {name: lambda *_, part=part: part for name, part in parts.items()}
         builders = replace(self._shared(), **named)
         return replace(self, study=study or self.study, report=report or self.report, builders=builders)
+
+    def editing_with(self, editor: Editor) -> Self:
+        """The same work with exactly this editor, with or without words, whatever words are frozen for the study."""
+        return replace(self.changed(editor=editor), editor_as_it_is=True)
 
     def to_read(self) -> Self:
         """The same work for who only looks: the results are opened to read, beside other readers."""

@@ -20,7 +20,7 @@ from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests, le
 from diffex_dagster.stages.interactions import most_pair_edits
 from diffex_dagster.stages.search import run_search
 from diffex_dagster.stages.setup import know
-from diffex_dagster.stages.source_prompts import most_tries
+from diffex_dagster.stages.source_prompts import most_tries, still_to_find
 from diffex_dagster.stages.splits import image_split
 from diffex_dagster.store import Store, edit_key
 from diffex_dagster.study import Study
@@ -187,14 +187,18 @@ def _plan_edits(
     return stages
 
 
+def plan_of(work: StudyContext, stage: str) -> PlannedStage:
+    """What one of the stages that edit for no classifier would do now (see `plan_edits`)."""
+    return next(planned for planned in plan_edits(work, []) if planned.stage == stage)
+
+
 def _source_prompts(
     work: StudyContext, corpus: Corpus, samples: Mapping[str, str], pace: float | None
 ) -> list[PlannedStage]:
     """Finding the words that pictures are described in, where they are not frozen yet."""
     if not work.study.finds_source_prompts:
         return []
-    known = work.store.source_prompts(work.study.kept_as, work.bare_editor.fingerprint)
-    if known is not None and known.used is not None:
+    if not still_to_find(work):
         return [PlannedStage("source_prompts")]
     most = most_tries(work.study, corpus, len(samples))
     note = "at most, to find out whether the words of the corpus do harm"

@@ -16,11 +16,11 @@ from typing import cast
 import numpy as np
 
 from diffex_dagster.corpus.tree import Corpus
-from diffex_dagster.editing.protocol import DescribesPictures, Editor, EditRequest
+from diffex_dagster.editing.protocol import DescribesPictures, EditRequest
 from diffex_dagster.editing.vocabulary import SourcePrompts, Vocabulary, words_of
 from diffex_dagster.effects.edit_metrics import similarity
 from diffex_dagster.errors import StoreError
-from diffex_dagster.stages.calibration import SOURCE_PROMPTS, Settings, Trying, new_prompts, study_edits
+from diffex_dagster.stages.calibration import SOURCE_PROMPTS, Settings, Trying, study_edits, wanted_prompts
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edits import EditCounts, race_order
 from diffex_dagster.stages.setup import source_prompts_in_words
@@ -30,6 +30,7 @@ from diffex_dagster.utils.hashing import digest
 
 ARMS = 3  # settings that words are tried under: what is right differs by checkpoint, and no option is known yet
 PAIRS = (8, 3)  # most and fewest (prompt, image) pairs that they are tried on
+_ASKED = "source prompts to find anew"  # of an editor: a person asked, and what is kept holds until they are found
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,18 @@ def source_prompts_version(study: Study, store: Store, editor: str) -> str:
         editor: fingerprint of the editor without the words.
 
     Raises:
-        StoreError: they have not been found yet.
+        StoreError: they have not been found yet, or a run that looked for them did not finish.
     """
     found = store.source_prompts(study.kept_as, editor)
-    if found is None:
+    if found is None or found.used is None:
         raise StoreError(f"{store.place}: nobody has looked yet in which words to describe the pictures; materialize "
                          "source_prompts first")  # fmt: skip
     return words_version(found.vocabulary)
+
+
+def find_again(work: StudyContext) -> None:
+    """Have the next run find the words anew; those that are kept hold until it has."""
+    work.store.set_current(work.study.kept_as, _ASKED, work.bare_editor.fingerprint)
 
 
 def find_source_prompts(work: StudyContext) -> Found:
@@ -89,16 +95,16 @@ def find_source_prompts(work: StudyContext) -> Found:
     with store.hold():
         corpus, samples = store.current_corpus(name), list(store.samples(name))
         known = store.source_prompts(name, fingerprint)
-        if known is not None and known.used is not None:
+        again = store.current(name, _ASKED) == fingerprint
+        if known is not None and known.used is not None and not again:
             return Found(known, newer=_newer(work, known))
-        nulls = [EditRequest(image, (), study.seed) for image in samples]
         describes = cast(DescribesPictures, editor) if hasattr(editor, "describing") else None
         words: Vocabulary = {}
         left_out: Mapping[str, str] = {}
         counts, used, why = EditCounts(), False, ""
         if describes is None:
             why = f"the editor {study.editor_name} describes no pictures"
-        elif known is None and store.stored_edits(nulls, fingerprint):
+        elif known is None and not again and _edited_without(work, samples):
             why = "edits that were made without are there, and stay valid; diffex source-prompts --again finds words"
         else:
             with store.let_go():  # loads the model
@@ -108,10 +114,14 @@ def find_source_prompts(work: StudyContext) -> Found:
             if not words:
                 why = "the corpus has no group whose children exclude each other"
             else:
-                store.put_source_prompts(name, fingerprint, SourcePrompts(words, None, "", left_out, corpus.version))
-                used, why, counts = _tried(work, describes.describing(words), samples)
+                if known is None:
+                    begun = SourcePrompts(words, None, "", left_out, corpus.version)
+                    store.put_source_prompts(name, fingerprint, begun)
+                used, why, counts = _tried(work, words, samples)
         found = SourcePrompts(words, used, why, left_out, corpus.version)
         store.put_source_prompts(name, fingerprint, found)
+        if again:
+            store.set_current(name, _ASKED, "")
     return Found(found, counts)
 
 
@@ -137,14 +147,27 @@ def as_it_would_edit(work: StudyContext, corpus: Corpus, images: Sequence[str]) 
     known = work.store.source_prompts(study.kept_as, editor.fingerprint) if work.store.exists() else None
     if known is not None and known.used is not None:
         return work, source_prompts_in_words(work.editor).strip() or f"Pictures are not described: {known.why}."
-    nulls = [EditRequest(image, (), study.seed) for image in images]
-    if known is None and work.store.stored_edits(nulls, editor.fingerprint):
+    if known is None and _edited_without(work, images):
         return work, "Pictures are not described: edits that were made without are there."
     describes = cast(DescribesPictures, editor)
     words, _ = words_of(corpus, describes.tokens, describes.most_tokens, study.effects.control_prompts)
-    there = work.changed(editor=describes.describing(words))
+    there = work.editing_with(describes.describing(words))
     said = source_prompts_in_words(there.editor).strip()
     return there, said and f"{said} A run finds out first whether that does harm."
+
+
+def still_to_find(work: StudyContext) -> bool:
+    """Whether the next run looks for the words: they are not frozen yet, or somebody asked for other ones."""
+    name, editor = work.study.kept_as, work.bare_editor.fingerprint
+    known = work.store.source_prompts(name, editor)
+    return known is None or known.used is None or work.store.current(name, _ASKED) == editor
+
+
+def _edited_without(work: StudyContext, images: Sequence[str]) -> bool:
+    """Whether the study has made edits of these images (by key) without words: other studies' are none of its own."""
+    store, editor = work.store, work.bare_editor.fingerprint
+    nulls = [EditRequest(image, (), work.study.seed) for image in images]
+    return store.exists() and store.edited_for(work.study.kept_as, editor) and bool(store.stored_edits(nulls, editor))
 
 
 def _newer(work: StudyContext, known: SourcePrompts) -> list[str]:
@@ -153,23 +176,30 @@ def _newer(work: StudyContext, known: SourcePrompts) -> list[str]:
     return [group for group in now if group not in known.words and group not in known.left_out]
 
 
-def _tried(work: StudyContext, describing: Editor, samples: Sequence[str]) -> tuple[bool, str, EditCounts]:
-    """Whether edits with the words are better than those without, why, and what that took."""
+def _tried(work: StudyContext, words: Vocabulary, samples: Sequence[str]) -> tuple[bool, str, EditCounts]:
+    """Whether edits with the words are better than those without, why, and what that took.
+
+    Both are tried on the same pairs of prompt and image, whatever is calibrated already.
+    """
     study = work.study
     settings: Settings | None = getattr(work.bare_editor, "settings", None)
     if not study.calibrates or settings is None or work.probe is None:
         return True, "not compared with edits without: nothing is calibrated", EditCounts()
     corpus = work.store.current_corpus(study.kept_as)
+    wanted = [each for each in wanted_prompts(corpus) if each.prompt not in study.pinned]
     arms = list(settings(None))[:ARMS]
     images = [samples[i] for i in race_order(samples, study.seed)[: study.calibration.images]]
     most = most_tries(study, corpus, len(samples))
     pairs, controls = _size(most // (2 * len(arms)), len(images) * len(study.effects.control_prompts))
     if not pairs:
         return True, f"not compared with edits without: {most} edits are too few", EditCounts()
-    worth, counts = [], EditCounts()
-    for editor in (work.bare_editor, describing):
-        trying = Trying(work.changed(editor=editor), images)
-        trying.compare(new_prompts(trying.work, corpus), arms, pairs, controls)
+    if len(wanted) * len(images) < PAIRS[1]:
+        few = f"{len(wanted)} prompts to calibrate on {len(images)} pictures are too few"
+        return True, f"not compared with edits without: {few}", EditCounts()
+    worth, counts, tried = [], EditCounts(), ()
+    for editor in (work.bare_editor, cast(DescribesPictures, work.bare_editor).describing(words)):
+        trying = Trying(work.editing_with(editor), images)
+        tried = trying.compare(wanted, arms, controls, pairs, tried)
         counts += trying.counts
         worth.append(_worth(trying))
     better = np.array([worth[1][pair] - worth[0][pair] for pair in worth[0]])

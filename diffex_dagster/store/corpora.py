@@ -121,6 +121,22 @@ class CorpusTables(Tables):
         groups = {name: WordGroup.model_validate(group) for name, group in json.loads(words).items()}
         return SourcePrompts(groups, used, why, json.loads(left_out), corpus)
 
+    def edited_for(self, study: str, editor: str) -> bool:
+        """Whether edits of an editor (fingerprint) that the store holds were made for this study.
+
+        Edits are kept for everybody: they are this study's where it has results that came of them, or where the store
+        has no other study.
+        """
+        found = self.rows(
+            """SELECT (SELECT count(*) FROM calibrations WHERE study = $1 AND editor = $2)
+            + (SELECT count(*) FROM gates WHERE study = $1 AND editor = $2)
+            + (SELECT count(*) FROM rankings WHERE study = $1 AND editor = $2),
+            (SELECT count(*) FROM samples WHERE study <> $1)""",
+            [study, editor],
+        )
+        own, others = found[0]
+        return bool(own) or not others
+
     def put_source_prompts(self, study: str, editor: str, found: SourcePrompts) -> None:
         """Keep these words, in place of those that there are."""
         words = {name: group.model_dump(mode="json") for name, group in found.words.items()}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import ImageOps
 
 from diffex_dagster.assets.running import prepare_study
 from diffex_dagster.cli import source_prompts as command
@@ -16,11 +18,13 @@ from diffex_dagster.corpus.vlm.raw import RawFeature
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.editing.vocabulary import WordGroup, words_of
 from diffex_dagster.errors import StoreError, StudyError
+from diffex_dagster.stages import source_prompts as stage
 from diffex_dagster.stages.calibration import calibrate
+from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edits import level1_edits
 from diffex_dagster.stages.plan import plan_edits
 from diffex_dagster.stages.settings import Stage, stage_version
-from diffex_dagster.stages.source_prompts import find_source_prompts, source_prompts_version
+from diffex_dagster.stages.source_prompts import find_again, find_source_prompts, source_prompts_version
 from diffex_dagster.study import Study, load_study
 from diffex_dagster.utils.progress import silent
 from diffex_dagster.workers.bench import Bench
@@ -179,6 +183,73 @@ def test_a_run_finds_them_once_and_an_edited_corpus_makes_no_edit_anew(tmp_path:
     before = edits_made(tmp_path)
     prepare_study(study, "level1_edits", silent)
     assert len(edits_made(tmp_path)) - len(before) > len(new)
+
+
+def test_words_are_found_again_in_a_calibrated_study(tmp_path: Path) -> None:
+    """Without words before: both editors are tried on the same pairs, though one of them is calibrated already."""
+    study = study_in(tmp_path, plain=0.3, described=0.0, images=24)
+    work = set_up(study)
+    calibrate(work.editing_with(work.bare_editor))
+    assert find_source_prompts(work).prompts.used is False
+    for words_before in (False, True):
+        calibrate(work.changed())
+        find_again(work)
+        found = find_source_prompts(work.changed())
+        assert found.prompts.used and found.prompts.why.startswith("edits on 4 pairs"), words_before
+        assert "nan" not in found.prompts.why
+
+
+def test_both_editors_are_tried_on_the_same_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their null edits may differ: an editor that darkens the pictures with words finds other images least shown."""
+    paint = DescribingEditor._paint
+
+    def other_null_edits(self: DescribingEditor, image: Any, request: EditRequest) -> Any:
+        made = paint(self, image, request)
+        return made if request.concepts or not self.words else ImageOps.invert(made)
+
+    monkeypatch.setattr(DescribingEditor, "_paint", other_null_edits)
+    found = find_source_prompts(set_up(study_in(tmp_path, plain=0.0, described=0.0, images=24)))
+    assert found.prompts.why.startswith("edits on 4 pairs")
+
+
+def test_nothing_is_compared_where_every_prompt_is_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = set_up(study_in(tmp_path, plain=0.0, described=0.6, images=24))
+    prompts = {feature.prompt: "" for feature in work.corpus.walk()}
+    monkeypatch.setattr(Study, "pinned", prompts)
+    found = find_source_prompts(work)
+    assert found.prompts.used and "0 prompts to calibrate on" in found.prompts.why and not found.edits.made
+
+
+def test_another_study_s_edits_are_no_reason_to_do_without_words(tmp_path: Path) -> None:
+    study = study_in(tmp_path, plain=0.3, described=0.0, images=24)
+    first = find_source_prompts(set_up(study))
+    other = study.model_copy(update={"name": "another"})
+    set_up(other)
+    second = find_source_prompts(StudyContext(other))
+    assert (second.prompts, second.edits.made) == (first.prompts, 0)  # the same answer, from the same edits
+
+
+def test_words_hold_until_others_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = set_up(study_in(tmp_path, plain=0.3, described=0.0, images=24))
+    version = find_source_prompts(work).version
+    find_again(work)
+    monkeypatch.setattr(stage, "_tried", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # a run that is killed
+        find_source_prompts(work.changed())
+    study, store, bare = work.study, work.store, work.bare_editor.fingerprint
+    assert work.changed().editor.fingerprint != bare and source_prompts_version(study, store, bare) == version
+    assert {each.stage: each for each in plan_edits(work.changed(), [])}["source_prompts"].edits_missing > 0
+    with pytest.raises(ZeroDivisionError):  # goes on with it
+        find_source_prompts(work.changed())
+    monkeypatch.undo()
+    monkeypatch.setattr(Study, "finds_source_prompts", True)
+    assert find_source_prompts(work.changed()).version == version
+    assert {each.stage: each for each in plan_edits(work.changed(), [])}["source_prompts"].edits_missing == 0
+
+    begun = replace(store.source_prompts(study.kept_as, bare), used=None)  # type: ignore[type-var]
+    store.put_source_prompts(study.kept_as, bare, begun)
+    with pytest.raises(StoreError, match="materialize source_prompts first"):
+        source_prompts_version(study, store, bare)
 
 
 def test_stages_know_whether_words_are_taken_from_the_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
