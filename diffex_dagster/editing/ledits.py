@@ -389,12 +389,12 @@ class LeditsEditor:
         mask = options.mask
         without = None
         if concept.direction == "remove":
-            without = prompt_without(concept.prompt, inversion.shows, vocabulary)
+            without = prompt_without(concept.prompt, inversion.shows, vocabulary, engine.parts.reads)
         if without is not None:  # towards the description without it
             text, sign = engine.text(without), 1.0
             mask = "noise" if mask in ("cross_attention", "intersection") else mask  # no word is left to attend to
         else:
-            text = engine.text_among(*among(concept.prompt, inversion.shows, vocabulary))
+            text = engine.text_among(*among(concept.prompt, inversion.shows, vocabulary, engine.parts.reads))
             sign = 1.0 if concept.direction == "add" else -1.0
         return GuidedConcept(
             text, sign, Guidance(options.scale, options.threshold, mask, options.warmup, options.cooldown)

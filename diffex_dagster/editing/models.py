@@ -125,6 +125,10 @@ class Parts:
         """How many tokens a prompt has, without those of the start and the end."""
         return len(self.tokenizers[-1](prompt).input_ids) - 2
 
+    def reads(self, prompt: str) -> bool:
+        """Whether the text encoder reads all of a prompt."""
+        return self.tokens(prompt) <= self.limit - 2
+
     def _words(self, prompt: str, embedding: torch.Tensor) -> torch.Tensor:
         # Counted without padding: with it, a fast tokenizer gives the padded length for every prompt.
         own, limit = self.tokens(prompt), self.limit

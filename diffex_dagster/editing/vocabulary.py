@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -72,7 +72,8 @@ def words_of(
     A picture may show none of a group's words, and nothing is said of it then. A description has one word of every
     group and the concept of an edit: where that does not fit, the groups that most answers of the vision-language model
     named stay, and of these the first. Words count with their mean length, and by half where the group is an attribute
-    that a picture may lack ("eyewear"); of the few pictures that show more, the last words are cut.
+    that a picture may lack ("eyewear"); of the few pictures that show more, the last words are cut, and words before a
+    concept make room for it (`among`).
 
     Args:
         tokens: how many tokens a prompt takes.
@@ -80,7 +81,8 @@ def words_of(
         controls: further prompts that are edited towards.
 
     Returns:
-        The vocabulary in the order of the tree, and the groups that have no part in it, with the reason.
+        The vocabulary in the order of the groups' ids, whatever their order in the tree: pixels depend on it. And the
+        groups that have no part in it, with the reason.
     """
     found: dict[str, tuple[Feature, WordGroup]] = {}
     left_out: dict[str, str] = {}
@@ -104,7 +106,7 @@ def words_of(
             continue
         room -= needs
         kept.add(feature.id)
-    return {id_: group for id_, (_, group) in found.items() if id_ in kept}, left_out
+    return {id_: found[id_][1] for id_ in sorted(kept)}, left_out
 
 
 def _with_children(corpus: Corpus) -> Iterator[Feature]:
@@ -157,13 +159,17 @@ def prompt_of(description: Description) -> str:
 
 
 def among(
-    concept: str, description: Description, vocabulary: Vocabulary
+    concept: str, description: Description, vocabulary: Vocabulary, fits: Callable[[str], bool] = lambda _: True
 ) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
     """The description with a concept in it: the words before it, its own, and those after it.
 
     It takes the place of what it replaces, since a text encoder reads a prompt in order: every word before it means the
     same with and without the edit. What replaces nothing comes first. What the picture shows already stays as it is,
     under the finer word: an edit of a person with sunglasses towards "eyewear" is no edit.
+
+    Args:
+        fits: whether a text encoder reads all of a prompt. The last words before the concept are left out until it
+            does up to the concept's end: of those after it, it may read a part.
     """
     words = tuple(words for _, words in description)
     replaced = [i for i, (group, _) in enumerate(description) if vocabulary[group].holds(concept)]
@@ -172,14 +178,31 @@ def among(
     group, shown = description[replaced[0]]
     named = shown if vocabulary[group].covers(concept, shown) else concept
     after = tuple(word for i, word in enumerate(words) if i > replaced[0] and i not in replaced)
-    return words[: replaced[0]], named, after
+    return _fitting(words[: replaced[0]], named, fits), named, after
 
 
-def prompt_without(concept: str, description: Description, vocabulary: Vocabulary) -> str | None:
-    """The description without what a concept names; None where the vocabulary does not say how that looks."""
+def _fitting(before: Sequence[str], words: str, fits: Callable[[str], bool]) -> tuple[str, ...]:
+    """The first of the words before others, as many as leave room for these."""
+    count = len(before)
+    while count and not fits(", ".join([*before[:count], words])):
+        count -= 1
+    return tuple(before[:count])
+
+
+def prompt_without(
+    concept: str, description: Description, vocabulary: Vocabulary, fits: Callable[[str], bool] = lambda _: True
+) -> str | None:
+    """The description without what a concept names; None where the vocabulary does not say how that looks.
+
+    Args:
+        fits: whether a text encoder reads all of a prompt, as of `among`. A description that is not read as far as
+            what the concept names says nothing of it.
+    """
     nothing = [group.none for group in vocabulary.values() if group.none and group.holds(concept)]
-    shown = [vocabulary[name] for name, _ in description if vocabulary[name].holds(concept)]
-    if nothing or any(group.optional for group in shown):
-        before, _, after = among(concept, description, vocabulary)
-        return ", ".join([*before, *nothing, *after])
+    shown = [(vocabulary[name], words) for name, words in description if vocabulary[name].holds(concept)]
+    before, _, after = among(concept, description, vocabulary)
+    if nothing:
+        return ", ".join([*_fitting(before, nothing[0], fits), *nothing, *after])
+    if any(group.optional for group, _ in shown) and fits(", ".join([*before, shown[0][1]])):
+        return ", ".join([*before, *after])
     return None

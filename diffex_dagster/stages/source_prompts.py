@@ -111,6 +111,8 @@ def find_source_prompts(work: StudyContext) -> Found:
                 words, left_out = words_of(
                     corpus, describes.tokens, describes.most_tokens, study.effects.control_prompts
                 )
+            if known is not None and known.words == words:
+                words = known.words  # in the order in which edits were made with them, which no fingerprint tells
             if not words:
                 why = "the corpus has no group whose children exclude each other"
             else:

@@ -55,6 +55,43 @@ def test_removing_leads_to_the_words_for_nothing_or_to_none() -> None:
     assert prompt_without("freckles", SHOWN, VOCABULARY) is None
 
 
+def test_a_concept_is_read_whatever_the_picture_shows() -> None:
+    """Four tokens are read: what stands before a concept makes room for it, what a picture lacks is not removed."""
+    shown = tuple((f"g{i}", f"w{i}") for i in range(6))
+    last = WordGroup(words=("w5", "other"), optional=True)
+    vocabulary = {f"g{i}": WordGroup(words=(f"w{i}",)) for i in range(5)} | {"g5": last}
+
+    def reads(prompt: str) -> bool:
+        return len(prompt.split()) <= 4
+
+    assert among("other", shown, vocabulary, reads) == (("w0", "w1", "w2"), "other", ())
+    assert among("other one", shown, {**vocabulary, "g5": WordGroup(words=("w5", "other one"))}, reads)[0] == (
+        "w0",
+        "w1",
+    )
+    assert among("w3", shown, vocabulary, reads) == (("w0", "w1", "w2"), "w3", ("w4", "w5"))  # as without a limit
+    assert (
+        among("a b c d e", shown, {**vocabulary, "g5": WordGroup(words=("w5",), also=("a b c d e",))}, reads)[0] == ()
+    )
+    bare = WordGroup(words=("w5",), none="nothing")
+    assert prompt_without("w5", shown, {**vocabulary, "g5": bare}, reads) == "w0, w1, w2, nothing"
+    assert prompt_without("w5", shown, vocabulary) == "w0, w1, w2, w3, w4"
+    assert prompt_without("w5", shown, vocabulary, reads) is None  # nobody reads that the picture shows it
+
+
+def test_an_edit_of_a_long_description_is_an_edit(checkpoint: Path, images: dict[str, Image.Image]) -> None:
+    """The model reads ten tokens, of which the description takes all before the word that is replaced."""
+    words = ("an afro", "a bob", "a hat", "hat", "bob")
+    vocabulary = {f"g{i}": WordGroup(words=(word,)) for i, word in enumerate(words)}
+    vocabulary["g4"] = WordGroup(words=("bob",), also=("fez",))
+    options = LeditsOptions(checkpoint=str(checkpoint), steps=4, scale=6, device="cpu", source_prompts=vocabulary)
+    editor = LeditsEditor(options)
+    asked = [EditRequest("one", ()), EditRequest("one", (Concept("fez"),))]
+    made = dict(pair for batch in editor.edit(images, asked) for pair in batch)
+    assert editor.tokens(", ".join(words[:4])) >= editor.most_tokens
+    assert made[asked[0]].tobytes() != made[asked[1]].tobytes()
+
+
 def engine_for(checkpoint: Path, steps: int = 5) -> Engine:
     return Engine(
         checkpoint, steps=steps, skip=0, scheduler="dpm", device=torch.device("cpu"), dtype=torch.float32
