@@ -16,6 +16,7 @@ from typing import cast
 import numpy as np
 
 from diffex_dagster.corpus.tree import Corpus
+from diffex_dagster.editing.calibration import Wanted
 from diffex_dagster.editing.protocol import DescribesPictures, EditRequest
 from diffex_dagster.editing.vocabulary import SourcePrompts, Vocabulary, words_of
 from diffex_dagster.effects.edit_metrics import similarity
@@ -198,7 +199,8 @@ def _tried(work: StudyContext, words: Vocabulary, samples: Sequence[str]) -> tup
     if len(wanted) * len(images) < PAIRS[1]:
         few = f"{len(wanted)} prompts to calibrate on {len(images)} pictures are too few"
         return True, f"not compared with edits without: {few}", EditCounts()
-    worth, counts, tried = [], EditCounts(), ()
+    worth, counts = [], EditCounts()
+    tried: Sequence[tuple[Wanted, str]] = ()
     for editor in (work.bare_editor, cast(DescribesPictures, work.bare_editor).describing(words)):
         trying = Trying(work.editing_with(editor), images)
         tried = trying.compare(wanted, arms, controls, pairs, tried)
