@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import ImageOps
 
 from diffex_dagster.assets.running import prepare_study
 from diffex_dagster.cli import source_prompts as command
@@ -15,14 +15,15 @@ from diffex_dagster.corpus.starters import load_starter
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.corpus.vlm.answers import read_answer, tree_from_raw
 from diffex_dagster.corpus.vlm.raw import RawFeature
+from diffex_dagster.editing.calibration import Wanted
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.editing.vocabulary import WordGroup, words_of
-from diffex_dagster.errors import StoreError, StudyError
+from diffex_dagster.errors import DiffExError, StoreError, StudyError
 from diffex_dagster.stages import source_prompts as stage
-from diffex_dagster.stages.calibration import calibrate
+from diffex_dagster.stages.calibration import Trying, calibrate
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edits import level1_edits
-from diffex_dagster.stages.plan import plan_edits
+from diffex_dagster.stages.plan import PlannedStage, plan_edits
 from diffex_dagster.stages.settings import Stage, stage_version
 from diffex_dagster.stages.source_prompts import find_again, find_source_prompts, source_prompts_version
 from diffex_dagster.study import Study, load_study
@@ -202,14 +203,13 @@ def test_words_are_found_again_in_a_calibrated_study(tmp_path: Path) -> None:
 
 
 def test_both_editors_are_tried_on_the_same_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their null edits may differ: an editor that darkens the pictures with words finds other images least shown."""
-    paint = DescribingEditor._paint
+    """Their null edits may differ, and with them the images that show a prompt least."""
 
-    def other_null_edits(self: DescribingEditor, image: Any, request: EditRequest) -> Any:
-        made = paint(self, image, request)
-        return made if request.concepts or not self.words else ImageOps.invert(made)
+    def least_shown(self: Trying, new: Sequence[Wanted]) -> dict[Wanted, list[str]]:
+        order = -1 if self.work.editor.words else 1  # type: ignore[attr-defined]
+        return {wanted: list(self._images)[::order] for wanted in new}
 
-    monkeypatch.setattr(DescribingEditor, "_paint", other_null_edits)
+    monkeypatch.setattr(Trying, "_least_shown", least_shown)
     found = find_source_prompts(set_up(study_in(tmp_path, plain=0.0, described=0.0, images=24)))
     assert found.prompts.why.startswith("edits on 4 pairs")
 
@@ -252,6 +252,21 @@ def test_words_hold_until_others_are_found(tmp_path: Path, monkeypatch: pytest.M
     store.put_source_prompts(study.kept_as, bare, begun)
     with pytest.raises(StoreError, match="materialize source_prompts first"):
         source_prompts_version(study, store, bare)
+
+
+def test_each_stage_announces_its_own_edits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    def announced(_: object, planned: PlannedStage) -> None:
+        said.append(planned.stage)
+        if planned.stage == "editor_calibration" or len(said) > 1:
+            raise StudyError("said")
+
+    for asset in ("source_prompts", "calibration"):
+        monkeypatch.setattr(f"diffex_dagster.assets.{asset}.announce", announced)
+    with pytest.raises(DiffExError, match="said"):
+        prepare_study(study_in(tmp_path, plain=0.0, described=0.0, images=2), "editor_calibration", silent)
+    assert said == ["source_prompts", "editor_calibration"]
 
 
 def test_stages_know_whether_words_are_taken_from_the_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
