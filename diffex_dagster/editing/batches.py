@@ -2,9 +2,41 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from diffex_dagster.editing.protocol import EditRequest
+from diffex_dagster.editing.protocol import Editor, EditRequest
+from diffex_dagster.errors import EditorError
+from diffex_dagster.utils.imports import at_own_code
+
+AT_ONCE = 16  # edits of an editor that does not say which share a batch
+
+
+def batches_of(editor: Editor, requests: Sequence[EditRequest]) -> list[list[EditRequest]]:
+    """The requests as they are edited together: as the editor cuts them (`batches`), else few images to a batch.
+
+    What is missing is cut as a whole, before any of it is claimed or handed to workers: which edits share a batch then
+    depends on neither. An editor's `batches` cuts what whole batches leave over as before.
+
+    Args:
+        editor: who makes the edits.
+        requests: each once.
+
+    Raises:
+        EditorError: the editor's `batches` fails, leaves a request out, or names one twice.
+    """
+    own: Any = getattr(editor, "batches", None)
+    if not callable(own):
+        ordered = sorted(requests, key=lambda each: (each.image, each.seed, each.concepts))
+        return [ordered[start : start + AT_ONCE] for start in range(0, len(ordered), AT_ONCE)]
+    who, remedy = f"`batches` of the editor {editor.__class__.__name__}", "give back lists of requests, each once"
+    with at_own_code(f"{who} fails for {len(requests)} edits", remedy, EditorError):
+        batches = [list(batch) for batch in own(requests)]
+        same = Counter(request for batch in batches for request in batch) == Counter(requests)
+    if not same:
+        raise EditorError(f"{who} gives back other requests than it was asked about; {remedy}")
+    return [batch for batch in batches if batch]
 
 
 def cut(

@@ -96,8 +96,7 @@ class InstructEditor:
         Raises:
             EditorError: the checkpoint cannot be loaded, or the pipeline does not take what the study gives it.
         """
-        for start in range(0, len(requests), self.options.batch_size):
-            batch = requests[start : start + self.options.batch_size]
+        for batch in self.batches(requests):
             sources = [images[request.image].convert("RGB") for request in batch]
             made = self._call(
                 sources, [self.instruction(request) for request in batch], self._generators(sources, batch)
@@ -108,6 +107,11 @@ class InstructEditor:
                 for each, source in zip(made, sources, strict=True)
             ]
             yield list(zip(batch, (each.convert("RGB") for each in sized), strict=True))
+
+    def batches(self, requests: Sequence[EditRequest]) -> list[list[EditRequest]]:
+        """The requests as the pipeline gets them: `batch_size` at a time, in the order asked for."""
+        size = self.options.batch_size
+        return [list(requests[start : start + size]) for start in range(0, len(requests), size)]
 
     def instruction(self, request: EditRequest) -> str:
         """The sentence that asks for an edit; empty for the null edit."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.editing.asking import made_edits
+from diffex_dagster.editing.batches import batches_of
 from diffex_dagster.editing.protocol import Concept, Editor, EditRequest
 from diffex_dagster.errors import StoreError
 from diffex_dagster.search.levels import level1_features
@@ -99,10 +100,13 @@ def ensure_edits(
     before, lost = (pool.made(), pool.lost) if pool else ({}, 0)
     with store.let_go():
         at_once = max(AT_ONCE, getattr(editor, "at_once", 0))
-        for portion in in_turn(store.folder, editor.fingerprint, missing, at_once, store.database.take):
+        batches = batches_of(editor, missing)  # of all that is missing, so that no portion decides what shares one
+        for portion in in_turn(store.folder, editor.fingerprint, batches, at_once, store.database.take):
+            claimed = {request for batch in portion for request in batch}
+            asked = [request for request in missing if request in claimed]
             with store.hold():
-                there = store.stored_edits(portion, editor.fingerprint)  # another run may have made them meanwhile
-                wanted = [request for request in portion if request not in there]
+                there = store.stored_edits(asked, editor.fingerprint)  # another run may have made them meanwhile
+                wanted = [request for request in asked if request not in there]
                 images = store.images(list(dict.fromkeys(request.image for request in wanted)))
                 size = store.edit_size(editor.fingerprint, wanted[0].image) if wanted else None
             reused += len(there)

@@ -126,8 +126,7 @@ def build_probe(study: Study, editor: Editor) -> ConceptProbe | None:
         DiffExError: the judge cannot be made.
     """
     probe = build_own_probe(study, editor)
-    asks_a_server = study.judge.own_model and study.judge.works_on() is None
-    if probe is None or study.crew is None or asks_a_server:
+    if probe is None or study.crew is None:
         return probe
     from diffex_dagster.workers.remote import judged_by_workers
 

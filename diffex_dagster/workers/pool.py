@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from diffex_dagster.errors import EditorError, first_line
+from diffex_dagster.errors import DiffExError, EditorError, first_line
 from diffex_dagster.utils.secrets import logger
 from diffex_dagster.workers.bench import Bench, Hello, Problem
 from diffex_dagster.workers.options import Workers
@@ -201,20 +201,26 @@ class Pool:
             worker = refs[ref]
             try:
                 answer = ray.get(ref)
-            except ray.exceptions.RayActorError as error:
+            except _lost_errors() as error:  # before the next: a worker may pass one on
                 yield worker, _Lost(self._bury(worker, error))
                 continue
-            except ray.exceptions.RayTaskError as error:
+            except ray.exceptions.RayError as error:
+                self._discard(worker)
+                what = getattr(error, "cause", None) or error
                 raise EditorError(
-                    f"a worker fails: {first_line(error.cause or error)}; mend it and run again: what was finished is "
-                    "kept"
+                    f"a worker fails: {first_line(what)}; mend it and run again: what was finished is kept"
                 ) from error
             if ref is worker.hello:
                 worker.hello = None
                 if isinstance(answer, Problem):
+                    self._discard(worker)
                     yield worker, answer
                     continue
-                self._check(answer)
+                try:
+                    self._check(answer)
+                except DiffExError:
+                    self._discard(worker)  # the next run asks a new one, which may be another
+                    raise
                 worker.said, self._failed_starts = answer, 0
                 continue
             worker.batches = [each for each in worker.batches if each[0] is not ref]
@@ -222,7 +228,7 @@ class Pool:
 
     def _bury(self, worker: _Worker, error: Exception) -> list[_Batch[Any]]:
         """Take leave of a worker; what it had, the batch that it was working on first."""
-        self._workers.remove(worker)
+        self._discard(worker)
         if worker.said is None:
             self._failed_starts += 1
             if self._failed_starts >= STARTS:
@@ -231,7 +237,6 @@ class Pool:
                     "diffex_dagster installed in the same version wherever Ray works?"
                 ) from error
             return []
-        self._gone.append(worker)
         self.lost += 1
         batches = [batch for _, batch in worker.batches]
         self.remade += len(batches)
@@ -258,17 +263,35 @@ class Pool:
     def _forget(self) -> None:
         """End the workers that work on what nobody wants any more; others come when they are needed."""
         for worker in [worker for worker in self._workers if worker.batches]:
-            self._workers.remove(worker)
-            self._gone.append(worker)
-            import ray
+            self._discard(worker)
 
-            with contextlib.suppress(Exception):  # it may be gone already
-                ray.kill(worker.actor)
+    def _discard(self, worker: _Worker) -> None:
+        """End a worker, and let another take its place; it may be gone already, or not know that it is lost."""
+        import ray
+
+        self._workers.remove(worker)
+        self._gone.append(worker)
+        with contextlib.suppress(Exception):
+            ray.kill(worker.actor)
 
 
 @dataclass(frozen=True)
 class _Lost:
     batches: list[_Batch[Any]]
+
+
+def _lost_errors() -> tuple[type[Exception], ...]:
+    """What Ray raises where a worker, its machine, or what it gave back is gone: the same work is done by another."""
+    from ray import exceptions
+
+    return (
+        exceptions.RayActorError,
+        exceptions.WorkerCrashedError,
+        exceptions.OutOfMemoryError,  # Ray's own watch over a machine's memory ends processes
+        exceptions.NodeDiedError,
+        exceptions.LocalRayletDiedError,
+        exceptions.ObjectLostError,  # also one that could not be fetched in time
+    )
 
 
 def _ray(study: Study, options: Workers, gpus: float) -> tuple[Callable[[], Any], Callable[[], object]]:

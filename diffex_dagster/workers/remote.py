@@ -8,12 +8,11 @@ from typing import Any
 
 from PIL import Image
 
+from diffex_dagster.editing.batches import AT_ONCE, batches_of
 from diffex_dagster.editing.protocol import Editor, EditRequest, FiledPicture
 from diffex_dagster.judging.asking import PORTION
 from diffex_dagster.judging.protocol import ConceptProbe, Pair
 from diffex_dagster.workers.pool import Pool
-
-AT_ONCE = 16  # edits of an editor that cuts no batches itself, and pairs of a judge that does not
 
 
 class _Local:
@@ -66,11 +65,7 @@ class RemoteEditor(_Local):
 
     def batches(self, requests: Sequence[EditRequest]) -> list[list[EditRequest]]:
         """The requests as they are edited together: as the editor cuts them, whoever makes them."""
-        own = getattr(self._local, "batches", None)
-        if own is not None:
-            return list(own(requests))
-        ordered = sorted(dict.fromkeys(requests), key=lambda each: (each.image, each.seed, each.concepts))
-        return [ordered[start : start + AT_ONCE] for start in range(0, len(ordered), AT_ONCE)]
+        return batches_of(self._local, requests)
 
     @property
     def at_once(self) -> int:
@@ -81,7 +76,7 @@ class RemoteEditor(_Local):
         found = super().__getattr__(name)
         if name == "describing" and found:
             return lambda words: RemoteEditor(found(words), self.pool, words)
-        return (lambda draws: RemoteJudge(found(draws), self.pool)) if name == "judge" and found else found
+        return (lambda draws: judged_by_workers(found(draws), self)) if name == "judge" and found else found
 
 
 class RemoteJudge(_Local):
@@ -127,9 +122,12 @@ def on_workers(editor: Editor, pool: Pool) -> Editor:
 
 
 def judged_by_workers(probe: ConceptProbe, editor: Any) -> ConceptProbe:
-    """A judge whose questions the workers of a remote editor answer; as it is where that has none."""
+    """A judge whose questions the workers of a remote editor answer; as it is where that has none.
+
+    One that asks a server stays where its answers are kept, its key is and its requests are counted.
+    """
     pool = getattr(editor, "pool", None)
-    if not isinstance(pool, Pool) or type(probe) is RemoteJudge:
+    if not isinstance(pool, Pool) or type(probe) is RemoteJudge or getattr(probe, "networked", False):
         return probe
     made: Any = RemoteJudge(probe, pool)
     return made

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffex_dagster.editing.batches import cut
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
 from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.errors import StoreError
@@ -279,41 +280,55 @@ def test_results_of_a_newer_program_are_refused_and_those_of_an_older_one_get_wh
 
 
 def requests(images: int) -> list[EditRequest]:
-    return [EditRequest(str(i), (Concept(word),)) for word in ("hat", "beard") for i in range(images)]
+    return [
+        EditRequest(f"{i * 256 // images:02x}", (Concept(word),)) for word in ("hat", "beard") for i in range(images)
+    ]
 
 
 def test_alone_a_run_gets_everything_at_once_in_its_order(tmp_path: Path) -> None:
-    asked = requests(100)
-    assert list(claiming.in_turn(tmp_path, "e", asked)) == [asked]
+    batches = cut(requests(100), 16)
+    assert list(claiming.in_turn(tmp_path, "e", batches)) == [batches]
 
 
-def test_two_runs_never_work_on_the_same_edits_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claiming, "AT_ONCE", 10)
-    asked, busy, seen = requests(100), set[EditRequest](), list[EditRequest]()
+def test_two_runs_never_work_on_the_same_edits_at_once(tmp_path: Path) -> None:
+    lists = [cut(requests(100), size) for size in (3, 4, 5)]  # batches of one run share edits with several of another
+    busy, seen = set[EditRequest](), list[EditRequest]()
     clash, lock = list[EditRequest](), threading.Lock()
 
-    def run() -> None:
-        for portion in claiming.in_turn(tmp_path, "e", asked):
+    def run(batches: list[list[EditRequest]]) -> None:
+        for portion in claiming.in_turn(tmp_path, "e", batches, at_once=10):
+            some = [request for batch in portion for request in batch]
             with lock:
-                clash.extend(busy & set(portion))
-                busy.update(portion)
+                clash.extend(busy & set(some))
+                busy.update(some)
             time.sleep(0.005)
             with lock:
-                busy.difference_update(portion)
-                seen.extend(portion)
+                busy.difference_update(some)
+                seen.extend(some)
 
-    runs = [threading.Thread(target=run) for _ in range(3)]
+    runs = [threading.Thread(target=run, args=(batches,)) for batches in lists]
     for each in runs:
         each.start()
     for each in runs:
         each.join()
-    assert clash == [] and Counter(seen) == Counter(asked * 3)
+    assert clash == [] and Counter(seen) == Counter(requests(100) * 3)
+
+
+def test_a_claim_is_of_neighbours_and_leaves_the_rest_to_others(tmp_path: Path) -> None:
+    batches = cut(requests(100), 8)
+    first = next(mine := claiming.in_turn(tmp_path, "e", batches, at_once=50))
+    assert first == batches[:7]
+    second = next(other := claiming.in_turn(tmp_path, "e", batches, at_once=1000))
+    assert len(second) >= len(batches) - 7 - 2 and not set(map(tuple, first)) & set(map(tuple, second))
+    mine.close()
+    assert [*second, *next(other)] != second and Counter(map(tuple, [*first, *second])) <= Counter(map(tuple, batches))
+    other.close()
 
 
 def test_runs_with_other_editors_do_not_wait_for_each_other(tmp_path: Path) -> None:
-    asked = requests(3)
-    for mine in claiming.in_turn(tmp_path, "e", asked):
-        assert [*claiming.in_turn(tmp_path, "another", asked)] == [mine]
+    batches = cut(requests(3), 4)
+    for mine in claiming.in_turn(tmp_path, "e", batches):
+        assert [*claiming.in_turn(tmp_path, "another", batches)] == [mine]
 
 
 @pytest.mark.duckdb_file

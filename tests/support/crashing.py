@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from diffex_dagster.editing.protocol import Concept, EditRequest
+from diffex_dagster.stages import edits
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edits import make_edits
 from diffex_dagster.stages.sample_images import sample_images
-from diffex_dagster.store import claims, duck
+from diffex_dagster.store import duck
 from diffex_dagster.study import load_study
 from diffex_dagster.utils.progress import Reporter, silent
 from tests.support.toys import edits_made, write_study
@@ -110,7 +111,7 @@ def at_every_spot(folder: Path) -> dict[str, int]:
 
 def together(folder: Path, runs: int, kills: int) -> dict[str, int]:
     """Several runs on one store at once, of which one is killed and started again, `kills` times."""
-    claims.AT_ONCE = 4  # so that they take turns
+    edits.AT_ONCE = 4  # so that they take turns
     alive = [forked(lambda: make(folder)) for _ in range(runs)]
     for number in range(kills):
         seen = len(edits_made(folder))

@@ -6,7 +6,7 @@ import hashlib
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from diffex_dagster.judging.protocol import Pair
 from diffex_dagster.stages.edits import edit_requests
 from diffex_dagster.store import Store, edit_key
 from diffex_dagster.study import Study, load_study
+from diffex_dagster.workers.bench import Bench
 from tests.support.toys import write_study
 
 
@@ -104,15 +105,38 @@ class ShadeJudge:
             yield [(pair, float(np.asarray(pictures[pair[0]])[..., 0].mean()) + shared + self.more) for pair in batch]
 
 
+class Backwards:
+    """In place of `workers.pool.Pool`: works in this process, on the last batch first."""
+
+    lost = 0
+
+    def __init__(self, bench: Bench, in_flight: int) -> None:
+        self.bench, self.in_flight = bench, in_flight
+
+    def run(
+        self, method: str, batches: Sequence[Any], given: Callable[[Any], tuple[Any, ...]], *_: Any
+    ) -> Iterator[list[Any]]:
+        for batch in reversed(batches):
+            yield getattr(self.bench, method)(*given(batch))
+
+    def made(self) -> dict[str, int]:
+        return {}
+
+    def gpus(self) -> list[str]:
+        return []
+
+
 def crew_study(
     folder: Path,
     workers: Mapping[str, Any] | int | None = None,
+    judge: Mapping[str, Any] | None = None,
     second_judge: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Study:
     """The toy study with `BatchedEditor`, in a folder of its own."""
     editors = {"batched": {"kind": "python", "factory": "tests.support.crew:BatchedEditor", "options": options}}
-    changes = {k: v for k, v in {"workers": workers, "second_judge": second_judge}.items() if v is not None}
+    said = {"workers": workers, "judge": judge, "second_judge": second_judge}
+    changes = {name: value for name, value in said.items() if value is not None}
     return load_study(write_study(folder, editors=editors, **changes))
 
 

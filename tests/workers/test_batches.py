@@ -1,0 +1,89 @@
+"""Which edits share a batch depends on neither the workers, nor what is claimed together, nor an end in the middle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffex_dagster.editing.batches import batches_of
+from diffex_dagster.editing.instruct import InstructEditor, InstructOptions
+from diffex_dagster.editing.protocol import EditRequest
+from diffex_dagster.errors import EditorError
+from diffex_dagster.stages import edits
+from diffex_dagster.stages.edits import ensure_edits
+from diffex_dagster.workers.bench import Bench
+from diffex_dagster.workers.remote import RemoteEditor
+from tests.support.crew import Backwards, asked, crew_study, kept
+from tests.support.toys import prepared
+
+PROMPTS = tuple(f"word {i}" for i in range(9))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, tuple[str, bytes]], list[EditRequest]]:
+    """What one process keeps that claims all edits together, and the edits."""
+    work = prepared(crew_study(tmp_path_factory.mktemp("whole")))
+    requests = asked(list(work.samples), *PROMPTS)
+    ensure_edits(work.store, work.editor, requests)
+    return kept(work.store, requests), requests
+
+
+class Ended(Exception):
+    """Ends a run in the middle."""
+
+
+@pytest.mark.parametrize(("at_once", "workers", "ends_after"), [(7, 0, None), (5, 0, 10), (30, 1, 10), (7, 3, None)])
+def test_more_edits_than_are_claimed_together_get_the_same_bits(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    whole: tuple[dict[str, tuple[str, bytes]], list[EditRequest]],
+    at_once: int,
+    workers: int,
+    ends_after: int | None,
+) -> None:
+    once, requests = whole
+    assert len(requests) > 1.5 * at_once
+
+    monkeypatch.setattr(edits, "AT_ONCE", at_once)
+    monkeypatch.setattr(RemoteEditor, "at_once", at_once * workers)
+    work = prepared(crew_study(tmp_path / "other"))
+    pool: Any = Backwards(Bench(work.study), workers)
+    editor: Any = RemoteEditor(work.editor, pool) if workers else work.editor
+
+    def end(stage: str, done: int, total: int, reused: int) -> None:
+        if done >= (ends_after or len(requests) + 1):
+            raise Ended
+
+    if ends_after:
+        with pytest.raises(Ended):
+            ensure_edits(work.store, editor, requests, end)
+        assert 0 < work.store.count("edits") < len(requests)
+    ensure_edits(work.store, editor, requests)
+    assert kept(work.store, requests) == once
+
+
+def test_an_instruction_editor_says_which_edits_its_pipeline_gets_together() -> None:
+    requests = asked([str(i) for i in range(5)], "red")
+    batches = batches_of(InstructEditor(InstructOptions(checkpoint="x", batch_size=4)), requests)
+    assert batches == [requests[:4], requests[4:8], requests[8:]]
+
+
+@pytest.mark.parametrize(
+    ("batches", "says"),
+    [
+        (lambda requests: [requests[1:]], "gives back other requests than it was asked about; give back lists"),
+        (lambda requests: [requests, requests], "gives back other requests than it was asked about; give back lists"),
+        (lambda requests: 1 / 0, "fails for 2 edits.*division by zero.*give back lists of requests, each once"),
+    ],
+)
+def test_no_edit_is_forgotten_by_an_editor_that_cuts_wrongly(batches: Any, says: str) -> None:
+    class Wrong:
+        def batches(self, requests: Sequence[EditRequest]) -> list[list[EditRequest]]:
+            return batches(requests)  # type: ignore[no-any-return]
+
+    editor: Any = Wrong()
+    with pytest.raises(EditorError, match=f"`batches` of the editor Wrong {says}"):
+        batches_of(editor, asked(["a"], "red"))

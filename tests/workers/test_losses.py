@@ -1,0 +1,133 @@
+"""What a pool does with each way to lose a worker: Ray's errors, without its processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffex_dagster.errors import EditorError
+from diffex_dagster.judging.vlm import VlmProbe
+from diffex_dagster.stages.context import StudyContext
+from diffex_dagster.stages.setup import build_probe
+from diffex_dagster.workers.bench import Hello, Problem
+from diffex_dagster.workers.options import Workers
+from diffex_dagster.workers.pool import Pool
+from diffex_dagster.workers.remote import RemoteJudge
+from tests.support.crew import crew_study
+
+exceptions = pytest.importorskip("ray.exceptions", reason="the extra `ray` is not installed")
+LOST: dict[str, Callable[[], Exception]] = {
+    "died": exceptions.ActorDiedError,
+    "memory": lambda: exceptions.OutOfMemoryError("the machine runs out of memory"),
+    "machine": lambda: exceptions.NodeDiedError("the machine is gone"),
+    "answer": lambda: exceptions.ObjectLostError("ab", None, ""),
+    "late answer": lambda: exceptions.ObjectFetchTimedOutError("ab", None, ""),
+    "question": lambda: exceptions.RayTaskError(
+        "edit", "in a worker", exceptions.ObjectLostError("ab", None, "")
+    ).as_instanceof_cause(),
+}
+
+
+class Crew:
+    """Workers of a pool that are told what befalls them; a call is answered when it is looked at."""
+
+    def __init__(
+        self, patch: pytest.MonkeyPatch, work: Callable[[list[int]], Any], hellos: Iterator[Any] | None = None
+    ) -> None:
+        self.ended, self.refused, self.started = list[Any](), list[str](), 0
+        self.work, self.hellos = work, hellos
+        patch.setattr("ray.wait", lambda refs, **_: (refs[:1], refs[1:]))
+        patch.setattr("ray.get", lambda ref: ref())
+        patch.setattr("ray.kill", self.ended.append)
+        study: Any = None
+        self.pool = Pool(study, Workers(count=1, ahead=1, patience=0.5), 0.0, self.check)
+        self.pool._make = self.worker
+
+    def worker(self) -> Any:
+        self.started += 1
+        said = next(self.hellos) if self.hellos else Hello("host", self.started, "same")
+
+        def hello() -> Any:
+            if isinstance(said, Exception):
+                raise said
+            return said
+
+        def call(what: Callable[..., Any]) -> Any:
+            return type("Method", (), {"remote": staticmethod(lambda *given: lambda: what(*given))})
+
+        return type("Actor", (), {"hello": call(hello), "edit": call(lambda items: self.work(items))})
+
+    def check(self, hello: Hello) -> None:
+        if hello.fingerprint != "same":
+            raise EditorError(f"{hello.host} would make other edits")
+
+    def run(self, batches: Sequence[Sequence[int]]) -> list[int]:
+        made = list[int]()
+        self.made = made
+        for answer in self.pool.run("edit", batches, lambda batch: (list(batch),), str, lambda item: f"edit {item}"):
+            made += answer
+        return made
+
+
+@pytest.mark.parametrize("how", LOST)
+def test_what_a_lost_worker_had_is_made_by_another(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    errors = [LOST[how]()]
+
+    def work(items: list[int]) -> list[int]:
+        if 5 in items and errors:
+            raise errors.pop()
+        return items
+
+    crew = Crew(monkeypatch, work)
+    assert sorted(crew.run([[1, 2, 3], [4, 5, 6], [7]])) == [1, 2, 3, 4, 5, 6, 7]
+    assert (crew.pool.lost, crew.pool.remade, crew.started, len(crew.ended)) == (1, 1, 2, 1)
+
+
+def test_an_edit_that_always_takes_all_memory_is_named_and_all_others_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(items: list[int]) -> list[int]:
+        if 5 in items:
+            raise LOST["memory"]()
+        return items
+
+    crew = Crew(monkeypatch, work)
+    with pytest.raises(EditorError, match=r"edit 5 ends every process that works on it \(1 in all; memory"):
+        crew.run([[1, 2, 3], [4, 5, 6], [7]])
+    assert sorted(crew.made) == [1, 2, 3, 4, 6, 7]
+
+
+def test_whatever_else_ray_says_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(items: list[int]) -> list[int]:
+        raise exceptions.RaySystemError("no such thing")
+
+    with pytest.raises(EditorError, match="a worker fails: System error: no such thing; mend it and run again"):
+        Crew(monkeypatch, work).run([[1]])
+
+
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        (Hello("far", 1, "another"), "far would make other edits"),
+        (Problem(EditorError, "there is no checkpoint"), "there is no checkpoint"),
+        (exceptions.RayTaskError("hello", "in a worker", ValueError("broken")), "a worker fails: broken"),
+    ],
+)
+def test_a_refused_worker_is_ended_and_the_next_run_asks_a_new_one(
+    monkeypatch: pytest.MonkeyPatch, said: Any, says: str
+) -> None:
+    crew = Crew(monkeypatch, lambda items: items, iter([said, Hello("near", 2, "same")]))
+    with pytest.raises(EditorError, match=says):
+        crew.run([[1]])
+    assert len(crew.ended) == 1 and crew.pool.made() == {}
+    assert crew.run([[1], [2]]) == [1, 2]
+    assert crew.pool.made() == {"near 2": 2}
+
+
+def test_a_judge_that_asks_a_server_is_asked_by_the_process_in_charge(tmp_path: Path) -> None:
+    named = {"kind": "vlm", "model": "good-vlm", "base_url": "http://127.0.0.1:1/v1"}
+    work = StudyContext(crew_study(tmp_path / "asks", 2, judge=named))
+    assert type(work.probe) is VlmProbe and work.probe.client.cache is work.store
+    own = crew_study(tmp_path / "own", 2)
+    assert type(build_probe(own, StudyContext(own).editor)) is RemoteJudge
