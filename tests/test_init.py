@@ -179,7 +179,7 @@ def test_doctor_without_a_study_looks_at_the_machine(monkeypatch: pytest.MonkeyP
     "error", [KeyError("x"), RuntimeError("no driver"), OSError(5, "Input/output error"), ZeroDivisionError("z"),
               AttributeError("a"), UnicodeDecodeError("utf-8", b"x", 0, 1, "bad")]
 )  # fmt: skip
-@pytest.mark.parametrize("look", ["_packages", "_device", "_memory", "_hub", "_disk", "_study", "_proxies"])
+@pytest.mark.parametrize("look", ["_packages", "_device", "_memory", "_hub", "_disk", "study_findings", "_proxies"])
 def test_doctor_goes_on_whatever_a_look_raises(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: str, error: Exception
 ) -> None:
@@ -187,12 +187,12 @@ def test_doctor_goes_on_whatever_a_look_raises(
         raise error
 
     monkeypatch.setattr(doctor, look, fail)
-    if look != "_study":
-        monkeypatch.setattr(doctor, "_study", lambda study: [doctor.Finding(True, "the last look", "")])
+    if look != "study_findings":
+        monkeypatch.setattr(doctor, "study_findings", lambda study: [doctor.Finding(True, "the last look", "")])
     found = list(doctor.examine(write_study(tmp_path, 2), hub="http://127.0.0.1:9"))
     failed = [each for each in found if each.fine is False and "cannot be looked at" in each.found]
     assert len(failed) == 1 and "\n" not in failed[0].found
-    assert found[-1].what == ("study" if look == "_study" else "the last look")
+    assert found[-1].what == ("study" if look == "study_findings" else "the last look")
 
 
 def test_doctor_finds_what_a_run_would_need(here: Path, diffex, monkeypatch: pytest.MonkeyPatch) -> None:
