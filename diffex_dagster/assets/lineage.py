@@ -24,13 +24,15 @@ from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.corpus import tree_version
 from diffex_dagster.stages.sample_images import samples_version
 from diffex_dagster.stages.settings import Stage, stage_version
+from diffex_dagster.stages.setup import judges_beside_the_editor
 from diffex_dagster.stages.source_prompts import source_prompts_version
-from diffex_dagster.stages.sources import PROBE, SHARED, Sources
+from diffex_dagster.stages.sources import JUDGES, SHARED, Sources
 from diffex_dagster.study import Study
 
 _EDITS = ("editor", "results")
 _CALIBRATION = ("editor", "probe", "results")
 _SCORES = ("editor", "probe", "classifier", "results")
+_SEARCH = ("editor", "probe", "second_probe", "classifier", "results")
 READS: Mapping[Stage, tuple[str, ...]] = {
     "sample_images": ("image_files", "results"),
     "vlm_corpus": ("proposal_inputs", "results"),
@@ -39,9 +41,9 @@ READS: Mapping[Stage, tuple[str, ...]] = {
     "editor_calibration": _CALIBRATION,
     "level1_edits": _EDITS,
     "level1_scores": _SCORES,
-    "level2_scores": _SCORES,
-    "ranked_report": _SCORES,
-    "classifier_comparison": _SCORES,
+    "level2_scores": _SEARCH,
+    "ranked_report": _SEARCH,
+    "classifier_comparison": _SEARCH,
 }
 """The sources that each stage reads."""
 _EDITED: tuple[Stage, ...] = ("sample_images", "corpus", "source_prompts", "editor_calibration")
@@ -64,10 +66,11 @@ _OF_EACH = {"level1_scores", "level2_scores", "ranked_report"}  # stages of one 
 def sources_read(study: Study, stage: Stage, classifiers: Iterable[str] = ()) -> list[str]:
     """The sources that a stage of these classifiers reads."""
     found: list[str] = []
+    judges = judges_beside_the_editor(study)
     for source in READS[stage]:
         if source == "classifier":
             found += [f"{name}/classifier" for name in classifiers]
-        elif source != "probe" or study.judge.own_model:
+        elif source not in JUDGES or source in judges:
             found.append(source)
     asked = study.images.predicted
     return [*found, f"{asked.classifier}/classifier"] if asked and stage == "sample_images" else found
@@ -99,7 +102,7 @@ def build_sources(study: Study, classifiers: Sequence[str]) -> list[dg.SourceAss
 
 def _source(study: Study, source: str, classifiers: Sequence[str]) -> Any:
     classifier = source.partition("/")[0] if "/" in source else None
-    about = SHARED | {"probe": PROBE}
+    about = SHARED | JUDGES
     what = about[source] if classifier is None else (
         f"The classifier version {classifier}: a fingerprint of its weights, code and preprocessing."
     )  # fmt: skip

@@ -147,6 +147,16 @@ def build_second_probe(study: Study, editor: Editor) -> ConceptProbe | None:
     return study.second_judge.build(replace(judge_where(study), field="second_judge"), editor)
 
 
+def judges_beside_the_editor(study: Study) -> tuple[str, ...]:
+    """Which of "probe" (`judge` in a study) and "second_probe" (`second_judge`) may be no model of the editor's.
+
+    Such a judge is a source by itself: neither the editor's fingerprint nor the part's own settings say who it is.
+    """
+    instead = not study.editor_part.judges_itself and judge_where(study).vlm is not None
+    parts = {"probe": study.judge, "second_probe": study.second_judge}
+    return tuple(source for source, part in parts.items() if part.own_model or (part.judges and instead))
+
+
 def why_unjudged(study: Study) -> str:
     """Why nobody judges the edits of a study for which `build_probe` finds nobody."""
     return study.judge.absent(judge_where(study))

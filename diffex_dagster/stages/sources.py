@@ -15,6 +15,7 @@ from diffex_dagster.images.sources import find_images
 from diffex_dagster.stages.context import StudyContext, Subject
 from diffex_dagster.stages.corpus import class_names, edits_version, input_files, inputs_version
 from diffex_dagster.stages.sample_images import images_version
+from diffex_dagster.stages.setup import judges_beside_the_editor
 from diffex_dagster.study import Study
 from diffex_dagster.utils.hashing import digest
 from diffex_dagster.utils.sources import sources_digest
@@ -28,7 +29,11 @@ SHARED = {
     "results": "Which results database the study writes to; another one where it was deleted or is elsewhere.",
 }
 """Sources of all classifiers' stages, and what each is."""
-PROBE = "The model that judges whether edits show their attribute: weights and texts."
+JUDGES = {
+    "probe": "The model that judges whether edits show their attribute: weights or name, and texts.",
+    "second_probe": "The model that the judge of edits is held against: weights or name, and texts.",
+}
+"""Sources of studies whose judge is not the editor's own (`setup.judges_beside_the_editor`), and what each is."""
 
 
 COUNTING = 1.0  # seconds that a count waits for whoever writes the results
@@ -51,8 +56,7 @@ class Sources:
     @property
     def names(self) -> tuple[str, ...]:
         """All of them: "image_files", "editor", "persona_v1/classifier", ..."""
-        probe = ("probe",) if self.study.judge.own_model else ()
-        return (*SHARED, *probe, *(f"{name}/classifier" for name in self.classifiers))
+        return (*SHARED, *judges_beside_the_editor(self.study), *(f"{name}/classifier" for name in self.classifiers))
 
     def version(self, source: str) -> str:
         """The version of one source.
@@ -69,6 +73,7 @@ class Sources:
             "corpus_edits": lambda: edits_version(self.study),
             "editor": lambda: self.work.bare_editor.fingerprint,
             "probe": lambda: getattr(self.work.probe, "fingerprint", "none"),
+            "second_probe": lambda: getattr(self.work.second_probe, "fingerprint", "none"),
             "results": lambda: " ".join(
                 filter(None, (self.work.store.identity(), self.work.study.deployment.results.owner))
             ),

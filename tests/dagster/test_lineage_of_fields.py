@@ -78,6 +78,8 @@ def racing(**changes: Any) -> tuple[Fields, Fields]:
     return RACING, {"search": RACING["search"] | changes}
 
 
+TWO = {"editors": BASE["editors"] | {"other": {"kind": "python", "factory": "own:Editor", "options": {"entangled": 9}}}}
+
 # Field -> what a study says with another value of it; or what it says before and after.
 FIELDS: dict[str, Fields | tuple[Fields, Fields]] = {
     "title": {"title": "Warmth"},
@@ -127,6 +129,7 @@ FIELDS: dict[str, Fields | tuple[Fields, Fields]] = {
     "corpus.context": asked(context=["other.md"]),
     "corpus.context_tokens": asked(context_tokens=100),
     "editors": {"editors": {"own": BASE["editors"]["own"] | {"options": {"entangled": 40}}}},
+    "second_editor": (TWO, TWO | {"second_editor": "other"}),
     "classifiers": {"classifiers": BASE["classifiers"] | {"v1": part("v3.json")}},
     "target": {"target": {"label": "cold"}},
     "search.gate": search(gate="signed"),
@@ -163,12 +166,14 @@ FIELDS: dict[str, Fields | tuple[Fields, Fields]] = {
     "effects.min_edit_strength": effects(min_edit_strength=0.5),
     "effects.min_edit_success": effects(min_edit_success=1.0),
     "judge": {"judge": {"kind": "none"}},
+    "second_judge": {"second_judge": {"kind": "diffusion", "draws": 3}},
     "calibrate": {"calibrate": True},
     "calibration.images": ({"calibrate": True}, {"calibrate": True, "calibration": {"images": 2}}),
     "calibration.budget": ({"calibrate": True}, {"calibrate": True, "calibration": {"budget": 0.5}}),
     "report": {"report": {"gradcam": 1}},
     "rules": {"rules": [{"feature": "Red", "below": 0.01}]},
     "seed": (DRAWN, DRAWN | {"seed": 5}),
+    "workers": {"workers": 2},  # none are started: this deployment says 0
     "results": {"results": "elsewhere"},
     "owners": {"owners": ["team:vision"]},
     "truth": {"truth": "own:warmth"},
@@ -242,6 +247,12 @@ def answered(request: dict[str, Any], number: int) -> Reply:
     """A model that answers anything else differently."""
     if "input" in request:
         return embeddings(request, lambda text: [float(len(text)), float(len(request["model"]))])
+    if "does the picture show it" in json.dumps(request):  # as a judge: mostly yes, model, options and domain by turns
+        text = request["messages"][-1]["content"][0]["text"]
+        told = digest(request["model"], request.get("temperature"), text.partition("For each phrase")[0])
+        phrases = [line for line in text.splitlines() if line[:1].isdigit()]
+        return Reply(json.dumps({str(i): "yes" if digest(told, line) < "6" else "no"
+                                 for i, line in enumerate(phrases, 1)}))  # fmt: skip
     mark = digest({name: value for name, value in request.items() if name not in ("authorization", "path")})[:6]
     if "restating" in json.dumps(request):
         return Reply(json.dumps({"restating": []}))
@@ -316,6 +327,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with serving(answered) as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("TOY_PICTURES", "images")
         patch.setenv("MY_KEY", "a-key")
+        patch.setenv("DIFFEX_WORKERS", "0")
         yield Place(tmp_path_factory.mktemp("place"), server.url)
 
 
@@ -341,6 +353,30 @@ def test_what_a_field_changes_is_made_again(place: Place, field: str) -> None:
     touched = {stage.rpartition("/")[2] for stage, code in before.codes.items() if code != after.codes[stage]}
     there = {stage.rpartition("/")[2] for stage in before.codes}  # a study that does not calibrate has no such stage
     assert touched == set(DECIDES[field]) & there, "other stages than it decides"
+    followed(before, after)
+
+
+UNJUDGED: Fields = {"editors": {"own": {"kind": "python", "factory": "own:Unjudged"}}}
+JUDGE = {"kind": "vlm", "model": "one", "base_url": "{server}"}
+# What may change a model that judges -> the study before and after, and the sources that are others.
+JUDGES: dict[str, tuple[Fields, Fields, set[str]]] = {
+    "the study's model": (*(UNJUDGED | each for each in asking(model="two")), {"probe"}),
+    "a model for a study without": (UNJUDGED, UNJUDGED | ASKED, {"probe"}),
+    "what the pictures show": (UNJUDGED | ASKED, UNJUDGED | ASKED | {"domain": "squares"}, {"probe"}),
+    "the second judge": (UNJUDGED | ASKED | {"second_judge": {"kind": "vlm"}},
+                         UNJUDGED | ASKED | {"second_judge": JUDGE | {"parameters": {"temperature": 1}}},
+                         {"second_probe"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", JUDGES)
+def test_a_model_that_judges_is_followed(place: Place, what: str) -> None:
+    *ways, others = JUDGES[what]
+    before, after = (place.state(fields_) for fields_ in ways)
+    changed = {source for source, version in after.sources.items() if before.sources.get(source) != version}
+    assert {source.removeprefix("toy/") for source in changed} >= others
+    read_by = {stage.rpartition("/")[2] for stage, of in after.parents.items() if f"toy/{min(others)}" in of}
+    assert read_by >= {"level2_scores", "ranked_report", "classifier_comparison"}
     followed(before, after)
 
 

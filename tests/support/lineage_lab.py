@@ -71,6 +71,10 @@ class Editor(PaintEditor):
         return Judge(draws)
 
 
+class Unjudged(Editor):
+    judge = None
+
+
 class Judge:
     """Evidence is how red, blue or bright a picture is."""
 
