@@ -31,6 +31,9 @@ Mask = NDArray[np.bool_]
 CHANCE = 0.1
 """The share of pictures in which a judge may see what means nothing."""
 
+YES = 0.5
+"""The evidence above which a judge that only says yes (1) or no (0) sees an attribute."""
+
 
 def seen_from(of_controls: ArrayLike) -> float:
     """The evidence above which a judge sees an attribute in a picture.

@@ -18,7 +18,8 @@ class ConceptProbe(Protocol):
     Evidence has no unit of its own: it is compared between the edit and the null edit of one image, for one concept. A
     probe whose evidence is comparable between concepts, and 0 where a concept explains nothing, may say so by an
     attribute `absolute = True`; which pictures show a concept already is then known without edits that succeeded. One
-    that asks a server, and runs no model itself, says so by `networked = True`: it is not copied to workers.
+    that asks a server, and runs no model itself, says so by `networked = True`: it is not copied to workers. One
+    that only says yes (1) or no (0) says so by `binary = True`: it is taken at its word.
     """
 
     @property

@@ -88,6 +88,7 @@ class VlmProbe:
 
     absolute = True  # no is no, whatever was asked
     networked = True  # a server's answers: nothing is gained by asking from several processes
+    binary = True
 
     def __init__(self, options: ServerOptions, domain: str = "", answers: AnswerCache | None = None) -> None:
         self.options, self.domain = options, domain

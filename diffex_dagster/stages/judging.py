@@ -11,7 +11,7 @@ from diffex_dagster.corpus.tree import Feature
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.effects.agreement import cohens_kappa
 from diffex_dagster.effects.edit_metrics import EditMetrics
-from diffex_dagster.effects.presence import Mask, enough, seen_between, seen_from
+from diffex_dagster.effects.presence import CHANCE, YES, Mask, enough, seen_between, seen_from
 from diffex_dagster.judging.asking import PORTION, evidence_of
 from diffex_dagster.judging.protocol import Pair
 from diffex_dagster.report.model import JudgeCheck
@@ -102,10 +102,19 @@ class Sight:
             (`control_gains`).
         level: evidence above which a picture shows an attribute; None of a probe whose evidence is only comparable for
             one attribute, which then has a level of its own (`effects.presence.seen_between`).
+        control_words: share of null edits in which it sees a control prompt; None without a level or control prompts.
+        binary: whether it only says yes or no.
     """
 
     chances: Mapping[str, float]
     level: float | None
+    control_words: float | None = None
+    binary: bool = False
+
+    @property
+    def blind(self) -> bool:
+        """Whether no edit can exceed the chance of its setting: a yes or no cannot rise by more than one."""
+        return self.binary and max(self.chances.values(), default=0.0) >= 1.0
 
     def chance(self, concept: Concept) -> float:
         """What an edit towards a concept has to exceed: what control prompts under the same options rarely reach."""
@@ -113,13 +122,20 @@ class Sight:
 
 
 def sight_of(work: StudyContext, images: Sequence[str]) -> Sight:
-    """What the study's control prompts, which nothing shows, rarely reach in these images."""
+    """What the study's control prompts, which nothing shows, rarely reach in these images.
+
+    A judge that only says yes or no is taken at its word instead: from its answers about words that mean nothing no
+    level can be found between the two, and one that often says yes to them is not to be used (`judge_warnings`).
+    """
     chances = control_gains(work, images)
+    binary = getattr(work.probe, "binary", False)
     if not getattr(work.probe, "absolute", False):
-        return Sight(chances, None)
+        return Sight(chances, None, binary=binary)
     words = [concepts[0].prompt for concepts in control_edits(work.study)]
     found = evidence_before(work, words, images)
-    return Sight(chances, seen_from(np.stack(list(found.values())) if found else np.empty(0)))
+    nothing = np.stack(list(found.values())) if found else np.empty(0)
+    level = YES if binary else seen_from(nothing)
+    return Sight(chances, level, float(np.mean(nothing > level)) if nothing.size else None, binary)
 
 
 def shown_before(
@@ -178,51 +194,74 @@ def judge_name(judge: object) -> str:
     return str(getattr(judge, "name", "") or f"{judge.__class__.__name__}")
 
 
-def seen_by_second(work: StudyContext, own: Mapping[str, Concepts], images: Sequence[str]) -> dict[str, np.ndarray]:
-    """Feature -> which of its edits show it, as the study's second judge sees them, by its own chance; (images,)."""
-    second = work.changed(probe=work.second_probe)
-    chances = control_gains(second, images)
-    found = gains(second, [(c, c[0]) for c in own.values()], images)
-    return {f: found[c, c[0]] > chance_of(chances, c[0]) for f, c in own.items()}
+def edits_that_show(
+    work: StudyContext, own: Mapping[str, Concepts], images: Sequence[str], sight: Sight
+) -> dict[str, np.ndarray]:
+    """Feature -> which of its edits show it, as the study's judge sees them; (images,)."""
+    found = gains(work, [(c, c[0]) for c in own.values()], images)
+    return {f: found[c, c[0]] > sight.chance(c[0]) for f, c in own.items()}
 
 
 def held_against_second(
-    work: StudyContext, check: JudgeCheck, succeeded: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]
+    check: JudgeCheck, succeeded: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray], name: str, sight: Sight
 ) -> JudgeCheck:
     """The check of the first judge with what the second says of the same edits.
 
     Args:
         succeeded, second: feature -> which of its edits show it, by each judge alone, (images,).
+        name: the second's.
+        sight: the second's.
     """
     features = [f for f in succeeded if f in second]
     if not features:
         return check
     ours, theirs = (np.concatenate([of[f] for f in features]) for of in (succeeded, second))
-    kappa, of = cohens_kappa(ours, theirs), work.changed(probe=work.second_probe)
-    words = [concepts[0].prompt for concepts in control_edits(work.study)]
-    level = sight_of(of, work.split.discovery).level
-    nothing = evidence_before(of, words, work.split.discovery) if words and level is not None else {}
+    kappa = cohens_kappa(ours, theirs)
     return replace(
         check,
-        second=judge_name(work.second_probe),
+        second=name,
         agreement=float(np.mean(ours == theirs)),
         kappa=None if np.isnan(kappa) else kappa,
         second_success=float(theirs.mean()),
-        second_control_words=float(np.mean([e > level for e in nothing.values()])) if nothing else None,
+        second_control_words=sight.control_words,
     )
+
+
+def judge_warnings(check: JudgeCheck, sight: Sight) -> tuple[str, ...]:
+    """What is wrong with judges that see what nothing shows.
+
+    Args:
+        sight: of the first judge.
+    """
+    found, unusable = [], f"The judge cannot be used: {check.name} sees"
+    if (share := check.control_words or 0.0) > CHANCE:
+        found.append(
+            f"{unusable} words that mean nothing in {share:.0%} of the null edits, and more than {CHANCE:.0%} is too "
+            "many. Which images show an attribute already, and which edits show it, is not known; choose another judge "
+            "(`judge`)."
+        )
+    if sight.blind:
+        found.append(
+            f"{unusable} control prompts appear in a quarter of their edits or more, so that no edit can be told from "
+            "one towards words that mean nothing; choose another judge (`judge`)."
+        )
+    if (share := check.second_control_words or 0.0) > CHANCE:
+        found.append(
+            f"The second judge, {check.second}, sees words that mean nothing in {share:.0%} of the null edits: how far "
+            "the two agree says little; choose another one (`second_judge`)."
+        )
+    return tuple(found)
 
 
 def check_judge(work: StudyContext, features: Sequence[Feature], sight: Sight) -> JudgeCheck:
     """How often the probe sees what nothing shows, and what its own verdict says an edit put there.
 
-    Reads what the search had judged: words that mean nothing in null edits, and each feature in its null edits and
-    edits. Only features that are added count, since a removed one is not to be seen.
+    Reads what the search had judged: each feature in its null edits and edits. Only features that are added count,
+    since a removed one is not to be seen.
     """
     level, of = sight.level, work.split
     if level is None:
         return JudgeCheck(None, None, None, judge_name(work.probe))
-    words = [concepts[0].prompt for concepts in control_edits(work.study)]
-    nothing = evidence_before(work, words, of.discovery)
     added = [feature for feature in features if feature.direction == "add"]
     before = evidence_before(work, [f.prompt for f in added], of.reported)
     gained = gains(work, [(c, c[0]) for c in (concepts_of([f]) for f in added)], of.reported)
@@ -234,7 +273,7 @@ def check_judge(work: StudyContext, features: Sequence[Feature], sight: Sight) -
     after = np.concatenate(seen) if seen else np.empty(0)
     return JudgeCheck(
         level,
-        float(np.mean([evidence > level for evidence in nothing.values()])) if nothing else None,
+        sight.control_words,
         float(after.mean()) if after.size else None,
         judge_name(work.probe),
     )

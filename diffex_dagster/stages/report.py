@@ -22,7 +22,7 @@ from diffex_dagster.stages.deciding import control_rows, control_warnings, decis
 from diffex_dagster.stages.edits import Concepts, concepts_of
 from diffex_dagster.stages.hints import hints
 from diffex_dagster.stages.interactions import possible_pairs
-from diffex_dagster.stages.judging import check_judge, held_against_second
+from diffex_dagster.stages.judging import check_judge, held_against_second, judge_name, judge_warnings
 from diffex_dagster.stages.notes import caveats, placed, racing_notes, settings_shown, turn_of
 from diffex_dagster.stages.pictures import Album, Pictures
 from diffex_dagster.stages.ranking import Measured, confounded, features_side_effects, image_rows, rank
@@ -68,6 +68,7 @@ def explain(subject: Subject, command: str) -> tuple[Explanation, Searched]:
     seen, why_not = attributions(subject, one_a_group(ranked)[: study.report.gradcam], examples)
     placebos = control_rows(study, searched.paired, measured.reach)
     still = measured.reach.still
+    judge = judge_check(subject, searched)
     held_back = noise_warning(study, searched.result.gate, still)
     explanation = Explanation(
         study=study.name,
@@ -110,9 +111,13 @@ def explain(subject: Subject, command: str) -> tuple[Explanation, Searched]:
         interactions=pairs_found(measured),
         attributions=seen,
         controls=placebos,
-        judge=judge_check(subject, searched),
+        judge=judge,
         hints=tuple(hints(study, classifier, logits)),
-        warnings=(*([held_back] if held_back else []), *control_warnings(placebos)),
+        warnings=(
+            *(judge_warnings(judge, searched.sight) if judge else ()),
+            *([held_back] if held_back else []),
+            *control_warnings(placebos),
+        ),
         method=study.editor_part.method() + source_prompts_in_words(subject.editor),
         links=other_pages(study, subject.name),
         turn=turn_of(classifier.labels, study.target),
@@ -128,7 +133,9 @@ def judge_check(subject: Subject, searched: Searched) -> JudgeCheck | None:
     corpus = subject.corpus
     found = check_judge(subject, [corpus[feature] for feature in searched.gains], searched.sight)
     succeeded = {feature: gain > searched.chance[feature] for feature, gain in searched.gains.items()}
-    return held_against_second(subject, found, succeeded, searched.second)
+    return held_against_second(
+        found, succeeded, searched.second, judge_name(subject.second_probe), searched.second_sight
+    )
 
 
 def _joint(measured: Measured, album: Album) -> JointCombination | None:

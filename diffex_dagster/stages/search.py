@@ -37,10 +37,10 @@ from diffex_dagster.stages.interactions import PairEdits, chosen_pairs, edit_pai
 from diffex_dagster.stages.judging import (
     Sight,
     changeable,
+    edits_that_show,
     failed_edits,
     gains,
     judge_name,
-    seen_by_second,
     shown_before,
     sight_of,
 )
@@ -102,7 +102,8 @@ class Searched:
     reversed: dict[str, OtherWay] = field(default_factory=dict)  # feature id -> its edit the other way, on the others
     second: dict[str, NDArray[np.bool_]] = field(
         default_factory=dict
-    )  # feature id -> edits that succeeded, by the second
+    )  # feature id -> edits that show it, by the second
+    second_sight: Sight = field(default_factory=lambda: Sight({}, None))  # of the second judge
     crossed: dict[tuple[str, str], NDArray[np.float64]] = field(default_factory=dict)  # (edited, looked for) -> gain
     pairs: list[PairEdits] = field(default_factory=list)  # of the strongest features, edited together
     edits: EditCounts = field(default_factory=EditCounts)
@@ -220,6 +221,7 @@ class _Stored:
         self.fingerprint: str = of.fingerprint
         self.labels: tuple[str, ...] = tuple(getattr(of, "labels", ()))
         self.absolute: bool = getattr(of, "absolute", False)  # of a probe: what its evidence means
+        self.binary: bool = getattr(of, "binary", False)
         self.name: str = judge_name(of)
         self._missing = missing
 
@@ -311,7 +313,9 @@ def _judge(subject: Subject, corpus: Corpus, searched: Searched) -> None:
     searched.shown = shown_before(subject, reached, images, searched.sight)
     searched.without = {f.id: changeable(f, searched.shown[f.id]) for f in reached if f.id in searched.shown}
     if subject.second_probe:
-        searched.second = seen_by_second(subject, own, images)
+        second = subject.changed(probe=subject.second_probe)
+        searched.second_sight = sight_of(second, searched.split.discovery)
+        searched.second = edits_that_show(second, own, images, searched.second_sight)
     _other_way(subject, searched, own)
     pairs = _pairs_to_check(subject.study, searched, own)
     found = gains(subject, [(own[edited], own[seen][0]) for edited, seen in pairs], images)

@@ -19,7 +19,9 @@ from diffex_dagster.corpus.vlm.usage import MemoryCache
 from diffex_dagster.errors import CorpusError, EditorError, StudyError
 from diffex_dagster.judging.none import NoProbePart
 from diffex_dagster.judging.vlm import QUESTIONS, VlmProbe, VlmProbePart, read
+from diffex_dagster.report.model import JudgeCheck
 from diffex_dagster.stages.context import StudyContext
+from diffex_dagster.stages.judging import Sight, chance_gain, judge_warnings
 from diffex_dagster.stages.report import explain
 from diffex_dagster.stages.search import run_search
 from diffex_dagster.stages.setup import build_probe, why_unjudged
@@ -149,13 +151,15 @@ def red_or_blue(request: dict[str, Any], number: int) -> Reply:
 def test_two_models_judge_a_study_and_both_are_reported(tmp_path: Path) -> None:
     with serving(red_or_blue) as server:
         judges = [{"kind": "vlm", "model": f"{name}-vlm", "base_url": server.url} for name in ("good", "other")]
-        study = load_study(write_study(tmp_path, 6, judge=judges[0], second_judge=judges[1]))
+        split = {"control_prompts": ["flornip", "quib"], "confirmation": 0.5, "confirmation_from": 4}
+        study = load_study(write_study(tmp_path, 12, judge=judges[0], second_judge=judges[1], effects=split))
         subject = prepared(study).subject("v1")
         searched = run_search(subject)
-        explained, _ = explain(subject, "diffex run toy")
+        assert searched.split.held_out
         sent = len(server.questions)
+        explained, _ = explain(subject, "diffex run toy")
         assert explain(StudyContext(study).subject("v1"), "diffex run toy")[0].features == explained.features
-        assert len(server.questions) == sent  # what was said is kept
+        assert len(server.questions) == sent  # who reads what was found asks nobody, on held-out images neither
     rows = {row.feature: row for row in explained.features}
     assert rows["red"].edit_success == 1.0 and rows["red"].prevalence == 0.0
     assert rows["light/unknown-thing"].decision == "edit failed" and rows["light/unknown-thing"].edit_success == 0.0
@@ -163,9 +167,30 @@ def test_two_models_judge_a_study_and_both_are_reported(tmp_path: Path) -> None:
     assert check is not None and check.name == "the vision-language model good-vlm"
     assert check.second == "the vision-language model other-vlm" and check.agreement == check.kappa == 1.0
     assert check.control_words == check.second_control_words == 0.0
+    assert not any("judge" in warning for warning in explained.warnings)
     assert searched.judged and set(searched.second) == set(searched.gains)
     cost = judge_metadata(subject)
     assert cost["judge_requests"] > 0 and cost["second_judge_tokens"] == 1200 * cost["second_judge_requests"]
+
+
+def test_a_judge_that_says_yes_to_anything_is_told_from_one_that_sees(tmp_path: Path) -> None:
+    with serving(answering(lambda phrase: "yes")) as server:
+        judge = {"kind": "vlm", "model": "yes-vlm", "base_url": server.url}
+        subject = prepared(load_study(write_study(tmp_path, 6, judge=judge, second_judge=judge))).subject("v1")
+        run_search(subject)
+        explained, _ = explain(subject, "diffex run toy")
+    check = explained.judge
+    assert check is not None and check.control_words == check.second_control_words == 1.0
+    assert {row.prevalence for row in explained.features if row.direction == "add"} == {1.0}
+    assert "yes-vlm sees words that mean nothing in 100% of the null edits" in explained.warnings[0]
+    assert "The second judge, the vision-language model yes-vlm" in explained.warnings[1]
+
+
+@pytest.mark.parametrize(("share", "blind"), [(0.2, False), (0.3, True)])
+def test_a_judge_that_sees_control_prompts_appear_is_no_judge(share: float, blind: bool) -> None:
+    gained = np.array([1.0] * int(20 * share) + [0.0] * 20)[:20]
+    warnings = judge_warnings(JudgeCheck(0.5, 0.0, None, "a judge"), Sight({"": chance_gain([gained])}, 0.5, 0.0, True))
+    assert ["a judge sees control prompts appear" in warning for warning in warnings] == [True] * blind
 
 
 def test_the_studys_own_model_judges_where_the_study_says_so(tmp_path: Path) -> None:
