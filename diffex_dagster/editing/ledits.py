@@ -126,7 +126,6 @@ class LeditsOptions(ConceptOptions, LoadingOptions):
 class LeditsEditorPart(LeditsOptions, CheckpointPart):
     """LEDITS++ on a Stable Diffusion checkpoint: a hub id, or a folder beside the study file."""
 
-    judges_itself: ClassVar[bool] = True
     calibrated: ClassVar[frozenset[str]] = frozenset({"scale", "threshold", "mask", "warmup", "cooldown", "skip"})
 
     renamed: ClassVar[Mapping[str, str]] = {"describe": "source_prompts"}

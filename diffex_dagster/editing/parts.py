@@ -44,8 +44,6 @@ class EditorPart(config.KindPart):
     """
 
     makes_edits: ClassVar[bool] = True  # False: edits are looked up, and what was not made before cannot be had
-    judges_itself: ClassVar[bool] = False
-    """True: whatever its options, its editor has a judge of its own (`OwnJudge`), known by the editor's fingerprint."""
     calibrated: ClassVar[frozenset[str]] = frozenset()
     """Options that calibration finds; a study that sets one of them has been tuned by a person."""
 

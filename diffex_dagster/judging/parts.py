@@ -38,7 +38,7 @@ class ProbePart(config.KindPart):
 
     judges: ClassVar[bool] = True  # False: edits are not judged, whatever the editor is
     own_model: ClassVar[bool] = True
-    """Whether it always is a source beside the editor: of a fingerprint that stages note."""
+    """Whether it is a source beside the editor: of a fingerprint that stages note, and looked for before a run."""
 
     def build(self, where: Where, editor: Editor) -> ConceptProbe | None:
         """The judge; None where this editor's edits have none. Nothing is loaded before it is asked.

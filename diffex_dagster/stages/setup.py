@@ -148,13 +148,12 @@ def build_second_probe(study: Study, editor: Editor) -> ConceptProbe | None:
 
 
 def judges_beside_the_editor(study: Study) -> tuple[str, ...]:
-    """Which of "probe" (`judge` in a study) and "second_probe" (`second_judge`) may be no model of the editor's.
+    """Which of "probe" (`judge` in a study) and "second_probe" (`second_judge`) are models beside the editor.
 
     Such a judge is a source by itself: neither the editor's fingerprint nor the part's own settings say who it is.
     """
-    instead = not study.editor_part.judges_itself and judge_where(study).vlm is not None
     parts = {"probe": study.judge, "second_probe": study.second_judge}
-    return tuple(source for source, part in parts.items() if part.own_model or (part.judges and instead))
+    return tuple(source for source, part in parts.items() if part.own_model)
 
 
 def why_unjudged(study: Study) -> str:

@@ -357,14 +357,16 @@ def test_what_a_field_changes_is_made_again(place: Place, field: str) -> None:
 
 
 UNJUDGED: Fields = {"editors": {"own": {"kind": "python", "factory": "own:Unjudged"}}}
+OWN_VLM: Fields = {"judge": {"kind": "vlm"}}
 JUDGE = {"kind": "vlm", "model": "one", "base_url": "{server}"}
 # What may change a model that judges -> the study before and after, and the sources that are others.
 JUDGES: dict[str, tuple[Fields, Fields, set[str]]] = {
-    "the study's model": (*(UNJUDGED | each for each in asking(model="two")), {"probe"}),
-    "a model for a study without": (UNJUDGED, UNJUDGED | ASKED, {"probe"}),
-    "what the pictures show": (UNJUDGED | ASKED, UNJUDGED | ASKED | {"domain": "squares"}, {"probe"}),
-    "the second judge": (UNJUDGED | ASKED | {"second_judge": {"kind": "vlm"}},
-                         UNJUDGED | ASKED | {"second_judge": JUDGE | {"parameters": {"temperature": 1}}},
+    "the study's model": (*(UNJUDGED | OWN_VLM | each for each in asking(model="two")), {"probe"}),
+    "a judge for a study without": (UNJUDGED | ASKED, UNJUDGED | ASKED | OWN_VLM, {"probe"}),
+    "what the pictures show": (UNJUDGED | ASKED | OWN_VLM, UNJUDGED | ASKED | OWN_VLM | {"domain": "squares"},
+                               {"probe"}),
+    "the second judge": (UNJUDGED | ASKED | OWN_VLM | {"second_judge": {"kind": "vlm"}},
+                         UNJUDGED | ASKED | OWN_VLM | {"second_judge": JUDGE | {"parameters": {"temperature": 1}}},
                          {"second_probe"}),
 }  # fmt: skip
 
