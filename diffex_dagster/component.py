@@ -7,7 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from diffex_dagster.assets.build import build_study
+from diffex_dagster.assets.editors import build_under_editors
 from diffex_dagster.study import load_study
 
 # Where Dagster puts a component's definitions together it calls functions of its own that it calls beta, and says so:
@@ -60,7 +60,7 @@ class StudyComponent(dg.Component, dg.Model, dg.Resolvable):
             StudyError: the study file is missing or wrong.
         """
         study = load_study(Path(context.path) / self.study)
-        definitions = build_study(study, self.classifiers, resources=None if self.resources else {})
+        definitions = build_under_editors(study, self.classifiers, resources=None if self.resources else {})
         if not self.one_process:
             return definitions
         return dg.Definitions.merge(definitions, dg.Definitions(executor=dg.in_process_executor))

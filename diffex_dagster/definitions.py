@@ -8,8 +8,7 @@ from pathlib import Path
 import dagster as dg
 
 from diffex_dagster.assets.broken import broken_study
-from diffex_dagster.assets.build import build_study
-from diffex_dagster.assets.editors import build_editors
+from diffex_dagster.assets.editors import build_under_editors
 from diffex_dagster.errors import StudyError
 from diffex_dagster.resources import Place, resources_of
 from diffex_dagster.study import load_study
@@ -42,10 +41,7 @@ def build_studies(root: Path, resources: Mapping[str, Place] | None = None) -> d
             study = load_study(file)
             if first := files.get(study.prefix.lower()):
                 raise StudyError(f"{file}: name: {first} is called {study.name!r} too; give one of them another name")
-            definitions = build_study(study, resources=resources)
-            if study.second_editor:
-                second = build_study(study.with_editor(study.second_editor), resources=resources)
-                definitions = dg.Definitions.merge(definitions, second, dg.Definitions([build_editors(study)]))
+            definitions = build_under_editors(study, resources=resources)
             files[study.prefix.lower()] = file
         except Exception as error:  # whatever one study does, the others are there
             log.warning("%s", error)

@@ -1,14 +1,17 @@
 """Asset: what of a study's reports holds under both of its editors."""
 
+from collections.abc import Mapping, Sequence
+
 import dagster as dg
 
 from diffex_dagster import __version__
 from diffex_dagster.assets import kept
+from diffex_dagster.assets.build import build_study
 from diffex_dagster.assets.common import Names, clear_errors, feature_table, page_metadata
 from diffex_dagster.report.markdown_tables import markdown_text
 from diffex_dagster.report.rows import editor_rows, finite
 from diffex_dagster.report.verdict import agreement_sentences
-from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, deployed
+from diffex_dagster.resources import ClassifierResource, EditorResource, Place, ResultsResource, deployed, resources_of
 from diffex_dagster.stages.agreement import agreement_version, editors_page
 from diffex_dagster.study import Study
 from diffex_dagster.utils.hashing import digest
@@ -16,14 +19,31 @@ from diffex_dagster.utils.hashing import digest
 _COLUMNS = {"classifier": "string", "name": "string", "group": "string", "verdict": "string"}
 
 
-def build_editors(study: Study) -> dg.AssetsDefinition:
+def build_under_editors(
+    study: Study, classifiers: Sequence[str] | None = None, resources: Mapping[str, Place] | None = None
+) -> dg.Definitions:
+    """All of a study: its graph, and where it names a second editor, the graph of that one and what holds under both.
+
+    Args:
+        classifiers, resources: as of `build_study`.
+    """
+    resources = resources_of() if resources is None else resources
+    definitions = build_study(study, classifiers, resources=resources)
+    if not study.second_editor:
+        return definitions
+    second = build_study(study.with_editor(study.second_editor), classifiers, resources=resources)
+    return dg.Definitions.merge(definitions, second, dg.Definitions([build_editors(study, classifiers)]))
+
+
+def build_editors(study: Study, classifiers: Sequence[str] | None = None) -> dg.AssetsDefinition:
     """`<study>/editor_comparison`, downstream of every classifier's reports under both editors."""
+    of = tuple(study.classifiers if classifiers is None else classifiers)
     names, editors = Names(study), (study.editor_name, study.second_editor)
     arms = [Names(study.with_editor(editor)) for editor in editors]
 
     @dg.asset(
         key=names.key("editor_comparison"),
-        deps=[arm.key(classifier, "ranked_report") for arm in arms for classifier in study.classifiers],
+        deps=[arm.key(classifier, "ranked_report") for arm in arms for classifier in of],
         kinds={"html"},
         group_name=f"{study.prefix}_shared",
         owners=list(study.owners) or None,
@@ -44,7 +64,7 @@ def build_editors(study: Study) -> dg.AssetsDefinition:
         with clear_errors():
             work = deployed(study, diffex_results, diffex_editor, diffex_classifiers)
             found = {}
-            for name in study.classifiers:
+            for name in of:
                 command = f"diffex compare {study.folder.name} {name} --editors {','.join(editors)}"
                 found[name] = editors_page(work, name, editors, command)
         rows = [{"classifier": name} | finite(row) for name, (each, _) in found.items() for row in editor_rows(each)]

@@ -1,8 +1,10 @@
 """One study under two editors: which effects do not depend on who made the edits?
 
 Each editor's report stands on its own: its decisions hold their error rate over all of its features. What both claim is
-false only where both are, so that *holds under both* is false in no more studies than either claim is. An editor that
-failed to draw an attribute, or whose judge saw it everywhere, neither confirms nor denies what the other found.
+false only where both are. With error rate `fwer`, *holds under both* is therefore false in no more studies than either
+report's claims are. With the others this does not follow: of twenty claims each, one of them false, both reports may
+share just the false one; the page says so. An editor that failed to draw an attribute, or whose judge saw it
+everywhere, neither confirms nor denies what the other found.
 """
 
 from __future__ import annotations

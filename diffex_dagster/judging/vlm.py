@@ -22,7 +22,7 @@ from diffex_dagster.corpus.vlm.client import Client, Request
 from diffex_dagster.corpus.vlm.parts import ServerOptions
 from diffex_dagster.corpus.vlm.usage import AnswerCache, MemoryCache, Usage
 from diffex_dagster.editing.protocol import Editor
-from diffex_dagster.errors import EditorError, StudyError
+from diffex_dagster.errors import CorpusError, EditorError, StudyError
 from diffex_dagster.judging.parts import ProbePart, Where
 from diffex_dagster.judging.protocol import ConceptProbe, Pair
 from diffex_dagster.utils.secrets import logger
@@ -30,6 +30,7 @@ from diffex_dagster.utils.secrets import logger
 log = logger(__name__)
 
 ALGORITHM = 1  # raised when a change of the words changes answers
+INSTEAD = "choose another judge (`judge: {kind: none}` leaves edits unjudged)"
 QUESTIONS = 24  # about one picture in one request
 SYSTEM = (
     "You look at one picture and answer questions about it. Answer only from what can be seen. Some of the phrases "
@@ -60,7 +61,12 @@ class VlmProbePart(ProbePart):
         return VlmProbe(self._server(where), where.domain)
 
     def check(self, where: Where, to_be_loaded: bool = True) -> str:
-        """Whether there is a model to ask."""
+        """Whether there is a model to ask, and the key for it where a run will."""
+        if to_be_loaded:
+            try:
+                VlmProbe(self._server(where)).ready()
+            except CorpusError as error:
+                raise StudyError(f"{where.field}: {error}") from error
         return f"asks {self._server(where).model} about every picture that is judged"
 
     def _server(self, where: Where) -> ServerOptions:
@@ -92,12 +98,16 @@ class VlmProbe:
 
     def __init__(self, options: ServerOptions, domain: str = "", answers: AnswerCache | None = None) -> None:
         self.options, self.domain = options, domain
-        self.client = Client(options, MemoryCache() if answers is None else answers)
+        self.client = Client(options, MemoryCache() if answers is None else answers, INSTEAD)
         self.usage = Usage(options.prices)
 
     def keep_in(self, answers: AnswerCache) -> None:
         """Keep the model's answers there, as those of a proposal are; until then they live as long as the judge."""
         self.client.cache = answers
+
+    def ready(self) -> None:
+        """Raise CorpusError where it could not be asked for want of a key. No request is sent."""
+        self.client.api_key()
 
     @property
     def name(self) -> str:

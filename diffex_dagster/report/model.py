@@ -362,3 +362,4 @@ class EditorComparison:
     spearman: float  # rank correlation of both editors' effects over these; NaN with fewer than three
     same_sign: float  # of these, of what either claims to raise or lower: share of one sign; NaN without any
     nulls: tuple[Picture | None, Picture | None] = (None, None)  # of the image that the pictures show
+    error_rate: str = "fwer"  # that each report's decisions hold

@@ -348,6 +348,11 @@ def agreement_sentences(found: EditorComparison) -> list[str]:
         said = [
             f"{count(holding, 'effect')} on the {found.target} {verb} under both {both}: {names('holds under both')}."
         ]
+    if holding and found.error_rate != "fwer":
+        said.append(
+            f"Each report holds the share of false ones among its own claims ({found.error_rate}); among those that "
+            "both make it may be higher (with error_rate: fwer it is bounded there too)."
+        )
     if of["contradicted"]:
         said.append(f"The editors contradict each other about {names('contradicted')}: believe neither.")
     if of["under one alone"]:

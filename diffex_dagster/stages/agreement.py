@@ -33,7 +33,8 @@ def compare_editors(work: StudyContext, classifier: str, editors: Sequence[str],
     editor's report leaves out those that show the attribute already, as its own judge sees them.
 
     Raises:
-        DiffExError: it is not two editors of the study, or there is no report under one of them.
+        DiffExError: it is not two editors of the study, or under one of them there is no report, or only one of another
+            version of the classifier or the corpus.
     """
     study, store = work.study, work.store
     if len(set(editors)) != 2 or not set(editors) <= set(study.editors):
@@ -44,7 +45,8 @@ def compare_editors(work: StudyContext, classifier: str, editors: Sequence[str],
     first, second = editors
     arms = [at_work(study.for_classifier(classifier).with_editor(name), store=store) for name in (first, second)]
     with store.hold():
-        ranked = [_by_feature(arm, classifier) for arm in arms]
+        of_now = work.subject(classifier).classifier.fingerprint
+        ranked = [_by_feature(arm, classifier, of_now) for arm in arms]
         image = next(iter(arms[0].split.reported))
         shown = [_pictures(arm, image, rows) for arm, rows in zip(arms, ranked, strict=True)]
     said = [{f: Said(row.effect, row.ci_low, row.ci_high, row.decision) for f, row in of.items()} for of in ranked]
@@ -72,6 +74,7 @@ def compare_editors(work: StudyContext, classifier: str, editors: Sequence[str],
         judged=agreed.judged,
         spearman=agreed.spearman,
         same_sign=agreed.same_sign,
+        error_rate=study.effects.error_rate,
         nulls=(shown[0].get(_NULL), shown[1].get(_NULL)),
     )
 
@@ -100,15 +103,22 @@ _Key = tuple[str, str, str]  # feature id, prompt, direction
 _NULL: _Key = ("", "", "")
 
 
-def _by_feature(arm: StudyContext, classifier: str) -> dict[_Key, RankedFeature]:
-    study = arm.study
-    ranking = arm.store.latest_ranking(study.kept_as, classifier, arm.editor.fingerprint)
-    if not ranking:
-        option = "" if study.editor_name == next(iter(study.editors)) else f" --editor {study.editor_name}"
-        raise DiffExError(
-            f"{study.name}: {classifier} has no report under the editor {study.editor_name} yet; run `diffex run "
-            f"{study.folder.name} --classifier {classifier}{option}` first"
-        )
+def _by_feature(arm: StudyContext, classifier: str, fingerprint: str) -> dict[_Key, RankedFeature]:
+    """The rows of the latest report, which has to be of this version of the classifier and of the corpus of now."""
+    study, store, editor = arm.study, arm.store, arm.editor.fingerprint
+    option = "" if study.editor_name == next(iter(study.editors)) else f" --editor {study.editor_name}"
+    run = f"run `diffex run {study.folder.name} --classifier {classifier}{option}` first"
+    made_of = store.latest_report(study.kept_as, classifier, editor)
+    if made_of is None:
+        raise DiffExError(f"{study.name}: {classifier} has no report under the editor {study.editor_name} yet; {run}")
+    now = {"weights, code or target": study.subject(fingerprint), "corpus": arm.corpus.version}
+    for (what, is_now), was in zip(now.items(), made_of, strict=True):
+        if was != is_now:
+            raise DiffExError(
+                f"{study.name}: the report of {classifier} under the editor {study.editor_name} was made with other "
+                f"{what} than it has now; {run}"
+            )
+    ranking = store.latest_ranking(study.kept_as, classifier, editor)
     return {(row.feature, row.prompt, row.direction): row for row in ranking}
 
 

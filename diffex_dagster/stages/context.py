@@ -187,6 +187,17 @@ class StudyContext:
             proposer=lambda study, store: self.proposer,
         )
 
+    def ready_to_judge(self) -> None:
+        """Look whether the judges can be asked, before edits are made that they have to judge.
+
+        Raises:
+            DiffExError: one of them lacks what it needs.
+        """
+        for judge in (self.probe, self.second_probe):
+            ready: Callable[[], None] | None = getattr(judge, "ready", None)
+            if ready:
+                ready()
+
     def know(self) -> None:
         """Ask for fingerprints that may read whole checkpoints, so that they are known before the database is held."""
         know(self.editor, self.probe, self.second_probe)

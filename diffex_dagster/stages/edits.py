@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from diffex_dagster.corpus.tree import Corpus, Feature
@@ -75,12 +75,20 @@ def edit_requests(images: Sequence[str], combinations: Iterable[Concepts], seeds
 
 
 def ensure_edits(
-    store: Store, editor: Editor, requests: Sequence[EditRequest], report: Reporter = silent, stage: str = "edits"
+    store: Store,
+    editor: Editor,
+    requests: Sequence[EditRequest],
+    report: Reporter = silent,
+    stage: str = "edits",
+    ready: Callable[[], None] = lambda: None,
 ) -> EditCounts:
     """Make the requested edits that the store does not have.
 
     The store is the checkpoint: every batch is committed before the next is made, so that a killed run makes none of
     its finished edits again. Two runs on one store share the work: what one is making, the other takes from the store.
+
+    Args:
+        ready: called once before edits are made; whoever needs them later raises here what it lacks.
 
     Raises:
         EditorError: the editor cannot be loaded or cannot make an edit; finished batches are kept.
@@ -95,6 +103,7 @@ def ensure_edits(
         raise StoreError(
             f"{store.place}: {len(missing)} of the edits that this needs are not there; run the study, which makes them"
         )
+    ready()
     start, done, gpu_memory = time.monotonic(), 0, measure_gpu_memory()
     reused, pool = len(stored), getattr(editor, "pool", None)
     before, lost = (pool.made(), pool.lost) if pool else ({}, 0)
@@ -125,7 +134,7 @@ def ensure_edits(
 
 def make_edits(work: StudyContext, requests: Sequence[EditRequest], stage: str = "edits") -> EditCounts:
     """`ensure_edits` of a study at work."""
-    return ensure_edits(work.store, work.editor, requests, work.report, stage)
+    return ensure_edits(work.store, work.editor, requests, work.report, stage, work.ready_to_judge)
 
 
 def control_edits(study: Study) -> list[Concepts]:

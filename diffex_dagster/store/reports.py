@@ -71,11 +71,8 @@ class ReportTables(Tables):
 
     def latest_ranking(self, study: str, classifier_name: str, editor: str) -> list[RankedFeature]:
         """The ranked list of the latest report of a classifier under an editor (fingerprint); empty without one."""
-        of = [study, classifier_name, editor]
         with self.hold():
-            latest = self.rows(_LATEST.format(run="rows_of", table="reports", order="written"), of)
-            if not latest:  # from before reports were counted
-                latest = self.rows(_LATEST.format(run="run", table="rankings", order="created"), of)
+            latest = self._latest(study, classifier_name, editor)
             if not latest:
                 return []
             columns = ", ".join(f'r."{field}"' for field in RANKING_FIELDS)
@@ -88,9 +85,23 @@ class ReportTables(Tables):
                     USING ({same}, feature, confounded_with)
                 LEFT JOIN r o ON o.feature = r.confounded_with
                 ORDER BY r.rank""",  # noqa: S608 (our own column names)
-                [study, editor, *latest[0]],
+                [study, editor, *latest],
             )
         return [_ranked(row) for row in rows]
+
+    def latest_report(self, study: str, classifier_name: str, editor: str) -> tuple[str, str] | None:
+        """What the latest report of a classifier under an editor is of: the classifier as reports name it
+        (`Study.subject`), and the corpus version; None without one.
+        """
+        latest = self._latest(study, classifier_name, editor)
+        return (latest[0], latest[1]) if latest else None
+
+    def _latest(self, *of: str) -> tuple[Any, ...]:
+        """Classifier, corpus version and run of the rows of the latest report; empty without one."""
+        latest = self.rows(_LATEST.format(run="rows_of", table="reports", order="written"), of)
+        if not latest:  # from before reports were counted
+            latest = self.rows(_LATEST.format(run="run", table="rankings", order="created"), of)
+        return latest[0] if latest else ()
 
     def put_ranking(self, identity: Mapping[str, str], ranked: Sequence[RankedFeature]) -> None:
         """Keep a report's ranked list; `identity` has all other columns but `created`."""

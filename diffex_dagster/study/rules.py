@@ -41,8 +41,9 @@ def names_are_known(study: Study) -> None:
     """The editor in use and the classifier that filters images are the study's."""
     if study.editor and study.editor not in study.editors:
         raise ValueError(f"editor {study.editor!r} is not one of editors ({', '.join(study.editors)})")
-    if study.second_editor and study.second_editor not in list(study.editors)[1:]:
-        others = ", ".join(list(study.editors)[1:]) or "none, so far"
+    another = [name for name in study.editors if name != study.editor_name]
+    if study.second_editor and study.second_editor not in another:
+        others = ", ".join(another) or "none, so far"
         raise ValueError(f"second_editor {study.second_editor!r} is not another one of editors (others: {others})")
     asked = study.images.predicted
     if asked and asked.classifier not in study.classifiers:

@@ -21,7 +21,9 @@ from diffex_dagster.judging.none import NoProbePart
 from diffex_dagster.judging.vlm import QUESTIONS, VlmProbe, VlmProbePart, read
 from diffex_dagster.report.model import JudgeCheck
 from diffex_dagster.stages.context import StudyContext
+from diffex_dagster.stages.edits import level1_edits
 from diffex_dagster.stages.judging import Sight, chance_gain, judge_warnings
+from diffex_dagster.stages.ready import check_probe
 from diffex_dagster.stages.report import explain
 from diffex_dagster.stages.search import run_search
 from diffex_dagster.stages.setup import build_probe, why_unjudged
@@ -206,6 +208,21 @@ def test_the_studys_own_model_judges_where_the_study_says_so(tmp_path: Path) -> 
     named = build_probe(study.changed(judge=VlmProbePart(model="good-vlm")), editor)
     assert named is not None and judge.fingerprint == named.fingerprint
     assert build_probe(asking.changed(judge=NoProbePart()), editor) is None
+
+
+def test_a_judge_without_its_key_is_told_before_an_edit_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    judge = {"kind": "vlm", "model": "good-vlm", "base_url": "http://127.0.0.1:1/v1", "key_env": "NO_SUCH_KEY"}
+    study = load_study(write_study(tmp_path, 2, judge=judge))
+    work = prepared(study)
+    with pytest.raises(CorpusError, match="NO_SUCH_KEY holds no API key for the model 'good-vlm': set it, or choose"):
+        level1_edits(work)
+    assert work.store.count("edits") == 0
+    with pytest.raises(StudyError, match=r"judge: The environment variable NO_SUCH_KEY"):
+        check_probe(study)
+    assert "asks good-vlm" in check_probe(study, to_be_loaded=False)  # what is judged already needs no key
 
 
 def test_a_judge_without_a_model_is_one_sentence(tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ import pytest
 from jsonschema import validate
 from typer.testing import CliRunner
 
-from diffex_dagster.assets.editors import build_editors
+from diffex_dagster.assets.editors import build_editors, build_under_editors
 from diffex_dagster.cli.main import app
 from diffex_dagster.definitions import build_studies
 from diffex_dagster.errors import DiffExError, StudyError
+from diffex_dagster.report.verdict import agreement_sentences
 from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource
 from diffex_dagster.stages.agreement import agreement_version, compare_editors, editors_page
 from diffex_dagster.stages.context import StudyContext
@@ -99,6 +100,37 @@ def test_what_is_missing_is_one_sentence(study: Study) -> None:
         compare_editors(work, "v2", ["paint", "entangled"], "")
     with pytest.raises(DiffExError, match="name two different ones to compare, of paint, entangled; got paint"):
         compare_editors(work, "v1", ["paint", "paint"], "")
+
+
+def test_a_report_of_other_weights_or_another_corpus_is_not_compared(study: Study) -> None:
+    editors = ["paint", "entangled"]
+    retrained = study.changed(classifiers={**study.classifiers, "v1": study.classifiers["v2"]})
+    with pytest.raises(DiffExError, match="v1 under the editor paint was made with other weights, code or target than"):
+        compare_editors(StudyContext(retrained), "v1", editors, "")
+
+
+def test_what_both_claim_is_bounded_by_fwer_alone(study: Study) -> None:
+    by = study.changed(effects=study.effects.model_copy(update={"error_rate": "fdr-by"}))
+    said = [
+        " ".join(agreement_sentences(compare_editors(StudyContext(each), "v1", ["paint", "entangled"], "")))
+        for each in (study, by)
+    ]
+    assert ["among those that both make it may be higher" in each for each in said] == [False, True]
+
+
+def test_a_component_has_both_editors_too(study: Study) -> None:
+    key = dg.AssetKey(["toy", "editor_comparison"])
+    graph = build_under_editors(study, ["v1"]).resolve_asset_graph()
+    assert {parent.to_user_string() for parent in graph.get(key).parent_keys} == {
+        "toy/v1/ranked_report", "toy_entangled/v1/ranked_report"
+    }  # fmt: skip
+
+
+def test_the_second_editor_is_another_than_the_one_in_use(tmp_path: Path) -> None:
+    of = {"editors": EDITORS, "editor": "entangled"}
+    assert load_study(write_study(tmp_path / "a", 2, **of, second_editor="paint")).second_editor == "paint"
+    with pytest.raises(StudyError, match=r"second_editor 'entangled' is not another one of editors \(others: paint\)"):
+        load_study(write_study(tmp_path / "b", 2, **of, second_editor="entangled"))
 
 
 def test_the_second_editor_is_another_one(tmp_path: Path) -> None:

@@ -85,9 +85,16 @@ class Client:
     Args:
         options: which model, where, and how it is asked.
         cache: where answers are kept.
+        instead: what a study can do without the model, for messages.
     """
 
-    def __init__(self, options: ServerOptions, cache: AnswerCache) -> None:
+    def __init__(
+        self,
+        options: ServerOptions,
+        cache: AnswerCache,
+        instead: str = "name a recorded answer or a starter corpus in the study",
+    ) -> None:
+        self.instead = instead
         self.base_url, self.model, self.cache = options.base_url, options.model, cache
         self.key_env = key_variable(options.base_url, options.key_env)
         remember_address(options.base_url or "")
@@ -287,7 +294,7 @@ class Client:
                 class OneHost(SameHost, openai.DefaultHttpxClient):
                     """Pictures and keys go to the host that was named and to no other."""
 
-                key, address = self._key(), self.server.address
+                key, address = self.api_key(), self.server.address
                 try:
                     self._client = openai.OpenAI(
                         # a server without keys still gets a header, since the client insists on one
@@ -303,14 +310,19 @@ class Client:
                     raise CorpusError(f"{self.server.name} cannot be asked ({why}): {remedy}.") from None
             return self._client
 
-    def _key(self) -> str | None:
+    def api_key(self) -> str | None:
+        """The key for the server; None where it gets none.
+
+        Raises:
+            CorpusError: the environment variable that is named for it is empty.
+        """
         if self.key_env is None:
             return None
         key = os.environ.get(self.key_env, "").strip()
         if not key:
             raise CorpusError(
                 f"The environment variable {self.key_env} holds no API key for the model {self.model!r}: set it, or "
-                "name a recorded answer or a starter corpus in the study."
+                f"{self.instead}."
             )
         remember(key)
         return key
