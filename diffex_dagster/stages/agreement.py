@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from diffex_dagster.effects.agreement import Said, agree
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.model import AgreedFeature, EditorComparison, Picture, RankedFeature, UnderEditor
 from diffex_dagster.stages.calibrated import chosen_settings
-from diffex_dagster.stages.context import StudyContext, at_work
+from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.setup import reports_folder
 from diffex_dagster.store import StoredPicture
 from diffex_dagster.utils.hashing import digest
@@ -43,7 +44,7 @@ def compare_editors(work: StudyContext, classifier: str, editors: Sequence[str],
             f"{', '.join(editors) or 'none'}"
         )
     first, second = editors
-    arms = [at_work(study.for_classifier(classifier).with_editor(name), store=store) for name in (first, second)]
+    arms = [work.changed(study.for_classifier(classifier).with_editor(name)) for name in (first, second)]
     with store.hold():
         of_now = work.subject(classifier).classifier.fingerprint
         ranked = [_by_feature(arm, classifier, of_now) for arm in arms]
@@ -93,10 +94,20 @@ def editors_page(
 
 
 def agreement_version(found: EditorComparison) -> str:
-    """Data version: what was found, without when and by which command."""
-    rows = [(f.feature, f.prompt, f.verdict, [e and (e.effect, e.ci_low, e.ci_high, e.decision) for e in f.editors])
-            for f in found.features]  # fmt: skip
-    return digest(found.editors, found.classifier, rows)[:16]
+    """Data version: what is shown, without when it was found and by which command."""
+
+    def seen(picture: Picture | None) -> str:
+        return picture.relative if isinstance(picture, StoredPicture) else ""
+
+    def under(one: UnderEditor | None) -> object:
+        return one and [*vars(replace(one, picture=None)).values(), seen(one.picture)]
+
+    rows = [
+        (f.feature, f.name, f.prompt, f.direction, f.group, f.level, f.verdict, [under(each) for each in f.editors])
+        for f in found.features
+    ]
+    of = (found.classifier, found.title, found.target, found.error_rate, found.images, *map(seen, found.nulls))
+    return digest(found.editors, *of, rows)[:16]
 
 
 _Key = tuple[str, str, str]  # feature id, prompt, direction

@@ -177,12 +177,17 @@ class StudyContext:
         return replace(self, builders=replace(self._shared(), store=lambda _: self.store.to_read()))
 
     def _shared(self) -> Builders:
-        """Gives the parts of this work, each made when it is first asked for."""
+        """Gives the parts of this work, each made when it is first asked for. Another editor and its judges are new."""
+        made = self.builders
+
+        def same(study: Study) -> bool:
+            return study.editor_name == self.study.editor_name
+
         return Builders(
             store=lambda _: self.store,
-            editor=lambda _: self.bare_editor,
-            probe=lambda study, editor: self.probe,
-            second_probe=lambda study, editor: self.second_probe,
+            editor=lambda study: self.bare_editor if same(study) else made.editor(study),
+            probe=lambda study, editor: self.probe if same(study) else made.probe(study, editor),
+            second_probe=lambda study, editor: self.second_probe if same(study) else made.second_probe(study, editor),
             classifier=lambda study, name: self.subject(name).classifier,
             proposer=lambda study, store: self.proposer,
         )

@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from diffex_dagster.report import markdown_tables as markdown
+from diffex_dagster.report import rows as report_rows
 from diffex_dagster.report import tables, wording
 from diffex_dagster.report.model import Comparison, Explanation
 from tests.support import material
@@ -19,7 +21,7 @@ def printed(table: object) -> str:
 
 
 def test_rows_hold_what_show_promises(explanation: Explanation) -> None:
-    rows = json.loads(json.dumps(tables.rows(explanation.features)))
+    rows = json.loads(json.dumps(report_rows.rows(explanation.features)))
     promised = {"rank", "feature", "name", "group", "level", "effect", "ci_low", "ci_high", "flip_rate", "images",
                 "decision", "magnitude"}  # fmt: skip
     assert promised <= rows[0].keys()
@@ -28,16 +30,20 @@ def test_rows_hold_what_show_promises(explanation: Explanation) -> None:
 
 def test_a_confounded_feature_is_marked_wherever_its_decision_is_shown(explanation: Explanation) -> None:
     (grey,) = [f for f in explanation.features if f.confounded_with]
-    (row,) = [row for row in tables.rows(explanation.features) if row["confounded_with"]]
+    (row,) = [row for row in report_rows.rows(explanation.features) if row["confounded_with"]]
     assert (row["name"], row["confounded_with"]["name"]) == ("Grey hair", "Majestic beard")
-    for text in (printed(tables.rich_table([grey])), tables.markdown_table([grey]), tables.markdown_tree(explanation)):
+    for text in (
+        printed(tables.rich_table([grey])),
+        markdown.markdown_table([grey]),
+        markdown.markdown_tree(explanation),
+    ):
         assert text.count("confounded with Majestic beard") == 1
     hostile = replace(grey, confounded_with=replace(grey.confounded_with, name="[red]x[/red]\x1b[2J"))
     assert "[red]x[/red]" in (text := printed(tables.rich_table([hostile]))) and "\x1b[2J" not in text
 
 
 def test_comparison_rows_are_keyed_by_version(comparison: Comparison) -> None:
-    assert tables.comparison_rows(comparison)[0]["effects"].keys() == {"persona_v1", "persona_v2"}
+    assert report_rows.comparison_rows(comparison)[0]["effects"].keys() == {"persona_v1", "persona_v2"}
 
 
 def test_the_terminal_prints_markup_and_escapes_as_text(explanation: Explanation) -> None:
@@ -55,7 +61,7 @@ def test_the_terminal_table_says_what_it_left_out(explanation: Explanation) -> N
 
 def test_the_comparison_prints(comparison: Comparison) -> None:
     assert "less reliant" in printed(tables.comparison_rich_table(comparison))
-    assert "less reliant" in tables.comparison_markdown_table(comparison).replace("&#45;", "-")
+    assert "less reliant" in markdown.comparison_markdown_table(comparison).replace("&#45;", "-")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +72,7 @@ def test_the_comparison_prints(comparison: Comparison) -> None:
 def test_markdown_is_inert(explanation: Explanation, name: str) -> None:
     from markdown_it import MarkdownIt
 
-    table = tables.markdown_table([replace(explanation.features[0], name=name)])
+    table = markdown.markdown_table([replace(explanation.features[0], name=name)])
     assert len(table.splitlines()) == 5  # heading, rule, row, and what the flips are of
     html = MarkdownIt("commonmark", {"html": True}).enable("table").render(table)
     assert html.count("<td") == 7
@@ -76,14 +82,14 @@ def test_markdown_is_inert(explanation: Explanation, name: str) -> None:
 
 
 def test_the_tree_holds_every_group_and_feature_once_the_strongest_group_first(explanation: Explanation) -> None:
-    lines = tables.markdown_tree(explanation).splitlines()
+    lines = markdown.markdown_tree(explanation).splitlines()
     assert lines[0].startswith("- **Eyewear**, in the beam: ")
     assert sum(line.startswith("- ") for line in lines) == len(explanation.groups)
     assert sum(line.startswith("  - ") for line in lines) == len(explanation.features)
 
 
 def test_markdown_says_what_it_left_out(explanation: Explanation) -> None:
-    assert f"{len(explanation.features) - 2} more features" in tables.markdown_table(explanation.features, limit=2)
+    assert f"{len(explanation.features) - 2} more features" in markdown.markdown_table(explanation.features, limit=2)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -14,13 +15,15 @@ from typer.testing import CliRunner
 from diffex_dagster.assets.editors import build_editors, build_under_editors
 from diffex_dagster.cli.main import app
 from diffex_dagster.definitions import build_studies
+from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.errors import DiffExError, StudyError
 from diffex_dagster.report.verdict import agreement_sentences
 from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource
 from diffex_dagster.stages.agreement import agreement_version, compare_editors, editors_page
-from diffex_dagster.stages.context import StudyContext
+from diffex_dagster.stages.context import Builders, StudyContext
 from diffex_dagster.stages.report import ranked_report
 from diffex_dagster.stages.search import run_search
+from diffex_dagster.stages.setup import build_editor
 from diffex_dagster.study import Study, load_study
 from tests.support.toys import prepared, write_study
 
@@ -51,6 +54,31 @@ def test_what_does_not_depend_on_the_editor_holds_under_both(study: Study) -> No
     assert agreement_version(found) == agreement_version(
         compare_editors(StudyContext(study), "v1", ["paint", "entangled"], "another command")
     )
+
+
+def test_each_arm_has_the_editor_that_the_work_makes_for_it(study: Study) -> None:
+    made = []
+
+    def builder(of: Study) -> Editor:
+        made.append(of.editor_name)
+        return build_editor(of)
+
+    work = StudyContext(study, Builders(editor=builder))
+    compare_editors(work.to_read(), "v1", ["paint", "entangled"], "diffex compare two")
+    assert made == ["paint", "entangled"]  # the one in use is made once
+
+
+def test_the_version_is_that_of_all_that_is_shown(study: Study) -> None:
+    found = compare_editors(StudyContext(study), "v1", ["paint", "entangled"], "diffex compare two")
+    first = found.features[0]
+    under = [each for each in first.editors if each]
+    others = [
+        replace(first, name="Crimson"),
+        replace(first, editors=(replace(under[0], edit_success=0.123), under[1])),
+        replace(first, editors=(replace(under[0], picture=None), under[1])),
+    ]
+    versions = {agreement_version(replace(found, features=(each, *found.features[1:]))) for each in (first, *others)}
+    assert len(versions) == 4 and agreement_version(found) in versions
 
 
 def test_the_page_and_its_data_say_the_same(study: Study) -> None:
