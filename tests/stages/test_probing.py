@@ -209,5 +209,5 @@ def test_where_nobody_judges_edits_the_report_says_so_at_the_top(
 
 
 def test_draws_are_checked(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"probe\.draws"):
+    with pytest.raises(StudyError, match=r"judge\.draws"):
         load_study(write_study(tmp_path, judge={"kind": "diffusion", "draws": 0}))
