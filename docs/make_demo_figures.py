@@ -9,6 +9,7 @@ file.
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def as_markdown(figures: Mapping[str, Any]) -> str:
         lines.append("".join(cells) + "|")
     said = [f"Rank correlation with the true effects on the same images: {_grades(first)}."]
     said += [f"With edits of the editor `{other}`: {_grades(figures[other])}." for other in others]
-    return "\n".join(lines) + "\n\n" + "\n".join(said) + "\n"
+    return "\n".join(lines) + "\n\n" + textwrap.fill(" ".join(said), 120, break_long_words=False) + "\n"
 
 
 def _grades(of: Mapping[str, Any]) -> str:
