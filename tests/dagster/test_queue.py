@@ -13,7 +13,7 @@ import pytest
 from tests.support.toys import edits_made, write_study
 from tests.support.ui import ENDS, LAUNCH, ROOT, STATUS, DagsterDev, dagster_dev, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 TERMINATE = """mutation($run: String!) { terminateRun(runId: $run) { __typename
   ... on TerminateRunFailure { message } } }"""
@@ -107,7 +107,7 @@ def test_a_killed_run_and_then_a_killed_machine_let_the_queue_go_on(root: Path) 
             return "SUCCESS" in {status(ui, run), *(each["status"] for each in family)} or None
 
         for run in runs.values():  # nobody presses anything
-            until(lambda run=run: succeeded(run), "a lost run is tried again, and ends", 300, every=2)
+            until(lambda run=run: succeeded(run), "a lost run is tried again, and ends", 600, every=2)
     for name in runs:
         edits = edits_made(root / "studies" / name)
         assert len(edits) - len(set(edits)) <= 2, "more than the batch that was lost was made again"
