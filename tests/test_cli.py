@@ -218,9 +218,10 @@ def test_weights_are_loaded_once_for_the_check_and_the_run(tmp_path: Path, diffe
     assert (tmp_path / "loaded.txt").read_text() == "loaded\n"
 
 
-def test_a_run_that_waits_for_another_says_so(tmp_path: Path, diffex: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_study(tmp_path, 4)
-    said = []
+@contextmanager
+def gpu_in_use(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Another run has the place in the pool and gives it back when somebody says that it waits; yields what is said."""
+    said: list[str] = []
     with dg.DagsterInstance.get() as home:
         storage = home.event_log_storage
         storage.initialize_concurrency_limit_to_default("gpu")
@@ -231,6 +232,12 @@ def test_a_run_that_waits_for_another_says_so(tmp_path: Path, diffex: Run, monke
             storage.free_concurrency_slots_for_run("another-run")
 
         monkeypatch.setattr(cli, "note", note)
+        yield said
+
+
+def test_a_run_that_waits_for_another_says_so(tmp_path: Path, diffex: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_study(tmp_path, 4)
+    with gpu_in_use(monkeypatch) as said:
         status, _, err = diffex("run", tmp_path, "--classifier", "v1")
     assert status == 0, err
     (sentence,) = said
@@ -239,17 +246,7 @@ def test_a_run_that_waits_for_another_says_so(tmp_path: Path, diffex: Run, monke
 
 def test_a_preview_waits_for_a_run_too(tmp_path: Path, diffex: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     write_study(tmp_path, 2)
-    said = []
-    with dg.DagsterInstance.get() as home:
-        storage = home.event_log_storage
-        storage.initialize_concurrency_limit_to_default("gpu")
-        assert storage.claim_concurrency_slot("gpu", "another-run", "its_step").is_claimed
-
-        def note(sentence: str) -> None:
-            said.append(sentence)
-            storage.free_concurrency_slots_for_run("another-run")
-
-        monkeypatch.setattr(cli, "note", note)
+    with gpu_in_use(monkeypatch) as said:
         status, _, err = diffex("preview", tmp_path, "--images", "1")
         assert status == 0, err
         assert said[0].startswith("preview waits for another run that uses the gpu")

@@ -45,8 +45,7 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
             announce(context, plan_of(work, "level1_edits"))
             counts, keys = level1_edits(work)
             pictures, plan = Pictures(work, store.images(list(work.samples))), level1_plan(work)
-            with store.hold():
-                rows = [(_label(concepts), pictures.edits(concepts, images)) for concepts, images in plan.items()]
+            rows = [(_label(concepts), pictures.edits(concepts, images)) for concepts, images in plan.items()]
             return reading.result(
                 edits_version(keys),
                 metadata={
@@ -65,12 +64,11 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
     ) -> dg.AssetCheckResult:
         with clear_errors(), working(study, diffex_results, diffex_editor, diffex_classifiers) as work:
             pictures, effects = Pictures(work, work.store.images(list(work.samples))), work.study.effects
-            with work.store.hold():
-                made = {
-                    _label(concepts): (pictures.edits(concepts, images), pictures.edits((), images))
-                    for concepts, images in level1_plan(work).items()
-                    if concepts and concepts[0].prompt not in effects.control_prompts
-                }
+            made = {
+                _label(concepts): (pictures.edits(concepts, images), pictures.edits((), images))
+                for concepts, images in level1_plan(work).items()
+                if concepts and concepts[0].prompt not in effects.control_prompts
+            }
             least = effects.min_edit_strength
             strengths = {label: float(edit_strength(edits, nulls).mean()) for label, (edits, nulls) in made.items()}
         idle = [label for label, strength in strengths.items() if strength < least]

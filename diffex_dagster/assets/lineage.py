@@ -181,8 +181,7 @@ class Reading:
         self._context, self._stage, self._known = context, stage, Sources(work, tuple(classifiers))
         self._study, self._names = work.study, Names(work.study)
         self._sources = sources_read(work.study, stage, classifiers)
-        self._before = self._versions()
-        self._follows = self._stages()
+        self._before = self._versions() | self._stages()
 
     def _versions(self) -> dict[str, str]:
         return {source: self._known.version(source) for source in self._sources}
@@ -214,11 +213,8 @@ class Reading:
         """
         after = self._versions()
         read = {
-            source: now if before in (now, "none") else f"changed while it was read, to {now}"
-            for source, now, before in (
-                *((source, now, self._before[source]) for source, now in after.items()),
-                *((stage, now, self._follows[stage]) for stage, now in self._stages().items()),
-            )
+            each: now if self._before[each] in (now, "none") else f"changed while it was read, to {now}"
+            for each, now in (after | self._stages()).items()
         }
         for source, now in after.items():
             key = self._names.key(*source.split("/"))
