@@ -95,7 +95,7 @@ def test_an_error_of_any_kind_stops_no_other_study(tmp_path: Path, monkeypatch: 
 
     for name in ("good", "bad"):
         write_study(tmp_path / "studies" / name, 2, name=name)
-    monkeypatch.setattr("diffex_dagster.definitions.build_study", build)
+    monkeypatch.setattr("diffex_dagster.definitions.build_under_editors", build)
     definitions = build_studies(tmp_path)
     assert folders(definitions)["bad"] == ["study_is_broken"] and len(folders(definitions)["good"]) > 10
     (spec,) = [s for s in definitions.resolve_all_asset_specs() if s.key.path[0] == "bad"]
