@@ -58,10 +58,11 @@ class Baseline:
 
 
 PAPER = Baseline("the paper's reading", "signed", "original")
+COMBINATIONS = "Algorithm 1"  # the one whose edits no other reading shares: hundreds for each classifier
 DRAWS = 5  # random beams, whose marks are averaged
 BASELINES: dict[str, tuple[Baseline, ...]] = {
     "paper": (PAPER,),
-    "Algorithm 1": (Baseline("Algorithm 1 as published", "signed", "original", combinations=True),),
+    COMBINATIONS: (Baseline("Algorithm 1 as published", "signed", "original", combinations=True),),
     "released": (Baseline("authors' released procedure", "absolute", "original", beam=8),),
     "released, one image": (Baseline("the same, one image", "absolute", "original", beam=8, one_image=True),),
     "|mean| top B": (Baseline("|mean d| top B", "absolute", "null"),),

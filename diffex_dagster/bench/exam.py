@@ -30,6 +30,7 @@ PROPOSALS = "proposals"  # beside the study file: a recorded proposal a file
 CONTROL_PROMPTS = ("whereas", "henceforth", "nevertheless")
 IMAGE_SEED, POPULATION_SEED = 601, 602
 IMAGES, POPULATION = 24, 1000
+COMBINATIONS = 10  # classifiers that Algorithm 1 is read for with the diffusion editor: rules are random in any order
 
 
 def exam_subjects(study: Study, count: int | None = None) -> list[Examinee]:
@@ -109,7 +110,7 @@ def exam_study(study: Study, world: World, images: int = IMAGES, proposal: Path 
 
 def exam_scope(images: int | None = None, population: int | None = None, **others: Any) -> Scope:
     """The exam's images and population, or fewer of them; others as in `Scope`."""
-    return Scope(images or IMAGES, population or POPULATION, POPULATION_SEED, **others)
+    return Scope(images or IMAGES, population or POPULATION, POPULATION_SEED, combinations=COMBINATIONS, **others)
 
 
 def grade_exam(

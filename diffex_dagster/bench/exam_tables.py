@@ -62,6 +62,7 @@ def _arm(figures: Figures) -> dict[str, Any]:
         "missed": figures["missed"],
         "baselines": {
             title: {"mean": _rounded(each["mean"]), "interval": _rounded(each["interval"])}
+            | ({"classifiers": len(each["classifiers"]), "ours": _rounded(each["ours"])} if "ours" in each else {})
             for title, each in figures["baselines"].items()
         },
         "classifiers": {
@@ -137,7 +138,11 @@ def _marks(arms: Mapping[str, Figures], keys: Sequence[str]) -> str:
 
 def _baselines(arm: Figures) -> str:
     rows = [["this project", *(_cell(key, arm) for key in BESIDE)]]
-    rows += [[title, *(_cell(key, each) for key in BESIDE)] for title, each in arm["baselines"].items()]
+    for title, each in arm["baselines"].items():
+        some = f" ({each['classifiers']} classifiers)" if "ours" in each else ""
+        rows.append([title + some, *(_cell(key, each) for key in BESIDE)])
+        if some:
+            rows.append([f"this project on the same{some}", *(_cell(key, each["ours"]) for key in BESIDE)])
     return _table(["", *SHORT], rows)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from diffex_dagster.bench.baselines import BASELINES, PAPER, Reading, read, variants
+from diffex_dagster.bench.baselines import BASELINES, COMBINATIONS, PAPER, Reading, read, variants
 from diffex_dagster.bench.resampling import Resampled
 from diffex_dagster.effects.grading import OFF, Grade, beam_recall, grade
 from diffex_dagster.effects.presence import Mask
@@ -119,13 +119,16 @@ class Marked:
     prevalence_mae: float = math.nan
 
 
-def mark(subject: Subject, true: TrueEffects, true_world: TrueEffects, unit: float = 1.0) -> Marked:
+def mark(
+    subject: Subject, true: TrueEffects, true_world: TrueEffects, unit: float = 1.0, combinations: bool = True
+) -> Marked:
     """Search and explain as the pipeline does, and mark what it says, with every other reading of the method beside it.
 
     Args:
         true: of the images that are edited; effects are held against it.
         true_world: of the population; claims are held against it.
         unit: what a probability's 1 is of the study's measure; thresholds on effects are in it.
+        combinations: read Algorithm 1 too, whose edits are this classifier's alone.
     """
     relevant = RELEVANT * unit
     if subject.study.finds_source_prompts:
@@ -158,13 +161,18 @@ def mark(subject: Subject, true: TrueEffects, true_world: TrueEffects, unit: flo
         ),
         controls=len(explanation.controls),
         control_claims=sum(each.decision in CLAIMS for each in explanation.controls),
-        baselines=_baselines(subject, truth, world, alone, unit),
+        baselines=_baselines(subject, truth, world, alone, unit, combinations),
         **presence_marks(explanation.features, true),  # type: ignore[arg-type]
     )
 
 
 def _baselines(
-    subject: Subject, truth: Mapping[str, float], world: Mapping[str, float], alone: Reading, unit: float
+    subject: Subject,
+    truth: Mapping[str, float],
+    world: Mapping[str, float],
+    alone: Reading,
+    unit: float,
+    combinations: bool,
 ) -> dict[str, tuple[Beside, ...]]:
     """Every other reading of the method, and the pipeline with one choice undone, on the same images and edits.
 
@@ -178,6 +186,8 @@ def _baselines(
         return Beside(marks, whole, beam_recall(kept, truth, relevant_above=relevant))
 
     for title, draws in BASELINES.items():
+        if title == COMBINATIONS and not combinations:
+            continue
         readings = [alone if each == PAPER else read(each, subject) for each in draws]
         found[title] = tuple(
             beside(_against(each.effects, truth, world, None, each.claims, unit), each.effects, each.kept)

@@ -235,6 +235,8 @@ class Scope:
         images: use so many of the study's images; the study's own limit when None.
         population, population_seed: how many drawings stand for the world, and the seed of their states.
         resamples: resampled studies of the exact arm.
+        combinations: Algorithm 1 is read with the diffusion editor for the first so many classifiers only; all when
+            None. It edits hundreds of combinations that no other classifier needs.
         report: told how far each stage is.
         say: is told what is going on.
     """
@@ -243,6 +245,7 @@ class Scope:
     population: int = 200
     population_seed: int = SEED
     resamples: int = 200
+    combinations: int | None = None
     report: Reporter = silent
     say: Callable[[str], None] = lambda text: None
 
@@ -290,7 +293,7 @@ def grade_all(
     marks: dict[str, list[Marked]] = {arm: [] for arm in arms}
     # One editor for all classifiers: it keeps the inversions of the images.
     made_by = {arm: at_work(base.with_editor(name), store=store).bare_editor for arm, name in arms.items()}
-    for subject in chosen:
+    for i, subject in enumerate(chosen):
         one = base.changed(classifiers={subject.name: subject.part}, target=subject.target)
         classifier = at_work(one).subject(subject.name).classifier
         say(f"{subject.name}: its true effects")
@@ -304,7 +307,8 @@ def grade_all(
             in_arm = one.with_editor(editor_name)
             own = {subject.name: classifier}
             at = at_work(in_arm, store=store, editor=made_by[arm], classifiers=own, report=scope.report)
-            marked = mark(at.subject(subject.name), true, true_world, unit)
+            combined = arm == "exact" or scope.combinations is None or i < scope.combinations
+            marked = mark(at.subject(subject.name), true, true_world, unit, combined)
             if arm == "exact":
                 reach = None if subject.target.bounded else reach_of(in_arm, unit)
                 options = replace(decision_options(in_arm, reach), flips=1999)

@@ -61,7 +61,7 @@ def _arm(marked: Sequence[Marked]) -> dict[str, Any]:
         "missed": dict(sum((Counter(_causes(each.ours)) for each in marked), Counter())),
         "classifiers": _clean(ours),
         "paper": {"mean": _mean(theirs.values()), "classifiers": _clean(theirs)},
-        "baselines": {title: _baseline(marked, title) for title in (marked[0].baselines if marked else ())},
+        "baselines": {title: _baseline(marked, title, ours) for title in (marked[0].baselines if marked else ())},
         # Only the features that both edited; every feature of the corpus, those that are not reported as 0.
         "shared": _beside([each.ours_shared for each in marked], [each.paper_shared for each in marked]),
         "whole": _beside([each.ours_whole for each in marked], [each.paper_whole for each in marked]),
@@ -69,10 +69,18 @@ def _arm(marked: Sequence[Marked]) -> dict[str, Any]:
     }
 
 
-def _baseline(marked: Sequence[Marked], title: str) -> dict[str, Any]:
-    """Marks of a baseline: of each classifier the mean over its draws, of all their mean with its interval."""
-    rows = {each.subject: _mean([_beside_marks(one) for one in each.baselines[title]]) for each in marked}
-    return {"mean": _mean(rows.values()), "interval": intervals(list(rows.values())), "classifiers": _clean(rows)}
+def _baseline(marked: Sequence[Marked], title: str, ours: Mapping[str, Any]) -> dict[str, Any]:
+    """Marks of a baseline: of each classifier the mean over its draws, of all their mean with its interval.
+
+    Where it was read for some of the classifiers only, the pipeline's marks on the same ones stand beside it ("ours").
+    """
+    having = [each for each in marked if title in each.baselines]
+    rows = {each.subject: _mean([_beside_marks(one) for one in each.baselines[title]]) for each in having}
+    found = {"mean": _mean(rows.values()), "interval": intervals(list(rows.values())), "classifiers": _clean(rows)}
+    if len(having) < len(marked):
+        same = [ours[name] for name in rows]
+        found["ours"] = {"mean": _mean(same), "interval": intervals(same)}
+    return found
 
 
 def _beside_marks(each: Beside) -> dict[str, float]:
@@ -198,7 +206,10 @@ def table(arm: str, figures: Mapping[str, Any]) -> Table:
     made.add_row("95% interval", *("–" if each is None else "–".join(map(_number, each)) for each in bounds))
     made.add_section()
     for title, marks in figures["baselines"].items():
-        made.add_row(title, *(_number(marks["mean"][key]) for key in MARKS))
+        some = f" ({len(marks['classifiers'])} classifiers)" if "ours" in marks else ""
+        made.add_row(title + some, *(_number(marks["mean"][key]) for key in MARKS))
+        if some:
+            made.add_row(f"the pipeline on these{some}", *(_number(marks["ours"]["mean"][key]) for key in MARKS))
     for of, what in (("shared", "features that both edited"), ("whole", "every feature, 0 if not reported")):
         made.add_section()
         made.add_row(f"mean, {what}", *(_number(figures[of]["ours"][key]) for key in MARKS))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffex_dagster.bench import baselines, truth, truth_tables
+from diffex_dagster.bench import baselines, exam_tables, truth, truth_tables
 from diffex_dagster.bench.racing import all_subjects
 from diffex_dagster.bench.resampling import resample
 from diffex_dagster.classifying.parts import Target
@@ -217,3 +217,20 @@ def test_resampling_keeps_the_promised_rates_and_notices_broken_ones() -> None:
     assert broken.any_false > 0.5 and broken.fdr > good.fdr
     nothing = resample({"a": np.zeros(50)}, 10, OPTIONS, 5, null=0.001)
     assert math.isnan(nothing.coverage) and math.isnan(nothing.found) and nothing.fdr == 0.0
+
+
+def test_a_baseline_read_for_some_classifiers_stands_beside_the_pipeline_on_the_same_ones(small: Study) -> None:
+    some = truth.subjects(small)[0]
+    chosen = [some, replace(some, name="second")]
+    arms = {"diffusion": truth.editors(small, "exact")["exact"]}  # only the arm's name decides
+    graded = truth.grade_all(small, arms, chosen, truth.Scope(population=12, resamples=2, combinations=1))
+    arm = truth_tables.as_json(graded)["arms"]["diffusion"]
+    published = arm["baselines"][baselines.COMBINATIONS]
+    assert list(published["classifiers"]) == [some.name]
+    assert published["ours"]["mean"]["beam_recall"] == arm["classifiers"][some.name]["beam_recall"]
+    assert "ours" not in arm["baselines"]["paper"] and len(arm["baselines"]["paper"]["classifiers"]) == 2
+    rows = exam_tables.as_markdown(
+        exam_tables.published({"proposals": {"own": {**truth_tables.as_json(graded)}}, "classifiers": {"a": 1, "b": 1}})
+    ).splitlines()
+    (with_count,) = [row for row in rows if row.startswith(f"| {baselines.COMBINATIONS} (1 classifiers)")]
+    assert rows[rows.index(with_count) + 1].startswith("| this project on the same (1 classifiers) |")
