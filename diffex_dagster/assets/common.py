@@ -22,8 +22,8 @@ from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.corpus.vlm.usage import Usage
 from diffex_dagster.errors import DiffExError, may_pass, of_a_disk
 from diffex_dagster.report.markdown_tables import markdown_text
-from diffex_dagster.report.model import Picture
 from diffex_dagster.report.sheets import contact_sheet, data_uri
+from diffex_dagster.results import Picture
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edits import EditCounts
 from diffex_dagster.stages.plan import PlannedStage

@@ -16,8 +16,8 @@ from diffex_dagster.classifying.target import measure
 from diffex_dagster.cli.console import terminal
 from diffex_dagster.effects.grading import Grade, grade
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.report.model import Comparison, RankedFeature
 from diffex_dagster.report.tables import rich_table
+from diffex_dagster.results import Comparison, RankedFeature
 from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.context import StudyContext, at_work
 from diffex_dagster.stages.scores import picture_scores

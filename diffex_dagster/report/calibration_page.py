@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diffex_dagster.report.html import render
-from diffex_dagster.report.model import Picture
 from diffex_dagster.report.pictures import BUDGET, Book, fitted
+from diffex_dagster.results import Picture
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any
 from diffex_dagster.report.axis import axis_over
 from diffex_dagster.report.examples import Failures, compared_entry
 from diffex_dagster.report.html import render
-from diffex_dagster.report.model import ComparedFeature, Comparison
 from diffex_dagster.report.pictures import BUDGET, Book, fitted
 from diffex_dagster.report.verdict import comparison_verdict
 from diffex_dagster.report.wording import CHANGED, digits_for, titled
+from diffex_dagster.results import ComparedFeature, Comparison
 
 HIGHLIGHTS = 3  # changes shown large beside the verdict
 

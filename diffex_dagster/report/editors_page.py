@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from diffex_dagster.report.html import render
-from diffex_dagster.report.model import EditorComparison
 from diffex_dagster.report.pictures import BUDGET, Book, fitted
 from diffex_dagster.report.verdict import agreement_sentences
 from diffex_dagster.report.wording import AGREED, digits_for
+from diffex_dagster.results import EditorComparison
 
 
 def render_editors(found: EditorComparison, budget: int = BUDGET) -> str:

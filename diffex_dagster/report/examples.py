@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import ImageChops
 
-from diffex_dagster.report.model import Example, Turn, opened
 from diffex_dagster.report.pictures import Book
 from diffex_dagster.report.wording import number, plain, signed
+from diffex_dagster.results import Example, Turn, opened
 
 BARELY = 10  # grey levels (of 255): an edit that changes 99% of its pixels by less has drawn nothing
 

@@ -6,8 +6,8 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from diffex_dagster.report.model import Control, RankedFeature
 from diffex_dagster.report.wording import curly, plain, titled
+from diffex_dagster.results import Control, RankedFeature
 
 # Blue and orange of the Okabe-Ito palette: told apart by every kind of colour vision, and in grey by their lightness.
 COLOURS = {"raises": "#d55e00", "lowers": "#0072b2", "mixed": "#9a6fb0"}

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diffex_dagster.effects.confounding import SideEffect
-from diffex_dagster.report.model import RankedFeature
 from diffex_dagster.report.wording import MINUS, share, titled
+from diffex_dagster.results import RankedFeature
 
 SHADES = 4  # steps of colour to each side of none
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 from cachetools import LRUCache
 from PIL import Image
 
-from diffex_dagster.report.model import Picture, opened
+from diffex_dagster.results import Picture, opened
 
 T = TypeVar("T")
 

@@ -17,7 +17,9 @@ from typing import Any
 from diffex_dagster.effects.confounding import SideEffect
 from diffex_dagster.effects.interactions import Interaction
 from diffex_dagster.effects.subgroups import SubgroupEffect
-from diffex_dagster.report.model import (
+from diffex_dagster.report.rows import comparison_rows, finite, interaction_rows, rows
+from diffex_dagster.report.verdict import agreement_sentences, comparison_verdict, verdict
+from diffex_dagster.results import (
     Attribution,
     Comparison,
     Confounder,
@@ -31,8 +33,6 @@ from diffex_dagster.report.model import (
     RankedFeature,
     Turn,
 )
-from diffex_dagster.report.rows import comparison_rows, finite, interaction_rows, rows
-from diffex_dagster.report.verdict import agreement_sentences, comparison_verdict, verdict
 
 REPORT_SCHEMA = "diffex.report/1"
 COMPARISON_SCHEMA = "diffex.comparison/1"

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from diffex_dagster.report.model import Picture, opened
 from diffex_dagster.report.wording import plain
+from diffex_dagster.results import Picture, opened
 
 _PAPER, _INK, _SOFT = "#fbfaf7", "#1b1d21", "#5c6068"
 _GAP = 4

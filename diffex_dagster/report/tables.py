@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from diffex_dagster.report.model import Comparison, EditorComparison, RankedFeature
 from diffex_dagster.report.wording import (
     TURNS,
     compared_flips,
@@ -18,6 +17,7 @@ from diffex_dagster.report.wording import (
     signed,
     titled,
 )
+from diffex_dagster.results import Comparison, EditorComparison, RankedFeature
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -11,7 +11,7 @@ from typing import Any
 from diffex_dagster.corpus.wording import same_key
 from diffex_dagster.effects.interactions import Interaction
 from diffex_dagster.effects.subgroups import SubgroupEffect, opposite
-from diffex_dagster.report.model import ComparedFeature, RankedFeature
+from diffex_dagster.results import ComparedFeature, RankedFeature
 
 MINUS = "−"  # U+2212, as wide as the plus sign in tabular figures
 SHOWN = ("raises", "lowers", "mixed")

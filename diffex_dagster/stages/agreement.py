@@ -10,7 +10,7 @@ from pathlib import Path
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.effects.agreement import Said, agree
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.report.model import AgreedFeature, EditorComparison, Picture, RankedFeature, UnderEditor
+from diffex_dagster.results import AgreedFeature, EditorComparison, Picture, RankedFeature, UnderEditor
 from diffex_dagster.stages.calibrated import chosen_settings
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.setup import reports_folder

@@ -13,7 +13,7 @@ from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.examples import BARELY
-from diffex_dagster.report.model import Attribution, AttributionExample, Example, RankedFeature, opened
+from diffex_dagster.results import Attribution, AttributionExample, Example, RankedFeature, opened
 from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.edits import concepts_of
 from diffex_dagster.store import edit_key

@@ -10,8 +10,8 @@ import numpy as np
 from diffex_dagster.corpus.tree import Feature
 from diffex_dagster.effects.comparing import compare
 from diffex_dagster.effects.paired import summarise
-from diffex_dagster.report.model import ComparedFeature, Comparison, Example
 from diffex_dagster.report.wording import UNSAID
+from diffex_dagster.results import ComparedFeature, Comparison, Example
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.deciding import decision_options, measure_reach, reach_on
 from diffex_dagster.stages.edit_metrics import strengths

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from diffex_dagster.editing.calibration import in_words
 from diffex_dagster.effects.deciding import Decision, DecisionOptions, decide_controls
 from diffex_dagster.effects.paired import Reach, interval
-from diffex_dagster.report.model import Control
+from diffex_dagster.results import Control
 from diffex_dagster.search.levels import GateOutcome
 from diffex_dagster.stages.edits import Concepts, control_edits, controls_like
 from diffex_dagster.stages.scores import Paired

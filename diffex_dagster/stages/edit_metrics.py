@@ -10,7 +10,7 @@ import numpy as np
 from diffex_dagster.effects.edit_metrics import EditMetrics, measure_edit, pixel_change, strength
 from diffex_dagster.effects.perceptual import Lpips
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.report.model import Picture, opened
+from diffex_dagster.results import Picture, opened
 from diffex_dagster.store import Store, StoredPicture
 
 BATCH = 64  # edits measured and committed at a time

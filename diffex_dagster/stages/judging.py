@@ -14,7 +14,7 @@ from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.effects.presence import CHANCE, YES, Mask, enough, seen_between, seen_from
 from diffex_dagster.judging.asking import PORTION, evidence_of
 from diffex_dagster.judging.protocol import Pair
-from diffex_dagster.report.model import JudgeCheck
+from diffex_dagster.results import JudgeCheck
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edit_metrics import edit_metrics_of, strengths
 from diffex_dagster.stages.edits import Concepts, concepts_of, control_edits, edit_requests

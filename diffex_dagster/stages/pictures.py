@@ -11,7 +11,7 @@ from diffex_dagster.corpus.tree import Feature
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.effects.perceptual import Lpips
-from diffex_dagster.report.model import Example
+from diffex_dagster.results import Example
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edit_metrics import edit_metrics_of
 from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests

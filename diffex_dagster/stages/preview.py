@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.report.model import Picture
 from diffex_dagster.report.preview_page import Preview, Row, Shown
 from diffex_dagster.report.wording import titled
+from diffex_dagster.results import Picture
 from diffex_dagster.search.levels import level1_features
 from diffex_dagster.stages.calibrated import chosen_settings
 from diffex_dagster.stages.context import StudyContext

@@ -15,8 +15,8 @@ from diffex_dagster.effects.deciding import decide
 from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.effects.paired import Reach, interval, summarise
 from diffex_dagster.effects.presence import both_arms, enough, prevalence
-from diffex_dagster.report.model import Confounder, RankedFeature
 from diffex_dagster.report.wording import UNSAID
+from diffex_dagster.results import Confounder, RankedFeature
 from diffex_dagster.stages.deciding import control_differences, decision_options, measure_reach, reach_on
 from diffex_dagster.stages.edit_metrics import mean_metrics, strengths
 from diffex_dagster.stages.edits import concepts_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from diffex_dagster.corpus.tree import Corpus, Feature
-from diffex_dagster.report.model import RuleOutcome
 from diffex_dagster.report.wording import titled
+from diffex_dagster.results import RuleOutcome
 from diffex_dagster.study import RulePart, Study
 
 

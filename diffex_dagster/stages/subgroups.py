@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from diffex_dagster.classifying.target import has_class, predicted
 from diffex_dagster.effects.paired import Reach
 from diffex_dagster.effects.subgroups import SubgroupEffect, strata, subgroup_effects
-from diffex_dagster.report.model import RankedFeature
 from diffex_dagster.report.wording import UNSAID
+from diffex_dagster.results import RankedFeature
 from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.deciding import decision_options, reach_on
 from diffex_dagster.stages.ranking import Measured

@@ -8,7 +8,7 @@ from typing import Any
 from diffex_dagster.effects.confounding import SideEffect
 from diffex_dagster.effects.interactions import Interaction
 from diffex_dagster.effects.subgroups import SubgroupEffect
-from diffex_dagster.report.model import Confounder, RankedFeature
+from diffex_dagster.results import Confounder, RankedFeature
 from diffex_dagster.store.database import Connection
 from diffex_dagster.store.tables import Tables
 from diffex_dagster.utils.hashing import digest

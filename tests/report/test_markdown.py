@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from diffex_dagster.report.markdown import comparison_markdown, report_markdown
-from diffex_dagster.report.model import Comparison, Example, Explanation
+from diffex_dagster.results import Comparison, Example, Explanation
 from tests.support import material
 
 

@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 
 from diffex_dagster.report.html import emphasised
-from diffex_dagster.report.model import (
+from diffex_dagster.report.verdict import comparison_verdict, strongest, verdict
+from diffex_dagster.report.wording import measured, plain, unit_of
+from diffex_dagster.results import (
     ComparedFeature,
     Comparison,
     Confounder,
@@ -14,8 +16,6 @@ from diffex_dagster.report.model import (
     RuleOutcome,
     Turn,
 )
-from diffex_dagster.report.verdict import comparison_verdict, strongest, verdict
-from diffex_dagster.report.wording import measured, plain, unit_of
 from tests.support.material import HOSTILE
 
 

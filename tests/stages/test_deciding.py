@@ -9,7 +9,7 @@ import pytest
 
 from diffex_dagster.editing.protocol import Concept
 from diffex_dagster.effects.paired import Reach
-from diffex_dagster.report.model import Control
+from diffex_dagster.results import Control
 from diffex_dagster.search.levels import GateOutcome
 from diffex_dagster.stages.deciding import (
     control_differences,

@@ -13,7 +13,7 @@ from diffex_dagster.cli import store as store_cli
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.effects.confounding import SideEffect
 from diffex_dagster.errors import StoreError
-from diffex_dagster.report.model import Confounder, RankedFeature
+from diffex_dagster.results import Confounder, RankedFeature
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study, load_study
 from tests.support.toys import picture, write_study

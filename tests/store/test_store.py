@@ -18,7 +18,7 @@ from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
 from diffex_dagster.effects.confounding import SideEffect
 from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.errors import StoreError
-from diffex_dagster.report.model import Confounder, RankedFeature
+from diffex_dagster.results import Confounder, RankedFeature
 from diffex_dagster.store import Store, edit_key, image_key
 from diffex_dagster.store.holding import Held
 from tests.support.toys import picture

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from diffex_dagster.effects.confounding import SideEffect
-from diffex_dagster.report.model import (
+from diffex_dagster.results import (
     Attribution,
     AttributionExample,
     ComparedFeature,

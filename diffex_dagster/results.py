@@ -1,4 +1,4 @@
-"""What a report shows, as plain data: the stages fill it in, the renderers read it."""
+"""What reports and comparisons show, as plain data: the stages fill it in, the renderers and the store read it."""
 
 from __future__ import annotations
 
