@@ -283,5 +283,7 @@ def _crew_metadata(counts: EditCounts) -> Mapping[str, Any]:
         "workers": len(counts.by_worker),
         "edits_per_worker": dict(sorted(counts.by_worker.items())),
         "workers_lost": counts.lost,
+        "batches_remade": counts.remade,
+        "edits_per_second": round(counts.made / counts.seconds, 2) if counts.seconds else 0.0,
     }
     return found | ({"gpus": ", ".join(counts.gpus)} if counts.gpus else {})

@@ -16,6 +16,8 @@ from diffex_dagster.classifying.target import check_labels
 from diffex_dagster.errors import ClassifierError
 from diffex_dagster.utils.imports import at_own_code
 
+PORTION = 128  # pictures that are read and scored at a time
+
 
 def said_outputs(classifier: Classifier) -> Outputs:
     """What a classifier returns, as the study or the model says; logits for one that says nothing of it."""

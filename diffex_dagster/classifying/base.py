@@ -102,14 +102,31 @@ class BatchedClassifier:
             parts.append(self._checked(self._outputs(batch), len(batch)))
         return np.concatenate(parts)
 
+    def saw(self, logits: np.ndarray, columns: int | None) -> None:
+        """Take notice of what the same classifier scored in another process, as if it had been here.
+
+        Args:
+            logits: of shape (pictures, classes).
+            columns: of the classifier there.
+
+        Raises:
+            ClassifierError: what it returned is not what the study says that it returns.
+        """
+        self.columns = columns
+        self._notice(logits if columns == logits.shape[1] else logits[:, -1:])
+
     def _checked(self, returned: Any, count: int) -> np.ndarray:
         rows = rows_of(returned, count, len(self.labels), self.name)
         self.columns = rows.shape[1]
         logits = as_logits(rows, self.outputs, len(self.labels), self.name)
+        self._notice(rows)
+        return logits
+
+    def _notice(self, rows: np.ndarray) -> None:
+        count = len(rows)
         if self.outputs == "logits" and self._summing is not None:
             self._summing = self._summing + count if sums_to_one(rows).all() else None
             if self._summing is not None and self._summing >= ENOUGH:
                 said = "the study says that they are logits" if self.given_outputs else "nothing says what they are"
                 seen = f"the outputs of {self._summing} pictures are 0 or more and sum to 1, as probabilities do"
                 raise contradiction(self.name, said, seen, ["probabilities"])
-        return logits

@@ -76,6 +76,8 @@ class HttpClassifier(BatchedClassifier):
             served at several addresses is one classifier.
     """
 
+    networked = True  # nothing is gained by asking from several processes, which may not have its key
+
     def __init__(
         self,
         url: str,

@@ -10,7 +10,10 @@ from PIL import Image
 
 
 class Classifier(Protocol):
-    """Scores pictures. `labels` name the columns of its output; `fingerprint` covers weights and preprocessing."""
+    """Scores pictures. `labels` name the columns of its output; `fingerprint` covers weights and preprocessing.
+
+    One that asks a server says so by `networked = True`: with workers, it still scores in the process in charge.
+    """
 
     @property
     def labels(self) -> tuple[str, ...]:

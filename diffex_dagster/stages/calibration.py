@@ -419,7 +419,7 @@ class Trying:
         stored = self.stored(store.stored_edits([*asked.values(), *nulls.values()], fingerprint))
         keys = {of: edit_key(request, fingerprint) for of, request in asked.items()}
         pairs = {keys[of]: (stored[request], stored[nulls[of[1]]]) for of, request in asked.items()}
-        metrics, _ = edit_metrics_of(store, pairs)
+        metrics, _ = edit_metrics_of(store, pairs, editor=self._editor)
         masks = store.stored_masks(keys.values())
         with store.let_go():
             kept = {key: similarity_outside(edit(), null(), masks.get(key)) for key, (edit, null) in pairs.items()}

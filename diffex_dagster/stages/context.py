@@ -221,7 +221,11 @@ class Subject(StudyContext):
     @cached_property
     def classifier(self) -> Classifier:
         """What is explained; its weights load at the first picture."""
-        return self.builders.classifier(self.study, self.name)
+        made = self.builders.classifier(self.study, self.name)
+        ask: Callable[[Callable[[], Editor]], None] | None = getattr(made, "ask_workers_of", None)
+        if ask:
+            ask(lambda: self.bare_editor)
+        return made
 
     def subject(self, name: str) -> Subject:
         """This one, or another of the study's classifiers."""

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from PIL import Image
 
+from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.effects.edit_metrics import EditMetrics, measure_edit, pixel_change, strength
 from diffex_dagster.effects.perceptual import Lpips
 from diffex_dagster.errors import DiffExError
@@ -14,10 +16,14 @@ from diffex_dagster.results import Picture, opened
 from diffex_dagster.store import Store, StoredPicture
 
 BATCH = 64  # edits measured and committed at a time
+PORTIONS = 64  # of them that workers measure before they are committed
 
 
 def edit_metrics_of(
-    store: Store, edits: Mapping[str, tuple[StoredPicture, StoredPicture]], lpips: Lpips | None = None
+    store: Store,
+    edits: Mapping[str, tuple[StoredPicture, StoredPicture]],
+    lpips: Lpips | None = None,
+    editor: Editor | None = None,
 ) -> tuple[dict[str, EditMetrics], str]:
     """What each edit changed, measuring only what the store does not know.
 
@@ -26,6 +32,7 @@ def edit_metrics_of(
     Args:
         edits: key of the edit -> (edit, null edit).
         lpips: the model, if LPIPS is asked for.
+        editor: who made the edits; its workers measure them, where it has some. LPIPS is measured here.
 
     Returns:
         key -> change, and a note ("" where all went well).
@@ -40,19 +47,28 @@ def edit_metrics_of(
             found = store.stored_edit_metrics(edits)
             missing = [key for key in edits if key not in found]
     masks = store.stored_masks(missing)
-    for start in range(0, len(missing), BATCH):
-        batch = missing[start : start + BATCH]
-        new: dict[str, EditMetrics] = {}
+    at_once = BATCH * (PORTIONS if getattr(editor, "pool", None) else 1)
+    for start in range(0, len(missing), at_once):
+        batch = missing[start : start + at_once]
         with store.let_go():
-            pairs = [(edits[key][0](), edits[key][1]()) for key in batch]
-            for key, (edit, null) in zip(batch, pairs, strict=True):
-                new[key] = measure_edit(edit, null, masks.get(key))
+            new = _measured({key: edits[key] for key in batch}, masks, editor)
             if lpips:
-                distances = zip(batch, lpips(pairs), strict=True)
+                distances = zip(batch, lpips([(edits[key][0](), edits[key][1]()) for key in batch]), strict=True)
                 new = {key: replace(new[key], lpips=distance) for key, distance in distances}
         store.put_edit_metrics(new, lpips.backbone if lpips else None)
         found |= new
     return found, note
+
+
+def _measured(
+    pairs: Mapping[str, tuple[StoredPicture, StoredPicture]], masks: Mapping[str, Image.Image], editor: Editor | None
+) -> dict[str, EditMetrics]:
+    if getattr(editor, "pool", None):
+        from diffex_dagster.workers.remote import measured_by_workers
+
+        if (found := measured_by_workers(editor, pairs, masks)) is not None:
+            return found
+    return {key: measure_edit(edit(), null(), masks.get(key)) for key, (edit, null) in pairs.items()}
 
 
 def edit_strength(edits: Iterable[Picture], nulls: Iterable[Picture]) -> np.ndarray:

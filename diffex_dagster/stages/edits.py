@@ -19,6 +19,7 @@ from diffex_dagster.store import Store, edit_key
 from diffex_dagster.store.claims import AT_ONCE, in_turn
 from diffex_dagster.study import Study
 from diffex_dagster.utils.devices import measure_gpu_memory
+from diffex_dagster.utils.groups import in_groups
 from diffex_dagster.utils.progress import Reporter, silent
 
 Concepts = tuple[Concept, ...]
@@ -29,8 +30,8 @@ class EditCounts:
     """What a stage cost: edits made now, edits found in the store, seconds spent making them.
 
     `gpu_gb` is the most GPU memory held meanwhile, in GB; None without a CUDA device, and where nothing was made.
-    With workers, `by_worker` is how many edits each made ("host pid"), `lost` how many workers ended meanwhile, and
-    `gpus` the names of the GPUs that they worked on.
+    With workers, `by_worker` is how many edits each made ("host pid"), `lost` how many workers ended meanwhile,
+    `remade` how many batches others made again for that, and `gpus` the names of the GPUs that they worked on.
     """
 
     made: int = 0
@@ -40,6 +41,7 @@ class EditCounts:
     by_worker: Mapping[str, int] = field(default_factory=dict)
     lost: int = 0
     gpus: tuple[str, ...] = ()
+    remade: int = 0
 
     def __add__(self, other: EditCounts) -> EditCounts:
         most = max((gb for gb in (self.gpu_gb, other.gpu_gb) if gb is not None), default=None)
@@ -51,6 +53,7 @@ class EditCounts:
             dict(Counter(self.by_worker) + Counter(other.by_worker)),
             self.lost + other.lost,
             tuple(sorted({*self.gpus, *other.gpus})),
+            self.remade + other.remade,
         )
 
 
@@ -106,7 +109,7 @@ def ensure_edits(
     ready()
     start, done, gpu_memory = time.monotonic(), 0, measure_gpu_memory()
     reused, pool = len(stored), getattr(editor, "pool", None)
-    before, lost = (pool.made(), pool.lost) if pool else ({}, 0)
+    before, lost, remade = (pool.made(), pool.lost, pool.remade) if pool else ({}, 0, 0)
     with store.let_go():
         at_once = max(AT_ONCE, getattr(editor, "at_once", 0))
         batches = batches_of(editor, missing)  # of all that is missing, so that no portion decides what shares one
@@ -121,7 +124,8 @@ def ensure_edits(
             reused += len(there)
             if not wanted:
                 continue
-            for batch in made_edits(editor, images, wanted, size, store.image_name):
+            made = made_edits(editor, images, wanted, size, store.image_name)
+            for batch in in_groups(made) if pool else made:
                 store.put_edits(batch, editor.fingerprint)
                 done += len(batch)
                 report(stage, done, len(missing) - (reused - len(stored)), reused)
@@ -129,7 +133,9 @@ def ensure_edits(
     if not pool:
         return EditCounts(done, reused, seconds, gpu_memory())
     by_worker = dict(Counter(pool.made()) - Counter(before))
-    return EditCounts(done, reused, seconds, None, by_worker, pool.lost - lost, tuple(pool.gpus()))
+    return EditCounts(
+        done, reused, seconds, None, by_worker, pool.lost - lost, tuple(pool.gpus()), pool.remade - remade
+    )
 
 
 def make_edits(work: StudyContext, requests: Sequence[EditRequest], stage: str = "edits") -> EditCounts:

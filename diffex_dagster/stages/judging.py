@@ -18,7 +18,8 @@ from diffex_dagster.results import JudgeCheck
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edit_metrics import edit_metrics_of, strengths
 from diffex_dagster.stages.edits import Concepts, concepts_of, control_edits, edit_requests
-from diffex_dagster.store import StoredPicture, edit_key
+from diffex_dagster.store import StoredPicture, StoredPictures, edit_key
+from diffex_dagster.utils.groups import in_groups
 
 
 def ensure_evidence(
@@ -41,14 +42,16 @@ def ensure_evidence(
         store.put_evidence(answers, probe.fingerprint)
         report("edit checks", len(answers), len(missing), reused)
         return {asked: (found | dict(answers))[pair] for pair, asked in pairs.items()}
+    by_workers = hasattr(probe, "portions")
     at_once = PORTION * getattr(probe, "portions", 1)
     for start in range(0, len(missing), at_once):
         some = missing[start : start + at_once]
         requests = {key: pairs[key, prompt][0] for key, prompt in some}
         files = store.stored_edits(list(requests.values()), editor)
         with store.let_go():
-            pictures = {key: store.pictures.get(files[request]) for key, request in requests.items()}
-            for answers in evidence_of(probe, pictures, some):
+            named = StoredPictures({k: StoredPicture(store.pictures, files[r]) for k, r in requests.items()})
+            batches = evidence_of(probe, named if by_workers else dict(named), some)
+            for answers in in_groups(batches) if by_workers else batches:
                 store.put_evidence(answers, probe.fingerprint)
                 found |= dict(answers)
                 done += len(answers)
@@ -287,7 +290,7 @@ def first_metrics(
     requests = edit_requests(images, [(), *combinations], seed)
     files = {r: StoredPicture(store.pictures, file) for r, file in store.stored_edits(requests, editor).items()}
     pairs = {edit_key(r, editor): (files[r], files[EditRequest(r.image, (), r.seed)]) for r in requests if r.concepts}
-    metrics, _ = edit_metrics_of(store, pairs)
+    metrics, _ = edit_metrics_of(store, pairs, editor=work.editor)
     return {
         concepts: [metrics[edit_key(request, editor)] for request in edit_requests(images, [concepts], seed)]
         for concepts in combinations

@@ -54,7 +54,7 @@ class Pictures:
             asked[feature.id] = dict(zip((edit_key(r, editor) for r in requests), pairs, strict=True))
         lpips = Lpips(study.report.lpips) if study.report.lpips else None
         every = {key: pair for of_feature in asked.values() for key, pair in of_feature.items()}
-        found, note = edit_metrics_of(self.work.store, every, lpips)
+        found, note = edit_metrics_of(self.work.store, every, lpips, self.work.editor)
         return {feature: [found[key] for key in of_feature] for feature, of_feature in asked.items()}, note
 
 

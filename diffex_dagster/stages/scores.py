@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-from diffex_dagster.classifying.asking import outputs_of, said_outputs, try_out
+from diffex_dagster.classifying.asking import PORTION, outputs_of, said_outputs, try_out
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.target import becomes, check_labels, flips, has_class, measure
 from diffex_dagster.editing.protocol import EditRequest
@@ -16,11 +16,9 @@ from diffex_dagster.effects.paired import paired_effects
 from diffex_dagster.errors import ClassifierError, StoreError
 from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.edits import Concepts, control_edits, controls_like, edit_requests
-from diffex_dagster.store import Store, edit_key
+from diffex_dagster.store import InOrder, Store, StoredPicture, StoredPictures, edit_key
 from diffex_dagster.utils.imports import load_object
 from diffex_dagster.utils.progress import Reporter, silent
-
-BATCH = 128  # pictures read, scored and committed at a time
 
 
 @dataclass(frozen=True)
@@ -136,37 +134,43 @@ def ensure_scores(subject: Subject, requests: Sequence[EditRequest]) -> tuple[di
             "or were made before the editor changed: level1_edits is missing or stale, materialize it first"
         )
     keys = {request: edit_key(request, editor) for request in requests}
-    of = {key: request for request, key in keys.items()}
-
-    def read(key: str) -> Image.Image:
-        return store.pictures.get(files[of[key]])
-
-    scores, scored = _scores(store, subject.classifier, list(of), read, subject.report)
+    pictures = StoredPictures({key: StoredPicture(store.pictures, files[request]) for request, key in keys.items()})
+    scores, scored = _scores(store, subject.classifier, pictures, subject.report)
     return {request: scores[key] for request, key in keys.items()}, scored
 
 
 def picture_scores(store: Store, classifier: Classifier, pictures: Mapping[str, Image.Image]) -> dict[str, np.ndarray]:
     """The classifier's outputs on pictures by image key, each of shape (classes,), scoring those it has not seen."""
-    return _scores(store, classifier, list(pictures), pictures.__getitem__, silent)[0]
+    return _scores(store, classifier, pictures, silent)[0]
 
 
 def _scores(
-    store: Store, classifier: Classifier, keys: Sequence[str], read: Callable[[str], Image.Image], report: Reporter
+    store: Store, classifier: Classifier, pictures: Mapping[str, Image.Image], report: Reporter
 ) -> tuple[dict[str, np.ndarray], int]:
-    """Outputs by key, and how many were scored now; only those are read, a batch at a time."""
-    scores = store.stored_scores(keys, classifier.fingerprint)
-    missing = [key for key in keys if key not in scores]
-    reused = len(keys) - len(missing)
+    """Outputs by key, and how many were scored now; only those are read, a portion at a time."""
+    scores = store.stored_scores(pictures, classifier.fingerprint)
+    missing = [key for key in pictures if key not in scores]
+    reused = len(pictures) - len(missing)
     report("scores", 0, len(missing), reused)
-    for start in range(0, len(missing), BATCH):
-        batch = missing[start : start + BATCH]
+    named = bool(missing) and isinstance(pictures, StoredPictures)
+    portions = getattr(classifier, "portions", None) if named else None  # of one that has workers score
+    at_once = PORTION * (portions or 1)
+    for start in range(0, len(missing), at_once):
+        batch = missing[start : start + at_once]
         with store.let_go():
-            outputs = outputs_of(classifier, [read(key) for key in batch])
+            outputs = outputs_of(classifier, _pictures_of(pictures, batch, portions is not None))
         new = dict(zip(batch, outputs, strict=True))
         store.put_scores(new, classifier.fingerprint)
         scores |= new
         report("scores", start + len(batch), len(missing), reused)
     return scores, len(missing)
+
+
+def _pictures_of(pictures: Mapping[str, Image.Image], keys: Sequence[str], named: bool) -> Sequence[Image.Image]:
+    """Some of the pictures in order, decoded; or only named, for whoever has others read them."""
+    if named and isinstance(pictures, StoredPictures):
+        return InOrder([pictures.stored[key] for key in keys])
+    return [pictures[key] for key in keys]
 
 
 def paired_scores(

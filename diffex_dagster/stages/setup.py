@@ -102,7 +102,20 @@ def placed_editor(study: Study) -> EditorPart:
 
 
 def build_classifier(study: Study, name: str) -> Classifier:
-    """One of the study's classifiers; its weights are loaded at the first picture."""
+    """One of the study's classifiers, on the study's workers where it has some; its weights load at the first picture.
+
+    One that asks a service stays in this process, which has its key.
+    """
+    made = build_own_classifier(study, name)
+    if study.crew is None or getattr(made, "networked", False):
+        return made
+    from diffex_dagster.workers.remote import scored_by_workers
+
+    return scored_by_workers(made, name)
+
+
+def build_own_classifier(study: Study, name: str) -> Classifier:
+    """One of the study's classifiers, in this process; its weights are loaded at the first picture."""
     place, part = study.deployment.classifiers, study.classifiers[name]
     if place.device is not None:
         part = part.model_copy(update={"device": place.device})

@@ -9,14 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diffex_dagster.store.files import StoredPicture, StoredPictures
+    from diffex_dagster.store.files import InOrder, StoredPicture, StoredPictures
     from diffex_dagster.store.keys import edit_key, image_key
     from diffex_dagster.store.store import Store
 
-__all__ = ["Store", "StoredPicture", "StoredPictures", "edit_key", "image_key"]
+__all__ = ["InOrder", "Store", "StoredPicture", "StoredPictures", "edit_key", "image_key"]
 
 _HOMES = {
-    "Store": "store", "StoredPicture": "files", "StoredPictures": "files", "edit_key": "keys", "image_key": "keys",
+    "InOrder": "files", "Store": "store", "StoredPicture": "files", "StoredPictures": "files", "edit_key": "keys",
+    "image_key": "keys",
 }  # fmt: skip
 
 

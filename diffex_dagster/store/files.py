@@ -65,8 +65,10 @@ class PictureFiles:
             ) from error
         return relative
 
-    def filed(self, picture: Image.Image) -> FiledPicture:
+    def filed(self, picture: Image.Image | FiledPicture) -> FiledPicture:
         """Keep a picture; returns what names it, with all that the picture carries besides its pixels."""
+        if isinstance(picture, FiledPicture):
+            return picture
         return FiledPicture(self.put(picture), picture.size, picture.mode, {MASK: picture.info.get(MASK)})
 
     def get(self, relative: str) -> Image.Image:

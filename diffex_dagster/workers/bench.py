@@ -1,4 +1,8 @@
-"""What one worker holds: the study's editor and judge, built at first use. It knows nothing of Ray."""
+"""What one worker holds: the study's editor, judges and classifiers, built at first use. It knows nothing of Ray.
+
+Pictures that are stored already come as the names of their files, and are read here: the process in charge sends and
+gets back what names a picture, never its pixels.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 from PIL import Image
 
+from diffex_dagster.classifying.asking import outputs_of
+from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.editing.asking import made_edits
 from diffex_dagster.editing.protocol import DescribesPictures, Editor, EditRequest, FiledPicture
-from diffex_dagster.errors import DiffExError
+from diffex_dagster.effects.edit_metrics import EditMetrics, measure_edit
+from diffex_dagster.errors import ClassifierError, DiffExError
 from diffex_dagster.judging.asking import evidence_of
 from diffex_dagster.judging.protocol import ConceptProbe, Pair
 from diffex_dagster.store.files import PictureFiles
@@ -22,6 +30,15 @@ from diffex_dagster.store.files import PictureFiles
 if TYPE_CHECKING:
     from diffex_dagster.editing.vocabulary import WordGroup
     from diffex_dagster.study import Study
+
+Sent = Mapping[str, "Image.Image | str"]
+"""Pictures by key; a text is the name of a stored picture's file."""
+
+Scored = tuple[str, np.ndarray, int | None]
+"""A picture's file, a classifier's outputs on it (classes,), and how many the model itself returned."""
+
+Measurable = tuple[str, str, str]
+"""An edit's key, its file, and the file of its null edit."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +61,7 @@ class Problem:
 
 
 class Bench:
-    """A study's editor and judge in one process.
+    """A study's editor, judges and classifiers in one process.
 
     Args:
         study: as whoever asks has it.
@@ -54,6 +71,12 @@ class Bench:
     def __init__(self, study: Study, paths: Sequence[str] = ()) -> None:
         sys.path += [path for path in paths if path not in sys.path]
         self.study = study
+        self._classifiers: dict[str, Classifier] = {}
+
+    @cached_property
+    def files(self) -> PictureFiles:
+        """Where the study's pictures are."""
+        return PictureFiles(self.study.pictures_folder)
 
     @cached_property
     def editor(self) -> Editor:
@@ -81,7 +104,7 @@ class Bench:
 
     def edit(
         self,
-        images: Mapping[str, Image.Image],
+        images: Sent,
         requests: Sequence[EditRequest],
         words: Mapping[str, WordGroup] | None = None,
     ) -> list[tuple[EditRequest, FiledPicture]] | Problem:
@@ -90,20 +113,17 @@ class Bench:
         Args:
             words: that pictures are described in, where those are not in the study.
         """
-        files = PictureFiles(self.study.pictures_folder)
 
         def made() -> list[tuple[EditRequest, FiledPicture]]:
             editor = self.editor
             if words is not None:
                 editor = cast(DescribesPictures, editor).describing(words)
-            batches = made_edits(editor, images, requests)
-            return [(request, files.filed(picture)) for batch in batches for request, picture in batch]
+            batches = made_edits(editor, self._pictures(images), requests)
+            return [(request, self.files.filed(picture)) for batch in batches for request, picture in batch]
 
         return _said(made)
 
-    def evidence(
-        self, fingerprint: str, pictures: Mapping[str, Image.Image], pairs: Sequence[Pair]
-    ) -> list[tuple[Pair, float]] | Problem:
+    def evidence(self, fingerprint: str, pictures: Sent, pairs: Sequence[Pair]) -> list[tuple[Pair, float]] | Problem:
         """Have the judge with this fingerprint judge one batch of pictures."""
 
         def judged() -> list[tuple[Pair, float]]:
@@ -112,9 +132,46 @@ class Bench:
                     f"the worker on {socket.gethostname()} would judge otherwise than this process keeps it as: give "
                     "the judge the same checkpoint, device and libraries everywhere (write its device, not auto)"
                 )
-            return [each for batch in evidence_of(self.probes[fingerprint], pictures, pairs) for each in batch]
+            batches = evidence_of(self.probes[fingerprint], self._pictures(pictures), pairs)
+            return [each for batch in batches for each in batch]
 
         return _said(judged)
+
+    def score(self, name: str, fingerprint: str, files: Sequence[str]) -> list[Scored] | Problem:
+        """Have one of the study's classifiers score stored pictures."""
+
+        def scored() -> list[Scored]:
+            classifier = self._classifier(name, fingerprint)
+            outputs = outputs_of(classifier, [self.files.get(file) for file in files])
+            columns = getattr(classifier, "columns", None)
+            return [(file, row, columns) for file, row in zip(files, outputs, strict=True)]
+
+        return _said(scored)
+
+    def measure(
+        self, masks: Mapping[str, Image.Image], edits: Sequence[Measurable]
+    ) -> list[tuple[str, EditMetrics]] | Problem:
+        """Measure what edits changed, each against its null edit."""
+        files = self.files
+        return _said(
+            lambda: [(key, measure_edit(files.get(edit), files.get(null), masks.get(key))) for key, edit, null in edits]
+        )
+
+    def _pictures(self, sent: Sent) -> dict[str, Image.Image]:
+        return {key: self.files.get(each) if isinstance(each, str) else each for key, each in sent.items()}
+
+    def _classifier(self, name: str, fingerprint: str) -> Classifier:
+        from diffex_dagster.stages.setup import build_own_classifier
+
+        if name not in self._classifiers:
+            made = build_own_classifier(self.study, name)
+            if made.fingerprint != fingerprint:
+                raise ClassifierError(
+                    f"classifiers.{name}: the worker on {socket.gethostname()} would score otherwise than this process "
+                    "keeps it as: give it the same files, labels and libraries everywhere"
+                )
+            self._classifiers[name] = made
+        return self._classifiers[name]
 
 
 def _said(work: Callable[[], Any]) -> Any:

@@ -20,10 +20,12 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from diffex_dagster.errors import DiffExError, EditorError, first_line
+from diffex_dagster.errors import DiffExError, EditorError, at_the_boundary, first_line
 from diffex_dagster.utils.secrets import logger
 from diffex_dagster.workers.bench import Bench, Hello, Problem
 from diffex_dagster.workers.options import Workers
@@ -39,6 +41,8 @@ STORE_MB = 100  # of shared memory that a private Ray sets aside: pictures on th
 _USERS: set[object] = set()  # pools of this process that have workers
 _STARTED: list[bool] = []  # whether they started Ray, or connected to it
 STARTS = 3  # workers that may end one after the other before the first is ready
+TICK = 1.0  # seconds after which whoever waits for results hears that none has come
+WORTH = 8  # batches that are worth starting workers for, where one process could do the work at once
 
 
 @dataclass(eq=False)
@@ -54,7 +58,6 @@ class _Worker:
     hello: Any  # the reference of its first answer, until that is there
     said: Hello | None = None
     batches: list[tuple[Any, _Batch[Any]]] = field(default_factory=list)  # (reference, batch), the oldest first
-    recent: deque[str] = field(default_factory=lambda: deque(maxlen=64))  # pictures that it has worked on
     made: int = 0
 
 
@@ -70,9 +73,10 @@ class Pool:
 
     def __init__(self, study: Study, options: Workers, gpus: float, check: Callable[[Hello], None]) -> None:
         self.options, self.lost, self.remade = options, 0, 0
-        self._study, self._gpus, self._check = study, gpus, check
+        self.study, self._gpus, self._check = study, gpus, check
         self._workers: list[_Worker] = []
         self._gone: list[_Worker] = []
+        self._known: dict[str, _Worker] = {}  # picture -> the worker that had it last
         self._failed_starts = 0
         self._make: Callable[[], Any] | None = None
         self._end: Callable[[], object] = lambda: None
@@ -81,6 +85,10 @@ class Pool:
     def in_flight(self) -> int:
         """The most batches that are out at a time."""
         return self.options.count * self.options.ahead
+
+    def helps(self, batches: int) -> bool:
+        """Whether so many batches, which this process could work on itself, are worth handing out."""
+        return batches > 1 and (any(worker.said for worker in self._workers) or batches >= WORTH)
 
     def made(self) -> dict[str, int]:
         """How many items each worker has made, by "host pid"."""
@@ -94,6 +102,7 @@ class Pool:
         """End the workers, and Ray where it was started for them."""
         self._gone += self._workers
         self._workers, self._make = [], None
+        self._known.clear()
         end, self._end = self._end, lambda: None
         end()
 
@@ -107,7 +116,8 @@ class Pool:
     ) -> Iterator[list[Any]]:
         """Have batches worked on; gives back what `Bench.<method>` returns for each, in the order that they finish.
 
-        No batch goes out while nobody asks for the next result: never more than `in_flight` are out.
+        No batch goes out while nobody asks for the next result: never more than `in_flight` are out. Where none comes
+        for a moment, an empty list says so, and whoever collects results can keep those that are there.
 
         Args:
             method: of `Bench`.
@@ -130,9 +140,11 @@ class Pool:
                 self._replenish()
                 while problem is None and waiting and (worker := self._free()):
                     batch = self._choose(waiting, worker, picture)
-                    call = getattr(worker.actor, method).remote(*given(batch.items))
+                    with_it = given(batch.items)
+                    with _asking_ray():
+                        call = getattr(worker.actor, method).remote(*with_it)
                     worker.batches.append((call, batch))
-                    worker.recent.extend(dict.fromkeys(map(picture, batch.items)))
+                    self._known |= dict.fromkeys(map(picture, batch.items), worker)
                 now = time.monotonic()
                 if any(worker.said for worker in self._workers):
                     idle_since = said_at = now
@@ -144,7 +156,9 @@ class Pool:
                 elif now - said_at > SAY_EVERY:
                     said_at = now
                     log.warning("waiting for workers: none of %d is there yet", self.options.count)
+                heard = False
                 for worker, answer in self._answers():
+                    heard = True
                     if isinstance(answer, Problem):
                         problem = answer
                     elif isinstance(answer, _Lost):
@@ -152,6 +166,8 @@ class Pool:
                     else:
                         worker.made += len(answer)
                         yield answer
+                if not heard:
+                    yield []
         finally:
             self._forget()
         if problem is not None:
@@ -166,15 +182,16 @@ class Pool:
 
     def _start(self) -> None:
         if self._make is None:
-            self._make, self._end = _ray(self._study, self.options, self._gpus)
+            self._make, self._end = _ray(self.study, self.options, self._gpus)
             weakref.finalize(self, self._end)
 
     def _replenish(self) -> None:
         """As many workers as are asked for, ready or not."""
         assert self._make is not None
         while len(self._workers) < self.options.count:
-            actor = self._make()
-            self._workers.append(_Worker(actor, actor.hello.remote()))
+            with _asking_ray():
+                actor = self._make()
+                self._workers.append(_Worker(actor, actor.hello.remote()))
 
     def _free(self) -> _Worker | None:
         """A worker that is ready and has a place; the one with the fewest batches."""
@@ -183,22 +200,29 @@ class Pool:
 
     def _choose(self, waiting: deque[_Batch[Item]], worker: _Worker, picture: Callable[[Item], str]) -> _Batch[Item]:
         """The next batch for a worker: one of a picture that it knows, else one that no other worker knows."""
-        others = {each for other in self._workers if other is not worker for each in other.recent}
-        few = [waiting[i] for i in range(min(len(waiting), 4 * self.in_flight))]
-        known = next((b for b in few if picture(b.items[0]) in worker.recent), None)
-        chosen = known or next((b for b in few if picture(b.items[0]) not in others), few[0])
+        few = list(islice(waiting, 4 * self.in_flight))
+        whose = [self._known.get(picture(batch.items[0])) for batch in few]
+        chosen = next((b for b, of in zip(few, whose, strict=True) if of is worker), None)
+        there = set(self._workers)
+        chosen = chosen or next((b for b, of in zip(few, whose, strict=True) if of not in there), few[0])
         waiting.remove(chosen)
         return chosen
 
     def _answers(self) -> Iterator[tuple[_Worker, Any]]:
-        """What has come in, after a wait of at most a second."""
+        """What has come in, after a wait of at most `TICK`."""
         import ray
 
         refs = {ref: worker for worker in self._workers for ref, _ in worker.batches}
         refs |= {worker.hello: worker for worker in self._workers if worker.hello is not None}
-        ready, _ = ray.wait(list(refs), num_returns=1, timeout=1.0)
-        for ref in ready:
+        with _asking_ray():
+            ready, rest = ray.wait(list(refs), num_returns=1, timeout=TICK)
+            if ready and rest:  # all that is there: each look at many is work
+                ready += ray.wait(rest, num_returns=len(rest), timeout=0)[0]
+        there = set(ready)
+        for ref in [ref for ref in refs if ref in there]:  # the oldest of each worker first
             worker = refs[ref]
+            if worker not in self._workers:  # it was lost with another of its batches a moment ago
+                continue
             try:
                 answer = ray.get(ref)
             except _lost_errors() as error:  # before the next: a worker may pass one on
@@ -278,6 +302,12 @@ class Pool:
 @dataclass(frozen=True)
 class _Lost:
     batches: list[_Batch[Any]]
+
+
+def _asking_ray() -> AbstractContextManager[None]:
+    """Around a call of Ray itself: its head may be gone, or somebody has ended it."""
+    remedy = "look at `ray status` and run again: what was finished is kept"
+    return at_the_boundary("Ray fails while workers are at work", remedy, EditorError)
 
 
 def _lost_errors() -> tuple[type[Exception], ...]:

@@ -1,25 +1,33 @@
-"""A study's editor and judge on workers: the same protocols, the same fingerprints, the same batches."""
+"""A study's editor, judges and classifiers on workers: the same protocols, fingerprints and batches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
+from diffex_dagster.classifying.asking import PORTION as SCORED_AT_ONCE
+from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.editing.batches import AT_ONCE, batches_of
 from diffex_dagster.editing.protocol import Editor, EditRequest, FiledPicture
+from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.judging.asking import PORTION
 from diffex_dagster.judging.protocol import ConceptProbe, Pair
-from diffex_dagster.workers.pool import Pool
+from diffex_dagster.store.files import InOrder, StoredPicture, StoredPictures
+from diffex_dagster.workers.bench import Measurable, Sent
+from diffex_dagster.workers.pool import WORTH, Pool
+
+MEASURED_AT_ONCE = 16  # edits
 
 
 class _Local:
     """Stands for an object of this process, which answers what costs nothing: its fingerprint, its options."""
 
-    def __init__(self, local: Any, pool: Pool) -> None:
-        self._local, self.pool = local, pool
+    def __init__(self, local: Any) -> None:
+        self._local = local
 
     @property
     def fingerprint(self) -> str:
@@ -44,8 +52,8 @@ class RemoteEditor(_Local):
     """
 
     def __init__(self, local: Any, pool: Pool, words: Mapping[str, Any] | None = None) -> None:
-        super().__init__(local, pool)
-        self._words = words
+        super().__init__(local)
+        self.pool, self._words = pool, words
 
     def edit(
         self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]
@@ -54,11 +62,7 @@ class RemoteEditor(_Local):
         yield from self.pool.run(
             "edit",
             self.batches(requests),
-            lambda batch: (
-                {key: images[key] for key in dict.fromkeys(each.image for each in batch)},
-                list(batch),
-                self._words,
-            ),
+            lambda batch: (_sent(images, [each.image for each in batch]), list(batch), self._words),
             lambda request: request.image,
             _in_words,
         )
@@ -82,6 +86,10 @@ class RemoteEditor(_Local):
 class RemoteJudge(_Local):
     """A `ConceptProbe` whose questions workers answer."""
 
+    def __init__(self, local: Any, pool: Pool) -> None:
+        super().__init__(local)
+        self.pool = pool
+
     def evidence(
         self, pictures: Mapping[str, Image.Image], pairs: Sequence[Pair]
     ) -> Iterator[list[tuple[Pair, float]]]:
@@ -90,7 +98,7 @@ class RemoteJudge(_Local):
         yield from self.pool.run(
             "evidence",
             self.batches(pairs),
-            lambda batch: (named, {key: pictures[key] for key in dict.fromkeys(key for key, _ in batch)}, list(batch)),
+            lambda batch: (named, _sent(pictures, [key for key, _ in batch]), list(batch)),
             lambda pair: pair[0],
             lambda pair: f"the question whether a picture shows {pair[1]!r}",
         )
@@ -104,6 +112,55 @@ class RemoteJudge(_Local):
     def portions(self) -> int:
         """How many portions are worth asking for together, so that no worker waits for the last of them."""
         return self.pool.in_flight
+
+
+class RemoteClassifier(_Local):
+    """A `Classifier` which has workers score what is stored already; other pictures it scores itself.
+
+    Args:
+        local: scores in this process.
+        name: what the study calls it.
+    """
+
+    def __init__(self, local: Any, name: str) -> None:
+        super().__init__(local)
+        self._name, self._editor = name, _nobody
+
+    def ask_workers_of(self, editor: Callable[[], Any]) -> None:
+        """Say whose workers score: those of the editor in use, which is asked for when there is something to score."""
+        self._editor = editor
+
+    @property
+    def portions(self) -> int:
+        """How many portions are worth asking for together, so that no worker waits for the last of them."""
+        pool = _pool_of(self._editor())
+        return max(pool.in_flight, WORTH) if pool else 1
+
+    def __call__(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+        """See `Classifier.__call__`; the portions that workers get are those that one process would score."""
+        pool = _pool_of(self._editor()) if isinstance(pictures, InOrder) else None
+        if pool is None or not isinstance(pictures, InOrder) or not pool.helps(-(-len(pictures) // SCORED_AT_ONCE)):
+            return np.asarray(self._local(list(pictures)))
+        files = [each.relative for each in pictures.stored]
+        name, fingerprint = self._name, self.fingerprint
+        answers = pool.run(
+            "score",
+            [files[start : start + SCORED_AT_ONCE] for start in range(0, len(files), SCORED_AT_ONCE)],
+            lambda batch: (name, fingerprint, list(batch)),
+            str,
+            lambda file: f"{name}'s score of {file}",
+        )
+        found: dict[str, np.ndarray] = {}
+        saw = getattr(self._local, "saw", None)
+        for batch in answers:
+            found |= {file: outputs for file, outputs, _ in batch}
+            if saw and batch:
+                saw(np.stack([outputs for _, outputs, _ in batch]), batch[0][2])
+        return np.stack([found[file] for file in files])
+
+
+def _nobody() -> None:
+    return None
 
 
 def _by_picture(pairs: Sequence[Pair]) -> list[list[Pair]]:
@@ -126,11 +183,53 @@ def judged_by_workers(probe: ConceptProbe, editor: Any) -> ConceptProbe:
 
     One that asks a server stays where its answers are kept, its key is and its requests are counted.
     """
-    pool = getattr(editor, "pool", None)
-    if not isinstance(pool, Pool) or type(probe) is RemoteJudge or getattr(probe, "networked", False):
+    pool = _pool_of(editor)
+    if pool is None or type(probe) is RemoteJudge or getattr(probe, "networked", False):
         return probe
     made: Any = RemoteJudge(probe, pool)
     return made
+
+
+def scored_by_workers(classifier: Classifier, name: str) -> Classifier:
+    """A classifier of a study which workers score with, once it is told whose (`RemoteClassifier.ask_workers_of`)."""
+    made: Any = RemoteClassifier(classifier, name)
+    return made
+
+
+def measured_by_workers(
+    editor: Any, pairs: Mapping[str, tuple[StoredPicture, StoredPicture]], masks: Mapping[str, Image.Image]
+) -> dict[str, EditMetrics] | None:
+    """What edits changed, measured by the workers of an editor; None where it has none, or it is not worth it.
+
+    Args:
+        editor: whose edits these are.
+        pairs: key of an edit -> (edit, its null edit).
+        masks: key of an edit -> where it was allowed to change its picture, of those of which it is known.
+    """
+    pool = _pool_of(editor)
+    edits: list[Measurable] = sorted(((k, e.relative, n.relative) for k, (e, n) in pairs.items()), key=lambda of: of[2])
+    batches = [edits[start : start + MEASURED_AT_ONCE] for start in range(0, len(edits), MEASURED_AT_ONCE)]
+    if pool is None or not pool.helps(len(batches)):
+        return None
+    answers = pool.run(
+        "measure",
+        batches,
+        lambda batch: ({key: masks[key] for key, _, _ in batch if key in masks}, list(batch)),
+        lambda each: each[2],
+        lambda each: f"what {each[1]} changed",
+    )
+    return {key: metrics for batch in answers for key, metrics in batch}
+
+
+def _pool_of(editor: Any) -> Pool | None:
+    pool = getattr(editor, "pool", None)
+    return pool if isinstance(pool, Pool) else None
+
+
+def _sent(pictures: Mapping[str, Image.Image], keys: Sequence[str]) -> Sent:
+    """Pictures on their way to a worker: what is stored goes as the name of its file."""
+    stored = pictures.stored if isinstance(pictures, StoredPictures) else {}
+    return {key: stored[key].relative if key in stored else pictures[key] for key in dict.fromkeys(keys)}
 
 
 def _in_words(request: EditRequest) -> str:

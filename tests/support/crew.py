@@ -108,7 +108,7 @@ class ShadeJudge:
 class Backwards:
     """In place of `workers.pool.Pool`: works in this process, on the last batch first."""
 
-    lost = 0
+    lost = remade = 0
 
     def __init__(self, bench: Bench, in_flight: int) -> None:
         self.bench, self.in_flight = bench, in_flight

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.errors import EditorError
 from diffex_dagster.stages import edits
 from diffex_dagster.stages.edits import ensure_edits
+from diffex_dagster.utils.groups import in_groups
 from diffex_dagster.workers.bench import Bench
 from diffex_dagster.workers.remote import RemoteEditor
 from tests.support.crew import Backwards, asked, crew_study, kept
@@ -69,6 +70,26 @@ def test_an_instruction_editor_says_which_edits_its_pipeline_gets_together() -> 
     requests = asked([str(i) for i in range(5)], "red")
     batches = batches_of(InstructEditor(InstructOptions(checkpoint="x", batch_size=4)), requests)
     assert batches == [requests[:4], requests[4:8], requests[8:]]
+
+
+def test_what_comes_in_small_batches_is_kept_in_groups() -> None:
+    clock = iter([0.0, 0.1, 0.2, 5.0, 5.1, 5.2, 5.3, 9.0])
+    batches = [[1], [2], [3, 4], [], [5], [], [6]]
+    groups = list(in_groups(batches, most=4, seconds=1.0, now=lambda: next(clock)))
+    assert groups == [[1, 2, 3, 4], [5, 6]]
+    clock = iter([0.0, 0.1, 1.5, 2.0, 2.1])
+    assert list(in_groups([[1], [], [2]], most=4, seconds=1.0, now=lambda: next(clock))) == [[1], [2]]
+
+
+def test_what_came_before_an_error_is_kept_and_the_error_follows() -> None:
+    def batches() -> Iterator[list[int]]:
+        yield from ([1], [2])
+        raise KeyboardInterrupt
+
+    groups = in_groups(batches())
+    assert next(groups) == [1, 2]
+    with pytest.raises(KeyboardInterrupt):
+        next(groups)
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 
 from diffex_dagster.assets.common import edit_metadata
+from diffex_dagster.editing.protocol import Concept
 from diffex_dagster.errors import EditorError
+from diffex_dagster.stages import scores
 from diffex_dagster.stages.edits import ensure_edits
-from diffex_dagster.stages.judging import ensure_evidence
+from diffex_dagster.stages.judging import ensure_evidence, first_metrics
+from diffex_dagster.stages.scores import ensure_scores
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
+from diffex_dagster.workers import remote
 from diffex_dagster.workers.bench import Bench, Problem
 from tests.support.crew import asked, crew_study, kept, pids
 from tests.support.toys import picture, prepared
@@ -21,22 +25,39 @@ pytestmark = pytest.mark.usefixtures("ray_here")
 PROMPTS = ("red", "green", "blue")
 
 
-def make(study: Study, *prompts: str) -> dict[str, tuple[str, bytes]]:
-    """Make the edits of a study; returns what is kept of them."""
+def make(study: Study, *prompts: str) -> tuple[dict[str, tuple[str, bytes]], dict[str, int]]:
+    """Make the edits of a study, and have them judged, scored and measured; returns what is kept of them, and how much
+    of it each worker made.
+    """
     work = prepared(study)
     requests = asked(list(work.samples), *prompts)
     counts = ensure_edits(work.store, work.editor, requests)
     assert counts.made == len(requests)
     evidence = ensure_evidence(work, [(request, "red") for request in requests])
-    return kept(work.store, requests) | {repr(asked): (str(value), b"") for asked, value in evidence.items()}
+    outputs, scored = ensure_scores(work.subject("v1"), requests)
+    assert scored == len(requests)
+    metrics = first_metrics(work, [(Concept(prompt),) for prompt in prompts], list(work.samples))
+    said = {repr(asked): (str(value), b"") for asked, value in (evidence | metrics).items()}
+    said |= {repr(("score", request)): (str(of.tolist()), b"") for request, of in outputs.items()}
+    pool = getattr(work.editor, "pool", None)
+    return kept(work.store, requests) | said, pool.made() if pool else {}
 
 
-def test_the_same_bits_for_one_process_and_any_number_of_workers(tmp_path: Path) -> None:
-    alone = make(crew_study(tmp_path / "alone"), *PROMPTS)
-    for workers in (1, 3):
+def test_the_same_bits_for_one_process_and_any_number_of_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (remote, scores):
+        monkeypatch.setattr(module, "SCORED_AT_ONCE" if module is remote else "PORTION", 5)
+    monkeypatch.setattr(remote, "MEASURED_AT_ONCE", 4)
+    alone, _ = make(crew_study(tmp_path / "alone"), *PROMPTS)
+    edits = 8 * (1 + len(PROMPTS))
+    for workers in (1, 2, 3):
         study = crew_study(tmp_path / f"{workers}", workers, together=workers)
-        assert make(study, *PROMPTS) == alone
+        found, made = make(study, *PROMPTS)
+        assert found == alone
         assert len(set(pids(study))) == workers and os.getpid() not in pids(study)
+        files = len({file for file, mask in found.values() if file.startswith("pictures/")})
+        assert sum(made.values()) >= edits + edits + files + 8 * len(PROMPTS)  # edited, judged, scored, measured
 
 
 def test_a_worker_that_is_killed_costs_nothing_but_its_batches(tmp_path: Path) -> None:

@@ -1,0 +1,43 @@
+"""Small batches put together, so that keeping them costs less: one commit for many."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+MOST = 256  # items
+SECONDS = 1.0
+
+
+def in_groups(
+    batches: Iterable[Sequence[Item]],
+    most: int = MOST,
+    seconds: float = SECONDS,
+    now: Callable[[], float] = time.monotonic,
+) -> Iterator[list[Item]]:
+    """The items of batches, many at a time: a group is full with `most` items, or `seconds` after its first one.
+
+    An empty batch says that nothing has come for a while, and lets a group go that is old enough. Where the batches
+    end with an error, what came before is given first and the error is raised after it.
+    """
+    group: list[Item] = []
+    began = 0.0
+    try:
+        for batch in batches:
+            if batch and not group:
+                began = now()
+            group += batch
+            if group and (len(group) >= most or now() - began >= seconds):
+                yield group
+                group = []
+    except GeneratorExit:  # nobody wants them any more
+        raise
+    except BaseException:
+        if group:
+            yield group
+        raise
+    if group:
+        yield group
