@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from diffex_dagster.classifying.protocol import Classifier
     from diffex_dagster.corpus.tree import Corpus
     from diffex_dagster.editing.protocol import Editor
-    from diffex_dagster.results import Explanation as Report
+    from diffex_dagster.report.model import Report
     from diffex_dagster.stages.context import StudyContext
 
 _UNUSED = {
@@ -36,7 +36,7 @@ class Explanation:
     """Which attributes a classifier relies on.
 
     Attributes:
-        report: everything as plain data (`results.Explanation`): features by rank, groups, joint combination.
+        report: everything as plain data (`report.model.Report`): features by rank, groups, joint combination.
         folder: where the edits and scores are; None where they were kept only while the function ran.
     """
 
@@ -184,7 +184,7 @@ def _objects(classifier: Any, editor: Any, labels: Sequence[str]) -> tuple[Edito
 def _explain(work: StudyContext, pictures: Any, tree: Corpus) -> Report:
     from diffex_dagster.stages.calibration import calibrate
     from diffex_dagster.stages.edits import level1_edits
-    from diffex_dagster.stages.report import explain as explain_study
+    from diffex_dagster.stages.report import classifier_report
     from diffex_dagster.stages.sample_images import sample_images
     from diffex_dagster.stages.scores import check_classifier
     from diffex_dagster.stages.search import run_search
@@ -206,7 +206,7 @@ def _explain(work: StudyContext, pictures: Any, tree: Corpus) -> Report:
         calibrate(work)
     level1_edits(work)
     run_search(subject)
-    report, _ = explain_study(subject, "diffex_dagster.explain(...)")
+    report, _ = classifier_report(subject, "diffex_dagster.explain(...)")
     return report
 
 

@@ -48,7 +48,7 @@ class Example:
     score_edit: float  # target measure f(edit)
     flipped: bool  # the predicted class differs between null and edit
     score_original: float | None = None  # target measure f(original), where it was scored
-    succeeded: bool | None = None  # whether the edit shows the attribute, where a probe is configured
+    succeeded: bool | None = None  # whether the edit shows the attribute, where a judge is configured
     score_placebo: float | None = None  # mean target measure of the control edits, where the study has any
     becomes: bool | None = None  # the edit makes it the explained class; None where no class is explained
     leaves: bool | None = None  # the edit makes it another class
@@ -95,14 +95,14 @@ class RankedFeature:
     decision: str  # e.g. "raises", "lowers", "mixed", "no effect shown", "inconclusive", "already there", "edit failed"
     p_value: float | None = None
     edit_strength: float | None = None  # mean pixel change in the most changed window, in [0, 1]
-    edit_success: float | None = None  # share of those images' edits that show it, where a probe is configured
+    edit_success: float | None = None  # share of those images' edits that show it, where a judge is configured
     ssim: float | None = None  # mean structural similarity of edit and null edit, 1 where they are the same
     lpips: float | None = None  # mean perceptual distance of them, 0 where they are the same; where it was asked for
     inside_mask: float | None = None  # mean share of the change inside the editor's mask, where it has one
     mask_area: float | None = None  # mean share of the picture that the mask covers
     confounded_with: Confounder | None = None  # of a decided effect that does not stand on its own
     among: str = "all"  # the images that the effect is over: "without it", "with it" (of what is removed), or "all"
-    prevalence: float | None = None  # share of images that show the attribute already, where a probe is configured
+    prevalence: float | None = None  # share of images that show the attribute already, where a judge is configured
     prevalence_low: float | None = None
     prevalence_high: float | None = None
     effect_all: float | None = None  # the same effect over all images, where it is over some of them
@@ -207,7 +207,7 @@ class Attribution:
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Report:
     """Everything on the report page of one study and classifier version."""
 
     study: str
@@ -276,13 +276,13 @@ class ComparedFeature:
     reliance_low: float = math.nan
     reliance_high: float = math.nan
     p_value: float | None = None  # adjusted, of the change that the decision speaks of; None where it was not tested
-    edit_success: float | None = None  # share of edits that show the attribute, where a probe is configured
+    edit_success: float | None = None  # share of edits that show the attribute, where a judge is configured
     direction: str = "add"
     prompt: str = ""
     becomes: tuple[int, ...] = ()  # images that become the explained class under each version; empty where none is
     leaves: tuple[int, ...] = ()  # images that stop being it
     among: str = "all"  # the images that the effects are over, as of `RankedFeature`
-    prevalence: float | None = None  # share of images that show the attribute already, where a probe is configured
+    prevalence: float | None = None  # share of images that show the attribute already, where a judge is configured
 
 
 @dataclass(frozen=True)

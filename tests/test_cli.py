@@ -96,7 +96,7 @@ def test_plan_says_what_is_missing_before_and_nothing_after(
     assert edited["v2/level2_scores"]["edits_missing"] == 0  # level 1 of the same run makes them
     assert edited["level1_edits"]["edit_seconds"] > 0 and edited["level1_edits"]["gpu_memory_gb"] == 3.25
     assert edited["corpus"]["gpu_memory_gb"] is None
-    assert "corpus_edits" in edited["corpus"]["why"] and edited["sample_images"]["why"] == "up to date"
+    assert "corpus_overrides" in edited["corpus"]["why"] and edited["sample_images"]["why"] == "up to date"
     assert edits_made(tmp_path) == made
     assert "level1_edits" in diffex("plan", tmp_path, "--classifier", "v1")[1]
 

@@ -22,8 +22,8 @@ from diffex_dagster.editing.instruct import InstructEditor, InstructOptions
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
 from diffex_dagster.editing.precomputed import PrecomputedEditor, edits_in_folder
 from diffex_dagster.editing.protocol import Concept, EditRequest
-from diffex_dagster.judging.clip import ClipProbe
-from diffex_dagster.judging.diffusion import DiffusionProbe
+from diffex_dagster.judging.clip import ClipJudge
+from diffex_dagster.judging.diffusion import DiffusionJudge
 from diffex_dagster.stages.settings import DECIDES, fields, stage_version, undecided
 from diffex_dagster.stages.setup import build_classifier, build_editor, settings_version
 from diffex_dagster.store.keys import edit_key, image_key
@@ -112,7 +112,7 @@ def test_of_diffusion_editors(checkpoint: Path) -> None:
     assert of_gpu.fingerprint == GOLDEN["ledits, chosen"]
     fast = {"batch_size": 4, "channels_last": False, "compile": True, "inversion_cache_mb": 1, "inversion_folder": "i"}
     assert LeditsEditor(LeditsOptions(checkpoint="x", device="cpu", **fast)).fingerprint == GOLDEN["ledits"]
-    assert DiffusionProbe(plain, 2).fingerprint == GOLDEN["diffusion probe"]
+    assert DiffusionJudge(plain, 2).fingerprint == GOLDEN["diffusion probe"]
     told = InstructEditor(InstructOptions(checkpoint=str(checkpoint), device="cpu", image_guidance=1.5))
     assert told.fingerprint == GOLDEN["instruct"]
 
@@ -142,7 +142,7 @@ def test_of_classifiers(checkpoint: Path, tmp_path: Path) -> None:
         "callable": CallableClassifier(function, name="module:function", files=[tmp_path / "model.pt"]),
         "torchscript": TorchFileClassifier(tmp_path / "model.pt", labels=("a", "b")),
         "transformers": TransformersClassifier(str(checkpoint)),
-        "clip probe": ClipProbe(str(checkpoint), "faces"),
+        "clip probe": ClipJudge(str(checkpoint), "faces"),
     }
     assert {name: classifier.fingerprint for name, classifier in made.items()} == {name: GOLDEN[name] for name in made}
 

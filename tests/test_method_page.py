@@ -22,9 +22,9 @@ def rows(heading: str) -> dict[str, list[str]]:
 
 
 def test_the_page_has_every_asset_with_what_it_depends_on(tmp_path: Path) -> None:
-    probe = {"kind": "clip", "checkpoint": "owner/name"}
+    judge = {"kind": "clip", "checkpoint": "owner/name"}
     graph = build_study(
-        load_study(write_study(tmp_path, 2, judge=probe, second_judge=probe, calibrate=True))
+        load_study(write_study(tmp_path, 2, judge=judge, second_judge=judge, calibrate=True))
     ).resolve_asset_graph()
 
     def named(key: object) -> str:

@@ -114,7 +114,7 @@ def telltale_study(folder: Path, url: str) -> Path:
         "labels": ["cold", "warm"],
         "key_env": "MINE",
     }
-    return write_study(folder, corpus={"vlm": vlm, "edits": "corpus.yaml"}, classifiers={"v1": service})
+    return write_study(folder, corpus={"vlm": vlm, "overrides": "corpus.yaml"}, classifiers={"v1": service})
 
 
 def test_a_key_that_servers_repeat_is_nowhere_after_a_run(

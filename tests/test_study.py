@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 def test_the_shipped_study_is_valid_and_knows_its_files() -> None:
     study = load_study(ROOT / "studies" / "avatars")
     assert study.name == "avatars"
-    assert study.path(study.corpus.edits).exists()
+    assert study.path(study.corpus.overrides).exists()
     assert study.prefix == "avatars"
     assert study.with_editor("exact").prefix == "avatars_exact"
 
@@ -38,6 +38,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"nmae": "x"}, r"line \d+: nmae: there is no such field; did you mean 'name'\?"),
     ({"effects": {"nonsense": ["x"]}}, r"effects.nonsense: it is called 'control_prompts' now; rename it"),
     ({"probe": {"kind": "none"}}, r"probe: it is called 'judge' now; rename it"),
+    ({"corpus": {"starter": "face", "edits": "mine.yaml"}}, r"corpus.edits: it is called 'overrides' now; rename it"),
     ({"xyzzy": 1}, r"xyzzy: there is no such field; use one of .*domain.*, or remove it"),
     ({"domain": None}, r"line \d+: domain: .*string"),
     ({"name": "my study"}, r"name: use only letters, digits and underscores.*got 'my study'"),
@@ -179,15 +180,15 @@ def test_the_examples_are_valid_and_stay_out_of_the_demo(name: str) -> None:
 def test_a_folder_where_a_file_should_be_is_one_sentence(tmp_path: Path) -> None:
     from diffex_dagster.corpus.overrides_file import read_overrides
     from diffex_dagster.errors import CorpusError
-    from diffex_dagster.stages.corpus import edits_version
+    from diffex_dagster.stages.corpus import overrides_version
 
     (tmp_path / "folder" / "study.yaml").mkdir(parents=True)
     with pytest.raises(StudyError, match="it cannot be read"):
         load_study(tmp_path / "folder" / "study.yaml" / "..")
-    study = load_study(write_study(tmp_path / "s", 2, corpus={"starter": "face", "edits": "images"}))
+    study = load_study(write_study(tmp_path / "s", 2, corpus={"starter": "face", "overrides": "images"}))
     with pytest.raises(CorpusError, match=r"images cannot be read .*folder.*name a corpus file"):
-        read_overrides(study.path(study.corpus.edits))
-    assert edits_version(study) == "broken"
+        read_overrides(study.path(study.corpus.overrides))
+    assert overrides_version(study) == "broken"
 
 
 def numbers(kind: Any) -> set[Any]:

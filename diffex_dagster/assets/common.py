@@ -252,7 +252,7 @@ def announce(context: dg.AssetExecutionContext, planned: PlannedStage) -> None:
 def judge_metadata(work: StudyContext) -> Mapping[str, Any]:
     """What judging cost, where a judge is asked over the network: requests, tokens and the price, where it is known."""
     found: dict[str, Any] = {}
-    for prefix, judge in (("judge", work.probe), ("second_judge", work.second_probe)):
+    for prefix, judge in (("judge", work.judge), ("second_judge", work.second_judge)):
         usage: Usage | None = getattr(judge, "usage", None)
         if usage is not None:
             found |= {

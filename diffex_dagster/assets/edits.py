@@ -11,7 +11,7 @@ from diffex_dagster.stages.edit_metrics import edit_strength
 from diffex_dagster.stages.edits import level1_edits, level1_plan
 from diffex_dagster.stages.pictures import Pictures
 from diffex_dagster.stages.plan import plan_of
-from diffex_dagster.stages.versions import edits_version
+from diffex_dagster.stages.versions import overrides_version
 from diffex_dagster.study import Study
 
 
@@ -47,7 +47,7 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
             pictures, plan = Pictures(work, store.images(list(work.samples))), level1_plan(work)
             rows = [(_label(concepts), pictures.edits(concepts, images)) for concepts, images in plan.items()]
             return reading.result(
-                edits_version(keys),
+                overrides_version(keys),
                 metadata={
                     **table_metadata(store, "edits", len(keys)),
                     **edit_metadata(counts),

@@ -30,13 +30,13 @@ from diffex_dagster.stages.sources import JUDGES, SHARED, Sources
 from diffex_dagster.study import Study
 
 _EDITS = ("editor", "results")
-_CALIBRATION = ("editor", "probe", "results")
-_SCORES = ("editor", "probe", "classifier", "results")
-_SEARCH = ("editor", "probe", "second_probe", "classifier", "results")
+_CALIBRATION = ("editor", "judge", "results")
+_SCORES = ("editor", "judge", "classifier", "results")
+_SEARCH = ("editor", "judge", "second_judge", "classifier", "results")
 READS: Mapping[Stage, tuple[str, ...]] = {
     "sample_images": ("image_files", "results"),
     "vlm_corpus": ("proposal_inputs", "results"),
-    "corpus": ("corpus_edits", "results"),
+    "corpus": ("corpus_overrides", "results"),
     "source_prompts": _CALIBRATION,
     "editor_calibration": _CALIBRATION,
     "level1_edits": _EDITS,
@@ -107,7 +107,9 @@ def _source(study: Study, source: str, classifiers: Sequence[str]) -> Any:
         f"The classifier version {classifier}: a fingerprint of its weights, code and preprocessing."
     )  # fmt: skip
     code = [] if classifier is None else _own_code(study, classifier)
-    file = {"file": dg.MetadataValue.path(str(study.path(study.corpus.edits)))} if source == "corpus_edits" else {}
+    file = (
+        {"file": dg.MetadataValue.path(str(study.path(study.corpus.overrides)))} if source == "corpus_overrides" else {}
+    )
 
     @dg.observable_source_asset(
         key=Names(study).key(*source.split("/")),

@@ -11,6 +11,7 @@ from diffex_dagster.assets.lineage import Reading, upstream
 from diffex_dagster.report.files import write_comparison
 from diffex_dagster.report.markdown import comparison_markdown, report_markdown
 from diffex_dagster.report.markdown_tables import markdown_text
+from diffex_dagster.report.model import Comparison, Report
 from diffex_dagster.report.rows import comparison_rows, finite, rows
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from diffex_dagster.report.wording import CHANGED, SHOWN, plain
@@ -163,7 +164,7 @@ def _clean(features: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{name: clean(value) for name, value in row.items()} for row in features]
 
 
-def _ranking_numbers(explanation: Explanation) -> Mapping[str, Any]:
+def _ranking_numbers(explanation: Report) -> Mapping[str, Any]:
     """Numbers of a report that are worth a line over its materializations."""
     features = explanation.features
     decisions = [row.decision for row in features]

@@ -103,11 +103,11 @@ def diffusers_pipeline(options: LeditsOptions) -> Any:
         LEditsPPPipelineStableDiffusionXL,
     )
 
-    from diffex_dagster.editing.models import load_parts
+    from diffex_dagster.editing.models import load_components
 
     device, dtype = LeditsEditor(options).placement
     checkpoint = checkpoints.locate(options.checkpoint, options.revision, options.config)
-    parts = load_parts(checkpoint, getattr(torch, dtype), options.lora_files())
+    parts = load_components(checkpoint, getattr(torch, dtype), options.lora_files())
     for model in parts.models:
         model.eval()
     scheduler = DPMSolverMultistepScheduler.from_config(

@@ -74,7 +74,7 @@ def proposals(study: Study, chosen: str | None = None) -> dict[str, Path]:
 def exam_study(study: Study, world: World, images: int = IMAGES, proposal: Path | None = None) -> Study:
     """The study with images, control prompts and a corpus that are the exam's own.
 
-    Everything else (editors, options) stays as the study file has it. A person's corrections (`corpus.edits`) belong to
+    Everything else (editors, options) stays as the study file has it. The user overrides (`corpus.overrides`) belong to
     the study's own proposal and are left out.
 
     Args:

@@ -40,7 +40,7 @@ def parity(check: Check, plan: Plan, dtype: str) -> Figures:
     editor = LeditsEditor(workload.editor_options())
     engine = editor.engine()
     inversion_options = {"num_inversion_steps": plan.steps, "skip": editor.options.skip}
-    if engine.parts.is_xl:
+    if engine.components.is_xl:
         inversion_options["num_zero_noise_steps"] = engine.zero_noise_steps
     found: Figures = {}
     with _exact_products(dtype == "float32"), _noise_in_full_precision():

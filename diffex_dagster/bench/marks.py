@@ -13,11 +13,11 @@ from diffex_dagster.bench.baselines import BASELINES, COMBINATIONS, PAPER, Readi
 from diffex_dagster.bench.resampling import Resampled
 from diffex_dagster.effects.grading import OFF, Grade, beam_recall, grade
 from diffex_dagster.effects.presence import Mask
-from diffex_dagster.results import Explanation, RankedFeature
+from diffex_dagster.report.model import RankedFeature, Report
 from diffex_dagster.search.levels import kept_ids
 from diffex_dagster.stages.calibration import calibrate
 from diffex_dagster.stages.context import Subject
-from diffex_dagster.stages.report import explain
+from diffex_dagster.stages.report import classifier_report
 from diffex_dagster.stages.search import run_search
 from diffex_dagster.stages.source_prompts import find_source_prompts
 
@@ -137,8 +137,8 @@ def mark(
     if subject.study.calibrates:
         calibrate(subject)
         subject = subject.calibrated()
-    run_search(subject)  # makes the edits; `explain` replays it
-    explanation, searched = explain(subject, "diffex bench truth")
+    run_search(subject)  # makes the edits; `classifier_report` replays it
+    explanation, searched = classifier_report(subject, "diffex bench truth")
     truth, world = true.effects(), true_world.effects()
     alone = read(PAPER, subject)
     ours = {row.feature: row.effect for row in explanation.features}
@@ -196,7 +196,7 @@ def _baselines(
     for title, changed in variants(subject.study).items():
         variant = subject.changed(changed)
         run_search(variant)
-        explanation, searched = explain(variant, "diffex bench truth")
+        explanation, searched = classifier_report(variant, "diffex bench truth")
         ours = {row.feature: row.effect for row in explanation.features}
         marks = _grade(explanation, truth, world, unit)
         found[title] = (beside(marks, ours, kept_ids(searched.result.gate)),)
@@ -221,9 +221,7 @@ def presence_marks(rows: Sequence[RankedFeature], true: TrueEffects) -> dict[str
     return {"plain_mae": mean(plain), "both_mae": mean(both), "both": len(both), "prevalence_mae": mean(shown)}
 
 
-def _grade(
-    explanation: Explanation, truth: Mapping[str, float], world: Mapping[str, float], unit: float = 1.0
-) -> Grade:
+def _grade(explanation: Report, truth: Mapping[str, float], world: Mapping[str, float], unit: float = 1.0) -> Grade:
     rows = explanation.features
     return _against(
         {row.feature: row.effect for row in rows},

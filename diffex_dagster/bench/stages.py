@@ -101,24 +101,24 @@ def _middle(runs: Sequence[Run]) -> Run:
 
 def _copied(study: Study, folder: Path) -> Path:
     """The study in another folder: its file and its corpus file copied, all else linked, no results."""
-    own = {study.file.name, study.corpus.edits.name, study.results.name}
+    own = {study.file.name, study.corpus.overrides.name, study.results.name}
     folder.mkdir(parents=True)
     for entry in study.folder.iterdir():
         if entry.name not in own and not entry.name.startswith("results"):
             (folder / entry.name).symlink_to(entry, target_is_directory=entry.is_dir())
     file = folder / study.file.name
     shutil.copyfile(study.file, file)
-    if study.results.is_absolute() or study.path(study.corpus.edits).parent != study.folder:
-        raise DiffExError(f"{study.file}: bench stages: results and corpus.edits must be names beside the study file")
-    if study.path(study.corpus.edits).exists():
-        shutil.copyfile(study.path(study.corpus.edits), folder / study.corpus.edits)
+    if study.results.is_absolute() or study.path(study.corpus.overrides).parent != study.folder:
+        raise DiffExError(f"{study.file}: bench stages: results and corpus.overrides must be names beside the file")
+    if study.path(study.corpus.overrides).exists():
+        shutil.copyfile(study.path(study.corpus.overrides), folder / study.corpus.overrides)
     return file
 
 
 def _add_feature(study: Study, name: str) -> None:
     from ruamel.yaml import YAML
 
-    yaml, file = YAML(), study.path(study.corpus.edits)
+    yaml, file = YAML(), study.path(study.corpus.overrides)
     content = (yaml.load(file.read_text("utf-8")) if file.exists() else None) or {}
     content.setdefault("add", []).append({"name": name})
     with file.open("w", encoding="utf-8") as open_file:

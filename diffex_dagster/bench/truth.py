@@ -328,7 +328,7 @@ def _corpus(study: Study, work: StudyContext) -> Corpus:
     """The study's corpus, kept under the benchmark's name."""
     pictures, name = list(work.store.images(list(work.samples)).values()), work.study.kept_as
     proposal = cleaned_proposal(study, build_proposer(study, work.store), pictures)
-    corpus = merged(proposal.corpus, study.path(study.corpus.edits))
+    corpus = merged(proposal.corpus, study.path(study.corpus.overrides))
     work.store.put_corpus(name, corpus)
     work.store.set_current(name, "corpus", corpus.version)
     return corpus

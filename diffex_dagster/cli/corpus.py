@@ -44,7 +44,7 @@ def check(study: Study, console: Console) -> None:
     Raises:
         CorpusError: it is wrong, contradicts the proposal, or leaves nothing to search.
     """
-    edits = read_overrides(study.path(study.corpus.edits))
+    edits = read_overrides(study.path(study.corpus.overrides))
     try:
         corpus = corpus_now(study)
     except StoreError:
@@ -53,7 +53,7 @@ def check(study: Study, console: Console) -> None:
             return
         corpus = merge(edits.tree, edits)
     if found := problems(corpus, study.search.options()):
-        raise CorpusError(f"{study.path(study.corpus.edits)}: " + "; ".join(found))
+        raise CorpusError(f"{study.path(study.corpus.overrides)}: " + "; ".join(found))
     console.print(f"{len(list(corpus.walk()))} features in {len(corpus.groups)} groups: ready to be searched")
 
 

@@ -15,11 +15,11 @@ from diffex_dagster.classifying.parts import ClassifierPart
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.cli.findings import Finding, surviving, tried
 from diffex_dagster.corpus.vlm.parts import ServerOptions
-from diffex_dagster.editing.protocol import LooksUp
+from diffex_dagster.editing.protocol import MadeBefore
 from diffex_dagster.errors import CorpusError, DiffExError, EditorError, StoreError
 from diffex_dagster.stages.context import StudyContext, Subject
 from diffex_dagster.stages.hints import first_outputs, hints
-from diffex_dagster.stages.ready import check_devices, check_probe, check_truth
+from diffex_dagster.stages.ready import check_devices, check_judge, check_truth
 from diffex_dagster.stages.setup import editor_where, placed_vlm
 from diffex_dagster.store.keys import image_key
 from diffex_dagster.study import Study
@@ -75,7 +75,7 @@ def study_findings(study: Study) -> Iterator[Finding]:
         yield from _code(name, each)
     yield tried("devices", lambda: _checked(check_devices, study, "those that are named are here"))
     if study.judge.own_model:
-        yield tried("judge", lambda: check_probe(study))
+        yield tried("judge", lambda: check_judge(study))
     if study.truth is not None:
         yield tried("truth", lambda: _truth(study, list(found)))
     vlm = placed_vlm(study)
@@ -189,7 +189,7 @@ def _made_elsewhere(study: Study) -> str:
     from diffex_dagster.stages.setup import build_classifier, build_editor
 
     editor: Any = build_editor(study)
-    made_before: LooksUp = editor
+    made_before: MadeBefore = editor
     names = list(read_samples(study, lambda name: build_classifier(study, name)).pictures)
     combinations = [frozenset(each) for each in level1_combinations(study, corpus_now(study)) if each]
     absent = made_before.missing(names, combinations)
@@ -237,7 +237,7 @@ def _corpus(study: Study) -> str:
     from diffex_dagster.stages.corpus import problems
     from diffex_dagster.stages.corpus_now import corpus_now
 
-    edits = study.path(study.corpus.edits)
+    edits = study.path(study.corpus.overrides)
     read_overrides(edits)
     read_context([study.path(path) for path in study.corpus.context])
     if study.corpus.vlm and study.corpus.vlm.live:

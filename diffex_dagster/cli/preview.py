@@ -54,8 +54,8 @@ def show(found: Preview, page: Path, console: Console, open_it: bool) -> None:
     console.print(_table("feature", found.rows, found.judged))
     if found.grid:
         console.print(_table(f"{plain(found.rows[0].name, 40)} under", found.grid, found.judged))
-    if found.described:
-        console.print(found.described, markup=False, highlight=False, soft_wrap=True)
+    if found.source_prompts:
+        console.print(found.source_prompts, markup=False, highlight=False, soft_wrap=True)
     if found.note:
         console.print(found.note, markup=False, highlight=False, soft_wrap=True)
     console.print(f"{found.made} edits made, {found.reused} reused", highlight=False)

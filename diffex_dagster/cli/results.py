@@ -15,7 +15,7 @@ from diffex_dagster.assets.common import GPU_MEMORY
 from diffex_dagster.assets.staleness import Known, staleness
 from diffex_dagster.assets.status import FRESH
 from diffex_dagster.cli.console import TableFormat, terminal
-from diffex_dagster.cli.showing import compare_latest, latest_ranking, to_look
+from diffex_dagster.cli.showing import compare_latest, latest_ranking, to_read
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.files import effects_csv
 from diffex_dagster.report.rows import COLUMNS, comparison_flat_rows, editor_rows, finite, flat_rows, rows
@@ -56,7 +56,7 @@ def compare(study: Study, versions: Sequence[str], output: TableFormat) -> None:
 
 def compare_editors(study: Study, classifiers: Sequence[str], editors: Sequence[str], output: TableFormat) -> None:
     """Print what of each classifier's reports holds under both editors, write the page, and print where it is."""
-    work = to_look(study)
+    work = to_read(study)
     found = {}
     for name in classifiers:
         command = f"diffex compare {study.folder.name} {name} --editors {','.join(editors)}"
@@ -172,13 +172,13 @@ def _print_plan(table: Sequence[dict[str, Any]]) -> None:
 def survey(study: Study, classifier: str, questions: int) -> None:
     """Write a survey about a classifier's features beside its report, and print where it is."""
     from diffex_dagster.report.survey import render_survey
-    from diffex_dagster.stages.report import explain
+    from diffex_dagster.stages.report import classifier_report
     from diffex_dagster.utils.files import write_atomically
 
-    work = to_look(study)
+    work = to_read(study)
     latest_ranking(study, classifier, work)  # says which run is missing
     command = f"diffex survey make {study.folder.name} {classifier}"
-    explanation, _ = explain(work.subject(classifier), command)
+    explanation, _ = classifier_report(work.subject(classifier), command)
     page = reports_folder(study, classifier) / "survey.html"
     write_atomically(page, render_survey(explanation, questions, study.seed).encode("utf-8"), 0o644)
     print(page)

@@ -27,7 +27,7 @@ from diffex_dagster.study import Study
 from diffex_dagster.utils.imports import at_own_code, load_object
 
 
-def to_look(study: Study) -> StudyContext:
+def to_read(study: Study) -> StudyContext:
     """The study at work for a command that only looks: its results are opened to read."""
     return at_work(study, store=build_store(study, reading=True))
 
@@ -41,7 +41,7 @@ def latest_ranking(study: Study, classifier: str, work: StudyContext | None = No
     Raises:
         DiffExError: there is none yet.
     """
-    work = work or to_look(study)
+    work = work or to_read(study)
     ranking = work.store.latest_ranking(study.kept_as, classifier, work.editor.fingerprint)
     if not ranking:
         raise DiffExError(f"{study.name}: {classifier} has no report yet; run `diffex run {study.folder.name}` first")
@@ -60,7 +60,7 @@ def compare_latest(study: Study, versions: Sequence[str] = ()) -> Comparison:
             f"{study.file}: classifiers: a comparison needs two with the same target; the study has "
             f"{', '.join(study.comparable) or 'none'}"
         )
-    work = to_look(study)
+    work = to_read(study)
     for name in names:
         latest_ranking(study, name, work)  # says which run is missing
     command = " ".join(["diffex compare", study.folder.name, *versions])
@@ -69,7 +69,7 @@ def compare_latest(study: Study, versions: Sequence[str] = ()) -> Comparison:
 
 def print_outcome(study: Study, outcome: Outcome, seconds: float) -> None:
     """The ranked list of every classifier, what it cost, how it grades, and where the pages are."""
-    console, work = terminal(), to_look(study)
+    console, work = terminal(), to_read(study)
     for name in outcome.classifiers:
         ranking = latest_ranking(study, name, work)
         console.print(rich_table(ranking, limit=15, title=f"{study.prefix}: {name}"))

@@ -41,21 +41,21 @@ class Try:
     """One edit of one image under one setting.
 
     Attributes:
-        took: whether it shows the attribute, by more than control prompts under the same setting do, and changed the
-            picture.
+        succeeded: whether it shows the attribute, by more than control prompts under the same setting do, and changed
+            the picture.
         harm: what else it changed, from 0 (nothing) to 1: outside the editor's mask, and attributes of other groups.
     """
 
     wanted: Wanted
     image: str
     setting: str
-    took: bool
+    succeeded: bool
     harm: float
 
     @property
     def use(self) -> float:
         """1 for an edit that took and changed nothing else, 0 for one that did not take."""
-        return (1.0 - self.harm) if self.took else 0.0
+        return (1.0 - self.harm) if self.succeeded else 0.0
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def expected(wanted: Wanted, setting: str, tries: Sequence[Try]) -> tuple[float,
     success, harm = 0.5, 0.5
     for like in levels:
         some = [each for each in of_setting if like(each.wanted)]
-        success = (sum(each.took for each in some) + WEIGHT * success) / (len(some) + WEIGHT)
+        success = (sum(each.succeeded for each in some) + WEIGHT * success) / (len(some) + WEIGHT)
         harm = (sum(each.harm for each in some) + WEIGHT * harm) / (len(some) + WEIGHT)
     return success, harm
 
@@ -227,9 +227,9 @@ def choose(wanted: Wanted, arms: Sequence[str], tries: Sequence[Try]) -> Choice:
     shown = [each for each in own if each.setting == gentlest]
     if not own:
         why = "as suits its group"
-    elif not any(each.took for each in own):
+    elif not any(each.succeeded for each in own):
         why = "no setting that was tried shows it"
     else:
-        why = f"shown by {sum(each.took for each in shown)} of {len(shown)}"
+        why = f"shown by {sum(each.succeeded for each in shown)} of {len(shown)}"
     success, harm = of[gentlest]
     return Choice(gentlest, success, harm, len(shown), why)

@@ -34,8 +34,8 @@ class Checkpoint:
         return str((self.file or self.folder).absolute())
 
 
-def _files(parts: tuple[str, ...], patterns: tuple[str, ...] = (*_CONFIGURATION, _WEIGHTS)) -> list[str]:
-    return [f"{part}/{pattern}" for part in parts for pattern in patterns]
+def _files(components: tuple[str, ...], patterns: tuple[str, ...] = (*_CONFIGURATION, _WEIGHTS)) -> list[str]:
+    return [f"{part}/{pattern}" for part in components for pattern in patterns]
 
 
 def locate(checkpoint: str, revision: str | None = None, config: str | None = None) -> Checkpoint:
@@ -64,7 +64,7 @@ def locate(checkpoint: str, revision: str | None = None, config: str | None = No
     _is_stable_diffusion(folder)
     _complete(folder)
     _edits_pictures(folder)
-    for part in _parts(folder):
+    for part in _components(folder):
         has_weights = any((folder / part).glob(_WEIGHTS))
         if part.startswith(("text_encoder", "unet", "vae")) and not has_weights:
             raise EditorError(
@@ -103,7 +103,7 @@ def _edits_pictures(folder: Path) -> None:
 
 
 def _complete(folder: Path) -> None:
-    missing = [part for part in _parts(folder) if not (folder / part).is_dir()]
+    missing = [part for part in _components(folder) if not (folder / part).is_dir()]
     if missing:
         raise EditorError(
             f"the diffusion checkpoint {folder.absolute()} has no {', '.join(missing)}: "
@@ -257,7 +257,7 @@ def is_xl(folder: Path) -> bool:
     return "StableDiffusionXL" in name or (folder / "text_encoder_2").is_dir()
 
 
-def _parts(folder: Path) -> tuple[str, ...]:
+def _components(folder: Path) -> tuple[str, ...]:
     return PARTS + _XL_PARTS if is_xl(folder) else PARTS
 
 
@@ -270,7 +270,7 @@ def variant(folder: Path) -> str | None:
 def content_hash(checkpoint: Checkpoint) -> str:
     """SHA-256 over the parts' configuration and weights; an unchanged file is read once a process."""
     digest, folder = hashlib.sha256(), checkpoint.folder
-    patterns = _files(_parts(folder), _CONFIGURATION if checkpoint.file else (*_CONFIGURATION, _WEIGHTS))
+    patterns = _files(_components(folder), _CONFIGURATION if checkpoint.file else (*_CONFIGURATION, _WEIGHTS))
     if is_xl(folder):
         patterns.append(_INDEX)  # says what an empty prompt is
     for pattern in patterns:

@@ -11,7 +11,7 @@ import torch
 
 from diffex_dagster.editing.guidance import ConceptRows, Guidance
 from diffex_dagster.editing.models import Text, Texts
-from diffex_dagster.editing.vocabulary import Description
+from diffex_dagster.editing.vocabulary import SourcePrompt
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Inversion:
     latents: torch.Tensor  # (S + 1, C, H, W): x_0 (noisiest) ... x_S (clean)
     outputs: torch.Tensor  # (S, C, H, W): the UNet's output at x_i, given `shows`
     noises: torch.Tensor  # (S, C, H, W): what has to be added to the rule's mean to arrive at x_{i+1}
-    shows: Description = ()  # what the picture shows, as far as the inversion was told
+    shows: SourcePrompt = ()  # what the picture shows, as far as the inversion was told
 
     @property
     def nbytes(self) -> int:

@@ -20,8 +20,8 @@ from diffex_dagster.editing.checkpoints import Checkpoint
 from diffex_dagster.editing.edit_plan import Edit, Inversion, Plan
 from diffex_dagster.editing.guidance import AttentionMaps
 from diffex_dagster.editing.loading import LoadingOptions, attention_processor, place
-from diffex_dagster.editing.models import Text, Texts, load_parts
-from diffex_dagster.editing.vocabulary import Description, prompt_of
+from diffex_dagster.editing.models import Text, Texts, load_components
+from diffex_dagster.editing.vocabulary import SourcePrompt, prompt_of
 from diffex_dagster.errors import EditorError
 from diffex_dagster.utils.devices import keep_freed_memory
 
@@ -83,22 +83,22 @@ class Engine:
             keep_freed_memory()
         loading = loading or LoadingOptions()
         checkpoint = Checkpoint(checkpoint) if isinstance(checkpoint, Path) else checkpoint
-        self.parts = load_parts(checkpoint, dtype, loading.lora_files())
-        self.unet, self.vae, schedule = self.parts.unet, self.parts.vae, self.parts.schedule
+        self.components = load_components(checkpoint, dtype, loading.lora_files())
+        self.unet, self.vae, schedule = self.components.unet, self.components.vae, self.components.schedule
         check_latents(self.vae.config)
-        place(self.parts.models, loading, device)
+        place(self.components.models, loading, device)
         if channels_last:
             self.unet.to(memory_format=torch.channels_last)
             self.vae.to(memory_format=torch.channels_last)
         self.correct_end = correct_end
-        self.zero_noise_steps = (3 if self.parts.is_xl else 0) if zero_noise_steps is None else zero_noise_steps
+        self.zero_noise_steps = (3 if self.components.is_xl else 0) if zero_noise_steps is None else zero_noise_steps
         self.steps = solver.timetable(scheduler, schedule, steps, skip)
         self._timetable = partial(solver.timetable, scheduler, schedule, steps)
         self.train_timesteps = int(schedule.get("num_train_timesteps", 1000))
         self._maps = AttentionMaps()
         guidance.install(self.unet, self._maps, attention_processor(loading, device))
         self._compiled: torch.nn.Module | None = torch.compile(self.unet) if compile else None  # type: ignore[assignment]
-        self.text = lru_cache(_TEXTS)(self.parts.encode)  # a prompt as the UNet reads it
+        self.text = lru_cache(_TEXTS)(self.components.encode)  # a prompt as the UNet reads it
 
     def skipping(self, skip: float) -> Engine:
         """The same models with another share of the noisy end left out."""
@@ -155,9 +155,9 @@ class Engine:
     def text_among(self, before: Sequence[str], concept: str, after: Sequence[str]) -> Text:
         """A concept among other words, with the mask of its own tokens only."""
         text = self.text(", ".join([*before, concept, *after]))
-        start = 1 + self.parts.tokens(", ".join([*before, ""]))
+        start = 1 + self.components.tokens(", ".join([*before, ""]))
         words = torch.zeros_like(text.words)
-        words[start : start + self.parts.tokens(concept)] = 1
+        words[start : start + self.components.tokens(concept)] = 1
         return replace(text, words=words * text.words)
 
     def predict(
@@ -229,7 +229,7 @@ class Engine:
         latents: torch.Tensor,
         generators: Sequence[torch.Generator],
         rows: int = 32,
-        shows: Sequence[Description] | None = None,
+        shows: Sequence[SourcePrompt] | None = None,
     ) -> list[Inversion]:
         """Invert N pictures (edit-friendly DDPM inversion carried over to the solver; section "perfect inversion").
 
@@ -343,7 +343,7 @@ class Engine:
         return x, opened > 0
 
     def _intersects(self, step: solver.Step) -> bool:
-        return self.parts.is_xl or step.timestep <= guidance.INTERSECT_FROM_TIMESTEP
+        return self.components.is_xl or step.timestep <= guidance.INTERSECT_FROM_TIMESTEP
 
     def _clean_before(self, edit: Edit, start: int) -> torch.Tensor:
         """m_{start−1} of the inversion, which the second-order solver looks back to."""

@@ -27,8 +27,8 @@ from diffex_dagster.editing.parts import CheckpointPart, Where
 from diffex_dagster.editing.pixels import picture_digest, picture_tensor
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
 from diffex_dagster.editing.settings import ConceptOptions, Setting, read_setting, worth_trying
-from diffex_dagster.editing.source_prompts import describe
-from diffex_dagster.editing.vocabulary import Description, Vocabulary, WordGroup, among, prompt_without
+from diffex_dagster.editing.source_prompts import source_prompt_of
+from diffex_dagster.editing.vocabulary import SourcePrompt, Vocabulary, WordGroup, among, prompt_without
 from diffex_dagster.errors import EditorError
 from diffex_dagster.utils.devices import free_memory, is_out_of_memory
 from diffex_dagster.utils.secrets import logger
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from diffex_dagster.editing.edit_plan import Edit, GuidedConcept, Inversion
     from diffex_dagster.editing.engine import Engine
-    from diffex_dagster.judging.protocol import ConceptProbe
+    from diffex_dagster.judging.protocol import Judge
 
     _Masks = dict[int, NDArray[np.uint8]]  # place in a batch -> (h, w) of the latents, 255 where the edit was guided
     _Batch = tuple[list[EditRequest], torch.Tensor, _Masks]
@@ -83,7 +83,7 @@ class LeditsOptions(ConceptOptions, LoadingOptions):
     resolution: int | None = Field(None, ge=8, le=8192)  # side in pixels; None: what the checkpoint was trained on
     prompts: dict[str, ConceptOptions] = Field({})  # prompts that need options of their own
     source_prompts: Literal["auto", "none"] | dict[str, WordGroup] = "auto"  # words that pictures are described in;
-    # auto: those of the corpus, frozen at the first run (`LeditsEditor.describing`); none: e(concept) − e("")
+    # auto: those of the corpus, frozen at the first run (`LeditsEditor.with_source_prompts`); none: e(concept) − e("")
     batch_size: int | None = Field(None, ge=1)  # single-concept edits at a time; None: 16
     channels_last: bool = True
     compile: bool = False  # torch.compile the UNet: minutes at the start, for long runs
@@ -187,7 +187,7 @@ class LeditsEditor:
         self._engine: Engine | None = None
         self._model_of: LeditsEditor = self  # whose loaded model this one edits with
         self._others: dict[str, LeditsEditor] = {}  # vocabulary -> the editor that describes pictures in it
-        self._shown: dict[str, Description] = {}  # digest of a picture -> what it shows, whatever its inversion skips
+        self._shown: dict[str, SourcePrompt] = {}  # digest of a picture -> what it shows, whatever its inversion skips
         self._rows = 2 * self._edits_at_once  # UNet rows at a time: halved where memory does not suffice
 
     @property
@@ -356,7 +356,7 @@ class LeditsEditor:
             if inversion is None:
                 latents = engine.encode(pictures.tensor(image)[None])
                 if picture not in self._shown:
-                    self._shown[picture] = describe(engine, latents[0], self.options.vocabulary, rows)
+                    self._shown[picture] = source_prompt_of(engine, latents[0], self.options.vocabulary, rows)
                 shows = self._shown[picture]
                 generator = torch.Generator().manual_seed(inversion_seed(picture, seed))
                 [inversion] = engine.invert(latents, [generator], rows, [shows])
@@ -389,12 +389,12 @@ class LeditsEditor:
         mask = options.mask
         without = None
         if concept.direction == "remove":
-            without = prompt_without(concept.prompt, inversion.shows, vocabulary, engine.parts.reads)
+            without = prompt_without(concept.prompt, inversion.shows, vocabulary, engine.components.reads)
         if without is not None:  # towards the description without it
             text, sign = engine.text(without), 1.0
             mask = "noise" if mask in ("cross_attention", "intersection") else mask  # no word is left to attend to
         else:
-            text = engine.text_among(*among(concept.prompt, inversion.shows, vocabulary, engine.parts.reads))
+            text = engine.text_among(*among(concept.prompt, inversion.shows, vocabulary, engine.components.reads))
             sign = 1.0 if concept.direction == "add" else -1.0
         return GuidedConcept(
             text, sign, Guidance(options.scale, options.threshold, mask, options.warmup, options.cooldown)
@@ -408,11 +408,11 @@ class LeditsEditor:
         """
         return self._load(self._checkpoint)
 
-    def judge(self, draws: int) -> ConceptProbe:
+    def judge(self, draws: int) -> Judge:
         """The editor's own model as the judge of its edits (see `judging.diffusion`)."""
-        from diffex_dagster.judging.diffusion import DiffusionProbe
+        from diffex_dagster.judging.diffusion import DiffusionJudge
 
-        return DiffusionProbe(self, draws)
+        return DiffusionJudge(self, draws)
 
     def with_options(self, **changes: object) -> LeditsEditor:
         """An editor on the same loaded model with other options, of those that ask nothing else of the model.
@@ -424,7 +424,7 @@ class LeditsEditor:
         other._engine = self.engine()
         return other
 
-    def describing(self, vocabulary: Vocabulary) -> LeditsEditor:
+    def with_source_prompts(self, vocabulary: Vocabulary) -> LeditsEditor:
         """The editor, on the same model, which describes pictures in these words; in none where there are none.
 
         The same vocabulary gives the same editor, with the inversions that it keeps in memory.
@@ -450,7 +450,7 @@ class LeditsEditor:
         """Of the text encoder; read without the model where the checkpoint has it in a folder of its own."""
         folder = self._checkpoint.folder / "tokenizer"
         if not folder.is_dir():
-            return self.engine().parts.tokenizers[-1]
+            return self.engine().components.tokenizers[-1]
         from transformers import CLIPTokenizer
 
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)

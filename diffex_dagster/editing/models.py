@@ -57,7 +57,7 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class Parts:
+class Components:
     """A checkpoint's models, as loaded: float weights of the dtype asked for, on the CPU."""
 
     unet: Any
@@ -139,7 +139,7 @@ class Parts:
         return words
 
 
-def load_parts(checkpoint: Checkpoint, dtype: torch.dtype, loras: Sequence[tuple[Path, float]] = ()) -> Parts:
+def load_components(checkpoint: Checkpoint, dtype: torch.dtype, loras: Sequence[tuple[Path, float]] = ()) -> Components:
     """Load a checkpoint, and merge LoRA into its UNet and text encoders.
 
     Args:
@@ -154,13 +154,13 @@ def load_parts(checkpoint: Checkpoint, dtype: torch.dtype, loras: Sequence[tuple
         EditorError: a file cannot be read as what it should be.
     """
     load_quietly()
-    parts = _from_file(checkpoint, dtype) if checkpoint.file else _from_folder(checkpoint.folder, dtype)
+    components = _from_file(checkpoint, dtype) if checkpoint.file else _from_folder(checkpoint.folder, dtype)
     if loras:
-        merge_loras(parts.pipeline(), loras)
-    return parts
+        merge_loras(components.pipeline(), loras)
+    return components
 
 
-def _from_folder(folder: Path, dtype: torch.dtype) -> Parts:
+def _from_folder(folder: Path, dtype: torch.dtype) -> Components:
     from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -186,10 +186,10 @@ def _from_folder(folder: Path, dtype: torch.dtype) -> Parts:
             tokenizers.append(CLIPTokenizer.from_pretrained(folder / f"tokenizer{end}", local_files_only=True))
         schedule = DPMSolverMultistepScheduler.load_config(folder / "scheduler", local_files_only=True)
     zeros = is_xl and bool(checkpoints.model_index(folder).get("force_zeros_for_empty_prompt", True))
-    return Parts(unet, vae, tuple(encoders), tuple(tokenizers), dict(schedule), zeros)
+    return Components(unet, vae, tuple(encoders), tuple(tokenizers), dict(schedule), zeros)
 
 
-def _from_file(checkpoint: Checkpoint, dtype: torch.dtype) -> Parts:
+def _from_file(checkpoint: Checkpoint, dtype: torch.dtype) -> Components:
     from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline
 
     is_xl = checkpoints.is_xl(checkpoint.folder)
@@ -215,4 +215,4 @@ def _from_file(checkpoint: Checkpoint, dtype: torch.dtype) -> Parts:
     encoders = tuple(getattr(loaded, f"text_encoder{end}") for end in ends)
     tokenizers = tuple(getattr(loaded, f"tokenizer{end}") for end in ends)
     zeros = is_xl and bool(loaded.config.force_zeros_for_empty_prompt)
-    return Parts(loaded.unet, loaded.vae, encoders, tokenizers, dict(loaded.scheduler.config), zeros)
+    return Components(loaded.unet, loaded.vae, encoders, tokenizers, dict(loaded.scheduler.config), zeros)

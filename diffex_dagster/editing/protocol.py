@@ -73,7 +73,7 @@ class Calibrates(Protocol):
         ...
 
 
-class DescribesPictures(Protocol):
+class TakesSourcePrompts(Protocol):
     """An editor whose edits leave alone what a description of their picture names (`stages.source_prompts`)."""
 
     @property
@@ -85,12 +85,12 @@ class DescribesPictures(Protocol):
         """How many tokens a prompt takes."""
         ...
 
-    def describing(self, vocabulary: Mapping[str, WordGroup]) -> Editor:
+    def with_source_prompts(self, vocabulary: Mapping[str, WordGroup]) -> Editor:
         """The editor which describes pictures in these words; one that describes none for no words."""
         ...
 
 
-class LooksUp(Protocol):
+class MadeBefore(Protocol):
     """An editor whose edits were made before: what is missing cannot be made (`EditorPart.makes_edits`)."""
 
     source: Path  # where they are, for messages

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from diffex_dagster.editing.vocabulary import Description, Vocabulary, prompt_of
+from diffex_dagster.editing.vocabulary import SourcePrompt, Vocabulary, prompt_of
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ SURE = 1.0  # at first an optional group is named when its evidence exceeds so m
 AGAIN = 3  # words of each group that are looked at again, within the description
 
 
-def describe(engine: Engine, latents: torch.Tensor, vocabulary: Vocabulary, rows: int) -> Description:
+def source_prompt_of(engine: Engine, latents: torch.Tensor, vocabulary: Vocabulary, rows: int) -> SourcePrompt:
     """The words of a vocabulary that describe one picture.
 
     Twice over: first every word on its own, then, group by group, the best few again within the description so far. On
@@ -61,5 +61,5 @@ def describe(engine: Engine, latents: torch.Tensor, vocabulary: Vocabulary, rows
     return _said(found)
 
 
-def _said(found: Mapping[str, str | None]) -> Description:
+def _said(found: Mapping[str, str | None]) -> SourcePrompt:
     return tuple((name, word) for name, word in found.items() if word is not None)

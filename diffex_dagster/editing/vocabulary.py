@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from diffex_dagster.corpus.tree import Corpus, Feature
 
-Description = tuple[tuple[str, str], ...]  # (group, words), in the order of the vocabulary
+SourcePrompt = tuple[tuple[str, str], ...]  # (group, words), in the order of the vocabulary
 
 
 class WordGroup(BaseModel):
@@ -153,15 +153,15 @@ def _word_group(feature: Feature, known: Collection[str]) -> WordGroup | None:
     return WordGroup(words=words, optional=True, kinds=kinds)
 
 
-def prompt_of(description: Description) -> str:
-    """The description as one prompt; empty for nothing."""
-    return ", ".join(words for _, words in description)
+def prompt_of(source_prompt: SourcePrompt) -> str:
+    """The source prompt as one prompt; empty for nothing."""
+    return ", ".join(words for _, words in source_prompt)
 
 
 def among(
-    concept: str, description: Description, vocabulary: Vocabulary, fits: Callable[[str], bool] = lambda _: True
+    concept: str, source_prompt: SourcePrompt, vocabulary: Vocabulary, fits: Callable[[str], bool] = lambda _: True
 ) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
-    """The description with a concept in it: the words before it, its own, and those after it.
+    """The source prompt with a concept in it: the words before it, its own, and those after it.
 
     It takes the place of what it replaces, since a text encoder reads a prompt in order: every word before it means the
     same with and without the edit. What replaces nothing comes first. What the picture shows already stays as it is,
@@ -171,11 +171,11 @@ def among(
         fits: whether a text encoder reads all of a prompt. The last words before the concept are left out until it
             does up to the concept's end: of those after it, it may read a part.
     """
-    words = tuple(words for _, words in description)
-    replaced = [i for i, (group, _) in enumerate(description) if vocabulary[group].holds(concept)]
+    words = tuple(words for _, words in source_prompt)
+    replaced = [i for i, (group, _) in enumerate(source_prompt) if vocabulary[group].holds(concept)]
     if not replaced:
         return (), concept, words
-    group, shown = description[replaced[0]]
+    group, shown = source_prompt[replaced[0]]
     named = shown if vocabulary[group].covers(concept, shown) else concept
     after = tuple(word for i, word in enumerate(words) if i > replaced[0] and i not in replaced)
     return _fitting(words[: replaced[0]], named, fits), named, after
@@ -190,17 +190,17 @@ def _fitting(before: Sequence[str], words: str, fits: Callable[[str], bool]) -> 
 
 
 def prompt_without(
-    concept: str, description: Description, vocabulary: Vocabulary, fits: Callable[[str], bool] = lambda _: True
+    concept: str, source_prompt: SourcePrompt, vocabulary: Vocabulary, fits: Callable[[str], bool] = lambda _: True
 ) -> str | None:
-    """The description without what a concept names; None where the vocabulary does not say how that looks.
+    """The source prompt without what a concept names; None where the vocabulary does not say how that looks.
 
     Args:
-        fits: whether a text encoder reads all of a prompt, as of `among`. A description that is not read as far as
+        fits: whether a text encoder reads all of a prompt, as of `among`. A source prompt that is not read as far as
             what the concept names says nothing of it.
     """
     nothing = [group.none for group in vocabulary.values() if group.none and group.holds(concept)]
-    shown = [(vocabulary[name], words) for name, words in description if vocabulary[name].holds(concept)]
-    before, _, after = among(concept, description, vocabulary)
+    shown = [(vocabulary[name], words) for name, words in source_prompt if vocabulary[name].holds(concept)]
+    before, _, after = among(concept, source_prompt, vocabulary)
     if nothing:
         return ", ".join([*_fitting(before, nothing[0], fits), *nothing, *after])
     if any(group.optional for group, _ in shown) and fits(", ".join([*before, shown[0][1]])):

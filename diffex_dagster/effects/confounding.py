@@ -1,7 +1,7 @@
 """Does a feature's effect stand on its own, or is it what the edit also changed?
 
 An edit towards one feature may bring another with it (grey hair that also grows a beard), or take it away (a hat that
-hides the hair). The probe that checks edits sees it: under the edit of A, evidence for B rises, as it does under the
+hides the hair). The judge that checks edits sees it: under the edit of A, evidence for B rises, as it does under the
 edit of B itself, or falls. The *leak* is the ratio of the two: the share of a whole edit of B that the edit of A
 contains or, below zero, undoes. If the classifier added up, that much of B's effect would be part of A's; what is left
 is A's *direct* effect. This first-order account is a warning, not a correction: neither evidence nor classifiers are

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.judging.protocol import ConceptProbe, Pair
+from diffex_dagster.judging.protocol import Judge, Pair
 from diffex_dagster.utils.imports import at_own_code
 
 PORTION = 256  # pictures that are read, and pairs that a judge is asked, at a time
@@ -18,18 +18,18 @@ _END = object()
 
 
 def evidence_of(
-    probe: ConceptProbe, pictures: Mapping[str, Image.Image], pairs: Sequence[Pair]
+    judge: Judge, pictures: Mapping[str, Image.Image], pairs: Sequence[Pair]
 ) -> Iterator[list[tuple[Pair, float]]]:
-    """The batches of `probe.evidence`: every pair once, with a finite number.
+    """The batches of `judge.evidence`: every pair once, with a finite number.
 
     Raises:
         DiffExError: the judge fails, leaves a pair out, or gives back something else.
     """
-    who = f"the judge {probe.__class__.__name__}"
+    who = f"the judge {judge.__class__.__name__}"
     doing = f"{who} fails while it judges {len(pairs)} edits"
     missing = dict.fromkeys(pairs)
     with at_own_code(doing, f"mend it {_KEPT}"):
-        batches = iter(probe.evidence(pictures, pairs))
+        batches = iter(judge.evidence(pictures, pairs))
     while True:
         with at_own_code(doing, f"mend it {_KEPT}"):
             given: Any = next(batches, _END)

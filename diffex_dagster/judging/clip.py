@@ -20,8 +20,8 @@ from pydantic import Field
 
 from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.errors import ClassifierError, StudyError, at_the_boundary
-from diffex_dagster.judging.parts import ProbePart, Where
-from diffex_dagster.judging.protocol import ConceptProbe, Pair
+from diffex_dagster.judging.parts import JudgePart, Where
+from diffex_dagster.judging.protocol import Judge, Pair
 from diffex_dagster.utils.hashing import folder_fingerprint
 from diffex_dagster.utils.hub import cached_folder, hub_is_off, is_hub_id
 from diffex_dagster.utils.weights import check_weights
@@ -29,7 +29,7 @@ from diffex_dagster.utils.weights import check_weights
 _BATCH = 32
 
 
-class ClipProbePart(ProbePart):
+class ClipJudgePart(JudgePart):
     """Judge edits with a CLIP model: a hub id, or a folder beside the study file."""
 
     kind: Literal["clip"] = "clip"
@@ -37,10 +37,10 @@ class ClipProbePart(ProbePart):
     template: str = Field("a picture of {}", pattern=r"\{\}", description="the sentence around a concept")
     device: str = "auto"
 
-    def build(self, where: Where, editor: Editor) -> ConceptProbe:
-        """A `ClipProbe`, whatever the editor is."""
+    def build(self, where: Where, editor: Editor) -> Judge:
+        """A `ClipJudge`, whatever the editor is."""
         device = where.device if self.device == "auto" else self.device
-        return ClipProbe(where.checkpoint(self.checkpoint), where.domain, self.template, device or "auto")
+        return ClipJudge(where.checkpoint(self.checkpoint), where.domain, self.template, device or "auto")
 
     def works_on(self) -> str:
         """Its `device`."""
@@ -66,8 +66,8 @@ class ClipProbePart(ProbePart):
         return "is there, or comes from the hub"
 
 
-class ClipProbe:
-    """A `ConceptProbe` on a CLIP model; loads at the first question.
+class ClipJudge:
+    """A `Judge` on a CLIP model; loads at the first question.
 
     Args:
         checkpoint: a folder written by `save_pretrained` (model and processor), or a hub id.
@@ -95,7 +95,7 @@ class ClipProbe:
     def evidence(
         self, pictures: Mapping[str, Image.Image], pairs: Sequence[Pair]
     ) -> Iterator[list[tuple[Pair, float]]]:
-        """See `ConceptProbe.evidence`; every picture is embedded once.
+        """See `Judge.evidence`; every picture is embedded once.
 
         Raises:
             ClassifierError: the model cannot be loaded.
@@ -145,7 +145,7 @@ class ClipProbe:
 
         load_quietly()
         with at_the_boundary(
-            f"{self.checkpoint}: the probe's CLIP model cannot be loaded",
+            f"{self.checkpoint}: the judge's CLIP model cannot be loaded",
             "name a folder written by save_pretrained with its processor, or a hub id that this machine can reach",
             ClassifierError,
         ):

@@ -19,8 +19,8 @@ from pydantic import Field
 from diffex_dagster.editing.pixels import picture_tensor
 from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.errors import EditorError
-from diffex_dagster.judging.parts import ProbePart, Where
-from diffex_dagster.judging.protocol import ConceptProbe, Pair
+from diffex_dagster.judging.parts import JudgePart, Where
+from diffex_dagster.judging.protocol import Judge, Pair
 from diffex_dagster.utils.imports import at_own_code
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ NOISE_LEVELS = (0.8, 0.7, 0.9, 0.6)  # shares of the noise schedule; a concept s
 _ROWS = 32  # UNet rows at a time
 
 
-class DiffusionProbePart(ProbePart):
+class DiffusionJudgePart(JudgePart):
     """Judge edits with the editor's own judge, of a diffusion editor its model; others' edits are not judged."""
 
     own_model: ClassVar[bool] = False
@@ -39,9 +39,9 @@ class DiffusionProbePart(ProbePart):
     kind: Literal["diffusion"] = "diffusion"
     draws: int = Field(2, ge=1, le=64, description="noise draws a picture is judged at: 2 cost a fifth of the edit")
 
-    def build(self, where: Where, editor: Editor) -> ConceptProbe | None:
+    def build(self, where: Where, editor: Editor) -> Judge | None:
         """The editor's own judge (`OwnJudge.judge`): whoever wraps an editor passes the question on."""
-        judge: Callable[[int], ConceptProbe] | None = getattr(editor, "judge", None)
+        judge: Callable[[int], Judge] | None = getattr(editor, "judge", None)
         if judge is None:
             return None
         with at_own_code(f"the judge of the editor {editor.__class__.__name__} cannot be made", "mend it", EditorError):
@@ -70,8 +70,8 @@ class HasEngine(Protocol):
         ...
 
 
-class DiffusionProbe:
-    """A `ConceptProbe` on the diffusion model of a LEDITS++ editor.
+class DiffusionJudge:
+    """A `Judge` on the diffusion model of a LEDITS++ editor.
 
     Args:
         editor: its model is shared, not loaded a second time.
@@ -94,7 +94,7 @@ class DiffusionProbe:
     def evidence(
         self, pictures: Mapping[str, Image.Image], pairs: Sequence[Pair]
     ) -> Iterator[list[tuple[Pair, float]]]:
-        """See `ConceptProbe.evidence`; pictures are judged as many at a time as fill a UNet batch.
+        """See `Judge.evidence`; pictures are judged as many at a time as fill a UNet batch.
 
         Raises:
             EditorError: the checkpoint is missing or cannot be loaded.

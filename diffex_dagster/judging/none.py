@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from diffex_dagster.editing.protocol import Editor
-from diffex_dagster.judging.parts import ProbePart, Where
+from diffex_dagster.judging.parts import JudgePart, Where
 
 
-class NoProbePart(ProbePart):
+class NoJudgePart(JudgePart):
     """Do not judge edits, except by how far they change pixels."""
 
     judges: ClassVar[bool] = False

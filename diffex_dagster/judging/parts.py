@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from diffex_dagster.corpus.vlm.parts import ServerOptions
 from diffex_dagster.editing.protocol import Editor
-from diffex_dagster.judging.protocol import ConceptProbe
+from diffex_dagster.judging.protocol import Judge
 from diffex_dagster.utils import config
 
 
@@ -30,7 +30,7 @@ class Where(config.Where):
     vlm: ServerOptions | None = None
 
 
-class ProbePart(config.KindPart):
+class JudgePart(config.KindPart):
     """A kind of judge: who says whether an edit shows its attribute.
 
     A kind is a subclass beside its adapter, with `kind` and `build`, and one line in `judging.kinds`.
@@ -40,7 +40,7 @@ class ProbePart(config.KindPart):
     own_model: ClassVar[bool] = True
     """Whether it is a source beside the editor: of a fingerprint that stages note, and looked for before a run."""
 
-    def build(self, where: Where, editor: Editor) -> ConceptProbe | None:
+    def build(self, where: Where, editor: Editor) -> Judge | None:
         """The judge; None where this editor's edits have none. Nothing is loaded before it is asked.
 
         Raises:

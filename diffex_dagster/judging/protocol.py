@@ -1,4 +1,4 @@
-"""What a concept probe is: one method that says how strongly pictures show concepts."""
+"""What a judge of edits is: one method that says how strongly pictures show concepts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from diffex_dagster.editing.protocol import EditRequest
 Pair = tuple[str, str]  # (key of a picture, prompt of a concept)
 
 
-class ConceptProbe(Protocol):
+class Judge(Protocol):
     """Says how strongly a picture shows a concept. `fingerprint` covers everything that changes an answer.
 
     Evidence has no unit of its own: it is compared between the edit and the null edit of one image, for one concept. A
-    probe whose evidence is comparable between concepts, and 0 where a concept explains nothing, may say so by an
+    judge whose evidence is comparable between concepts, and 0 where a concept explains nothing, may say so by an
     attribute `absolute = True`; which pictures show a concept already is then known without edits that succeeded. One
     that asks a server, and runs no model itself, says so by `networked = True`: it is not copied to workers. One
     that only says yes (1) or no (0) says so by `binary = True`: it is taken at its word.
@@ -45,8 +45,8 @@ class ConceptProbe(Protocol):
         ...
 
 
-class KnowingProbe(ConceptProbe, Protocol):
-    """A probe that need not look: the editor's own, where it knows what every edit of its shows."""
+class KnowingJudge(Judge, Protocol):
+    """A judge that need not look: the editor's own, where it knows what every edit of its shows."""
 
     def evidence_of(self, request: EditRequest, prompt: str) -> float:
         """Evidence for a prompt in the edit of a request, in the unit of `evidence`."""
@@ -54,12 +54,12 @@ class KnowingProbe(ConceptProbe, Protocol):
 
 
 class OwnJudge(Protocol):
-    """An editor that can tell whether its edits show what they were asked for; the study's default probe asks it."""
+    """An editor that can tell whether its edits show what they were asked for; the study's default judge asks it."""
 
-    def judge(self, draws: int) -> ConceptProbe:
+    def judge(self, draws: int) -> Judge:
         """Who judges this editor's edits.
 
         Args:
-            draws: how many random draws a picture is judged at (`probe.draws`); more are surer and cost more.
+            draws: how many random draws a picture is judged at (`judge.draws`); more are surer and cost more.
         """
         ...

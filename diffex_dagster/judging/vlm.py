@@ -23,8 +23,8 @@ from diffex_dagster.corpus.vlm.parts import ServerOptions
 from diffex_dagster.corpus.vlm.usage import AnswerCache, MemoryCache, Usage
 from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.errors import CorpusError, EditorError, StudyError
-from diffex_dagster.judging.parts import ProbePart, Where
-from diffex_dagster.judging.protocol import ConceptProbe, Pair
+from diffex_dagster.judging.parts import JudgePart, Where
+from diffex_dagster.judging.protocol import Judge, Pair
 from diffex_dagster.utils.secrets import logger
 
 log = logger(__name__)
@@ -39,7 +39,7 @@ SYSTEM = (
 _ANSWER = re.compile(r"(?<![\w.])(\d{1,3})[\"'\s]*[.):\-–=]+[\"'\s]*(yes|no|true|false)\b", re.IGNORECASE)
 
 
-class VlmProbePart(ProbePart):
+class VlmJudgePart(JudgePart):
     """Judge edits by asking a vision-language model yes or no; the study's own unless another one is named."""
 
     own_model: ClassVar[bool] = True
@@ -52,19 +52,19 @@ class VlmProbePart(ProbePart):
     parallel: int = Field(4, ge=1, description="requests under way at the same time, with `model`")
     parameters: dict[str, Any] = Field(default_factory=dict, description="further fields of a request, with `model`")
 
-    def build(self, where: Where, editor: Editor) -> ConceptProbe:
-        """A `VlmProbe`, whatever the editor is; no request is sent before it is asked.
+    def build(self, where: Where, editor: Editor) -> Judge:
+        """A `VlmJudge`, whatever the editor is; no request is sent before it is asked.
 
         Raises:
             StudyError: neither this part nor the study names a model that can be asked.
         """
-        return VlmProbe(self._server(where), where.domain)
+        return VlmJudge(self._server(where), where.domain)
 
     def check(self, where: Where, to_be_loaded: bool = True) -> str:
         """Whether there is a model to ask, and the key for it where a run will."""
         if to_be_loaded:
             try:
-                VlmProbe(self._server(where)).ready()
+                VlmJudge(self._server(where)).ready()
             except CorpusError as error:
                 raise StudyError(f"{where.field}: {error}") from error
         return f"asks {self._server(where).model} about every picture that is judged"
@@ -80,8 +80,8 @@ class VlmProbePart(ProbePart):
         return where.vlm
 
 
-class VlmProbe:
-    """A `ConceptProbe` that asks a vision-language model.
+class VlmJudge:
+    """A `Judge` that asks a vision-language model.
 
     Args:
         options: which model, where, and how it is asked.
@@ -123,7 +123,7 @@ class VlmProbe:
     def evidence(
         self, pictures: Mapping[str, Image.Image], pairs: Sequence[Pair]
     ) -> Iterator[list[tuple[Pair, float]]]:
-        """See `ConceptProbe.evidence`: 1 for yes, 0 for no. A request is one picture with up to `QUESTIONS` questions.
+        """See `Judge.evidence`: 1 for yes, 0 for no. A request is one picture with up to `QUESTIONS` questions.
 
         Raises:
             CorpusError: the server says no, in its words.

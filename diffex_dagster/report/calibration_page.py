@@ -16,7 +16,7 @@ class Tried:
 
     Attributes:
         name: in words.
-        tries, took: how many edits, and how many of them show their attribute.
+        tries, succeeded: how many edits, and how many of them show their attribute.
         harm: the mean of what else they changed, 0 to 1.
         final: whether every prompt was to be tried with it.
         chosen: how many prompts are edited with it.
@@ -24,7 +24,7 @@ class Tried:
 
     name: str
     tries: int
-    took: int
+    succeeded: int
     harm: float
     final: bool
     chosen: int
@@ -36,7 +36,7 @@ class Shot:
 
     picture: Picture
     name: str
-    took: bool
+    succeeded: bool
     harm: float
     chosen: bool
 

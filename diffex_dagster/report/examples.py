@@ -65,7 +65,7 @@ def typical(examples: Sequence[Example], effect: float, failures: Failures, but:
     return min(taken, key=lambda example: abs(example.effect - effect), default=None)
 
 
-def parts(
+def sections(
     examples: Sequence[Example], effect: float, limit: int | None, failures: Failures
 ) -> list[tuple[str, list[int]]]:
     """Sections of a feature's strip: (heading, indices into `examples`).
@@ -91,9 +91,9 @@ def parts(
     heading = "Moved the other way" if len(against) == len(other) else "Moved least"
     if against and len(against) < len(other):
         heading = "Moved least, or the other way"
-    sections = [("Moved most", most), (heading, other), ("Edits that failed", failed[:each])]
-    sections.append(("Not counted, so already", already[:each]))
-    return [(title, indices) for title, indices in sections if indices]
+    found = [("Moved most", most), (heading, other), ("Edits that failed", failed[:each])]
+    found.append(("Not counted, so already", already[:each]))
+    return [(title, indices) for title, indices in found if indices]
 
 
 def named(example: Example) -> str:

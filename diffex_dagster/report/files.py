@@ -16,6 +16,7 @@ from diffex_dagster.report.comparison_page import render_comparison
 from diffex_dagster.report.editors_page import render_editors
 from diffex_dagster.report.figures import ranked_bars
 from diffex_dagster.report.html import linked
+from diffex_dagster.report.model import Comparison, EditorComparison, Report
 from diffex_dagster.report.page import render_report
 from diffex_dagster.report.rows import (
     COLUMNS,
@@ -44,7 +45,7 @@ _SQL_TYPES = {"rank": "INTEGER", "level": "INTEGER", "images": "INTEGER", "featu
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def write_report(explanation: Explanation, folder: Path, keep_same: bool = False) -> list[Path]:
+def write_report(explanation: Report, folder: Path, keep_same: bool = False) -> list[Path]:
     """Write index.html, report.json, effects.csv, effects.parquet, images.csv, effects.svg and effects.png.
 
     Where something divides the images, subgroups.csv too; where features were edited in pairs, interactions.csv.

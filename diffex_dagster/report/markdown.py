@@ -20,6 +20,7 @@ from diffex_dagster.report.markdown_tables import (
     markdown_text,
     markdown_tree,
 )
+from diffex_dagster.report.model import ComparedFeature, Comparison, Example, Picture, RankedFeature, Report
 from diffex_dagster.report.sheets import data_uri, strip
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from diffex_dagster.report.wording import (
@@ -63,7 +64,7 @@ _LADDER = (
 """From best to smallest."""
 
 
-def report_markdown(explanation: Explanation, limit: int = LIMIT) -> str:
+def report_markdown(explanation: Report, limit: int = LIMIT) -> str:
     """The report of one classifier version, of at most `limit` bytes: large pictures become smaller, then fewer."""
     e, failures = explanation, Failures()
 
@@ -164,7 +165,7 @@ def _picture(pairs: Sequence[tuple[Picture, Picture]], fit: _Fit) -> str:
     return f"![null edit and edit]({data_uri(strip(pairs, fit.side, fit.quality))})" if pairs else ""
 
 
-def _joint(e: Explanation, fit: _Fit, failures: Failures) -> str:
+def _joint(e: Report, fit: _Fit, failures: Failures) -> str:
     if e.joint is None:
         return ""
     joint, digits = e.joint, digits_for([e.joint.effect])
@@ -175,7 +176,7 @@ def _joint(e: Explanation, fit: _Fit, failures: Failures) -> str:
     return _joined("### The strongest combination", said, shown)
 
 
-def _subgroups(e: Explanation) -> str:
+def _subgroups(e: Report) -> str:
     """The features that raise some subgroups of the images and lower others."""
     digits, lines = digits_for(f.effect for f in e.features), []
     for f in e.features:
@@ -184,7 +185,7 @@ def _subgroups(e: Explanation) -> str:
     return _joined("### Not the same for all images", _listed(*lines[:ROWS])) if lines else ""
 
 
-def _interactions(e: Explanation) -> str:
+def _interactions(e: Report) -> str:
     """The pairs that were found to do more or less than they add up to; how many were looked at."""
     if not e.interactions:
         return ""
@@ -209,7 +210,7 @@ def _interactions(e: Explanation) -> str:
     return _joined("### Together", said, table if found else "")
 
 
-def _controls(e: Explanation) -> str:
+def _controls(e: Report) -> str:
     if not e.controls:
         return ""
     digits = digits_for(x for control in e.controls for x in (control.against_null, control.effect))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from diffex_dagster.report.model import ComparedFeature, Comparison, RankedFeature, Report
 from diffex_dagster.report.wording import (
     TURNS,
     compared_flips,
@@ -90,7 +91,7 @@ def _markdown_decision(f: RankedFeature) -> str:
     return f"{glyph(f.decision)} {markdown_text(f.decision)}{companion}"
 
 
-def markdown_tree(explanation: Explanation) -> str:
+def markdown_tree(explanation: Report) -> str:
     """The groups with their scored features, as a nested Markdown list for Dagster metadata. Untrusted text is inert.
 
     Groups come by their strongest feature, kept ones first; below each its features by |effect|.

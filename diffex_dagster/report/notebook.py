@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from diffex_dagster.report.model import Example, RankedFeature, Report, opened
 from diffex_dagster.report.wording import count, digits_for, flips, glyph, plain, signed, titled
 from diffex_dagster.results import Example, Explanation, RankedFeature, opened
 
@@ -16,7 +17,7 @@ SHOWN = 8  # features; with the heading and what is left out, ten lines
 _SIDE = 64  # pixels of a picture in a table
 
 
-def in_lines(explanation: Explanation, shown: int = SHOWN) -> str:
+def in_lines(explanation: Report, shown: int = SHOWN) -> str:
     """What was explained, and the strongest features: ten lines at most."""
     features, first = explanation.features, [*explanation.warnings, *explanation.hints]
     shown -= bool(first)
@@ -37,7 +38,7 @@ def in_lines(explanation: Explanation, shown: int = SHOWN) -> str:
     return "\n".join(lines)
 
 
-def as_html(explanation: Explanation, shown: int = SHOWN) -> str:
+def as_html(explanation: Report, shown: int = SHOWN) -> str:
     """The strongest features as an HTML table, each with the image that it moved most: before and after the edit."""
     features = explanation.features[:shown]
     digits = digits_for(f.effect for f in features)

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from diffex_dagster.report.axis import Axis, axis_over
-from diffex_dagster.report.examples import Failures, entry, parts, typical
+from diffex_dagster.report.examples import Failures, entry, sections, typical
 from diffex_dagster.report.heatmap import overlay
 from diffex_dagster.report.html import render
 from diffex_dagster.report.matrix import matrix
+from diffex_dagster.report.model import Attribution, Example, Group, JointCombination, RankedFeature, Report, Turn
 from diffex_dagster.report.pictures import BUDGET, Book, fitted
 from diffex_dagster.report.verdict import one_a_group, verdict
 from diffex_dagster.report.wording import NOT_JUDGED, digits_for, mixed_in_words, titled
@@ -50,7 +51,7 @@ class _Pictures:
     total: int  # examples there are
 
 
-def render_report(explanation: Explanation, budget: int = BUDGET) -> str:
+def render_report(explanation: Report, budget: int = BUDGET) -> str:
     """One self-contained page: no network, every picture embedded once, under 5 MB.
 
     Pictures that do not fit are made smaller, then features show fewer of their images (the page says so).
@@ -108,7 +109,7 @@ def _axis(features: Sequence[RankedFeature], noise: float, joint: JointCombinati
     return axis_over([*(x for f in shown for x in (f.ci_low, f.ci_high, f.effect)), noise, -noise])
 
 
-def _pictures(explanation: Explanation, book: Book, digits: int, failures: Failures) -> _Pictures:
+def _pictures(explanation: Report, book: Book, digits: int, failures: Failures) -> _Pictures:
     rows, data, shown, total, turn = [], [], 0, 0, explanation.turn
     for number, feature in enumerate(explanation.features):
         examples = explanation.examples.get(feature.feature, ())
@@ -143,9 +144,7 @@ def _attributions(found: Sequence[Attribution], book: Book) -> list[dict[str, An
     return shown
 
 
-def _highlights(
-    explanation: Explanation, rows: Sequence[Row], book: Book, digits: int, failures: Failures
-) -> list[Row]:
+def _highlights(explanation: Report, rows: Sequence[Row], book: Book, digits: int, failures: Failures) -> list[Row]:
     """The rows to show large, each with a typical image of its own."""
     by_feature = {row.feature.feature: row for row in rows}
     shown: list[Row] = []
@@ -171,15 +170,15 @@ def _block(
     turn: Turn | None,
 ) -> tuple[dict[str, Any], int]:
     """A feature's examples for the script, and how many of them the page holds."""
-    sections = parts(examples, effect, book.fit.examples, failures)
+    strips = sections(examples, effect, book.fit.examples, failures)
     chosen = range(len(examples))
     if book.fit.examples is not None and len(examples) > book.fit.examples:
-        chosen = sorted({i for _, indices in sections for i in indices})  # type: ignore[assignment]
+        chosen = sorted({i for _, indices in strips for i in indices})  # type: ignore[assignment]
     place = {index: position for position, index in enumerate(chosen)}
     block = {
         "name": name,
         "items": [entry(examples[i], book, digits, failures, turn) for i in chosen],
-        "parts": [[title, [place[i] for i in indices]] for title, indices in sections],
+        "parts": [[title, [place[i] for i in indices]] for title, indices in strips],
         "total": len(examples),
     }
     return block, len(chosen)

@@ -54,7 +54,7 @@ class Preview:
         grid: rows of one feature under other options; empty unless asked for.
         judged: whether somebody judged the edits; else `note` says why not.
         made, reused: how many edits were made now, and how many were there.
-        described: in what words pictures are described, as a sentence; empty where they are not.
+        source_prompts: in what words pictures are described, as a sentence; empty where they are not.
     """
 
     study: str
@@ -69,7 +69,7 @@ class Preview:
     note: str
     made: int
     reused: int
-    described: str = ""
+    source_prompts: str = ""
 
 
 def render_preview(found: Preview, budget: int = BUDGET) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from diffex_dagster.results import Comparison, EditorComparison, Explanation, RankedFeature
+from diffex_dagster.report.model import Comparison, EditorComparison, RankedFeature, Report
 
 FIELDS = (
     "rank", "feature", "name", "group", "level", "direction", "prompt", "effect", "ci_low", "ci_high", "flip_rate",
@@ -62,12 +62,12 @@ SUBGROUPS = ("feature", "column", "value", "effect", "ci_low", "ci_high", "image
 """The columns of the table of subgroups: one row a feature and subgroup of its images."""
 
 
-def subgroup_rows(explanation: Explanation) -> list[dict[str, Any]]:
+def subgroup_rows(explanation: Report) -> list[dict[str, Any]]:
     """One plain dictionary with `SUBGROUPS` for each feature and subgroup."""
     return [finite(vars(each)) for each in explanation.subgroups]
 
 
-def interaction_rows(explanation: Explanation) -> list[dict[str, Any]]:
+def interaction_rows(explanation: Report) -> list[dict[str, Any]]:
     """One plain dictionary for each pair of features, found ones first."""
     names = {f.feature: f.name for f in explanation.features}
     return [
@@ -79,7 +79,7 @@ def interaction_rows(explanation: Explanation) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def interaction_flat_rows(explanation: Explanation) -> list[dict[str, Any]]:
+def interaction_flat_rows(explanation: Report) -> list[dict[str, Any]]:
     """The same with `PAIRS`."""
     rows = interaction_rows(explanation)
     whole = [{**row, "name_one": row["names"][0], "name_other": row["names"][1]} for row in rows]

@@ -26,11 +26,11 @@ from diffex_dagster.results import (
     Control,
     EditorComparison,
     Example,
-    Explanation,
     Group,
     JointCombination,
     JudgeCheck,
     RankedFeature,
+    Report,
     Turn,
 )
 
@@ -52,7 +52,7 @@ def load_schema(name: str) -> dict[str, Any]:
     return schema
 
 
-def report_as_json(explanation: Explanation) -> dict[str, Any]:
+def report_as_json(explanation: Report) -> dict[str, Any]:
     """An explanation as plain JSON data (schema `report-1`): everything but the pictures. No number is NaN."""
     e = explanation
     data = {
@@ -105,7 +105,7 @@ def report_as_json(explanation: Explanation) -> dict[str, Any]:
     return finite(data)
 
 
-def explanation_from_json(data: Mapping[str, Any]) -> Explanation:
+def report_from_json(data: Mapping[str, Any]) -> Report:
     """The explanation in a `report.json`, without its examples (their pictures are not in it).
 
     Raises:
@@ -115,7 +115,7 @@ def explanation_from_json(data: Mapping[str, Any]) -> Explanation:
         raise ValueError(f"expected schema {REPORT_SCHEMA!r}, found {data.get('schema')!r}")
     joint = data["joint"]
     known = {field.name for field in fields(RankedFeature)}
-    return Explanation(
+    return Report(
         study=data["study"],
         title=data["title"],
         domain=data["domain"],

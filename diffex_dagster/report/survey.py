@@ -19,6 +19,7 @@ import numpy as np
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.examples import Failures
 from diffex_dagster.report.html import render
+from diffex_dagster.report.model import Example, RankedFeature, Report
 from diffex_dagster.report.pictures import BUDGET, Book, fitted
 from diffex_dagster.report.verdict import shown
 from diffex_dagster.report.wording import plain, titled
@@ -29,7 +30,7 @@ CHECK_EVERY = 6  # real questions for each one that only shows whether the parti
 COLUMNS = ("participant", "question", "kind", "feature", "correct", "chosen", "quality", "disentanglement", "seconds")
 
 
-def render_survey(explanation: Explanation, questions: int = 20, seed: int = 0, budget: int = BUDGET) -> str:
+def render_survey(explanation: Report, questions: int = 20, seed: int = 0, budget: int = BUDGET) -> str:
     """One self-contained page that asks about null edit and edit of the features with a shown effect.
 
     Args:
@@ -45,7 +46,7 @@ def render_survey(explanation: Explanation, questions: int = 20, seed: int = 0, 
     return render("survey.html.j2", book, [*data, *every], script="survey.js", e=explanation, total=len(asked))
 
 
-def _choose(explanation: Explanation, questions: int, seed: int) -> list[tuple[RankedFeature, Example, list[str]]]:
+def _choose(explanation: Report, questions: int, seed: int) -> list[tuple[RankedFeature, Example, list[str]]]:
     rng, failures = random.Random(seed), Failures()
     pools: dict[str, tuple[RankedFeature, list[Example]]] = {}
     for feature in explanation.features:

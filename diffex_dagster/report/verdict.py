@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from diffex_dagster.report import wording
+from diffex_dagster.report.model import ComparedFeature, Comparison, EditorComparison, RankedFeature, Report
 from diffex_dagster.report.wording import (
     AGREED,
     amount,
@@ -47,7 +48,7 @@ def one_a_group(features: Sequence[RankedFeature]) -> list[RankedFeature]:
     return [*first.values(), *(feature for feature in ordered if feature is not first[feature.group])]
 
 
-def verdict(explanation: Explanation) -> list[str]:
+def verdict(explanation: Report) -> list[str]:
     """Three sentences: what the classifier relies on most, what else it reacts to, what was not shown."""
     if not explanation.features:
         return [
@@ -88,7 +89,7 @@ def _thing(feature: RankedFeature) -> str:
     return edited_thing(feature.name, feature.prompt, feature.direction)
 
 
-def _lead(lead: RankedFeature, explanation: Explanation) -> str:
+def _lead(lead: RankedFeature, explanation: Report) -> str:
     target = explanation.target
     where = "" if lead.level == 1 or lead.group == lead.name else f" (in the group {_quoted(lead.group)})"
     verb = "removing" if lead.direction == "remove" else "adding"
@@ -120,7 +121,7 @@ def _among(lead: RankedFeature) -> str:
     return "" if lead.among == "all" else f" of the {count(lead.images, 'image')} {lead.among}"
 
 
-def _flips(lead: RankedFeature, explanation: Explanation) -> str:
+def _flips(lead: RankedFeature, explanation: Report) -> str:
     """`the prediction becomes “zebra” on 4 of 24 images (it changes on 16)`; nothing where there is no class."""
     turn, changed = explanation.turn, round(lead.flip_rate * lead.images)
     if turn is None or lead.becomes is None or lead.leaves is None:
@@ -140,7 +141,7 @@ def _flips(lead: RankedFeature, explanation: Explanation) -> str:
     return f"{turn.subject} {' and '.join(ways)} of {count(lead.images, 'image')}{beside}"
 
 
-def _also(lead: RankedFeature, others: Sequence[RankedFeature], explanation: Explanation) -> str:
+def _also(lead: RankedFeature, others: Sequence[RankedFeature], explanation: Report) -> str:
     target = explanation.target
     if not others:
         floor = amount(explanation.noise_floor, target)
@@ -165,7 +166,7 @@ def _also(lead: RankedFeature, others: Sequence[RankedFeature], explanation: Exp
     return opening + listing(named) + "."
 
 
-def _nothing_found(explanation: Explanation) -> list[str]:
+def _nothing_found(explanation: Report) -> list[str]:
     judged = [f for f in explanation.features if f.decision not in wording.UNSAID]
     first = f"No feature was shown to move {plain(explanation.classifier)}'s {measured(explanation.target)}."
     if not judged:
@@ -180,7 +181,7 @@ def _nothing_found(explanation: Explanation) -> list[str]:
     return [first, second]
 
 
-def _not_shown(features: Sequence[RankedFeature], explanation: Explanation) -> str:
+def _not_shown(features: Sequence[RankedFeature], explanation: Report) -> str:
     floor = amount(explanation.noise_floor, explanation.target)
     total = len(features)
     by: dict[str, list[RankedFeature]] = {}

@@ -101,7 +101,7 @@ def new_prompts(work: StudyContext, corpus: Corpus) -> list[Wanted]:
     something can be tried.
     """
     known, pinned = dict(work.store.calibration(work.study.kept_as, work.editor.fingerprint)), work.study.pinned
-    if getattr(work.editor, "settings", None) and work.probe:
+    if getattr(work.editor, "settings", None) and work.judge:
         known = {of: choice for of, choice in known.items() if choice.success is not None}
     return [
         wanted
@@ -137,10 +137,10 @@ def calibrate(work: StudyContext) -> Calibration:
         note = ""
         if settings is None:
             note = f"the editor {study.editor_name} has no options to try"
-        elif work.probe is None:
+        elif work.judge is None:
             note = f"nobody judges what the options do: {why_unjudged(study)}"
         counts = EditCounts()
-        if new and settings and work.probe:
+        if new and settings and work.judge:
             tries, final = store.tries(study.kept_as, fingerprint)
             trying = Trying(work, images)
             final = trying.run(new, settings, tries, final, budget)
@@ -347,9 +347,9 @@ class Trying:
         for each in self._seen.values():
             spilled = [min(1.0, abs(gain) / whole[p]) for p, gain in each.others.items() if whole.get(p, 0.0) > 0.0]
             spill = float(np.mean(spilled)) if spilled else 0.0
-            took = each.gain > self._chance[each.setting] and each.strength >= weak
+            succeeded = each.gain > self._chance[each.setting] and each.strength >= weak
             harm = 1.0 - max(0.0, each.kept) * (1.0 - spill)
-            found.append(Try(each.wanted, each.image, each.setting, bool(took), harm))
+            found.append(Try(each.wanted, each.image, each.setting, bool(succeeded), harm))
         return found
 
     def _edit(self, requests: Sequence[EditRequest]) -> None:
@@ -369,9 +369,9 @@ class Trying:
     def _known_gains(self, before: Sequence[Try]) -> dict[str, list[float]]:
         """What earlier edits of the prompts that others are looked at for gained of their own, where they took."""
         looked_for = {prompt for prompts in self._others.values() for prompt in prompts}
-        took = [e for e in before if e.took and e.wanted.direction == "add" and e.wanted.prompt in looked_for]
-        asked = {each: self._at(each.image, each.wanted.prompt, "add", each.setting) for each in took}
-        nulls = {each.image: EditRequest(each.image, (), self._study.seed) for each in took}
+        succeeded = [e for e in before if e.succeeded and e.wanted.direction == "add" and e.wanted.prompt in looked_for]
+        asked = {each: self._at(each.image, each.wanted.prompt, "add", each.setting) for each in succeeded}
+        nulls = {each.image: EditRequest(each.image, (), self._study.seed) for each in succeeded}
         stored = self._store.stored_edits([*asked.values(), *nulls.values()], self._editor.fingerprint)
         asked = {each: r for each, r in asked.items() if r in stored and nulls[each.image] in stored}
         found = self._evidence([(r, e.wanted.prompt) for e, of in asked.items() for r in (of, nulls[e.image])])

@@ -76,7 +76,7 @@ def _prompt(
 ) -> Prompt:
     shots = [
         Shot(
-            StoredPicture(store.pictures, files[requests[each]]), in_words(each.setting), each.took, each.harm,
+            StoredPicture(store.pictures, files[requests[each]]), in_words(each.setting), each.succeeded, each.harm,
             each.setting == choice.setting,
         )
         for each in sorted(tries, key=lambda each: (each.setting != choice.setting, each.harm))
@@ -98,7 +98,7 @@ def _settings(found: Calibration) -> list[Tried]:
         Tried(
             in_words(setting),
             len(some),
-            sum(each.took for each in some),
+            sum(each.succeeded for each in some),
             sum(each.harm for each in some) / len(some),
             setting in found.finalists,
             chosen.count(setting),

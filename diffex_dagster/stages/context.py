@@ -16,14 +16,14 @@ from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.corpus.vlm.protocol import Proposer
 from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.errors import StoreError
-from diffex_dagster.judging.protocol import ConceptProbe
+from diffex_dagster.judging.protocol import Judge
 from diffex_dagster.stages.calibrated import chosen_settings, with_settings
 from diffex_dagster.stages.setup import (
     build_classifier,
     build_editor,
-    build_probe,
+    build_judge,
     build_proposer,
-    build_second_probe,
+    build_second_judge,
     build_store,
     know,
 )
@@ -39,8 +39,8 @@ class Builders:
 
     store: Callable[[Study], Store] = build_store
     editor: Callable[[Study], Editor] = build_editor
-    probe: Callable[[Study, Editor], ConceptProbe | None] = build_probe
-    second_probe: Callable[[Study, Editor], ConceptProbe | None] = build_second_probe
+    judge: Callable[[Study, Editor], Judge | None] = build_judge
+    second_judge: Callable[[Study, Editor], Judge | None] = build_second_judge
     classifier: Callable[[Study, str], Classifier] = build_classifier
     proposer: Callable[[Study, Store], Proposer] = build_proposer
 
@@ -86,23 +86,23 @@ class StudyContext:
             EditorError: its checkpoint is missing, or it cannot be made.
         """
         editor, study = self.bare_editor, self.study
-        describing = getattr(editor, "describing", None)
-        if self.editor_as_it_is or describing is None or not study.finds_source_prompts or not self.store.exists():
+        told = getattr(editor, "with_source_prompts", None)
+        if self.editor_as_it_is or told is None or not study.finds_source_prompts or not self.store.exists():
             return editor
         found = self.store.source_prompts(study.kept_as, editor.fingerprint)
-        return editor if found is None or found.used is None else cast(Editor, describing(found.vocabulary))
+        return editor if found is None or found.used is None else cast(Editor, told(found.vocabulary))
 
     @cached_property
-    def probe(self) -> ConceptProbe | None:
+    def judge(self) -> Judge | None:
         """Who judges whether edits show their attribute; None where nobody does."""
-        return self._keeping(self.builders.probe(self.study, self.bare_editor))
+        return self._keeping(self.builders.judge(self.study, self.bare_editor))
 
     @cached_property
-    def second_probe(self) -> ConceptProbe | None:
+    def second_judge(self) -> Judge | None:
         """Whom the first judge is held against; None where the study names nobody."""
-        return self._keeping(self.builders.second_probe(self.study, self.bare_editor))
+        return self._keeping(self.builders.second_judge(self.study, self.bare_editor))
 
-    def _keeping(self, judge: ConceptProbe | None) -> ConceptProbe | None:
+    def _keeping(self, judge: Judge | None) -> Judge | None:
         """A judge that is asked over the network keeps its answers with the results."""
         keep_in: Callable[[Store], None] | None = getattr(judge, "keep_in", None)
         if keep_in:
@@ -186,8 +186,8 @@ class StudyContext:
         return Builders(
             store=lambda _: self.store,
             editor=lambda study: self.bare_editor if same(study) else made.editor(study),
-            probe=lambda study, editor: self.probe if same(study) else made.probe(study, editor),
-            second_probe=lambda study, editor: self.second_probe if same(study) else made.second_probe(study, editor),
+            judge=lambda study, editor: self.judge if same(study) else made.judge(study, editor),
+            second_judge=lambda study, editor: self.second_judge if same(study) else made.second_judge(study, editor),
             classifier=lambda study, name: self.subject(name).classifier,
             proposer=lambda study, store: self.proposer,
         )
@@ -198,14 +198,14 @@ class StudyContext:
         Raises:
             DiffExError: one of them lacks what it needs.
         """
-        for judge in (self.probe, self.second_probe):
+        for judge in (self.judge, self.second_judge):
             ready: Callable[[], None] | None = getattr(judge, "ready", None)
             if ready:
                 ready()
 
     def know(self) -> None:
         """Ask for fingerprints that may read whole checkpoints, so that they are known before the database is held."""
-        know(self.editor, self.probe, self.second_probe)
+        know(self.editor, self.judge, self.second_judge)
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,7 +233,7 @@ class Subject(StudyContext):
 
     def know(self) -> None:
         """The fingerprints of editor, judge and classifier."""
-        know(self.editor, self.probe, self.second_probe, self.classifier)
+        know(self.editor, self.judge, self.second_judge, self.classifier)
 
 
 def at_work(

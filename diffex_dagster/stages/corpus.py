@@ -127,12 +127,12 @@ def inputs_version(study: Study) -> str:
     return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
 
 
-def edits_version(study: Study) -> str:
+def overrides_version(study: Study) -> str:
     """Hash of what the person's file says: a comment or an empty line changes nothing; a missing file says nothing.
 
     Of a file that cannot be read it is a hash of the bytes, so that the merge runs and says what is wrong.
     """
-    path = study.path(study.corpus.edits)
+    path = study.path(study.corpus.overrides)
     try:
         return read_overrides(path).version
     except CorpusError:
@@ -158,11 +158,11 @@ def merge_edits(work: StudyContext, classifiers: Sequence[str] = ()) -> tuple[Co
             check_labels(known, study.for_classifier(name).target)
         except ClassifierError as error:
             raise ClassifierError(f"{study.file}: classifiers.{name}: {error}") from error
-    corpus = merged(store.current_corpus(study.kept_as, "proposal"), study.path(study.corpus.edits))
+    corpus = merged(store.current_corpus(study.kept_as, "proposal"), study.path(study.corpus.overrides))
     if not corpus.groups:
         raise CorpusError(
             f"{study.file}: corpus: there is no feature; name a vlm or a starter, or write a tree into "
-            f"{study.corpus.edits}"
+            f"{study.corpus.overrides}"
         )
     try:
         before = store.current_corpus(study.kept_as)

@@ -26,4 +26,4 @@ def corpus_now(study: Study) -> Corpus:
         except DiffExError:  # a corpus can be looked at before the classifier is there
             labels = {}
         proposal = cleaned_proposal(study, build_proposer(study, store), [], labels).corpus
-    return merged(proposal, study.path(study.corpus.edits))
+    return merged(proposal, study.path(study.corpus.overrides))

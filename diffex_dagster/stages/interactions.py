@@ -116,7 +116,7 @@ def edit_pairs(
     counts = make_edits(subject, edit_requests(images, wanted, subject.seeds), "edits of pairs")
     paired, scored = paired_scores(subject, wanted, images)
     succeeded: dict[tuple[str, str], NDArray[np.bool_]] = {}
-    if subject.probe:
+    if subject.judge:
         strength = strengths_on(subject, list(of.values()), images)
         gained = gains(subject, [(concepts, concept) for concepts in of.values() for concept in concepts], images)
         for pair, concepts in of.items():

@@ -1,4 +1,4 @@
-"""Stage: ask the probe whether edits show what they were asked for. Answers are kept and never computed twice."""
+"""Stage: ask the judge whether edits show what they were asked for. Answers are kept and never computed twice."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ from diffex_dagster.utils.groups import in_groups
 def ensure_evidence(
     work: StudyContext, wanted: Sequence[tuple[EditRequest, str]]
 ) -> dict[tuple[EditRequest, str], float]:
-    """Evidence for (edit, prompt), asking the study's probe only for what the store does not hold.
+    """Evidence for (edit, prompt), asking the study's judge only for what the store does not hold.
 
-    The study has to have a probe, and the edits must exist.
+    The study has to have a judge, and the edits must exist.
     """
-    store, probe, editor, report = work.store, work.probe, work.editor.fingerprint, work.report
-    assert probe is not None
+    store, judge, editor, report = work.store, work.judge, work.editor.fingerprint, work.report
+    assert judge is not None
     pairs: dict[Pair, tuple[EditRequest, str]] = {(edit_key(r, editor), prompt): (r, prompt) for r, prompt in wanted}
-    found = store.stored_evidence(pairs, probe.fingerprint)
+    found = store.stored_evidence(pairs, judge.fingerprint)
     missing = sorted(pair for pair in pairs if pair not in found)
     done, reused = 0, len(found)
     report("edit checks", 0, len(missing), reused)
-    knows: Callable[[EditRequest, str], float] | None = getattr(probe, "evidence_of", None)
+    knows: Callable[[EditRequest, str], float] | None = getattr(judge, "evidence_of", None)
     if knows and missing:  # a judge that knows what it drew has no need to look
         answers = [(pair, knows(*pairs[pair])) for pair in missing]
-        store.put_evidence(answers, probe.fingerprint)
+        store.put_evidence(answers, judge.fingerprint)
         report("edit checks", len(answers), len(missing), reused)
         return {asked: (found | dict(answers))[pair] for pair, asked in pairs.items()}
-    by_workers = hasattr(probe, "portions")
-    at_once = PORTION * getattr(probe, "portions", 1)
+    by_workers = hasattr(judge, "portions")
+    at_once = PORTION * getattr(judge, "portions", 1)
     for start in range(0, len(missing), at_once):
         some = missing[start : start + at_once]
         requests = {key: pairs[key, prompt][0] for key, prompt in some}
         files = store.stored_edits(list(requests.values()), editor)
         with store.let_go():
             named = StoredPictures({k: StoredPicture(store.pictures, files[r]) for k, r in requests.items()})
-            batches = evidence_of(probe, named if by_workers else dict(named), some)
+            batches = evidence_of(judge, named if by_workers else dict(named), some)
             for answers in in_groups(batches) if by_workers else batches:
-                store.put_evidence(answers, probe.fingerprint)
+                store.put_evidence(answers, judge.fingerprint)
                 found |= dict(answers)
                 done += len(answers)
                 report("edit checks", done, len(missing), reused)
@@ -98,12 +98,12 @@ def evidence_before(work: StudyContext, prompts: Iterable[str], images: Sequence
 
 @dataclass(frozen=True)
 class Sight:
-    """What it takes for a probe to see something.
+    """What it takes for a judge to see something.
 
     Attributes:
         chances: setting of the editor -> gain in evidence that an edit under it has to exceed to show its attribute
             (`control_gains`).
-        level: evidence above which a picture shows an attribute; None of a probe whose evidence is only comparable for
+        level: evidence above which a picture shows an attribute; None of a judge whose evidence is only comparable for
             one attribute, which then has a level of its own (`effects.presence.seen_between`).
         control_words: share of null edits in which it sees a control prompt; None without a level or control prompts.
         binary: whether it only says yes or no.
@@ -131,8 +131,8 @@ def sight_of(work: StudyContext, images: Sequence[str]) -> Sight:
     level can be found between the two, and one that often says yes to them is not to be used (`judge_warnings`).
     """
     chances = control_gains(work, images)
-    binary = getattr(work.probe, "binary", False)
-    if not getattr(work.probe, "absolute", False):
+    binary = getattr(work.judge, "binary", False)
+    if not getattr(work.judge, "absolute", False):
         return Sight(chances, None, binary=binary)
     words = [concepts[0].prompt for concepts in control_edits(work.study)]
     found = evidence_before(work, words, images)
@@ -144,9 +144,9 @@ def sight_of(work: StudyContext, images: Sequence[str]) -> Sight:
 def shown_before(
     work: StudyContext, features: Sequence[Feature], images: Sequence[str], sight: Sight
 ) -> dict[str, Mask]:
-    """Feature -> which images show what its prompt names, by the probe on their null edits, shape (images,).
+    """Feature -> which images show what its prompt names, by the judge on their null edits, shape (images,).
 
-    Without features of which that is not known: a probe without a level needs a few edits that succeeded.
+    Without features of which that is not known: a judge without a level needs a few edits that succeeded.
     """
     before = evidence_before(work, [f.prompt for f in features], images)
     levels = {feature.id: sight.level for feature in features}
@@ -257,14 +257,14 @@ def judge_warnings(check: JudgeCheck, sight: Sight) -> tuple[str, ...]:
 
 
 def check_judge(work: StudyContext, features: Sequence[Feature], sight: Sight) -> JudgeCheck:
-    """How often the probe sees what nothing shows, and what its own verdict says an edit put there.
+    """How often the judge sees what nothing shows, and what its own verdict says an edit put there.
 
     Reads what the search had judged: each feature in its null edits and edits. Only features that are added count,
     since a removed one is not to be seen.
     """
     level, of = sight.level, work.split
     if level is None:
-        return JudgeCheck(None, None, None, judge_name(work.probe))
+        return JudgeCheck(None, None, None, judge_name(work.judge))
     added = [feature for feature in features if feature.direction == "add"]
     before = evidence_before(work, [f.prompt for f in added], of.reported)
     gained = gains(work, [(c, c[0]) for c in (concepts_of([f]) for f in added)], of.reported)
@@ -278,7 +278,7 @@ def check_judge(work: StudyContext, features: Sequence[Feature], sight: Sight) -
         level,
         sight.control_words,
         float(after.mean()) if after.size else None,
-        judge_name(work.probe),
+        judge_name(work.judge),
     )
 
 
@@ -312,8 +312,8 @@ def failed_edits(
 ) -> dict[str, float]:
     """Features of whose edits on these images too few show them -> the share that does.
 
-    As the report judges them: by the probe and by how far the edits changed their pictures; by the latter alone where
-    no probe judges.
+    As the report judges them: by the judge and by how far the edits changed their pictures; by the latter alone where
+    nobody judges.
 
     Args:
         without: the images that an edit can change, on which it is judged; all of a feature that is missing, and of one
@@ -324,14 +324,14 @@ def failed_edits(
     weak, shares = study.effects.min_edit_strength, {}
     of = {feature.id: concepts_of([feature]) for feature in features}
     strength_of = strengths_on(work, list(of.values()), images)
-    if work.probe:
+    if work.judge:
         chances = control_gains(work, images)
         gained = gains(work, [(c, c[0]) for c in of.values()], images)
     for feature, concepts in of.items():
         on = without.get(feature, np.ones(len(images), dtype=bool))
         strength = strength_of[concepts][on]
         succeeded = strength >= weak
-        if work.probe:
+        if work.judge:
             succeeded &= gained[concepts, concepts[0]][on] > chance_of(chances, concepts[0])
             shares[feature] = float(succeeded.mean())
         if strength.mean() < weak:

@@ -69,7 +69,7 @@ class _UnknownYetError(Exception):
     """What a stage does next depends on something that does not exist yet."""
 
 
-class _Looking(Store):
+class _Recorder(Store):
     """A store as the next run will find it, which notes what is asked of it and stops who asks for what is missing.
 
     Stages run on it as they are, so that a plan cannot differ from the run that it speaks of.
@@ -91,7 +91,7 @@ class _Looking(Store):
     def samples(self, study: str) -> dict[str, str]:
         return dict(self.chosen)
 
-    def look(self, requests: Sequence[EditRequest], editor: str) -> dict[EditRequest, str]:
+    def record(self, requests: Sequence[EditRequest], editor: str) -> dict[EditRequest, str]:
         """Note which of these exist and which are scored; nobody is stopped."""
         stored = super().stored_edits(requests, editor)
         self.edits |= {request: request in stored for request in requests}
@@ -102,7 +102,7 @@ class _Looking(Store):
         return stored
 
     def stored_edits(self, requests: Sequence[EditRequest], editor: str) -> dict[EditRequest, str]:
-        stored = self.look(requests, editor)
+        stored = self.record(requests, editor)
         if len(stored) < len(set(requests)):
             raise _UnknownYetError
         return stored
@@ -114,9 +114,9 @@ class _Looking(Store):
             raise _UnknownYetError
         return found
 
-    def stored_evidence(self, pairs: Iterable[tuple[str, str]], probe: str) -> dict[tuple[str, str], float]:
+    def stored_evidence(self, pairs: Iterable[tuple[str, str]], judge: str) -> dict[tuple[str, str], float]:
         wanted = set(pairs)
-        found = super().stored_evidence(wanted, probe)
+        found = super().stored_evidence(wanted, judge)
         if len(found) < len(wanted):
             self.checks_missing = len(wanted) - len(found)
             raise _UnknownYetError
@@ -160,30 +160,30 @@ def _plan_edits(
         scored = sum(scores)
         return PlannedStage(name, len(missing), len(edits) - len(missing), len(scores) - scored, scored, seconds, note)
 
-    looking = _Looking(store, corpus, samples)
-    there = work.changed(store=looking)
+    recorder = _Recorder(store, corpus, samples)
+    there = work.changed(store=recorder)
     level1 = level1_requests(there)
     searched_on = set(there.split.discovery)
-    looking.look(level1, editor)
+    recorder.record(level1, editor)
     stages = [
         *_source_prompts(work, corpus, samples, pace),
         *_calibration(work, corpus, samples, pace),
-        stage("level1_edits", looking.edits, ()),
+        stage("level1_edits", recorder.edits, ()),
     ]
     for name in classifiers:
-        looking = _Looking(store, corpus, samples)
+        recorder = _Recorder(store, corpus, samples)
         subject = work.subject(name)
-        looking.classifier = subject.classifier.fingerprint
-        looking.look([request for request in level1 if request.image in searched_on], editor)
-        known = dict(looking.scores)
+        recorder.classifier = subject.classifier.fingerprint
+        recorder.record([request for request in level1 if request.image in searched_on], editor)
+        known = dict(recorder.scores)
         stages.append(stage(f"{name}/level1_scores", {}, known.values()))
-        looking.edits.clear()
+        recorder.edits.clear()
         if isinstance(subject.classifier, NotThere) or isinstance(work.editor, NotThere):
-            note = _may_follow(subject, looking, editor, planned)
+            note = _may_follow(subject, recorder, editor, planned)
         else:
-            note = _follow(subject, looking, planned, all(known.values()))
-        scores = [exists for request, exists in looking.scores.items() if request not in known]
-        stages.append(stage(f"{name}/level2_scores", looking.edits, scores, note))
+            note = _follow(subject, recorder, planned, all(known.values()))
+        scores = [exists for request, exists in recorder.scores.items() if request not in known]
+        stages.append(stage(f"{name}/level2_scores", recorder.edits, scores, note))
     return stages
 
 
@@ -218,61 +218,61 @@ def _calibration(
     return [PlannedStage("editor_calibration", most, seconds=None if pace is None else most * pace, note=note)]
 
 
-def _follow(subject: Subject, looking: _Looking, planned: Collection[EditRequest], gate_known: bool) -> str:
+def _follow(subject: Subject, recorder: _Recorder, planned: Collection[EditRequest], gate_known: bool) -> str:
     """Search as far as the store knows what the search asks for; returns what remains unknown."""
     try:
-        run_search(subject.changed(store=looking, report=silent))
+        run_search(subject.changed(store=recorder, report=silent))
     except _UnknownYetError:
-        if looking.checks_missing:
-            return f"and {looking.checks_missing} checks of whether edits show their attribute"
+        if recorder.checks_missing:
+            return f"and {recorder.checks_missing} checks of whether edits show their attribute"
         if gate_known:
-            joint, pairs = _joint_most(subject.study, looking), _pairs_most(subject.study, looking)
+            joint, pairs = _joint_most(subject.study, recorder), _pairs_most(subject.study, recorder)
             of_pairs = f"up to {pairs} of pairs, " if pairs else ""
             return (
                 f"and what the scores of these lead to (deeper levels, up to {joint} edits of joint combinations, "
                 f"{of_pairs}confirmation)"
             )
-        return _may_follow(subject, looking, subject.editor.fingerprint, planned)
+        return _may_follow(subject, recorder, subject.editor.fingerprint, planned)
     return ""
 
 
-def _may_follow(subject: Subject, looking: _Looking, editor: str, planned: Collection[EditRequest]) -> str:
+def _may_follow(subject: Subject, recorder: _Recorder, editor: str, planned: Collection[EditRequest]) -> str:
     """How many edits a search may ask for, where nothing is known of its scores."""
-    there = subject.changed(store=looking).calibrated()
+    there = subject.changed(store=recorder).calibrated()
     study, corpus = there.study, there.corpus
-    joint, pairs = _joint_most(study, looking), _pairs_most(study, looking)
-    most = _most(study, corpus, looking, editor, planned) + joint + pairs
+    joint, pairs = _joint_most(study, recorder), _pairs_most(study, recorder)
+    most = _most(study, corpus, recorder, editor, planned) + joint + pairs
     other = ", and a tenth more the other way where edits are judged" if study.effects.absence else ""
     of_pairs = f" and {pairs} of pairs" if pairs else ""
     return f"and up to {most} edits of the groups it keeps, {joint} of them of joint combinations{of_pairs}{other}"
 
 
-def _pairs_most(study: Study, looking: _Looking) -> int:
+def _pairs_most(study: Study, recorder: _Recorder) -> int:
     """The most edits of pairs of features, on every image that the report speaks of."""
-    return most_pair_edits(study, len(looking.corpus.groups), len(image_split(study, looking).reported))
+    return most_pair_edits(study, len(recorder.corpus.groups), len(image_split(study, recorder).reported))
 
 
-def _joint_most(study: Study, looking: _Looking) -> int:
+def _joint_most(study: Study, recorder: _Recorder) -> int:
     """The most edits of joint combinations on every image."""
-    options, images = study.search.options(), len(looking.samples(study.kept_as))
+    options, images = study.search.options(), len(recorder.samples(study.kept_as))
     if options.joint_search == "published":
-        most = most_published(sum(feature.editable for feature in looking.corpus.walk()), options)
+        most = most_published(sum(feature.editable for feature in recorder.corpus.walk()), options)
     else:
-        most = most_combinations(min(options.beam, len(looking.corpus.groups)), options)
+        most = most_combinations(min(options.beam, len(recorder.corpus.groups)), options)
     return most * images * len(study.seeds)
 
 
-def _most(study: Study, corpus: Corpus, looking: _Looking, editor: str, planned: Collection[EditRequest]) -> int:
+def _most(study: Study, corpus: Corpus, recorder: _Recorder, editor: str, planned: Collection[EditRequest]) -> int:
     """The most edits, besides those planned already, of a full beam's single features on every image.
 
     Args:
         study, corpus: as they are edited (`calibrated`).
     """
-    options, images = study.search.options(), list(looking.samples(study.kept_as))
+    options, images = study.search.options(), list(recorder.samples(study.kept_as))
 
     def missing(combinations: Iterable[Concepts]) -> int:
         requests = [r for r in edit_requests(images, combinations, study.seeds) if r not in planned]
-        return len(requests) - len(Store.stored_edits(looking, requests, editor))
+        return len(requests) - len(Store.stored_edits(recorder, requests, editor))
 
     groups = (expand(corpus, [group.id], options) for group in corpus.groups)
     of_groups = [missing(concepts_of([child]) for child in children) for children in groups]

@@ -95,7 +95,7 @@ def preview(
             found, _, more = _edited(like, features[:1], list(keys), setting)
             tried.append(Row(title, found[0].prompt, found[0].edits))
             counts += more
-    pictures, judged = store.images(list(keys)), few.probe is not None
+    pictures, judged = store.images(list(keys)), few.judge is not None
     return Preview(
         study.name, study.editor_name, study.editor_part.shown(), tuple(keys.values()), tuple(pictures.values()),
         tuple(nulls),
@@ -115,7 +115,7 @@ def _edited(
         pictures = Pictures(work, work.store.images(images))
         metrics = first_metrics(work, list(own.values()), images)
         gained, chance = {}, dict.fromkeys(own, 0.0)
-        if work.probe:
+        if work.judge:
             chances = control_gains(work, images)
             chance = {f: chance_of(chances, concepts[0]) for f, concepts in own.items()}
             gained = gains(work, [(own[a.id], own[b.id][0]) for a in features for b in features], images)

@@ -92,9 +92,9 @@ class Measured:
 def edits_that_succeeded(
     study: Study, strength: Mapping[str, np.ndarray], gains: Mapping[str, np.ndarray], chance: Mapping[str, float]
 ) -> dict[str, np.ndarray]:
-    """Feature -> whether each of its edits shows it, shape (images,); empty where no probe judges edits.
+    """Feature -> whether each of its edits shows it, shape (images,); empty where nobody judges edits.
 
-    An edit shows its attribute when the probe's evidence for it rose from the null edit (fell, for one that is
+    An edit shows its attribute when the judge's evidence for it rose from the null edit (fell, for one that is
     removed), by more than its `chance`, and the picture changed by the study's `min_edit_strength`.
     """
     return {
@@ -272,7 +272,7 @@ def _before(measured: Measured, feature: Feature, own_succeeded: bool) -> dict[s
 
 
 def features_side_effects(measured: Measured) -> list[SideEffect]:
-    """What the edits of the strongest features do to each other, by the probe; empty where no probe judges edits."""
+    """What the edits of the strongest features do to each other, by the judge; empty where nobody judges edits."""
     searched, confidence = measured.searched, measured.study.effects.confidence
     gains = {(f, f): gain for f, gain in searched.gains.items()} | searched.crossed
     effects = {f: measured.paired[f].effect for f in searched.gains}

@@ -22,7 +22,7 @@ def check_ready(study: Study) -> None:
 
     What a run whose edits and scores are all there does without (a device, a download) is not looked at.
     """
-    check_probe(study, to_be_loaded=False)
+    check_judge(study, to_be_loaded=False)
     check_truth(study)
 
 
@@ -66,7 +66,7 @@ def check_devices(study: Study) -> None:
             raise StudyError(f"{study.file}: {field}: {device!r} {problem}; write auto, or a device that is here")
 
 
-def check_probe(study: Study, to_be_loaded: bool = True) -> str:
+def check_judge(study: Study, to_be_loaded: bool = True) -> str:
     """What has been found of the judge of edits, in words.
 
     Raises:

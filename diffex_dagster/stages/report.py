@@ -13,6 +13,7 @@ from diffex_dagster.classifying.asking import said_outputs
 from diffex_dagster.classifying.target import measure
 from diffex_dagster.effects.interactions import Interaction, PairScores, interactions
 from diffex_dagster.effects.paired import summarise
+from diffex_dagster.report.model import Group, JointCombination, JudgeCheck, Report
 from diffex_dagster.report.verdict import one_a_group
 from diffex_dagster.report.wording import NOT_JUDGED
 from diffex_dagster.results import Explanation, Group, JointCombination, JudgeCheck
@@ -32,7 +33,7 @@ from diffex_dagster.stages.setup import link_pages, other_pages, source_prompts_
 from diffex_dagster.stages.subgroups import columns_of, subgroups_of
 
 KEPT = ("feature", "image", "score_null", "score_edit", "effect", "flipped", "score_placebo", "counted")
-"""What the database keeps of each row of `Explanation.per_image`."""
+"""What the database keeps of each row of `Report.per_image`."""
 
 
 def original_outputs(subject: Subject, pictures: Pictures) -> np.ndarray:
@@ -41,7 +42,7 @@ def original_outputs(subject: Subject, pictures: Pictures) -> np.ndarray:
     return np.stack([scores[key] for key in pictures.samples])
 
 
-def explain(subject: Subject, command: str) -> tuple[Explanation, Searched]:
+def classifier_report(subject: Subject, command: str) -> tuple[Report, Searched]:
     """Everything on the report page of one classifier, from what the store holds.
 
     Args:
@@ -70,7 +71,7 @@ def explain(subject: Subject, command: str) -> tuple[Explanation, Searched]:
     still = measured.reach.still
     judge = judge_check(subject, searched)
     held_back = noise_warning(study, searched.result.gate, still)
-    explanation = Explanation(
+    explanation = Report(
         study=study.name,
         title=study.title or study.name,
         domain=study.domain,
@@ -134,7 +135,7 @@ def judge_check(subject: Subject, searched: Searched) -> JudgeCheck | None:
     found = check_judge(subject, [corpus[feature] for feature in searched.gains], searched.sight)
     succeeded = {feature: gain > searched.chance[feature] for feature, gain in searched.gains.items()}
     return held_against_second(
-        found, succeeded, searched.second, judge_name(subject.second_probe), searched.second_sight
+        found, succeeded, searched.second, judge_name(subject.second_judge), searched.second_sight
     )
 
 
@@ -186,7 +187,7 @@ def pairs_found(measured: Measured) -> tuple[Interaction, ...]:
     )
 
 
-def keep(subject: Subject, explanation: Explanation, run: str) -> None:
+def keep(subject: Subject, explanation: Report, run: str) -> None:
     """Keep what the report shows (`Store.put_report`); what it is kept under, see `Study.subject`."""
     identity = {
         "study": subject.study.kept_as,
@@ -202,11 +203,11 @@ def keep(subject: Subject, explanation: Explanation, run: str) -> None:
     )
 
 
-def ranked_report(subject: Subject, run: str, folder: Path, command: str) -> tuple[Explanation, list[Path]]:
+def ranked_report(subject: Subject, run: str, folder: Path, command: str) -> tuple[Report, list[Path]]:
     """Explain one classifier, keep the numbers, write the report; returns it with the files written."""
     from diffex_dagster.report.files import write_report
 
-    explanation, _ = explain(subject, command)
+    explanation, _ = classifier_report(subject, command)
     keep(subject, explanation, run)
     files = write_report(explanation, folder, keep_same=True)
     link_pages(subject.study)

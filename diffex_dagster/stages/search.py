@@ -16,7 +16,7 @@ from diffex_dagster.editing.protocol import Editor, EditRequest
 from diffex_dagster.effects.noise import image_noise, noise_floor
 from diffex_dagster.effects.presence import Mask
 from diffex_dagster.errors import StoreError
-from diffex_dagster.judging.protocol import ConceptProbe
+from diffex_dagster.judging.protocol import Judge
 from diffex_dagster.search.joint import key
 from diffex_dagster.search.levels import GateOutcome, gate, level1_features
 from diffex_dagster.search.run import SearchResult, search
@@ -160,7 +160,7 @@ def level1_scores(subject: Subject) -> Level1:
 
 
 class Lacking:
-    """Which of some images the edit of a feature can change, as the study's probe sees it; asked once a feature.
+    """Which of some images the edit of a feature can change, as the study's judge sees it; asked once a feature.
 
     Called with features, it gives feature -> those images, (images,) booleans. Without those of which it is not known,
     and without any where nobody judges.
@@ -172,7 +172,7 @@ class Lacking:
         self._known: dict[str, Mask | None] = {}
 
     def __call__(self, features: Sequence[Feature]) -> dict[str, Mask]:
-        if self._work.probe is None:
+        if self._work.judge is None:
             return {}
         self._sight = self._sight or sight_of(self._work, self._images)
         if new := [feature for feature in features if feature.id not in self._known]:
@@ -207,20 +207,20 @@ def replay_search(subject: Subject) -> Searched:
         report=silent,
         editor=_Stored(subject.editor, missing),
         classifier=_Stored(subject.classifier, missing),
-        probe=_Stored(subject.probe, missing) if subject.probe else None,
-        second_probe=_Stored(subject.second_probe, missing) if subject.second_probe else None,
+        judge=_Stored(subject.judge, missing) if subject.judge else None,
+        second_judge=_Stored(subject.second_judge, missing) if subject.second_judge else None,
     )
     with subject.store.hold():
         return _search(stored)
 
 
 class _Stored:
-    """An editor, classifier or probe whose results are all stored: it is known, and cannot be asked for more."""
+    """An editor, classifier or judge whose results are all stored: it is known, and cannot be asked for more."""
 
-    def __init__(self, of: Editor | Classifier | ConceptProbe, missing: StoreError) -> None:
+    def __init__(self, of: Editor | Classifier | Judge, missing: StoreError) -> None:
         self.fingerprint: str = of.fingerprint
         self.labels: tuple[str, ...] = tuple(getattr(of, "labels", ()))
-        self.absolute: bool = getattr(of, "absolute", False)  # of a probe: what its evidence means
+        self.absolute: bool = getattr(of, "absolute", False)  # of a judge: what its evidence means
         self.binary: bool = getattr(of, "binary", False)
         self.name: str = judge_name(of)
         self._missing = missing
@@ -282,8 +282,8 @@ def _search(subject: Subject) -> Searched:
         searched.paired |= whole
     if of.held_out:
         _confirm(subject, corpus, searched)
-    searched.judged = subject.probe is not None
-    if subject.probe:
+    searched.judged = subject.judge is not None
+    if subject.judge:
         _judge(subject, corpus, searched)
     if study.search.interactions > 1:
         _in_pairs(subject, corpus, searched)
@@ -303,7 +303,7 @@ def _confirm(subject: Subject, corpus: Corpus, searched: Searched) -> None:
 
 
 def _judge(subject: Subject, corpus: Corpus, searched: Searched) -> None:
-    """What the probe says of the edits that are reported: own gains, presence, the other way, side effects."""
+    """What the judge says of the edits that are reported: own gains, presence, the other way, side effects."""
     images, own = searched.split.reported, {f: concepts_of([corpus[f]]) for f in searched.result.scores}
     searched.sight = sight_of(subject, searched.split.discovery)
     found = gains(subject, [(c, c[0]) for c in own.values()], images)
@@ -312,8 +312,8 @@ def _judge(subject: Subject, corpus: Corpus, searched: Searched) -> None:
     reached = [corpus[feature] for feature in own]
     searched.shown = shown_before(subject, reached, images, searched.sight)
     searched.without = {f.id: changeable(f, searched.shown[f.id]) for f in reached if f.id in searched.shown}
-    if subject.second_probe:
-        second = subject.changed(probe=subject.second_probe)
+    if subject.second_judge:
+        second = subject.changed(judge=subject.second_judge)
         searched.second_sight = sight_of(second, searched.split.discovery)
         searched.second = edits_that_show(second, own, images, searched.second_sight)
     _other_way(subject, searched, own)

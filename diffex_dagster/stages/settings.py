@@ -72,7 +72,7 @@ DECIDES: Mapping[str, tuple[Stage, ...]] = {
     "corpus.vlm.openai.retries": _NONE,
     "corpus.vlm.openai.timeout_s": _NONE,
     "corpus.starter": _PROPOSAL,
-    "corpus.edits": _NONE,  # its content is observed
+    "corpus.overrides": _NONE,  # its content is observed
     "corpus.examples": _PROPOSAL,
     "corpus.levels": _PROPOSAL,
     "corpus.groups": _PROPOSAL,

@@ -22,7 +22,7 @@ from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.errors import EditorError, StoreError
 from diffex_dagster.images.files import open_picture, prepare
 from diffex_dagster.judging.parts import Where as JudgeWhere
-from diffex_dagster.judging.protocol import ConceptProbe
+from diffex_dagster.judging.protocol import Judge
 from diffex_dagster.stages.settings import KEPT_NAMES, as_hashed
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
@@ -132,26 +132,26 @@ def judge_where(study: Study) -> JudgeWhere:
     )  # fmt: skip
 
 
-def build_probe(study: Study, editor: Editor) -> ConceptProbe | None:
+def build_judge(study: Study, editor: Editor) -> Judge | None:
     """Who judges whether edits show their attribute; None where nobody does.
 
     Raises:
         DiffExError: the judge cannot be made.
     """
-    probe = build_own_probe(study, editor)
-    if probe is None or study.crew is None:
-        return probe
+    judge = build_own_judge(study, editor)
+    if judge is None or study.crew is None:
+        return judge
     from diffex_dagster.workers.remote import judged_by_workers
 
-    return judged_by_workers(probe, editor)
+    return judged_by_workers(judge, editor)
 
 
-def build_own_probe(study: Study, editor: Editor) -> ConceptProbe | None:
+def build_own_judge(study: Study, editor: Editor) -> Judge | None:
     """Who judges, in this process; `editor` is asked for a judge of its own where the study names no other."""
     return study.judge.build(judge_where(study), editor)
 
 
-def build_second_probe(study: Study, editor: Editor) -> ConceptProbe | None:
+def build_second_judge(study: Study, editor: Editor) -> Judge | None:
     """The judge that the first one is held against; None where the study names none.
 
     Raises:
@@ -161,20 +161,20 @@ def build_second_probe(study: Study, editor: Editor) -> ConceptProbe | None:
 
 
 def judges_beside_the_editor(study: Study) -> tuple[str, ...]:
-    """Which of "probe" (`judge` in a study) and "second_probe" (`second_judge`) are models beside the editor.
+    """Which of "judge" and "second_judge" are models beside the editor.
 
     Such a judge is a source by itself: neither the editor's fingerprint nor the part's own settings say who it is.
     """
-    parts = {"probe": study.judge, "second_probe": study.second_judge}
+    parts = {"judge": study.judge, "second_judge": study.second_judge}
     return tuple(source for source, part in parts.items() if part.own_model)
 
 
 def why_unjudged(study: Study) -> str:
-    """Why nobody judges the edits of a study for which `build_probe` finds nobody."""
+    """Why nobody judges the edits of a study for which `build_judge` finds nobody."""
     return study.judge.absent(judge_where(study))
 
 
-def know(*parts: Editor | Classifier | ConceptProbe | None) -> None:
+def know(*parts: Editor | Classifier | Judge | None) -> None:
     """Ask for fingerprints that may read whole checkpoints, so that they are known before the database is held."""
     for part in parts:
         getattr(part, "fingerprint", None)

@@ -17,7 +17,7 @@ import numpy as np
 
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.editing.calibration import Wanted
-from diffex_dagster.editing.protocol import DescribesPictures, EditRequest
+from diffex_dagster.editing.protocol import EditRequest, TakesSourcePrompts
 from diffex_dagster.editing.vocabulary import SourcePrompts, Vocabulary, words_of
 from diffex_dagster.effects.edit_metrics import similarity
 from diffex_dagster.errors import StoreError
@@ -91,15 +91,15 @@ def find_source_prompts(work: StudyContext) -> Found:
     """
     study, store, editor = work.study, work.store, work.bare_editor
     fingerprint, name = editor.fingerprint, work.study.kept_as
-    if work.probe:
-        getattr(work.probe, "fingerprint", None)
+    if work.judge:
+        getattr(work.judge, "fingerprint", None)
     with store.hold():
         corpus, samples = store.current_corpus(name), list(store.samples(name))
         known = store.source_prompts(name, fingerprint)
         again = store.current(name, _ASKED) == fingerprint
         if known is not None and known.used is not None and not again:
             return Found(known, newer=_newer(work, known))
-        describes = cast(DescribesPictures, editor) if hasattr(editor, "describing") else None
+        describes = cast(TakesSourcePrompts, editor) if hasattr(editor, "with_source_prompts") else None
         words: Vocabulary = {}
         left_out: Mapping[str, str] = {}
         counts, used, why = EditCounts(), False, ""
@@ -145,16 +145,16 @@ def as_it_would_edit(work: StudyContext, corpus: Corpus, images: Sequence[str]) 
         images: keys of sample images.
     """
     study, editor = work.study, work.bare_editor
-    if not study.finds_source_prompts or not hasattr(editor, "describing"):
+    if not study.finds_source_prompts or not hasattr(editor, "with_source_prompts"):
         return work, source_prompts_in_words(work.editor).strip()
     known = work.store.source_prompts(study.kept_as, editor.fingerprint) if work.store.exists() else None
     if known is not None and known.used is not None:
         return work, source_prompts_in_words(work.editor).strip() or f"Pictures are not described: {known.why}."
     if known is None and _edited_without(work, images):
         return work, "Pictures are not described: edits that were made without are there."
-    describes = cast(DescribesPictures, editor)
+    describes = cast(TakesSourcePrompts, editor)
     words, _ = words_of(corpus, describes.tokens, describes.most_tokens, study.effects.control_prompts)
-    there = work.editing_with(describes.describing(words))
+    there = work.editing_with(describes.with_source_prompts(words))
     said = source_prompts_in_words(there.editor).strip()
     return there, said and f"{said} A run finds out first whether that does harm."
 
@@ -186,7 +186,7 @@ def _tried(work: StudyContext, words: Vocabulary, samples: Sequence[str]) -> tup
     """
     study = work.study
     settings: Settings | None = getattr(work.bare_editor, "settings", None)
-    if not study.calibrates or settings is None or work.probe is None:
+    if not study.calibrates or settings is None or work.judge is None:
         return True, "not compared with edits without: nothing is calibrated", EditCounts()
     corpus = work.store.current_corpus(study.kept_as)
     wanted = [each for each in wanted_prompts(corpus) if each.prompt not in study.pinned]
@@ -201,7 +201,7 @@ def _tried(work: StudyContext, words: Vocabulary, samples: Sequence[str]) -> tup
         return True, f"not compared with edits without: {few}", EditCounts()
     worth, counts = [], EditCounts()
     tried: Sequence[tuple[Wanted, str]] = ()
-    for editor in (work.bare_editor, cast(DescribesPictures, work.bare_editor).describing(words)):
+    for editor in (work.bare_editor, cast(TakesSourcePrompts, work.bare_editor).with_source_prompts(words)):
         trying = Trying(work.editing_with(editor), images)
         tried = trying.compare(wanted, arms, controls, pairs, tried)
         counts += trying.counts

@@ -13,7 +13,7 @@ from diffex_dagster.corpus.overrides_file import read_overrides
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.images.sources import find_images
 from diffex_dagster.stages.context import StudyContext, Subject
-from diffex_dagster.stages.corpus import class_names, edits_version, input_files, inputs_version
+from diffex_dagster.stages.corpus import class_names, input_files, inputs_version, overrides_version
 from diffex_dagster.stages.sample_images import images_version
 from diffex_dagster.stages.setup import judges_beside_the_editor
 from diffex_dagster.study import Study
@@ -24,14 +24,14 @@ SHARED = {
     "image_files": "The image files that the study names: their names and contents.",
     "proposal_inputs": "What a proposal is made from besides the images: class names that no feature may restate, a "
     "recorded answer, reference text.",
-    "corpus_edits": "A person's changes to the proposal: what the study's corpus file says.",
+    "corpus_overrides": "The user overrides: what the study's corpus file changes in the proposal.",
     "editor": "What changes a pixel of an edit: weights, options, code, libraries, precision, kind of device.",
     "results": "Which results database the study writes to; another one where it was deleted or is elsewhere.",
 }
 """Sources of all classifiers' stages, and what each is."""
 JUDGES = {
-    "probe": "The model that judges whether edits show their attribute: weights or name, and texts.",
-    "second_probe": "The model that the judge of edits is held against: weights or name, and texts.",
+    "judge": "The model that judges whether edits show their attribute: weights or name, and texts.",
+    "second_judge": "The model that the judge of edits is held against: weights or name, and texts.",
 }
 """Sources of studies whose judge is not the editor's own (`setup.judges_beside_the_editor`), and what each is."""
 
@@ -70,10 +70,10 @@ class Sources:
         of: Mapping[str, Callable[[], str]] = {
             "image_files": lambda: images_version(self.study),
             "proposal_inputs": self._proposal_inputs,
-            "corpus_edits": lambda: edits_version(self.study),
+            "corpus_overrides": lambda: overrides_version(self.study),
             "editor": lambda: self.work.bare_editor.fingerprint,
-            "probe": lambda: getattr(self.work.probe, "fingerprint", "none"),
-            "second_probe": lambda: getattr(self.work.second_probe, "fingerprint", "none"),
+            "judge": lambda: getattr(self.work.judge, "fingerprint", "none"),
+            "second_judge": lambda: getattr(self.work.second_judge, "fingerprint", "none"),
             "results": lambda: " ".join(
                 filter(None, (self.work.store.identity(), self.work.study.deployment.results.owner))
             ),
@@ -88,11 +88,14 @@ class Sources:
         of: Mapping[str, Callable[[], dict[str, int]]] = {
             "image_files": lambda: {"images": len(find_images(self.study).entries)},
             "proposal_inputs": lambda: {"class_names": len(self._class_names()), "files": len(input_files(self.study))},
-            "corpus_edits": lambda: {"changes": read_overrides(self.study.path(self.study.corpus.edits)).count},
+            "corpus_overrides": self._overrides,
             "editor": lambda: {"edits_kept": self._kept("edits", editor=self.work.editor.fingerprint)},
             "results": lambda: {f"{table}_kept": self._kept(table) for table in ("images", "edits", "scores")},
         }
         return self._counted(of[source]) if source in of else {}
+
+    def _overrides(self) -> dict[str, int]:
+        return {"overrides": read_overrides(self.study.path(self.study.corpus.overrides)).count}
 
     def _of_classifier(self, name: str) -> dict[str, int]:
         model = self.work.subject(name).classifier

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from diffex_dagster.corpus.tree import Corpus
+from diffex_dagster.report.model import Comparison, Report
 from diffex_dagster.report.rows import comparison_rows, interaction_rows, rows, subgroup_rows
 from diffex_dagster.results import Comparison, Explanation
 from diffex_dagster.stages.search import Level1, Searched
 from diffex_dagster.utils.hashing import digest
 
 
-def edits_version(keys: Sequence[str]) -> str:
+def overrides_version(keys: Sequence[str]) -> str:
     """Of level-1 edits, by their keys."""
     return digest(sorted(keys))
 
@@ -41,7 +42,7 @@ def search_version(searched: Searched, corpus: Corpus, editor: str, classifier: 
     return digest(effects, joint, said, editor, classifier, *([pairs] if pairs else []))
 
 
-def report_version(explanation: Explanation) -> str:
+def report_version(explanation: Report) -> str:
     """Of what a report says, of whom, and what it was made with."""
     said = explanation
     return digest(

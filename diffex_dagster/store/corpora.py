@@ -158,7 +158,7 @@ class CorpusTables(Tables):
         tried = [
             {
                 **of, "prompt": each.wanted.prompt, "direction": each.wanted.direction, "group": each.wanted.group,
-                "region": each.wanted.region, "image": each.image, "setting": each.setting, "took": each.took,
+                "region": each.wanted.region, "image": each.image, "setting": each.setting, "took": each.succeeded,
                 "harm": each.harm, "final": each.setting in final,
             }
             for each in tries

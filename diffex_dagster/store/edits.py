@@ -14,7 +14,7 @@ from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.errors import StoreError
 from diffex_dagster.store.database import Connection
 from diffex_dagster.store.images import ImageTables
-from diffex_dagster.store.keys import concept_parts, edit_key
+from diffex_dagster.store.keys import concept_fields, edit_key
 
 PAUSE_S = 300.0  # commits further apart than this were not made by one run: the time between them says nothing
 
@@ -56,7 +56,7 @@ class EditTables(ImageTables):
             {
                 "edit": key,
                 "image": request.image,
-                "concepts": json.dumps(sorted(concept_parts(c) for c in request.concepts)),
+                "concepts": json.dumps(sorted(concept_fields(c) for c in request.concepts)),
                 "editor": editor,
                 "seed": request.seed,
                 "file": stored[key],
@@ -116,9 +116,9 @@ class EditTables(ImageTables):
             if lpips in (None, net)
         }
 
-    def put_edit_metrics(self, changes: Mapping[str, EditMetrics], lpips: str | None = None) -> None:
+    def put_edit_metrics(self, metrics: Mapping[str, EditMetrics], lpips: str | None = None) -> None:
         """Keep what edits changed (key -> change), in place of what is known; `lpips` is the backbone, if any."""
-        rows = [{"edit": key, **vars(change), "lpips_net": lpips} for key, change in changes.items()]
+        rows = [{"edit": key, **vars(each), "lpips_net": lpips} for key, each in metrics.items()]
         self._insert("changes", rows, replace=True)
 
     # Scores
@@ -141,16 +141,16 @@ class EditTables(ImageTables):
 
     # Evidence
 
-    def stored_evidence(self, pairs: Iterable[tuple[str, str]], probe: str) -> dict[tuple[str, str], float]:
-        """A probe's (fingerprint) answers on (edit, prompt) pairs that it has judged."""
+    def stored_evidence(self, pairs: Iterable[tuple[str, str]], judge: str) -> dict[tuple[str, str], float]:
+        """A judge's (fingerprint) answers on (edit, prompt) pairs that it has judged."""
         wanted = set(pairs)
         subjects = (subject for subject, _ in wanted)
-        rows = self._existing("evidence", "subject", subjects, "subject, concept, value", probe=probe)
+        rows = self._existing("evidence", "subject", subjects, "subject, concept, value", probe=judge)
         return {(subject, concept): value for subject, concept, value in rows if (subject, concept) in wanted}
 
-    def put_evidence(self, answers: Iterable[tuple[tuple[str, str], float]], probe: str) -> None:
-        """Keep a probe's answers ((edit, prompt), evidence)."""
-        rows = [{"subject": s, "concept": c, "probe": probe, "value": float(value)} for (s, c), value in answers]
+    def put_evidence(self, answers: Iterable[tuple[tuple[str, str], float]], judge: str) -> None:
+        """Keep a judge's answers ((edit, prompt), evidence)."""
+        rows = [{"subject": s, "concept": c, "probe": judge, "value": float(value)} for (s, c), value in answers]
         self._insert("evidence", rows)
 
     # Attribution maps

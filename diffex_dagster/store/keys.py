@@ -16,12 +16,12 @@ def image_key(picture: Image.Image) -> str:
     return hashlib.sha256(f"{rgb.width}x{rgb.height}:".encode() + rgb.tobytes()).hexdigest()[:32]
 
 
-def concept_parts(concept: Concept) -> list[str]:
+def concept_fields(concept: Concept) -> list[str]:
     """What of a concept is in keys and rows: prompt and direction, and the setting where it has one of its own."""
     return [concept.prompt, concept.direction, *([concept.setting] if concept.setting else [])]
 
 
 def edit_key(request: EditRequest, editor: str) -> str:
     """Key of an edit: the image, what is done to it (in any order), by which editor, under which seed."""
-    concepts = sorted(concept_parts(concept) for concept in request.concepts)
+    concepts = sorted(concept_fields(concept) for concept in request.concepts)
     return digest("edit", request.image, concepts, editor, request.seed)

@@ -105,12 +105,12 @@ CREATE TABLE IF NOT EXISTS scores (
     created TIMESTAMPTZ DEFAULT now(),
     PRIMARY KEY (subject, classifier)
 );
--- One row of `evidence` is how strongly one edit shows one concept, as a probe says.
+-- One row of `evidence` is how strongly one edit shows one concept, as a judge says.
 CREATE TABLE IF NOT EXISTS evidence (
     subject VARCHAR,                    -- an edit
     concept VARCHAR,                    -- the prompt that is looked for
     probe VARCHAR,                      -- fingerprint
-    value DOUBLE NOT NULL,              -- comparable between edits of one image, for one concept and probe
+    value DOUBLE NOT NULL,              -- comparable between edits of one image, for one concept and judge
     created TIMESTAMPTZ DEFAULT now(),
     PRIMARY KEY (subject, concept, probe)
 );

@@ -71,8 +71,8 @@ RULES = (bounds_fit_the_measure, subgroups_have_a_table, names_are_known, somebo
 
 def not_reserved(names: Iterable[str]) -> None:
     """A classifier is not called as a stage or a source: both are asset keys."""
-    taken = {"image_files", "proposal_inputs", "editor", "probe", "second_probe", "results"}  # sources
-    taken |= {"sample_images", "vlm_corpus", "corpus_edits", "corpus", "source_prompts"}
+    taken = {"image_files", "proposal_inputs", "editor", "judge", "second_judge", "results"}  # sources
+    taken |= {"sample_images", "vlm_corpus", "corpus_overrides", "corpus", "source_prompts"}
     taken |= {"editor_calibration", "level1_edits", "classifier_comparison", "editor_comparison"}
     for name in names:
         if name.lower() in taken:

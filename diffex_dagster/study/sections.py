@@ -17,9 +17,11 @@ from diffex_dagster.utils.config import Part
 class CorpusPart(Part):
     """Where the features come from, and the user overrides."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"edits": "overrides"}
+
     vlm: AnyVLMPart | None = None
     starter: str | None = Field(None, description="a shipped corpus, for a study without a vision-language model")
-    edits: Path = Path("corpus.yaml")
+    overrides: Path = Path("corpus.yaml")
     examples: tuple[Text, ...] = Field((), description="attributes that show the model what is meant")
     levels: Literal[2, 3] = 2
     groups: int = Field(20, ge=1, description="at most so many level-1 groups are asked for")
@@ -32,7 +34,7 @@ class CorpusPart(Part):
     @model_validator(mode="after")
     def _one_origin(self) -> CorpusPart:
         if self.vlm and self.starter:
-            raise ValueError("name a vlm or a starter, not both; what you add yourself goes into the edits file")
+            raise ValueError("name a vlm or a starter, not both; what you add yourself goes into the overrides file")
         return self
 
 

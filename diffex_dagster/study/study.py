@@ -16,7 +16,7 @@ from diffex_dagster.deployment import Deployment
 from diffex_dagster.editing.kinds import AnyEditorPart
 from diffex_dagster.editing.parts import EditorPart
 from diffex_dagster.errors import StudyError
-from diffex_dagster.judging.kinds import AnyProbePart, DiffusionProbePart, NoProbePart
+from diffex_dagster.judging.kinds import AnyJudgePart, DiffusionJudgePart, NoJudgePart
 from diffex_dagster.study.images import Images
 from diffex_dagster.study.names import Name, Text, fit_for_every_disk
 from diffex_dagster.study.rules import RULES, a_classifier_for_each_class, not_reserved
@@ -47,9 +47,9 @@ class Study(Part):
     target: Target
     search: SearchPart = SearchPart()
     effects: EffectsPart = EffectsPart()
-    judge: AnyProbePart = DiffusionProbePart()
-    second_judge: AnyProbePart = Field(
-        NoProbePart(), description="a second judge of the reported edits; the report says how far both agree"
+    judge: AnyJudgePart = DiffusionJudgePart()
+    second_judge: AnyJudgePart = Field(
+        NoJudgePart(), description="a second judge of the reported edits; the report says how far both agree"
     )
     report: ReportPart = ReportPart()
     calibrate: bool | None = Field(

@@ -20,11 +20,11 @@ from PIL import Image
 from diffex_dagster.classifying.asking import outputs_of
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.editing.asking import made_edits
-from diffex_dagster.editing.protocol import DescribesPictures, Editor, EditRequest, FiledPicture
+from diffex_dagster.editing.protocol import TakesSourcePrompts, Editor, EditRequest, FiledPicture
 from diffex_dagster.effects.edit_metrics import EditMetrics, measure_edit
 from diffex_dagster.errors import ClassifierError, DiffExError
 from diffex_dagster.judging.asking import evidence_of
-from diffex_dagster.judging.protocol import ConceptProbe, Pair
+from diffex_dagster.judging.protocol import Judge, Pair
 from diffex_dagster.store.files import PictureFiles
 
 if TYPE_CHECKING:
@@ -86,12 +86,12 @@ class Bench:
         return build_own_editor(self.study)
 
     @cached_property
-    def probes(self) -> dict[str, ConceptProbe]:
+    def judges(self) -> dict[str, Judge]:
         """Fingerprint -> judge: the study's first and its second, as this process has them."""
-        from diffex_dagster.stages.setup import build_own_probe, build_second_probe
+        from diffex_dagster.stages.setup import build_own_judge, build_second_judge
 
-        made = [build(self.study, self.editor) for build in (build_own_probe, build_second_probe)]
-        return {probe.fingerprint: probe for probe in made if probe is not None}
+        made = [build(self.study, self.editor) for build in (build_own_judge, build_second_judge)]
+        return {judge.fingerprint: judge for judge in made if judge is not None}
 
     def hello(self) -> Hello | Problem:
         """Say who this is."""
@@ -117,7 +117,7 @@ class Bench:
         def made() -> list[tuple[EditRequest, FiledPicture]]:
             editor = self.editor
             if words is not None:
-                editor = cast(DescribesPictures, editor).describing(words)
+                editor = cast(TakesSourcePrompts, editor).with_source_prompts(words)
             batches = made_edits(editor, self._pictures(images), requests)
             return [(request, self.files.filed(picture)) for batch in batches for request, picture in batch]
 
@@ -127,12 +127,12 @@ class Bench:
         """Have the judge with this fingerprint judge one batch of pictures."""
 
         def judged() -> list[tuple[Pair, float]]:
-            if fingerprint not in self.probes:
+            if fingerprint not in self.judges:
                 raise DiffExError(
                     f"the worker on {socket.gethostname()} would judge otherwise than this process keeps it as: give "
                     "the judge the same checkpoint, device and libraries everywhere (write its device, not auto)"
                 )
-            batches = evidence_of(self.probes[fingerprint], self._pictures(pictures), pairs)
+            batches = evidence_of(self.judges[fingerprint], self._pictures(pictures), pairs)
             return [each for batch in batches for each in batch]
 
         return _said(judged)

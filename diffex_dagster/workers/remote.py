@@ -15,7 +15,7 @@ from diffex_dagster.editing.batches import AT_ONCE, batches_of
 from diffex_dagster.editing.protocol import Editor, EditRequest, FiledPicture
 from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.judging.asking import PORTION
-from diffex_dagster.judging.protocol import ConceptProbe, Pair
+from diffex_dagster.judging.protocol import Judge, Pair
 from diffex_dagster.store.files import InOrder, StoredPicture, StoredPictures
 from diffex_dagster.workers.bench import Measurable, Sent
 from diffex_dagster.workers.pool import WORTH, Pool
@@ -48,7 +48,7 @@ class RemoteEditor(_Local):
     """An `Editor` whose edits are made, and written, by workers.
 
     Args:
-        words: that pictures are described in, where those are not in the study (`DescribesPictures.describing`).
+        words: that pictures are described in, where those are not in the study (see `TakesSourcePrompts`).
     """
 
     def __init__(self, local: Any, pool: Pool, words: Mapping[str, Any] | None = None) -> None:
@@ -78,13 +78,13 @@ class RemoteEditor(_Local):
 
     def __getattr__(self, name: str) -> Any:
         found = super().__getattr__(name)
-        if name == "describing" and found:
+        if name == "with_source_prompts" and found:
             return lambda words: RemoteEditor(found(words), self.pool, words)
         return (lambda draws: judged_by_workers(found(draws), self)) if name == "judge" and found else found
 
 
 class RemoteJudge(_Local):
-    """A `ConceptProbe` whose questions workers answer."""
+    """A `Judge` whose questions workers answer."""
 
     def __init__(self, local: Any, pool: Pool) -> None:
         super().__init__(local)
@@ -93,7 +93,7 @@ class RemoteJudge(_Local):
     def evidence(
         self, pictures: Mapping[str, Image.Image], pairs: Sequence[Pair]
     ) -> Iterator[list[tuple[Pair, float]]]:
-        """See `ConceptProbe.evidence`."""
+        """See `Judge.evidence`."""
         named = self.fingerprint
         yield from self.pool.run(
             "evidence",
@@ -178,15 +178,15 @@ def on_workers(editor: Editor, pool: Pool) -> Editor:
     return made
 
 
-def judged_by_workers(probe: ConceptProbe, editor: Any) -> ConceptProbe:
+def judged_by_workers(judge: Judge, editor: Any) -> Judge:
     """A judge whose questions the workers of a remote editor answer; as it is where that has none.
 
     One that asks a server stays where its answers are kept, its key is and its requests are counted.
     """
     pool = _pool_of(editor)
-    if pool is None or type(probe) is RemoteJudge or getattr(probe, "networked", False):
-        return probe
-    made: Any = RemoteJudge(probe, pool)
+    if pool is None or type(judge) is RemoteJudge or getattr(judge, "networked", False):
+        return judge
+    made: Any = RemoteJudge(judge, pool)
     return made
 
 

@@ -22,7 +22,7 @@ from tests.support.toys import edits_made, picture, write_study
 CLASSIFIERS = ("v1", "v2")
 SHARED = {"sample_images", "vlm_corpus", "corpus", "level1_edits"}
 OF_EACH = {"level1_scores", "level2_scores", "ranked_report"}
-SOURCES = {"image_files", "proposal_inputs", "corpus_edits", "editor", "results", "v1/classifier", "v2/classifier"}
+SOURCES = {"image_files", "proposal_inputs", "corpus_overrides", "editor", "results", "v1/classifier", "v2/classifier"}
 EVERYTHING = SHARED | {f"{name}/{stage}" for name in CLASSIFIERS for stage in OF_EACH} | {"classifier_comparison"}
 
 
@@ -80,7 +80,7 @@ def test_the_graph_has_every_stage_with_a_description_group_and_kinds(toy: Study
     keys = {"/".join(key.path[1:]): key for key in graph.get_all_asset_keys()}
     parents = {name: {"/".join(k.path[1:]) for k in graph.get(key).parent_keys} for name, key in keys.items()}
     assert parents["sample_images"] == {"image_files", "results"}
-    assert parents["corpus"] == {"sample_images", "vlm_corpus", "corpus_edits", "results"}
+    assert parents["corpus"] == {"sample_images", "vlm_corpus", "corpus_overrides", "results"}
     first = {"sample_images", "corpus", "editor", "results"}
     assert parents["level1_edits"] == first  # no classifier: versions share the edits
     assert parents["v1/level1_scores"] == {*first, "v1/classifier", "level1_edits"}
@@ -270,7 +270,7 @@ def test_a_source_that_cannot_be_read_does_not_hide_the_others(toy: Study, insta
     (toy.folder / "images").rename(toy.folder / "away")
     (toy.folder / "corpus.yaml").write_text("remove: [Light]\n")
     second = tick(first.cursor)
-    assert [event.asset_key.path[-1] for event in second.asset_events] == ["corpus_edits"]
+    assert [event.asset_key.path[-1] for event in second.asset_events] == ["corpus_overrides"]
     assert "images.folder: there is no such folder" in str(tick(second.cursor).skip_message)
 
 
@@ -390,7 +390,7 @@ def test_assets_lead_to_their_code_and_numbers_can_be_plotted(home: Home) -> Non
         said = {name: value.value for name, value in seen.asset_observation.metadata.items()}
         assert said and all(isinstance(number, int) for number in said.values()), key
         counted["/".join(key.path[1:])] = said
-    assert counted["image_files"] == {"images": 8} and counted["corpus_edits"] == {"changes": 0}
+    assert counted["image_files"] == {"images": 8} and counted["corpus_overrides"] == {"overrides": 0}
     assert counted["v1/classifier"]["classes"] == 2 and counted["results"]["edits_kept"] == 0
     checks = {check.check_name: check.metadata for check in result.get_asset_check_evaluations()}
     for name in ("corpus_can_be_searched", "edits_changed_the_pictures", "noise_floor"):

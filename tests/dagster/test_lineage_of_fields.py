@@ -119,7 +119,7 @@ FIELDS: dict[str, Fields | tuple[Fields, Fields]] = {
     "corpus.vlm.openai.retries": asking(retries=0),
     "corpus.vlm.openai.timeout_s": asking(timeout_s=1),
     "corpus.starter": ({"corpus": {"starter": "leaf-health"}}, {"corpus": {"starter": "pet"}}),
-    "corpus.edits": proposing(edits="mine.yaml"),
+    "corpus.overrides": proposing(overrides="mine.yaml"),
     "corpus.examples": asked(examples=["a lamp"]),
     "corpus.levels": asked(levels=3),
     "corpus.groups": asked(groups=2),
@@ -236,7 +236,7 @@ FILES: dict[str, tuple[Fields, Callable[[Path, pytest.MonkeyPatch], object]]] = 
         images(folder="${TOY_PICTURES}"), lambda _, patch: patch.setenv("TOY_PICTURES", "copies")
     ),
     "reference text of a model that is asked": (ASKED, written("context.md", "warm", "cold")),
-    "corpus file of another name": (proposing(edits="mine.yaml"), written("mine.yaml", "Light", "Red")),
+    "corpus file of another name": (proposing(overrides="mine.yaml"), written("mine.yaml", "Light", "Red")),
     "another recorded answer": (
         proposing(vlm={"kind": "recorded", "file": "other.json"}), written("other.json", "blue patch", "bright")
     ),
@@ -361,13 +361,13 @@ OWN_VLM: Fields = {"judge": {"kind": "vlm"}}
 JUDGE = {"kind": "vlm", "model": "one", "base_url": "{server}"}
 # What may change a model that judges -> the study before and after, and the sources that are others.
 JUDGES: dict[str, tuple[Fields, Fields, set[str]]] = {
-    "the study's model": (*(UNJUDGED | OWN_VLM | each for each in asking(model="two")), {"probe"}),
-    "a judge for a study without": (UNJUDGED | ASKED, UNJUDGED | ASKED | OWN_VLM, {"probe"}),
+    "the study's model": (*(UNJUDGED | OWN_VLM | each for each in asking(model="two")), {"judge"}),
+    "a judge for a study without": (UNJUDGED | ASKED, UNJUDGED | ASKED | OWN_VLM, {"judge"}),
     "what the pictures show": (UNJUDGED | ASKED | OWN_VLM, UNJUDGED | ASKED | OWN_VLM | {"domain": "squares"},
-                               {"probe"}),
+                               {"judge"}),
     "the second judge": (UNJUDGED | ASKED | OWN_VLM | {"second_judge": {"kind": "vlm"}},
                          UNJUDGED | ASKED | OWN_VLM | {"second_judge": JUDGE | {"parameters": {"temperature": 1}}},
-                         {"second_probe"}),
+                         {"second_judge"}),
 }  # fmt: skip
 
 

@@ -264,7 +264,7 @@ def test_what_may_pass_by_itself(toy: Study) -> None:
     request = httpx.Request("POST", "http://127.0.0.1:9/v1")
     for status, passes in ((401, False), (404, False), (429, True), (500, True), (503, True)):
         answer = httpx.Response(status, request=request, json={"error": {"message": "no"}})
-        assert may_pass(client.server.explain(openai.APIStatusError("no", response=answer, body=None))) == passes, (
+        assert may_pass(client.server.diagnosed(openai.APIStatusError("no", response=answer, body=None))) == passes, (
             status
         )
     with pytest.raises(ClassifierError, match="cannot be reached") as service:

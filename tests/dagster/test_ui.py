@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 AVATARS = ROOT / "studies" / "avatars"
 V1, V2 = "persona_v1", "persona_v2"
-SOURCES = ("corpus_edits", "editor", "image_files", "proposal_inputs", "results")
+SOURCES = ("corpus_overrides", "editor", "image_files", "proposal_inputs", "results")
 OBSERVED = [f"avatars/{source}" for source in (*SOURCES, f"{V1}/classifier", f"{V2}/classifier")]
 SHARED = ["avatars/sample_images", "avatars/vlm_corpus", "avatars/corpus", "avatars/level1_edits"]
 COMPARISON = "avatars/classifier_comparison"
@@ -80,7 +80,7 @@ def test_materialize_edit_the_corpus_and_add_a_version(ui: DagsterDev, folder: P
 
     # One feature is edited in the corpus file: the merge is unsynced, then exactly what it touches.
     (folder / "corpus.yaml").write_text("prompt:\n  moustache: a walrus moustache\n")
-    ui.launch(["avatars/corpus_edits"])
+    ui.launch(["avatars/corpus_overrides"])
     assert ui.unsynced() == {"avatars/corpus"}
     ui.launch(["avatars/corpus"])
     touched = {"avatars/level1_edits", *stages_of(V1), *stages_of(V2), COMPARISON}

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from diffex_dagster.editing import checkpoints
-from diffex_dagster.editing.engine import load_parts
+from diffex_dagster.editing.engine import load_components
 from diffex_dagster.errors import EditorError
 from diffex_dagster.stages.setup import build_editor
 from diffex_dagster.study import load_study
@@ -38,7 +38,7 @@ def test_a_unet_that_takes_more_than_a_picture_is_refused_before_it_is_loaded(
 def test_numbers_that_are_not_finite_are_no_pictures(tmp_path: Path) -> None:
     from diffex_dagster.editing.engine import Engine
 
-    parts = load_parts(checkpoints.locate(str(build_checkpoint(tmp_path / "checkpoint"))), torch.float32)
+    parts = load_components(checkpoints.locate(str(build_checkpoint(tmp_path / "checkpoint"))), torch.float32)
     latents = torch.zeros(1, 4, 8, 8)
     decode = Engine.decode
     holder = type("Holder", (), {"vae": parts.vae, "unet": parts.unet})()
@@ -125,7 +125,7 @@ def test_a_configuration_that_is_cut_off_is_one_sentence(whole: Path, tmp_path: 
         broken = Path(shutil.copytree(whole, tmp_path / name))
         cut(broken / name)
         with pytest.raises(EditorError, match="the diffusion checkpoint .* cannot be loaded .*give a Stable") as caught:
-            load_parts(checkpoints.locate(str(broken)), torch.float32)
+            load_components(checkpoints.locate(str(broken)), torch.float32)
         assert "\n" not in str(caught.value)
 
 

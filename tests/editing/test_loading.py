@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from diffex_dagster.editing import checkpoints
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
 from diffex_dagster.editing.loading import LoadingOptions, attention_processor, require
-from diffex_dagster.editing.models import load_parts
+from diffex_dagster.editing.models import load_components
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.errors import EditorError
 from diffex_dagster.stages.setup import build_editor
@@ -89,8 +89,8 @@ def edited(made: LeditsEditor, images: Images) -> np.ndarray:
 
 
 def test_a_single_file_is_the_same_checkpoint(checkpoint: Path, single: Path, configured: Path) -> None:
-    folder = load_parts(checkpoints.locate(str(checkpoint)), torch.float32)
-    file = load_parts(checkpoints.locate(str(single), config=str(configured)), torch.float32)
+    folder = load_components(checkpoints.locate(str(checkpoint)), torch.float32)
+    file = load_components(checkpoints.locate(str(single), config=str(configured)), torch.float32)
     for ours, theirs in zip(folder.models, file.models, strict=True):
         assert ours.state_dict().keys() == theirs.state_dict().keys()
         for name, tensor in ours.state_dict().items():
@@ -158,7 +158,7 @@ def test_a_single_file_that_cannot_be_used_is_one_sentence(
         with pytest.raises(
             EditorError, match=rf"cannot be loaded with the configuration in .*{config.name} .*same arch"
         ):
-            load_parts(checkpoints.locate(str(single), config=str(config)), torch.float32)
+            load_components(checkpoints.locate(str(single), config=str(config)), torch.float32)
 
 
 # LoRA
@@ -174,8 +174,8 @@ def xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_lora_is_added_to_the_weights(checkpoint: Path, xl: Path, tmp_path: Path, size: str, part: str) -> None:
     checkpoint = xl if size == "xl" else checkpoint
     file = lora(tmp_path, checkpoint, part=part)
-    plain = load_parts(checkpoints.locate(str(checkpoint)), torch.float32)
-    merged = load_parts(checkpoints.locate(str(checkpoint)), torch.float32, [(file, 0.5)])
+    plain = load_components(checkpoints.locate(str(checkpoint)), torch.float32)
+    merged = load_components(checkpoints.locate(str(checkpoint)), torch.float32, [(file, 0.5)])
     before, after = ((p.unet if part == "unet" else p.encoders[-1]).state_dict() for p in (plain, merged))
     assert before.keys() == after.keys()
     low_rank, changed = load_file(file), 0
@@ -223,10 +223,10 @@ def test_a_lora_that_cannot_be_used_is_one_sentence(
     tensors = load_file(file)
     save_file({name: torch.ones(3, 3) for name in tensors}, tmp_path / "wrong.safetensors")
     with pytest.raises(EditorError, match=r"the LoRA .*wrong\.safetensors cannot be merged .*this checkpoint's arch"):
-        load_parts(folder, torch.float32, [(tmp_path / "wrong.safetensors", 1.0)])
+        load_components(folder, torch.float32, [(tmp_path / "wrong.safetensors", 1.0)])
     save_file({f"elsewhere.{name}": tensor for name, tensor in tensors.items()}, tmp_path / "other.safetensors")
     with pytest.raises(EditorError, match=r"the LoRA .*other\.safetensors cannot be merged"):
-        load_parts(folder, torch.float32, [(tmp_path / "other.safetensors", 1.0)])
+        load_components(folder, torch.float32, [(tmp_path / "other.safetensors", 1.0)])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(EditorError, match=r"loras needs peft, .*pip install 'diffex-dagster\[lora\]'"):
         editor(checkpoint, loras=[{"checkpoint": str(file)}]).fingerprint
@@ -249,12 +249,12 @@ def test_a_lora_of_which_only_a_part_fits_is_refused(
     assert len(further.keys() - whole.keys()) == 2
     for name, tensors in (("whole", whole), ("larger", {**whole, **further})):
         save_file({written(key): each for key, each in tensors.items()}, tmp_path / f"{name}.safetensors")
-    load_parts(folder, torch.float32, [(tmp_path / "whole.safetensors", 1.0)])
+    load_components(folder, torch.float32, [(tmp_path / "whole.safetensors", 1.0)])
     count = len(whole) // 2
     with pytest.raises(
         EditorError, match=rf"larger.*\(1 of its {count + 1} layers have no place in this model: {named}"
     ):
-        load_parts(folder, torch.float32, [(tmp_path / "larger.safetensors", 1.0)])
+        load_components(folder, torch.float32, [(tmp_path / "larger.safetensors", 1.0)])
 
 
 def test_a_lora_whose_text_encoder_is_named_in_another_way_is_refused(checkpoint: Path, tmp_path: Path) -> None:
@@ -264,9 +264,9 @@ def test_a_lora_whose_text_encoder_is_named_in_another_way_is_refused(checkpoint
     save_file({**unet, **text}, tmp_path / "whole.safetensors")
     save_file({**unet, **renamed}, tmp_path / "other.safetensors")
     folder = checkpoints.locate(str(checkpoint))
-    load_parts(folder, torch.float32, [(tmp_path / "whole.safetensors", 1.0)])
+    load_components(folder, torch.float32, [(tmp_path / "whole.safetensors", 1.0)])
     with pytest.raises(EditorError, match=r"other\.safetensors cannot be merged \(.*layers that this model does not h"):
-        load_parts(folder, torch.float32, [(tmp_path / "other.safetensors", 1.0)])
+        load_components(folder, torch.float32, [(tmp_path / "other.safetensors", 1.0)])
 
 
 def test_a_lora_that_fails_while_it_is_added_is_one_sentence(checkpoint: Path, tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_a_lora_that_fails_while_it_is_added_is_one_sentence(checkpoint: Path, t
     tensors[first.replace("lora_B.weight", "lora_magnitude_vector")] = torch.ones(len(tensors[first]))
     save_file(tensors, tmp_path / "part.safetensors")
     with pytest.raises(EditorError, match=r"the LoRA .*part\.safetensors cannot be merged .*this checkpoint's arch"):
-        load_parts(checkpoints.locate(str(checkpoint)), torch.float32, [(tmp_path / "part.safetensors", 1.0)])
+        load_components(checkpoints.locate(str(checkpoint)), torch.float32, [(tmp_path / "part.safetensors", 1.0)])
 
 
 # Memory
@@ -288,7 +288,7 @@ def test_offload_slicing_and_tiling_edit_the_same(checkpoint: Path, images: Imag
     assert np.abs(edited(frugal, images) - expected).max() <= 1
     engine = frugal.engine()
     assert engine.vae.use_slicing and not engine.vae.use_tiling
-    for model in engine.parts.models:  # each waits in memory, and comes to the device when it is called
+    for model in engine.components.models:  # each waits in memory, and comes to the device when it is called
         assert type(model._hf_hook).__name__ == "OneAtATime"
     assert frugal.fingerprint == plain.fingerprint  # both change speed only
     tiled = editor(checkpoint, vae_tiling=True)

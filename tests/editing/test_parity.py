@@ -102,7 +102,7 @@ def test_null_edit_matches_diffusers_and_the_unguided_loop(
 def test_defect_2_padding_in_the_attention_mask(checkpoint: Path) -> None:
     """diffusers counts a prompt's tokens from padded ids; we count its own."""
     engine = engine_for(checkpoint, Case())
-    padded = engine.parts.tokenizers[0](
+    padded = engine.components.tokenizers[0](
         ["beard"], padding="max_length", max_length=12, return_length=True, return_tensors="pt"
     )
     assert engine.text("beard").words.tolist() == [0] + [1] * 5 + [0] * 6  # five letters, a token each

@@ -21,7 +21,7 @@ from transformers import CLIPTextModelWithProjection
 from diffex_dagster.editing.checkpoints import locate
 from diffex_dagster.editing.engine import Engine
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
-from diffex_dagster.editing.models import load_parts
+from diffex_dagster.editing.models import load_components
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.errors import EditorError
 from tests.support.checkpoints import build_checkpoint
@@ -135,14 +135,14 @@ def test_a_mixed_batch_of_pictures_equals_its_edits_one_by_one(xl: Path, images:
 
 
 def test_the_autoencoder_stays_in_full_precision_where_it_would_overflow(xl: Path, tmp_path: Path) -> None:
-    half = load_parts(locate(str(xl)), torch.float16)
+    half = load_components(locate(str(xl)), torch.float16)
     assert half.is_xl and half.vae.dtype == torch.float32
     assert {model.dtype for model in (half.unet, *half.encoders)} == {torch.float16}
-    assert load_parts(locate(str(xl)), torch.bfloat16).vae.dtype == torch.bfloat16
+    assert load_components(locate(str(xl)), torch.bfloat16).vae.dtype == torch.bfloat16
     copy = shutil.copytree(xl, tmp_path / "copy")
     config = json.loads((copy / "vae" / "config.json").read_text())
     (copy / "vae" / "config.json").write_text(json.dumps(config | {"force_upcast": False}))
-    assert load_parts(locate(str(copy)), torch.float16).vae.dtype == torch.float16
+    assert load_components(locate(str(copy)), torch.float16).vae.dtype == torch.float16
 
 
 def test_what_is_missing_of_an_xl_checkpoint_is_named(xl: Path, tmp_path: Path) -> None:

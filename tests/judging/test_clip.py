@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from diffex_dagster.errors import ClassifierError
-from diffex_dagster.judging.clip import ClipProbe
+from diffex_dagster.judging.clip import ClipJudge
 from tests.support.checkpoints import build_checkpoint
 
 
@@ -36,11 +36,11 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_evidence_is_the_projection_on_the_direction_of_the_words(clip: Path) -> None:
     rng = np.random.default_rng(0)
     pictures = {k: Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)) for k in ("null", "edit")}
-    probe = ClipProbe(str(clip), "x", template="{}", device="cpu")
+    judge = ClipJudge(str(clip), "x", template="{}", device="cpu")
     pairs = [("null", "hat"), ("edit", "hat"), ("edit", "beard")]
-    found = dict(answer for batch in probe.evidence(pictures, pairs) for answer in batch)
+    found = dict(answer for batch in judge.evidence(pictures, pairs) for answer in batch)
     assert set(found) == set(pairs)
-    model, processor = probe._model
+    model, processor = judge._model
 
     def embedded(**inputs):
         features = model.get_text_features if "input_ids" in inputs else model.get_image_features
@@ -57,7 +57,7 @@ def test_evidence_is_the_projection_on_the_direction_of_the_words(clip: Path) ->
 
 
 def test_a_missing_model_is_one_sentence(tmp_path: Path) -> None:
-    probe = ClipProbe(str(tmp_path / "gone"), "faces", device="cpu")
-    assert probe.fingerprint
+    judge = ClipJudge(str(tmp_path / "gone"), "faces", device="cpu")
+    assert judge.fingerprint
     with pytest.raises(ClassifierError, match=r"gone.*name a folder written by save_pretrained"):
-        list(probe.evidence({"a": Image.new("RGB", (8, 8))}, [("a", "hat")]))
+        list(judge.evidence({"a": Image.new("RGB", (8, 8))}, [("a", "hat")]))

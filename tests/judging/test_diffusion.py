@@ -13,7 +13,7 @@ from PIL import Image
 
 from diffex_dagster.editing.diffusion_classifier import noise_error
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
-from diffex_dagster.judging.diffusion import DiffusionProbe
+from diffex_dagster.judging.diffusion import DiffusionJudge
 from diffex_dagster.worlds import avatars
 from tests.support.checkpoints import build_checkpoint, noisy_pictures
 
@@ -22,8 +22,8 @@ COUNT = 4  # drawings for the slow test
 PAIRS = [("one", "hat"), ("one", "beard"), ("two", "hat"), ("three", "smile")]
 
 
-def probe(checkpoint: Path, **options) -> DiffusionProbe:
-    return DiffusionProbe(LeditsEditor(LeditsOptions(checkpoint=str(checkpoint), steps=10, device="cpu")), **options)
+def judge_on(checkpoint: Path, **options) -> DiffusionJudge:
+    return DiffusionJudge(LeditsEditor(LeditsOptions(checkpoint=str(checkpoint), steps=10, device="cpu")), **options)
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +33,15 @@ def images() -> dict[str, Image.Image]:
 
 @pytest.fixture(scope="module", params=["epsilon", "v_prediction"])
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_checkpoint(tmp_path_factory.mktemp("probe"), request.param)
+    return build_checkpoint(tmp_path_factory.mktemp("judge"), request.param)
 
 
-def answers(of: DiffusionProbe, pictures, pairs) -> dict[tuple[str, str], float]:
+def answers(of: DiffusionJudge, pictures, pairs) -> dict[tuple[str, str], float]:
     return dict(answer for batch in of.evidence(pictures, pairs) for answer in batch)
 
 
 def test_evidence_is_the_difference_of_noise_prediction_errors(checkpoint: Path, images) -> None:
-    judge = probe(checkpoint, draws=2)
+    judge = judge_on(checkpoint, draws=2)
     found = answers(judge, images, PAIRS)
     engine = judge.editor.engine()
     kind = json.loads((checkpoint / "scheduler" / "scheduler_config.json").read_text())["prediction_type"]
@@ -65,7 +65,7 @@ def test_evidence_is_the_difference_of_noise_prediction_errors(checkpoint: Path,
 
 
 def test_an_answer_does_not_depend_on_what_else_is_asked(checkpoint: Path, images) -> None:
-    judge = probe(checkpoint)
+    judge = judge_on(checkpoint)
     together = answers(judge, images, [*PAIRS, *PAIRS])
     alone = {pair: answers(judge, images, [pair])[pair] for pair in PAIRS}
     assert together == pytest.approx(alone, rel=1e-3, abs=1e-7)
@@ -75,7 +75,7 @@ def test_an_answer_does_not_depend_on_what_else_is_asked(checkpoint: Path, image
 
 
 def test_no_words_are_no_evidence_and_a_perfect_prediction_no_error(checkpoint: Path, images) -> None:
-    judge = probe(checkpoint)
+    judge = judge_on(checkpoint)
     assert answers(judge, images, [("one", "")])["one", ""] == pytest.approx(0.0, abs=1e-9)
     step = judge.editor.engine().steps[3]
     clean, noise = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
@@ -86,15 +86,15 @@ def test_no_words_are_no_evidence_and_a_perfect_prediction_no_error(checkpoint: 
 
 
 def test_the_fingerprint_covers_draws_and_editor(checkpoint: Path) -> None:
-    prints = {probe(checkpoint).fingerprint, probe(checkpoint, draws=3).fingerprint}
+    prints = {judge_on(checkpoint).fingerprint, judge_on(checkpoint, draws=3).fingerprint}
     other = LeditsEditor(LeditsOptions(checkpoint=str(checkpoint), steps=11, device="cpu"))
-    assert len(prints | {DiffusionProbe(other).fingerprint}) == 3
-    assert probe(checkpoint).fingerprint in prints
+    assert len(prints | {DiffusionJudge(other).fingerprint}) == 3
+    assert judge_on(checkpoint).fingerprint in prints
 
 
 @pytest.mark.slow
 def test_evidence_rises_where_the_drawing_shows_it_and_not_elsewhere() -> None:
-    """Exact edits are judged, so that a miss is the probe's: what is drawn raises the evidence of itself."""
+    """Exact edits are judged, so that a miss is the judge's: what is drawn raises the evidence of itself."""
     rng = random.Random(7)
     prompts = ["sunglasses", "a majestic beard", "a turban", "red clothes", "grey hair", "an afro"]
     pictures, gained, other = {}, [], []
@@ -103,7 +103,7 @@ def test_evidence_rises_where_the_drawing_shows_it_and_not_elsewhere() -> None:
         state |= {"hair_colour": "brown", "clothes_colour": "blue"}
         pictures[f"{i}"] = avatars.draw(state)
         pictures |= {f"{i} {prompt}": avatars.draw(avatars.set_feature(state, prompt)) for prompt in prompts}
-    judge = DiffusionProbe(LeditsEditor(LeditsOptions(checkpoint=str(DEMO), steps=15, skip=0.0, device="cpu")))
+    judge = DiffusionJudge(LeditsEditor(LeditsOptions(checkpoint=str(DEMO), steps=15, skip=0.0, device="cpu")))
     after = {prompt: prompts[(j + 1) % len(prompts)] for j, prompt in enumerate(prompts)}
     pairs = [(f"{i}", prompt) for i in range(COUNT) for prompt in prompts]
     pairs += [(f"{i} {edit}", prompt) for i in range(COUNT) for prompt in prompts for edit in (prompt, after[prompt])]

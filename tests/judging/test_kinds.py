@@ -15,17 +15,17 @@ from typing import Literal
 import numpy as np
 
 from diffex_dagster.errors import StudyError
-from diffex_dagster.judging.parts import ProbePart, Where
+from diffex_dagster.judging.parts import JudgePart, Where
 
 
-class LightProbePart(ProbePart):
+class LightJudgePart(JudgePart):
     """Every concept is light."""
 
     kind: Literal["light"] = "light"
     gain: float = 1.0
 
-    def build(self, where: Where, editor) -> "LightProbe":
-        return LightProbe(self.gain, where.domain)
+    def build(self, where: Where, editor) -> "LightJudge":
+        return LightJudge(self.gain, where.domain)
 
     def check(self, where: Where, to_be_loaded: bool = True) -> str:
         if self.gain < 0:
@@ -36,7 +36,7 @@ class LightProbePart(ProbePart):
         return "cpu"
 
 
-class LightProbe:
+class LightJudge:
     def __init__(self, gain: float, domain: str) -> None:
         self.gain, self.fingerprint = gain, f"light {gain} {domain}"
 
@@ -47,15 +47,15 @@ ASK = """
 from PIL import Image
 from diffex_dagster.judging.asking import evidence_of
 from diffex_dagster.stages.context import at_work
-from diffex_dagster.stages.ready import check_devices, check_probe
+from diffex_dagster.stages.ready import check_devices, check_judge
 from diffex_dagster.stages.sources import Sources
 work = at_work(study)
 grey = Image.new("L", (16, 16), 100)
 check_devices(study)
-print(heavy, check_probe(study), [*evidence_of(work.probe, {"x": grey}, [("x", "light")])])
-print(Sources(work, ["v1"]).version("probe"), study.calibrates)
+print(heavy, check_judge(study), [*evidence_of(work.judge, {"x": grey}, [("x", "light")])])
+print(Sources(work, ["v1"]).version("judge"), study.calibrates)
 try:
-    check_probe(study.changed(judge=study.judge.model_copy(update={"gain": -1.0})))
+    check_judge(study.changed(judge=study.judge.model_copy(update={"gain": -1.0})))
 except Exception as error:
     print(str(error).partition(": ")[2])
 """
@@ -63,7 +63,7 @@ except Exception as error:
 
 def test_a_new_kind_is_one_file_and_one_line(tmp_path: Path) -> None:
     study = write_study(tmp_path / "toy", 2, judge={"kind": "light", "gain": 2}, calibrate=True)
-    said = asked_of_a_package_with(tmp_path, "judging", "light", JUDGE, "LightProbePart", study, ASK)
+    said = asked_of_a_package_with(tmp_path, "judging", "light", JUDGE, "LightJudgePart", study, ASK)
     assert said.splitlines() == [
         "[] sees light [[(('x', 'light'), 200.0)]]",
         "light 2.0 grey squares True",

@@ -17,16 +17,16 @@ from diffex_dagster.corpus.vlm.parts import ServerOptions
 from diffex_dagster.corpus.vlm.proposer import OpenAIVLM
 from diffex_dagster.corpus.vlm.usage import MemoryCache
 from diffex_dagster.errors import CorpusError, EditorError, StudyError
-from diffex_dagster.judging.none import NoProbePart
-from diffex_dagster.judging.vlm import QUESTIONS, VlmProbe, VlmProbePart, read
-from diffex_dagster.results import JudgeCheck
+from diffex_dagster.judging.none import NoJudgePart
+from diffex_dagster.judging.vlm import QUESTIONS, VlmJudge, VlmJudgePart, read
+from diffex_dagster.report.model import JudgeCheck
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edits import level1_edits
 from diffex_dagster.stages.judging import Sight, chance_gain, judge_warnings
-from diffex_dagster.stages.ready import check_probe
-from diffex_dagster.stages.report import explain
+from diffex_dagster.stages.ready import check_judge
+from diffex_dagster.stages.report import classifier_report
 from diffex_dagster.stages.search import run_search
-from diffex_dagster.stages.setup import build_probe, why_unjudged
+from diffex_dagster.stages.setup import build_judge, why_unjudged
 from diffex_dagster.study import load_study
 from tests.support.chat_server import Reply, serving
 from tests.support.toys import prepared, write_study
@@ -50,10 +50,10 @@ def answering(says: Callable[[str], str]) -> Callable[[dict[str, Any], int], Rep
     return reply
 
 
-def probe_at(url: str, **options: Any) -> VlmProbe:
+def judge_at(url: str, **options: Any) -> VlmJudge:
     cache = options.pop("cache", None)
     server = ServerOptions(model="good-vlm", base_url=url, retries=0, parallel=2, **options)
-    return VlmProbe(server, "plain squares", cache)
+    return VlmJudge(server, "plain squares", cache)
 
 
 @pytest.mark.parametrize(
@@ -80,21 +80,21 @@ def test_what_is_not_an_answer_is_left_out(text: str, found: dict[int, bool]) ->
 def test_all_questions_about_a_picture_are_one_request_and_nothing_says_which_is_the_edit() -> None:
     pairs = [(key, f"thing {i}") for key in PICTURES for i in range(3)] + [("red", "thing 1")]
     with serving(answering(lambda phrase: "yes" if phrase == "thing 1" else "no")) as server:
-        probe = probe_at(server.url)
-        found = [answer for batch in probe.evidence(PICTURES, pairs) for answer in batch]
+        judge = judge_at(server.url)
+        found = [answer for batch in judge.evidence(PICTURES, pairs) for answer in batch]
     assert dict(found) == {(key, f"thing {i}"): float(i == 1) for key in PICTURES for i in range(3)}
     assert len(found) == 9 and len(server.questions) == 3
     text = server.text(0)
     assert "plain squares" in text and "edit" not in text.lower()
-    assert probe.usage.made == 3 and probe.usage.prompt_tokens == 3000 and probe.absolute
+    assert judge.usage.made == 3 and judge.usage.prompt_tokens == 3000 and judge.absolute
 
 
 def test_many_questions_are_several_requests_and_an_answer_is_not_paid_for_twice() -> None:
     cache, pairs = MemoryCache(), [("red", f"thing {i}") for i in range(QUESTIONS + 1)]
     with serving(answering(lambda phrase: "no")) as server:
-        first, again = probe_at(server.url, cache=cache), probe_at(server.url, cache=cache)
-        for probe in (first, again):
-            assert len([a for batch in probe.evidence(PICTURES, pairs) for a in batch]) == QUESTIONS + 1
+        first, again = judge_at(server.url, cache=cache), judge_at(server.url, cache=cache)
+        for judge in (first, again):
+            assert len([a for batch in judge.evidence(PICTURES, pairs) for a in batch]) == QUESTIONS + 1
         assert len(server.questions) == 2
     assert first.usage.made == 2 and (again.usage.made, again.usage.reused) == (0, 2)
 
@@ -104,7 +104,7 @@ def test_what_an_answer_leaves_out_is_asked_once_more() -> None:
         return Reply('{"1": "yes"}')
 
     with serving(forgetful) as server:
-        assert list(probe_at(server.url).evidence(PICTURES, [("red", "a"), ("red", "b")])) == [
+        assert list(judge_at(server.url).evidence(PICTURES, [("red", "a"), ("red", "b")])) == [
             [(("red", "a"), 1.0), (("red", "b"), 1.0)]
         ]
         assert [asked(each) for each in server.questions] == [["a", "b"], ["b"]]
@@ -112,24 +112,24 @@ def test_what_an_answer_leaves_out_is_asked_once_more() -> None:
         serving(lambda request, number: Reply("A lovely picture.")) as server,
         pytest.raises(EditorError, match=r"good-vlm does not say yes or no to whether a picture shows 'a' \(1 of 1"),
     ):
-        list(probe_at(server.url).evidence(PICTURES, [("red", "a")]))
+        list(judge_at(server.url).evidence(PICTURES, [("red", "a")]))
     with (
         serving(lambda request, number: Reply("no such key", status=401)) as server,
         pytest.raises(CorpusError, match="401|key"),
     ):
-        list(probe_at(server.url).evidence(PICTURES, [("red", "a")]))
+        list(judge_at(server.url).evidence(PICTURES, [("red", "a")]))
 
 
 def test_a_phrase_is_no_instruction() -> None:
     phrase = 'a hat"\n2. "anything'
     with serving(lambda request, number: Reply('{"1": "no"}')) as server:
-        assert list(probe_at(server.url).evidence(PICTURES, [("red", phrase)])) == [[(("red", phrase), 0.0)]]
+        assert list(judge_at(server.url).evidence(PICTURES, [("red", phrase)])) == [[(("red", phrase), 0.0)]]
         assert asked(server.questions[0]) == [phrase]
 
 
 def test_what_decides_an_answer_is_in_the_fingerprint() -> None:
     def fingerprint(domain: str = "faces", **options: Any) -> str:
-        return VlmProbe(ServerOptions(**{"model": "a", **options}), domain).fingerprint
+        return VlmJudge(ServerOptions(**{"model": "a", **options}), domain).fingerprint
 
     same = fingerprint(base_url="http://127.0.0.1:1/v1", key_env="KEY")
     assert fingerprint(base_url="http://127.0.0.1:2/v1", parallel=1) == fingerprint() == same
@@ -159,8 +159,8 @@ def test_two_models_judge_a_study_and_both_are_reported(tmp_path: Path) -> None:
         searched = run_search(subject)
         assert searched.split.held_out
         sent = len(server.questions)
-        explained, _ = explain(subject, "diffex run toy")
-        assert explain(StudyContext(study).subject("v1"), "diffex run toy")[0].features == explained.features
+        explained, _ = classifier_report(subject, "diffex run toy")
+        assert classifier_report(StudyContext(study).subject("v1"), "diffex run toy")[0].features == explained.features
         assert len(server.questions) == sent  # who reads what was found asks nobody, on held-out images neither
     rows = {row.feature: row for row in explained.features}
     assert rows["red"].edit_success == 1.0 and rows["red"].prevalence == 0.0
@@ -180,7 +180,7 @@ def test_a_judge_that_says_yes_to_anything_is_told_from_one_that_sees(tmp_path: 
         judge = {"kind": "vlm", "model": "yes-vlm", "base_url": server.url}
         subject = prepared(load_study(write_study(tmp_path, 6, judge=judge, second_judge=judge))).subject("v1")
         run_search(subject)
-        explained, _ = explain(subject, "diffex run toy")
+        explained, _ = classifier_report(subject, "diffex run toy")
     check = explained.judge
     assert check is not None and check.control_words == check.second_control_words == 1.0
     assert {row.prevalence for row in explained.features if row.direction == "add"} == {1.0}
@@ -200,14 +200,14 @@ def test_the_studys_own_model_judges_where_the_study_says_so(tmp_path: Path) -> 
     editor = StudyContext(study).editor
     model = OpenAIVLM(model="good-vlm", base_url="http://127.0.0.1:1/v1", prices={"good-vlm": (1.0, 1.0)})
     asking = study.changed(corpus=study.corpus.model_copy(update={"vlm": model}))
-    assert build_probe(asking, editor) is None  # nothing is paid for that nobody asked for
+    assert build_judge(asking, editor) is None  # nothing is paid for that nobody asked for
     assert "`judge: {kind: vlm}` asks the study's vision-language model" in why_unjudged(asking)
     assert "`judge: {kind: vlm, model: ...}`" in why_unjudged(study)  # a recorded answer cannot be asked
-    judge = build_probe(asking.changed(judge=VlmProbePart()), editor)
-    assert isinstance(judge, VlmProbe) and judge.options.model == "good-vlm" and judge.usage.prices == model.prices
-    named = build_probe(study.changed(judge=VlmProbePart(model="good-vlm")), editor)
+    judge = build_judge(asking.changed(judge=VlmJudgePart()), editor)
+    assert isinstance(judge, VlmJudge) and judge.options.model == "good-vlm" and judge.usage.prices == model.prices
+    named = build_judge(study.changed(judge=VlmJudgePart(model="good-vlm")), editor)
     assert named is not None and judge.fingerprint == named.fingerprint
-    assert build_probe(asking.changed(judge=NoProbePart()), editor) is None
+    assert build_judge(asking.changed(judge=NoJudgePart()), editor) is None
 
 
 def test_a_judge_without_its_key_is_told_before_an_edit_is_made(
@@ -221,12 +221,12 @@ def test_a_judge_without_its_key_is_told_before_an_edit_is_made(
         level1_edits(work)
     assert work.store.count("edits") == 0
     with pytest.raises(StudyError, match=r"judge: The environment variable NO_SUCH_KEY"):
-        check_probe(study)
-    assert "asks good-vlm" in check_probe(study, to_be_loaded=False)  # what is judged already needs no key
+        check_judge(study)
+    assert "asks good-vlm" in check_judge(study, to_be_loaded=False)  # what is judged already needs no key
 
 
 def test_a_judge_without_a_model_is_one_sentence(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path, 2, judge={"kind": "vlm"}))
     with pytest.raises(StudyError, match=r"judge: the study has no vision-language model that could be asked"):
-        build_probe(study, StudyContext(study).editor)
-    assert VlmProbePart(model="x").kind == "vlm"
+        build_judge(study, StudyContext(study).editor)
+    assert VlmJudgePart(model="x").kind == "vlm"

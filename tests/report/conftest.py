@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from diffex_dagster.report.files import write_comparison, write_report
-from diffex_dagster.results import Comparison, Explanation
+from diffex_dagster.report.model import Comparison, Report
 from tests.support import material
 from tests.support.browsers import chromium
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def explanation() -> Explanation:
+def explanation() -> Report:
     return material.explanation(12, draw=material.swatch)
 
 
@@ -28,7 +28,7 @@ def comparison() -> Comparison:
 
 
 @pytest.fixture(scope="session")
-def report_folder(explanation: Explanation, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def report_folder(explanation: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("written") / "report"
     write_report(explanation, folder)
     return folder

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from diffex_dagster.report.files import write_report
-from diffex_dagster.results import Explanation
+from diffex_dagster.report.model import Report
 from tests.support import material
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def test_pictures_show_under_the_policy(opened: Open, report_folder: Path) -> No
     assert pictures_drawn(page, ".feature .pair img")
 
 
-def test_sorts(opened: Open, report_folder: Path, explanation: Explanation) -> None:
+def test_sorts(opened: Open, report_folder: Path, explanation: Report) -> None:
     page = opened(report_folder)
     assert names(page) == [f.name for f in explanation.features]
     page.select_option("#sort", "lowering")
@@ -81,7 +81,7 @@ def test_sorts(opened: Open, report_folder: Path, explanation: Explanation) -> N
     assert effects == sorted(effects, reverse=True)
 
 
-def test_searches_and_filters(opened: Open, report_folder: Path, explanation: Explanation) -> None:
+def test_searches_and_filters(opened: Open, report_folder: Path, explanation: Report) -> None:
     page = opened(report_folder)
     page.fill("#find", "glasses round")
     assert names(page) == ["Round glasses"]

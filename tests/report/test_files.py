@@ -15,6 +15,7 @@ from PIL import Image
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report import schema
 from diffex_dagster.report.files import MARK, effects_csv, write_atomically, write_comparison, write_report
+from diffex_dagster.report.model import Comparison, Report
 from diffex_dagster.report.rows import COLUMNS, flat_rows
 from diffex_dagster.results import Comparison, Explanation
 from tests.support import material
@@ -26,10 +27,10 @@ def test_a_report_is_seven_files(report_folder: Path) -> None:
     assert (report_folder / "index.html").stat().st_size < 5_000_000
 
 
-def test_report_json_is_valid_and_comes_back(report_folder: Path, explanation: Explanation) -> None:
+def test_report_json_is_valid_and_comes_back(report_folder: Path, explanation: Report) -> None:
     data = json.loads((report_folder / "report.json").read_text("utf-8"))
     jsonschema.validate(data, schema.load_schema("report-1"))
-    back = schema.explanation_from_json(data)
+    back = schema.report_from_json(data)
     assert back.attributions[0] == replace(explanation.attributions[0], example=None)
     assert back == replace(explanation, examples={}, joint=back.joint, attributions=back.attributions)
     assert explanation.joint and back.joint == replace(explanation.joint, examples=())
@@ -38,10 +39,10 @@ def test_report_json_is_valid_and_comes_back(report_folder: Path, explanation: E
 
 def test_another_version_of_the_schema_is_refused() -> None:
     with pytest.raises(ValueError, match=r"diffex\.report/1"):
-        schema.explanation_from_json({"schema": "diffex.report/99"})
+        schema.report_from_json({"schema": "diffex.report/99"})
 
 
-def test_what_is_no_number_is_null_in_json(explanation: Explanation) -> None:
+def test_what_is_no_number_is_null_in_json(explanation: Report) -> None:
     broken = replace(explanation.features[0], effect=float("nan"), p_value=float("inf"))
     data = schema.report_as_json(replace(explanation, features=(broken,)))
     json.dumps(data, allow_nan=False)
@@ -49,21 +50,21 @@ def test_what_is_no_number_is_null_in_json(explanation: Explanation) -> None:
     assert data["features"][0]["effect"] is None and data["features"][0]["p_value"] is None
 
 
-def test_a_report_json_from_before_side_effects_is_read(explanation: Explanation) -> None:
+def test_a_report_json_from_before_side_effects_is_read(explanation: Report) -> None:
     data = schema.report_as_json(explanation)
     del data["side_effects"]
     for row in data["features"]:
         del row["confounded_with"]
     jsonschema.validate(data, schema.load_schema("report-1"))
-    back = schema.explanation_from_json(data)
+    back = schema.report_from_json(data)
     assert back.side_effects == () and not any(f.confounded_with for f in back.features)
 
 
-def test_side_effects_without_an_end_are_null_in_json_and_come_back(explanation: Explanation) -> None:
+def test_side_effects_without_an_end_are_null_in_json_and_come_back(explanation: Report) -> None:
     endless = replace(explanation.side_effects[0], direct_low=-math.inf, direct_high=math.inf)
     data = json.loads(json.dumps(schema.report_as_json(replace(explanation, side_effects=(endless,))), allow_nan=False))
     jsonschema.validate(data, schema.load_schema("report-1"))
-    (back,) = schema.explanation_from_json(data).side_effects
+    (back,) = schema.report_from_json(data).side_effects
     assert back.leak == endless.leak and math.isnan(back.direct_high)
 
 
@@ -77,7 +78,7 @@ def test_comparison_json_is_valid(comparison_folder: Path) -> None:
     )
 
 
-def test_csv_and_parquet_hold_the_same_rows(report_folder: Path, explanation: Explanation) -> None:
+def test_csv_and_parquet_hold_the_same_rows(report_folder: Path, explanation: Report) -> None:
     with (report_folder / "effects.csv").open(encoding="utf-8", newline="") as file:
         from_csv = list(csv.DictReader(file))
     from_parquet = duckdb.sql(f"FROM '{report_folder}/effects.parquet' ORDER BY rank").fetchall()
@@ -88,19 +89,19 @@ def test_csv_and_parquet_hold_the_same_rows(report_folder: Path, explanation: Ex
     assert (borrowed["leak"], borrowed["direct_low"]) == ("0.62", "-0.031")
 
 
-def test_a_spreadsheet_runs_no_name_as_a_formula(explanation: Explanation) -> None:
+def test_a_spreadsheet_runs_no_name_as_a_formula(explanation: Report) -> None:
     bad = replace(explanation.features[0], name='=HYPERLINK("http://e.vil")', effect=-0.5)
     text = effects_csv(flat_rows([bad]))
     assert "'=HYPERLINK" in text and ",-0.5," in text
 
 
-def test_a_report_of_nothing_has_headings(explanation: Explanation, tmp_path: Path) -> None:
+def test_a_report_of_nothing_has_headings(explanation: Report, tmp_path: Path) -> None:
     write_report(replace(explanation, features=(), examples={}, joint=None), tmp_path)
     assert (tmp_path / "effects.csv").read_text("utf-8") == ",".join(COLUMNS) + "\n"
     assert duckdb.sql(f"SELECT count(*) FROM '{tmp_path}/effects.parquet'").fetchall() == [(0,)]
 
 
-def test_figures_are_for_print_and_the_same_every_time(report_folder: Path, explanation: Explanation) -> None:
+def test_figures_are_for_print_and_the_same_every_time(report_folder: Path, explanation: Report) -> None:
     from diffex_dagster.report.figures import ranked_bars
 
     assert Image.open(report_folder / "effects.png").width >= 1500
@@ -116,11 +117,11 @@ def test_hostile_names_are_text_in_every_file(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "report.json").read_text("utf-8"))["title"] == material.HOSTILE
 
 
-def test_a_dollar_sign_is_no_formula(explanation: Explanation, tmp_path: Path) -> None:
+def test_a_dollar_sign_is_no_formula(explanation: Report, tmp_path: Path) -> None:
     write_report(replace(explanation, features=(replace(explanation.features[0], name=r"$\frac{$ hat"),)), tmp_path)
 
 
-def test_a_folder_that_cannot_be_written_is_one_clear_sentence(explanation: Explanation, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_one_clear_sentence(explanation: Report, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(DiffExError, match=r"cannot be written to .*taken.*choose a folder"):
         write_report(replace(explanation, examples={}), tmp_path / "taken")
@@ -148,12 +149,12 @@ def test_writing_again_replaces(comparison: Comparison, tmp_path: Path) -> None:
 
 
 def test_a_report_that_says_the_same_is_left_as_it_is(
-    explanation: Explanation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    explanation: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = write_report(explanation, tmp_path, keep_same=True)
     before = {file: file.read_bytes() for file in files}
 
-    def kept(later: Explanation) -> bool:
+    def kept(later: Report) -> bool:
         write_report(later, tmp_path, keep_same=True)
         same = (tmp_path / "index.html").read_bytes() == before[tmp_path / "index.html"]
         write_report(explanation, tmp_path)  # what was asked for without `keep_same` is always written
@@ -170,7 +171,7 @@ def test_a_report_that_says_the_same_is_left_as_it_is(
 
 
 def test_a_report_that_was_cut_off_is_no_report(
-    explanation: Explanation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    explanation: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_report(explanation, tmp_path, keep_same=True)
     other = replace(explanation, baseline=explanation.baseline + 0.25)

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from diffex_dagster.report.markdown import comparison_markdown, report_markdown
-from diffex_dagster.results import Comparison, Example, Explanation
+from diffex_dagster.report.model import Comparison, Example, Report
 from tests.support import material
 
 
@@ -20,7 +20,7 @@ def rendered(text: str) -> str:
     return MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
 
 
-def test_it_says_what_the_page_says(explanation: Explanation, comparison: Comparison) -> None:
+def test_it_says_what_the_page_says(explanation: Report, comparison: Comparison) -> None:
     html = rendered(report_markdown(explanation))
     for feature in explanation.features:
         assert feature.name in html
@@ -33,7 +33,7 @@ def test_it_says_what_the_page_says(explanation: Explanation, comparison: Compar
 
 
 @pytest.mark.parametrize("side", [64, 512])
-def test_it_is_never_larger_than_its_limit(explanation: Explanation, comparison: Comparison, side: int) -> None:
+def test_it_is_never_larger_than_its_limit(explanation: Report, comparison: Comparison, side: int) -> None:
     noise = np.random.default_rng(1)
 
     def noisy() -> Callable[[], Image.Image]:
@@ -55,7 +55,7 @@ def test_it_is_never_larger_than_its_limit(explanation: Explanation, comparison:
     assert 10_000 < len(comparison_markdown(replace(comparison, features=features)).encode()) <= 150_000
 
 
-def test_nothing_in_it_does_anything(explanation: Explanation, comparison: Comparison) -> None:
+def test_nothing_in_it_does_anything(explanation: Report, comparison: Comparison) -> None:
     bad = material.HOSTILE + " [x](https://e.vil) ![i](https://e.vil/x.png) | <https://e.vil>\n\n# heading"
     features = tuple(replace(f, name=bad, group=bad, prompt=bad) for f in explanation.features)
     groups = tuple(replace(g, name=bad, reason=bad) for g in explanation.groups)

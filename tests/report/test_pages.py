@@ -25,8 +25,9 @@ from diffex_dagster.report.heatmap import overlay
 from diffex_dagster.report.html import linked
 from diffex_dagster.report.markdown import report_markdown
 from diffex_dagster.report.matrix import matrix
+from diffex_dagster.report.model import Comparison, Example, Report, RuleOutcome, Turn
 from diffex_dagster.report.page import render_report
-from diffex_dagster.report.schema import explanation_from_json, load_schema, report_as_json
+from diffex_dagster.report.schema import load_schema, report_as_json, report_from_json
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from diffex_dagster.report.wording import CHANGES, MEANINGS, signed
 from diffex_dagster.results import Comparison, Example, Explanation, RuleOutcome, Turn
@@ -65,7 +66,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def html(explanation: Explanation) -> str:
+def html(explanation: Report) -> str:
     return render_report(explanation)
 
 
@@ -74,7 +75,7 @@ def comparison_html(comparison: Comparison) -> str:
     return render_comparison(comparison)
 
 
-def test_the_page_says_the_verdict_and_every_feature(html: str, explanation: Explanation) -> None:
+def test_the_page_says_the_verdict_and_every_feature(html: str, explanation: Report) -> None:
     text = " ".join(Page(html).text.split())
     for sentence in verdict(explanation):
         assert re.sub("[“”]", "", sentence) in re.sub("[“”]", "", text)
@@ -84,7 +85,7 @@ def test_the_page_says_the_verdict_and_every_feature(html: str, explanation: Exp
         assert words in text
 
 
-def test_every_picture_is_in_the_page_once(html: str, explanation: Explanation) -> None:
+def test_every_picture_is_in_the_page_once(html: str, explanation: Report) -> None:
     pictures = Page(html).data["pictures"]
     distinct = {
         picture.tobytes()
@@ -135,18 +136,18 @@ def test_hostile_names_are_text_everywhere(make: Callable[[], str]) -> None:
     assert page.data["examples"][0]["name"] == material.HOSTILE  # unharmed as data
 
 
-def test_a_confounded_feature_has_a_companion_and_its_numbers(html: str, explanation: Explanation) -> None:
+def test_a_confounded_feature_has_a_companion_and_its_numbers(html: str, explanation: Report) -> None:
     text = " ".join(Page(html).text.split())
     assert text.count("confounded with Majestic beard") == 2  # in the ranking, and group by group
     (grey,) = [f for f in explanation.features if f.confounded_with]
-    assert "Confounded with Majestic beard: by the probe, these edits also contain 62% of what an edit towards" in text
+    assert "Confounded with Majestic beard: by the judge, these edits also contain 62% of what an edit towards" in text
     assert f"+0.01 of {signed(grey.effect)} is left (95% interval −0.03 to +0.06" in text
     taken = replace(grey, confounded_with=replace(grey.confounded_with, leak=-0.4))
     undone = render_report(replace(explanation, features=(taken,)))
     assert "these edits also undo 40% of what an edit" in " ".join(Page(undone).text.split())
 
 
-def test_the_matrix_says_who_does_what_to_whom(explanation: Explanation) -> None:
+def test_the_matrix_says_who_does_what_to_whom(explanation: Report) -> None:
     a, b, c = explanation.features[:3]
     found = (
         SideEffect(a.feature, b.feature, 0.456, True, 0.0, 0.0, 0.0, True),
@@ -169,7 +170,7 @@ def test_the_matrix_says_who_does_what_to_whom(explanation: Explanation) -> None
     assert not any(a.get("id") == "side-effects" for _, a in page.tags)
 
 
-def test_what_the_edits_changed_is_a_table_of_what_was_measured(html: str, explanation: Explanation) -> None:
+def test_what_the_edits_changed_is_a_table_of_what_was_measured(html: str, explanation: Report) -> None:
     text = " ".join(Page(html).text.split())
     first = explanation.features[0]
     cells = (f"{first.edit_strength:.1%}", f"{first.ssim:.3f}", f"{first.lpips:.3f}", f"{first.inside_mask:.0%}")
@@ -191,7 +192,7 @@ def picture(seed: int, side: int) -> Image.Image:
     )
 
 
-def large(explanation: Explanation, features: int, images: int, side: int, distinct: int) -> Explanation:
+def large(explanation: Report, features: int, images: int, side: int, distinct: int) -> Report:
     base = explanation.features[0]
     originals = [picture(i, side) for i in range(min(images, distinct))]
     pool = [picture(1000 + i, side) for i in range(distinct)]
@@ -207,13 +208,13 @@ def large(explanation: Explanation, features: int, images: int, side: int, disti
     return replace(explanation, features=ranked, examples=examples, joint=None)
 
 
-def test_forty_features_of_32_images_stay_under_5_mb(explanation: Explanation) -> None:
+def test_forty_features_of_32_images_stay_under_5_mb(explanation: Report) -> None:
     html = render_report(large(explanation, 40, 32, 64, distinct=1280))
     assert len(html.encode()) < 5_000_000
     assert len(Page(html).data["examples"][0]["items"]) == 32  # nothing had to go
 
 
-def test_large_pictures_shrink_then_fewer_are_shown_and_the_page_says_so(explanation: Explanation) -> None:
+def test_large_pictures_shrink_then_fewer_are_shown_and_the_page_says_so(explanation: Report) -> None:
     html = render_report(large(explanation, 12, 16, 300, distinct=192), budget=400_000)
     page = Page(html)
     assert len(html.encode()) < 1_000_000
@@ -221,7 +222,7 @@ def test_large_pictures_shrink_then_fewer_are_shown_and_the_page_says_so(explana
     assert "To keep this page small" in page.text
 
 
-def test_grad_cam_is_shown_with_its_numbers_and_left_out_where_there_is_none(explanation: Explanation) -> None:
+def test_grad_cam_is_shown_with_its_numbers_and_left_out_where_there_is_none(explanation: Report) -> None:
     page = Page(render_report(explanation))
     assert "Attribution maps" in page.text
     for what in ("Changed part of the picture", "8%", "Evidence there before", "11%", "Evidence there after", "43%"):
@@ -239,32 +240,32 @@ def test_colours_of_a_map_grow_with_it_and_leave_the_picture_where_it_is_zero() 
     assert np.asarray(overlay(grey, np.zeros((1, 4)), 0.0)).tolist() == np.asarray(grey).tolist()
 
 
-def test_a_report_without_pictures_or_features_still_renders(explanation: Explanation) -> None:
+def test_a_report_without_pictures_or_features_still_renders(explanation: Report) -> None:
     bare = replace(explanation, features=(), groups=(), joint=None, drops=(), examples={}, caveats=())
     assert "No feature has been scored" in render_report(bare)
     assert "No pictures were kept" in render_report(replace(explanation, examples={}))
 
 
-def test_a_number_that_is_not_one_still_renders(explanation: Explanation) -> None:
+def test_a_number_that_is_not_one_still_renders(explanation: Report) -> None:
     nan = float("nan")
     broken = replace(explanation.features[0], effect=nan, ci_low=nan, ci_high=nan)
     html = render_report(replace(explanation, features=(broken,), joint=None))
     assert "NaN" not in html.split("<script>")[0] and "nan%" not in html
 
 
-def test_a_pair_that_no_image_lacks_has_dashes_for_numbers(explanation: Explanation) -> None:
+def test_a_pair_that_no_image_lacks_has_dashes_for_numbers(explanation: Report) -> None:
     pair = Interaction("hat", "scarf", *[np.nan] * 5, 0, "too few images", None, "all have it", None, True)
     told = replace(explanation, interactions=(pair,))
     data = report_as_json(told)
     jsonschema.validate(data, load_schema("report-1"))
-    (back,) = explanation_from_json(data).interactions
+    (back,) = report_from_json(data).interactions
     assert np.isnan(back.effect) and (back.images, back.curve, back.beyond) == (0, None, None)
     page = render_report(told)
     row = page[page.index('<table class="controls pairs">') :].split("</tr>")[1]
     assert re.findall(r'<td class="num">(.*?)</td>', row) == ["–", "–", "<b>–</b>", "–", "0"]
 
 
-def test_an_endless_interval_is_said_to_be_none(explanation: Explanation) -> None:
+def test_an_endless_interval_is_said_to_be_none(explanation: Report) -> None:
     endless = replace(explanation.features[0], ci_low=-float("inf"), ci_high=float("inf"), images=1)
     one = replace(explanation, features=(endless,), joint=None)
     assert "too few images for an interval" in verdict(one)[0]
@@ -310,7 +311,7 @@ def test_an_edit_that_changed_nothing_counts_as_failed_and_a_small_one_does_not(
     assert failures(replace(unknown, edit=small)) is None
 
 
-def test_a_thousand_classes_are_folded_and_one_output_has_none(explanation: Explanation) -> None:
+def test_a_thousand_classes_are_folded_and_one_output_has_none(explanation: Report) -> None:
     many = replace(explanation, labels=tuple(f"class {i}" for i in range(1000)))
     page = render_report(many)
     head, method = page.split('id="h-method"')
@@ -319,7 +320,7 @@ def test_a_thousand_classes_are_folded_and_one_output_has_none(explanation: Expl
     assert "Classes" not in one.text and "Flips" not in one.text and "Output" in one.text
 
 
-def test_what_looks_wrong_about_the_scores_stands_above_the_verdict(explanation: Explanation) -> None:
+def test_what_looks_wrong_about_the_scores_stands_above_the_verdict(explanation: Report) -> None:
     said = "Neither the study nor the <model> says how pixels become its input."
     made = replace(explanation, hints=(said,))
     page = render_report(made)
@@ -328,10 +329,10 @@ def test_what_looks_wrong_about_the_scores_stands_above_the_verdict(explanation:
     assert "> **Look at this first.** " in report_markdown(made)
     data = report_as_json(made)
     jsonschema.validate(data, load_schema("report-1"))
-    assert explanation_from_json(data).hints == (said,)
+    assert report_from_json(data).hints == (said,)
 
 
-def test_a_combination_whose_interval_holds_zero_has_no_direction(explanation: Explanation) -> None:
+def test_a_combination_whose_interval_holds_zero_has_no_direction(explanation: Report) -> None:
     assert explanation.joint is not None
     unsure = replace(explanation.joint, effect=-0.1, ci_low=-0.9, ci_high=0.1, images=1)
     page = render_report(replace(explanation, joint=unsure))
@@ -340,7 +341,7 @@ def test_a_combination_whose_interval_holds_zero_has_no_direction(explanation: E
     assert "inconclusive" in together and "lowers" not in together and "of 1 image and" in page
 
 
-def test_pages_of_a_study_lead_to_each_other(explanation: Explanation, comparison: Comparison) -> None:
+def test_pages_of_a_study_lead_to_each_other(explanation: Report, comparison: Comparison) -> None:
     links = (("what v2 relies on", "../v2/index.html"), ("what changed", "../comparison/index.html"))
     for page in (render_report(replace(explanation, links=links)), render_comparison(replace(comparison, links=links))):
         found = [attrs.get("href") for tag, attrs in Page(page).tags if tag == "a"]
@@ -351,12 +352,12 @@ def test_pages_of_a_study_lead_to_each_other(explanation: Explanation, compariso
     assert linked(linked(alone, links), ()) == alone
 
 
-def test_the_method_is_that_of_the_editor_in_use(explanation: Explanation) -> None:
+def test_the_method_is_that_of_the_editor_in_use(explanation: Report) -> None:
     said = Page(render_report(replace(explanation, method="Another tool made the edits."))).text
     assert "Another tool made the edits." in said and "diffusion model" not in said
 
 
-def test_each_decision_on_a_page_is_explained_once(explanation: Explanation, comparison: Comparison) -> None:
+def test_each_decision_on_a_page_is_explained_once(explanation: Report, comparison: Comparison) -> None:
     for page, decisions, meanings in (
         (render_report(explanation), {f.decision for f in explanation.features}, MEANINGS),
         (render_comparison(comparison), {f.decision for f in comparison.features}, CHANGES),
@@ -365,7 +366,7 @@ def test_each_decision_on_a_page_is_explained_once(explanation: Explanation, com
         assert {decision for decision in meanings if meanings[decision] in legend} >= decisions
 
 
-def test_the_page_says_what_an_image_becomes_beside_that_its_class_changes(explanation: Explanation) -> None:
+def test_the_page_says_what_an_image_becomes_beside_that_its_class_changes(explanation: Report) -> None:
     zebra = Turn("the prediction", "becomes “zebra”", "stops being “zebra”", "An image is “zebra” when so.", 1000)
     first = replace(explanation.features[0], becomes=4, leaves=1, flip_rate=9 / 12, images=12)
     shown = Page(render_report(replace(explanation, features=(first,), labels=("zebra",) * 1000, turn=zebra))).text

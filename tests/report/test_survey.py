@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from diffex_dagster.errors import DiffExError
+from diffex_dagster.report.model import Report
 from diffex_dagster.report.survey import COLUMNS, read_answers, render_survey, survey_results
 from diffex_dagster.results import Explanation
 from tests.support import material
@@ -33,7 +34,7 @@ def questions(html: str) -> list[dict]:
     return json.loads(data)["examples"]
 
 
-def test_questions_take_turns_and_wrong_answers_come_from_other_groups(explanation: Explanation) -> None:
+def test_questions_take_turns_and_wrong_answers_come_from_other_groups(explanation: Report) -> None:
     asked = [q for q in questions(render_survey(explanation, questions=12)) if q["kind"] == "edit"]
     groups = {feature.name: feature.group for feature in explanation.features}
     assert len(asked) == 12 and len({q["feature"] for q in asked}) >= 6
@@ -44,7 +45,7 @@ def test_questions_take_turns_and_wrong_answers_come_from_other_groups(explanati
     assert len(questions(render_survey(explanation, 12))) == 12 + 2  # one attention check for six questions
 
 
-def test_a_report_with_nothing_to_ask_is_one_sentence(explanation: Explanation) -> None:
+def test_a_report_with_nothing_to_ask_is_one_sentence(explanation: Report) -> None:
     with pytest.raises(DiffExError, match="a survey needs a feature with a shown effect"):
         render_survey(replace(explanation, features=()))
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from diffex_dagster.report import markdown_tables as markdown
 from diffex_dagster.report import rows as report_rows
 from diffex_dagster.report import tables, wording
-from diffex_dagster.results import Comparison, Explanation
+from diffex_dagster.report.model import Comparison, Report
 from tests.support import material
 
 
@@ -20,7 +20,7 @@ def printed(table: object) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def test_rows_hold_what_show_promises(explanation: Explanation) -> None:
+def test_rows_hold_what_show_promises(explanation: Report) -> None:
     rows = json.loads(json.dumps(report_rows.rows(explanation.features)))
     promised = {"rank", "feature", "name", "group", "level", "effect", "ci_low", "ci_high", "flip_rate", "images",
                 "decision", "magnitude"}  # fmt: skip
@@ -28,7 +28,7 @@ def test_rows_hold_what_show_promises(explanation: Explanation) -> None:
     assert [row["rank"] for row in rows] == list(range(1, len(rows) + 1))
 
 
-def test_a_confounded_feature_is_marked_wherever_its_decision_is_shown(explanation: Explanation) -> None:
+def test_a_confounded_feature_is_marked_wherever_its_decision_is_shown(explanation: Report) -> None:
     (grey,) = [f for f in explanation.features if f.confounded_with]
     (row,) = [row for row in report_rows.rows(explanation.features) if row["confounded_with"]]
     assert (row["name"], row["confounded_with"]["name"]) == ("Grey hair", "Majestic beard")
@@ -46,14 +46,14 @@ def test_comparison_rows_are_keyed_by_version(comparison: Comparison) -> None:
     assert report_rows.comparison_rows(comparison)[0]["effects"].keys() == {"persona_v1", "persona_v2"}
 
 
-def test_the_terminal_prints_markup_and_escapes_as_text(explanation: Explanation) -> None:
+def test_the_terminal_prints_markup_and_escapes_as_text(explanation: Report) -> None:
     bad = replace(explanation.features[0], name="[red]x[/red] [link=file:///etc]y[/link]\x1b[2J\x1b]8;;z\x07")
     text = printed(tables.rich_table([bad]))
     assert "[red]x[/red] [link=file:///etc]y[/link]" in text
     assert "\x1b[2J" not in text and "\x1b]8" not in text
 
 
-def test_the_terminal_table_says_what_it_left_out(explanation: Explanation) -> None:
+def test_the_terminal_table_says_what_it_left_out(explanation: Report) -> None:
     text = printed(tables.rich_table(explanation.features, limit=3))
     assert f"{len(explanation.features) - 3} more features" in text
     assert "Eyewear" in text
@@ -69,7 +69,7 @@ def test_the_comparison_prints(comparison: Comparison) -> None:
     [material.HOSTILE, "a|b", "`code`", "[x](javascript:alert(1))", "![i](http://e.vil/x.png)", "**b**", "a\n\n# h",
      "<https://e.vil>", "&lt;b&gt;"],
 )  # fmt: skip
-def test_markdown_is_inert(explanation: Explanation, name: str) -> None:
+def test_markdown_is_inert(explanation: Report, name: str) -> None:
     from markdown_it import MarkdownIt
 
     table = markdown.markdown_table([replace(explanation.features[0], name=name)])
@@ -81,14 +81,14 @@ def test_markdown_is_inert(explanation: Explanation, name: str) -> None:
     assert "://" not in html.replace("\u2060://", "")  # no bare address that an autolinker would find
 
 
-def test_the_tree_holds_every_group_and_feature_once_the_strongest_group_first(explanation: Explanation) -> None:
+def test_the_tree_holds_every_group_and_feature_once_the_strongest_group_first(explanation: Report) -> None:
     lines = markdown.markdown_tree(explanation).splitlines()
     assert lines[0].startswith("- **Eyewear**, in the beam: ")
     assert sum(line.startswith("- ") for line in lines) == len(explanation.groups)
     assert sum(line.startswith("  - ") for line in lines) == len(explanation.features)
 
 
-def test_markdown_says_what_it_left_out(explanation: Explanation) -> None:
+def test_markdown_says_what_it_left_out(explanation: Report) -> None:
     assert f"{len(explanation.features) - 2} more features" in markdown.markdown_table(explanation.features, limit=2)
 
 

@@ -11,8 +11,8 @@ from diffex_dagster.results import (
     ComparedFeature,
     Comparison,
     Confounder,
-    Explanation,
     RankedFeature,
+    Report,
     RuleOutcome,
     Turn,
 )
@@ -30,7 +30,7 @@ def ranked(name: str, effect: float, decision: str, **more: object) -> RankedFea
 
 
 @pytest.fixture
-def with_features(explanation: Explanation):
+def with_features(explanation: Report):
     return lambda *features: replace(explanation, features=features)
 
 
@@ -69,7 +69,7 @@ def test_a_removed_feature_is_said_to_be_removed(with_features) -> None:
         ({"becomes": None, "leaves": None}, "the predicted class changes on 16 of 24 images."),
     ],
 )
-def test_flips_are_of_the_explained_class(explanation: Explanation, more: dict[str, object], says: str) -> None:
+def test_flips_are_of_the_explained_class(explanation: Report, more: dict[str, object], says: str) -> None:
     """Among many classes an image may change its class and never become the one that is explained."""
     zebra = Turn("the prediction", "becomes “zebra”", "stops being “zebra”", "", 1000)
     row = ranked("Stripes", 0.3, "raises", images=24, flip_rate=16 / 24, **more)
@@ -77,14 +77,14 @@ def test_flips_are_of_the_explained_class(explanation: Explanation, more: dict[s
     assert first.endswith(says)
 
 
-def test_a_mixed_effect_says_both_ways_that_images_turn(explanation: Explanation) -> None:
+def test_a_mixed_effect_says_both_ways_that_images_turn(explanation: Report) -> None:
     age = Turn("age", "rises above 60 years", "falls below 60 years", "")
     row = ranked("Hat", 0.0, "mixed", becomes=5, leaves=3, images=24)
     first, *_ = verdict(replace(explanation, features=(row,), labels=("age",), target="value of “age”", turn=age))
     assert "age rises above 60 years on 5 and falls below 60 years on 3 of 24 images" in first
 
 
-def test_numbers_have_the_unit_of_the_target_and_one_image_is_one(explanation: Explanation) -> None:
+def test_numbers_have_the_unit_of_the_target_and_one_image_is_one(explanation: Report) -> None:
     rows = (ranked("Turban", -12.24, "lowers", images=1), ranked("Beanie", -10.1, "lowers", group="Hats"))
     about = replace(explanation, features=rows, labels=("age",), target="age (years)", turn=None, noise_floor=0.5)
     first, second, third = verdict(about)
@@ -107,7 +107,7 @@ def test_one_group_behind_many_features_is_counted_not_listed(with_features) -> 
     assert second == "“Eyewear” is behind 3 of the 4 strongest features; it also reacts to “grey hair” (+20 points)."
 
 
-def test_an_effect_within_the_noise_is_said_to_be(explanation: Explanation) -> None:
+def test_an_effect_within_the_noise_is_said_to_be(explanation: Report) -> None:
     first, *_ = verdict(replace(explanation, features=(ranked("Hat", 0.015, "raises"),), noise_floor=0.02))
     assert "no larger than the noise of the edits" in first
 
@@ -125,11 +125,11 @@ def test_nothing_found_claims_nothing(with_features) -> None:
 
 
 @pytest.mark.parametrize("features", [(), (ranked("Hat", 0.0, "edit failed"),)])
-def test_always_three_sentences(explanation: Explanation, features: tuple[RankedFeature, ...]) -> None:
+def test_always_three_sentences(explanation: Report, features: tuple[RankedFeature, ...]) -> None:
     assert len(verdict(replace(explanation, features=features))) == 3
 
 
-def test_a_logit_is_not_called_points(explanation: Explanation) -> None:
+def test_a_logit_is_not_called_points(explanation: Report) -> None:
     first, *_ = verdict(replace(explanation, target='logit of "senior"', features=(ranked("Hat", 1.234, "raises"),)))
     assert "by 1.23 on average (95% interval 1.18 to 1.28)" in first
 

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from diffex_dagster.classifying.gradcam import GradCam
-from diffex_dagster.results import Explanation
+from diffex_dagster.report.model import Report
 from diffex_dagster.stages.attribution import changed_region
-from diffex_dagster.stages.report import explain
+from diffex_dagster.stages.report import classifier_report
 from diffex_dagster.stages.search import run_search
 from diffex_dagster.study import Study, load_study
 from tests.support.toys import prepared, write_study
@@ -19,10 +19,10 @@ from tests.support.toys import prepared, write_study
 NET = {"kind": "python", "callable": "tests.support.networks:red_net", "takes": "tensor", "device": "cpu"}
 
 
-def explained(study: Study) -> Explanation:
+def explained(study: Study) -> Report:
     net = prepared(study).subject("net")
     run_search(net)
-    return explain(net, "diffex run toy")[0]
+    return classifier_report(net, "diffex run toy")[0]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from diffex_dagster.stages.calibration import Calibration, Trying, budget_of, ca
 from diffex_dagster.stages.corpus_now import corpus_now
 from diffex_dagster.stages.edits import control_edits, level1_edits
 from diffex_dagster.stages.plan import plan_edits
-from diffex_dagster.stages.report import explain
+from diffex_dagster.stages.report import classifier_report
 from diffex_dagster.stages.search import run_search
 from diffex_dagster.stages.settings import STAGES, stage_version
 from diffex_dagster.stages.setup import build_editor
@@ -153,7 +153,7 @@ def test_a_whole_search_on_calibrated_edits_and_an_edited_corpus(study: Study) -
     joint = int(note.split(" edits of the groups it keeps, ")[1].split()[0])
     assert f"up to {joint} edits" in note, note  # level 1 has made every single feature's, under the settings found
     run_search(work.subject("v1"))
-    report, searched = explain(work.subject("v1"), "test")
+    report, searched = classifier_report(work.subject("v1"), "test")
     by = {row.prompt: row for row in report.features}
     assert by["red patch"].effect > 0.0
     assert len(report.controls) == len(settings) * len(study.effects.control_prompts)

@@ -13,12 +13,12 @@ from diffex_dagster.editing.protocol import MASK, EditRequest
 from diffex_dagster.effects import edit_metrics as measured
 from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.results import Explanation, RankedFeature
+from diffex_dagster.report.model import RankedFeature, Report
 from diffex_dagster.stages import edit_metrics as stage
 from diffex_dagster.stages import pictures as picturing
 from diffex_dagster.stages.context import at_work
 from diffex_dagster.stages.edit_metrics import edit_metrics_of, mean_metrics
-from diffex_dagster.stages.report import explain
+from diffex_dagster.stages.report import classifier_report
 from diffex_dagster.stages.search import run_search
 from diffex_dagster.store import Store, StoredPicture
 from diffex_dagster.study import Study, load_study
@@ -39,19 +39,19 @@ class MaskedEditor(PaintEditor):
             yield batch
 
 
-def explained(folder: Path, **changes: Any) -> tuple[Explanation, Study, Store]:
+def explained(folder: Path, **changes: Any) -> tuple[Report, Study, Store]:
     study = load_study(write_study(folder, **changes))
     store = prepared(study).store
     return report(study, store), study, store
 
 
-def report(study: Study, store: Store) -> Explanation:
+def report(study: Study, store: Store) -> Report:
     v1 = at_work(study, store=store).subject("v1")
     run_search(v1)
-    return explain(v1, "diffex run toy")[0]
+    return classifier_report(v1, "diffex run toy")[0]
 
 
-def by_id(explanation: Explanation) -> dict[str, RankedFeature]:
+def by_id(explanation: Report) -> dict[str, RankedFeature]:
     return {feature.feature: feature for feature in explanation.features}
 
 

@@ -87,7 +87,7 @@ def test_a_report_says_on_top_that_a_control_prompt_moves_the_score(study: Study
     from dataclasses import replace
 
     from diffex_dagster.report.page import render_report
-    from diffex_dagster.report.schema import explanation_from_json, report_as_json
+    from diffex_dagster.report.schema import report_as_json, report_from_json
     from tests.support.material import explanation
 
     rows = (Control("florn", 0.3, 0.2, 0.4, 0.31, 0.2, 0.4, 0.1, 24, "raises", 0.01),)
@@ -95,7 +95,7 @@ def test_a_report_says_on_top_that_a_control_prompt_moves_the_score(study: Study
     page = render_report(told)
     assert page.index("First mend this.") < page.index('id="verdict"')
     assert "“florn”" in page
-    back = explanation_from_json(report_as_json(told))
+    back = report_from_json(report_as_json(told))
     assert back.controls == rows and back.warnings == told.warnings
 
 

@@ -16,11 +16,11 @@ from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.effects.interactions import Interaction
 from diffex_dagster.errors import StoreError
 from diffex_dagster.report.page import render_report
-from diffex_dagster.report.schema import explanation_from_json
+from diffex_dagster.report.schema import report_from_json
 from diffex_dagster.stages.context import at_work
 from diffex_dagster.stages.edits import concepts_of, control_edits, edit_requests, make_edits
 from diffex_dagster.stages.interactions import PairEdits, chosen_pairs, edit_pairs, most_pair_edits, possible_pairs
-from diffex_dagster.stages.report import explain, pairs_found
+from diffex_dagster.stages.report import classifier_report, pairs_found
 from diffex_dagster.stages.scores import Paired
 from diffex_dagster.stages.setup import build_store, reports_folder
 from diffex_dagster.study import Study, load_study
@@ -58,7 +58,7 @@ def test_pairs_are_edited_once_and_the_report_replays_them(paired: Study) -> Non
     expected = sigmoid(red + blue) - sigmoid(red) - sigmoid(blue) + 0.5
     assert of["effect"] == pytest.approx(expected) and of["curve"] == pytest.approx(expected)  # log-odds add up here
     assert of["beyond"] == pytest.approx(0.0, abs=1e-9) and of["of_the_curve"] and of["placebo"]
-    back = explanation_from_json(data)
+    back = report_from_json(data)
     assert [(x.one, x.other, x.decision) for x in back.interactions] == [
         (row["one"], row["other"], row["decision"]) for row in data["interactions"]
     ]
@@ -75,7 +75,7 @@ def test_a_report_asked_for_pairs_that_were_not_edited_says_which_stage_is_missi
     explained(study, "v1")
     more = study.changed(search=study.search.model_copy(update={"interactions": 2}))
     with pytest.raises(StoreError, match="level2_scores is missing or stale"):
-        explain(at_work(more).subject("v1"), "diffex run toy")
+        classifier_report(at_work(more).subject("v1"), "diffex run toy")
 
 
 def test_the_strongest_of_each_group_by_size_whichever_way_and_none_that_failed(paired: Study) -> None:

@@ -85,7 +85,7 @@ def test_images_are_known_by_what_they_show_and_their_names(study: Study) -> Non
         ("words.py", "WORDS = 2\n", {"editor", "v1/classifier"}),
         ("measures.py", FUNCTION.replace("1]", "1] * 2"), {"v1/classifier", "v2/classifier"}),
         ("proposal.json", '{"Red": ["ruby patch"]}', {"proposal_inputs"}),
-        ("corpus.yaml", "remove: [Light]\n", {"corpus_edits"}),
+        ("corpus.yaml", "remove: [Light]\n", {"corpus_overrides"}),
     ],
     ids=["own module", "what it imports", "target function", "recorded proposal", "corpus file"],
 )

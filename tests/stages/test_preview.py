@@ -15,7 +15,7 @@ from diffex_dagster.stages.preview import choose_features, preview, settings_gri
 from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.study import Study, load_study
 from diffex_dagster.utils.progress import silent
-from tests.support.toys import ColourProbe, write_study
+from tests.support.toys import ColourJudge, write_study
 
 AVATARS = Path(__file__).parent.parent.parent / "studies" / "avatars"
 
@@ -47,7 +47,7 @@ def test_a_preview_makes_the_study_s_own_edits(toy: Study) -> None:
 
 def test_the_judge_s_verdict_and_what_else_an_edit_shows(toy: Study) -> None:
     features = choose_features(toy, corpus_now(toy), ["red", "blue/plain-blue"])
-    found = preview(StudyContext(toy).changed(probe=ColourProbe()), features, images=2)
+    found = preview(StudyContext(toy).changed(judge=ColourJudge()), features, images=2)
     red, blue = found.rows
     assert found.judged and not found.note
     assert all(edit.shows and edit.gain and edit.other is None for edit in (*red.edits, *blue.edits))
@@ -83,7 +83,7 @@ def test_each_row_of_a_grid_is_judged_against_control_prompts_under_its_own_opti
     (tmp_path / "corpus.yaml").write_text("add:\n  - {name: Sparkles, group: Red, prompt: red sparkles}\n")
     study = load_study(file)
     monkeypatch.setattr("diffex_dagster.stages.preview.settings_grid", lambda _: [("hard", "100"), ("gentle", "10")])
-    work = StudyContext(study).changed(probe=ColourProbe(at_once=1000))
+    work = StudyContext(study).changed(judge=ColourJudge(at_once=1000))
     found = preview(work, choose_features(study, corpus_now(study), ["red/sparkles"]), images=2, grid=True)
     assert [row.name for row in found.grid] == ["hard", "gentle"]
     gains = [[edit.gain for edit in row.edits] for row in (*found.rows, *found.grid)]

@@ -14,7 +14,7 @@ from diffex_dagster.errors import StoreError
 from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edits import level1_edits
-from diffex_dagster.stages.report import explain
+from diffex_dagster.stages.report import classifier_report
 from diffex_dagster.stages.scores import paired_scores
 from diffex_dagster.stages.search import level1_scores, replay_search, run_search
 from diffex_dagster.study import load_study
@@ -49,7 +49,7 @@ def test_what_reads_makes_no_edit_and_finds_what_the_search_found(tmp_path: Path
         assert {f: d.tolist() for f, d in again.result.scores.items()} == {
             f: d.tolist() for f, d in found[name].result.scores.items()
         }
-        explanation, _ = explain(work.subject(name), "diffex run toy")
+        explanation, _ = classifier_report(work.subject(name), "diffex run toy")
         assert {row.feature for row in explanation.features} == set(again.result.scores)
     compare_classifiers(work, names, "diffex compare toy")
     assert edits_made(study.folder) == made
@@ -61,7 +61,7 @@ def test_a_report_without_its_search_says_what_to_materialize(tmp_path: Path) ->
     level1_scores(v1)
     made = edits_made(study.folder)
     with pytest.raises(StoreError, match="v1/level2_scores is missing or stale: materialize it first"):
-        explain(v1, "diffex run toy")
+        classifier_report(v1, "diffex run toy")
     run_search(v1)
     with pytest.raises(StoreError, match="v2/level2_scores is missing or stale: materialize it first"):
         compare_classifiers(work, ["v1", "v2"], "diffex compare toy")
@@ -88,4 +88,4 @@ def test_edits_of_an_editor_that_changed_are_missing_and_no_key_error(tmp_path: 
     with pytest.raises(StoreError, match="level1_edits is missing or stale"):
         paired_scores(changed, [()], list(work.samples))
     with pytest.raises(StoreError, match="v1/level2_scores is missing or stale: materialize it first"):
-        explain(changed, "diffex run toy")
+        classifier_report(changed, "diffex run toy")

@@ -13,13 +13,14 @@ import pytest
 from diffex_dagster.classifying.parts import Target
 from diffex_dagster.errors import StudyError
 from diffex_dagster.report.files import write_report
+from diffex_dagster.report.model import Comparison, Report, opened
 from diffex_dagster.report.schema import comparison_as_json
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from diffex_dagster.results import Comparison, Explanation, opened
 from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.context import at_work
 from diffex_dagster.stages.notes import turn_of
-from diffex_dagster.stages.report import explain, ranked_report
+from diffex_dagster.stages.report import classifier_report, ranked_report
 from diffex_dagster.stages.rules import judge_rules, rules_for
 from diffex_dagster.stages.search import run_search
 from diffex_dagster.stages.setup import reports_folder
@@ -49,17 +50,17 @@ def store(study: Study) -> Store:
 
 
 @pytest.fixture(scope="module")
-def explanation(study: Study, store: Store) -> Explanation:
-    made, _ = explain(at_work(study, store=store).subject("v1"), "diffex run toy")
+def explanation(study: Study, store: Store) -> Report:
+    made, _ = classifier_report(at_work(study, store=store).subject("v1"), "diffex run toy")
     return made
 
 
 @pytest.fixture(scope="module")
-def comparison(study: Study, store: Store, explanation: Explanation) -> Comparison:
+def comparison(study: Study, store: Store, explanation: Report) -> Comparison:
     return compare_classifiers(at_work(study, store=store), list(study.classifiers), "diffex compare toy")
 
 
-def test_the_report_of_v1_names_the_planted_shortcut(explanation: Explanation) -> None:
+def test_the_report_of_v1_names_the_planted_shortcut(explanation: Report) -> None:
     first, second, _ = verdict(explanation)
     assert first.startswith("v1 relies most on “red”: adding it raises the probability of “warm” by ")
     assert second.startswith("“Red” is behind 2 of the 4 strongest features; it also reacts to “plain blue” (−")
@@ -71,20 +72,20 @@ def test_the_comparison_says_that_v2_has_it_no_more(comparison: Comparison) -> N
     assert "to 0 points in v2" in first and first.endswith("so v2 hardly reacts to it any more, unlike v1.")
 
 
-def test_every_picture_has_the_score_of_its_original(explanation: Explanation) -> None:
+def test_every_picture_has_the_score_of_its_original(explanation: Report) -> None:
     # The toy editor's null edit is the original, so that both have the same score; "warm" of grey is a half.
     examples = [example for found in explanation.examples.values() for example in found]
     assert examples and all(example.score_original == example.score_null == 0.5 for example in examples)
     assert all(np.array_equal(np.asarray(opened(x.original)), np.asarray(opened(x.null))) for x in examples)
 
 
-def test_a_report_holds_no_pixels_of_its_examples(explanation: Explanation) -> None:
+def test_a_report_holds_no_pixels_of_its_examples(explanation: Report) -> None:
     # Features times images of them would not fit into memory: each is read from the store where it is shown.
     pictures = [p for found in explanation.examples.values() for x in found for p in (x.original, x.null, x.edit)]
     assert len(pictures) > 100 and all(isinstance(each, StoredPicture) for each in pictures)
 
 
-def test_the_settings_that_decide_the_numbers_are_shown(explanation: Explanation) -> None:
+def test_the_settings_that_decide_the_numbers_are_shown(explanation: Report) -> None:
     shown = dict(explanation.settings)
     assert shown["Editor: factory"] == "tests.support.toys:PaintEditor" and shown["Control prompts"] == "flornip"
     assert shown["Error rate"] == "fwer, level 0.05" and shown["Image side"] == "16 pixels"
@@ -131,7 +132,7 @@ def test_options_of_a_users_own_editor_are_not_shown(tmp_path: Path) -> None:
     assert "secret" not in str(settings_shown(load_study(write_study(tmp_path, editors={"paint": paint})), 0.02))
 
 
-def test_images_go_by_the_names_of_their_files(explanation: Explanation, store: Store, tmp_path: Path) -> None:
+def test_images_go_by_the_names_of_their_files(explanation: Report, store: Store, tmp_path: Path) -> None:
     files = store.samples("toy")
     shown = [x for found in explanation.examples.values() for x in found]
     assert {x.image: x.file for x in shown} == files and all(files.values())
@@ -217,7 +218,7 @@ def test_an_edit_that_fails_in_the_reports_fails_in_the_comparison(tmp_path: Pat
     work, names = prepared(study), list(study.classifiers)
     for name in names:
         run_search(work.subject(name))
-    report, _ = explain(work.subject("v1"), "diffex run toy")
+    report, _ = classifier_report(work.subject("v1"), "diffex run toy")
     failed = {row.feature for row in report.features if row.decision == "edit failed"}
     assert "light" in failed and "red" not in failed
     compared = {row.feature: row.decision for row in compare_classifiers(work, names, "").features}

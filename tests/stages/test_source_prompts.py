@@ -32,7 +32,7 @@ from diffex_dagster.workers.bench import Bench
 from diffex_dagster.workers.remote import on_workers
 from tests.support.calibrating import set_up
 from tests.support.project import ROOT
-from tests.support.toys import DescribingEditor, PaintEditor, edits_made, picture, write_study
+from tests.support.toys import PaintEditor, SourcePromptEditor, edits_made, picture, write_study
 
 
 def words(prompt: str) -> int:
@@ -112,7 +112,7 @@ def takes_words(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def study_in(folder: Path, plain: float, described: float, calibrates: bool = True, images: int = 8) -> Study:
     editor = {
-        "kind": "python", "factory": "tests.support.toys:DescribingEditor",
+        "kind": "python", "factory": "tests.support.toys:SourcePromptEditor",
         "options": {"plain": plain, "described": described},
     }  # fmt: skip
     changes = {"editors": {"paint": editor}, "calibrate": calibrates, "calibration": {"budget": 1.0}}
@@ -288,7 +288,7 @@ def test_the_old_key_names_the_new_one(tmp_path: Path) -> None:
 
 
 def test_workers_describe_pictures_as_whoever_asks_does(tmp_path: Path) -> None:
-    editor = DescribingEditor(tmp_path, {"plain": 0.0, "described": 1.0})
+    editor = SourcePromptEditor(tmp_path, {"plain": 0.0, "described": 1.0})
     bench = Bench(load_study(write_study(tmp_path, 1)))
     bench.__dict__["editor"] = editor
 
@@ -301,10 +301,10 @@ def test_workers_describe_pictures_as_whoever_asks_does(tmp_path: Path) -> None:
 
     images, request = {"image": picture(100)}, EditRequest("image", (Concept("bright"),))
     remote: Any = on_workers(editor, Here())  # type: ignore[arg-type]
-    told = remote.describing({"blue": WordGroup(words=("blue patch",))})
+    told = remote.with_source_prompts({"blue": WordGroup(words=("blue patch",))})
     assert told.fingerprint != remote.fingerprint == editor.fingerprint
     files = [
         [filed.file for batch in each.edit(images, [request]) for _, filed in batch] for each in (remote, told, remote)
     ]
     assert files[0] == files[2] != files[1]  # the words darken the picture
-    assert not hasattr(on_workers(PaintEditor(tmp_path, {}), Here()), "describing")  # type: ignore[arg-type]
+    assert not hasattr(on_workers(PaintEditor(tmp_path, {}), Here()), "with_source_prompts")  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ import pytest
 from diffex_dagster.corpus.tree import Feature
 from diffex_dagster.errors import StudyError
 from diffex_dagster.report.page import render_report
-from diffex_dagster.report.schema import explanation_from_json, report_as_json
+from diffex_dagster.report.schema import report_as_json, report_from_json
 from diffex_dagster.stages.sample_images import images_version, samples_version
 from diffex_dagster.stages.setup import build_store, reports_folder
 from diffex_dagster.stages.subgroups import subgroups_of
@@ -42,7 +42,7 @@ def test_a_column_of_the_table_divides_the_images(tmp_path: Path) -> None:
     columns = {row.column for row in report.subgroups}
     assert "place" in columns and "predicted class" not in columns  # grey pictures are all taken for one class
     assert not any(row.feature == "light/unknown-thing" for row in report.subgroups)  # of it nothing is said
-    assert explanation_from_json(report_as_json(report)).subgroups == report.subgroups
+    assert report_from_json(report_as_json(report)).subgroups == report.subgroups
     assert "By subgroup of the images" in render_report(report)
     with (reports_folder(study, "v1") / "subgroups.csv").open() as file:
         assert len(list(csv.DictReader(file))) == len(report.subgroups)

@@ -31,7 +31,7 @@ KEY = "sk-a-secret-that-must-not-be-kept"
 def study_on(folder: Path, url: str, corpus: dict[str, Any] | None = None, **vlm: Any) -> Study:
     """The toy study with a vision-language model at `url`."""
     part = {"kind": "openai", "model": "good-vlm", "base_url": url, "key_env": "TOY_KEY", "images_per_call": 8} | vlm
-    return load_study(write_study(folder, corpus={"vlm": part, "edits": "corpus.yaml", **(corpus or {})}))
+    return load_study(write_study(folder, corpus={"vlm": part, "overrides": "corpus.yaml", **(corpus or {})}))
 
 
 def materialize(study: Study, instance: dg.DagsterInstance | None = None) -> dict[str, dict[str, Any]]:

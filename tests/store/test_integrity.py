@@ -104,12 +104,12 @@ def test_another_picture_in_the_place_of_a_lost_one_forgets_what_was_measured_on
     masked.info[MASK] = Image.new("L", (2, 2), 255)
     for request in keys:
         store.put_scores({keys[request]: np.array([0.1, 0.9])}, "v1")
-        store.put_evidence([((keys[request], "hat"), 0.5)], "probe")
+        store.put_evidence([((keys[request], "hat"), 0.5)], "judge")
     store.put_edit_metrics({keys[HAT]: EditMetrics(0.1, 0.9)})
     file_of(store, HAT).unlink()
     store.put_edits([(HAT, masked)], "e")
     assert set(store.stored_scores(keys.values(), "v1")) == {keys[NULL]}
-    assert set(store.stored_evidence([(k, "hat") for k in keys.values()], "probe")) == {(keys[NULL], "hat")}
+    assert set(store.stored_evidence([(k, "hat") for k in keys.values()], "judge")) == {(keys[NULL], "hat")}
     assert store.stored_edit_metrics(keys.values()) == {} and set(store.stored_masks(keys.values())) == {keys[HAT]}
     store.put_edit_metrics({keys[HAT]: EditMetrics(0.1, 0.9)})
     file_of(store, NULL).unlink()

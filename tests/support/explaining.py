@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffex_dagster.results import Explanation
+from diffex_dagster.report.model import Report
 from diffex_dagster.stages.report import ranked_report
 from diffex_dagster.stages.search import run_search
 from diffex_dagster.stages.setup import reports_folder
@@ -10,7 +10,7 @@ from diffex_dagster.study import Study
 from tests.support.toys import prepared
 
 
-def explained(study: Study, name: str) -> Explanation:
+def explained(study: Study, name: str) -> Report:
     """Run every stage for one classifier and write its report."""
     subject = prepared(study).subject(name)
     run_search(subject)

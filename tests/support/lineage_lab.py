@@ -27,14 +27,14 @@ from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.context import at_work
 from diffex_dagster.stages.corpus import merge_edits, propose, tree_version
 from diffex_dagster.stages.edits import level1_edits
-from diffex_dagster.stages.report import explain
+from diffex_dagster.stages.report import classifier_report
 from diffex_dagster.stages.sample_images import sample_images, samples_version
 from diffex_dagster.stages.search import level1_scores, run_search
 from diffex_dagster.stages.sources import Sources
 from diffex_dagster.stages.versions import (
     comparison_version,
-    edits_version,
     level1_version,
+    overrides_version,
     report_version,
     search_version,
 )
@@ -396,14 +396,14 @@ def from_nothing(study: Study, folder: Path) -> Said:
         made["corpus"] = tree_version(corpus)
         if study.calibrates:
             made["editor_calibration"] = calibrate(work).version
-        made["level1_edits"] = edits_version(level1_edits(work)[1])
+        made["level1_edits"] = overrides_version(level1_edits(work)[1])
         for name in names:
             subject = work.subject(name)
             whose, level1 = subject.classifier.fingerprint, level1_scores(subject)
             made[f"{name}/level1_scores"] = level1_version(level1, print_, whose)
             searched = run_search(subject)
             made[f"{name}/level2_scores"] = search_version(searched, corpus, print_, whose)
-            explanation, _ = explain(subject, "")
+            explanation, _ = classifier_report(subject, "")
             made[f"{name}/ranked_report"] = report_version(explanation)
             said.pages[name] = _said(report_as_json(explanation))
         comparison = compare_classifiers(work, study.comparable, "")

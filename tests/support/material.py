@@ -21,10 +21,10 @@ from diffex_dagster.results import (
     Comparison,
     Confounder,
     Example,
-    Explanation,
     Group,
     JointCombination,
     RankedFeature,
+    Report,
     RuleOutcome,
     Turn,
 )
@@ -167,7 +167,7 @@ SENIOR = Turn("the prediction", "becomes “senior”", "stops being “senior�
               "predicted class.")  # fmt: skip
 
 
-def explanation(n: int = 12, version: str = "v1", size: int = 64, draw: Draw = draw) -> Explanation:
+def explanation(n: int = 12, version: str = "v1", size: int = 64, draw: Draw = draw) -> Report:
     """The explanation of one version of the toy classifier on `n` drawn people."""
     people = states(n)
     pairs: list[tuple[RankedFeature, list[Example]]] = []
@@ -199,7 +199,7 @@ def explanation(n: int = 12, version: str = "v1", size: int = 64, draw: Draw = d
     attribution = Attribution(
         first.feature, first.name, 0.08, 0.11, 0.43, n, AttributionExample(x.image, x.null, heat, x.edit, heat.T)
     )
-    return Explanation(
+    return Report(
         study="avatars",
         title="Avatars",
         domain="drawn faces",
@@ -305,7 +305,7 @@ EVIL = "<img src=x onerror=alert(1)>"  # a name that every page, message and fil
 HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>"
 
 
-def hostile() -> Explanation:
+def hostile() -> Report:
     """An explanation whose every text tries to break out."""
     plain = explanation(6, draw=swatch)
     other = Confounder(HOSTILE, HOSTILE, 0.5, 0.0, -0.1, 0.1)

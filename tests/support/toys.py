@@ -99,8 +99,8 @@ class KnobEditor(PaintEditor):
         opacities = ["", "10", "30", "50", "70", "100"]  # as it was made: 50
         return opacities[:4] if region == "left" else opacities
 
-    def judge(self, draws: int) -> ColourProbe:
-        return ColourProbe(at_once=1000)
+    def judge(self, draws: int) -> ColourJudge:
+        return ColourJudge(at_once=1000)
 
     def _paint(self, image: Image.Image, request: EditRequest) -> Image.Image:
         pixels = np.asarray(image).astype(float)
@@ -118,7 +118,7 @@ class KnobEditor(PaintEditor):
         return Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8))
 
 
-class DescribingEditor(KnobEditor):
+class SourcePromptEditor(KnobEditor):
     """A `KnobEditor` that describes pictures: of the paint that hits them, `spill` percent darken the lower half.
 
     Without words that is half of what the option `spills` says, with words all of `described`.
@@ -137,8 +137,8 @@ class DescribingEditor(KnobEditor):
     def tokens(self, prompt: str) -> int:
         return len(prompt.split())
 
-    def describing(self, vocabulary: Mapping[str, Any]) -> DescribingEditor:
-        other = DescribingEditor(self.log.parent, self.options)
+    def with_source_prompts(self, vocabulary: Mapping[str, Any]) -> SourcePromptEditor:
+        other = SourcePromptEditor(self.log.parent, self.options)
         other.words = dict(vocabulary)
         return other
 
@@ -176,7 +176,7 @@ def warm(pictures: Sequence[Image.Image]) -> np.ndarray:
     return WarmClassifier(Path(), {})(pictures)
 
 
-class ColourProbe:
+class ColourJudge:
     """Evidence for "red patch" is how red the left half is, for "blue patch" how blue the right half is."""
 
     fingerprint = "colours"
@@ -221,7 +221,7 @@ def write_study(folder: Path, image_count: int = 8, **changes: Any) -> Path:
         "name": "toy",
         "domain": "grey squares",
         "images": {"folder": "images", "size": 16},
-        "corpus": {"vlm": {"kind": "recorded", "file": "proposal.json"}, "edits": "corpus.yaml"},
+        "corpus": {"vlm": {"kind": "recorded", "file": "proposal.json"}, "overrides": "corpus.yaml"},
         "editors": {"paint": {"kind": "python", "factory": "tests.support.toys:PaintEditor"}},
         "classifiers": {
             "v1": {"kind": "python", "factory": "tests.support.toys:WarmClassifier"},

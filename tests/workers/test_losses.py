@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from diffex_dagster.errors import EditorError
-from diffex_dagster.judging.vlm import VlmProbe
+from diffex_dagster.judging.vlm import VlmJudge
 from diffex_dagster.stages.context import StudyContext
-from diffex_dagster.stages.setup import build_probe
+from diffex_dagster.stages.setup import build_judge
 from diffex_dagster.workers.bench import Hello, Problem
 from diffex_dagster.workers.options import Workers
 from diffex_dagster.workers.pool import Pool
@@ -128,6 +128,6 @@ def test_a_refused_worker_is_ended_and_the_next_run_asks_a_new_one(
 def test_a_judge_that_asks_a_server_is_asked_by_the_process_in_charge(tmp_path: Path) -> None:
     named = {"kind": "vlm", "model": "good-vlm", "base_url": "http://127.0.0.1:1/v1"}
     work = StudyContext(crew_study(tmp_path / "asks", 2, judge=named))
-    assert type(work.probe) is VlmProbe and work.probe.client.cache is work.store
+    assert type(work.judge) is VlmJudge and work.judge.client.cache is work.store
     own = crew_study(tmp_path / "own", 2)
-    assert type(build_probe(own, StudyContext(own).editor)) is RemoteJudge
+    assert type(build_judge(own, StudyContext(own).editor)) is RemoteJudge

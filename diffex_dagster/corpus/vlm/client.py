@@ -176,7 +176,7 @@ class Client:
         except (AttributeError, TypeError, ValueError):
             vectors = []
         except Exception as error:  # every failure of the client becomes one CorpusError
-            problem = self.server.explain(error, model, self._models)
+            problem = self.server.diagnosed(error, model, self._models)
         if problem is not None:
             raise problem
         if len(vectors) != len(texts) or not all(vectors):
@@ -226,7 +226,7 @@ class Client:
                 )
                 answer = self._content(completion)
             except Exception as error:  # every failure of the client becomes one CorpusError
-                problem = self.server.explain(error, models=self._models)
+                problem = self.server.diagnosed(error, models=self._models)
                 status, words = getattr(error, "status_code", None), str(error)
                 in_body = isinstance(error, ErrorInBody)
             if problem is None:

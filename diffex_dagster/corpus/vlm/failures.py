@@ -64,7 +64,7 @@ class Server:
         line = re.sub(r"\b(sk|key|Bearer)[-_ ][\w*.-]{6,}", "***", redact(tidy(text)))
         return line if len(line) <= 160 else line[:159] + "…"
 
-    def explain(self, error: Exception, model: str | None = None, models: Callable[[], str] = str) -> CorpusError:
+    def diagnosed(self, error: Exception, model: str | None = None, models: Callable[[], str] = str) -> CorpusError:
         """What went wrong in one sentence with a remedy.
 
         Args:

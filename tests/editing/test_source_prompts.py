@@ -17,7 +17,7 @@ from diffex_dagster.editing.guidance import Guidance
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
 from diffex_dagster.editing.pixels import picture_tensor
 from diffex_dagster.editing.protocol import Concept, EditRequest
-from diffex_dagster.editing.source_prompts import describe
+from diffex_dagster.editing.source_prompts import source_prompt_of
 from diffex_dagster.editing.vocabulary import WordGroup, among, prompt_of, prompt_without
 from diffex_dagster.stages.setup import build_editor
 from diffex_dagster.study import load_study
@@ -107,16 +107,16 @@ def latents_of(engine: Engine, images: dict[str, Image.Image]) -> torch.Tensor:
 def test_a_picture_keeps_its_words_whatever_its_batch(checkpoint: Path, images: dict[str, Image.Image]) -> None:
     engine = engine_for(checkpoint)
     for picture in latents_of(engine, images):
-        shown = describe(engine, picture, VOCABULARY, rows=32)
-        assert shown == describe(engine, picture, VOCABULARY, rows=2)
+        shown = source_prompt_of(engine, picture, VOCABULARY, rows=32)
+        assert shown == source_prompt_of(engine, picture, VOCABULARY, rows=2)
         said = dict(shown)
         assert said["hair"] in VOCABULARY["hair"].words and said["beard"] in VOCABULARY["beard"].candidates
-    assert describe(engine, picture, {}, rows=32) == ()
+    assert source_prompt_of(engine, picture, {}, rows=32) == ()
 
 
 def test_only_the_concept_s_own_tokens_are_read_for_its_mask(checkpoint: Path) -> None:
     engine = engine_for(checkpoint)
-    own, before = engine.parts.tokens("hat"), engine.parts.tokens("bob, ")
+    own, before = engine.components.tokens("hat"), engine.components.tokens("bob, ")
     text = engine.text_among(["bob"], "hat", [])
     assert text.words.nonzero().flatten().tolist() == list(range(1 + before, 1 + before + own))
     assert torch.equal(text.embedding, engine.text("bob, hat").embedding)
@@ -142,7 +142,7 @@ def test_inverting_and_editing_under_a_description(checkpoint: Path, images: dic
     assert distance(made[0], latents[0]) > 1e-3
     # The same by hand: an engine whose empty prompt is the description.
     by_hand = engine_for(checkpoint)
-    encode = by_hand.parts.encode
+    encode = by_hand.components.encode
     by_hand.text = lambda prompt: encode(prompt or prompt_of(SHOWN))  # type: ignore[assignment, method-assign]
     [inversion] = by_hand.invert(latents[:1], [torch.Generator().manual_seed(0)])
     concept = GuidedConcept(by_hand.text("a bob, a goatee"), 1.0, guidance)
@@ -167,16 +167,16 @@ def test_the_editor_describes_and_keeps_what_it_found(
         return [picture for batch in LeditsEditor(options).edit(images, requests) for _, picture in batch]
 
     first = edited()
-    monkeypatch.setattr("diffex_dagster.editing.ledits.describe", lambda *rest: pytest.fail("described twice"))
+    monkeypatch.setattr("diffex_dagster.editing.ledits.source_prompt_of", lambda *rest: pytest.fail("described twice"))
     assert [a.tobytes() for a in edited()] == [b.tobytes() for b in first]
     plain = options.model_copy(update={"source_prompts": "none"})
     other = options.model_copy(update={"source_prompts": {"hair": VOCABULARY["hair"]}})
     assert len({LeditsEditor(each).fingerprint for each in (options, plain, other)}) == 3
     # Words that are found out are an editor's as words that are written: the same fingerprint, on one model.
     auto = LeditsEditor(plain.model_copy(update={"source_prompts": "auto"}))
-    assert auto.fingerprint == LeditsEditor(plain).fingerprint == auto.describing({}).fingerprint
-    told = auto.describing(VOCABULARY)
-    assert told.fingerprint == LeditsEditor(options).fingerprint and told is auto.describing(VOCABULARY)
+    assert auto.fingerprint == LeditsEditor(plain).fingerprint == auto.with_source_prompts({}).fingerprint
+    told = auto.with_source_prompts(VOCABULARY)
+    assert told.fingerprint == LeditsEditor(options).fingerprint and told is auto.with_source_prompts(VOCABULARY)
     assert told.engine() is auto.engine() and (auto.tokens("a bob"), auto.most_tokens) == (4, 10)
     assert auto.options.vocabulary == {} and told.options.vocabulary == VOCABULARY
 
@@ -193,7 +193,7 @@ def test_the_demo_editor_knows_what_its_drawings_show() -> None:
     for _ in range(8):
         state = avatars.sample_state(rng)
         latents = engine.encode(picture_tensor(avatars.draw(state), engine.resolution)[None])[0]
-        said = dict(describe(engine, latents, vocabulary, rows=32))
+        said = dict(source_prompt_of(engine, latents, vocabulary, rows=32))
         for group, factor in factors.items():
             if avatars.visible(state, factor):
                 right[group].append(said[group] in avatars.FACTORS[factor][state[factor]].phrases)

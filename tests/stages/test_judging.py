@@ -19,26 +19,26 @@ from diffex_dagster.stages.edits import concepts_of, control_edits, edit_request
 from diffex_dagster.stages.judging import gains
 from diffex_dagster.stages.ranking import edits_that_succeeded
 from diffex_dagster.stages.sample_images import sample_images
-from diffex_dagster.stages.setup import build_editor, build_probe, build_store, reports_folder
+from diffex_dagster.stages.setup import build_editor, build_judge, build_store, reports_folder
 from diffex_dagster.study import Study, load_study
-from tests.support.toys import ColourProbe, PaintEditor, write_study
+from tests.support.toys import ColourJudge, PaintEditor, write_study
 
 RED, BLUE = Concept("red patch"), Concept("blue patch")
 
 
 def test_an_answer_is_asked_for_once_and_kept(toy: Study) -> None:
-    probe = ColourProbe()
-    work = StudyContext(toy).changed(probe=probe)
+    judge = ColourJudge()
+    work = StudyContext(toy).changed(judge=judge)
     images = list(sample_images(work).keys)
     make_edits(work, edit_requests(images, [(), (RED,), (BLUE,)], toy.seeds))
     found = gains(work, [((RED,), RED), ((BLUE,), RED)], images)
     assert found[(RED,), RED] == pytest.approx(np.full(len(images), 160.0))
     assert found[(BLUE,), RED] == pytest.approx(np.zeros(len(images)))
-    assert len(probe.asked) == len(set(probe.asked)) == 3 * len(images)  # the null edit is shared
+    assert len(judge.asked) == len(set(judge.asked)) == 3 * len(images)  # the null edit is shared
     removed = Concept("red patch", "remove")
     make_edits(work, edit_requests(images, [(removed,)], toy.seeds))
     again = gains(work, [((RED,), RED), ((RED,), removed)], images)
-    assert len(probe.asked) == 3 * len(images)
+    assert len(judge.asked) == 3 * len(images)
     assert again[(RED,), removed] == pytest.approx(-found[(RED,), RED])  # what removal is meant to do is a gain
 
 
@@ -59,7 +59,7 @@ def test_an_edit_succeeded_by_more_than_control_prompts_under_the_same_options_r
     knob = {"kind": "python", "factory": "tests.support.toys:KnobEditor"}
     study = load_study(write_study(tmp_path, 4, editors={"knob": knob}, effects={"control_prompts": ["red flornip"]}))
     study = study.edited_with(["10", "20", "30", "100"])
-    work = StudyContext(study).changed(probe=ColourProbe(at_once=1000))
+    work = StudyContext(study).changed(judge=ColourJudge(at_once=1000))
     images = list(sample_images(work).keys)
     features = [
         Feature(id=f"{prompt} {at}", name=prompt, prompt=prompt, setting=at)
@@ -77,26 +77,26 @@ def test_an_edit_succeeded_by_more_than_control_prompts_under_the_same_options_r
 
 
 def test_a_feature_that_its_edits_do_not_show_is_not_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The probe calls the blue patch unseen: a feature with a strong effect is then marked, with its share."""
+    """The judge calls the blue patch unseen: a feature with a strong effect is then marked, with its share."""
     from diffex_dagster.assets.running import explain_study
     from diffex_dagster.cli.showing import latest_ranking
 
-    class Blind(ColourProbe):
+    class Blind(ColourJudge):
         def evidence(self, pictures, pairs):
             for batch in super().evidence(pictures, pairs):
                 yield [(pair, -value if "blue" in pair[1] else value) for pair, value in batch]
 
-    probe = Blind()
-    monkeypatch.setattr(PaintEditor, "judge", lambda self, draws: probe, raising=False)
+    judge = Blind()
+    monkeypatch.setattr(PaintEditor, "judge", lambda self, draws: judge, raising=False)
     study = load_study(write_study(tmp_path))
     explain_study(study, ["v1"], lambda *event: None)
     rows = {row.feature: row for row in latest_ranking(study, "v1")}
     assert (rows["red"].decision, rows["red"].edit_success) == ("raises", 1.0)
     assert (rows["blue/plain-blue"].decision, rows["blue/plain-blue"].edit_success) == ("edit failed", 0.0)
     assert rows["blue/plain-blue"].effect < -0.2  # the estimate is shown all the same
-    asked = len(probe.asked)
+    asked = len(judge.asked)
     explain_study(study, ["v1"], lambda *event: None)
-    assert len(probe.asked) == asked == len(set(probe.asked))
+    assert len(judge.asked) == asked == len(set(judge.asked))
 
 
 def test_an_effect_that_an_edit_borrows_is_marked_wherever_it_is_shown(
@@ -107,7 +107,7 @@ def test_an_effect_that_an_edit_borrows_is_marked_wherever_it_is_shown(
     from diffex_dagster.cli.results import TableFormat, show
     from diffex_dagster.cli.showing import latest_ranking
 
-    class Seeing(ColourProbe):
+    class Seeing(ColourJudge):
         def evidence(self, pictures, pairs):
             for [((key, prompt), value)] in super().evidence(pictures, pairs):
                 light = np.asarray(pictures[key], dtype=float)[0, :, 1].max()  # a patch leaves the other half as it is
@@ -144,19 +144,19 @@ def test_an_effect_that_an_edit_borrows_is_marked_wherever_it_is_shown(
         assert ("confounded with Dark red" if output is TableFormat.table else "confounded_with") in shown
 
 
-def test_a_study_chooses_its_probe(tmp_path: Path) -> None:
+def test_a_study_chooses_its_judge(tmp_path: Path) -> None:
     from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
-    from diffex_dagster.judging.clip import ClipProbe
-    from diffex_dagster.judging.diffusion import DiffusionProbe
+    from diffex_dagster.judging.clip import ClipJudge
+    from diffex_dagster.judging.diffusion import DiffusionJudge
 
     diffusion = LeditsEditor(LeditsOptions(checkpoint=str(tmp_path)))
     toy = load_study(write_study(tmp_path))
-    assert build_probe(toy, build_editor(toy)) is None  # the default judges the diffusion editor's edits only
-    assert isinstance(build_probe(toy, diffusion), DiffusionProbe)
+    assert build_judge(toy, build_editor(toy)) is None  # the default judges the diffusion editor's edits only
+    assert isinstance(build_judge(toy, diffusion), DiffusionJudge)
     none = load_study(write_study(tmp_path, judge={"kind": "none"}))
-    assert build_probe(none, diffusion) is None
+    assert build_judge(none, diffusion) is None
     clip = load_study(write_study(tmp_path, judge={"kind": "clip", "checkpoint": "models/clip"}))
-    assert isinstance(build_probe(clip, build_editor(clip)), ClipProbe)
+    assert isinstance(build_judge(clip, build_editor(clip)), ClipJudge)
 
 
 class Wrapped:
@@ -172,18 +172,18 @@ class Wrapped:
 
 def test_an_editor_is_asked_for_its_judge_whatever_it_is(tmp_path: Path) -> None:
     from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
-    from diffex_dagster.judging.diffusion import DiffusionProbe
+    from diffex_dagster.judging.diffusion import DiffusionJudge
 
     toy = load_study(write_study(tmp_path, judge={"kind": "diffusion", "draws": 3}))
     wrapped = Wrapped(LeditsEditor(LeditsOptions(checkpoint=str(tmp_path))))
-    judge = build_probe(toy, wrapped)
-    assert isinstance(judge, DiffusionProbe) and judge.draws == 3 and wrapped.asked == ["judge"]
+    judge = build_judge(toy, wrapped)
+    assert isinstance(judge, DiffusionJudge) and judge.draws == 3 and wrapped.asked == ["judge"]
 
     class Judging:
-        def judge(self, draws: int) -> ColourProbe:
-            return ColourProbe()
+        def judge(self, draws: int) -> ColourJudge:
+            return ColourJudge()
 
-    assert isinstance(build_probe(toy, Judging()), ColourProbe)
+    assert isinstance(build_judge(toy, Judging()), ColourJudge)
 
 
 def test_where_nobody_judges_edits_the_report_says_so_at_the_top(
@@ -203,7 +203,7 @@ def test_where_nobody_judges_edits_the_report_says_so_at_the_top(
     assert caveats[0].startswith("Nobody judged")
     top, caveats = page(judge={"kind": "none"})
     assert "Nobody judged" in top and "judge: {kind: none}" in caveats[0]
-    monkeypatch.setattr("tests.support.toys.PaintEditor.judge", lambda self, draws: ColourProbe(), raising=False)
+    monkeypatch.setattr("tests.support.toys.PaintEditor.judge", lambda self, draws: ColourJudge(), raising=False)
     top, caveats = page()
     assert "Nobody judged" not in top + " ".join(caveats)
 
