@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from diffex_dagster.classifying.protocol import Classifier
     from diffex_dagster.corpus.tree import Corpus
     from diffex_dagster.editing.protocol import Editor
-    from diffex_dagster.report.model import Report
+    from diffex_dagster.results import Report
     from diffex_dagster.stages.context import StudyContext
 
 _UNUSED = {
@@ -36,7 +36,7 @@ class Explanation:
     """Which attributes a classifier relies on.
 
     Attributes:
-        report: everything as plain data (`report.model.Report`): features by rank, groups, joint combination.
+        report: everything as plain data (`results.Report`): features by rank, groups, joint combination.
         folder: where the edits and scores are; None where they were kept only while the function ran.
     """
 

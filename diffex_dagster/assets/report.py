@@ -11,12 +11,11 @@ from diffex_dagster.assets.lineage import Reading, upstream
 from diffex_dagster.report.files import write_comparison
 from diffex_dagster.report.markdown import comparison_markdown, report_markdown
 from diffex_dagster.report.markdown_tables import markdown_text
-from diffex_dagster.report.model import Comparison, Report
 from diffex_dagster.report.rows import comparison_rows, finite, rows
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from diffex_dagster.report.wording import CHANGED, SHOWN, plain
 from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, working
-from diffex_dagster.results import Comparison, Explanation
+from diffex_dagster.results import Comparison, Report
 from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.report import ranked_report
 from diffex_dagster.stages.rules import RuleOutcome, judge_rules, rules_for

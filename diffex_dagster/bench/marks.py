@@ -13,7 +13,7 @@ from diffex_dagster.bench.baselines import BASELINES, COMBINATIONS, PAPER, Readi
 from diffex_dagster.bench.resampling import Resampled
 from diffex_dagster.effects.grading import OFF, Grade, beam_recall, grade
 from diffex_dagster.effects.presence import Mask
-from diffex_dagster.report.model import RankedFeature, Report
+from diffex_dagster.results import RankedFeature, Report
 from diffex_dagster.search.levels import kept_ids
 from diffex_dagster.stages.calibration import calibrate
 from diffex_dagster.stages.context import Subject

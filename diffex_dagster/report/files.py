@@ -16,7 +16,6 @@ from diffex_dagster.report.comparison_page import render_comparison
 from diffex_dagster.report.editors_page import render_editors
 from diffex_dagster.report.figures import ranked_bars
 from diffex_dagster.report.html import linked
-from diffex_dagster.report.model import Comparison, EditorComparison, Report
 from diffex_dagster.report.page import render_report
 from diffex_dagster.report.rows import (
     COLUMNS,
@@ -30,7 +29,7 @@ from diffex_dagster.report.rows import (
     subgroup_rows,
 )
 from diffex_dagster.report.schema import comparison_as_json, editors_as_json, report_as_json
-from diffex_dagster.results import Comparison, EditorComparison, Explanation
+from diffex_dagster.results import Comparison, EditorComparison, Report
 from diffex_dagster.utils.files import write_atomically
 from diffex_dagster.utils.hashing import digest, folder_fingerprint
 

@@ -20,7 +20,6 @@ from diffex_dagster.report.markdown_tables import (
     markdown_text,
     markdown_tree,
 )
-from diffex_dagster.report.model import ComparedFeature, Comparison, Example, Picture, RankedFeature, Report
 from diffex_dagster.report.sheets import data_uri, strip
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from diffex_dagster.report.wording import (
@@ -34,7 +33,7 @@ from diffex_dagster.report.wording import (
     plain,
     signed,
 )
-from diffex_dagster.results import ComparedFeature, Comparison, Example, Explanation, Picture, RankedFeature
+from diffex_dagster.results import ComparedFeature, Comparison, Example, Picture, RankedFeature, Report
 
 LIMIT = 150_000  # bytes: it is kept in the event log for every materialization
 ROWS = 20  # features in the table

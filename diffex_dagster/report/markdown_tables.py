@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from diffex_dagster.report.model import ComparedFeature, Comparison, RankedFeature, Report
 from diffex_dagster.report.wording import (
     TURNS,
     compared_flips,
@@ -19,7 +18,7 @@ from diffex_dagster.report.wording import (
     signed,
     titled,
 )
-from diffex_dagster.results import ComparedFeature, Comparison, Explanation, RankedFeature
+from diffex_dagster.results import ComparedFeature, Comparison, RankedFeature, Report
 from diffex_dagster.utils.secrets import redact
 
 PICTURES = "null edit, edit"  # heading of the pictures in a Markdown table

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from diffex_dagster.report.model import Example, RankedFeature, Report, opened
 from diffex_dagster.report.wording import count, digits_for, flips, glyph, plain, signed, titled
-from diffex_dagster.results import Example, Explanation, RankedFeature, opened
+from diffex_dagster.results import Example, RankedFeature, Report, opened
 
 SHOWN = 8  # features; with the heading and what is left out, ten lines
 _SIDE = 64  # pixels of a picture in a table

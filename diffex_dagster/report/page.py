@@ -11,11 +11,18 @@ from diffex_dagster.report.examples import Failures, entry, sections, typical
 from diffex_dagster.report.heatmap import overlay
 from diffex_dagster.report.html import render
 from diffex_dagster.report.matrix import matrix
-from diffex_dagster.report.model import Attribution, Example, Group, JointCombination, RankedFeature, Report, Turn
 from diffex_dagster.report.pictures import BUDGET, Book, fitted
 from diffex_dagster.report.verdict import one_a_group, verdict
 from diffex_dagster.report.wording import NOT_JUDGED, digits_for, mixed_in_words, titled
-from diffex_dagster.results import Attribution, Example, Explanation, Group, JointCombination, RankedFeature, Turn
+from diffex_dagster.results import (
+    Attribution,
+    Example,
+    Group,
+    JointCombination,
+    RankedFeature,
+    Report,
+    Turn,
+)
 
 HIGHLIGHTS = 3  # features shown large beside the verdict
 FEW_CLASSES = 6  # more are folded

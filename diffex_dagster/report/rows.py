@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from diffex_dagster.report.model import Comparison, EditorComparison, RankedFeature, Report
+from diffex_dagster.results import Comparison, EditorComparison, RankedFeature, Report
 
 FIELDS = (
     "rank", "feature", "name", "group", "level", "direction", "prompt", "effect", "ci_low", "ci_high", "flip_rate",

@@ -19,11 +19,10 @@ import numpy as np
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.examples import Failures
 from diffex_dagster.report.html import render
-from diffex_dagster.report.model import Example, RankedFeature, Report
 from diffex_dagster.report.pictures import BUDGET, Book, fitted
 from diffex_dagster.report.verdict import shown
 from diffex_dagster.report.wording import plain, titled
-from diffex_dagster.results import Example, Explanation, RankedFeature
+from diffex_dagster.results import Example, RankedFeature, Report
 
 OPTIONS = 4  # the right one and three wrong ones; the page adds "I cannot tell"
 CHECK_EVERY = 6  # real questions for each one that only shows whether the participant reads

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from diffex_dagster.report import wording
-from diffex_dagster.report.model import ComparedFeature, Comparison, EditorComparison, RankedFeature, Report
 from diffex_dagster.report.wording import (
     AGREED,
     amount,
@@ -25,7 +24,7 @@ from diffex_dagster.report.wording import (
     signed_amount,
     titled,
 )  # fmt: skip
-from diffex_dagster.results import ComparedFeature, Comparison, EditorComparison, Explanation, RankedFeature
+from diffex_dagster.results import ComparedFeature, Comparison, EditorComparison, RankedFeature, Report
 
 
 def shown(feature: RankedFeature) -> bool:

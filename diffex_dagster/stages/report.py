@@ -13,10 +13,9 @@ from diffex_dagster.classifying.asking import said_outputs
 from diffex_dagster.classifying.target import measure
 from diffex_dagster.effects.interactions import Interaction, PairScores, interactions
 from diffex_dagster.effects.paired import summarise
-from diffex_dagster.report.model import Group, JointCombination, JudgeCheck, Report
 from diffex_dagster.report.verdict import one_a_group
 from diffex_dagster.report.wording import NOT_JUDGED
-from diffex_dagster.results import Explanation, Group, JointCombination, JudgeCheck
+from diffex_dagster.results import Group, JointCombination, JudgeCheck, Report
 from diffex_dagster.stages.attribution import attributions
 from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.deciding import control_rows, control_warnings, decision_options, noise_warning

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from diffex_dagster.corpus.tree import Corpus
-from diffex_dagster.report.model import Comparison, Report
 from diffex_dagster.report.rows import comparison_rows, interaction_rows, rows, subgroup_rows
-from diffex_dagster.results import Comparison, Explanation
+from diffex_dagster.results import Comparison, Report
 from diffex_dagster.stages.search import Level1, Searched
 from diffex_dagster.utils.hashing import digest
 

@@ -19,7 +19,7 @@ from diffex_dagster.corpus.vlm.usage import MemoryCache
 from diffex_dagster.errors import CorpusError, EditorError, StudyError
 from diffex_dagster.judging.none import NoJudgePart
 from diffex_dagster.judging.vlm import QUESTIONS, VlmJudge, VlmJudgePart, read
-from diffex_dagster.report.model import JudgeCheck
+from diffex_dagster.results import JudgeCheck
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edits import level1_edits
 from diffex_dagster.stages.judging import Sight, chance_gain, judge_warnings

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from diffex_dagster.report.files import write_comparison, write_report
-from diffex_dagster.report.model import Comparison, Report
+from diffex_dagster.results import Comparison, Report
 from tests.support import material
 from tests.support.browsers import chromium
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from diffex_dagster.report.files import write_report
-from diffex_dagster.report.model import Report
+from diffex_dagster.results import Report
 from tests.support import material
 
 if TYPE_CHECKING:

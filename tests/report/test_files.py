@@ -15,9 +15,8 @@ from PIL import Image
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report import schema
 from diffex_dagster.report.files import MARK, effects_csv, write_atomically, write_comparison, write_report
-from diffex_dagster.report.model import Comparison, Report
 from diffex_dagster.report.rows import COLUMNS, flat_rows
-from diffex_dagster.results import Comparison, Explanation
+from diffex_dagster.results import Comparison, Report
 from tests.support import material
 
 

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from diffex_dagster.report.markdown import comparison_markdown, report_markdown
-from diffex_dagster.report.model import Comparison, Example, Report
+from diffex_dagster.results import Comparison, Example, Report
 from tests.support import material
 
 

@@ -25,12 +25,11 @@ from diffex_dagster.report.heatmap import overlay
 from diffex_dagster.report.html import linked
 from diffex_dagster.report.markdown import report_markdown
 from diffex_dagster.report.matrix import matrix
-from diffex_dagster.report.model import Comparison, Example, Report, RuleOutcome, Turn
 from diffex_dagster.report.page import render_report
 from diffex_dagster.report.schema import load_schema, report_as_json, report_from_json
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from diffex_dagster.report.wording import CHANGES, MEANINGS, signed
-from diffex_dagster.results import Comparison, Example, Explanation, RuleOutcome, Turn
+from diffex_dagster.results import Comparison, Example, Report, RuleOutcome, Turn
 from tests.support import material
 
 

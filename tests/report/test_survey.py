@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.report.model import Report
 from diffex_dagster.report.survey import COLUMNS, read_answers, render_survey, survey_results
-from diffex_dagster.results import Explanation
+from diffex_dagster.results import Report
 from tests.support import material
 
 if TYPE_CHECKING:

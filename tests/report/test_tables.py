@@ -10,7 +10,7 @@ from rich.console import Console
 from diffex_dagster.report import markdown_tables as markdown
 from diffex_dagster.report import rows as report_rows
 from diffex_dagster.report import tables, wording
-from diffex_dagster.report.model import Comparison, Report
+from diffex_dagster.results import Comparison, Report
 from tests.support import material
 
 

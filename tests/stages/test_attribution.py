@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from diffex_dagster.classifying.gradcam import GradCam
-from diffex_dagster.report.model import Report
+from diffex_dagster.results import Report
 from diffex_dagster.stages.attribution import changed_region
 from diffex_dagster.stages.report import classifier_report
 from diffex_dagster.stages.search import run_search

@@ -13,7 +13,7 @@ from diffex_dagster.editing.protocol import MASK, EditRequest
 from diffex_dagster.effects import edit_metrics as measured
 from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.report.model import RankedFeature, Report
+from diffex_dagster.results import RankedFeature, Report
 from diffex_dagster.stages import edit_metrics as stage
 from diffex_dagster.stages import pictures as picturing
 from diffex_dagster.stages.context import at_work

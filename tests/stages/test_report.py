@@ -13,10 +13,9 @@ import pytest
 from diffex_dagster.classifying.parts import Target
 from diffex_dagster.errors import StudyError
 from diffex_dagster.report.files import write_report
-from diffex_dagster.report.model import Comparison, Report, opened
 from diffex_dagster.report.schema import comparison_as_json
 from diffex_dagster.report.verdict import comparison_verdict, verdict
-from diffex_dagster.results import Comparison, Explanation, opened
+from diffex_dagster.results import Comparison, Report, opened
 from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.context import at_work
 from diffex_dagster.stages.notes import turn_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffex_dagster.report.model import Report
+from diffex_dagster.results import Report
 from diffex_dagster.stages.report import ranked_report
 from diffex_dagster.stages.search import run_search
 from diffex_dagster.stages.setup import reports_folder
