@@ -20,7 +20,7 @@ from PIL import Image
 from diffex_dagster.classifying.asking import outputs_of
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.editing.asking import made_edits
-from diffex_dagster.editing.protocol import TakesSourcePrompts, Editor, EditRequest, FiledPicture
+from diffex_dagster.editing.protocol import Editor, EditRequest, FiledPicture, TakesSourcePrompts
 from diffex_dagster.effects.edit_metrics import EditMetrics, measure_edit
 from diffex_dagster.errors import ClassifierError, DiffExError
 from diffex_dagster.judging.asking import evidence_of
