@@ -18,7 +18,8 @@ from diffex_dagster.classifying.measures.base import class_index
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.errors import ClassifierError, StudyError
 from diffex_dagster.images.files import MORE, read_picture, why_unreadable
-from diffex_dagster.images.sources import Entry, Found, find_images, left_out_in_words
+from diffex_dagster.images.finding import find_images, left_out_in_words
+from diffex_dagster.images.sources.parts import Entry, Found
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.store import Store, image_key
 from diffex_dagster.study import Study
@@ -215,8 +216,8 @@ def _check_unreadable(study: Study, unreadable: Sequence[tuple[str, str]], count
         return
     shown = "; ".join(f"{name}: {why}" for name, why in unreadable[:5]) + ("; ..." if len(unreadable) > 5 else "")
     raise StudyError(
-        f"{study.file}: images.{study.images.source}: {len(unreadable)} of {count} files cannot be read as pictures "
-        f"({shown}); replace or remove them, or raise images.unreadable ({study.images.unreadable:g})"
+        f"{study.file}: images.{study.images.kind.source}: {len(unreadable)} of {count} files cannot be read as "
+        f"pictures ({shown}); replace or remove them, or raise images.unreadable ({study.images.unreadable:g})"
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from diffex_dagster.images.sources.kinds import AnyImageSource
 from diffex_dagster.study import Study
 from diffex_dagster.utils.hashing import digest
 
@@ -38,13 +39,7 @@ DECIDES: Mapping[str, tuple[Stage, ...]] = {
     "name": _NONE,  # in the keys of the assets
     "title": _PAGES,
     "domain": (*_PROPOSAL, *_REPORT),
-    "images.folder": _NONE,  # which files there are is observed, whatever says it
-    "images.glob": _NONE,
-    "images.files": _NONE,
-    "images.table": _NONE,
-    "images.dataset": _NONE,
-    "images.path_column": _NONE,
-    "images.label_column": _NONE,
+    **{f"images.{field}": _NONE for field in AnyImageSource.model_fields},  # which files there are is observed
     "images.labels": _IMAGES,
     "images.predicted": _IMAGES,
     "images.sample": _IMAGES,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from diffex_dagster.corpus.overrides_file import read_overrides
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.images.sources import find_images
+from diffex_dagster.images.finding import find_images
 from diffex_dagster.stages.context import StudyContext, Subject
 from diffex_dagster.stages.corpus import class_names, input_files, inputs_version, overrides_version
 from diffex_dagster.stages.sample_images import images_version

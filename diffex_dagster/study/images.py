@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from PIL import ImageColor
 from pydantic import Field, model_validator
 
-from diffex_dagster.study.names import Text
+from diffex_dagster.images.sources.kinds import KINDS, AnyImageSource, FolderSource
+from diffex_dagster.images.sources.parts import ImageSource
 from diffex_dagster.utils.config import Part
+from diffex_dagster.utils.names import Text
 
 
 class Predicted(Part):
@@ -21,26 +22,12 @@ class Predicted(Part):
     max_confidence: float = Field(1.0, ge=0.0, le=1.0, description="below 1: images that are not a clear case")
 
 
-IMAGE_SOURCES = ("folder", "glob", "files", "table", "dataset")
-
-
-class Images(Part):
+class Images(AnyImageSource):
     """Where the sample images are, which of them are used, and how they are prepared.
 
-    One of `folder`, `glob`, `files`, `table` and `dataset` says where they are; a folder named "images" when none does.
+    One field says where they are: that of a kind of source (`images.sources.kinds`); a folder named "images" where none
+    does.
     """
-
-    folder: Path | None = Field(None, description="a folder of pictures, not its subfolders")
-    glob: str | None = Field(None, description='a pattern of paths, e.g. "photos/**/*.jpg"')
-    files: Path | None = Field(None, description="a text file with one path a line, relative to it")
-    table: Path | None = Field(None, description="a CSV, TSV or Parquet file with a column of paths, relative to it")
-    dataset: Path | None = Field(
-        None, description="a Hugging Face dataset in a folder: pictures in class folders, a metadata file, or Parquet"
-    )
-    path_column: Text | None = Field(
-        None, description="of the table or dataset: path, file_name, file or image when left out"
-    )
-    label_column: Text | None = Field(None, description="of the table or dataset; label when left out")
 
     labels: tuple[Text, ...] = Field((), description="use only images with one of these labels")
     predicted: Predicted | None = Field(None, description="use only images that a classifier of the study calls so")
@@ -59,13 +46,15 @@ class Images(Part):
 
     @model_validator(mode="after")
     def _goes_together(self) -> Images:
-        named = [name for name in IMAGE_SOURCES if getattr(self, name) is not None]
+        named = [kind.source for kind in KINDS if getattr(self, kind.source) is not None]
         if len(named) > 1:
             raise ValueError(f"{' and '.join(named)} both say where the images are; keep one of them")
         if self.stratify and self.sample is None:
             raise ValueError("stratify needs 'sample', the number of images to draw; add it")
-        if self.path_column and self.table is None and self.dataset is None:
-            raise ValueError("path_column belongs to a 'table' or a 'dataset'; name one or remove it")
+        for name, field in AnyImageSource.model_fields.items():
+            if name not in self.kind.model_fields and getattr(self, name) != field.default:
+                owners = [f"a {kind.source!r}" for kind in KINDS if name in kind.model_fields]
+                raise ValueError(f"{name} belongs to {' or '.join(owners)}; name one or remove it")
         try:
             ImageColor.getrgb(self.background)
         except ValueError as error:
@@ -73,6 +62,6 @@ class Images(Part):
         return self
 
     @property
-    def source(self) -> str:
-        """Which field says where the images are."""
-        return next((name for name in IMAGE_SOURCES if getattr(self, name) is not None), "folder")
+    def kind(self) -> type[ImageSource]:
+        """The kind of source that it names."""
+        return next((kind for kind in KINDS if getattr(self, kind.source) is not None), FolderSource)

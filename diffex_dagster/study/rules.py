@@ -30,10 +30,10 @@ def subgroups_have_a_table(study: Study) -> None:
                 f"effects.subgroups: every report divides the images by {column!r} already, as the classifier "
                 "takes them: give the column of the table another name"
             )
-    if study.effects.subgroups and study.images.source not in ("table", "dataset"):
+    if study.effects.subgroups and not study.images.kind.has_columns:
         raise ValueError(
             f"effects.subgroups: {study.effects.subgroups[0]!r} is a column of images.table or images.dataset, and "
-            f"the images come from images.{study.images.source}: name a table, or leave subgroups out"
+            f"the images come from images.{study.images.kind.source}: name a table, or leave subgroups out"
         )
 
 

@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 
 from diffex_dagster.corpus.vlm.kinds import AnyVLMPart
 from diffex_dagster.search.options import SearchOptions
-from diffex_dagster.study.names import Name, Text
 from diffex_dagster.utils.config import Part
+from diffex_dagster.utils.names import Name, Text
 
 
 class CorpusPart(Part):

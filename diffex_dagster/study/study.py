@@ -18,10 +18,10 @@ from diffex_dagster.editing.parts import EditorPart
 from diffex_dagster.errors import StudyError
 from diffex_dagster.judging.kinds import AnyJudgePart, DiffusionJudgePart, NoJudgePart
 from diffex_dagster.study.images import Images
-from diffex_dagster.study.names import Name, Text, fit_for_every_disk
 from diffex_dagster.study.rules import RULES, a_classifier_for_each_class, not_reserved
 from diffex_dagster.study.sections import CalibrationPart, CorpusPart, EffectsPart, ReportPart, RulePart, SearchPart
 from diffex_dagster.utils.config import Part
+from diffex_dagster.utils.names import Name, Text, fit_for_every_disk
 from diffex_dagster.utils.paths import located
 from diffex_dagster.utils.text import as_text
 from diffex_dagster.utils.variables import as_written

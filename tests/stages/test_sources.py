@@ -19,7 +19,8 @@ from PIL import Image
 
 from diffex_dagster.errors import StudyError
 from diffex_dagster.images.files import open_picture, read_picture, why_no_sample, why_unreadable
-from diffex_dagster.images.sources import Entry, Found, _named_apart
+from diffex_dagster.images.finding import _named_apart
+from diffex_dagster.images.sources.parts import Entry, Found
 from diffex_dagster.stages.sample_images import Samples, read_samples
 from diffex_dagster.study import load_study
 from diffex_dagster.utils.paths import listed, located

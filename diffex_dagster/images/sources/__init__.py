@@ -1,0 +1,1 @@
+"""Where sample images come from: one file a kind, see `kinds`."""
