@@ -13,11 +13,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator
 
 from diffex_dagster.editing.loading import DTypeName
 from diffex_dagster.errors import StudyError
 from diffex_dagster.utils.config import Part
+from diffex_dagster.utils.secrets import remember_address
+
+BUCKET = re.compile(r"(s3|gs|az)://[^/@\s]+(/[^\s@]*)?")
+"""Addresses of buckets; keys and passwords are no part of them."""
 
 
 class EditorPlace(Part):
@@ -29,38 +33,36 @@ class EditorPlace(Part):
     workers: int | None = Field(None, ge=0, le=4096, description="processes that edit and judge; 0: this one alone")
 
 
-class ResultsPlace(Part):
-    """Where results are kept: a folder in which every study has one of its own, by the study's name."""
+class SharedResults(Part):
+    """Where rows and pictures are kept that several people or machines share; a study file and a deployment say it."""
 
-    folder: Path | None = Field(None, description="for the databases, the reports, and the pictures")
-    pictures: Path | None = Field(None, description="for the pictures, where they are not beside the database")
-    url: str | None = Field(None, pattern=r"^https?://", description="address at which `folder` is served")
-    database: str | None = Field(None, description="of all studies, in PostgreSQL; else a DuckDB file in each folder")
+    pictures: str | None = Field(
+        None, description="another folder, or a bucket, for the pictures: s3://bucket/folder, gs://, az://"
+    )
+    database: str | None = Field(None, description="PostgreSQL for the rows of all studies; else a DuckDB file")
     space: str | None = Field(None, description="whose sample images, corpus and reports; edits and scores are shared")
 
-    @field_validator("folder", "pictures")
+    @field_validator("pictures", mode="before")
     @classmethod
-    def _absolute(cls, value: Path | None) -> Path | None:
-        """Processes of one deployment have different working directories: a relative path would be several folders."""
-        if value is None:
-            return None
-        value = value.expanduser()
-        if not value.is_absolute():
-            raise ValueError("write an absolute path")
+    def _a_place(cls, value: Any) -> Any:
+        """A folder, or the address of a bucket; keys are in no address."""
+        value = str(value) if isinstance(value, Path) else value
+        if isinstance(value, str) and "://" in value and not BUCKET.fullmatch(value):
+            remember_address(value)
+            raise ValueError(
+                "write a folder, or s3://bucket/folder, gs://bucket/folder or az://container/folder; keys come from "
+                "the environment"
+            )
         return value
 
     @field_validator("database")
     @classmethod
     def _an_address(cls, value: str | None) -> str | None:
-        if value is not None and not re.match(r"postgres(ql)?://\S+/\w+", value):
-            raise ValueError("write postgresql://user@host/database, the password in PGPASSWORD or ~/.pgpass")
+        if value is not None:
+            remember_address(value)
+            if not re.match(r"postgres(ql)?://\S+/\w+", value):
+                raise ValueError("write postgresql://user@host/database, the password in PGPASSWORD or ~/.pgpass")
         return value
-
-    @model_validator(mode="after")
-    def _pictures_are_shared_too(self) -> ResultsPlace:
-        if self.database and not self.pictures:
-            raise ValueError("with a database, name a folder for the pictures that all its users see (DIFFEX_PICTURES)")
-        return self
 
     @property
     def owner(self) -> str | None:
@@ -83,6 +85,31 @@ class ResultsPlace(Part):
         if value is not None and not re.fullmatch(r"\w[\w.-]{0,63}", value):
             raise ValueError("write a short name: letters, digits, '_', '-' and '.'")
         return value
+
+
+class ResultsPlace(SharedResults):
+    """Where results are kept: a folder in which every study has one of its own, by the study's name."""
+
+    folder: Path | None = Field(None, description="for the databases, the reports, and the pictures")
+    url: str | None = Field(None, pattern=r"^https?://", description="address at which `folder` is served")
+
+    @field_validator("folder")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else Path(absolute(str(value)))
+
+    @field_validator("pictures")
+    @classmethod
+    def _absolute_too(cls, value: str | None) -> str | None:
+        return value if value is None or BUCKET.fullmatch(value) else absolute(value)
+
+
+def absolute(path: str) -> str:
+    """Processes of one deployment have different working directories: a relative path would be several folders."""
+    found = Path(path).expanduser()
+    if not found.is_absolute():
+        raise ValueError("write an absolute path")
+    return str(found)
 
 
 class VLMPlace(Part):

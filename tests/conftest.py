@@ -11,6 +11,7 @@ import pytest
 
 from diffex_dagster.cli import main as cli
 from diffex_dagster.study import Study, load_study
+from tests.support.buckets import S3, s3_server
 from tests.support.postgres import in_postgres, postgres_server
 from tests.support.project import ROOT, Run
 from tests.support.toys import write_study
@@ -35,6 +36,13 @@ def postgres() -> Iterator[str]:
     """The address of a PostgreSQL server of the tests' own."""
     with postgres_server() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    """An S3 server of the tests' own."""
+    with s3_server() as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

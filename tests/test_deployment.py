@@ -93,7 +93,7 @@ def test_the_environment_places_a_study_and_changes_no_version(toy: Study, monke
         monkeypatch.setenv(name, value)
     study = load_study(file)
     assert settings_version(study, *Study.model_fields) == before
-    assert (study.results_folder, study.pictures_folder) == (
+    assert (study.results_folder, study.pictures_place) == (
         Path("/team/toy"),
         Path("/shared"),
     )  # a database is of all studies

@@ -101,14 +101,14 @@ def _middle(runs: Sequence[Run]) -> Run:
 
 def _copied(study: Study, folder: Path) -> Path:
     """The study in another folder: its file and its corpus file copied, all else linked, no results."""
-    own = {study.file.name, study.corpus.overrides.name, study.results.name}
+    own = {study.file.name, study.corpus.overrides.name, study.results.folder.name}
     folder.mkdir(parents=True)
     for entry in study.folder.iterdir():
         if entry.name not in own and not entry.name.startswith("results"):
             (folder / entry.name).symlink_to(entry, target_is_directory=entry.is_dir())
     file = folder / study.file.name
     shutil.copyfile(study.file, file)
-    if study.results.is_absolute() or study.path(study.corpus.overrides).parent != study.folder:
+    if study.results.folder.is_absolute() or study.path(study.corpus.overrides).parent != study.folder:
         raise DiffExError(f"{study.file}: bench stages: results and corpus.overrides must be names beside the file")
     if study.path(study.corpus.overrides).exists():
         shutil.copyfile(study.path(study.corpus.overrides), folder / study.corpus.overrides)

@@ -46,7 +46,9 @@ def examine(study: Path | None = None, hub: str = "https://huggingface.co") -> I
         yield Finding(False, "study", str(error))
         return
     yield Finding(True, "study", f"{loaded.file} is valid")
-    for folder in dict.fromkeys([loaded.results_folder, loaded.pictures_folder]):
+    for folder in dict.fromkeys(
+        each for each in (loaded.results_folder, loaded.pictures_place) if isinstance(each, Path)
+    ):
         yield from surviving("disk", lambda folder=folder: [_disk(folder)])  # type: ignore[misc]
     yield from surviving("study", lambda: study_findings(loaded))
 

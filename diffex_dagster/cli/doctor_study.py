@@ -226,7 +226,7 @@ def _results(study: Study) -> str:
     if (other := store.other_owner(study.kept_as, study.file)) is not None:
         raise StoreError(f"{folder}: results: they are those of another study named {study.name!r} ({other})")
     count = store.sample_count(study.kept_as)
-    place = (study.deployment.results.database and store.place) or folder
+    place = (study.shared.database and store.place) or folder
     return f"of {count} images at {place}" if count else f"none of this study yet at {place}"
 
 

@@ -117,6 +117,10 @@ def json_schema() -> dict[str, Any]:
     schema = Study.model_json_schema()
     label = schema["$defs"]["Target"]["properties"]["label"]
     label["anyOf"] = [{"type": label.pop("type")}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
+    for field, form in (("results", {"type": "string"}), ("workers", {"type": "integer", "minimum": 1})):
+        written = schema["properties"][field]
+        known = written.pop("anyOf", None) or [{"$ref": written.pop("$ref")}]
+        written["anyOf"] = [*known, form]
     short = {"type": "object", "anyOf": [{"required": [kind]} for kind in SHORT_FORMS], "not": {"required": ["kind"]}}
     named = schema["properties"]["classifiers"]["patternProperties"]
     for pattern, classifier in named.items():

@@ -417,8 +417,8 @@ def schema() -> None:
 
 def _set_aside(study: Study) -> None:
     """Move the results folder away under a new name: nothing that was computed is lost."""
-    if study.deployment.results.database:
-        raise DiffExError("--fresh puts a results folder aside, and these are in a database: set another DIFFEX_SPACE")
+    if study.shared.database:
+        raise DiffExError("--fresh puts a results folder aside, and these are in a database: name another space")
     folder = study.results_folder
     if folder.exists():
         named = f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}"

@@ -78,7 +78,7 @@ class _Recorder(Store):
     planning = True
 
     def __init__(self, store: Store, corpus: Corpus, samples: Mapping[str, str]) -> None:
-        super().__init__(store.folder, pictures=store.pictures.folder, database=store.database)
+        super().__init__(store.folder, pictures=store.pictures.place, database=store.database)
         self.corpus, self.chosen = corpus, dict(samples)
         self.edits: dict[EditRequest, bool] = {}  # asked for -> whether it exists
         self.scores: dict[EditRequest, bool] = {}

@@ -122,7 +122,10 @@ DECIDES: Mapping[str, tuple[Stage, ...]] = {
     "rules": _PAGES,
     "seed": ("sample_images", *_CALIBRATION, *_EDITS),
     "workers": _NONE,  # any number of them makes the same edits
-    "results": _NONE,  # which database it is is observed
+    "results.folder": _NONE,  # which database it is is observed
+    "results.pictures": _NONE,
+    "results.database": _NONE,
+    "results.space": _NONE,
     "owners": _NONE,
     "truth": _REPORT,  # a caveat on the page
 }

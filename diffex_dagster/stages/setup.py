@@ -31,7 +31,7 @@ from diffex_dagster.utils.hashing import digest
 
 def build_store(study: Study, reading: bool = False) -> Store:
     """The study's results database and pictures; opened read-only for a command that only reads."""
-    folder, pictures, url = study.results_folder, study.pictures_folder, study.deployment.results.database
+    folder, pictures, url = study.results_folder, study.pictures_place, study.shared.database
     if url is None:
         return Store(folder, reading=reading, pictures=pictures)
     from diffex_dagster.store.postgres import PgDatabase
@@ -206,7 +206,7 @@ def reports_folder(study: Study, name: str) -> Path:
     arm = study.editor_name
     folder = study.results_folder / "reports"
     own = study.file.name == "study.yaml" and study.results_folder.is_relative_to(study.folder)
-    folder = folder / study.kept_as if study.deployment.results.owner else folder if own else folder / study.name
+    folder = folder / study.kept_as if study.space else folder if own else folder / study.name
     return folder / name if arm == next(iter(study.editors)) else folder / f"{name}-{arm}"
 
 

@@ -74,9 +74,7 @@ class Sources:
             "editor": lambda: self.work.bare_editor.fingerprint,
             "judge": lambda: getattr(self.work.judge, "fingerprint", "none"),
             "second_judge": lambda: getattr(self.work.second_judge, "fingerprint", "none"),
-            "results": lambda: " ".join(
-                filter(None, (self.work.store.identity(), self.work.study.deployment.results.owner))
-            ),
+            "results": lambda: " ".join(filter(None, (self.work.store.identity(), self.work.study.space))),
         }
         return of[source]()
 

@@ -46,6 +46,7 @@ class EditTables(ImageTables):
         An edit that is there already stays as it is. One whose picture was lost or altered takes the new one's place,
         and where the new picture is another, what was known of the old one (scores, evidence, changes) goes.
         """
+        self._sign()
         keys = {edit_key(request, editor): request for request, _ in edits}
         before = dict(self._existing("edits", "edit", keys, "edit, file"))
         lost = self._unsound(before.values())
@@ -64,6 +65,7 @@ class EditTables(ImageTables):
             for key, request, _ in fresh
         ]
         others = [row for row in rows if str(row["edit"]) in before and before[str(row["edit"])] != row["file"]]
+        stamps = self._new_stamps(stored.values())
 
         def keep(connection: Connection) -> None:
             for row in others:
@@ -74,7 +76,7 @@ class EditTables(ImageTables):
                 for key, mask in masks.items()
             ]
             connection.insert("masks", bits, replace=True)
-            connection.insert("stamps", self._new_stamps(stored.values()), replace=True)
+            connection.insert("stamps", stamps, replace=True)
 
         self.database.write(keep)
 
@@ -82,10 +84,10 @@ class EditTables(ImageTables):
         """Keep a picture, or find the one that another process has kept; returns its file."""
         if not isinstance(picture, FiledPicture):
             return self.pictures.put(picture)
-        if self.pictures.stamp(picture.file) is None:
+        if not self.pictures.arrived(picture):
             raise StoreError(
-                f"{self.pictures.folder / picture.file}: a worker wrote this picture and it is not here; name a folder "
-                "for the pictures that every machine with a worker sees (DIFFEX_PICTURES)"
+                f"{self.pictures.place.at(picture.file)}: a worker wrote this picture and it is not here; name a "
+                "folder for the pictures that every machine with a worker sees, or a bucket (DIFFEX_PICTURES)"
             )
         return picture.file
 

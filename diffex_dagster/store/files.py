@@ -8,12 +8,10 @@ content was last found right.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
-import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
@@ -23,53 +21,46 @@ from PIL import Image
 
 from diffex_dagster.editing.protocol import MASK, FiledPicture
 from diffex_dagster.errors import StoreError
-from diffex_dagster.utils.files import write_atomically
-from diffex_dagster.utils.text import read_bytes
+from diffex_dagster.store.places import Bucket, PicturePlace, Stamp, place_of
 
 DECODED_MB = 64  # of pixels that are kept, so that pictures that are asked for again are not decoded again
 
-Stamp = tuple[int, int]
-"""Size of a file in bytes, and when it was last modified, in nanoseconds."""
-
 
 class PictureFiles:
-    """Pictures under `<folder>/pictures`, named by the hash of their content."""
+    """Pictures in `pictures` of a folder or a bucket, named by the hash of their content.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        where: a folder, the address of a bucket (`store.places`), or a place that is made already.
+    """
+
+    def __init__(self, where: Path | str | PicturePlace) -> None:
+        self.place = where if isinstance(where, PicturePlace) else place_of(where)
         self._decoded: LRUCache[str, Image.Image] = LRUCache(DECODED_MB * 2**20, getsizeof=_bytes)
         self._lock = threading.Lock()
 
     def put(self, picture: Image.Image) -> str:
-        """Keep a picture losslessly; returns its path relative to the folder.
+        """Keep a picture losslessly; returns its path relative to the place.
 
         A file of that name whose content is another (cut off, altered) is written again.
 
         Raises:
             StoreError: it cannot be written.
         """
+        return self._put(picture)[0]
+
+    def _put(self, picture: Image.Image) -> tuple[str, Stamp | None]:
         buffer = io.BytesIO()
         picture.convert("RGB").save(buffer, "PNG")
         content = buffer.getvalue()
         relative = _name(content)
-        path = self.folder / relative
-        try:
-            if not path.is_file() or _name(path.read_bytes()) != relative:
-                write_atomically(path, content)
-        except OSError as error:
-            full = error.errno == 28
-            remedy = "make room" if full else "make the folder writable"
-            raise StoreError(
-                f"{path}: a picture cannot be written ({error.strerror or error}); {remedy} and run again: what was "
-                "finished is kept"
-            ) from error
-        return relative
+        return relative, self.place.put(relative, content, lambda there: _name(there) == relative)
 
     def filed(self, picture: Image.Image | FiledPicture) -> FiledPicture:
         """Keep a picture; returns what names it, with all that the picture carries besides its pixels."""
         if isinstance(picture, FiledPicture):
             return picture
-        return FiledPicture(self.put(picture), picture.size, picture.mode, {MASK: picture.info.get(MASK)})
+        relative, stamp = self._put(picture)
+        return FiledPicture(relative, picture.size, picture.mode, {MASK: picture.info.get(MASK)}, stamp)
 
     def get(self, relative: str) -> Image.Image:
         """Read a picture back, RGB; raises StoreError naming the file when it is gone or is another than it was."""
@@ -84,32 +75,42 @@ class PictureFiles:
 
     def stamp(self, relative: str) -> Stamp | None:
         """Size and time of a file; None where it is gone."""
-        try:
-            found = (self.folder / relative).stat()
-        except OSError:
-            return None
-        return found.st_size, found.st_mtime_ns
+        return self.stamps([relative])[relative]
+
+    def stamps(self, files: Iterable[str]) -> dict[str, Stamp | None]:
+        """Size and time of each file; None where it is gone. Raises StoreError where the place does not answer."""
+        return self.place.stamps(files)
+
+    def arrived(self, filed: FiledPicture) -> bool:
+        """Whether a picture that another process has written is here."""
+        if filed.stamp is not None and isinstance(self.place, Bucket):
+            self.place.told(filed.file, filed.stamp)  # one bucket for all: it was there when it was written
+            return True
+        return self.stamp(filed.file) is not None
 
     def is_sound(self, relative: str) -> bool:
         """Whether a file holds what its name says; reads it."""
         try:
-            return _name(read_bytes(self.folder / relative)) == relative
+            return _name(self.place.read(relative)) == relative
         except OSError:
             return False
 
-    def everything(self) -> Iterator[str]:
-        """Every file under `pictures`, relative to the folder, what an interrupted write left among them."""
-        for path in sorted((self.folder / "pictures").rglob("*")):
-            if path.is_file():
-                yield path.relative_to(self.folder).as_posix()
+    def sound(self, files: Sequence[str]) -> list[str]:
+        """Those of these files that hold what their names say; reads them."""
+        if isinstance(self.place, Bucket):
+            return [f for f, fine in zip(files, self.place.together(self.is_sound, list(files)), strict=True) if fine]
+        return [file for file in files if self.is_sound(file)]
+
+    def everything(self) -> Iterator[tuple[str, int, float]]:
+        """Every file under `pictures` (what an interrupted write left among them): name, bytes, when it was written."""
+        return self.place.everything("pictures")
 
     def _read(self, relative: str) -> Image.Image:
-        path = self.folder / relative
+        path = self.place.at(relative)
         try:
-            content = read_bytes(path)
+            content = self.place.read(relative)
             if _name(content) != relative:
-                with contextlib.suppress(OSError):
-                    os.utime(path)  # its stamp is that of a sound file no more: whoever looks next reads it
+                self.place.doubt(relative)  # whoever looks next reads it
                 raise StoreError(
                     f"{path}: a stored picture is not what it was: its content has changed; run the study again: it "
                     "alone is made again"
@@ -117,6 +118,8 @@ class PictureFiles:
             with Image.open(io.BytesIO(content)) as picture:
                 return picture.convert("RGB")
         except OSError as error:
+            if isinstance(error, FileNotFoundError):
+                self.place.doubt(relative)
             raise StoreError(
                 f"{path}: a picture that the database names cannot be read ({error.strerror or error}); run the study "
                 "again: it alone is made again"

@@ -7,6 +7,7 @@ as missing: the picture is made again, and only it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,12 @@ from diffex_dagster.errors import StoreError
 from diffex_dagster.store.database import Connection, Database
 from diffex_dagster.store.files import PictureFiles, Stamp, StoredPicture, StoredPictures
 from diffex_dagster.store.keys import image_key
+from diffex_dagster.store.places import PicturePlace
 from diffex_dagster.store.tables import Tables
+from diffex_dagster.utils.hashing import digest
+
+USERS = "users"
+"""Beside `pictures` in a place that several databases may use: an empty file for each of them."""
 
 
 class ImageTables(Tables):
@@ -25,16 +31,23 @@ class ImageTables(Tables):
 
     Args:
         database: that has the tables.
-        pictures: the folder that holds `pictures/`.
+        pictures: the folder that holds `pictures/`, or the address of a bucket that does.
     """
 
-    def __init__(self, database: Database, pictures: Path) -> None:
+    def __init__(self, database: Database, pictures: Path | str | PicturePlace) -> None:
         super().__init__(database)
         self.pictures = PictureFiles(pictures)
         self._sound: dict[str, Stamp] = {}  # picture files whose content is known to be right
+        self._signed = False
+
+    @property
+    def shares_pictures(self) -> bool:
+        """Whether other databases may name pictures where these are."""
+        return True
 
     def put_images(self, pictures: Mapping[str, Image.Image]) -> dict[str, str]:
         """Keep prepared sample images (name -> picture); returns name -> image key."""
+        self._sign()
         rows = [  # one after the other: each may be decoded when it is looked up
             {
                 "image": image_key(picture),
@@ -49,12 +62,13 @@ class ImageTables(Tables):
         before = dict(self._existing("images", "image", keys.values(), "image, file"))
         lost = self._unsound(before.values())
         moved = [(row["file"], row["image"]) for row in rows if before.get(str(row["image"])) in lost]
+        stamps = self._new_stamps(str(row["file"]) for row in rows)
 
         def keep(connection: Connection) -> None:
             connection.insert("images", rows)
             for change in moved:
                 connection.execute("UPDATE images SET file = ? WHERE image = ?", list(change))
-            connection.insert("stamps", self._new_stamps(str(row["file"]) for row in rows), replace=True)
+            connection.insert("stamps", stamps, replace=True)
 
         self.database.write(keep)
         return keys
@@ -67,7 +81,7 @@ class ImageTables(Tables):
             raise StoreError(f"{self.place}: image {missing[0]} is not in the store; materialize sample_images again")
         if lost := sorted(self._unsound(rows.values())):
             raise StoreError(
-                f"{self.pictures.folder / lost[0]}: the picture of a sample image ({len(lost)} in all) is lost or not "
+                f"{self.pictures.place.at(lost[0])}: the picture of a sample image ({len(lost)} in all) is lost or not "
                 "what it was; run the study again, or materialize sample_images: it is prepared again"
             )
         return StoredPictures({key: StoredPicture(self.pictures, rows[key]) for key in keys})
@@ -134,7 +148,7 @@ class ImageTables(Tables):
 
     def _unsound(self, found: Iterable[str]) -> set[str]:
         """Which of these picture files are lost or altered; see `store.files`."""
-        now = {file: self.pictures.stamp(file) for file in dict.fromkeys(found)}
+        now = self.pictures.stamps(dict.fromkeys(found))
         lost = {file for file, stamp in now.items() if stamp is None}
         unknown = [file for file in now if file not in lost and self._sound.get(file) != now[file]]
         if not unknown:
@@ -145,28 +159,65 @@ class ImageTables(Tables):
         if not unread:
             return lost
         with self.let_go():  # thousands may have to be read
-            sound = [file for file in unread if self.pictures.is_sound(file)]
+            sound = self.pictures.sound(unread)
         self._insert("stamps", self._new_stamps(sound), replace=True)
         return lost | (set(unread) - set(sound))
 
     def _new_stamps(self, sound: Iterable[str]) -> list[dict[str, Any]]:
         """The rows that say that the content of these files is right as they are now."""
-        new = {f: stamp for f in sound if (stamp := self.pictures.stamp(f)) and self._sound.get(f) != stamp}
+        now = self.pictures.stamps(dict.fromkeys(sound))
+        new = {file: stamp for file, stamp in now.items() if stamp and self._sound.get(file) != stamp}
         self._sound |= new
         return [{"file": f, "bytes": size, "modified": time} for f, (size, time) in new.items()]
 
     def bad_pictures(self) -> tuple[list[str], list[str]]:
         """Read every picture that the database names: (lost files, altered files). Those are made again by a run."""
         with self.hold():
-            named = self.rows("SELECT DISTINCT file FROM edits UNION SELECT file FROM images ORDER BY file")
-        lost = [file for (file,) in named if self.pictures.stamp(file) is None]
-        altered = [f for (f,) in named if f not in set(lost) and not self.pictures.is_sound(f)]
+            rows = self.rows("SELECT DISTINCT file FROM edits UNION SELECT file FROM images ORDER BY file")
+        named = [file for (file,) in rows]
+        now = self.pictures.stamps(named)
+        lost = [file for file in named if now[file] is None]
+        there = [file for file in named if now[file] is not None]
+        fine = set(self.pictures.sound(there))
+        altered = [file for file in there if file not in fine]
         self.database.write(
             lambda connection: connection.execute(
                 "DELETE FROM stamps WHERE file IN (SELECT unnest(?::VARCHAR[]))", [[*lost, *altered]]
             )
         )
         self._sound = {file: stamp for file, stamp in self._sound.items() if file not in {*lost, *altered}}
-        sound = [file for (file,) in named if file not in {*lost, *altered}]
-        self._insert("stamps", self._new_stamps(sound), replace=True)
+        self._insert("stamps", self._new_stamps(sorted(fine)), replace=True)
         return lost, altered
+
+    # Whose pictures these are
+
+    def _sign(self) -> None:
+        """Say once, beside pictures that other databases may name too, that this one names some of them."""
+        if self._signed or not self.shares_pictures:
+            return
+        place, mine = self.pictures.place, self._signature()
+        users = {name for name, *_ in place.everything(USERS)}
+        new = {mine} if users or next(self.pictures.everything(), None) is None else {mine, f"{USERS}/unknown"}
+        for name in sorted(new - users):
+            place.put(name, b"", lambda there: True)
+        self._signed = True
+
+    def only_user(self) -> bool:
+        """Whether no other database names pictures here: a file that this one does not name is nobody's then."""
+        if not self.shares_pictures:
+            return True
+        return {name for name, *_ in self.pictures.place.everything(USERS)} == {self._signature()}
+
+    def nameless(self, settled: float = 0.0) -> dict[str, int]:
+        """Files that no row names, and their bytes: what an interrupted run left, and what earlier results were.
+
+        Args:
+            settled: seconds ago that they were written at least; a run that is at work writes pictures before rows.
+        """
+        named = {file for (file,) in self.rows("SELECT file FROM edits UNION SELECT file FROM images")}
+        until = time.time() - settled
+        return {f: size for f, size, when in self.pictures.everything() if f not in named and when <= until}
+
+    def _signature(self) -> str:
+        ((identity,),) = self.rows("SELECT id FROM store_identity")
+        return f"{USERS}/{digest(identity, self.place)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,10 @@ from diffex_dagster.store.corpora import CorpusTables
 from diffex_dagster.store.database import Connection, Database
 from diffex_dagster.store.duck import DuckDatabase
 from diffex_dagster.store.edits import EditTables
+from diffex_dagster.store.places import Folder, PicturePlace
 from diffex_dagster.store.reports import ReportTables
+
+SETTLED = 3600.0  # seconds that a picture without a row is left alone where others may be at work
 
 
 class Store(EditTables, CorpusTables, ReportTables):
@@ -23,7 +25,8 @@ class Store(EditTables, CorpusTables, ReportTables):
         lock_timeout: see `DuckDatabase`.
         reading: open the database read-only, so that several may read at once, on a disk that cannot be written too.
             Where there is no database, it is an empty one.
-        pictures: the folder that holds `pictures/`, where it is another one (a disk that several machines share).
+        pictures: the folder that holds `pictures/`, where it is another one (a disk that several machines share), or
+            the address of a bucket that does.
         database: that has the tables, where it is not the DuckDB file of the folder; `lock_timeout` and `reading` are
             its own then.
     """
@@ -33,7 +36,7 @@ class Store(EditTables, CorpusTables, ReportTables):
         folder: Path,
         lock_timeout: float | None = None,
         reading: bool = False,
-        pictures: Path | None = None,
+        pictures: Path | str | PicturePlace | None = None,
         database: Database | None = None,
     ) -> None:
         self.folder = folder
@@ -51,7 +54,13 @@ class Store(EditTables, CorpusTables, ReportTables):
 
     def to_read(self, lock_timeout: float | None = None) -> Store:
         """The same results, opened for reading only; `lock_timeout` is how long to wait for others, in seconds."""
-        return Store(self.folder, pictures=self.pictures.folder, database=self.database.to_read(lock_timeout))
+        return Store(self.folder, pictures=self.pictures.place, database=self.database.to_read(lock_timeout))
+
+    @property
+    def shares_pictures(self) -> bool:
+        """Whether other databases may name pictures where these are: anywhere but in the results folder itself."""
+        place = self.pictures.place
+        return not (isinstance(place, Folder) and place.folder == self.folder)
 
     def identity(self) -> str:
         """Which database this is; "none" where there is none yet. A move keeps it, a new database has another."""
@@ -70,31 +79,36 @@ class Store(EditTables, CorpusTables, ReportTables):
 
     # What may go
 
-    def superfluous(self) -> Superfluous:
-        """What `prune` would remove: reports that a later one replaced, and files that no row names."""
-        named = {file for (file,) in self.rows("SELECT file FROM edits UNION SELECT file FROM images")}
-        own = self.pictures.folder == self.folder  # another database may name pictures in a folder that is shared
-        loose = [file for file in self.pictures.everything() if file not in named] if own else []
-        size = sum(stamp[0] for file in loose if (stamp := self.pictures.stamp(file)))
-        shown = {run for (run,) in self.rows(_SHOWN_RUNS)}
-        runs = [run for (run,) in self.rows("SELECT DISTINCT run FROM rankings ORDER BY run") if run not in shown]
-        ((rows,),) = self.rows("SELECT count(*) FROM effects WHERE run IN (SELECT unnest(?::VARCHAR[]))", [list(runs)])
-        return Superfluous(tuple(runs), int(rows), tuple(loose), size)
+    def superfluous(self, space: str = "") -> Superfluous:
+        """What `prune` would remove: reports that a later one replaced, and files that no row names.
 
-    def prune(self) -> None:
+        Args:
+            space: whose reports; edits, and so pictures, are of all spaces.
+        """
+        alone = self.only_user()
+        loose = self.nameless(SETTLED if self.shares_pictures else 0.0) if alone else {}
+        shown = set(self.rows(_SHOWN_RUNS))
+        where, value = ("starts_with(study, ?)", f"{space}/") if space else ("strpos(study, ?) = 0", "/")
+        made = self.rows(f"SELECT DISTINCT study, run FROM rankings WHERE {where} ORDER BY run, study", [value])  # noqa: S608
+        replaced = [(study, run) for study, run in made if (study, run) not in shown]
+        rows = sum(
+            self.rows("SELECT count(*) FROM effects WHERE study = ? AND run = ?", each)[0][0] for each in replaced
+        )
+        return Superfluous(tuple(replaced), rows, tuple(sorted(loose)), sum(loose.values()), alone)
+
+    def prune(self, space: str = "") -> None:
         """Remove what `superfluous` lists. Edits and scores stay, whatever reports show of them."""
-        found = self.superfluous()
+        found = self.superfluous(space)
 
         def forget(connection: Connection) -> None:
-            runs = [list(found.runs)]
-            for table in ("effects", "side_effects", "interactions", "subgroups", "rankings"):
-                connection.execute(f"DELETE FROM {table} WHERE run IN (SELECT unnest(?::VARCHAR[]))", runs)  # noqa: S608
-            connection.execute("DELETE FROM reports WHERE rows_of IN (SELECT unnest(?::VARCHAR[]))", runs)
+            for each in found.replaced:
+                for table in ("effects", "side_effects", "interactions", "subgroups", "rankings"):
+                    connection.execute(f"DELETE FROM {table} WHERE study = ? AND run = ?", each)  # noqa: S608
+                connection.execute("DELETE FROM reports WHERE study = ? AND rows_of = ?", each)
 
         self.database.write(forget)
         for file in found.files:
-            with contextlib.suppress(FileNotFoundError):
-                (self.pictures.folder / file).unlink()
+            self.pictures.place.remove(file)
 
     # Whose results these are
 
@@ -126,19 +140,25 @@ class Store(EditTables, CorpusTables, ReportTables):
 
 @dataclass(frozen=True)
 class Superfluous:
-    """What may go: runs whose reports a later one replaced, their rows of `effects`, and files that no row names."""
+    """What may go: reports that a later one replaced, their rows of `effects`, and files that no row names."""
 
-    runs: tuple[str, ...]
+    replaced: tuple[tuple[str, str], ...]  # (study as it is kept, run)
     rows: int
     files: tuple[str, ...]
     bytes: int  # of the files
+    alone: bool = True  # whether no other database names pictures there: else no file is listed
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """The runs that made the reports."""
+        return tuple(dict.fromkeys(run for _, run in self.replaced))
 
 
 _SHOWN_RUNS = """
-    (SELECT DISTINCT ON (study, classifier_name, editor) rows_of FROM reports
+    (SELECT DISTINCT ON (study, classifier_name, editor) study, rows_of FROM reports
         ORDER BY study, classifier_name, editor, written DESC)
-    UNION (SELECT DISTINCT ON (study, classifier_name, editor) run FROM rankings r
+    UNION (SELECT DISTINCT ON (study, classifier_name, editor) study, run FROM rankings r
         WHERE NOT EXISTS (SELECT 1 FROM reports o
             WHERE o.study = r.study AND o.classifier_name = r.classifier_name AND o.editor = r.editor)
         ORDER BY study, classifier_name, editor, created DESC)"""
-"""The runs whose rows are the latest report of some study, classifier and editor."""
+"""The studies and runs whose rows are the latest report of some study, classifier and editor."""

@@ -67,6 +67,7 @@ def study_of(fields: dict[str, Any], file: Path) -> Study:
     except ValidationError as error:
         raise StudyError(explain_mistakes(error.errors(), Study, file)) from error
     study._file, study._written, study._deployment = file.resolve(), written, deployment
+    study.check_shared()
     return study
 
 

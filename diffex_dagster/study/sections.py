@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from diffex_dagster.corpus.vlm.kinds import AnyVLMPart
+from diffex_dagster.deployment import SharedResults
 from diffex_dagster.search.options import SearchOptions
 from diffex_dagster.utils.config import Part
 from diffex_dagster.utils.names import Name, Text
@@ -36,6 +37,12 @@ class CorpusPart(Part):
         if self.vlm and self.starter:
             raise ValueError("name a vlm or a starter, not both; what you add yourself goes into the overrides file")
         return self
+
+
+class ResultsPart(SharedResults):
+    """Where results are kept. A deployment's variables and resources come before it; no version holds any of it."""
+
+    folder: Path = Field(Path("results"), description="for the database, the reports and, unless said, the pictures")
 
 
 class SearchPart(Part):

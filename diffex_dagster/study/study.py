@@ -12,17 +12,26 @@ from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model
 
 from diffex_dagster.classifying.kinds import AnyClassifierPart
 from diffex_dagster.classifying.parts import Target
-from diffex_dagster.deployment import Deployment
+from diffex_dagster.deployment import BUCKET, Deployment, SharedResults
 from diffex_dagster.editing.kinds import AnyEditorPart
 from diffex_dagster.editing.parts import EditorPart
 from diffex_dagster.errors import StudyError
 from diffex_dagster.judging.kinds import AnyJudgePart, DiffusionJudgePart, NoJudgePart
 from diffex_dagster.study.images import Images
 from diffex_dagster.study.rules import RULES, a_classifier_for_each_class, not_reserved
-from diffex_dagster.study.sections import CalibrationPart, CorpusPart, EffectsPart, ReportPart, RulePart, SearchPart
+from diffex_dagster.study.sections import (
+    CalibrationPart,
+    CorpusPart,
+    EffectsPart,
+    ReportPart,
+    ResultsPart,
+    RulePart,
+    SearchPart,
+)
 from diffex_dagster.utils.config import Part
 from diffex_dagster.utils.names import Name, Text, fit_for_every_disk
 from diffex_dagster.utils.paths import located
+from diffex_dagster.utils.secrets import has_password
 from diffex_dagster.utils.text import as_text
 from diffex_dagster.utils.variables import as_written
 from diffex_dagster.workers.options import Workers
@@ -63,7 +72,9 @@ class Study(Part):
     workers: Workers | None = Field(
         None, description="how many processes edit and judge: a number, or count, address, gpus, ahead, tries, patience"
     )
-    results: Path = Path("results")
+    results: ResultsPart = Field(
+        ResultsPart(), description="where results are kept: a folder, or folder, pictures, database, space"
+    )
     owners: tuple[Text, ...] = ()
     truth: str | None = Field(
         None, pattern=r"^[\w.]+:[\w.]+$", description="`module:function` that knows the true effects (worlds only)"
@@ -80,6 +91,12 @@ class Study(Part):
     def _a_number(cls, value: Any) -> Any:
         """`workers: 8` is `workers: {count: 8}`."""
         return {"count": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("results", mode="before")
+    @classmethod
+    def _a_folder(cls, value: Any) -> Any:
+        """`results: out` is `results: {folder: out}`."""
+        return {"folder": value} if isinstance(value, str | Path) else value
 
     @field_validator("owners")
     @classmethod
@@ -202,18 +219,32 @@ class Study(Part):
         return located(path, self.folder).resolve()
 
     @property
-    def results_folder(self) -> Path:
-        """Where the database and the reports are, and the pictures unless the deployment keeps them elsewhere."""
-        folder = self.deployment.results.folder
-        return self.path(self.results) if folder is None else folder / self.name
+    def shared(self) -> SharedResults:
+        """Which database, pictures and space: as the deployment says, and else as the file does."""
+        said, own = self.deployment.results, self.results
+        return SharedResults(
+            pictures=said.pictures or own.pictures,
+            database=said.database or own.database,
+            space=said.space or own.space,
+        )
 
     @property
-    def pictures_folder(self) -> Path:
-        """The folder that holds `pictures/`."""
-        folder = self.deployment.results.pictures
-        if folder is None:
+    def results_folder(self) -> Path:
+        """Where the database and the reports are, and the pictures unless they are kept elsewhere."""
+        folder = self.deployment.results.folder
+        return self.path(self.results.folder) if folder is None else folder / self.name
+
+    @property
+    def pictures_place(self) -> Path | str:
+        """The folder that holds `pictures/`, or the address of a bucket that does."""
+        where = self.shared.pictures
+        if where is None:
             return self.results_folder
-        return folder if self.deployment.results.database else folder / self.name  # a database is of all studies
+        each = self.deployment.results.pictures is not None and not self.shared.database  # else all studies share it
+        if BUCKET.fullmatch(where):
+            return f"{where.rstrip('/')}/{self.name}" if each else where
+        folder = self.path(Path(where))
+        return folder / self.name if each else folder
 
     @property
     def crew(self) -> Workers | None:
@@ -231,8 +262,12 @@ class Study(Part):
 
         A name has no slash. Rows from before there were spaces are those of a study without one.
         """
-        space = self.deployment.results.owner
-        return self.name if space is None else f"{space}/{self.name}"
+        return f"{self.space}/{self.name}" if self.space else self.name
+
+    @property
+    def space(self) -> str:
+        """Whose sample images, corpus and reports this study's are; empty where nobody else is expected."""
+        return self.shared.owner or ""
 
     @property
     def deployment(self) -> Deployment:
@@ -247,7 +282,25 @@ class Study(Part):
         """
         study = self.changed()
         study._deployment = self._deployment.over(places)
+        study.check_shared()
         return study
+
+    def check_shared(self) -> None:
+        """Raise StudyError where results are kept as they cannot be.
+
+        A password belongs into no file: the address may name a variable that has it.
+        """
+        if self.shared.database and not self.shared.pictures:
+            raise StudyError(
+                f"{self.file}: results: with a database, name a place for the pictures that all its users see: a "
+                "folder or a bucket (results.pictures, or DIFFEX_PICTURES)"
+            )
+        written = as_written(self.results.database, self._written, place=True)
+        if written and has_password(re.sub(r"\$\{[^}]*\}", "", written)):
+            raise StudyError(
+                f"{self.file}: results.database: there is a password in the address; leave it out (PGPASSWORD or "
+                "~/.pgpass has it), or name a variable that has it: ${DATABASE_PASSWORD}"
+            )
 
     def settings(self, *fields: str, chosen: bool = False) -> dict[str, Any]:
         """These fields as JSON, places as the file writes them (`${DATA}/faces`): what versions are made of.

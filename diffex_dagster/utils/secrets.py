@@ -36,6 +36,15 @@ def remember_address(url: str) -> None:
         remember(secret)
 
 
+def has_password(url: str) -> bool:
+    """Whether an address holds a password, before its host or in its query."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.password) or any(name == "password" and value for name, value in parse_qsl(parts.query))
+    except ValueError:
+        return False
+
+
 def redact(text: str) -> str:
     """A text without the secrets that the process knows: those noted, and the environment's keys and passwords."""
     forms = {form for each in _known() if len(each) >= _SHORTEST for form in _forms(each)}

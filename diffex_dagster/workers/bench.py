@@ -76,7 +76,7 @@ class Bench:
     @cached_property
     def files(self) -> PictureFiles:
         """Where the study's pictures are."""
-        return PictureFiles(self.study.pictures_folder)
+        return PictureFiles(self.study.pictures_place)
 
     @cached_property
     def editor(self) -> Editor:

@@ -174,7 +174,13 @@ FIELDS: dict[str, Fields | tuple[Fields, Fields]] = {
     "rules": {"rules": [{"feature": "Red", "below": 0.01}]},
     "seed": (DRAWN, DRAWN | {"seed": 5}),
     "workers": {"workers": 2},  # none are started: this deployment says 0
-    "results": {"results": "elsewhere"},
+    "results.folder": {"results": "elsewhere"},
+    "results.pictures": {"results": {"pictures": "elsewhere"}},
+    "results.database": (
+        {"results": {"pictures": "elsewhere", "space": "alice"}},
+        {"results": {"pictures": "elsewhere", "space": "alice", "database": "postgresql://db/results"}},
+    ),
+    "results.space": {"results": {"space": "alice"}},
     "owners": {"owners": ["team:vision"]},
     "truth": {"truth": "own:warmth"},
 }  # fmt: skip

@@ -14,6 +14,7 @@ from diffex_dagster.stages.settings import stage_settings, stage_version
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
 from diffex_dagster.stages.sources import Sources
 from diffex_dagster.study import Study, load_study
+from diffex_dagster.study.sections import ResultsPart
 from tests.support.toys import picture, write_study
 
 OWN = """from tests.support.toys import PaintEditor, WarmClassifier
@@ -116,7 +117,7 @@ def test_a_database_is_known_wherever_it_is_moved_and_a_new_one_is_another(study
     first = sources(study)["results"]
     shutil.move(study.results_folder, study.folder / "moved")
     assert sources(study)["results"] == "none"
-    assert sources(study.changed(results=Path("moved")))["results"] == first
+    assert sources(study.changed(results=ResultsPart(folder=Path("moved"))))["results"] == first
     build_store(study).put_samples(study.name, {"a": "a.png"})
     assert sources(study)["results"] not in (first, "none")
 

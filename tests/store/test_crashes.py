@@ -52,7 +52,7 @@ def test_a_run_that_is_killed_anywhere_is_gone_on_with(tmp_path: Path) -> None:
         lost = {"between a picture and its row": 4, "before the commit": 4}.get(spot, 0)  # the batch in flight
         assert repeated == lost <= before, spot
         store.prune()
-        assert [path.name for path in store.pictures.folder.rglob(".*.png.*")] == []  # half a picture
+        assert [path.name for path in store.folder.rglob(".*.png.*")] == []  # half a picture
 
 
 def test_runs_that_are_killed_while_others_work_lose_their_batch_alone(tmp_path: Path) -> None:

@@ -256,7 +256,7 @@ def test_a_full_disk_while_a_picture_is_written_is_one_sentence(store: Store, mo
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("diffex_dagster.store.files.write_atomically", full)
+    monkeypatch.setattr("diffex_dagster.store.places.write_atomically", full)
     with pytest.raises(StoreError, match=r"cannot be written \(No space left on device\); make room and run again"):
         store.put_edits([(EditRequest("new"), picture(50))], "e")
     assert store.stored_edits([EditRequest("new"), HAT], "e").keys() == {HAT}

@@ -120,7 +120,7 @@ def test_what_keeps_results_from_being_reached_is_one_sentence(postgres: str, sc
 def test_a_database_needs_pictures_that_all_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write_study(tmp_path / "toy")
     monkeypatch.setenv("DIFFEX_DATABASE", "postgresql://db/results")
-    with pytest.raises(StudyError, match="name a folder for the pictures that all its users see"):
+    with pytest.raises(StudyError, match="results: with a database, name a place for the pictures"):
         load_study(file)
     monkeypatch.setenv("DIFFEX_DATABASE", "mysql://db/results")
     with pytest.raises(StudyError, match="DIFFEX_DATABASE: write postgresql://user@host/database"):

@@ -234,7 +234,7 @@ class Passing(Held):
 def held_store(study: Study, database: type[Held]) -> Store:
     """A study's results in such a database."""
     folder = study.results_folder
-    return Store(folder, pictures=study.pictures_folder, database=database(folder / "diffex.duckdb"))
+    return Store(folder, pictures=study.pictures_place, database=database(folder / "diffex.duckdb"))
 
 
 _stores: dict[Path, Store] = {}
@@ -389,7 +389,7 @@ def from_nothing(study: Study, folder: Path) -> Said:
     print_ = work.editor.fingerprint
     with store.hold():
         made = said.versions
-        made["sample_images"] = samples_version(sample_images(work).keys, store.image_columns(study.name))
+        made["sample_images"] = samples_version(sample_images(work).keys, store.image_columns(study.kept_as))
         proposal = propose(work, names)
         made["vlm_corpus"] = tree_version(proposal.corpus)
         corpus, _ = merge_edits(work, names)
