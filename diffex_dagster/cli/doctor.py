@@ -24,6 +24,7 @@ NEEDED = ("dagster", "diffusers", "duckdb", "torch", "transformers")
 EXTRAS = {
     "dagster-webserver": "ui", "onnxruntime": "onnx", "timm": "timm", "dicebear-core": "worlds", "peft": "lora",
     "accelerate": "offload", "captum": "gradcam", "lpips": "lpips",
+    "psycopg": "postgres", "obstore": "buckets", "ray": "ray",
 }  # fmt: skip
 LITTLE_DISK, LITTLE_MEMORY = 5, 4  # GB
 
