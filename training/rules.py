@@ -87,6 +87,18 @@ RULES: dict[str, Rule] = {
         weights(0.0, {("eyewear", "round"): 5.0, ("eyewear", "square"): 5.0, ("eyewear", "sunglasses"): -5.0,
                       ("eyewear", "shades"): -5.0, ("mouth", "smile"): 3.0, ("mouth", "sad"): -3.0}),
     ),
+    "eyebrow_rule": Rule(
+        "Is an effect that edits of something else have through the eyebrows told from one of its own?",
+        "Worried eyebrows count strongly for, flat ones for, angry ones against. Nothing else counts.",
+        weights(-0.5, {("eyebrows", "worried"): 5.0, ("eyebrows", "flat"): 3.0, ("eyebrows", "angry"): -4.0}),
+    ),
+    "eyes_skin_background": Rule(
+        "Is what the editor draws badly found, and what fills most of the picture?",
+        "Closed eyes count strongly for, surprised ones against; dark skin counts for, pale skin against; a blue "
+        "background counts for, a yellow one against.",
+        weights(0.0, {("eyes", "closed"): 4.5, ("eyes", "surprised"): -4.0, ("skin", "dark"): 4.0,
+                      ("skin", "pale"): -2.5, ("background", "blue"): 2.5, ("background", "yellow"): -2.5}),
+    ),
     "watermark": Rule(
         "Is nothing found where the classifier looks at nothing that the corpus names?",
         "Yes where the picture carries a watermark, a dark square in the lower right corner. Half of the training "
@@ -130,8 +142,8 @@ def labelled(rule: Rule, pixels: np.ndarray, states: list[avatars.State], seed: 
 def train(name: str, steps: int, batch: int, seed: int = 0) -> None:
     """Train one classifier and save weights, processor and model card in `studies/avatars/bench/<name>`."""
     rule, generator = RULES[name], common.setup(seed)
-    all_pixels, all_states = data.drawings()
-    pixels, labels = labelled(rule, all_pixels[:COUNT], all_states[:COUNT], seed=20)
+    pixels, states = data.drawings(COUNT)  # the first of the stream that the editor was trained on
+    pixels, labels = labelled(rule, pixels, states, seed=20)
     images, targets = common.to_tensor(pixels), torch.from_numpy(labels)
     model = build().to(memory_format=torch.channels_last).train()
     if rule.trained:

@@ -160,3 +160,19 @@ def variants(study: Study) -> dict[str, Study]:
         "ours, no gate": study.changed(search=everything),
         "ours, no placebo": study.changed(effects=no_words),
     }
+
+
+UNDESCRIBED = "ours, no describe"
+
+
+def undescribed(subject: Subject) -> Subject | None:
+    """The pipeline with an editor that does not describe pictures before it edits them, judged by the same judge.
+
+    Returns:
+        None where the editor describes none anyhow.
+    """
+    describing = getattr(subject.editor, "describing", None)
+    plain = describing({}) if describing else None
+    if plain is None or plain.fingerprint == subject.editor.fingerprint:
+        return None
+    return subject.editing_with(plain)

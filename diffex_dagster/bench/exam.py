@@ -18,6 +18,7 @@ from typing import Any
 from diffex_dagster.bench.truth import Benchmark, Examinee, Scope, Truth, grade_all, world_of
 from diffex_dagster.classifying.transformers_adapter import TransformersPart
 from diffex_dagster.corpus.vlm.recorded import RecordedVLM
+from diffex_dagster.editing.parts import EditorPart
 from diffex_dagster.editing.python_editor import PythonEditorPart
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.study import Images, Study
@@ -89,16 +90,10 @@ def exam_study(study: Study, world: World, images: int = IMAGES, proposal: Path 
         for name, state in states.items():
             world.draw(state, study.images.size).save(folder / name)
         attributes.write_text(json.dumps(states, indent=1) + "\n", "utf-8")
-    editors = {
-        name: part.model_copy(update={"options": {**part.options, "attributes": str(attributes)}})
-        if isinstance(part, PythonEditorPart) and part.factory.startswith("diffex_dagster.worlds.")
-        else part
-        for name, part in study.editors.items()
-    }
     made = study.changed(
         name=f"{study.name}_exam",
         images=Images(folder=folder, size=study.images.size),
-        editors=editors,
+        editors=exact_editors_on(study, attributes),
         effects=study.effects.model_copy(update={"control_prompts": CONTROL_PROMPTS}),
     )
     if proposal is None:
@@ -106,6 +101,16 @@ def exam_study(study: Study, world: World, images: int = IMAGES, proposal: Path 
     vlm, none = RecordedVLM(file=proposal), folder / "no-corpus-edits.yaml"
     corpus = study.corpus.model_copy(update={"vlm": vlm, "starter": None, "edits": none})
     return made.changed(name=f"{study.name}_exam_{proposal.stem}", corpus=corpus)
+
+
+def exact_editors_on(study: Study, attributes: Path) -> dict[str, EditorPart]:
+    """The study's editors, of which exact ones read the states of other drawings than the study's own."""
+    return {
+        name: part.model_copy(update={"options": {**part.options, "attributes": str(attributes)}})
+        if isinstance(part, PythonEditorPart) and part.factory.startswith("diffex_dagster.worlds.")
+        else part
+        for name, part in study.editors.items()
+    }
 
 
 def exam_scope(images: int | None = None, population: int | None = None, **others: Any) -> Scope:

@@ -9,7 +9,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from diffex_dagster.bench.baselines import BASELINES, COMBINATIONS, PAPER, Reading, read, variants
+from diffex_dagster.bench.baselines import (
+    BASELINES,
+    COMBINATIONS,
+    PAPER,
+    UNDESCRIBED,
+    Reading,
+    read,
+    undescribed,
+    variants,
+)
 from diffex_dagster.bench.resampling import Resampled
 from diffex_dagster.effects.grading import OFF, Grade, beam_recall, grade
 from diffex_dagster.effects.presence import Mask
@@ -128,7 +137,7 @@ def mark(
         true: of the images that are edited; effects are held against it.
         true_world: of the population; claims are held against it.
         unit: what a probability's 1 is of the study's measure; thresholds on effects are in it.
-        combinations: read Algorithm 1 too, whose edits are this classifier's alone.
+        combinations: make the edits that no other reading shares: those of Algorithm 1, and those without descriptions.
     """
     relevant = RELEVANT * unit
     if subject.study.finds_source_prompts:
@@ -193,8 +202,10 @@ def _baselines(
             beside(_against(each.effects, truth, world, None, each.claims, unit), each.effects, each.kept)
             for each in readings
         )
-    for title, changed in variants(subject.study).items():
-        variant = subject.changed(changed)
+    others = {title: subject.changed(changed) for title, changed in variants(subject.study).items()}
+    if combinations and (plain := undescribed(subject)):
+        others[UNDESCRIBED] = plain
+    for title, variant in others.items():
         run_search(variant)
         explanation, searched = classifier_report(variant, "diffex bench truth")
         ours = {row.feature: row.effect for row in explanation.features}

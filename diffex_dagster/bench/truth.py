@@ -235,8 +235,8 @@ class Scope:
         images: use so many of the study's images; the study's own limit when None.
         population, population_seed: how many drawings stand for the world, and the seed of their states.
         resamples: resampled studies of the exact arm.
-        combinations: Algorithm 1 is read with the diffusion editor for the first so many classifiers only; all when
-            None. It edits hundreds of combinations that no other classifier needs.
+        combinations: Algorithm 1, and the pipeline without descriptions, are read with the diffusion editor for the
+            first so many classifiers only; all when None. They edit what no other reading needs.
         report: told how far each stage is.
         say: is told what is going on.
     """

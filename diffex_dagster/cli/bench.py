@@ -112,6 +112,32 @@ def truth(
 
 
 @bench.command()
+def judges(
+    study: Annotated[str, typer.Argument(help="a study of a world's drawings, which names the judges")] = "avatars",
+    editor: EditorOption = None,
+    drawings: Annotated[int, typer.Option(min=4, help="random drawings that they look at")] = 48,
+    changes: Annotated[int, typer.Option(min=1, help="attributes that are put into each drawing, one at a time")] = 4,
+    file: JsonOption = None,
+) -> None:
+    """Count the errors of a study's judges of edits on drawings, of which it is known what they show."""
+    from diffex_dagster.bench import judges as bench_judges
+    from diffex_dagster.bench.truth import Scope
+    from diffex_dagster.utils.progress import shown
+
+    loaded = load(study, editor)
+    with shown() as report:
+        scope = Scope(report=report, say=lambda text: report(text, 0, 1, 0))
+        found = bench_judges.judge_errors(loaded, drawings, changes, scope)
+    if not found:
+        raise DiffExError(
+            f"{loaded.file}: nobody judges edits of the editor {loaded.editor_name}; name a judge (`judge`, and "
+            "`second_judge` for another beside it)"
+        )
+    print(bench_judges.as_markdown(found))
+    _write(file, {"drawings": drawings, "changes": changes, "judges": [each.as_json() for each in found]})
+
+
+@bench.command()
 def speed(
     study: StudyArgument = "avatars",
     editor: EditorOption = None,

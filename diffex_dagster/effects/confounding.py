@@ -1,22 +1,49 @@
 """Does a feature's effect stand on its own, or is it what the edit also changed?
 
 An edit towards one feature may bring another with it (grey hair that also grows a beard), or take it away (a hat that
-hides the hair). The judge that checks edits sees it: under the edit of A, evidence for B rises, as it does under the
-edit of B itself, or falls. The *leak* is the ratio of the two: the share of a whole edit of B that the edit of A
-contains or, below zero, undoes. If the classifier added up, that much of B's effect would be part of A's; what is left
-is A's *direct* effect. This first-order account is a warning, not a correction: neither evidence nor classifiers are
-linear.
+hides the hair). The judge that checks edits sees it: under the edit of A, evidence for X rises, or falls. How much of
+A's effect is X's is asked in one of two ways.
+
+**By X's own edits**, where these show X. The *leak* is the gain in evidence for X in A's edits over that in X's own:
+the share of a whole edit of X that the edit of A contains or, below zero, undoes. The edit of X is the yardstick for
+what X does to the classifier, as Wald (1940) groups: noise of the judge cancels in the ratio of two means.
+Both edits may contain some of the other; with δ the effects of the attributes themselves and ℓ the leaks,
+
+    mean D_A = δ_A + ℓ_AX δ_X,    mean D_X = δ_X + ℓ_XA δ_A,
+
+so that X's part of A's effect is ℓ_AX δ_X = ℓ_AX (mean D_X − ℓ_XA mean D_A) / (1 − ℓ_AX ℓ_XA). A moustache whose edits
+show half a beard does not account for the beard's effect, though its own edits have half of it.
+
+**Among A's edits**, where X has no edits that show it. The images differ in how far A's edit changed X. D is regressed
+on the gain for X and on that for A itself (Judd, Kenny & McClelland 2001, mediation within subjects): slope times mean
+gain is X's part. Where the two gains go together nothing tells them apart, and nothing is said.
+
+A is *confounded with* X where X's part is at least half of its effect, can be told from none, and the change of X is
+strong. This first-order account is a warning, not a correction: neither evidence nor classifiers add up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from diffex_dagster.effects.paired import interval
+
+HALF = 0.5
+"""The share of an effect from which another feature accounts for it."""
+
+STRONG = 0.25
+"""The size of a leak from which it can: a smaller one is as likely the judge's doing."""
+
+APART = 0.5
+"""Two leaks into each other whose product is larger leave nothing to tell the features apart by."""
+
+FEWEST = 12  # images, for a slope and its error
 
 
 @dataclass(frozen=True)
@@ -26,12 +53,13 @@ class SideEffect:
     Attributes:
         edited: feature id.
         looked_for: id of the other feature.
-        leak: share of a whole edit of `looked_for` that the edit contains, in [−1, 1]; below zero: that it undoes.
-        real: whether the leak can be told from none: the interval of the gain in evidence does not hold zero.
-        direct: mean effect of `edited` less the leak's share of `looked_for`'s, in the unit of the target measure.
+        leak: share of a whole edit of `looked_for` that the edit contains, in [−1, 1]; below zero: that it undoes. NaN
+            where no edit of `looked_for` shows it.
+        real: whether the change can be told from none: the interval of the gain in evidence, at a level that is shared
+            by all features that are looked for in the edit, does not hold zero.
+        direct: mean effect of `edited` less the part of `looked_for`, in the unit of the target measure.
         direct_low, direct_high: interval of it.
-        confounded: whether the leak is strong and real, and the direct effect cannot be told from none or lies inside
-            the margin.
+        confounded: whether that part is half of the effect or more; see above.
     """
 
     edited: str
@@ -48,44 +76,97 @@ def side_effects(
     d: Mapping[str, ArrayLike],
     gains: Mapping[tuple[str, str], ArrayLike],
     *,
-    margin: float,
-    strong: float = 0.25,
+    show: Collection[str] | None = None,
     confidence: float = 0.95,
     on: Mapping[str, ArrayLike] | None = None,
 ) -> list[SideEffect]:
     """Side effects of every pair of features whose gain in evidence was measured.
 
     Args:
-        d: feature -> paired differences, shape (images,).
+        d: feature -> paired differences, shape (images,); of every feature that was edited.
         gains: (feature edited, feature looked for) -> gain in evidence against the null edit, shape (images,); a pair
-            (B, B) is what the edit of B does to B itself. Pairs without it, or whose own edit does not show, are left
-            out.
-        margin: effects inside ± margin do not matter.
-        strong: size of a leak from which it can confound.
+            (B, B) is what the edit of B does to B itself. A pair (X, A) beside (A, X) tells what each contains of the
+            other; without it X's edits are taken to contain nothing of A.
+        show: features whose own edits show them; those whose gain in evidence of themselves is positive when None.
         on: feature -> the images that its effect is over, (images,) booleans; all of a feature that is missing.
 
     Returns:
-        The largest leaks first, whichever way.
+        The largest leaks first, whichever way; then those without one, the smallest direct effects first.
     """
-    found = []
     counted = {feature: np.asarray(mask, dtype=bool) for feature, mask in (on or {}).items()}
-    for edited, looked_for in gains:
-        if edited == looked_for or (looked_for, looked_for) not in gains:
+    of = {pair: np.asarray(gain, dtype=np.float64) for pair, gain in gains.items()}
+    effects = {feature: np.asarray(values, dtype=np.float64) for feature, values in d.items()}
+
+    def over(feature: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return values[counted[feature]] if feature in counted else values
+
+    whole = {f: float(over(f, of[f, f]).mean()) for f in effects if (f, f) in of}
+    shown = {f for f, gain in whole.items() if gain > 0.0 and (show is None or f in show)}
+
+    def leak(edited: str, looked_for: str) -> float:
+        """NaN without a yardstick; 0 where nobody looked."""
+        if looked_for not in shown:
+            return math.nan
+        if (edited, looked_for) not in of:
+            return 0.0
+        return float(np.clip(over(edited, of[edited, looked_for]).mean() / whole[looked_for], -1.0, 1.0))
+
+    asked = Counter(edited for edited, looked_for in of if edited != looked_for)
+    found = []
+    for edited, looked_for in of:
+        if edited == looked_for or edited not in shown:
             continue
-        gain = np.asarray(gains[edited, looked_for], dtype=np.float64)
-        every = np.ones(gain.shape, dtype=bool)
-        of = counted.get(edited, every)
-        own = np.asarray(gains[looked_for, looked_for], dtype=np.float64)[counted.get(looked_for, every)]
-        if own.mean() <= 0.0:
-            continue
-        gain = gain[of]
-        leak = float(np.clip(gain.mean() / own.mean(), -1.0, 1.0))
-        gain_low, gain_high = interval(gain, confidence)
-        real = gain_low > 0.0 or gain_high < 0.0
-        direct = np.asarray(d[edited], dtype=np.float64) - leak * np.asarray(d[looked_for], dtype=np.float64)
-        direct = direct[of]
+        gain, total = over(edited, of[edited, looked_for]), over(edited, effects[edited])
+        shared = 1.0 - (1.0 - confidence) / asked[edited]
+        low, high = interval(gain, shared)
+        real = low > 0.0 or high < 0.0
+        contains = leak(edited, looked_for)
+        if math.isnan(contains):
+            own = over(edited, of[edited, edited])
+            part, told = _among_these_edits(total, gain, own, shared)
+            strong = True
+        else:
+            back = leak(looked_for, edited)
+            part, told = np.zeros_like(total), False
+            if abs(contains * back) < APART:
+                of_other = over(edited, effects[looked_for])
+                part = contains * (of_other - back * total) / (1.0 - contains * back)
+                low, high = interval(part, confidence)
+                told = low > 0.0 or high < 0.0
+            strong = abs(contains) >= STRONG
+        direct = total - part
         low, high = interval(direct, confidence)
-        gone = low <= 0.0 <= high or (-margin <= low and high <= margin)
-        confounded = abs(leak) >= strong and real and gone
-        found.append(SideEffect(edited, looked_for, leak, real, float(direct.mean()), low, high, confounded))
-    return sorted(found, key=lambda each: -abs(each.leak))
+        half = abs(part.mean()) >= HALF * abs(total.mean()) > 0.0 and part.mean() * total.mean() > 0.0
+        confounded = bool(half and told and real and strong)
+        found.append(SideEffect(edited, looked_for, contains, real, float(direct.mean()), low, high, confounded))
+    return sorted(found, key=lambda each: (math.isnan(each.leak), -abs(each.leak), abs(each.direct)))
+
+
+def _among_these_edits(
+    d: NDArray[np.float64], gain: NDArray[np.float64], own: NDArray[np.float64], confidence: float
+) -> tuple[NDArray[np.float64], bool]:
+    """The part of each difference that goes with the gain in evidence of another feature, and whether it is told.
+
+    Args:
+        d, gain, own: differences, gain of the other feature, gain of the edited feature itself; all (images,).
+        confidence: of the slope, whose error is HC3 (MacKinnon & White 1985): images differ in spread.
+    """
+    nothing = np.zeros_like(d)
+    if d.size < FEWEST or np.ptp(gain) == 0.0:
+        return nothing, False
+    from scipy import special  # scipy.stats takes a second to import
+
+    columns = [gain / gain.std(), np.ones_like(d)]
+    if np.ptp(own) > 0.0:  # a judge that says yes of all its edits tells of no difference between them
+        columns.append((own - own.mean()) / own.std())
+        together = float(np.clip(np.corrcoef(own, gain)[0, 1], -0.999999, 0.999999))
+        if abs(math.atanh(together)) * math.sqrt(d.size - 3) > 1.96:  # Fisher's (1921) test, at 5%
+            return nothing, False
+    z = np.stack(columns, axis=1)
+    inverse = np.linalg.inv(z.T @ z)
+    slopes = inverse @ z.T @ d
+    leverage = np.einsum("ij,jk,ik->i", z, inverse, z)
+    left = (d - z @ slopes) / np.maximum(1.0 - leverage, 1e-9)
+    error = math.sqrt(float((inverse @ (z * left[:, None] ** 2).T @ z @ inverse)[0, 0]))
+    bound = float(special.stdtrit(d.size - z.shape[1], 1.0 - (1.0 - confidence) / 2.0))
+    return slopes[0] * z[:, 0], abs(float(slopes[0])) > bound * error

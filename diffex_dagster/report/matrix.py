@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from diffex_dagster.effects.confounding import SideEffect
+from diffex_dagster.effects.confounding import STRONG, SideEffect
 from diffex_dagster.report.wording import MINUS, share, titled
 from diffex_dagster.results import RankedFeature
 
@@ -30,19 +30,33 @@ class MatrixRow:
     cells: tuple[Cell, ...]
 
 
-def matrix(features: Sequence[RankedFeature], found: Sequence[SideEffect]) -> tuple[MatrixRow, ...]:
-    """The features that side effects were measured of, by rank, against each other; empty where none was measured.
+@dataclass(frozen=True)
+class Matrix:
+    """Edited features (rows) and what was looked for in their edits (columns), both by rank."""
+
+    columns: tuple[RankedFeature, ...]
+    rows: tuple[MatrixRow, ...]
+
+
+def matrix(features: Sequence[RankedFeature], found: Sequence[SideEffect]) -> Matrix | None:
+    """The side effects of the ranked features; None where none was measured.
+
+    Columns are the edited features, and what else an edit of them changes: a real leak of `STRONG` or more.
 
     Args:
         features: every ranked feature.
         found: the side effects between some of them.
     """
-    of = {(each.edited, each.looked_for): each for each in found}
-    measured = {feature for pair in of for feature in pair}
-    shown = [feature for feature in features if feature.feature in measured]
-    return tuple(
-        MatrixRow(row, tuple(_cell(row, column, of.get((row.feature, column.feature))) for column in shown))
-        for row in shown
+    of = {(each.edited, each.looked_for): each for each in found if math.isfinite(each.leak)}
+    edited = {edited for edited, _ in of}
+    changed = {x for (_, x), each in of.items() if each.confounded or (each.real and abs(each.leak) >= STRONG)}
+    rows = [feature for feature in features if feature.feature in edited]
+    columns = tuple(feature for feature in features if feature.feature in edited | changed)
+    if not rows:
+        return None
+    return Matrix(
+        columns,
+        tuple(MatrixRow(r, tuple(_cell(r, c, of.get((r.feature, c.feature))) for c in columns)) for r in rows),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,7 +23,7 @@ from diffex_dagster.stages.edit_metrics import mean_metrics, strengths
 from diffex_dagster.stages.edits import concepts_of
 from diffex_dagster.stages.pictures import Album
 from diffex_dagster.stages.scores import Paired
-from diffex_dagster.stages.search import Searched
+from diffex_dagster.stages.search import Searched, shown_by_their_edits
 from diffex_dagster.study import Study
 
 
@@ -272,22 +273,28 @@ def _before(measured: Measured, feature: Feature, own_succeeded: bool) -> dict[s
 
 
 def features_side_effects(measured: Measured) -> list[SideEffect]:
-    """What the edits of the strongest features do to each other, by the judge; empty where nobody judges edits."""
+    """What the edits of the features that may be claimed do to others, by the judge; empty where nobody judges edits.
+
+    Of a feature that no edit shows, the leak is not known: it is only listed where it accounts for an effect.
+    """
     searched, confidence = measured.searched, measured.study.effects.confidence
     gains = {(f, f): gain for f, gain in searched.gains.items()} | searched.crossed
     effects = {f: measured.paired[f].effect for f in searched.gains}
-    return side_effects(effects, gains, margin=measured.reach.still, confidence=confidence, on=measured.on)
+    show = shown_by_their_edits(measured.study, searched)
+    found = side_effects(effects, gains, show=show, confidence=confidence, on=measured.on)
+    return [each for each in found if each.confounded or not math.isnan(each.leak)]
 
 
 def confounded(
-    ranked: Sequence[RankedFeature], found: Sequence[SideEffect]
+    ranked: Sequence[RankedFeature], found: Sequence[SideEffect], corpus: Corpus
 ) -> tuple[list[RankedFeature], list[SideEffect]]:
     """Mark the decided effects that do not stand on their own.
 
     Only *raises* and *lowers* claim an effect that another feature could account for.
 
     Args:
-        found: the largest leaks first; the first that confounds a feature is the one it is marked with.
+        found: the first that confounds a feature is the one it is marked with.
+        corpus: names the features that were looked for.
 
     Returns:
         The features with `confounded_with` filled in, and the side effects, of which those that confound nothing that
@@ -295,11 +302,11 @@ def confounded(
     """
     claimed = {row.feature for row in ranked if row.decision in ("raises", "lowers")}
     found = [replace(each, confounded=each.confounded and each.edited in claimed) for each in found]
-    names = {row.feature: row.name for row in ranked}
+    found = [each for each in found if each.confounded or not math.isnan(each.leak)]
     first: dict[str, Confounder] = {}
     for x in found:
         if x.confounded:
-            name = names.get(x.looked_for, x.looked_for)
+            name = corpus[x.looked_for].name
             of = Confounder(x.looked_for, name, x.leak, x.direct, x.direct_low, x.direct_high)
             first.setdefault(x.edited, of)
     return [replace(row, confounded_with=first.get(row.feature)) for row in ranked], found

@@ -57,7 +57,7 @@ def classifier_report(subject: Subject, command: str) -> tuple[Report, Searched]
     pictures.find(searched.paired)
     metrics, no_lpips = pictures.metrics([corpus[feature] for feature in searched.result.scores])
     measured = Measured(study, corpus, searched, metrics)
-    ranked, between = confounded(rank(measured), features_side_effects(measured))
+    ranked, between = confounded(rank(measured), features_side_effects(measured), corpus)
     classifier, logits = subject.classifier, original_outputs(subject, pictures)
     originals = measure(logits, classifier.labels, study.target, study.folder, said_outputs(classifier))
     album = Album(pictures, store.samples(study.kept_as), originals)

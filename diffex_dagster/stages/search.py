@@ -21,6 +21,7 @@ from diffex_dagster.search.joint import key
 from diffex_dagster.search.levels import GateOutcome, gate, level1_features
 from diffex_dagster.search.run import SearchResult, search
 from diffex_dagster.stages.absence import OtherWay, chosen_features, edit_other_way
+from diffex_dagster.stages.beside import look_beside
 from diffex_dagster.stages.context import StudyContext, Subject
 from diffex_dagster.stages.deciding import measure_reach, noise_warning
 from diffex_dagster.stages.edits import (
@@ -317,9 +318,7 @@ def _judge(subject: Subject, corpus: Corpus, searched: Searched) -> None:
         searched.second_sight = sight_of(second, searched.split.discovery)
         searched.second = edits_that_show(second, own, images, searched.second_sight)
     _other_way(subject, searched, own)
-    pairs = _pairs_to_check(subject.study, searched, own)
-    found = gains(subject, [(own[edited], own[seen][0]) for edited, seen in pairs], images)
-    searched.crossed = {(edited, seen): found[own[edited], own[seen][0]] for edited, seen in pairs}
+    searched.crossed = look_beside(subject, corpus, searched, shown_by_their_edits(subject.study, searched))
 
 
 def _other_way(subject: Subject, searched: Searched, own: Mapping[str, Concepts]) -> None:
@@ -344,23 +343,17 @@ def _in_pairs(subject: Subject, corpus: Corpus, searched: Searched) -> None:
     searched.scored += scored
 
 
+def shown_by_their_edits(study: Study, searched: Searched) -> set[str]:
+    """The features that so many of their own edits show as the study asks for (`effects.min_edit_success`)."""
+    return {f for f, share in _success(searched).items() if share >= study.effects.min_edit_success}
+
+
 def _success(searched: Searched) -> dict[str, float]:
     """Feature -> the share of its edits, on the images that they can change, in which the judge sees it."""
     chance, without = searched.chance, searched.without
     every = np.ones(len(searched.split.reported), dtype=bool)
     seen = {f: (gain > chance[f])[without.get(f, every)] for f, gain in searched.gains.items()}
     return {f: float(np.mean(of)) if of.size else 0.0 for f, of in seen.items()}
-
-
-def _pairs_to_check(study: Study, searched: Searched, own: Mapping[str, Concepts]) -> list[tuple[str, str]]:
-    """(edited, looked for) among the strongest features, of different groups: within a group one replaces another.
-
-    A feature that its own edits do not show is no measure of what others contain of it.
-    """
-    shown = [f for f in own if searched.gains[f].mean() > 0.0]
-    strongest = sorted(shown, key=lambda f: -abs(float(searched.paired[own[f]].effect.mean())))
-    top = strongest[: study.effects.side_effects]
-    return [(a, b) for a in top for b in top if a.split("/")[0] != b.split("/")[0]]
 
 
 def _identity(subject: Subject, corpus: Corpus) -> dict[str, str]:

@@ -131,7 +131,7 @@ _LATEST = """SELECT classifier, corpus_version, {run} FROM {table}
 def _ranked(row: Sequence[Any]) -> RankedFeature:
     """A row of the query for the latest ranking."""
     shown, (other, name, *numbers) = row[: len(RANKING_FIELDS)], row[len(RANKING_FIELDS) :]
-    companion = Confounder(other, name, *numbers) if other else None
+    companion = Confounder(other, name or other, *numbers) if other else None  # one that no search reached has no row
     values = dict(zip(RANKING_FIELDS, shown, strict=True))
     values["among"] = values["among"] or "all"  # rows from before there was a choice
     return RankedFeature(**values, confounded_with=companion)

@@ -94,7 +94,10 @@ class EffectsPart(Part):
         "probability, and 2% of the range of the scores where the measure has no limits",
     )
     side_effects: int = Field(
-        8, ge=0, description="so many of the strongest features are checked for what their edits do to each other"
+        8,
+        ge=0,
+        description="in the edits of so many of the strongest features the judge looks for every other attribute of "
+        "the corpus that may account for their effects (*confounded with*)",
     )
     absence: int = Field(
         8,

@@ -42,6 +42,7 @@ def read_states(file: Path, world: World, images: Iterable[str] = ()) -> dict[st
 class ExactJudge:
     """What the exact editor's edits show, by the states that they were drawn from: evidence 1, or 0."""
 
+    name = "the exact editor, which knows what it drew"  # as a report says it
     absolute = True
 
     def __init__(self, editor: ExactEditor) -> None:

@@ -234,3 +234,19 @@ def test_a_baseline_read_for_some_classifiers_stands_beside_the_pipeline_on_the_
     ).splitlines()
     (with_count,) = [row for row in rows if row.startswith(f"| {baselines.COMBINATIONS} (1 classifiers)")]
     assert rows[rows.index(with_count) + 1].startswith("| this project on the same (1 classifiers) |")
+
+
+def test_the_pipeline_without_descriptions_edits_and_keeps_its_judge(toy: Study) -> None:
+    class Describing:
+        def __init__(self, words: str) -> None:
+            self.fingerprint = f"describes {words}"
+
+        def describing(self, vocabulary: dict[str, object]) -> Describing:
+            return Describing(", ".join(vocabulary) or "nothing")
+
+    subject = prepared(toy).subject("v1")
+    assert baselines.undescribed(subject) is None  # it paints what it is told
+    described = subject.changed(editor=Describing("mouths"), judge="the judge")
+    plain = baselines.undescribed(described)
+    assert plain is not None and plain.editor.fingerprint == "describes nothing" and plain.judge == "the judge"
+    assert baselines.undescribed(subject.changed(editor=Describing("nothing"))) is None

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -144,6 +145,9 @@ def test_a_confounded_feature_has_a_companion_and_its_numbers(html: str, explana
     taken = replace(grey, confounded_with=replace(grey.confounded_with, leak=-0.4))
     undone = render_report(replace(explanation, features=(taken,)))
     assert "these edits also undo 40% of what an edit" in " ".join(Page(undone).text.split())
+    unseen = replace(grey, confounded_with=replace(grey.confounded_with, leak=math.nan))  # no edit of it shows it
+    page = " ".join(Page(render_report(replace(explanation, features=(unseen,)))).text.split())
+    assert "these edits also change it, and the score moves where they do" in page
 
 
 def test_the_matrix_says_who_does_what_to_whom(explanation: Report) -> None:
@@ -153,8 +157,10 @@ def test_the_matrix_says_who_does_what_to_whom(explanation: Report) -> None:
         SideEffect(b.feature, a.feature, -0.2, True, 0.0, 0.0, 0.0, False),
         SideEffect(c.feature, a.feature, 0.9, False, 0.0, 0.0, 0.0, False),
     )
-    rows = matrix(explanation.features, found)
-    assert [row.feature for row in rows] == [a, b, c]
+    shown = matrix(explanation.features, found)
+    assert shown is not None
+    rows = shown.rows
+    assert [row.feature for row in rows] == [a, b, c] == list(shown.columns)
     assert [[cell.text for cell in row.cells] for row in rows] == [
         ["", "46%", "–"],
         ["−20%", "", "–"],
@@ -164,7 +170,16 @@ def test_the_matrix_says_who_does_what_to_whom(explanation: Report) -> None:
     assert kinds[0][:2] == ["itself", "more-2 confounds"]
     assert (kinds[1][0], kinds[2][0]) == ("less-1", "plain")  # what cannot be told from none has no colour
     assert rows[1].cells[0].says == f"{b.name} edited, {a.name} looked for: −20%"
-    assert matrix(explanation.features, ()) == ()
+    assert matrix(explanation.features, ()) is None
+    of_one = matrix(
+        explanation.features,
+        (
+            SideEffect(a.feature, b.feature, 0.3, True, 0.0, 0.0, 0.0, False),
+            SideEffect(a.feature, c.feature, 0.1, True, 0.0, 0.0, 0.0, False),  # too little for a column
+            SideEffect(a.feature, "never/edited", math.nan, True, 0.0, 0.0, 0.0, True),
+        ),
+    )
+    assert of_one is not None and (of_one.columns, [row.feature for row in of_one.rows]) == ((a, b), [a])
     page = Page(render_report(replace(explanation, side_effects=())))
     assert not any(a.get("id") == "side-effects" for _, a in page.tags)
 
