@@ -12,7 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from diffex_dagster.cli import doctor
-from diffex_dagster.cli.init import json_schema
+from diffex_dagster.cli.init import Wishes, json_schema, judge_of, study_text
 from diffex_dagster.judging.clip import missing_of_clip
 from diffex_dagster.stages.setup import build_store
 from diffex_dagster.study import load_study
@@ -326,3 +326,31 @@ def test_doctor_survives_proxies_that_cannot_be_used(proxy: str, monkeypatch: py
     found = {each.what: each for each in doctor.examine(hub="http://hub.invalid")}
     assert found["proxy"].fine is None and found["proxy"].remedy
     assert found["model hub"].fine is None and "ALL_PROXY" in found["model hub"].remedy
+
+
+@pytest.mark.parametrize(
+    ("options", "judge", "said"),
+    [
+        (("--vlm", "good-vlm"), "vlm", "`diffex plan` counts them"),
+        (("--vlm", "good-vlm", "--judge", "none"), "none", ""),
+        (("--vlm", "good-vlm", "--judge", "clip:openai/clip-vit-base-patch32"), "clip", ""),
+        (("--starter", "faces"), "diffusion", "# Nobody judges whether these edits show their attribute."),
+    ],
+)
+def test_edits_of_an_editor_without_a_judge_get_one_that_is_there(
+    tmp_path: Path, options: tuple[str, ...], judge: str, said: str
+) -> None:
+    """The model that names the attributes, where the study has one; else the file says how to name one."""
+    wished = dict(zip((name[2:] for name in options[::2]), options[1::2], strict=True))
+    wishes = Wishes("x", "photos", "m", editor="precomputed:edits", **wished)
+    fields = {
+        "name": "x", "domain": "x", "images": {"folder": "."}, "corpus": {}, "target": {"label": "a"},
+        "editors": {"precomputed": {"kind": "precomputed", "folder": "edits"}},
+        "classifiers": {"v1": {"kind": "transformers", "checkpoint": "m"}},
+    }  # fmt: skip
+    if part := judge_of(wishes, "precomputed", tmp_path):
+        fields["judge"] = part
+    text = study_text(fields)
+    (tmp_path / "study.yaml").write_text(text)
+    assert load_study(tmp_path / "study.yaml").judge.kind == judge and said in text
+    assert judge_of(wishes, "ledits", tmp_path) == (part if "judge" in wished else None)  # it has one of its own

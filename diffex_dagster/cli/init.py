@@ -53,6 +53,7 @@ class Wishes:
     starter: str | None = None
     vlm: str | None = None
     vlm_url: str | None = None
+    judge: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ def make_study(wishes: Wishes, folder: Path) -> Made:
         "editors": {editor["kind"]: editor},
         "classifiers": {"v1": _classifier(wishes, folder)},
     }
+    if judge := judge_of(wishes, editor["kind"], folder):
+        fields["judge"] = judge
     draft = study_of({**fields, "target": {"label": wishes.label or "?"}}, file)
     if not wishes.size and "checkpoint" in editor and (side := native_side(draft.checkpoint(editor["checkpoint"]))):
         fields["images"]["size"] = side
@@ -164,7 +167,38 @@ classifiers: # one line for each version
 target: {flow(fields["target"])}{note}
 
 search: {{beam: 4}} # groups that are looked into; more finds more and costs more
-"""
+{_judge_line(fields, editor)}"""
+
+
+_UNJUDGED = ("instruct", "precomputed")  # editors without a judge of their own
+
+
+def judge_of(wishes: Wishes, editor: str, folder: Path) -> dict[str, Any] | None:
+    """Who judges edits: as is wished; else, for an editor without a judge, the model that names the attributes.
+
+    That model is sent the sample images already. It is written down, not assumed: its requests cost something.
+
+    Returns:
+        None where the study's default does.
+    """
+    if wishes.judge is None:
+        return {"kind": "vlm"} if wishes.vlm and editor in _UNJUDGED else None
+    if wishes.judge in ("vlm", "none"):
+        return {"kind": wishes.judge}
+    return _spec(wishes.judge, {"clip": "checkpoint"}, "judge", folder)
+
+
+def _judge_line(fields: Mapping[str, Any], editor: str) -> str:
+    if "judge" in fields:
+        asked = " # one request a picture; `diffex plan` counts them" if fields["judge"]["kind"] == "vlm" else ""
+        return f"\njudge: {json.dumps(fields['judge'], ensure_ascii=False)}{asked}\n"
+    if editor not in _UNJUDGED:
+        return ""
+    return (
+        "\n# Nobody judges whether these edits show their attribute. A CLIP model or a vision-language model could:\n"
+        "# judge: {kind: clip, checkpoint: openai/clip-vit-base-patch32}\n"
+        "# judge: {kind: vlm, model: ..., base_url: ...}\n"
+    )
 
 
 def count_edits(study: Study, images: int) -> tuple[int | None, int]:

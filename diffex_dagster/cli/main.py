@@ -332,13 +332,22 @@ def init(
     starter: Annotated[str | None, typer.Option(help="a shipped list of attributes")] = None,
     vlm: Annotated[str | None, typer.Option(help="a vision-language model that names the attributes")] = None,
     vlm_url: Annotated[str | None, typer.Option(help="its address; OpenAI's own when left out")] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            help="who judges edits: vlm (the model that names the attributes), clip:CHECKPOINT or none; the editor's "
+            "own judge, and --vlm's model for an editor without one"
+        ),
+    ] = None,
 ) -> None:
     """Write a study file, try its images and classifier, and say what a run will cost."""
     from diffex_dagster.cli.init import Wishes, make_study
 
     root = Path(os.environ.get("DIFFEX_ROOT") or Path.cwd())
     classes = tuple(each.strip() for each in labels.split(",")) if labels else ()
-    wishes = Wishes(name, images, classifier, label, classes, outputs, domain, editor, size, starter, vlm, vlm_url)
+    wishes = Wishes(
+        name, images, classifier, label, classes, outputs, domain, editor, size, starter, vlm, vlm_url, judge
+    )
     made = make_study(wishes, root / "studies" / name)
     out = lines()
     out.print(f"wrote {escape(str(made.study.file))}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.editing.protocol import EditRequest
+from diffex_dagster.judging.vlm import QUESTIONS, VlmJudge
 from diffex_dagster.search.algorithm1 import most_published
 from diffex_dagster.search.joint import most_combinations
 from diffex_dagster.search.levels import expand
@@ -182,6 +184,7 @@ def _plan_edits(
             note = _may_follow(subject, recorder, editor, planned)
         else:
             note = _follow(subject, recorder, planned, all(known.values()))
+        note = "; ".join(filter(None, (note, *_judges_asked(subject, recorder)))) if note else ""
         scores = [exists for request, exists in recorder.scores.items() if request not in known]
         stages.append(stage(f"{name}/level2_scores", recorder.edits, scores, note))
     return stages
@@ -245,6 +248,28 @@ def _may_follow(subject: Subject, recorder: _Recorder, editor: str, planned: Col
     other = ", and a tenth more the other way where edits are judged" if study.effects.absence else ""
     of_pairs = f" and {pairs} of pairs" if pairs else ""
     return f"and up to {most} edits of the groups it keeps, {joint} of them of joint combinations{of_pairs}{other}"
+
+
+def _judges_asked(subject: Subject, recorder: _Recorder) -> Iterator[str]:
+    """How often judges behind a server are asked about the whole study, with the price where it is known.
+
+    Every edited picture is one request. A null edit is asked about in rounds (control prompts, groups, their children,
+    what is looked for beside the strongest), and the edits of the strongest about every other feature.
+    """
+    study, images = subject.study, len(recorder.samples(subject.study.kept_as)) * len(subject.study.seeds)
+    features = sum(feature.editable for feature in recorder.corpus.walk())
+    controls, top = len(study.effects.control_prompts), min(study.effects.side_effects, features)
+    rounds = math.ceil((features + controls) / QUESTIONS)
+    edited = features + controls + min(study.effects.absence, features)
+    for judge in (subject.judge, subject.second_judge):
+        if isinstance(judge, VlmJudge):
+            first = judge is subject.judge  # the second is asked about presence and each feature's own edits only
+            beside = top * rounds if first else 0
+            requests = images * (edited + rounds + 4 + beside)
+            questions = images * (edited + features + controls + (top * features if first else 0))
+            price = judge.expected(requests, questions)
+            cost = "" if price is None else f" (about ${price:.2f})"
+            yield f"{judge.name} is asked about all edits, up to some {requests} requests{cost}; its answers are kept"
 
 
 def _pairs_most(study: Study, recorder: _Recorder) -> int:

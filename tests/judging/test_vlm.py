@@ -23,6 +23,7 @@ from diffex_dagster.results import JudgeCheck
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edits import level1_edits
 from diffex_dagster.stages.judging import Sight, chance_gain, judge_warnings
+from diffex_dagster.stages.plan import plan_edits
 from diffex_dagster.stages.ready import check_judge
 from diffex_dagster.stages.report import classifier_report
 from diffex_dagster.stages.search import run_search
@@ -156,8 +157,12 @@ def test_two_models_judge_a_study_and_both_are_reported(tmp_path: Path) -> None:
         split = {"control_prompts": ["flornip", "quib"], "confirmation": 0.5, "confirmation_from": 4}
         study = load_study(write_study(tmp_path, 12, judge=judges[0], second_judge=judges[1], effects=split))
         subject = prepared(study).subject("v1")
+        note = plan_edits(subject, ["v1"])[-1].note
         searched = run_search(subject)
         assert searched.split.held_out
+        most = [int(number) for number in re.findall(r"-vlm is asked about all edits, up to some (\d+) requests", note)]
+        made = [judge.usage.made for judge in (subject.judge, subject.second_judge)]
+        assert all(0 < done <= planned for done, planned in zip(made, most, strict=True))
         sent = len(server.questions)
         explained, _ = classifier_report(subject, "diffex run toy")
         assert classifier_report(StudyContext(study).subject("v1"), "diffex run toy")[0].features == explained.features
@@ -173,6 +178,15 @@ def test_two_models_judge_a_study_and_both_are_reported(tmp_path: Path) -> None:
     assert searched.judged and set(searched.second) == set(searched.gains)
     cost = judge_metadata(subject)
     assert cost["judge_requests"] > 0 and cost["second_judge_tokens"] == 1200 * cost["second_judge_requests"]
+
+
+def test_what_requests_will_cost_is_known_where_the_price_is() -> None:
+    priced = ServerOptions(model="good-vlm", base_url="http://127.0.0.1:1/v1", prices={"good-vlm": (1.0, 10.0)})
+    price = VlmJudge(priced).expected(requests=1000, questions=5000)
+    assert price is not None and 1.0 < price < 1.5  # 5000 answers are $0.70; words and pictures the rest
+    doubled = priced.model_copy(update={"image_side": 1024})
+    assert VlmJudge(doubled).expected(1000, 5000) == pytest.approx(price + 1000 * 3 * 170 / 1e6, abs=1e-4)
+    assert VlmJudge(priced.model_copy(update={"prices": {}})).expected(1000, 5000) is None
 
 
 def test_a_judge_that_says_yes_to_anything_is_told_from_one_that_sees(tmp_path: Path) -> None:

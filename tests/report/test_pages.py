@@ -21,7 +21,7 @@ from PIL import Image
 from diffex_dagster.effects.confounding import SideEffect
 from diffex_dagster.effects.interactions import Interaction
 from diffex_dagster.report.comparison_page import render_comparison
-from diffex_dagster.report.examples import Failures, parts
+from diffex_dagster.report.examples import Failures, sections
 from diffex_dagster.report.heatmap import overlay
 from diffex_dagster.report.html import linked
 from diffex_dagster.report.markdown import report_markdown
@@ -309,10 +309,10 @@ def example(effect: float, succeeded: bool = True) -> Example:
 
 def test_both_ends_and_the_failures_are_shown_once() -> None:
     examples = [example(0.3), example(0.2), example(0.1), example(0.05, succeeded=False), example(0.0), example(-0.1)]
-    assert parts(examples, 0.1, 6, Failures()) == [
+    assert sections(examples, 0.1, 6, Failures()) == [
         ("Moved most", [0, 1]), ("Moved least, or the other way", [4, 5]), ("Edits that failed", [3]),
     ]  # fmt: skip
-    assert parts(examples, -0.1, 6, Failures())[0] == ("Moved most", [5, 4])
+    assert sections(examples, -0.1, 6, Failures())[0] == ("Moved most", [5, 4])
 
 
 def test_an_edit_that_changed_nothing_counts_as_failed_and_a_small_one_does_not() -> None:
