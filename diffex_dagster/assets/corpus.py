@@ -113,7 +113,7 @@ def build(study: Study, classifiers: Sequence[str]) -> list[dg.AssetsDefinition 
         with clear_errors():
             current = as_deployed(study, diffex_results)
             tree = diffex_results.store(current).current_corpus(current.kept_as)
-            problems = stage.problems(tree, current.search.options())
+            problems = stage.problems(tree, current.search)
         return kept.checked(
             not problems,
             "; ".join(problems) or "ready to be searched",

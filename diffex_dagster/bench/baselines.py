@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -110,7 +110,7 @@ def read(baseline: Baseline, subject: Subject) -> Reading:
     if baseline.combinations:
         return _combinations(corpus, score, study)
     changes = {"gate": baseline.gate, "beam": beam, "joint_size": 1, "allocation": "exhaustive"}
-    result = search(corpus, score, study.search.model_copy(update=changes).options())
+    result = search(corpus, score, study.search.replaced(**changes))
     return _reading(result, claims=baseline.gate == "signed")
 
 
@@ -124,7 +124,7 @@ def _reading(result: SearchResult, claims: bool) -> Reading:
 
 def _combinations(corpus: Corpus, score: Score, study: Study) -> Reading:
     """Algorithm 1: a feature is reported by the first combination that it was tried in, claimed where one was kept."""
-    options = replace(study.search.options(), gate="signed", joint_size=max(2, study.search.joint_size))
+    options = study.search.replaced(gate="signed", joint_size=max(2, study.search.joint_size))
     start = [feature for group in corpus.groups for feature in stand_ins(group, options)]
     single = score([(feature,) for feature in start])
     tried: dict[tuple[str, ...], NDArray[np.float64]] = dict(single)

@@ -9,7 +9,7 @@ edited is counted. Effects are those of the study's classifiers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -93,8 +93,8 @@ def resample(
     """
     rng = np.random.default_rng(seed)
     size = len(next(iter(table.values())))
-    plain = replace(options, allocation="exhaustive", joint_size=1)
-    racing = replace(options, allocation="racing", joint_size=1)
+    plain = options.replaced(allocation="exhaustive", joint_size=1)
+    racing = options.replaced(allocation="racing", joint_size=1)
     found = []
     for _ in range(studies):
         drawn = rng.choice(size, images, replace=False)  # a random order, in which the race may take them
@@ -169,7 +169,7 @@ def measure_savings(
         for count in images:
             for kind in bounds:
                 say(f"{classifier}: {studies} studies of {count} images, {kind} bounds")
-                setting = replace(options, racing_bounds=kind)
+                setting = options.replaced(racing_bounds=kind)
                 pairs = resample(corpus, table, setting, images=count, studies=studies, seed=seed)
                 saved.append(summarise(pairs, classifier, count, setting))
     return saved

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffex_dagster.effects.deciding import DecisionOptions, decide
+from diffex_dagster.effects.deciding import decide
+from diffex_dagster.effects.options import DecisionOptions
 from diffex_dagster.effects.paired import Reach, interval
 from diffex_dagster.effects.presence import Mask, enough
 
@@ -63,7 +64,7 @@ def resample(
         chosen = rng.integers(len(table), size=images)
         d, on = table[chosen], lacking[chosen]
         masks = dict(zip(names, on.T, strict=True)) if without else None
-        decisions = decide(dict(zip(names, d.T, strict=True)), replace(options, seed=study), without=masks, reach=reach)
+        decisions = decide(dict(zip(names, d.T, strict=True)), options.replaced(seed=study), without=masks, reach=reach)
         claimed = np.array([{"raises": 1, "lowers": -1}.get(decisions[name].decision, 0) for name in names])
         false = (claimed != 0) & ((np.abs(truth) <= null) | (np.sign(truth) != claimed))
         shares.append(false.sum() / max(1, np.count_nonzero(claimed)))

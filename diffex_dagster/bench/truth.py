@@ -311,7 +311,7 @@ def grade_all(
             marked = mark(at.subject(subject.name), true, true_world, unit, combined)
             if arm == "exact":
                 reach = None if subject.target.bounded else reach_of(in_arm, unit)
-                options = replace(decision_options(in_arm, reach), flips=1999)
+                options = decision_options(in_arm, reach).replaced(flips=1999)
                 resampled = resample(
                     true_world.d, len(names), options, scope.resamples, NULL * unit, true_world.without, reach
                 )

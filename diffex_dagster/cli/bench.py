@@ -242,7 +242,7 @@ def racing(
 
     changes = {"racing_top": top, "racing_tolerance": tolerance, "racing_start": start}
     loaded = load(study)
-    search = loaded.search.model_copy(update={name: value for name, value in changes.items() if value is not None})
+    search = loaded.search.replaced(**{name: value for name, value in changes.items() if value is not None})
     sizes = _numbers(images, "--images")
     if max(sizes) > pool:
         raise DiffExError(
@@ -253,7 +253,7 @@ def racing(
         raise DiffExError(f"bench racing: --bounds {bounds!r}: write one or both of {','.join(get_args(Bounds))}")
     with Console(stderr=True).status("drawing the pool") as status:
         saved = bench_racing.measure_savings(
-            loaded, search.options(), pool=pool, images=sizes, studies=studies, bounds=kinds, every=every,
+            loaded, search, pool=pool, images=sizes, studies=studies, bounds=kinds, every=every,
             say=status.update,
         )  # fmt: skip
     print(bench_racing.as_markdown(saved))

@@ -52,7 +52,7 @@ def check(study: Study, console: Console) -> None:
             console.print("the corpus file can be read; what it names is checked once the model has been asked")
             return
         corpus = merge(edits.tree, edits)
-    if found := problems(corpus, study.search.options()):
+    if found := problems(corpus, study.search):
         raise CorpusError(f"{study.path(study.corpus.overrides)}: " + "; ".join(found))
     console.print(f"{len(list(corpus.walk()))} features in {len(corpus.groups)} groups: ready to be searched")
 

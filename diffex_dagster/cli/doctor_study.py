@@ -243,7 +243,7 @@ def _corpus(study: Study) -> str:
     if study.corpus.vlm and study.corpus.vlm.live:
         return f"{edits.name} can be read; what it names is checked once the model has been asked"
     corpus = corpus_now(study)
-    if found := problems(corpus, study.search.options()):
+    if found := problems(corpus, study.search):
         raise CorpusError(f"{edits}: {'; '.join(found)}")
     return f"{len(list(corpus.walk()))} features in {len(corpus.groups)} groups"
 

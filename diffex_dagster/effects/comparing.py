@@ -27,7 +27,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diffex_dagster.effects.deciding import DecisionOptions, adjust_holm, flips_for, stack, who_has_it
+from diffex_dagster.effects.deciding import adjust_holm, flips_for, stack, who_has_it
+from diffex_dagster.effects.options import DecisionOptions
 from diffex_dagster.effects.paired import Reach, interval, unseen_bounds
 from diffex_dagster.effects.presence import enough
 from diffex_dagster.effects.signflip import sign_flips
@@ -93,7 +94,7 @@ def compare(
 
     Args:
         first, last: feature -> paired differences, shape (images,), images in the same order in both.
-        options: level, confidence, margin, edit_success_threshold, flips and seed are used; the error rate is always
+        options: level, confidence, margin, min_edit_success, flips and seed are used; the error rate is always
             family-wise.
         edit_success: feature -> share of its edits that show the attribute; features that are missing are tested.
         without: feature -> which images lack the attribute, (images,) booleans: the versions are compared among these.
@@ -119,9 +120,7 @@ def compare(
     lacking = {name: np.asarray(mask, dtype=bool) for name, mask in (without or {}).items()}
     there = {name for name, mask in lacking.items() if not enough(mask, options.level)}
     tested = [
-        j
-        for j, name in enumerate(names)
-        if name not in there and success.get(name, 1.0) >= options.edit_success_threshold
+        j for j, name in enumerate(names) if name not in there and success.get(name, 1.0) >= options.min_edit_success
     ]
     # Of a feature that is *already there*, all images are shown.
     on = np.stack(

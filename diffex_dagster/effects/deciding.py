@@ -30,11 +30,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from diffex_dagster.effects.options import DecisionOptions
 from diffex_dagster.effects.paired import Reach, interval, unseen_bounds
 from diffex_dagster.effects.placebo import control_effects, exchange_e_values, exchanges, placebo_effects
 from diffex_dagster.effects.presence import Mask, enough
@@ -42,51 +43,7 @@ from diffex_dagster.effects.signflip import SignFlips, adjust_by, adjust_ebh, e_
 
 Controls = ArrayLike | Mapping[str, ArrayLike]
 """d of control edits, (images, control prompts): the same for all features, or by feature."""
-ErrorRate = Literal["fwer", "fdr-by", "fdr-ebh"]
 DecisionText = Literal["raises", "lowers", "mixed", "no effect shown", "inconclusive", "already there", "edit failed"]
-
-
-@dataclass(frozen=True)
-class DecisionOptions:
-    """What a study may choose about its decisions.
-
-    Attributes:
-        error_rate: which error rate holds over *raises* and *lowers* together, and by which method.
-        level: the error rate.
-        confidence: of the interval that *no effect shown* is read from.
-        margin: effects inside ± margin do not matter to the study's reader, in the unit of the target measure. Used by
-            *no effect shown*, and by *mixed* as the smallest move of one image that counts.
-        minimum_effect: test |mean| <= minimum_effect instead of mean = 0; raise it when edits are known to have side
-            effects of that size. 0 by default.
-        mixed_share: *mixed* says that more than this share of images move up, and more than it move down.
-        edit_success_threshold: below this share of edits that show the attribute, the decision is *edit failed*.
-        flips: random sign flips, at least; a large family under Holm or Benjamini & Yekutieli takes more. All 2^images
-            patterns are used when they are no more than that.
-        seed: of the random flips.
-    """
-
-    error_rate: ErrorRate = "fwer"
-    level: float = 0.05
-    confidence: float = 0.95
-    margin: float = 0.02
-    minimum_effect: float = 0.0
-    mixed_share: float = 0.05
-    edit_success_threshold: float = 0.5
-    flips: int = 19_999
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Raises: ValueError: an option is out of range."""
-        if self.error_rate not in get_args(ErrorRate):
-            raise ValueError(f"error_rate is {self.error_rate!r}; choose one of {', '.join(get_args(ErrorRate))}.")
-        for name in ("level", "confidence", "mixed_share"):
-            if not 0.0 < getattr(self, name) < 1.0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1.")
-        for name in ("margin", "minimum_effect"):
-            if not getattr(self, name) >= 0.0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative.")
-        if self.flips < 1:
-            raise ValueError(f"flips is {self.flips}; it must be at least 1.")
 
 
 @dataclass(frozen=True)
@@ -165,7 +122,7 @@ def decide(
         {name: np.asarray(mask, dtype=bool) for name, mask in (without or {}).items()},
     )
     there = [name for name in d if name in lacking and not enough(lacking[name], options.level)]
-    failed = [name for name in d if name not in there and success.get(name, 1.0) < options.edit_success_threshold]
+    failed = [name for name in d if name not in there and success.get(name, 1.0) < options.min_edit_success]
     tested = [name for name in d if name not in {*there, *failed}]
     raw = stack({name: d[name] for name in tested})
     of_controls = _controls(controls, len(raw) if tested else None, tested)
@@ -180,7 +137,7 @@ def decide(
         decided[name] = Decision("already there", None, who_has_it(lacking[name]))
     for name in failed:
         reason = (
-            f"{success[name]:.0%} of its edits show it, fewer than the {options.edit_success_threshold:.0%} that a "
+            f"{success[name]:.0%} of its edits show it, fewer than the {options.min_edit_success:.0%} that a "
             "judgement needs"
         )
         decided[name] = Decision("edit failed", None, reason)
@@ -226,7 +183,7 @@ def decide_controls(
     table = stack(controls)
     if table.shape[1] < 2:
         return {name: Decision("inconclusive", None, "there is no other control prompt") for name in controls}
-    against, settings = control_effects(table), replace(options, error_rate="fwer", minimum_effect=0.0)
+    against, settings = control_effects(table), options.replaced(error_rate="fwer", minimum_effect=0.0)
     alone = [
         float(_tests(table[:, [j]], np.delete(table, j, axis=1), settings)[0].p_raw[0]) for j in range(table.shape[1])
     ]

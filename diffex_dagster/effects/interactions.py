@@ -24,7 +24,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diffex_dagster.effects.deciding import DecisionOptions, decide
+from diffex_dagster.effects.deciding import decide
+from diffex_dagster.effects.options import DecisionOptions
 from diffex_dagster.effects.paired import Reach, interval
 
 InteractionText = Literal[

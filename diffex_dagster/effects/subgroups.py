@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diffex_dagster.effects.deciding import Controls, DecisionOptions, controls_of, decide
+from diffex_dagster.effects.deciding import Controls, controls_of, decide
+from diffex_dagster.effects.options import DecisionOptions
 from diffex_dagster.effects.paired import Reach, interval
 from diffex_dagster.effects.placebo import placebo_effects
 from diffex_dagster.effects.presence import least_images
@@ -102,7 +103,7 @@ def subgroup_effects(
         ValueError: as for `decide`.
     """
     options = options or DecisionOptions()
-    options = replace(options, flips=min(options.flips, FLIPS))
+    options = options.replaced(flips=min(options.flips, FLIPS))
     least, every = least_images(options.level), on or {}
     masks: dict[tuple[str, str, str], NDArray[np.bool_]] = {}
     for feature, values in d.items():

@@ -108,7 +108,7 @@ def competitors(feature: Feature, options: SearchOptions) -> tuple[Feature, ...]
     own = stand_ins(feature, options)
     if not feature.editable or options.gate != "magnitude" or options.probes < 2:
         return own
-    below = stand_ins(replace(feature, editable=False), replace(options, probes=options.probes - 1))
+    below = stand_ins(replace(feature, editable=False), options.replaced(probes=options.probes - 1))
     return (*own, *below)
 
 

@@ -1,9 +1,12 @@
-"""What a study may choose about the search."""
+"""What a study may choose about the search: a study file's section `search` has these fields (`study.SearchPart`)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
+
+from pydantic import Field
+
+from diffex_dagster.utils.config import Part
 
 Gate = Literal["magnitude", "signed", "absolute"]
 Allocation = Literal["exhaustive", "racing"]
@@ -12,8 +15,7 @@ JointDirections = Literal["both", "strongest"]
 JointSearch = Literal["greedy", "published"]
 
 
-@dataclass(frozen=True)
-class SearchOptions:
+class SearchOptions(Part):
     """Options of one search; the defaults are the project's reading of DiffEx, Algorithm 1.
 
     Attributes:
@@ -25,7 +27,7 @@ class SearchOptions:
         delta: the signed gate's threshold on mean d (the paper's δ), in the unit of the target measure.
         probes: how many edits a node competes with for a place in the beam: its own, where its name is an edit, and
             some of its children's; of its descendants alone, where it is not ("hair colour").
-        joint_size: the most features in a joint combination; 1 or less turns the joint search off.
+        joint_size: the most features in a joint combination; 1 turns the joint search off.
         joint_width: how many extensions of a combination are tried at each step, the strongest single features first.
         joint_directions: "both" grows one combination upwards and one downwards and reports the stronger;
             "strongest" grows only in the direction of the strongest single feature, at half the edits.
@@ -47,42 +49,19 @@ class SearchOptions:
     """
 
     gate: Gate = "magnitude"
-    beam: int = 4
+    beam: int = Field(4, ge=1)
     delta: float = 0.0
-    probes: int = 2
-    joint_size: int = 3
-    joint_width: int = 3
+    probes: int = Field(2, ge=1)
+    joint_size: int = Field(3, ge=1)
+    joint_width: int = Field(3, ge=1)
     joint_directions: JointDirections = "both"
     joint_search: JointSearch = "greedy"
     joint_gain: float = 0.0
     allocation: Allocation = "exhaustive"
-    racing_top: int = 5
-    racing_error: float = 0.05
-    racing_tolerance: float = 0.0
-    racing_gate_tolerance: float = 0.01
-    racing_start: int = 24
-    racing_growth: float = 1.5
+    racing_top: int = Field(5, ge=1)
+    racing_error: float = Field(0.05, gt=0.0, lt=1.0)
+    racing_tolerance: float = Field(0.0, ge=0.0)
+    racing_gate_tolerance: float = Field(0.01, ge=0.0)
+    racing_start: int = Field(24, ge=2)
+    racing_growth: float = Field(1.5, gt=1.0, le=100.0)
     racing_bounds: Bounds = "normal"
-
-    def __post_init__(self) -> None:
-        """Raises: ValueError: an option is out of range."""
-        if self.gate not in get_args(Gate):
-            raise ValueError(f"gate is {self.gate!r}; choose one of {', '.join(get_args(Gate))}.")
-        if self.joint_directions not in get_args(JointDirections):
-            choices = ", ".join(get_args(JointDirections))
-            raise ValueError(f"joint_directions is {self.joint_directions!r}; choose one of {choices}.")
-        for name, kind in (("allocation", Allocation), ("racing_bounds", Bounds), ("joint_search", JointSearch)):
-            if getattr(self, name) not in get_args(kind):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(get_args(kind))}.")
-        if not 0.0 < self.racing_error < 1.0:
-            raise ValueError(f"racing_error is {self.racing_error}; it must lie between 0 and 1.")
-        if not self.racing_growth > 1.0:
-            raise ValueError(f"racing_growth is {self.racing_growth}; it must be above 1.")
-        for name in ("racing_tolerance", "racing_gate_tolerance"):
-            if getattr(self, name) < 0.0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative.")
-        if self.racing_start < 2:
-            raise ValueError(f"racing_start is {self.racing_start}; it must be at least 2.")
-        for name in ("beam", "probes", "joint_width", "racing_top"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")

@@ -82,7 +82,7 @@ def wanted_prompts(corpus: Corpus) -> list[Wanted]:
 
 def study_edits(study: Study, corpus: Corpus, images: int) -> int:
     """The edits that a search of one classifier makes at most, apart from joint ones: level 1, and a full beam."""
-    options, first = study.search.options(), level1_combinations(study, corpus)
+    options, first = study.search, level1_combinations(study, corpus)
     known = {concepts for concepts in first if concepts}
     deeper = sorted(
         (

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffex_dagster.editing.calibration import in_words
-from diffex_dagster.effects.deciding import Decision, DecisionOptions, decide_controls
+from diffex_dagster.effects.deciding import Decision, decide_controls
+from diffex_dagster.effects.options import ClaimOptions, DecisionOptions
 from diffex_dagster.effects.paired import Reach, interval
 from diffex_dagster.results import Control
 from diffex_dagster.search.levels import GateOutcome
@@ -62,12 +63,10 @@ def decision_options(study: Study, reach: Reach | None = None) -> DecisionOption
     Args:
         reach: of the study's measure, for the margin of a measure without limits; a probability's when left out.
     """
-    options = study.effects.model_dump(include={"error_rate", "level", "minimum_effect", "confidence"})
     margin = study.effects.margin if study.effects.margin is not None else MARGIN
     return DecisionOptions(
-        **options,
+        **{name: getattr(study.effects, name) for name in ClaimOptions.model_fields},
         margin=reach.still if reach else margin,
-        edit_success_threshold=study.effects.min_edit_success,
         seed=study.seed,
     )
 

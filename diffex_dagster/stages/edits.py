@@ -160,7 +160,7 @@ def controls_like(study: Study, concepts: Concepts) -> list[Concepts]:
 def level1_combinations(study: Study, corpus: Corpus) -> list[Concepts]:
     """What level 1 edits: nothing (the null edit), words that mean nothing (the noise floor), and every group."""
     combinations: list[Concepts] = [(), *control_edits(study)]
-    for features in level1_features(corpus, study.search.options()).values():
+    for features in level1_features(corpus, study.search).values():
         combinations += [concepts_of([feature]) for feature in features]
     return list(dict.fromkeys(combinations))
 

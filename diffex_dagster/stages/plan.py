@@ -279,7 +279,7 @@ def _pairs_most(study: Study, recorder: _Recorder) -> int:
 
 def _joint_most(study: Study, recorder: _Recorder) -> int:
     """The most edits of joint combinations on every image."""
-    options, images = study.search.options(), len(recorder.samples(study.kept_as))
+    options, images = study.search, len(recorder.samples(study.kept_as))
     if options.joint_search == "published":
         most = most_published(sum(feature.editable for feature in recorder.corpus.walk()), options)
     else:
@@ -293,7 +293,7 @@ def _most(study: Study, corpus: Corpus, recorder: _Recorder, editor: str, planne
     Args:
         study, corpus: as they are edited (`calibrated`).
     """
-    options, images = study.search.options(), list(recorder.samples(study.kept_as))
+    options, images = study.search, list(recorder.samples(study.kept_as))
 
     def missing(combinations: Iterable[Concepts]) -> int:
         requests = [r for r in edit_requests(images, combinations, study.seeds) if r not in planned]

@@ -41,7 +41,7 @@ def choose_features(study: Study, corpus: Corpus, wanted: Sequence[str] = ()) ->
     """
     if wanted:
         return [_named(study, corpus, name) for name in wanted]
-    groups = [features[0] for features in level1_features(corpus, study.search.options()).values() if features]
+    groups = [features[0] for features in level1_features(corpus, study.search).values() if features]
     if not groups:
         raise DiffExError(f"{study.file}: the corpus has no feature that can be edited")
     count = min(FEATURES, len(groups))

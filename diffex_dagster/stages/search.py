@@ -137,7 +137,7 @@ def level1_scores(subject: Subject) -> Level1:
     subject.know()
     with subject.store.hold():
         subject = subject.calibrated()
-        study, corpus, options = subject.study, subject.corpus, subject.study.search.options()
+        study, corpus, options = subject.study, subject.corpus, subject.study.search
         features = [feature for stand_ins in level1_features(corpus, options).values() for feature in stand_ins]
         images = subject.split.discovery
         paired, scored = paired_scores(subject, control_edits(study), images)
@@ -261,7 +261,7 @@ def _search(subject: Subject) -> Searched:
         effects = effects_of(new)
         return {ids: effects[concepts] for ids, concepts in asked.items()}
 
-    options = study.search.options()
+    options = study.search
     judged_on = first_look(study, images) if options.allocation == "racing" else images
     without = Lacking(subject, judged_on)
 

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from diffex_dagster.corpus.vlm.kinds import AnyVLMPart
 from diffex_dagster.deployment import SharedResults
+from diffex_dagster.effects.options import ClaimOptions
 from diffex_dagster.search.options import SearchOptions
 from diffex_dagster.utils.config import Part
 from diffex_dagster.utils.names import Name, Text
@@ -45,18 +46,9 @@ class ResultsPart(SharedResults):
     folder: Path = Field(Path("results"), description="for the database, the reports and, unless said, the pictures")
 
 
-class SearchPart(Part):
-    """How the tree is searched; see `search.options.SearchOptions`."""
+class SearchPart(SearchOptions):
+    """How the tree is searched, and what is edited in pairs besides."""
 
-    gate: Literal["magnitude", "signed", "absolute"] = "magnitude"
-    beam: int = Field(4, ge=1)
-    delta: float = 0.0
-    probes: int = Field(2, ge=1)
-    joint_size: int = Field(3, ge=1)
-    joint_width: int = Field(3, ge=1)
-    joint_directions: Literal["both", "strongest"] = "both"
-    joint_search: Literal["greedy", "published"] = "greedy"
-    joint_gain: float = 0.0
     interactions: int = Field(
         0,
         ge=0,
@@ -64,29 +56,13 @@ class SearchPart(Part):
         description="edit the strongest features of so many groups in pairs, to see whether they do more together or "
         "less than each adds up to: 4 take seven edits of every image, one of them towards two control prompts",
     )
-    allocation: Literal["exhaustive", "racing"] = "exhaustive"
-    racing_top: int = Field(5, ge=1)
-    racing_error: float = Field(0.05, gt=0.0, lt=1.0)
-    racing_tolerance: float = Field(0.0, ge=0.0)
-    racing_gate_tolerance: float = Field(0.01, ge=0.0)
-    racing_start: int = Field(24, ge=2)
-    racing_growth: float = Field(1.5, gt=1.0, le=100.0)
-    racing_bounds: Literal["normal", "bounded"] = "normal"
-
-    def options(self) -> SearchOptions:
-        """As the search takes them."""
-        return SearchOptions(**self.model_dump(exclude={"interactions"}))
 
 
-class EffectsPart(Part):
-    """How effects are judged; see `effects.deciding.DecisionOptions`."""
+class EffectsPart(ClaimOptions):
+    """How effects are measured, and what may be claimed of them."""
 
     renamed: ClassVar[Mapping[str, str]] = {"nonsense": "control_prompts"}
 
-    error_rate: Literal["fwer", "fdr-by", "fdr-ebh"] = "fwer"
-    level: float = Field(0.05, gt=0.0, lt=1.0)
-    minimum_effect: float = Field(0.0, ge=0.0)
-    confidence: float = Field(0.95, gt=0.5, lt=1.0)
     margin: float | None = Field(
         None,
         gt=0.0,
@@ -133,9 +109,6 @@ class EffectsPart(Part):
         le=1.0,
         description="an edit that changes no window of an eighth of the picture's side by so much on average (0 to 1) "
         "did not happen",
-    )
-    min_edit_success: float = Field(
-        0.5, ge=0.0, le=1.0, description="share of edits that must show their attribute; chance is a quarter"
     )
 
 

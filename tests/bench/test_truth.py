@@ -17,7 +17,7 @@ from diffex_dagster.bench.racing import all_subjects
 from diffex_dagster.bench.resampling import resample
 from diffex_dagster.classifying.parts import Target
 from diffex_dagster.corpus.tree import Corpus, Feature
-from diffex_dagster.effects.deciding import DecisionOptions
+from diffex_dagster.effects.options import DecisionOptions
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.study import Study, load_study
@@ -212,7 +212,7 @@ def test_resampling_keeps_the_promised_rates_and_notices_broken_ones() -> None:
     good = resample(effects, 20, OPTIONS, 60, null=0.001)
     assert good.found == 1.0 and good.coverage > 0.9
     assert good.any_false <= 0.15 and good.fdr <= 0.05  # 5%, and three standard errors of 60 studies
-    lenient = DecisionOptions(flips=499, level=0.9, confidence=0.3, margin=0.0)  # a claim's interval holds no zero
+    lenient = DecisionOptions(flips=499, level=0.9, confidence=0.51, margin=0.0)  # a claim's interval holds no zero
     broken = resample(effects, 20, lenient, 30, null=0.001)
     assert broken.any_false > 0.5 and broken.fdr > good.fdr
     nothing = resample({"a": np.zeros(50)}, 10, OPTIONS, 5, null=0.001)

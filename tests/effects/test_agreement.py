@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from diffex_dagster.effects.agreement import Said, agree, cohens_kappa
-from diffex_dagster.effects.deciding import DecisionOptions, decide
+from diffex_dagster.effects.deciding import decide
+from diffex_dagster.effects.options import DecisionOptions
 
 
 def said(effect: float, decision: str) -> Said:

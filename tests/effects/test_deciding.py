@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from diffex_dagster.effects.deciding import DecisionOptions, ErrorRate, adjust_holm, decide
+from diffex_dagster.effects.deciding import adjust_holm, decide
+from diffex_dagster.effects.options import DecisionOptions, ErrorRate
 from diffex_dagster.effects.paired import Reach, interval
 from tests.support import simulations
 
@@ -114,9 +115,9 @@ def test_errors_name_the_feature() -> None:
         decide({"a": [0.1, 0.2], "b": [0.1, 0.2, 0.3]})
     with pytest.raises(ValueError, match="'b' is not a finite number"):
         decide({"a": [0.1, 0.2], "b": [0.1, float("nan")]})
-    with pytest.raises(ValueError, match="choose one of fwer, fdr-by, fdr-ebh"):
+    with pytest.raises(ValueError, match="'fwer', 'fdr-by' or 'fdr-ebh'"):
         DecisionOptions(error_rate="bh")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="level is 5"):
+    with pytest.raises(ValueError, match="level"):
         DecisionOptions(level=5)
 
 

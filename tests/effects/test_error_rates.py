@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffex_dagster.effects.comparing import compare
-from diffex_dagster.effects.deciding import DecisionOptions
+from diffex_dagster.effects.options import DecisionOptions
 from tests.support import simulations
 
 pytestmark = pytest.mark.slow

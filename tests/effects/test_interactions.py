@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from diffex_dagster.effects.deciding import DecisionOptions
 from diffex_dagster.effects.interactions import Interaction, PairScores, interactions
+from diffex_dagster.effects.options import DecisionOptions
 from diffex_dagster.effects.paired import Reach
 from tests.support.interacting import claimed_rate, found_rate
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffex_dagster.effects.deciding import DecisionOptions, decide, decide_controls
+from diffex_dagster.effects.deciding import decide, decide_controls
+from diffex_dagster.effects.options import DecisionOptions
 from diffex_dagster.effects.placebo import control_effects, exchange_e_values, exchanges, placebo_effects
 from diffex_dagster.effects.signflip import sign_flips
 from diffex_dagster.effects.subgroups import subgroup_effects

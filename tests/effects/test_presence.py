@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 from diffex_dagster.effects.comparing import compare
-from diffex_dagster.effects.deciding import DecisionOptions, decide
+from diffex_dagster.effects.deciding import decide
+from diffex_dagster.effects.options import DecisionOptions
 from diffex_dagster.effects.paired import Reach, interval
 from diffex_dagster.effects.presence import (
     both_arms,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffex_dagster.effects.deciding import DecisionOptions, decide
+from diffex_dagster.effects.deciding import decide
+from diffex_dagster.effects.options import DecisionOptions
 from diffex_dagster.effects.paired import Reach
 from diffex_dagster.effects.subgroups import opposite, strata, subgroup_effects
 

@@ -162,9 +162,9 @@ def test_gate_does_not_depend_on_image_order_or_on_the_unit(means: list[float], 
 
 
 def test_options_say_what_is_wrong() -> None:
-    with pytest.raises(ValueError, match="choose one of magnitude, signed, absolute"):
+    with pytest.raises(ValueError, match="'magnitude', 'signed' or 'absolute'"):
         SearchOptions(gate="biggest")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="beam is 0"):
+    with pytest.raises(ValueError, match="beam"):
         SearchOptions(beam=0)
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from diffex_dagster.effects.deciding import DecisionOptions
 from diffex_dagster.effects.interactions import Interaction, PairScores, interactions
+from diffex_dagster.effects.options import DecisionOptions
 from diffex_dagster.effects.paired import Reach
 
 Array = NDArray[np.float64]

@@ -40,7 +40,7 @@ def measured(
     paired |= {concepts_of([feature]): Paired(null, edit, flat, null) for feature, edit in edits.items()}
     scores = {feature.id: paired[concepts_of([feature])].effect for feature in edits}
     seen = {f: list(values) for f, values in scores.items()} | {f: [0.0] for f in left}
-    race = Race(range(len(null)), len(seen), study.search.options(), seen=seen) if left else None
+    race = Race(range(len(null)), len(seen), study.search, seen=seen) if left else None
     result = SearchResult(scores, (), (), (), (), None, len(seen), race=race)
     searched = Searched(result, Noise(0.0, 0.0), Split(images, images), paired, pairs=list(pairs))
     searched.without = dict(without or {})

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from diffex_dagster.effects.deciding import DecisionOptions, decide
+from diffex_dagster.effects.deciding import decide
+from diffex_dagster.effects.options import DecisionOptions
 from diffex_dagster.effects.paired import Reach, interval, unseen_bounds
 from diffex_dagster.effects.placebo import exchanges, placebo_effects
 from diffex_dagster.effects.signflip import adjust_by, adjust_ebh, e_values, sign_flips
