@@ -11,6 +11,7 @@ import pytest
 
 from diffex_dagster.cli import main as cli
 from diffex_dagster.study import Study, load_study
+from tests.support import quick
 from tests.support.buckets import S3, s3_server
 from tests.support.postgres import in_postgres, postgres_server
 from tests.support.project import ROOT, Run
@@ -25,6 +26,22 @@ def dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DAGSTER_HOME", str(home))
         yield home
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_databases() -> Iterator[None]:
+    """Databases are opened cheaply, also by fixtures that many tests share."""
+    with pytest.MonkeyPatch.context() as patch:
+        quick.databases(patch)
+        yield
+    quick.close()
+
+
+@pytest.fixture(autouse=True)
+def as_users_open_it(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test about the DuckDB file opens it as a user does."""
+    if request.node.get_closest_marker("duckdb_file"):
+        monkeypatch.setattr("diffex_dagster.store.opening.connected", quick.connected)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -60,6 +77,22 @@ def rows_kept_elsewhere(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
 def toy(tmp_path: Path) -> Study:
     """The toy study in a folder of its own."""
     return load_study(write_study(tmp_path / "toy"))
+
+
+@pytest.fixture(scope="session")
+def toy_with_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which every stage of the toy study was made; only to be copied."""
+    from diffex_dagster.assets.running import explain_study
+
+    study = load_study(write_study(tmp_path_factory.mktemp("explained") / "toy"))
+    explain_study(study, tuple(study.classifiers), lambda *event: None)
+    return study.folder
+
+
+@pytest.fixture
+def explained(toy_with_results: Path, tmp_path: Path) -> Study:
+    """The toy study in a folder of its own, with both its classifiers explained and compared."""
+    return load_study(shutil.copytree(toy_with_results, tmp_path / "toy"))
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 
 from diffex_dagster.cli import main as cli
 from diffex_dagster.stages.setup import build_store
-from diffex_dagster.study import load_study
+from diffex_dagster.study import Study, load_study
 from tests.support.project import Run
 from tests.support.toys import edits_made, write_study
 
@@ -136,11 +136,10 @@ def another_has_it_open(database: Path, mode: str) -> Iterator[None]:
 
 
 def test_what_only_reads_opens_the_results_to_read(
-    tmp_path: Path, diffex: Run, monkeypatch: pytest.MonkeyPatch
+    explained: Study, diffex: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beside another reader, who keeps writers out, all of it works; beside a writer it says who is in the way."""
-    write_study(tmp_path)
-    assert diffex("run", tmp_path)[0] == 0
+    tmp_path = explained.folder
     monkeypatch.setattr("diffex_dagster.store.duck.WRITE_BESIDE", 0.0)
     monkeypatch.setattr("diffex_dagster.store.duck.LOCK_TIMEOUT", 0.0)
     database = tmp_path / "results" / "diffex.duckdb"
@@ -198,11 +197,13 @@ def test_ctrl_c_ends_every_command_with_one_line(
     assert err == "interrupted: what was finished is kept; the same command goes on from there"
 
 
-def test_report_prints_the_page_and_opens_it(tmp_path: Path, diffex: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_study(tmp_path)
-    status, _, err = diffex("report", tmp_path)
+def test_report_prints_the_page_and_opens_it(
+    explained: Study, tmp_path: Path, diffex: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_study(tmp_path / "new")
+    status, _, err = diffex("report", tmp_path / "new")
     assert status == 1 and "comparison has no report yet; run `diffex run" in err
-    diffex("run", tmp_path)
+    tmp_path = explained.folder
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
     page = tmp_path / "results" / "reports" / "v1" / "index.html"
@@ -263,9 +264,8 @@ def test_one_classifier_only(tmp_path: Path, diffex: Run) -> None:
     assert status == 1 and f"v2 has no report yet; run `diffex run {tmp_path.name}` first" in err
 
 
-def test_fresh_starts_over_and_keeps_the_old_results(tmp_path: Path, diffex: Run) -> None:
-    write_study(tmp_path)
-    diffex("run", tmp_path)
+def test_fresh_starts_over_and_keeps_the_old_results(explained: Study, diffex: Run) -> None:
+    tmp_path = explained.folder
     made = len(edits_made(tmp_path))
     assert diffex("run", tmp_path, "--fresh")[0] == 0
     assert len(edits_made(tmp_path)) == 2 * made
@@ -322,9 +322,8 @@ def breaks(folder: Path, what: str) -> None:
         ("broken yaml", "corpus.yaml"),
     ],
 )
-def test_bad_input_is_one_sentence_and_nothing_is_lost(tmp_path: Path, diffex: Run, what: str, sentence: str) -> None:
-    write_study(tmp_path)
-    assert diffex("run", tmp_path, "--classifier", "v1")[0] == 0
+def test_bad_input_is_one_sentence_and_nothing_is_lost(explained: Study, diffex: Run, what: str, sentence: str) -> None:
+    tmp_path = explained.folder
     made = edits_made(tmp_path)
     breaks(tmp_path, what)
     status, _, err = diffex("run", tmp_path, "--classifier", "v1")
@@ -367,11 +366,11 @@ def test_unknown_names_list_the_known_ones(tmp_path: Path, diffex: Run) -> None:
     assert "there is no such study" in diffex("run", tmp_path / "nowhere")[2]
 
 
-def test_corpus_shows_checks_compares_and_reads(tmp_path: Path, diffex: Run) -> None:
-    write_study(tmp_path)
-    assert "Dark red" in diffex("corpus", "show", tmp_path)[1]
-    assert "7 features in 3 groups: ready" in diffex("corpus", "check", tmp_path)[1]
-    diffex("run", tmp_path, "--classifier", "v1")
+def test_corpus_shows_checks_compares_and_reads(explained: Study, tmp_path: Path, diffex: Run) -> None:
+    write_study(tmp_path / "new")
+    assert "Dark red" in diffex("corpus", "show", tmp_path / "new")[1]
+    assert "7 features in 3 groups: ready" in diffex("corpus", "check", tmp_path / "new")[1]
+    tmp_path = explained.folder
     assert "no difference" in diffex("corpus", "diff", tmp_path)[1]
     (tmp_path / "corpus.yaml").write_text("add: [{group: Red, name: Ruby, prompt: ruby patch}]\n")
     assert "+ red/ruby" in diffex("corpus", "diff", tmp_path)[1]

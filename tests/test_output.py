@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+import json
 import subprocess
 import sys
 import threading
@@ -120,6 +121,20 @@ def test_data_keeps_every_letter_whatever_the_encoding(monkeypatch: pytest.Monke
     assert raw.getvalue().decode("utf-8") == "name,▲\nplain\n"
 
 
+IN_ONE_PROCESS = """
+import json, sys
+from diffex_dagster.cli.main import main
+
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["diffex", *words]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, words
+    print("<ended>")
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
 def test_the_command_line_prints_under_any_encoding(tmp_path: Path, encoding: str) -> None:
@@ -139,9 +154,13 @@ def test_the_command_line_prints_under_any_encoding(tmp_path: Path, encoding: st
     assert run.returncode == 0 and "Traceback" not in run.stderr, run.stderr
     assert "level-1 edits: 0 of" in run.stderr  # lines instead of a bar
     study = str(tmp_path / "s")
-    for words in (("show", study, "v1"), ("compare", study), ("plan", study), ("corpus", "show", study)):
-        found = diffex(*words)
-        assert found.returncode == 0 and "Traceback" not in found.stderr, (words, found.stderr)
+    commands = (("show", study, "v1"), ("compare", study), ("plan", study), ("corpus", "show", study))
+    read = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", IN_ONE_PROCESS, json.dumps(commands)],
+        env=environment, cwd=ROOT, capture_output=True, text=True, encoding=encoding,
+    )  # fmt: skip
+    assert read.returncode == 0 and "Traceback" not in read.stderr, read.stderr
+    assert read.stdout.count("<ended>") == len(commands) and "Dark red" in read.stdout.split("<ended>")[-2]
 
 
 def test_a_reader_that_leaves_early_ends_the_program_without_a_traceback() -> None:

@@ -39,7 +39,7 @@ def open_database(path: Path, *, read_only: bool = False, timeout: float | None 
     said, pause = SAY_AFTER, 0.05
     while True:
         try:
-            return duckdb.connect(str(path), read_only=read_only)
+            return connected(path, read_only)
         except (duckdb.Error, OSError) as error:
             if not _is_locked(error):
                 raise trouble(path, error) from error
@@ -56,6 +56,11 @@ def open_database(path: Path, *, read_only: bool = False, timeout: float | None 
                 said = waited + SAY_EVERY
         time.sleep(pause * (0.5 + random.random()))  # two that wait do not knock together
         pause = min(2 * pause, 1.0)
+
+
+def connected(path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
+    """A connection, or DuckDB's own error."""
+    return duckdb.connect(str(path), read_only=read_only)
 
 
 def _is_locked(error: BaseException) -> bool:

@@ -9,17 +9,32 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from diffex_dagster.bench import truth
 from diffex_dagster.study import Study, load_study
 from tests.support.project import AVATARS
+
+SCOPE = truth.Scope(population=12, resamples=3)
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Study:
     """Six drawn avatars, two groups, an exact editor and one classifier."""
-    (tmp_path / "images").mkdir()
+    return write_small(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def graded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, truth.Benchmark]:
+    """Such a study, and the marks of its classifier under the exact editor."""
+    study = write_small(tmp_path_factory.mktemp("graded"))
+    return study, truth.grade_all(study, truth.editors(study, "exact"), truth.subjects(study), SCOPE)
+
+
+def write_small(folder: Path) -> Study:
+    """See `small`."""
+    (folder / "images").mkdir()
     for i in range(6):
-        shutil.copy(AVATARS / "images" / f"avatar_{i:02d}.png", tmp_path / "images")
-    shutil.copy(AVATARS / "images" / "attributes.json", tmp_path / "images")
+        shutil.copy(AVATARS / "images" / f"avatar_{i:02d}.png", folder / "images")
+    shutil.copy(AVATARS / "images" / "attributes.json", folder / "images")
     tree = [
         {"name": "Clothing colour", "prompt": "clothing colour", "editable": False,
          "children": [{"name": "Red clothes", "prompt": "red clothes"},
@@ -27,7 +42,7 @@ def small(tmp_path: Path) -> Study:
         {"name": "Eyewear", "prompt": "eyewear", "children": [{"name": "Round glasses", "prompt": "round glasses"}]},
         {"name": "Earrings", "prompt": "earrings"},
     ]  # fmt: skip
-    (tmp_path / "proposal.json").write_text(json.dumps({"categories": tree}))
+    (folder / "proposal.json").write_text(json.dumps({"categories": tree}))
     study = {
         "name": "small", "domain": "drawn avatars", "images": {"size": 64},
         "corpus": {"vlm": {"kind": "recorded", "file": "proposal.json"}},
@@ -35,6 +50,6 @@ def small(tmp_path: Path) -> Study:
         "classifiers": {"colours": {"kind": "transformers", "checkpoint": str(AVATARS / "bench" / "colour_rule")}},
         "target": {"label": "yes"}, "effects": {"control_prompts": ["flornip"]},
     }  # fmt: skip
-    with (tmp_path / "study.yaml").open("w") as file:
+    with (folder / "study.yaml").open("w") as file:
         YAML().dump(study, file)
-    return load_study(tmp_path)
+    return load_study(folder)

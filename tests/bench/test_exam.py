@@ -24,6 +24,8 @@ from diffex_dagster.worlds import avatars
 from diffex_dagster.worlds.redrawing import SEED, sample_states
 from diffex_dagster.worlds.rules import draw_rule
 
+Graded = tuple[Study, truth.Benchmark]
+
 
 def test_the_exam_draws_its_own_images_as_the_world_does(small: Study) -> None:
     made = exam.exam_study(small, avatars.WORLD, images=7)
@@ -77,10 +79,8 @@ def test_a_claim_of_the_right_sign_and_a_wrong_size_is_false() -> None:
     assert graded.false_discoveries == ("a",)
 
 
-def test_decoys_and_the_whole_corpus_are_marked(small: Study) -> None:
-    found = truth.grade_all(
-        small, truth.editors(small, "exact"), truth.subjects(small), truth.Scope(population=12, resamples=2)
-    )
+def test_decoys_and_the_whole_corpus_are_marked(graded: Graded) -> None:
+    _, found = graded
     (marked,) = found.arms["exact"]
     assert (marked.decoys, marked.decoy_claims) == (1, 0)  # earrings
     assert 0.0 < marked.corpus_recall < 1.0
@@ -90,10 +90,8 @@ def test_decoys_and_the_whole_corpus_are_marked(small: Study) -> None:
     assert figures["interval"]["spearman"] is None  # one classifier has no spread
 
 
-def test_the_figure_of_many_classifiers_is_one_panel(small: Study) -> None:
-    found = truth.grade_all(
-        small, truth.editors(small, "exact"), truth.subjects(small), truth.Scope(population=12, resamples=2)
-    )
+def test_the_figure_of_many_classifiers_is_one_panel(graded: Graded) -> None:
+    _, found = graded
     (marked,) = found.arms["exact"]
     many = truth.Benchmark({"exact": (marked,) * 40}, 6, 12, 5)
     assert truth_tables.figure(many).startswith(b"\x89PNG")
@@ -173,9 +171,10 @@ def test_the_exams_classifiers_are_the_forty_rules_of_their_seeds() -> None:
         assert (folder / rule.name / "model.safetensors").stat().st_size <= 100_000
 
 
-def test_the_figures_of_an_exam_are_published(small: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arms, chosen = truth.editors(small, "exact"), truth.subjects(small)
-    found = truth_tables.as_json(truth.grade_all(small, arms, chosen, truth.Scope(population=12, resamples=2)))
+def test_the_figures_of_an_exam_are_published(
+    graded: Graded, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = truth_tables.as_json(graded[1])
     whole = {"proposals": {"own": {**found, "arms": {**found["arms"], "diffusion": found["arms"]["exact"]}}}}
     file, docs = tmp_path / "exam.json", tmp_path / "docs"
     file.write_text(json.dumps(whole | {"classifiers": {"v1": {}}}))

@@ -33,10 +33,8 @@ def doubled_logit(logits: np.ndarray, labels: Sequence[str]) -> np.ndarray:
     return 2 * logits[:, labels.index("yes")]
 
 
-def test_the_exact_arm_is_exact(small: Study) -> None:
-    chosen = truth.subjects(small)
-    arms = truth.editors(small, "exact")
-    found = truth.grade_all(small, arms, chosen, truth.Scope(population=12, resamples=3))
+def test_the_exact_arm_is_exact(graded: tuple[Study, truth.Benchmark]) -> None:
+    study, found = graded
     figures = truth_tables.as_json(found)
     json.dumps(figures, allow_nan=False)
     mean = figures["arms"]["exact"]["mean"]
@@ -63,7 +61,8 @@ def test_the_exact_arm_is_exact(small: Study) -> None:
     assert marked.paper_whole.effect_mae >= unsaid / len(true) - 1e-6 and unsaid > 1e-4
     assert figures["arms"]["exact"]["whole"]["ours"]["effect_mae"] == marked.ours_whole.effect_mae
     assert truth_tables.figure(found).startswith(b"\x89PNG")
-    again = truth.grade_all(small, arms, chosen, truth.Scope(population=12, resamples=3))
+    scope = truth.Scope(population=12, resamples=3)
+    again = truth.grade_all(study, truth.editors(study, "exact"), truth.subjects(study), scope)
     assert truth_tables.as_json(again) == figures
 
 
@@ -137,10 +136,8 @@ def test_a_random_beam_is_drawn_without_looking_at_scores(toy: Study) -> None:
         assert len(each.kept) == 1 and {feature.split("/")[0] for feature in each.effects} == set(each.kept)
 
 
-def test_a_choice_undone_is_graded_like_the_pipeline(small: Study) -> None:
-    found = truth.grade_all(
-        small, truth.editors(small, "exact"), truth.subjects(small), truth.Scope(population=12, resamples=2)
-    )
+def test_a_choice_undone_is_graded_like_the_pipeline(graded: tuple[Study, truth.Benchmark]) -> None:
+    small, found = graded
     figures = truth_tables.as_json(found)["arms"]["exact"]
     assert set(figures["baselines"]) == {*baselines.BASELINES, *baselines.variants(small)}
     assert figures["baselines"]["ours, no gate"]["mean"]["beam_recall"] == 1.0

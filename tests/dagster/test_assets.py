@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,12 +56,26 @@ class Home:
         return {status.stage for status in statuses(self.definitions, self.instance) if not status.fresh}
 
 
+@pytest.fixture(scope="module")
+def everything_made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the toy study and its instance, on which every stage was materialized; and a copy beside it."""
+    folder = tmp_path_factory.mktemp("made") / "home"
+    (folder / "instance").mkdir(parents=True)
+    with dg.DagsterInstance.local_temp(str(folder / "instance")) as instance:
+        made = Home(load_study(write_study(folder / "toy")), instance)
+        made.observe()
+        assert made.materialize().success
+    shutil.copytree(folder, folder.with_name("kept"))
+    return folder
+
+
 @pytest.fixture
-def home(toy: Study, instance: dg.DagsterInstance) -> Home:
-    made = Home(toy, instance)
-    made.observe()
-    assert made.materialize().success
-    return made
+def home(everything_made: Path) -> Iterator[Home]:
+    """The study with every stage materialized, whatever an earlier test has made of it."""
+    shutil.rmtree(everything_made)
+    shutil.copytree(everything_made.with_name("kept"), everything_made)
+    with dg.DagsterInstance.local_temp(str(everything_made / "instance")) as instance:
+        yield Home(load_study(everything_made / "toy"), instance)
 
 
 def metadata(result: dg.ExecuteInProcessResult, stage: str) -> dict[str, object]:

@@ -38,8 +38,8 @@ def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
 
-def test_effects_are_those_that_the_toy_was_built_with(toy: Study) -> None:
-    run(toy)
+def test_effects_are_those_that_the_toy_was_built_with(explained: Study) -> None:
+    toy = explained
     rows = {row.feature: row for row in latest_ranking(toy, "v1")}
     # The null edit is grey, so that log-odds start at 0; a patch moves them by weight × colour difference.
     expected = {
@@ -77,15 +77,14 @@ def test_seeds_of_an_image_are_averaged_within_it(tmp_path: Path) -> None:
     assert outcome.metadata["level1_edits"]["edits_made"] == 2 * IMAGES * 8
 
 
-def test_the_beam_of_a_version_decides_what_is_expanded(toy: Study) -> None:
-    outcome = run(toy)
+def test_the_beam_of_a_version_decides_what_is_expanded(explained: Study) -> None:
+    outcome = run(explained)
     assert sorted(outcome.metadata["v1/level2_scores"]["groups_expanded"]) == ["blue", "red"]
     assert outcome.metadata["v2/level2_scores"]["groups_expanded"] == ["blue"]
 
 
-def test_the_comparison_says_what_changed(toy: Study) -> None:
-    run(toy)
-    rows = {row.feature: row for row in compare_latest(toy).features}
+def test_the_comparison_says_what_changed(explained: Study) -> None:
+    rows = {row.feature: row for row in compare_latest(explained).features}
     assert rows["red"].decision == "less reliant"
     assert rows["red"].difference == pytest.approx(0.5 - sigmoid(3 * 160 / 255))
     assert rows["blue/plain-blue"].decision == "inconclusive"  # nothing changed, but 8 images do not show that
@@ -118,8 +117,8 @@ def test_a_second_classifier_makes_no_level1_edit(toy: Study) -> None:
     assert outcome.metadata["v2/level2_scores"]["edits_made"] == 0  # v1 had expanded what v2 wants
 
 
-def test_a_feature_added_to_the_corpus_is_all_that_is_edited(toy: Study) -> None:
-    run(toy)
+def test_a_feature_added_to_the_corpus_is_all_that_is_edited(explained: Study) -> None:
+    toy = explained
     made = edits_made(toy.folder)
     (toy.folder / "corpus.yaml").write_text("add:\n  - {group: Red, name: Ruby, prompt: ruby patch}\n")
     outcome = run(toy)
@@ -128,12 +127,12 @@ def test_a_feature_added_to_the_corpus_is_all_that_is_edited(toy: Study) -> None
     assert outcome.total("edits_made") == IMAGES
 
 
-def test_a_changed_editor_shares_nothing(tmp_path: Path) -> None:
-    study = load_study(write_study(tmp_path))
-    first = run(study, "v1").total("edits_made")
+def test_a_changed_editor_shares_nothing(explained: Study) -> None:
+    first = edits_made(explained.folder)
     editor = {"kind": "python", "factory": "tests.support.toys:PaintEditor", "options": {"version": "2"}}
-    again = load_study(write_study(tmp_path, editors={"paint": editor}))
-    assert run(again, "v1").total("edits_made") == first
+    again = load_study(write_study(explained.folder, editors={"paint": editor}))
+    assert run(again).total("edits_made") == len(first) > 0
+    assert edits_made(explained.folder) == 2 * first
 
 
 RUN = "import sys; from diffex_dagster.cli.main import main; sys.argv = ['diffex', 'run', sys.argv[1]]; main()"
@@ -169,11 +168,12 @@ def test_an_unknown_class_is_reported_before_any_edit(tmp_path: Path) -> None:
     assert edits_made(tmp_path) == []
 
 
-def test_a_failing_editor_keeps_what_was_finished(toy: Study) -> None:
+def test_a_failing_editor_keeps_what_was_finished(tmp_path: Path) -> None:
     from diffex_dagster.stages.edits import edit_requests
     from diffex_dagster.stages.sample_images import sample_images
 
-    work = StudyContext(toy)
+    by_four = {"kind": "python", "factory": "tests.support.toys:PaintEditor", "options": {"batch": 4}}
+    work = StudyContext(load_study(write_study(tmp_path, editors={"paint": by_four})))
     store, editor, keys = work.store, work.editor, list(sample_images(work).keys)
     real = editor.edit
 

@@ -25,6 +25,7 @@ from diffex_dagster.utils.progress import Reporter, silent
 from tests.support.toys import edits_made, write_study
 
 BATCH = 2
+PAINT = {"kind": "python", "factory": "tests.support.toys:PaintEditor"}
 WORDS = ("red patch", "blue patch", "bright")
 
 
@@ -141,11 +142,10 @@ def main() -> None:
     folder, what = Path(sys.argv[1]), sys.argv[2]
     if what == "spots":
         for spot in SPOTS:
-            write_study(folder / spot, 4)
+            write_study(folder / spot, 4, editors={"paint": {**PAINT, "options": {"batch": 4}}})
         print(json.dumps(at_every_spot(folder)))
         return
-    paint = {"kind": "python", "factory": "tests.support.toys:PaintEditor", "options": {"pause": 0.03, "batch": BATCH}}
-    write_study(folder, 8, editors={"paint": paint})
+    write_study(folder, 8, editors={"paint": {**PAINT, "options": {"pause": 0.03, "batch": BATCH}}})
     results = {
         "killed": lambda: together(folder, 3, 5),
         "commands": lambda: commands(folder, 2),

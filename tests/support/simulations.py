@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 from diffex_dagster.effects.deciding import decide
 from diffex_dagster.effects.options import DecisionOptions
@@ -60,7 +60,7 @@ SHAPES: dict[str, Draw] = {
 
 def student(d: Array, confidence: float = 0.95) -> tuple[float, float]:
     """Student's t interval, for comparison."""
-    half = stats.t.ppf((1 + confidence) / 2, len(d) - 1) * d.std(ddof=1) / np.sqrt(len(d))
+    half = special.stdtrit(len(d) - 1, (1 + confidence) / 2) * d.std(ddof=1) / np.sqrt(len(d))
     return d.mean() - half, d.mean() + half
 
 
@@ -68,10 +68,10 @@ def hall(d: Array, confidence: float = 0.95) -> tuple[float, float]:
     """Student's t after Hall's (1992) cubic correction for skewness, for comparison."""
     if np.ptp(d) == 0.0:
         return float(d[0]), float(d[0])
-    k = float(stats.skew(d)) / np.sqrt(len(d))
-    t = stats.t.ppf([(1 + confidence) / 2, (1 - confidence) / 2], len(d) - 1)
+    k = float(((d - d.mean()) ** 3).mean() / d.std() ** 3) / np.sqrt(len(d))
+    t = special.stdtrit(len(d) - 1, np.array([(1 + confidence) / 2, (1 - confidence) / 2]))
     corrected = t if abs(k) < 1e-6 else 3 / k * (np.cbrt(1 + k * (t - k / 6)) - 1)
-    low, high = d.mean() - corrected * stats.sem(d)
+    low, high = d.mean() - corrected * d.std(ddof=1) / np.sqrt(len(d))
     return float(low), float(high)
 
 
@@ -83,9 +83,9 @@ def bca(d: Array, weights: Array, confidence: float = 0.95) -> tuple[float, floa
     means = np.sort(weights @ d / len(d))
     a = (centred**3).sum() / (6 * (centred**2).sum() ** 1.5)
     below = ((means < d.mean()).mean() + (means <= d.mean()).mean()) / 2
-    z0 = stats.norm.ppf(np.clip(below, 0.001, 0.999))
-    z = z0 + stats.norm.ppf([(1 - confidence) / 2, (1 + confidence) / 2])
-    places = stats.norm.cdf(z0 + z / (1 - a * z)) * len(means)
+    z0 = special.ndtri(min(max(below, 0.001), 0.999))
+    z = z0 + special.ndtri(np.array([(1 - confidence) / 2, (1 + confidence) / 2]))
+    places = special.ndtr(z0 + z / (1 - a * z)) * len(means)
     low, high = means[np.clip(places.astype(int), 0, len(means) - 1)]
     return float(low), float(high)
 

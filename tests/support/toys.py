@@ -38,11 +38,11 @@ def picture(shade: int) -> Image.Image:
 
 
 class PaintEditor:
-    """Paints blocks, one batch of `batch` at a time, and notes every edit in `log` (one JSON line each)."""
+    """Paints blocks, one batch of `batch` edits at a time, and notes every edit in `log` (one JSON line each)."""
 
     def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
         self.log = folder / options.get("log", "edits.log")
-        self.batch = int(options.get("batch", 4))
+        self.batch = int(options.get("batch", 16))
         self.pause = float(options.get("pause", 0.0))
         self.version = options.get("version", "1")
         self.fading = int(options.get("fading", 0))  # red is so much paler with each seed
