@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import copy
 import datetime
+import functools
 import io
 from pathlib import Path
 from typing import Any
@@ -119,14 +121,22 @@ def load_yaml(text: str, *, with_lines: bool = False) -> Any:
     Raises:
         YAMLError: it is not valid YAML, or more than a file that a person writes can hold (`UnreasonableYAML`).
     """
-    check_size(text)
     try:
-        yaml = YAML(typ="rt") if with_lines else YAML(typ="safe", pure=True)
         if not with_lines:
-            yaml.Constructor = _Constructor
-        return yaml.load(text)
+            return copy.deepcopy(_plain_content(text))
+        check_size(text)
+        return YAML(typ="rt").load(text)
     except RecursionError as error:
         raise UnreasonableYAML("it is nested too deeply") from error
+
+
+@functools.lru_cache(maxsize=8)
+def _plain_content(text: str) -> Any:
+    """The content of a text, to be copied by whoever changes it: every stage of a run reads the study's file again."""
+    check_size(text)
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _Constructor
+    return yaml.load(text)
 
 
 def check_size(text: str) -> None:

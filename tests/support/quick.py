@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import importlib
 import itertools
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,7 @@ def _engine(*arguments: Any, **options: Any) -> sqlalchemy.Engine:
 def databases(patch: pytest.MonkeyPatch) -> None:
     """Open databases cheaply."""
     patch.setattr(opening, "connected", lambda path, read_only: _instance().open(path, read_only))
+    patch.setattr(os, "fsync", lambda file: None)
     for module in _SQLITE:
         patch.setattr(importlib.import_module(f"dagster._core.storage.{module}"), "create_engine", _engine)
 
