@@ -29,10 +29,11 @@ def dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def quick_databases() -> Iterator[None]:
-    """Databases are opened cheaply, also by fixtures that many tests share."""
+def quickly() -> Iterator[None]:
+    """Databases are opened cheaply and figures drawn once, also by fixtures that many tests share."""
     with pytest.MonkeyPatch.context() as patch:
         quick.databases(patch)
+        quick.figures(patch)
         yield
     quick.close()
 

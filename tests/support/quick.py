@@ -1,4 +1,4 @@
-"""What nearly every test does and few are about, made cheap: opening databases.
+"""What nearly every test does and few are about, made cheap: opening databases, and drawing the same figure again.
 
 A new DuckDB instance costs 20 ms of CPU, and a run of the toy study would make a hundred; here the process has one, to
 which each file is attached while a store has it open. Dagster makes a new engine for each question to its SQLite files,
@@ -20,6 +20,7 @@ import duckdb
 import pytest
 import sqlalchemy
 
+from diffex_dagster.report.figures import ranked_bars
 from diffex_dagster.store import opening
 
 connected = opening.connected  # as users have it
@@ -96,6 +97,19 @@ def _engine(*arguments: Any, **options: Any) -> sqlalchemy.Engine:
         _engines[key] = sqlalchemy.create_engine(*arguments, **options)
         sqlalchemy.event.listen(_engines[key], "connect", lambda raw, _: raw.execute("PRAGMA synchronous = OFF"))
     return _engines[key]
+
+
+def figures(patch: pytest.MonkeyPatch) -> None:
+    """Draw the figure of a report once for all reports that say the same."""
+    drawn: dict[str, dict[str, bytes]] = {}
+
+    def once(*arguments: Any, **options: Any) -> dict[str, bytes]:
+        key = repr((arguments, options))
+        if key not in drawn:
+            drawn[key] = ranked_bars(*arguments, **options)
+        return drawn[key]
+
+    patch.setattr("diffex_dagster.report.files.ranked_bars", once)
 
 
 def databases(patch: pytest.MonkeyPatch) -> None:
