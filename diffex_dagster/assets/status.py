@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -110,8 +111,8 @@ class Made:
 
 def made_of(context: dg.AutomationContext[dg.AssetKey]) -> Made:
     """What the asset of a condition is and was made from, at this tick."""
-    instance, graph, key = context.asset_graph_view.instance, context.asset_graph_view.asset_graph, context.key
-    resolver = CachingStaleStatusResolver(instance, graph, context.asset_graph_view)
+    view, key = context.asset_graph_view, context.key
+    instance, graph, resolver = view.instance, view.asset_graph, _at_a_tick(view)
     now = {dep.to_user_string(): resolver.get_current_data_version(dep).value for dep in graph.get(key).parent_keys}
     event = instance.get_latest_materialization_event(key)
     made = event.asset_materialization if event else None
@@ -120,6 +121,12 @@ def made_of(context: dg.AutomationContext[dg.AssetKey]) -> Made:
         now | {CODE_VERSION_TAG: str(graph.get(key).code_version)},
         {tag: value for tag, value in (made.tags or {}).items() if _of_lineage(tag)} if made else {},
     )
+
+
+@functools.lru_cache(maxsize=2)
+def _at_a_tick(view: AssetGraphView) -> CachingStaleStatusResolver:
+    """What is known at a tick, which has a view of its own: all stages ask of the same sources and stages."""
+    return CachingStaleStatusResolver(view.instance, view.asset_graph, view)
 
 
 def _of_lineage(tag: str) -> bool:
