@@ -5,6 +5,7 @@ import random
 import pytest
 
 from diffex_dagster.worlds import avatars
+from training.judge import agreement
 from training.unet import description, training_caption
 
 STATES = [avatars.sample_state(random.Random(seed)) for seed in range(60)]
@@ -39,3 +40,13 @@ def test_training_captions_contain_descriptions_only_when_asked() -> None:
     assert max(len(says(text)) for text in plain) <= 5
     assert sum(len(says(text)) > 5 for text in described) > 100
     assert plain.count("") == described.count("") > 10
+
+
+def test_agreement_of_a_judge_counts_its_errors_of_both_kinds() -> None:
+    says, shown = [True] * 6 + [False] * 4, [True] * 5 + [False] * 4 + [True]
+    found = agreement(says, shown)
+    assert (found["edits"], found["agreement"], found["edits_that_show"]) == (10, 0.8, 0.6)
+    assert (found["said_to_show_and_do_not"], found["show_and_said_not_to"]) == (1, 1)
+    low, high = found["interval"]
+    assert low == pytest.approx(0.490, abs=1e-3) and high == pytest.approx(0.943, abs=1e-3)
+    assert found["kappa"] == pytest.approx((0.8 - 0.52) / 0.48)

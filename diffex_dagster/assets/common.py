@@ -271,6 +271,7 @@ def edit_metadata(counts: EditCounts) -> Mapping[str, Any]:
         "edits_reused": counts.reused,
         "edit_seconds": round(counts.seconds, 2),
         **({} if counts.gpu_gb is None else {GPU_MEMORY: round(counts.gpu_gb, 2)}),
+        **({"descriptions_shortened": counts.shortened} if counts.shortened else {}),
         **_crew_metadata(counts),
     }
 

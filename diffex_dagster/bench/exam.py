@@ -113,9 +113,12 @@ def exact_editors_on(study: Study, attributes: Path) -> dict[str, EditorPart]:
     }
 
 
-def exam_scope(images: int | None = None, population: int | None = None, **others: Any) -> Scope:
-    """The exam's images and population, or fewer of them; others as in `Scope`."""
-    return Scope(images or IMAGES, population or POPULATION, POPULATION_SEED, combinations=COMBINATIONS, **others)
+def exam_scope(
+    images: int | None = None, population: int | None = None, combinations: int | None = None, **others: Any
+) -> Scope:
+    """The exam's images, population and combinations, or fewer of them; others as in `Scope`."""
+    combinations = COMBINATIONS if combinations is None else combinations
+    return Scope(images or IMAGES, population or POPULATION, POPULATION_SEED, combinations=combinations, **others)
 
 
 def grade_exam(

@@ -158,6 +158,7 @@ def editors(study: Study, arm: str | None = None) -> dict[str, str]:
 
 SETTINGS: Mapping[str, Mapping[str, object]] = {
     "default": {},  # as a study that sets nothing: calibrated, and with the words of its corpus
+    "no_vocabulary": {"source_prompts": "none"},  # the same without words
     "diffusers": {"source_prompts": "none", "steps": 30, "skip": 0.15, "scale": 5.0, "threshold": 0.9},
     "authors": {"source_prompts": "none", "steps": 50, "skip": 0.1, "scale": 10.0, "threshold": 0.75},
 }

@@ -28,6 +28,7 @@ class EditorSettings(StrEnum):
 
     tuned = "tuned"
     default = "default"
+    no_vocabulary = "no_vocabulary"
     diffusers = "diffusers"
     authors = "authors"
 
@@ -60,6 +61,10 @@ def truth(
         EditorSettings,
         typer.Option(help="the diffusion editor as the study tunes it, or with options of others"),
     ] = EditorSettings.tuned,
+    combinations: Annotated[
+        int | None,
+        typer.Option(min=0, help="read Algorithm 1, which edits hundreds of combinations, for the first N classifiers"),
+    ] = None,
     figure: Annotated[Path | None, typer.Option(help="where the figure goes; among the results")] = None,
     file: JsonOption = None,
 ) -> None:
@@ -83,13 +88,17 @@ def truth(
 
         if exam:
             chosen = examination.exam_subjects(loaded, count)
-            scope = examination.exam_scope(images, population, resamples=resamples, report=report, say=say)
+            scope = examination.exam_scope(
+                images, population, resamples=resamples, combinations=combinations, report=report, say=say
+            )
             found = examination.grade_exam(
                 loaded, arms, chosen, examination.proposals(loaded, proposal), scope, written
             )
         else:
             chosen = grading.subjects(loaded, classifier, label)
-            scope = grading.Scope(images, population or 200, resamples=resamples, report=report, say=say)
+            scope = grading.Scope(
+                images, population or 200, resamples=resamples, combinations=combinations, report=report, say=say
+            )
             benchmark = grading.grade_all(loaded, arms, chosen, scope)
             found = {"": benchmark}
     console = terminal()

@@ -2,9 +2,9 @@
 
 All settings are tried on a few (prompt, image) pairs, the same for each; half of them goes on, on twice as many
 pairs (successive halving, Jamieson and Talwalkar 2016), until a few finalists are left. Of the best of these, the same
-push at the same place is tried with other skips and a later start. Every prompt is tried with the finalists, as far as
-the budget goes. What is known of a prompt is pooled with its group, its region and everything else, so
-that a prompt with few tries, or none, starts from what suits its like.
+push at the same place is tried without words of what else the picture shows, with other skips and with a later start.
+Every prompt is tried with the finalists, as far as the budget goes. What is known of a prompt is pooled with its group,
+its region and everything else, so that a prompt with few tries, or none, starts from what suits its like.
 
 Nothing here knows a classifier: a try says whether an edit shows its attribute and what else it changed. A choice that
 cannot follow a score cannot favour an effect, and decisions about effects stay what they are for options fixed
@@ -14,6 +14,7 @@ beforehand.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -96,10 +97,29 @@ def in_words(setting: str) -> str:
         options = {name: value for name, value in options.items() if name != "threshold"} | {"mask": "no mask"}
     if options.get("warmup") == 0:
         del options["warmup"]
+    if not options.pop("described", True):
+        options["words"] = "none"
     first = [name for name in ("scale", "threshold", "mask") if name in options]
     shown = [*first, *(name for name in options if name not in first)]
     values = {name: options[name] if isinstance(options[name], str) else f"{options[name]:g}" for name in shown}
     return ", ".join(value if name == "mask" else f"{name} {value}" for name, value in values.items())
+
+
+def in_turn(wanted: Sequence[Wanted], settings: Callable[[str | None, str | None], Sequence[str]]) -> list[str]:
+    """The settings to start from: those that suit the kinds of attribute that these prompts are, in turn.
+
+    Of every kind the first setting, the kind with most prompts first, then of every kind the second, and so on.
+
+    Args:
+        settings: of a region and a group of the corpus, the likeliest first (`Calibrates.settings`).
+    """
+    places = Counter((each.region or None, each.group) for each in wanted)
+    kinds: Counter[tuple[str, ...]] = Counter()
+    for place, count in places.items():
+        kinds[tuple(settings(*place))] += count
+    lists = [kind for kind, _ in kinds.most_common()]
+    longest = max(map(len, lists), default=0)
+    return list(dict.fromkeys(of[i] for i in range(longest) for of in lists if i < len(of)))
 
 
 def halving(arms: int, budget: int, pairs: int, controls: int) -> list[Round]:

@@ -26,9 +26,9 @@ from diffex_dagster.editing.loading import LOADING, LoadingOptions, placement
 from diffex_dagster.editing.parts import CheckpointPart, Where
 from diffex_dagster.editing.pixels import picture_digest, picture_tensor
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
-from diffex_dagster.editing.settings import ConceptOptions, Setting, read_setting, worth_trying
+from diffex_dagster.editing.settings import ConceptOptions, Setting, kind_of, read_setting, worth_trying
 from diffex_dagster.editing.source_prompts import source_prompt_of
-from diffex_dagster.editing.vocabulary import SourcePrompt, Vocabulary, WordGroup, among, prompt_without
+from diffex_dagster.editing.vocabulary import SourcePrompt, Vocabulary, WordGroup, among, may_not_fit, prompt_without
 from diffex_dagster.errors import EditorError
 from diffex_dagster.utils.devices import free_memory, is_out_of_memory
 from diffex_dagster.utils.secrets import logger
@@ -50,6 +50,7 @@ log = logger(__name__)
 ALGORITHM = 2  # raised when a change of the code changes pixels: it is part of the fingerprint
 EDITS_AT_ONCE = 16  # of one concept: 32 UNet rows, the same on every device (see `LeditsEditor.batches`)
 _DECODED_AT_ONCE = 4  # pictures of a batch: Stable Diffusion XL's autoencoder takes gigabytes for each, in float32
+_USUAL_TOKENS = 75  # that a text encoder of Stable Diffusion reads
 SCALES, THRESHOLDS, SKIPS = (1.0, 3.0, 5.0, 10.0), (0.5, 0.75, 0.9), (0.0, 0.1, 0.3)  # of a preview's grid
 _version = functools.cache(version)  # reads a file each time, and a fingerprint is asked for often
 # Not part of the fingerprint as they stand: what they mean for pixels enters it by content, or they change only speed.
@@ -187,6 +188,7 @@ class LeditsEditor:
         self._engine: Engine | None = None
         self._model_of: LeditsEditor = self  # whose loaded model this one edits with
         self._others: dict[str, LeditsEditor] = {}  # vocabulary -> the editor that describes pictures in it
+        self.shortened = 0  # descriptions, of pictures and in edits, that the text encoder had no room for
         self._shown: dict[str, SourcePrompt] = {}  # digest of a picture -> what it shows, whatever its inversion skips
         self._rows = 2 * self._edits_at_once  # UNet rows at a time: halved where memory does not suffice
 
@@ -216,6 +218,8 @@ class LeditsEditor:
         options = self.options.model_dump(mode="json", exclude=leave_out | {"source_prompts"})
         if words := self.options.vocabulary:  # under its old name: edits that were made under it stay valid
             options["describe"] = {name: group.model_dump(mode="json") for name, group in words.items()}
+            if self._cuts:  # in the order that decides what a description says first
+                options["order"] = list(words)
         return {
             "editor": "ledits",
             "algorithm": ALGORITHM,
@@ -260,6 +264,7 @@ class LeditsEditor:
             return
         engine = self._load(checkpoint)
         pictures = _Pictures(images, self.options.resolution or engine.resolution, engine.side_multiple)
+        before = self.shortened
         for batch in self.batches(requests):
             while (made := self._try(engine, pictures, batch, self._rows)) is None:
                 self._rows //= 2
@@ -269,6 +274,13 @@ class LeditsEditor:
                     self._rows,
                 )
             yield batch, *made
+        if shortened := self.shortened - before:
+            log.warning(
+                "%d descriptions, of pictures and in edits, were shortened: the checkpoint reads %d tokens, and what "
+                "explains least of a picture was left out",
+                shortened,
+                self.most_tokens,
+            )
 
     def batches(self, requests: Sequence[EditRequest]) -> list[list[EditRequest]]:
         """The requests as they are edited together, in order: what shares a batch can change the last bits of a pixel.
@@ -279,25 +291,31 @@ class LeditsEditor:
         """
         return cut(requests, self._edits_at_once, self._skip)
 
-    def settings(self, region: str | None = None) -> list[str]:
+    def settings(self, region: str | None = None, group: str | None = None) -> list[str]:
         """The settings that calibration tries; see `Calibrates.settings`."""
         zero_noise = self.options.zero_noise_steps
         if zero_noise is None:  # as the engine takes it
             zero_noise = 3 if checkpoints.is_xl(self._checkpoint.folder) else 0
         exact = self.options.correct_end and not zero_noise
-        tried = worth_trying(self.options.own, self.options.steps, region, skips=exact)
+        words, kind = bool(self.options.vocabulary), kind_of(region, group)
+        tried = worth_trying(self.options.own, self.options.steps, kind, skips=exact, words=words)
         return ["" if each == self.options.own else each.text for each in tried]
 
     def variants(self, setting: str) -> list[str]:
-        """The same push at the same place with other skips and a later start; see `Calibrates.variants`."""
-        alike = {"skip": 0.0, "warmup": 0}
+        """The same push without words, then with other skips and a later start; see `Calibrates.variants`."""
+        alike = {"skip": 0.0, "warmup": 0, "described": True}
         own = (read_setting(setting) if setting else self.options.own).model_copy(update=alike)
         tried = [(each, read_setting(each) if each else self.options.own) for each in self.settings()]
-        return [each for each, read in tried if each != setting and read.model_copy(update=alike) == own]
+        found = [(each, read) for each, read in tried if each != setting and read.model_copy(update=alike) == own]
+        return [each for each, read in sorted(found, key=lambda each: each[1].described)]
 
     def _skip(self, request: EditRequest) -> float:
         """How much of the noisy end an edit leaves out: the least of what its concepts do."""
         return min((self.options.setting(concept).skip for concept in request.concepts), default=self.options.skip)
+
+    def _described(self, request: EditRequest) -> bool:
+        """Whether an edit follows the picture's description: where all of its concepts do."""
+        return all(self.options.setting(concept).described for concept in request.concepts)
 
     # -- one batch -------------------------------------------------------------------------------------------------
 
@@ -327,7 +345,10 @@ class LeditsEditor:
         skip = self._skip(batch[0])
         engine = engine if skip == self.options.skip else engine.skipping(skip)
         inversions = self._invert(engine, pictures, batch, rows, skip)
-        edits = [self._prepared(engine, inversions[request.image, request.seed], request) for request in batch]
+        edits = [
+            self._prepared(engine, inversions[request.image, request.seed, self._described(request)], request)
+            for request in batch
+        ]
         steps = len(engine.steps)
         changed = [i for i, edit in enumerate(edits) if edit.start(steps) < steps]
         latents = torch.stack([edit.inversion.latents[-1] for edit in edits])
@@ -341,29 +362,31 @@ class LeditsEditor:
 
     def _invert(
         self, engine: Engine, pictures: _Pictures, batch: list[EditRequest], rows: int, skip: float
-    ) -> dict[tuple[str, int], Inversion]:
-        """The inversion of every (image, seed) in the batch; each alone, so that it does not depend on the batch.
+    ) -> dict[tuple[str, int, bool], Inversion]:
+        """The inversion of every (image, seed, described) in the batch; each alone, so that no other edit matters.
 
         Edits under different options share it, as long as they leave out as much of the noisy end.
         """
         import torch
 
         found = {}
-        for image, seed in dict.fromkeys((request.image, request.seed) for request in batch):
+        for image, seed, described in dict.fromkeys((r.image, r.seed, self._described(r)) for r in batch):
             picture = pictures.digest(image)
-            key = (picture if skip == self.options.skip else f"{picture} skip {skip}", seed)
+            kept_as = picture if skip == self.options.skip else f"{picture} skip {skip}"
+            key = (kept_as if described else f"{kept_as} undescribed", seed)
             inversion = self._kept(key, engine)
             if inversion is None:
                 latents = engine.encode(pictures.tensor(image)[None])
-                if picture not in self._shown:
-                    self._shown[picture] = source_prompt_of(engine, latents[0], self.options.vocabulary, rows)
-                shows = self._shown[picture]
+                if described and picture not in self._shown:
+                    self._shown[picture], cut = source_prompt_of(engine, latents[0], self.options.vocabulary, rows)
+                    self.shortened += bool(cut)
+                shows = self._shown[picture] if described else ()
                 generator = torch.Generator().manual_seed(inversion_seed(picture, seed))
                 [inversion] = engine.invert(latents, [generator], rows, [shows])
                 self._inversions.put(key, inversion)
                 if self._on_disk:
                     self._on_disk.put(key, inversion)
-            found[image, seed] = inversion
+            found[image, seed, described] = inversion
         return found
 
     def _kept(self, key: tuple[str, int], engine: Engine) -> Inversion | None:
@@ -394,7 +417,11 @@ class LeditsEditor:
             text, sign = engine.text(without), 1.0
             mask = "noise" if mask in ("cross_attention", "intersection") else mask  # no word is left to attend to
         else:
-            text = engine.text_among(*among(concept.prompt, inversion.shows, vocabulary, engine.components.reads))
+            before, named, after = among(concept.prompt, inversion.shows, vocabulary, engine.components.reads)
+            whole = among(concept.prompt, inversion.shows, vocabulary)[0]
+            if before != whole or (after and not engine.components.reads(", ".join([*before, named, *after]))):
+                self.shortened += 1
+            text = engine.text_among(before, named, after)
             sign = 1.0 if concept.direction == "add" else -1.0
         return GuidedConcept(
             text, sign, Guidance(options.scale, options.threshold, mask, options.warmup, options.cooldown)
@@ -444,6 +471,13 @@ class LeditsEditor:
     def most_tokens(self) -> int:
         """How many tokens the model's text encoder reads, without those of the start and the end."""
         return int(self._tokenizer.model_max_length) - 2
+
+    @cached_property
+    def _cuts(self) -> bool:
+        """Whether there are pictures that show more words than the text encoder reads."""
+        if not (self._checkpoint.folder / "tokenizer").is_dir():  # of a single file, which this does not load
+            return may_not_fit(self.options.vocabulary, lambda prompt: (len(prompt) + 1) // 2, _USUAL_TOKENS)
+        return may_not_fit(self.options.vocabulary, self.tokens, self.most_tokens)
 
     @cached_property
     def _tokenizer(self) -> Any:

@@ -58,7 +58,7 @@ class EditRequest:
 class Calibrates(Protocol):
     """An editor whose options can be found by trying, a prompt at a time (`stages.calibration`)."""
 
-    def settings(self, region: str | None = None) -> Sequence[str]:
+    def settings(self, region: str | None = None, group: str | None = None) -> Sequence[str]:
         """The settings that are worth trying, those that are likeliest to be right first.
 
         Each stands for options of one concept, the same text for the same options, and is what `Concept.setting` takes;
@@ -66,11 +66,15 @@ class Calibrates(Protocol):
 
         Args:
             region: where in the picture the attribute shows, where the corpus says so.
+            group: id of its group in the corpus.
         """
         ...
 
     def variants(self, setting: str) -> Sequence[str]:
-        """The settings among these that push as hard at the same place, and start elsewhere; may be left out."""
+        """The settings among these that push as hard at the same place, and start elsewhere or know other words.
+
+        The likeliest first; may be left out.
+        """
         ...
 
 

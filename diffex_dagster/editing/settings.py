@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -39,14 +39,16 @@ class ConceptOptions(BaseModel):
 
 
 class Setting(ConceptOptions):
-    """The options of one concept of an edit, and how much of the noisy end its edit leaves out."""
+    """The options of one concept of an edit, how much of the noisy end its edit leaves out, and what it is told."""
 
     skip: float = Field(0.1, ge=0, lt=1)
+    described: bool = True  # in the words that the picture is described in; else as by an editor without such words
 
     @property
     def text(self) -> str:
         """As `Concept.setting` has it: the same text for the same options."""
-        return json.dumps(self.model_dump(mode="json", exclude_none=True), sort_keys=True)
+        options = self.model_dump(mode="json", exclude_none=True, exclude={"described"} if self.described else None)
+        return json.dumps(options, sort_keys=True)
 
     def after(self, skip: float, steps: int) -> Setting:
         """The same options in an edit that starts earlier, as a joint edit does whose other concept skips less.
@@ -77,10 +79,50 @@ def read_setting(text: str) -> Setting:
         raise EditorError(f"an edit asks for the options {text!r}, which are none of LEDITS++: {error}") from error
 
 
+Kind = Literal["style", "colour", "object", "face part"]
+"""What an attribute is, as far as its edits ask for other options: the kinds that the authors' demo has presets for,
+and colours, which fill a thing up to its edges."""
+
 _WHOLE = re.compile(r"\b(whole|entire|everywhere|all over|global|overall|background|scene|sky|full (image|frame))\b")
+_FACE = re.compile(
+    r"\b(face|facial|head|hair|eyes?|eyelids?|(eye)?brows?|eyelash(es)?|nose|mouth|lips?|teeth|ears?|cheeks?|chin|jaw|forehead)\b"
+)
+_COLOUR = re.compile(r"\b(colou?rs?|tones?|hues?)\b")
+
+# (scale, threshold) under a mask, and scales without one, in the order in which they are tried. A threshold is the
+# share of the picture that stays as it is: most where a part of a face changes, less where a thing does or the colour
+# of one, least where a style does.
+_PRESETS: Mapping[Kind | None, tuple[Sequence[tuple[float, float]], Sequence[float]]] = {
+    None: (
+        [(5.0, 0.9), (10.0, 0.75), (3.0, 0.9), (10.0, 0.9), (5.0, 0.75), (15.0, 0.9), (3.0, 0.5), (5.0, 0.5)],
+        [1.0, 3.0, 2.0, 5.0],
+    ),
+    "style": ([(5.0, 0.5), (10.0, 0.75), (3.0, 0.5), (5.0, 0.75)], [1.0, 3.0, 2.0, 5.0]),
+    "colour": ([(10.0, 0.75), (5.0, 0.75), (5.0, 0.5), (3.0, 0.5), (10.0, 0.9), (5.0, 0.9)], [1.0, 3.0, 2.0]),
+    "object": ([(10.0, 0.75), (5.0, 0.9), (5.0, 0.75), (10.0, 0.9), (3.0, 0.9), (15.0, 0.9)], [1.0, 3.0, 2.0]),
+    "face part": ([(5.0, 0.9), (10.0, 0.9), (3.0, 0.9), (10.0, 0.75), (15.0, 0.9), (5.0, 0.75)], [1.0, 3.0, 2.0]),
+}
 
 
-def worth_trying(own: Setting, steps: int, region: str | None = None, skips: bool = True) -> list[Setting]:
+def kind_of(region: str | None, group: str | None = None) -> Kind | None:
+    """What kind of attribute a corpus says that it is; None where it says nothing.
+
+    Args:
+        region: where in the picture it shows, as the corpus has it (`Feature.region`).
+        group: id or name of its group; one that is named after a colour holds colours.
+    """
+    if not region:
+        return None
+    if _WHOLE.search(region.casefold()):
+        return "style"
+    if group and _COLOUR.search(re.sub(r"[^a-z]", " ", group.casefold())):
+        return "colour"
+    return "face part" if _FACE.search(region.casefold()) else "object"
+
+
+def worth_trying(
+    own: Setting, steps: int, kind: Kind | None = None, skips: bool = True, words: bool = False
+) -> list[Setting]:
     """The settings that calibration tries, the editor's own first, so that any beginning of the list is a fair choice.
 
     First how hard and where (scale and mask) as the editor's own skip has it, gentle and hard in turn; then the same
@@ -89,15 +131,12 @@ def worth_trying(own: Setting, steps: int, region: str | None = None, skips: boo
     Args:
         own: what the editor was made with.
         steps: that an edit takes.
-        region: where the attribute shows: what fills the picture needs no narrow mask, what has a place no wide one.
+        kind: of attribute, whose presets come first; every kind's where it is not known.
         skips: whether skip may differ: not where null edits depend on it.
+        words: whether pictures are described; some prompts do better without, such as those of two groups that exclude
+            each other, which nothing in a corpus tells.
     """
-    masked = [(5.0, 0.9), (10.0, 0.75), (3.0, 0.9), (10.0, 0.9), (5.0, 0.75), (15.0, 0.9), (3.0, 0.5), (5.0, 0.5)]
-    free = [1.0, 3.0, 2.0, 5.0]
-    if region is not None and _WHOLE.search(region.casefold()):
-        masked = [(s, t) for s, t in masked if t <= 0.75]
-    elif region is not None:
-        masked, free = [(s, t) for s, t in masked if t >= 0.75], [1.0, 3.0, 2.0]
+    masked, free = _PRESETS[kind]
 
     def place(scale: float, threshold: float | None) -> Setting:
         where = {"mask": "none"} if threshold is None else {"mask": "intersection", "threshold": threshold}
@@ -114,4 +153,5 @@ def worth_trying(own: Setting, steps: int, region: str | None = None, skips: boo
     if skips:
         found += [each.model_copy(update={"skip": skip}) for skip in (0.0, 0.3) for each in core]
     found += [each.model_copy(update={"warmup": max(1, steps // 5)}) for each in core]
+    found += [each.model_copy(update={"described": False}) for each in core if words]
     return list(dict.fromkeys(found))

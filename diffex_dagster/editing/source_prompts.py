@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from diffex_dagster.editing.vocabulary import SourcePrompt, Vocabulary, prompt_of
+from diffex_dagster.editing.vocabulary import SourcePrompt, Vocabulary, prompt_of, room_of
 
 if TYPE_CHECKING:
     import torch
@@ -28,24 +28,35 @@ SURE = 1.0  # at first an optional group is named when its evidence exceeds so m
 AGAIN = 3  # words of each group that are looked at again, within the description
 
 
-def source_prompt_of(engine: Engine, latents: torch.Tensor, vocabulary: Vocabulary, rows: int) -> SourcePrompt:
+def source_prompt_of(
+    engine: Engine, latents: torch.Tensor, vocabulary: Vocabulary, rows: int
+) -> tuple[SourcePrompt, tuple[str, ...]]:
     """The words of a vocabulary that describe one picture.
 
     Twice over: first every word on its own, then, group by group, the best few again within the description so far. On
     its own a word also has to explain what it says nothing of; within a description the rest is explained already.
 
+    Where the text encoder has no room for all that a picture shows, what explains least of it is left out: an edit that
+    changes a detail which nobody named does less harm than one that changes the clothes.
+
     Args:
         latents: clean, (C, H, W), on the engine's device.
         rows: the largest UNet batch. It takes (1 + all words) × 6 UNet rows, and up to 5 × 6 more for each group.
+
+    Returns:
+        The description, and the words that the picture seemed to show and that there was no room for.
     """
     from diffex_dagster.editing.diffusion_classifier import evidence
 
     words = [word for group in vocabulary.values() for word in group.candidates]
     if not words:
-        return ()
+        return (), ()
+    tokens = engine.components.tokens
+    room = room_of(vocabulary, tokens, engine.components.limit - 2)
     draws = evidence(engine, latents[None], [words], LEVELS, rows)[0]
     found: dict[str, str | None] = {}
     likely: dict[str, list[str | None]] = {}
+    explains: dict[str, float] = {}
     for (name, group), of_group in zip(
         vocabulary.items(), draws.split([len(group.candidates) for group in vocabulary.values()]), strict=True
     ):
@@ -54,11 +65,22 @@ def source_prompt_of(engine: Engine, latents: torch.Tensor, vocabulary: Vocabula
         sure = not group.optional or bool(best.mean() > SURE * best.std() / len(LEVELS) ** 0.5)
         found[name] = group.candidates[order[0]] if sure else None
         likely[name] = [group.candidates[i] for i in order[:AGAIN]] + ([None] if group.optional else [])
+        explains[name] = float(best.mean())
+    cut: dict[str, str] = {}
+    for name in sorted(found, key=explains.__getitem__):
+        if tokens(prompt_of(_said(found))) <= room:
+            break
+        if (word := found[name]) is not None:
+            cut[name], found[name] = word, None
     for name, words_or_none in likely.items():
-        prompts = [prompt_of(_said(found | {name: word})) for word in words_or_none]
-        mean = evidence(engine, latents[None], [prompts], LEVELS, rows)[0].mean(dim=1)
-        found[name] = words_or_none[int(mean.argmax())]
-    return _said(found)
+        tried = {prompt_of(_said(found | {name: word})): word for word in words_or_none}
+        fitting = [prompt for prompt in tried if tokens(prompt) <= room]
+        if not fitting or (name in cut and len(fitting) < len(tried)):
+            found[name] = None  # not whichever word is short
+            continue
+        mean = evidence(engine, latents[None], [fitting], LEVELS, rows)[0].mean(dim=1)
+        found[name] = tried[fitting[int(mean.argmax())]]
+    return _said(found), tuple(word for name, word in cut.items() if found[name] is None)
 
 
 def _said(found: Mapping[str, str | None]) -> SourcePrompt:

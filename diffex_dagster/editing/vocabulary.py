@@ -40,6 +40,23 @@ class WordGroup(BaseModel):
 Vocabulary = Mapping[str, WordGroup]
 
 
+def room_of(vocabulary: Vocabulary, tokens: Callable[[str], int], most: int) -> int:
+    """How many tokens a description may take, so that a concept has room beside it: those of the longest words.
+
+    Args:
+        tokens: how many tokens a prompt takes.
+        most: how many the text encoder reads; a concept has a quarter of them at most.
+    """
+    longest = max((tokens(word) for group in vocabulary.values() for word in group.candidates), default=0)
+    return most - min(1 + longest, most // 4)
+
+
+def may_not_fit(vocabulary: Vocabulary, tokens: Callable[[str], int], most: int) -> bool:
+    """Whether a picture could show more words of a vocabulary than a description has room for."""
+    longest = [1 + max(map(tokens, group.candidates)) for group in vocabulary.values()]  # with a comma
+    return sum(longest) - 1 > room_of(vocabulary, tokens, most)
+
+
 @dataclass(frozen=True)
 class SourcePrompts:
     """The words that a study's pictures are described in, as they were found at its first run.
@@ -69,11 +86,11 @@ def words_of(
 ) -> tuple[Vocabulary, dict[str, str]]:
     """The words of a corpus that a picture can be described in: its groups whose children exclude each other.
 
-    A picture may show none of a group's words, and nothing is said of it then. A description has one word of every
-    group and the concept of an edit: where that does not fit, the groups that most answers of the vision-language model
-    named stay, and of these the first. Words count with their mean length, and by half where the group is an attribute
-    that a picture may lack ("eyewear"); of the few pictures that show more, the last words are cut, and words before a
-    concept make room for it (`among`).
+    A picture may show none of a group's words, and nothing is said of it then. Words count with their mean length, and
+    by half: a description names about half of many groups, and of a picture that shows more, what explains least of it
+    is left out (`source_prompts.describe`). To leave out a group of every picture would be worse: a classifier of words
+    takes whatever it is asked for to explain what nobody named. Where a model reads too few tokens even so, the groups
+    that most answers of the vision-language model named stay, and of these the first.
 
     Args:
         tokens: how many tokens a prompt takes.
@@ -99,8 +116,7 @@ def words_of(
     room: float = most - max(map(tokens, [*prompts, *controls]), default=0)
     kept: set[str] = set()
     for feature, group in sorted(found.values(), key=lambda each: -(each[0].support or 0)):
-        needs = 1 + sum(map(tokens, group.words)) / len(group.words)  # with a comma
-        needs = needs / 2 if feature.editable else needs
+        needs = (1 + sum(map(tokens, group.words)) / len(group.words)) / 2  # with a comma
         if needs > room:
             left_out[feature.id] = f"a prompt of the model has {most} tokens, and other groups take them"
             continue
@@ -148,6 +164,8 @@ def _word_group(feature: Feature, known: Collection[str]) -> WordGroup | None:
     words = tuple(dict.fromkeys(below(feature)))
     if len(words) < 2:
         return None
+    taken = [child.prompt for child in feature.children if child.editable and child.direction == "remove"]
+    kinds.update({prompt: words for prompt in taken if prompt not in words})  # a clean shaven face shows none of them
     if feature.editable and feature.prompt not in words:
         kinds[feature.prompt] = words
     return WordGroup(words=words, optional=True, kinds=kinds)

@@ -29,7 +29,7 @@ from diffex_dagster.store import Store, StoredPicture, edit_key
 from diffex_dagster.study import Study
 from diffex_dagster.utils.hashing import digest
 
-Settings = Callable[[str | None], Sequence[str]]
+Settings = Callable[[str | None, str | None], Sequence[str]]
 """`Calibrates.settings` of an editor."""
 SOURCE_PROMPTS = 0.2  # of the budget goes to whether the words that pictures are described in do harm
 OTHERS = 4  # groups whose attribute every edit is looked at for
@@ -196,8 +196,8 @@ def calibration_version(study: Study, store: Store) -> str:
 
 
 def _allowed(settings: Settings, wanted: Wanted, final: Sequence[str]) -> list[str]:
-    """The finalists that go with the prompt's region, the likeliest first; all where none does, own options without."""
-    of_region = settings(wanted.region or None)
+    """The finalists that go with the prompt's kind, the likeliest first; all where none does, own options without."""
+    of_region = settings(wanted.region or None, wanted.group)
     return [each for each in of_region if each in final] or list(final) or [of_region[0]]
 
 
@@ -250,7 +250,7 @@ class Trying:
         self.counts = EditCounts()  # the study makes the null edits too
         arms = list(final)
         if not arms:
-            arms = list(settings(None))
+            arms = planning.in_turn(new, settings)
             rounds = planning.halving(len(arms), budget // 2, len(pairs), len(self._words))
             arms = arms[: rounds[0].arms] if rounds else arms[:1]
             for i, each in enumerate(rounds):
@@ -288,9 +288,11 @@ class Trying:
         more = (
             [] if variants is None else [each for each in variants(max(arms, key=use.__getitem__)) if each not in arms]
         )
-        count = min(len(pairs), most // max(1, len(more)) - controls)
-        if not more or count < min(planning.PAIRS, len(pairs)):
+        while more and min(len(pairs), most // len(more) - controls) < min(planning.PAIRS, len(pairs)):
+            more.pop()  # the budget pays for the likeliest only
+        if not more:
             return arms, 0
+        count = min(len(pairs), most // len(more) - controls)
         self._try(more, pairs[:count], controls)
         on = set(pairs[:count])
         tries = [each for each in self.tries if (each.wanted, each.image) in on]

@@ -29,6 +29,7 @@ Concepts = tuple[Concept, ...]
 class EditCounts:
     """What a stage cost: edits made now, edits found in the store, seconds spent making them.
 
+    `shortened` is how many descriptions, of pictures and in edits, lost words to what the model's text encoder reads.
     `gpu_gb` is the most GPU memory held meanwhile, in GB; None without a CUDA device, and where nothing was made.
     With workers, `by_worker` is how many edits each made ("host pid"), `lost` how many workers ended meanwhile,
     `remade` how many batches others made again for that, and `gpus` the names of the GPUs that they worked on.
@@ -42,6 +43,7 @@ class EditCounts:
     lost: int = 0
     gpus: tuple[str, ...] = ()
     remade: int = 0
+    shortened: int = 0
 
     def __add__(self, other: EditCounts) -> EditCounts:
         most = max((gb for gb in (self.gpu_gb, other.gpu_gb) if gb is not None), default=None)
@@ -54,6 +56,7 @@ class EditCounts:
             self.lost + other.lost,
             tuple(sorted({*self.gpus, *other.gpus})),
             self.remade + other.remade,
+            self.shortened + other.shortened,
         )
 
 
@@ -110,6 +113,7 @@ def ensure_edits(
     start, done, gpu_memory = time.monotonic(), 0, measure_gpu_memory()
     reused, pool = len(stored), getattr(editor, "pool", None)
     before, lost, remade = (pool.made(), pool.lost, pool.remade) if pool else ({}, 0, 0)
+    shortened = getattr(editor, "shortened", 0)
     with store.let_go():
         at_once = max(AT_ONCE, getattr(editor, "at_once", 0))
         batches = batches_of(editor, missing)  # of all that is missing, so that no portion decides what shares one
@@ -131,7 +135,7 @@ def ensure_edits(
                 report(stage, done, len(missing) - (reused - len(stored)), reused)
     seconds = time.monotonic() - start
     if not pool:
-        return EditCounts(done, reused, seconds, gpu_memory())
+        return EditCounts(done, reused, seconds, gpu_memory(), shortened=getattr(editor, "shortened", 0) - shortened)
     by_worker = dict(Counter(pool.made()) - Counter(before))
     return EditCounts(
         done, reused, seconds, None, by_worker, pool.lost - lost, tuple(pool.gpus()), pool.remade - remade

@@ -16,7 +16,7 @@ from typing import cast
 import numpy as np
 
 from diffex_dagster.corpus.tree import Corpus
-from diffex_dagster.editing.calibration import Wanted
+from diffex_dagster.editing.calibration import Wanted, in_turn
 from diffex_dagster.editing.protocol import EditRequest, TakesSourcePrompts
 from diffex_dagster.editing.vocabulary import SourcePrompts, Vocabulary, words_of
 from diffex_dagster.effects.edit_metrics import similarity
@@ -190,10 +190,10 @@ def _tried(work: StudyContext, words: Vocabulary, samples: Sequence[str]) -> tup
         return True, "not compared with edits without: nothing is calibrated", EditCounts()
     corpus = work.store.current_corpus(study.kept_as)
     wanted = [each for each in wanted_prompts(corpus) if each.prompt not in study.pinned]
-    arms = list(settings(None))[:ARMS]
+    arms = in_turn(wanted, settings)[:ARMS]
     images = [samples[i] for i in race_order(samples, study.seed)[: study.calibration.images]]
     most = most_tries(study, corpus, len(samples))
-    pairs, controls = _size(most // (2 * len(arms)), len(images) * len(study.effects.control_prompts))
+    pairs, controls = _size(most // (2 * max(1, len(arms))), len(images) * len(study.effects.control_prompts))
     if not pairs:
         return True, f"not compared with edits without: {most} edits are too few", EditCounts()
     if len(wanted) * len(images) < PAIRS[1]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from diffex_dagster.bench.truth import SETTINGS, editors, with_settings
+from diffex_dagster.cli.bench import EditorSettings
 from diffex_dagster.editing.ledits import LeditsEditorPart
 from diffex_dagster.study import load_study
 from tests.support.project import ROOT
@@ -20,8 +21,9 @@ def test_a_study_can_be_graded_as_somebody_writes_it_who_has_tuned_nothing() -> 
             {},
             "auto" if settings == "default" else "none",
         ) and part.mask == "intersection"
-        assert study.calibrates == (settings == "default")
+        assert study.calibrates == (settings in ("default", "no_vocabulary"))
         assert study.name != tuned.name and study.editors["exact"] == tuned.editors["exact"]
+        assert settings in set(EditorSettings)
         assert editors(study) == {"exact": "exact", "diffusion": "diffusion"}
     authors = with_settings(tuned, "authors").editors["diffusion"]
     assert isinstance(authors, LeditsEditorPart)

@@ -17,6 +17,7 @@ from diffex_dagster.editing.calibration import (
     evenly,
     expected,
     halving,
+    in_turn,
     in_words,
     interleaved,
     spread,
@@ -106,3 +107,16 @@ def test_settings_in_words() -> None:
     assert in_words("") == "the editor's own options" and in_words("70") == "70"
     assert in_words(Setting(scale=3.0, mask="none").text) == "scale 3, no mask, skip 0.1"
     assert in_words(Setting(warmup=4).text) == "scale 5, threshold 0.9, intersection, skip 0.1, warmup 4"
+
+
+def test_tries_start_from_what_suits_the_kinds_of_a_corpus() -> None:
+    """The kind with most prompts first, and no kind waits until another's settings are through."""
+
+    def settings(region: str | None, group: str | None) -> list[str]:
+        return ["own", *({"eyes": ["narrow", "hard"], "scene": ["wide"]}.get(region or "", ["any"]))]
+
+    eyes = [Wanted(f"eyes {i}", "add", f"eyes-{i}", "eyes") for i in range(3)]
+    wanted = [Wanted("dusk", "add", "light", "scene"), *eyes]
+    assert in_turn(wanted, settings) == ["own", "narrow", "wide", "hard"]
+    assert in_turn(wanted[:1], settings) == ["own", "wide"]
+    assert in_turn([Wanted("x", "add", "x")], settings) == ["own", "any"] and in_turn([], settings) == []

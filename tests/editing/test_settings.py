@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from diffex_dagster.bench.truth import SETTINGS
+from diffex_dagster.corpus.vlm.answers import read_answer, tree_from_raw
 from diffex_dagster.editing import checkpoints
 from diffex_dagster.editing.checkpoints import Checkpoint
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
 from diffex_dagster.editing.protocol import Concept, EditRequest
-from diffex_dagster.editing.settings import ConceptOptions, Setting, read_setting, worth_trying
+from diffex_dagster.editing.settings import ConceptOptions, Setting, kind_of, read_setting, worth_trying
 from diffex_dagster.errors import EditorError
+from diffex_dagster.stages.calibration import wanted_prompts
 from diffex_dagster.study import load_study
 from tests.support.project import ROOT
 
@@ -43,13 +46,29 @@ def test_any_beginning_of_what_is_worth_trying_is_a_fair_choice() -> None:
     assert {each.skip for each in worth_trying(OWN, steps=20, skips=False)} == {0.1}
 
 
-def test_a_region_bounds_the_mask() -> None:
-    own = OWN.model_copy(update={"threshold": 0.75})
-    eyes, scene = worth_trying(own, 20, "eyes"), worth_trying(own, 20, "the whole scene")
-    assert min(each.threshold for each in eyes if each.mask != "none") == 0.75
-    assert max(each.threshold for each in scene if each.mask != "none") == 0.75
-    assert {each.scale for each in eyes if each.mask == "none"} == {1.0, 2.0, 3.0}  # gentle ones suit any place
-    assert {each.scale for each in scene if each.mask == "none"} == {1.0, 2.0, 3.0, 5.0}
+def test_the_corpus_says_what_kind_of_attribute_it_names() -> None:
+    assert kind_of(None) is kind_of("", "hair-colour") is None
+    assert kind_of("the whole scene") == kind_of("Background", "colour-of-the-wall") == "style"
+    assert kind_of("upper body", "clothing-colour") == kind_of("skin", "skin-tone") == "colour"
+    assert kind_of("lower face") == kind_of("left eye") == kind_of("hair", "hairstyle") == "face part"
+    assert kind_of("upper body", "clothing") == kind_of("in front of the heart", "stone") == "object"
+    corpus = tree_from_raw(read_answer((ROOT / "studies" / "avatars" / "proposal.json").read_text("utf-8")))
+    kinds = {w.group: kind_of(w.region, w.group) for w in wanted_prompts(corpus)}
+    assert Counter(kinds.values()) == {"face part": 9, "colour": 3, "object": 1, "style": 1}, kinds
+
+
+def test_a_kind_s_presets_come_first_and_bound_the_mask() -> None:
+    own = OWN.model_copy(update={"threshold": 0.75, "scale": 4.0})
+    tried = {kind: worth_trying(own, 20, kind) for kind in ("style", "colour", "object", "face part", None)}
+    thresholds = {kind: [each.threshold for each in of[1:] if each.mask != "none"] for kind, of in tried.items()}
+    assert {kind: of[0] for kind, of in thresholds.items()} == {
+        "style": 0.5, "colour": 0.75, "object": 0.75, "face part": 0.9, None: 0.9,
+    }  # fmt: skip
+    assert max(thresholds["style"]) == 0.75 == min(thresholds["face part"]) == min(thresholds["object"])
+    assert all(of[0] == own and of[1].scale == 1.0 and of[1].mask == "none" for of in tried.values())
+    assert {each.scale for each in tried["face part"] if each.mask == "none"} == {1.0, 2.0, 3.0}  # gentle ones
+    known = {(each.scale, each.threshold, each.mask) for each in tried[None]}
+    assert all({(each.scale, each.threshold, each.mask) for each in of} <= known for of in tried.values())
 
 
 def test_a_concept_of_a_joint_edit_sets_in_at_the_noise_at_which_it_would_alone() -> None:

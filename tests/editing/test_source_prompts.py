@@ -7,18 +7,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from diffex_dagster.editing.calibration import in_words
 from diffex_dagster.editing.edit_plan import Edit, GuidedConcept
 from diffex_dagster.editing.engine import Engine
 from diffex_dagster.editing.guidance import Guidance
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
 from diffex_dagster.editing.pixels import picture_tensor
 from diffex_dagster.editing.protocol import Concept, EditRequest
+from diffex_dagster.editing.settings import read_setting
 from diffex_dagster.editing.source_prompts import source_prompt_of
-from diffex_dagster.editing.vocabulary import WordGroup, among, prompt_of, prompt_without
+from diffex_dagster.editing.vocabulary import WordGroup, among, may_not_fit, prompt_of, prompt_without, room_of
 from diffex_dagster.stages.setup import build_editor
 from diffex_dagster.study import load_study
 from diffex_dagster.worlds import avatars
@@ -94,6 +97,42 @@ def test_an_edit_of_a_long_description_is_guided_by_its_concept(checkpoint: Path
     assert guided.text.words.sum() == editor.tokens("fez")
 
 
+def described(vocabulary: dict[str, WordGroup], explains: dict[str, float], reads: int) -> Any:
+    """What `source_prompt_of` finds where each word explains so much of the picture, alone and beside others."""
+
+    def evidence(_: Any, __: Any, prompts: list[list[str]], levels: Any, ___: int) -> list[torch.Tensor]:
+        found = [sum(explains[word] for word in prompt.split(", ") if word) for prompt in prompts[0]]
+        return [torch.tensor(found, dtype=torch.float64)[:, None].expand(-1, len(levels))]
+
+    components = SimpleNamespace(tokens=lambda prompt: len(prompt.replace(",", " ,").split()), limit=reads + 2)
+    engine: Any = SimpleNamespace(components=components)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("diffex_dagster.editing.diffusion_classifier.evidence", evidence)
+        return source_prompt_of(engine, torch.zeros(4, 8, 8), vocabulary, rows=32)
+
+
+def test_short_of_tokens_what_explains_most_of_a_picture_stays() -> None:
+    vocabulary = {name: WordGroup(words=(name, f"no {name}"), optional=True) for name in ("cap", "coat", "sky", "ring")}
+    explains = {"cap": 3.0, "coat": 5.0, "sky": 9.0, "ring": 1.0} | {f"no {n}": -1.0 for n in vocabulary}
+    whole = tuple((name, name) for name in vocabulary)
+    assert described(vocabulary, explains, reads=12) == (whole, ())
+    assert described(vocabulary, explains, reads=5) == (whole[1:3], ("ring", "cap"))  # a quarter is the concept's
+    turned = dict(reversed(vocabulary.items()))
+    shown, cut = described(turned, explains, reads=5)
+    assert (set(shown), cut) == (set(whole[1:3]), ("ring", "cap"))  # whatever the order of the groups
+    assert described(vocabulary, explains | {"ring": -2.0}, reads=6) == (whole[:3], ())  # it shows no ring
+
+
+def test_a_list_s_order_is_part_of_what_edits_depend_on_where_it_may_be_cut() -> None:
+    words = {name: WordGroup(words=(name,)) for name in ("cap", "coat", "sky")}
+
+    def tokens(prompt: str) -> int:
+        return len(prompt.replace(",", " ,").split())
+
+    assert not may_not_fit(words, tokens, 6) and may_not_fit(words, tokens, 5)
+    assert room_of(words, tokens, 7) == 6 and room_of(words, tokens, 100) == 98
+
+
 def engine_for(checkpoint: Path, steps: int = 5) -> Engine:
     return Engine(
         checkpoint, steps=steps, skip=0, scheduler="dpm", device=torch.device("cpu"), dtype=torch.float32
@@ -104,14 +143,17 @@ def latents_of(engine: Engine, images: dict[str, Image.Image]) -> torch.Tensor:
     return engine.encode(torch.stack([picture_tensor(each, engine.resolution) for each in images.values()]))
 
 
-def test_a_picture_keeps_its_words_whatever_its_batch(checkpoint: Path, images: dict[str, Image.Image]) -> None:
+def test_a_picture_keeps_its_words_whatever_its_batch(
+    checkpoint: Path, images: dict[str, Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = engine_for(checkpoint)
+    monkeypatch.setattr("diffex_dagster.editing.source_prompts.room_of", lambda *_: 100)  # this one reads ten tokens
     for picture in latents_of(engine, images):
-        shown = source_prompt_of(engine, picture, VOCABULARY, rows=32)
-        assert shown == source_prompt_of(engine, picture, VOCABULARY, rows=2)
+        shown, cut = source_prompt_of(engine, picture, VOCABULARY, rows=32)
+        assert (shown, cut) == source_prompt_of(engine, picture, VOCABULARY, rows=2)
         said = dict(shown)
         assert said["hair"] in VOCABULARY["hair"].words and said["beard"] in VOCABULARY["beard"].candidates
-    assert source_prompt_of(engine, picture, {}, rows=32) == ()
+    assert source_prompt_of(engine, picture, {}, rows=32) == ((), ())
 
 
 def test_only_the_concept_s_own_tokens_are_read_for_its_mask(checkpoint: Path) -> None:
@@ -181,6 +223,39 @@ def test_the_editor_describes_and_keeps_what_it_found(
     assert auto.options.vocabulary == {} and told.options.vocabulary == VOCABULARY
 
 
+def test_a_concept_may_be_edited_without_the_picture_s_description(
+    checkpoint: Path, images: dict[str, Image.Image]
+) -> None:
+    """As by an editor that describes nothing, beside edits that follow the description, and tried by calibration."""
+    options = LeditsOptions(
+        checkpoint=str(checkpoint), steps=4, scale=6, mask="none", device="cpu", source_prompts="none"
+    )
+    plain = LeditsEditor(options)
+    told = plain.with_source_prompts(VOCABULARY)
+    setting = options.own.model_copy(update={"described": False})
+    assert "described" not in options.own.text and read_setting(setting.text) == setting
+
+    def edited(editor: LeditsEditor, *texts: str) -> list[Image.Image]:
+        requests = [EditRequest("one", (Concept("a bob", setting=text),)) for text in texts]
+        made = {r: picture for batch in editor.edit(images, requests) for r, picture in batch}
+        return [made[request] for request in requests]
+
+    [wanted] = edited(plain, "")
+    followed, apart = edited(told, "", setting.text)
+    assert distance_of(apart, wanted) <= 1 < distance_of(followed, wanted)  # of 255: rounding, in another batch
+    together = EditRequest("one", (Concept("a bob"), Concept("glasses", setting=setting.text)))
+    assert not told._described(together) and told._described(EditRequest("one"))
+    tried = [read_setting(each) for each in told.variants("")]
+    assert not tried[0].described and all(each.described for each in tried[1:])
+    assert setting.text in told.settings() and in_words(setting.text).endswith("words none")
+    assert all(read_setting(each).described for each in plain.settings() if each)
+
+
+def distance_of(a: Image.Image, b: Image.Image) -> int:
+    """The largest difference of two pictures' values."""
+    return int(np.abs(np.asarray(a).astype(int) - np.asarray(b)).max())
+
+
 @pytest.mark.slow
 def test_the_demo_editor_knows_what_its_drawings_show() -> None:
     """Of fourteen heads, five colours, six kinds of facial hair and four of skin: right about nearly all."""
@@ -193,7 +268,7 @@ def test_the_demo_editor_knows_what_its_drawings_show() -> None:
     for _ in range(3):  # all must be right: seven in ten right would pass one time in seventy
         state = avatars.sample_state(rng)
         latents = engine.encode(picture_tensor(avatars.draw(state), engine.resolution)[None])[0]
-        said = dict(source_prompt_of(engine, latents, vocabulary, rows=32))
+        said = dict(source_prompt_of(engine, latents, vocabulary, rows=32)[0])
         for group, factor in factors.items():
             if avatars.visible(state, factor):
                 right[group].append(said[group] in avatars.FACTORS[factor][state[factor]].phrases)

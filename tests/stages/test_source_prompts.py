@@ -17,7 +17,7 @@ from diffex_dagster.corpus.vlm.answers import read_answer, tree_from_raw
 from diffex_dagster.corpus.vlm.raw import RawFeature
 from diffex_dagster.editing.calibration import Wanted
 from diffex_dagster.editing.protocol import Concept, EditRequest
-from diffex_dagster.editing.vocabulary import WordGroup, words_of
+from diffex_dagster.editing.vocabulary import WordGroup, prompt_without, words_of
 from diffex_dagster.errors import DiffExError, StoreError, StudyError
 from diffex_dagster.stages import source_prompts as stage
 from diffex_dagster.stages.calibration import Trying, calibrate
@@ -53,6 +53,11 @@ def test_the_words_are_the_groups_whose_children_exclude_each_other() -> None:
     eyewear = found["eyewear"]
     assert eyewear.words[0] == "round glasses" and eyewear.optional and eyewear.covers("eyewear", "an eyepatch")
     assert "facial hair" not in found["beard"].words  # what a feature takes away is no word for a picture
+    shown = (("beard", "a light beard"), ("hair-colour", "red hair"))
+    assert prompt_without("facial hair", shown, found) == "red hair"  # it takes away what is shown of its group
+    tokens = {word: 3 for group in found.values() for word in group.words}
+    left_out = words_of(corpus, lambda prompt: tokens.get(prompt, 4), 38)[1]
+    assert list(left_out) == ["jewellery-and-marks"]  # a model that reads little is told of every part of the picture
     assert not found["hair-colour"].kinds  # a heading is no edit
 
 
@@ -98,9 +103,9 @@ def test_short_of_tokens_what_most_answers_named_stays() -> None:
 
     corpus = tree(group("a", 1, "of two"), group("b", 3, "of two words"), group("c", 3, "x y"))
     assert list(words_of(corpus, words, 100)[0]) == ["a", "b", "c"]
-    found, left_out = words_of(corpus, words, 13)  # the longest prompt takes 4, b 4 with a comma, c 3.5
-    assert list(found) == ["b", "c"] and "13 tokens" in left_out["a"]
-    assert list(words_of(corpus, words, 13, controls=["quite a long control prompt too"])[0]) == ["b"]
+    found, left_out = words_of(corpus, words, 8)  # the longest prompt takes 4; by half and with a comma b 2, c 1.75
+    assert list(found) == ["b", "c"] and "8 tokens" in left_out["a"]
+    assert list(words_of(corpus, words, 8, controls=["quite a long control prompt too"])[0]) == ["b"]
     assert list(words_of(load_starter("face"), words, 0)[0]) == []
 
 

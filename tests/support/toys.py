@@ -94,7 +94,7 @@ class KnobEditor(PaintEditor):
     def fingerprint(self) -> str:
         return f"knob-{self.version}"
 
-    def settings(self, region: str | None = None) -> list[str]:
+    def settings(self, region: str | None = None, group: str | None = None) -> list[str]:
         self.regions.append(region)
         opacities = ["", "10", "30", "50", "70", "100"]  # as it was made: 50
         return opacities[:4] if region == "left" else opacities
