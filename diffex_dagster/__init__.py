@@ -21,6 +21,7 @@ __all__ = [
     "EditorError",
     "Explanation",
     "Feature",
+    "ImageExplanation",
     "StoreError",
     "Study",
     "StudyComponent",
@@ -28,11 +29,12 @@ __all__ = [
     "__version__",
     "build_study",
     "explain",
+    "explain_image",
     "load_study",
 ]
 
 if TYPE_CHECKING:
-    from diffex_dagster.api import Explanation, explain
+    from diffex_dagster.api import Explanation, ImageExplanation, explain, explain_image
     from diffex_dagster.assets.build import build_study
     from diffex_dagster.classifying.protocol import Classifier
     from diffex_dagster.component import StudyComponent
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "explain": "api",
     "Explanation": "api",
+    "explain_image": "api",
+    "ImageExplanation": "api",
     "build_study": "assets.build",
     "StudyComponent": "component",
     "Classifier": "classifying.protocol",

@@ -1,4 +1,4 @@
-"""`explain(...)`: the whole method as one function, without a study file and without Dagster."""
+"""`explain(...)` and `explain_image(...)`: the whole method as one function, without a study file and Dagster."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from diffex_dagster.classifying.protocol import Classifier
     from diffex_dagster.corpus.tree import Corpus
     from diffex_dagster.editing.protocol import Editor
+    from diffex_dagster.report.image_model import ImageFinding
     from diffex_dagster.results import Report
-    from diffex_dagster.stages.context import StudyContext
+    from diffex_dagster.stages.context import StudyContext, Subject
+    from diffex_dagster.stages.picture_edits import Wishes
+    from diffex_dagster.study import Study
 
 _UNUSED = {
     "kind": "python",
@@ -106,6 +109,183 @@ class Explanation:
         return folder / "index.html"
 
 
+@dataclass(frozen=True)
+class ImageExplanation:
+    """What moves one picture's score, what flips the decision about it, and what is noise.
+
+    Attributes:
+        finding: everything as plain data (`report.image_model.ImageFinding`): features by rank, the smallest sets of
+            edits that flip the decision, control edits.
+        folder: where the edits and scores are; None where they were kept only while the function ran.
+    """
+
+    finding: ImageFinding
+    folder: Path | None = None
+
+    def __repr__(self) -> str:
+        """What flips it, and the features that move it most."""
+        from diffex_dagster.report.image_page import in_lines
+
+        return in_lines(self.finding)
+
+    def _repr_html_(self) -> str:
+        """A table with pictures, for a notebook."""
+        from diffex_dagster.report.image_page import as_html
+
+        return as_html(self.finding)
+
+    @property
+    def flips(self) -> tuple[tuple[str, ...], ...]:
+        """The smallest sets of features that flip the decision, by id, the closest picture first; empty for none."""
+        return tuple(each.features for each in self.finding.flips)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a feature, by rank: effect on this picture, its interval, verdict, effect over the study."""
+        import pandas as pd
+
+        from diffex_dagster.report.image_model import COLUMNS, feature_rows
+
+        return pd.DataFrame(feature_rows(self.finding.features), columns=list(COLUMNS))
+
+    def to_json(self, file: Path | None = None) -> str:
+        """Everything but the pictures as JSON; written to a file where one is named."""
+        from diffex_dagster.report.image_model import finding_data
+        from diffex_dagster.report.rows import finite
+
+        text = json.dumps(finite(finding_data(self.finding)), indent=2, ensure_ascii=False)
+        if file is not None:
+            file.write_text(text + "\n", "utf-8")
+        return text
+
+    def to_html(self, file: Path) -> Path:
+        """Write the page about this picture, one self-contained file; returns it."""
+        from diffex_dagster.report.image_page import render_image
+
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(render_image(self.finding), "utf-8")
+        return file
+
+
+def explain_image(
+    image: str | Path | Image.Image,
+    classifier: Classifier | Callable[..., Any] | Mapping[str, Any] | str,
+    editor: Editor | Mapping[str, Any] | str | None = None,
+    corpus: Corpus | Sequence[Any] | Path | str | None = None,
+    target: str | Mapping[str, Any] | None = None,
+    *,
+    study: Study | None = None,
+    most: int = 3,
+    controls: int | None = None,
+    labels: Sequence[str] = (),
+    size: int = 512,
+    domain: str = "images",
+    name: str = "explanation",
+    folder: Path | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> ImageExplanation:
+    """Explain one picture: what each feature does to it, the fewest edits that flip the decision, and what is noise.
+
+    The same as `diffex explain`. An effect is f(edit) − mean over control prompts of f(control edit), in the unit of
+    the target measure (a probability in [0, 1] by default), of this picture alone; what one picture can claim is in
+    `effects.one_picture`, the search for sets in `search.flipping`.
+
+    Args:
+        image: a picture, or a file. With `study`, also the name or the key of one of its images.
+        classifier: as of `explain`; with `study` the name of one of its classifiers.
+        editor, corpus, target: as of `explain`; not with `study`.
+        study: a study (`load_study`), whose editor, corpus, target, results and effects over all images are used.
+        most: features of the largest set that is tried.
+        controls: control prompts; as few as let something be claimed of one picture when None (19 at 5%).
+        labels, size, domain, name, settings: as of `explain`; not with `study`.
+        folder: where edits and scores are kept; that of an earlier `explain(...)` has the same edits already. A
+            temporary one when None. Not with `study`, which has its own.
+        progress: as of `explain`.
+
+    Raises:
+        DiffExError: something that was passed cannot be used; the message says what and what to do.
+    """
+    from diffex_dagster.search.flipping import FlipOptions
+    from diffex_dagster.stages.picture_edits import Wishes
+
+    wishes = Wishes(FlipOptions(most=most), controls)
+    if study is not None:
+        if any(part is not None for part in (editor, corpus, target, folder)) or settings or labels:
+            raise StudyError("explain_image(study=...): a study has its own editor, corpus, target and results")
+        if not isinstance(classifier, str) or classifier not in study.classifiers:
+            raise StudyError(
+                f"{study.file}: classifiers: there is no {classifier!r}; the study has {', '.join(study.classifiers)}"
+            )
+        with none_raised(), shown() if progress else nullcontext(silent) as reporter:
+            from diffex_dagster.stages.context import at_work
+
+            work = at_work(study, report=reporter)
+            return ImageExplanation(_explain_one(work.subject(classifier), image, None, wishes), study.results_folder)
+    if editor is None or corpus is None or target is None:
+        raise StudyError("explain_image: pass an editor, a corpus and a target, or study=load_study(...)")
+    with none_raised(), tempfile.TemporaryDirectory() as temporary:
+        home = (folder or Path(temporary)).resolve()
+        of = _study(home, {"size": size}, classifier, editor, target, domain, name, settings)
+        from diffex_dagster.stages.context import at_work
+
+        made_editor, made_classifier = _objects(classifier, editor, labels)
+        with shown() if progress else nullcontext(silent) as reporter:
+            work = at_work(of, editor=made_editor, classifiers=made_classifier, report=reporter)
+            finding = _explain_one(work.subject("classifier"), image, _corpus(corpus), wishes)
+        return ImageExplanation(finding, folder)
+
+
+def _explain_one(subject: Subject, image: Any, tree: Corpus | None, wishes: Wishes) -> ImageFinding:
+    """Explain one picture of a study; `tree` is the corpus of one that is not in a file."""
+    from diffex_dagster.images.files import prepare
+    from diffex_dagster.stages.asked_images import find_asked
+    from diffex_dagster.stages.corpus_now import corpus_now
+    from diffex_dagster.stages.one_picture import explain_images
+    from diffex_dagster.stages.picture_edits import asked_of
+    from diffex_dagster.stages.scores import check_classifier
+    from diffex_dagster.store import image_key
+
+    study, store = subject.study, subject.store
+    if isinstance(image, Image.Image):
+        images = study.images
+        picture = prepare(image, images.size, images.fit, images.background)
+        found = {image_key(picture): ("picture", picture)}
+    elif isinstance(image, str | Path):
+        found = find_asked(subject, [str(image)])
+    else:
+        kind = type(image).__name__
+        raise StudyError(f"image: it is of type {kind}; pass a PIL picture (Image.fromarray(array)), or a file")
+    check_classifier(subject)
+    store.put_images(dict(found.values()))
+    if tree is None:
+        kept = store.current(study.kept_as, "corpus") is not None
+        tree = store.current_corpus(study.kept_as) if kept else corpus_now(study)
+    elif not store.sample_count(study.kept_as) and (study.finds_source_prompts or study.calibrates):
+        subject = _prepared_alone(subject, found, tree)
+    names = {key: name for key, (name, _) in found.items()}
+    (finding,) = explain_images(asked_of(subject, tree, wishes), names, "diffex_dagster.explain_image(...)")
+    return finding
+
+
+def _prepared_alone(subject: Subject, found: Mapping[str, tuple[str, Image.Image]], tree: Corpus) -> Subject:
+    """Find out what is found out before the first edit on the picture itself, where there is no study of others."""
+    from diffex_dagster.stages.calibration import calibrate
+    from diffex_dagster.stages.sample_images import keep_samples
+    from diffex_dagster.stages.source_prompts import find_source_prompts
+
+    study, store = subject.study, subject.store
+    keep_samples(study, store, dict(found.values()))
+    store.put_corpus(study.kept_as, tree)
+    store.set_current(study.kept_as, "corpus", tree.version)
+    work: StudyContext = subject
+    if study.finds_source_prompts:
+        find_source_prompts(work)
+        work = work.changed()  # whose editor knows the words
+    if study.calibrates:
+        calibrate(work)
+    return work.subject(subject.name)
+
+
 def explain(
     images: str | Path | Sequence[Image.Image] | Mapping[str, Image.Image] | Mapping[str, Any],
     classifier: Classifier | Callable[..., Any] | Mapping[str, Any] | str,
@@ -145,27 +325,36 @@ def explain(
     with none_raised(), tempfile.TemporaryDirectory() as temporary:
         home = (folder or Path(temporary)).resolve()
         where = images if isinstance(images, str | Path) else None
-        fields = {
-            "name": name,
-            "domain": domain,
-            "images": _image_fields(images, size),
-            "corpus": {},
-            "editors": {"editor": _part(editor, "ledits")},
-            "classifiers": {"classifier": _part(classifier, "transformers")},
-            "target": {"label": target} if isinstance(target, str) else dict(target),
-            "results": str(home),
-            **settings,
-        }
+        study = _study(home, _image_fields(images, size), classifier, editor, target, domain, name, settings)
         from diffex_dagster.stages.context import at_work
-        from diffex_dagster.study import study_of
 
-        study = study_of(fields, Path.cwd() / "explain()")
         given = None if where or _is_fields(images) else images
         made_editor, made_classifier = _objects(classifier, editor, labels)
         with shown() if progress else nullcontext(silent) as reporter:
             work = at_work(study, editor=made_editor, classifiers=made_classifier, report=reporter)
             report = _explain(work, given, _corpus(corpus))
         return Explanation(report, folder)
+
+
+def _study(
+    home: Path, images: Mapping[str, Any], classifier: Any, editor: Any, target: Any, domain: str, name: str,
+    settings: Mapping[str, Any],
+) -> Study:  # fmt: skip
+    """The study that passed parts amount to, with stand-ins for what was passed as object."""
+    from diffex_dagster.study import study_of
+
+    fields = {
+        "name": name,
+        "domain": domain,
+        "images": images,
+        "corpus": {},
+        "editors": {"editor": _part(editor, "ledits")},
+        "classifiers": {"classifier": _part(classifier, "transformers")},
+        "target": {"label": target} if isinstance(target, str) else dict(target),
+        "results": str(home),
+        **settings,
+    }
+    return study_of(fields, Path.cwd() / "explain()")
 
 
 def _objects(classifier: Any, editor: Any, labels: Sequence[str]) -> tuple[Editor | None, dict[str, Classifier]]:

@@ -76,6 +76,36 @@ def test_explain_checks_what_it_is_given_before_any_edit(tmp_path: Path) -> None
     assert edits_made(tmp_path) == []
 
 
+def test_explain_image_takes_the_same_parts_and_finds_what_flips_one_picture(tmp_path: Path) -> None:
+    editor, parts = PaintEditor(tmp_path, {}), {"labels": ["cold", "warm"], "size": 16}
+    found = diffex_dagster.explain_image(
+        picture(90), warm, editor, TREE, "warm", folder=tmp_path / "kept", progress=False, **parts
+    )
+    assert set(found.flips) == {("red",), ("red/dark-red-patch",)} and "becomes “warm”" in repr(found)
+    assert found.to_frame()["verdict"].tolist()[0] == "raises"
+    assert json.loads(found.to_json())["flips"][0]["decision"] == "the prediction becomes “warm”"
+    assert "Red" in found.to_html(tmp_path / "page.html").read_text("utf-8") and "<img" in found._repr_html_()
+    made = len(edits_made(tmp_path))
+    diffex_dagster.explain_image(
+        picture(90), warm, editor, TREE, "cold", folder=tmp_path / "kept", progress=False, **parts
+    )
+    assert len(edits_made(tmp_path)) == made
+    with pytest.raises(StudyError, match="pass an editor, a corpus and a target, or study="):
+        diffex_dagster.explain_image(picture(90), warm, editor)
+    with pytest.raises(StudyError, match="it is of type list"):
+        diffex_dagster.explain_image([1], warm, editor, TREE, "warm", progress=False, **parts)
+
+
+def test_explain_image_takes_a_study_and_its_images(tmp_path: Path) -> None:
+    study = diffex_dagster.load_study(write_study(tmp_path))
+    found = diffex_dagster.explain_image("03.png", "v1", study=study, progress=False)
+    assert found.folder == study.results_folder and found.finding.file == "03.png" and found.flips
+    with pytest.raises(StudyError, match="there is no 'v3'; the study has v1, v2"):
+        diffex_dagster.explain_image("03.png", "v3", study=study)
+    with pytest.raises(StudyError, match="a study has its own editor"):
+        diffex_dagster.explain_image("03.png", "v1", "runwayml/x", study=study)
+
+
 def test_importing_the_package_loads_neither_dagster_nor_torch() -> None:
     code = "import diffex_dagster, sys; print({'dagster', 'torch', 'pandas'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

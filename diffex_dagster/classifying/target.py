@@ -81,13 +81,19 @@ def becomes(
     Returns:
         Booleans of shape (N,): became it, and stopped being it.
     """
+    was, is_now = (of_class(outputs, labels, target, folder, said) for outputs in (before, after))
+    return np.asarray(~was & is_now), np.asarray(was & ~is_now)
+
+
+def of_class(
+    outputs: np.ndarray, labels: Sequence[str], target: Target, folder: Path = Path(), said: Outputs = "logits"
+) -> np.ndarray:
+    """Which pictures are of the explained class, see `becomes`: booleans of shape (N,) of logits (N, classes)."""
     threshold = decision_threshold(target)
     if threshold is not None:
-        was, is_now = (measure(outputs, labels, target, folder, said) > threshold for outputs in (before, after))
-    else:
-        columns = [number for number, label in enumerate(labels) if label in target.members]
-        was, is_now = (np.isin(predicted(outputs), columns) for outputs in (before, after))
-    return np.asarray(~was & is_now), np.asarray(was & ~is_now)
+        return np.asarray(measure(outputs, labels, target, folder, said) > threshold)
+    columns = [number for number, label in enumerate(labels) if label in target.members]
+    return np.isin(predicted(outputs), columns)
 
 
 def has_class(labels: Sequence[str], target: Target) -> bool:

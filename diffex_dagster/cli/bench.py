@@ -147,6 +147,26 @@ def judges(
 
 
 @bench.command()
+def flips(
+    study: Annotated[str, typer.Argument(help="a study of a world's drawings with an exact editor")] = "avatars",
+    arm: Annotated[Arm, typer.Option(help="exact edits, the diffusion editor's, or both")] = Arm.exact,
+    pictures: Annotated[int, typer.Option(min=1, help="drawings that no study has seen")] = 40,
+    file: JsonOption = None,
+) -> None:
+    """Hold the smallest sets of edits that flip a picture against what truly flips it."""
+    from diffex_dagster.bench import flips as bench_flips
+    from diffex_dagster.bench import truth as grading
+    from diffex_dagster.utils.progress import shown
+
+    loaded = load(study)
+    with shown(Console(stderr=True)) as report:
+        arms = grading.editors(loaded, None if arm is Arm.both else arm.value)
+        marks = bench_flips.measure_flips(loaded, arms, pictures, report)
+    print(bench_flips.as_markdown(marks))
+    _write(file, {"pictures": pictures, "seed": bench_flips.SEED, "marks": bench_flips.as_json(marks)})
+
+
+@bench.command()
 def speed(
     study: StudyArgument = "avatars",
     editor: EditorOption = None,

@@ -244,6 +244,37 @@ def compare(
     return results.compare(loaded, names, output)
 
 
+@app.command()
+def explain(
+    study: StudyArgument,
+    classifier: Annotated[str, typer.Argument(help="one of the study's classifiers")],
+    images: Annotated[list[str], typer.Argument(help="images of the study by name or key, or other picture files")],
+    most: Annotated[int, typer.Option(min=1, max=6, help="features of the largest set that is tried")] = 3,
+    controls: Annotated[
+        int | None,
+        typer.Option(min=2, help="control prompts; as few as let something be claimed of one image (19 at 5%)"),
+    ] = None,
+    only_plan: Annotated[bool, typer.Option("--plan", help="say what it would cost, and stop")] = False,
+    output: TableOption = TableFormat.table,
+    open_it: Annotated[bool, typer.Option("--open", help="open the pages in the browser")] = False,
+    editor: EditorOption = None,
+    workers: WorkersOption = None,
+) -> None:
+    """Explain single images: what each feature does to it, the fewest edits that flip it, and what is noise."""
+    from diffex_dagster.cli import explain as explain_cli
+    from diffex_dagster.search.flipping import FlipOptions
+    from diffex_dagster.stages.picture_edits import Wishes
+
+    set_workers(workers)
+    loaded = load(study, editor)
+    (name,) = classifiers_of(loaded, classifier)
+    wishes = Wishes(FlipOptions(most=most), controls)
+    with shown(Console(stderr=True)) as report:
+        found = explain_cli.make(loaded, name, images, wishes, report, only_plan)
+    if not only_plan:
+        explain_cli.show(found, output, open_it)
+
+
 @survey_app.command("make")
 def survey_make(
     study: StudyArgument,

@@ -7,7 +7,7 @@ import functools
 import io
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,15 +121,18 @@ def write_editor_comparison(found: EditorComparison, folder: Path) -> list[Path]
     return _write(folder, contents, data, keep_same=True)
 
 
-def link_page(page: Path, links: Sequence[tuple[str, str]]) -> None:
+def link_page(page: Path, links: Sequence[tuple[str, str]], images: Mapping[str, str] | None = None) -> None:
     """Give a page that is there links to the other pages of its study; written only where that changes it.
+
+    Args:
+        links, images: as of `report.html.linked`.
 
     Raises:
         DiffExError: it cannot be written.
     """
     try:
         before = page.read_text("utf-8")
-        if (after := linked(before, links)) != before:
+        if (after := linked(before, links, images)) != before:
             write_atomically(page, after.encode("utf-8"), 0o644)
     except OSError as error:
         raise DiffExError(

@@ -6,7 +6,7 @@ import base64
 import functools
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -62,7 +62,7 @@ def _environment() -> Environment:
         "emphasised": emphasised,
     }
     environment.globals |= {"count": wording.count, "version": __version__, "meanings": wording.MEANINGS,
-                            "changes": wording.CHANGES}  # fmt: skip
+                            "changes": wording.CHANGES, "of_one": wording.OF_ONE}  # fmt: skip
     return environment
 
 
@@ -77,12 +77,19 @@ def _source(text: str) -> str:
 
 
 _OTHERS = re.compile("<!-- other pages -->.*?<!-- end -->", re.DOTALL)
+_IMAGES = re.compile('<script type="application/json" id="image-pages">.*?</script>', re.DOTALL)
 
 
-def linked(page: str, links: Sequence[tuple[str, str]]) -> str:
-    """A page with other links to the other pages of its study: (what, address relative to the page)."""
+def linked(page: str, links: Sequence[tuple[str, str]], images: Mapping[str, str] | None = None) -> str:
+    """A page with other links to the other pages of its study.
+
+    Args:
+        links: (what, address relative to the page).
+        images: image key -> address of the page about that image alone.
+    """
     nav = str(_environment().get_template("macros.html.j2").module.others(links)).strip()  # type: ignore[attr-defined]
-    return _OTHERS.sub(lambda _: nav, page, count=1)
+    block = f'<script type="application/json" id="image-pages">{htmlsafe_json_dumps(dict(images or {}))}</script>'
+    return _IMAGES.sub(lambda _: block, _OTHERS.sub(lambda _: nav, page, count=1), count=1)
 
 
 def render(template: str, book: Book, examples: list[Any], script: str | None = "page.js", **context: Any) -> str:

@@ -22,7 +22,7 @@ CHANGED = ("more reliant", "less reliant", "direction changed")
 """The decisions that claim a change between versions."""
 
 _GLYPHS = {"raises": "▲", "lowers": "▼", "mixed": "◆", "no effect shown": "○", "inconclusive": "◌",
-           "already there": "◍", "edit failed": "✕",
+           "already there": "◍", "edit failed": "✕", "within the noise": "◌", "too small to matter": "○",
            "more reliant": "▲", "less reliant": "▼", "direction changed": "◆", "no change shown": "○"}  # fmt: skip
 
 
@@ -36,6 +36,16 @@ MEANINGS = {
     "edit failed": "too few edits show it, so nothing is said about it",
 }
 """What each decision about one classifier says, for a legend."""
+OF_ONE = {
+    "raises": "up, by more than every edit towards words that mean nothing",
+    "lowers": "down, by more than every edit towards words that mean nothing",
+    "too small to matter": "more than these, and still inside the study's margin",
+    "within the noise": "edits towards words that mean nothing move this picture as far",
+    "inconclusive": "further than the control prompts, which are too few to say so",
+    "already there": "the picture is so already",
+    "edit failed": "the edit does not show it, so nothing is said about it",
+}
+"""What each verdict about a feature on one picture says."""
 CHANGES = {
     "more reliant": "images move further than under the first version",
     "less reliant": "images move less far",

@@ -225,7 +225,18 @@ def link_pages(study: Study) -> None:
     from diffex_dagster.report.files import link_page
 
     for page in study_pages(study):
-        link_page(reports_folder(study, page) / "index.html", other_pages(study, page))
+        link_page(reports_folder(study, page) / "index.html", other_pages(study, page), image_pages(study, page))
+
+
+def image_page(study: Study, classifier: str, image: str) -> Path:
+    """Where the page about one image (by key) alone is written, beside the classifier's report."""
+    return reports_folder(study, classifier) / "images" / f"{image}.html"
+
+
+def image_pages(study: Study, name: str) -> dict[str, str]:
+    """Image key -> address, relative to the report of a classifier, of the pages about one image that are there."""
+    folder = reports_folder(study, name) / "images"
+    return {file.stem: f"images/{file.name}" for file in sorted(folder.glob("*.html"))}
 
 
 def other_pages(study: Study, name: str) -> tuple[tuple[str, str], ...]:

@@ -1,6 +1,7 @@
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
+  const pages = JSON.parse(document.getElementById("image-pages").textContent);
   const $ = (id) => document.getElementById(id);
   const native = Number(document.body.dataset.native);
   const source = (number) => "data:image/webp;base64," + data.pictures[number];
@@ -15,6 +16,15 @@
     image.alt = alt;
     image.src = source(number);
     return image;
+  };
+
+  // A link to the page about one image alone, where there is one.
+  const why = (key, name) => {
+    if (!Object.hasOwn(pages, key)) return [];
+    const link = make("a", "why-link", "why this image?");
+    link.href = pages[key];
+    link.setAttribute("aria-label", `why this image? ${name}`);
+    return [link];
   };
 
   // Pictures in the markup carry a number; each is in the page once, in the data block.
@@ -41,6 +51,7 @@
     caption.append(make("span", "file", x.n));
     x.lines.forEach((line) => caption.append(make("span", "line " + (x.s ? (x.d > 0 ? "up" : "down") : ""), line)));
     if (x.fail) caption.append(make("span", "line fail", x.fail));
+    caption.append(...why(x.k, x.n));
     figure.append(button, caption);
     return figure;
   };
@@ -141,7 +152,8 @@
     $("slider-after").alt = "edit";
     $("slider-from").textContent = from;
     const lines = x.s ? [`${x.s[1]} → ${x.s[2]}  (${x.lines.join(", ")})`] : x.lines;
-    $("slider-lines").replaceChildren(...[...lines, ...(x.fail ? [x.fail] : [])].map((line) => make("span", "", line)));
+    const said = [...lines, ...(x.fail ? [x.fail] : [])].map((line) => make("span", "", line));
+    $("slider-lines").replaceChildren(...said, ...why(x.k, x.n));
     $("slider-prev").disabled = at.i === 0;
     $("slider-next").disabled = at.i === block.items.length - 1;
   };
@@ -179,6 +191,7 @@
   const size = Math.min(512, innerWidth - 64);
   stage.style.width = (native <= 128 ? Math.max(1, Math.floor(size / native)) * native : size) + "px";
 
+  document.querySelectorAll(".shot").forEach((shot) => shot.after(...why(shot.dataset.k, shot.querySelector(".shot-name").textContent)));
   document.querySelectorAll(".shot").forEach((shot) => shot.addEventListener("click", () => {
     const f = Number(shot.dataset.f);
     openSlider(f, Math.max(0, data.examples[f].items.findIndex((x) => x.k === shot.dataset.k)), shot);

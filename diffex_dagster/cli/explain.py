@@ -1,0 +1,154 @@
+"""`diffex explain`: single pictures, what moves each of them and what flips it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import webbrowser
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from diffex_dagster.assets.running import in_gpu_pool
+from diffex_dagster.cli.console import TableFormat, note, terminal
+from diffex_dagster.cli.results import print_rows
+from diffex_dagster.report.files import effects_csv
+from diffex_dagster.report.image_model import ImageFinding, feature_rows, finding_data
+from diffex_dagster.report.image_page import flip_in_words, render_image
+from diffex_dagster.report.rows import finite
+from diffex_dagster.report.wording import count, curly, digits_for, number, plain, signed, titled
+from diffex_dagster.search.flipping import FlipOptions
+from diffex_dagster.stages.asked_images import find_asked
+from diffex_dagster.stages.context import StudyContext
+from diffex_dagster.stages.corpus_now import corpus_now
+from diffex_dagster.stages.one_picture import PlannedImages, explain_images, plan_images
+from diffex_dagster.stages.picture_edits import Wishes, asked_of
+from diffex_dagster.stages.scores import check_classifier
+from diffex_dagster.stages.setup import image_page, link_pages, reports_folder
+from diffex_dagster.study import Study
+from diffex_dagster.utils.files import write_atomically
+from diffex_dagster.utils.output import print_exact
+from diffex_dagster.utils.progress import Reporter
+
+SHOWN = 12  # features in the terminal
+
+
+def make(
+    study: Study,
+    classifier: str,
+    images: Sequence[str],
+    wishes: Wishes,
+    report: Reporter,
+    only_plan: bool = False,
+    say: Callable[[str], None] = note,
+) -> list[tuple[ImageFinding, Path]]:
+    """Explain pictures and write a page about each; returns the findings and where the pages are.
+
+    What it will cost is said first. It waits for a place in the pool of whatever edits, as a run does; where nothing
+    is to be edited, it does not.
+
+    Args:
+        only_plan: say the cost and stop.
+        say: told the cost, and what it waits for.
+
+    Raises:
+        DiffExError: there is no such picture, or editor, classifier or judge cannot be used.
+    """
+    reading = StudyContext(study).to_read()  # a plan writes nothing, not even a database
+    found = find_asked(reading, images)
+    kept = reading.store.exists() and reading.store.current(study.kept_as, "corpus") is not None
+    corpus = reading.store.current_corpus(study.kept_as) if kept else corpus_now(study)
+    planned = plan_images(asked_of(reading.subject(classifier), corpus, wishes), list(found))
+    say(cost(planned))
+    if only_plan:
+        return []
+    work = StudyContext(study, report=report)
+    command = _command(study, classifier, images, wishes)
+
+    def explain() -> list[ImageFinding]:
+        subject = work.subject(classifier)
+        check_classifier(subject)
+        work.store.put_images(dict(found.values()))
+        names = {key: name for key, (name, _) in found.items()}
+        return explain_images(asked_of(subject, corpus, wishes), names, command)
+
+    edits = planned.edits_missing + planned.edits_most
+    findings = in_gpu_pool(study, "explain", explain, say) if edits else explain()
+    pages = []
+    for finding in findings:
+        page = image_page(study, classifier, finding.image)
+        page.parent.mkdir(parents=True, exist_ok=True)
+        there = reports_folder(study, classifier) / "index.html"
+        address = Path(os.path.relpath(there, page.parent)).as_posix() if there.is_file() else ""
+        write_atomically(page, render_image(finding, address).encode("utf-8"), 0o644)
+        data = json.dumps(finite(finding_data(finding)), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+        write_atomically(page.with_suffix(".json"), data.encode("utf-8"), 0o644)
+        write_atomically(page.with_suffix(".csv"), effects_csv(feature_rows(finding.features)).encode("utf-8"), 0o644)
+        pages.append(page)
+    link_pages(study)
+    return list(zip(findings, pages, strict=True))
+
+
+def cost(planned: PlannedImages) -> str:
+    """What explaining pictures will cost, as a sentence."""
+    each = f"{count(planned.features, 'feature')}, {count(planned.controls, 'control prompt')} and the null edit"
+    text = (
+        f"{count(planned.images, 'image')}, each edited towards {each}: {planned.edits_missing:,} edits to make "
+        f"({planned.edits_reused:,} are there), at most {planned.edits_most:,} more in search of what flips it, "
+        f"{planned.scores_missing:,} pictures to score"
+    )
+    if planned.seconds is None or not planned.edits_missing + planned.edits_most:
+        return text
+    low, high = planned.seconds
+    return f"{text}; {low:,.0f} to {high:,.0f} seconds at the pace of earlier edits"
+
+
+def show(found: Sequence[tuple[ImageFinding, Path]], output: TableFormat, open_it: bool) -> None:
+    """Print what was found of each picture, and where its page is."""
+    if output is TableFormat.json:
+        print_exact(json.dumps(finite([finding_data(each) for each, _ in found]), indent=2, ensure_ascii=False))
+    elif output is TableFormat.csv:
+        print_rows([{"image": each.file} | row for each, _ in found for row in feature_rows(each.features)], output)
+    else:
+        for finding, page in found:
+            _show(finding)
+            terminal().print(f"page: {page}", highlight=False, markup=False, soft_wrap=True)
+    if open_it:
+        for _, page in found:
+            webbrowser.open(page.as_uri())
+
+
+def _show(f: ImageFinding) -> None:
+    digits, console = digits_for(x.effect for x in f.features), terminal()
+    taken = f", {f.decision}" if f.decision else ""
+    console.print(Text(f"{plain(f.file, 80)}: {curly(f.target)} {number(f.score_null, digits)}{taken}", "bold"))
+    for warning in f.warnings:
+        console.print(Text.assemble(("look at this first: ", "yellow"), plain(warning)), highlight=False)
+    console.print(flip_in_words(f), highlight=False, markup=False, soft_wrap=True)
+    table = Table(header_style="bold")
+    for heading in ("#", "feature", "this image", "not ruled out", "verdict", "before → after", "over the study"):
+        table.add_column(heading, justify="left" if heading in ("feature", "verdict") else "right")
+    for x in f.features[:SHOWN]:
+        table.add_row(
+            str(x.rank), Text(titled(x, 40)), signed(x.effect, digits),
+            f"{signed(x.low, digits)} to {signed(x.high, digits)}", x.verdict,
+            f"{number(x.score_null, digits)} → {number(x.score_edit, digits)}{' flips' if x.flips else ''}",
+            "–" if x.study_effect is None else signed(x.study_effect, digits),
+        )  # fmt: skip
+    console.print(table)
+    if f.expected == f.expected:
+        console.print(
+            f"if no feature had an effect, {f.expected:.1f} of them would stand out by chance; "
+            f"{f.edits_made} edits made, {f.edits_reused} reused",
+            highlight=False,
+        )
+
+
+def _command(study: Study, classifier: str, images: Sequence[str], wishes: Wishes) -> str:
+    options = [] if wishes.flips.most == FlipOptions().most else ["--most", str(wishes.flips.most)]
+    options += [] if wishes.controls is None else ["--controls", str(wishes.controls)]
+    options += [] if study.editor_name == next(iter(study.editors)) else ["--editor", study.editor_name]
+    return shlex.join(["diffex", "explain", study.folder.name, classifier, *images, *options])

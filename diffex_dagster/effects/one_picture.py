@@ -1,0 +1,95 @@
+"""What one picture can say: whether an edit moved it by more than edits towards words that mean nothing do.
+
+A study has many pictures, and the spread between them says what is chance. Of one picture there is none. What there is
+are *control prompts*: k edits of the same picture towards words that mean nothing.
+
+**What is tested.** That the feature is one more control prompt: x_0 of its edit and x_1, …, x_k of the control edits
+are exchangeable (any of the k + 1 could have been any other). Each x is f(edit) − f(null edit), averaged over the s
+seeds of the picture first. The statistic of a player is how far it lies from the mean of all k + 1, and
+
+    p = #{ j in 0 … k : |x_j − mean| ≥ |x_0 − mean| } / (k + 1)
+
+**Its error rate.** Under that hypothesis every one of the k + 1 is as likely to lie furthest out, so that p ≤ α has a
+chance of α at most, whatever the distribution: skewed, heavy-tailed, different for every picture. The least p is
+1 / (k + 1): at α = 0.05 fewer than 19 control prompts can claim nothing. The rate is for one feature on one picture. Of
+F features without effect, α F are expected to stand out on a picture, which is said beside them.
+
+**What seeds do.** They make each x less noisy, so that smaller effects are seen. They do not count as control prompts:
+what a word means to the editor is the same under every seed, so that k · s values are not exchangeable with s others,
+and a rule that took them so would claim far too often.
+
+The same test, inverted, gives an interval of the effect: every shift of x_0 with which it would not stand out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from diffex_dagster.effects.signflip import TIE
+
+WORDS = (
+    "vask", "plorn", "drint", "murv", "zolt", "fenk", "quorl", "snarp", "twibe", "klont", "prusk", "drelf", "hulv",
+    "jorb", "kresp", "lurm", "nasp", "ploov", "strev", "vront", "yint", "zimp", "blen", "gaspt", "thorl", "wusk",
+    "crimb", "dazz", "ferb", "glane", "hortz", "ipsk", "julp", "kanve", "lond", "mevit", "norg", "ostrel", "pelk",
+)  # fmt: skip
+"""Further control prompts, short so that they fit any text encoder; a study's own come first."""
+
+
+def fewest_controls(level: float = 0.05) -> int:
+    """The fewest control prompts with which a picture can claim anything at this error rate: ⌈1 / level⌉ − 1."""
+    return math.ceil(1.0 / level - 1e-9) - 1
+
+
+def control_words(own: Iterable[str], count: int, but: Iterable[str] = ()) -> tuple[str, ...]:
+    """So many control prompts: the study's own, and further ones; only the own where there are more of them.
+
+    Args:
+        own: those of the study; none means that it wants none.
+        but: words that mean something here (names and prompts of the corpus).
+    """
+    words = tuple(own)
+    if not words:
+        return ()
+    taken = {word.casefold() for text in (*but, *words) for word in (text, *text.split())}
+    more = [word for word in WORDS if word not in taken]
+    return (*words, *more[: max(0, count - len(words))])
+
+
+def p_value(edit: float, controls: ArrayLike) -> float:
+    """How often one of the k + 1 edits lies as far out as this one; 1 without control edits.
+
+    Args:
+        edit: f(edit) − f(null edit) of the feature, the mean over seeds.
+        controls: the same of the control prompts, shape (k,).
+    """
+    x = np.append(float(edit), np.asarray(controls, dtype=np.float64))
+    out = np.abs(x - x.mean())
+    return float(np.mean(out >= out[0] - TIE))
+
+
+def effect_interval(edit: float, controls: ArrayLike) -> tuple[float, float]:
+    """The effects that the picture does not rule out, with a confidence of k / (k + 1): 95% with 19 control prompts.
+
+    The shifts θ with which x_0 − θ would not lie further out than every control edit. x_0 − θ may then be anything
+    from u_low to u_high, where with S the sum of the x_j
+
+        u_high = max( max x_j, (2 S − (k + 1) min x_j) / (k − 1) ),  u_low alike with the smallest and largest changed.
+
+    Args:
+        edit, controls: as of `p_value`.
+
+    Returns:
+        (low, high) around x_0 − mean x_j; (−inf, inf) with fewer than two control prompts, which say nothing of it.
+    """
+    x = np.asarray(controls, dtype=np.float64)
+    k = x.size
+    if k < 2:
+        return -math.inf, math.inf
+    least, most, total = float(x.min()), float(x.max()), float(x.sum())
+    high = max(most, (2.0 * total - (k + 1) * least) / (k - 1))
+    low = min(least, (2.0 * total - (k + 1) * most) / (k - 1))
+    return float(edit) - high, float(edit) - low

@@ -1,0 +1,66 @@
+"""Which pictures somebody asks about: the study's own by name or key, or files, prepared as the study's are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from diffex_dagster.errors import DiffExError, StoreError
+from diffex_dagster.images.files import read_picture, why_unreadable
+from diffex_dagster.stages.context import StudyContext
+from diffex_dagster.store import image_key
+
+
+def find_asked(work: StudyContext, asked: Sequence[str]) -> dict[str, tuple[str, Image.Image]]:
+    """Read the pictures that were asked for, prepared as the study's images are.
+
+    Args:
+        asked: of each the name or the key (or its first eight letters or more) of one of the study's images, or a file,
+            relative to the working folder or to the study's images.
+
+    Returns:
+        Key -> (name, prepared picture), in the order asked for; a picture that is asked for twice once.
+
+    Raises:
+        DiffExError: there is no such picture, or it cannot be read.
+    """
+    store, study = work.store, work.study
+    samples = store.samples(study.kept_as) if store.exists() and store.sample_count(study.kept_as) else {}
+    found: dict[str, tuple[str, Image.Image]] = {}
+    for each in asked:
+        key = _sample(samples, each)
+        if key is not None:
+            try:
+                found.setdefault(key, (samples[key], store.images([key])[key]))
+                continue
+            except StoreError:  # lost or altered: read it again, where the file is still there
+                pass
+        name, picture = _file(work, each, bool(samples))
+        found.setdefault(image_key(picture), (name, picture))
+    return found
+
+
+def _sample(samples: Mapping[str, str], asked: str) -> str | None:
+    named = [key for key, name in samples.items() if name == asked]
+    if not named and len(asked) >= 8:
+        named = [key for key in samples if key.startswith(asked)]
+    return named[0] if len(named) == 1 else None
+
+
+def _file(work: StudyContext, asked: str, read: bool) -> tuple[str, Image.Image]:
+    study, images = work.study, work.study.images
+    places = [Path(asked).expanduser()]
+    if images.folder is not None:
+        places.append(study.path(images.folder) / asked)
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
+        which = "no image of the study and no file is called so" if read else "there is no such file"
+        raise DiffExError(f"{asked}: {which}; name a file, or one of the study's images as its report does")
+    try:
+        return asked, read_picture(file, images.size, images.fit, images.background)
+    except (MemoryError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        raise DiffExError(f"{file}: it cannot be read as a picture ({why_unreadable(error)})") from error

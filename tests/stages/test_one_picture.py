@@ -1,0 +1,203 @@
+"""Single pictures: what moves one, what flips it, what is noise, and that the study stays what it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffex_dagster.cli import explain as cli
+from diffex_dagster.errors import DiffExError, StoreError
+from diffex_dagster.report.image_model import ImageFinding
+from diffex_dagster.report.image_page import as_html, in_lines, render_image
+from diffex_dagster.search.flipping import FlipOptions
+from diffex_dagster.stages.asked_images import find_asked
+from diffex_dagster.stages.context import StudyContext, at_work
+from diffex_dagster.stages.corpus_now import corpus_now
+from diffex_dagster.stages.one_picture import explain_images, plan_images
+from diffex_dagster.stages.picture_edits import Wishes, asked_of
+from diffex_dagster.stages.sample_images import sample_images, samples_version
+from diffex_dagster.stages.setup import image_page, reports_folder
+from diffex_dagster.study import Study, load_study
+from tests.support.explaining import explained
+from tests.support.project import Run
+from tests.support.toys import ColourProbe, edits_made, picture, write_study
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Study:
+    """The toy study, whose editor makes many edits at a time."""
+    part = {"kind": "python", "factory": "tests.support.toys:PaintEditor", "options": {"batch": 128}}
+    return load_study(write_study(tmp_path / "toy", editors={"paint": part}))
+
+
+class Choosy:
+    """ "yes" where red on the left, blue on the right and light add up to more than `need`."""
+
+    labels = ("no", "yes")
+
+    def __init__(self, need: float) -> None:
+        self.need, self.fingerprint = need, f"choosy-{need}"
+
+    def __call__(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+        rows = []
+        for each in pictures:
+            x = np.asarray(each, dtype=np.float64) / 255
+            red, blue = (x[:, :8, 0] - x[:, :8, 1]).mean(), (x[:, 8:, 2] - x[:, 8:, 1]).mean()
+            rows.append([0.0, 4 * (red + blue - self.need)])
+        return np.array(rows)
+
+
+def asked_about(
+    study: Study, need: float, pictures: Sequence[Image.Image], probe: object = None, wishes: Wishes | None = None
+) -> list[ImageFinding]:
+    of = study.changed(target=study.target.model_copy(update={"label": "yes"}))
+    work = at_work(of, classifiers={"v1": Choosy(need)})
+    work = work.changed(probe=probe)
+    keys = work.store.put_images({f"{i}.png": each for i, each in enumerate(pictures)})
+    asked = asked_of(work.subject("v1"), corpus_now(study), wishes)
+    return explain_images(asked, {key: name for name, key in keys.items()}, "diffex explain")
+
+
+def test_the_fewest_edits_that_flip_it(toy: Study) -> None:
+    one, both, none = (asked_about(toy, need, [picture(90)])[0] for need in (0.5, 0.8, 9.0))
+    assert one.decision == "“no”" and not one.no_flip and one.largest == 1
+    assert one.flips[0].score_before < 0.5 < one.flips[0].score_after
+    assert "becomes “yes”" in one.flips[0].decision
+    assert {each.features for each in one.flips} == {("red",), ("blue/plain-blue",)}
+    assert one.flips[0].distance <= one.flips[1].distance
+    assert both.largest == 2 and {len(each.features) for each in both.flips} == {2}
+    assert ("blue/plain-blue", "red") in {each.features for each in both.flips}
+    assert [each.distance for each in both.flips] == sorted(each.distance for each in both.flips)
+    assert not none.flips and none.no_flip.startswith("Nothing in this corpus flips it") and none.largest >= 2
+
+
+def test_effects_are_this_picture_s_own_and_noise_is_told_from_them(toy: Study) -> None:
+    found = asked_about(toy, 0.5, [picture(90), picture(140)])
+    for finding in found:
+        by = {f.feature: f for f in finding.features}
+        assert [f.rank for f in finding.features] == list(range(1, len(by) + 1))
+        assert by["red"].verdict == "raises" and by["red"].p_value == pytest.approx(1 / 20)
+        assert by["red"].effect == pytest.approx(by["red"].score_edit - by["red"].score_null)
+        assert by["light/unknown-thing"].verdict == "edit failed"  # it changes no pixel
+        assert by["light"].verdict == "within the noise" and by["light"].p_value == 1.0
+        assert len(finding.controls) == 19 == finding.least_controls and finding.controls[0][0] == "flornip"
+        assert finding.expected == pytest.approx(0.05 * 5)
+    assert found[0].image != found[1].image and found[0].file == "0.png"
+
+
+def test_too_few_control_prompts_claim_nothing(toy: Study) -> None:
+    (finding,) = asked_about(toy, 0.5, [picture(90)], wishes=Wishes(FlipOptions(), 5))
+    assert {f.verdict for f in finding.features} == {"inconclusive", "within the noise", "edit failed"}
+    assert "With 5 control prompts nothing can be claimed" in finding.warnings[0] and np.isnan(finding.expected)
+    none = toy.changed(effects=toy.effects.model_copy(update={"control_prompts": ()}))
+    (finding,) = asked_about(none, 0.5, [picture(90)])
+    assert "no control prompts" in finding.warnings[0] and not finding.controls
+    assert not {f.verdict for f in finding.features} & {"raises", "lowers"}
+
+
+def test_a_flip_counts_where_the_judge_sees_the_attribute(toy: Study) -> None:
+    class Blind(ColourProbe):
+        fingerprint = "blind to red"
+
+        def _of(self, picture: Image.Image, pair: tuple[str, str]) -> float:
+            return 0.0 if "red" in pair[1] else super()._of(picture, pair)
+
+    seen = asked_about(toy, 0.5, [picture(90)], ColourProbe())[0]
+    assert seen.judge and seen.flips[0].shown == (True,)
+    blind = asked_about(toy, 0.5, [picture(90)], Blind())[0]
+    assert {each.features for each in blind.flips} == {("blue/plain-blue",)}
+    assert ("red",) in {each.features for each in blind.unseen}
+    assert {f.verdict for f in blind.features if "red" in f.feature} == {"edit failed"}
+
+
+def test_pictures_beside_the_study_leave_it_as_it_is_and_cost_nothing_twice(toy: Study, tmp_path: Path) -> None:
+    explained(toy, "v1")
+    work = StudyContext(toy)
+    before = (dict(work.samples), samples_version(work.samples), work.store.count("reports"))
+    rows = work.store.latest_ranking(toy.kept_as, "v1", work.editor.fingerprint)
+    picture(171).resize((64, 48)).save(tmp_path / "new.png")
+    own = next(iter(work.samples.values()))
+
+    said: list[str] = []
+    assert cli.make(toy, "v1", [own], Wishes(), lambda *_: None, only_plan=True, say=said.append) == []
+    made = len(edits_made(toy.folder))
+    found = cli.make(toy, "v1", [own, str(tmp_path / "new.png")], Wishes(), lambda *_: None, say=said.append)
+    cost = len(edits_made(toy.folder)) - made
+    assert cost == sum(finding.edits_made for finding, _ in found[:1]) > 0
+    assert "1 image, each edited towards 6 features, 19 control prompts" in said[0] and "edits to make" in said[1]
+    (mine, page), (new, _) = found
+    assert (mine.sample, new.sample) == (True, False) and mine.study_images == 8
+    assert {f.feature: f.study_effect for f in mine.features if f.study_effect} == {
+        row.feature: row.effect for row in rows if row.effect
+    }
+    store = StudyContext(toy).store
+    assert (store.samples(toy.kept_as), samples_version(store.samples(toy.kept_as)), store.count("reports")) == before
+    assert store.guests(toy.kept_as) == {new.image: str(tmp_path / "new.png")}
+    made = len(edits_made(toy.folder))
+    again = cli.make(toy, "v1", [own, str(tmp_path / "new.png")], Wishes(), lambda *_: None, say=said.append)
+    assert len(edits_made(toy.folder)) == made
+    assert [f.features[0].effect for f, _ in again] == [f.features[0].effect for f, _ in found]
+
+    # The pages, what they link to, and the report that links to them.
+    text = page.read_text("utf-8")
+    assert page == image_page(toy, "v1", mine.image) and 'href="../index.html"' in text and "<script" not in text
+    assert json.loads(page.with_suffix(".json").read_text())["flips"][0]["features"]
+    report = (reports_folder(toy, "v1") / "index.html").read_text("utf-8")
+    assert f'{{"{mine.image}": "images/{mine.image}.html"' in report and new.image in report
+    explained(toy, "v1")
+    assert (reports_folder(toy, "v1") / "index.html").read_text("utf-8") == report
+
+
+def test_who_is_asked_about_is_found_by_name_key_or_file(toy: Study, tmp_path: Path) -> None:
+    work = StudyContext(toy)
+    assert [name for name, _ in find_asked(work, ["03.png"]).values()] == ["03.png"]  # before anything was read
+    sample_images(work)
+    key = next(key for key, name in work.samples.items() if name == "03.png")
+    assert list(find_asked(work, ["03.png", key, key[:10], str(toy.folder / "images" / "03.png")])) == [key]
+    with pytest.raises(DiffExError, match=r"wings\.png: no image of the study and no file is called so"):
+        find_asked(work, ["wings.png"])
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(DiffExError, match=r"text\.png: it cannot be read as a picture"):
+        find_asked(work, [str(tmp_path / "text.png")])
+
+
+def test_a_plan_makes_nothing(toy: Study) -> None:
+    work = StudyContext(toy).to_read()
+    found = find_asked(work, ["03.png", "04.png"])
+    planned = plan_images(asked_of(work.subject("v1"), corpus_now(toy), Wishes()), list(found))
+    assert (planned.edits_missing, planned.edits_reused, planned.edits_most) == (2 * (1 + 19 + 6), 0, 64)
+    assert planned.seconds is None and not work.store.exists() and edits_made(toy.folder) == []
+
+
+def test_what_a_study_finds_out_first_has_to_be_known(toy: Study) -> None:
+    knob = {"kind": "python", "factory": "tests.support.toys:KnobEditor"}
+    part = type(toy.editor_part).model_validate(knob)
+    of = toy.changed(editors={"paint": part}, calibrate=True)
+    if not of.calibrates:
+        pytest.skip("this editor's options are not looked for")
+    with pytest.raises(StoreError, match="nobody has looked yet with which options"):
+        asked_of(StudyContext(of).subject("v1"), corpus_now(toy))
+
+
+def test_the_page_the_lines_and_the_notebook_say_the_same(toy: Study) -> None:
+    (finding,) = asked_about(toy, 0.8, [picture(90)], ColourProbe())
+    page, text, html = render_image(finding, "../index.html"), in_lines(finding), as_html(finding)
+    for said in (page, text, html):
+        assert "No single feature of this corpus flips it" in said and "together" in said
+    assert "raises" in text and "<img" in html and 'src="http' not in page and "default-src &#39;none&#39;" in page
+
+
+def test_the_command(diffex: Run, toy: Study) -> None:
+    status, out, err = diffex("explain", toy.file, "v1", "03.png", "--format", "json")
+    assert status == 0, err
+    (data,) = json.loads(out)
+    assert data["file"] == "03.png" and data["features"][0]["rank"] == 1 and "edits to make" in err
+    status, out, _ = diffex("explain", toy.file, "v1", "03.png")
+    assert status == 0 and "becomes “warm” with “Dark red” alone" in out and "page:" in out
+    status, _, err = diffex("explain", toy.file, "v1", "nobody.png", "--plan")
+    assert status == 1 and "nobody.png: there is no such file" in err
