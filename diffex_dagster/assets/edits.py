@@ -63,7 +63,8 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
         diffex_results: ResultsResource, diffex_editor: EditorResource, diffex_classifiers: ClassifierResource
     ) -> dg.AssetCheckResult:
         with clear_errors(), working(study, diffex_results, diffex_editor, diffex_classifiers) as work:
-            pictures, effects = Pictures(work, work.store.images(list(work.samples))), work.study.effects
+            pictures = Pictures(work, work.store.images(list(work.samples)))
+            effects = work.with_control_words().study.effects
             made = {
                 _label(concepts): (pictures.edits(concepts, images), pictures.edits((), images))
                 for concepts, images in level1_plan(work).items()

@@ -17,7 +17,7 @@ from PIL import Image
 from diffex_dagster.bench.truth import world_of
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.target import becomes
-from diffex_dagster.corpus.tree import Corpus, Feature
+from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.editing.python_editor import PythonEditorPart
 from diffex_dagster.search.flipping import FlipOptions
@@ -74,8 +74,11 @@ def measure_flips(
     """
     world, corpus = world_of(study), corpus_now(study)
     states = sample_states(pictures, SEED, world)
-    drawn = {f"flips_{i:04d}.png": world.draw(state, study.images.size) for i, state in enumerate(states)}
-    named = dict(zip(drawn, states, strict=True))
+    named = {f"flips_{i:04d}.png": state for i, state in enumerate(states)}
+    drawn = {}
+    for done, (name, state) in enumerate(named.items()):
+        report("drawings of what is true", done, len(named), 0)
+        drawn[name] = _redrawn(world, state, corpus, study.images.size)
     marks = []
     for arm, editor_name in arms.items():
         of = study.changed(name=f"{study.name}_flips").with_editor(editor_name)
@@ -83,12 +86,12 @@ def measure_flips(
         base = at_work(of, editor=editor, report=report)
         for classifier in study.classifiers:
             subject = base.subject(classifier)
-            true = {n: _true_flips(world, s, corpus, subject.classifier, of) for n, s in named.items()}
+            true = {name: each.flips(subject.classifier, of) for name, each in drawn.items()}
             findings = {}
             names = list(drawn)
             for start in range(0, len(names), AT_ONCE):
                 some = names[start : start + AT_ONCE]
-                keys = subject.store.put_images({name: drawn[name] for name in some})
+                keys = subject.store.put_images({name: drawn[name].picture for name in some})
                 asked = asked_of(subject, corpus, Wishes(FlipOptions(most=most)))
                 for f in explain_images(asked, {keys[n]: n for n in some}, "diffex bench flips"):
                     findings[f.file] = [each.features for each in f.flips]
@@ -126,20 +129,31 @@ def _editor(study: Study, world: World, states: Mapping[str, State]) -> Editor:
     return ExactEditor(world, file.parent, {"attributes": file.name})
 
 
-def _true_flips(world: World, state: State, corpus: Corpus, classifier: Classifier, study: Study) -> set[str]:
-    """Features that change the decision about a drawing when it is drawn again with them."""
-    changed: list[tuple[Feature, Image.Image]] = []
+@dataclass(frozen=True)
+class _Redrawn:
+    """A picture and the same with each feature of the corpus that changes it."""
+
+    picture: Image.Image
+    changed: tuple[tuple[str, Image.Image], ...]
+
+    def flips(self, classifier: Classifier, study: Study) -> set[str]:
+        """Features that change the decision about the drawing when it is drawn again with them."""
+        if not self.changed:
+            return set()
+        outputs = classifier([self.picture, *(picture for _, picture in self.changed)])
+        before = np.repeat(outputs[:1], len(self.changed), axis=0)
+        gained, lost = becomes(before, outputs[1:], classifier.labels, study.target, study.folder)
+        return {feature for (feature, _), flips in zip(self.changed, gained | lost, strict=True) if flips}
+
+
+def _redrawn(world: World, state: State, corpus: Corpus, size: int) -> _Redrawn:
+    changed = []
     for feature in corpus.walk():
         if feature.editable and world.meaning(feature.prompt):
             after = world.set_feature(state, feature.prompt, feature.direction == "remove")
             if after != state:
-                changed.append((feature, world.draw(after, study.images.size)))
-    if not changed:
-        return set()
-    outputs = classifier([world.draw(state, study.images.size), *(picture for _, picture in changed)])
-    before = np.repeat(outputs[:1], len(changed), axis=0)
-    gained, lost = becomes(before, outputs[1:], classifier.labels, study.target, study.folder)
-    return {feature.id for (feature, _), flips in zip(changed, gained | lost, strict=True) if flips}
+                changed.append((feature.id, world.draw(after, size)))
+    return _Redrawn(world.draw(state, size), tuple(changed))
 
 
 def _share(count: int, of: int) -> str:

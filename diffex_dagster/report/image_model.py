@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from diffex_dagster.report.model import Picture
+from diffex_dagster.results import Picture
 
 VERDICTS = ("raises", "lowers", "too small to matter", "within the noise", "inconclusive", "already there",
             "edit failed")  # fmt: skip

@@ -12,7 +12,6 @@ from PIL import Image
 from diffex_dagster.report.axis import axis_over
 from diffex_dagster.report.html import render
 from diffex_dagster.report.image_model import FlipSet, ImageFeature, ImageFinding
-from diffex_dagster.report.model import Picture, opened
 from diffex_dagster.report.pictures import BUDGET, Book, fitted
 from diffex_dagster.report.wording import (
     UNSAID,
@@ -27,6 +26,7 @@ from diffex_dagster.report.wording import (
     signed,
     titled,
 )
+from diffex_dagster.results import Picture, opened
 
 CLAIMS = ("raises", "lowers")
 SETS = 4  # sets that flip shown with their pictures

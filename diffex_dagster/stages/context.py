@@ -15,6 +15,7 @@ from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.corpus.vlm.protocol import Proposer
 from diffex_dagster.editing.protocol import Editor
+from diffex_dagster.effects.one_picture import control_words, fewest_controls
 from diffex_dagster.errors import StoreError
 from diffex_dagster.judging.protocol import Judge
 from diffex_dagster.stages.calibrated import chosen_settings, with_settings
@@ -132,13 +133,15 @@ class StudyContext:
     def calibrated(self) -> Self:
         """The same work, whose control prompts are edited with every setting that a feature of its corpus has.
 
+        A study of one image has more of them (`with_control_words`).
+
         Raises:
             StoreError: there is no corpus yet, or a feature of it has not been calibrated (a plan is made all the
                 same).
         """
-        study, store = self.study, self.store
+        study, store = self.with_control_words().study, self.store
         if not study.calibrates:
-            return self
+            return self if study is self.study else self.changed(study)
         settings, editable = chosen_settings(study, store), [f for f in self.corpus.walk() if f.editable]
         lacking = [feature for feature in editable if (feature.prompt, feature.direction) not in settings]
         if lacking and not store.planning:
@@ -147,6 +150,15 @@ class StudyContext:
                 f"({len(lacking)} prompts in all); materialize editor_calibration first, or write calibrate: false"
             )
         return self.changed(study.edited_with([feature.setting for feature in editable]))
+
+    def with_control_words(self) -> Self:
+        """The same work; of one image with as many control prompts as it takes to claim anything of one image."""
+        study, effects = self.study, self.study.effects
+        if not effects.control_prompts or len(self.samples) != 1:
+            return self
+        meaning = [text for feature in self.corpus.walk() for text in (feature.name, feature.prompt)]
+        words = control_words(effects.control_prompts, fewest_controls(effects.level), meaning)
+        return self.changed(study.changed(effects=effects.model_copy(update={"control_prompts": words})))
 
     @property
     def split(self) -> Split:

@@ -92,7 +92,14 @@ def caveats(study: Study, of: Split, reach: Reach | None = None) -> tuple[str, .
             f"ruled out. From about {needed} images on, or with a wider margin than ±{reach.still if reach else 0:.2g} "
             "(effects.margin), a report may say “no effect shown”."
         )
-    if images < 30:
+    if images == 1:
+        notes.insert(
+            0,
+            "Only one image was used. Decisions and intervals are about this image alone, each feature for itself: its "
+            "edits lie further out than those towards words that mean nothing, which one in twenty features without "
+            "effect does at a level of 0.05. Nothing is said of other images.",
+        )
+    elif images < 30:
         notes.insert(0, f"Only {images} images were used: intervals are wide and small effects stay undecided.")
     if not study.effects.control_prompts:
         notes.insert(

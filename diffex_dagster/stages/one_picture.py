@@ -18,8 +18,8 @@ from diffex_dagster.classifying.target import decision_threshold, measure, of_cl
 from diffex_dagster.corpus.tree import Feature
 from diffex_dagster.effects.one_picture import effect_interval, fewest_controls, p_value
 from diffex_dagster.report.image_model import FlipSet, ImageFeature, ImageFinding
-from diffex_dagster.report.model import RankedFeature, Turn
 from diffex_dagster.report.wording import UNSAID, plain, titled
+from diffex_dagster.results import RankedFeature, Turn
 from diffex_dagster.search.flipping import Answers, Flips, Outcome, smallest_flips
 from diffex_dagster.search.joint import Combination, key
 from diffex_dagster.stages.deciding import reach_on

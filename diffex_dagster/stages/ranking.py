@@ -12,9 +12,10 @@ import numpy as np
 
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.effects.confounding import SideEffect, side_effects
-from diffex_dagster.effects.deciding import decide
+from diffex_dagster.effects.deciding import Decision, DecisionText, decide
 from diffex_dagster.effects.edit_metrics import EditMetrics
-from diffex_dagster.effects.paired import Reach, interval, summarise
+from diffex_dagster.effects.one_picture import effect_interval, p_value
+from diffex_dagster.effects.paired import EffectSummary, Reach, interval, summarise
 from diffex_dagster.effects.presence import both_arms, enough, prevalence
 from diffex_dagster.report.wording import UNSAID
 from diffex_dagster.results import Confounder, RankedFeature
@@ -170,6 +171,8 @@ def rank(measured: Measured) -> list[RankedFeature]:
     confidence = study.effects.confidence
     counted = {f.id: paired[f.id].on(on[f.id]) for f in features}
     summaries = {f: summarise(of.effect, of.flipped, confidence, reaches[f]) for f, of in counted.items()}
+    if len(searched.split.reported) == 1:
+        decisions, summaries = _of_one_image(measured, decisions, summaries, reaches)
     order = {feature.id: i for i, feature in enumerate(corpus.walk())}
     unsaid = {feature: UNSAID.index(d.decision) for feature, d in decisions.items() if d.decision in UNSAID}
     ranked = sorted(features, key=lambda f: (unsaid.get(f.id, -1), -abs(summaries[f.id].effect), order[f.id]))
@@ -214,6 +217,32 @@ def rank(measured: Measured) -> list[RankedFeature]:
             )
         )
     return rows
+
+
+def _of_one_image(
+    measured: Measured,
+    decisions: Mapping[str, Decision],
+    summaries: Mapping[str, EffectSummary],
+    reaches: Mapping[str, Reach],
+) -> tuple[dict[str, Decision], dict[str, EffectSummary]]:
+    """What a study of a single image can say, each feature for itself: its control edits tell what is noise.
+
+    See `effects.one_picture`; the error rate of a study does not apply, since there are no other images.
+    """
+    level, still = measured.study.effects.level, measured.reach.still
+    decided, said = dict(decisions), dict(summaries)
+    for feature, before in decisions.items():
+        d, controls = float(measured.paired[feature].against_null[0]), measured.controls[feature][0]
+        effect = summaries[feature].effect
+        low, high = reaches[feature].clip(*effect_interval(d, controls), effect)
+        said[feature] = replace(summaries[feature], ci_low=low, ci_high=high)
+        if before.decision in UNSAID:
+            continue
+        p = p_value(d, controls)
+        far = p <= level and abs(effect) > still
+        text: DecisionText = "inconclusive" if not far else "raises" if effect > 0 else "lowers"
+        decided[feature] = Decision(text, p, f"{effect:+.3f} on one image against its control edits, p = {p:.2g}", p)
+    return decided, said
 
 
 def image_rows(ranked: Sequence[RankedFeature], measured: Measured, album: Album) -> Iterator[dict[str, Any]]:

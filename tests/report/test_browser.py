@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from diffex_dagster.report.files import write_report
+from diffex_dagster.report.files import link_page, write_report
+from diffex_dagster.report.image_page import render_image
 from diffex_dagster.results import Report
 from tests.support import material
 
@@ -174,6 +175,36 @@ def serious(violations: list[dict]) -> None:
         if v["impact"] in ("serious", "critical")
     ]
     assert found == [], json.dumps(found, indent=2)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (1280, "dark")])
+def test_the_page_of_one_image(opened: Open, tmp_path: Path, width: int, scheme: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = material.image_finding(material.HOSTILE, material.HOSTILE)
+    (tmp_path / "index.html").write_text(render_image(found, "../index.html"), "utf-8")
+    page = opened(tmp_path, viewport={"width": width, "height": 800}, color_scheme=scheme)
+    assert pictures_drawn(page, "img") and page.locator("script").count() == 0
+    for details in page.locator("details > summary").all():
+        details.click()
+    assert page.locator(".of-image > li").count() == len(found.features)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    serious(Axe().run(page).response["violations"])
+
+
+def test_thumbnails_lead_to_the_page_of_their_image_where_there_is_one(
+    opened: Open, tmp_path: Path, explanation: Report
+) -> None:
+    write_report(explanation, tmp_path)
+    key = explanation.examples[explanation.features[0].feature][0].image
+    link_page(tmp_path / "index.html", (), {key: f"images/{key}.html"})
+    page = opened(tmp_path)
+    page.locator("#f-0 summary").first.click()
+    page.locator("#f-0 .more").click()
+    links = page.locator("#f-0 .why-link")
+    assert links.count() == 1 and links.get_attribute("href") == f"images/{key}.html"
+    link_page(tmp_path / "index.html", (), {})
+    assert "images/" not in (tmp_path / "index.html").read_text("utf-8").split('id="data"')[0][-400:]
 
 
 def test_the_comparison_sorts_filters_and_opens(opened: Open, comparison_folder: Path) -> None:

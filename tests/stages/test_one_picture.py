@@ -201,3 +201,15 @@ def test_the_command(diffex: Run, toy: Study) -> None:
     assert status == 0 and "becomes “warm” with “Dark red” alone" in out and "page:" in out
     status, _, err = diffex("explain", toy.file, "v1", "nobody.png", "--plan")
     assert status == 1 and "nobody.png: there is no such file" in err
+
+
+def test_a_study_of_one_image_decides_by_its_control_edits(tmp_path: Path) -> None:
+    part = {"kind": "python", "factory": "tests.support.toys:PaintEditor", "options": {"batch": 128}}
+    study = load_study(write_study(tmp_path / "one", image_count=1, editors={"paint": part}))
+    report = explained(study, "v1")
+    by = {row.feature: row for row in report.features}
+    assert len(report.controls) == 19 and report.images == 1
+    assert by["red"].decision == "raises" and by["red"].p_value == pytest.approx(1 / 20)
+    assert by["red"].ci_low == pytest.approx(by["red"].effect) == by["red"].ci_high  # control edits do nothing here
+    assert by["blue/plain-blue"].decision == "lowers"
+    assert "Only one image was used" in report.caveats[0]

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from diffex_dagster.effects.confounding import SideEffect
+from diffex_dagster.report.image_model import FlipSet, ImageFeature, ImageFinding
 from diffex_dagster.results import (
     Attribution,
     AttributionExample,
@@ -325,4 +326,31 @@ def hostile() -> Report:
         side_effects=between,
         examples={f.feature: tuple(replace(x, image=HOSTILE) for x in plain.examples[p.feature])
                   for f, p in zip(features, plain.features, strict=False)},
+    )  # fmt: skip
+
+
+def image_finding(name: str = "dogs/0007.jpg", feature: str = "Round glasses") -> ImageFinding:
+    """What might be found of one image, in coloured squares: every verdict, and sets that flip it."""
+    pictures = [Image.new("RGB", (64, 64), (9 * i % 256, 120, 200 - 9 * i)) for i in range(20)]
+    verdicts = [*["raises"] * 8, *["lowers"] * 6, "too small to matter", "within the noise", "inconclusive",
+                "already there", "edit failed"]  # fmt: skip
+    features = tuple(
+        ImageFeature(
+            i + 1, f"eyewear/{i}", feature if not i else f"Feature {i}", f"prompt {i}", "remove" if i == 3 else "add",
+            "Eyewear", pictures[i], 0.2, 0.2 + (0.5 - 0.05 * i), 0.21, 0.5 - 0.05 * i, 0.45 - 0.05 * i, 0.55 - 0.05 * i,
+            0.05, verdict, None if i == 4 else i % 7 != 0, 0.1, 0.9, i < 2, 0.3 - 0.02 * i, 0.1, 0.4, "raises",
+        )
+        for i, verdict in enumerate(verdicts)
+    )  # fmt: skip
+    both = FlipSet(("a", "b"), (feature, "Beard"), ("Eyewear", "Hair"), pictures[1], 0.2, 0.7,
+                   "the prediction becomes “senior”", (True, True), 0.1)  # fmt: skip
+    return ImageFinding(
+        study="avatars", title="Avatars", classifier="persona_v1", editor="exact", target='probability of "senior"',
+        corpus_version="c0ffee", created=datetime(2026, 1, 2, tzinfo=UTC), command="diffex explain", image="0" * 32,
+        file=name, sample=False, original=pictures[18], null=pictures[19], score_original=0.19, score_null=0.2,
+        decision_original="“junior”", decision="“junior”", features=features, flips=(both, replace(both, distance=0.2)),
+        unseen=(replace(both, shown=(False, True)),), no_flip="", sets=40, largest=2,
+        controls=tuple((f"word{i}", 0.001 * i) for i in range(19)), control_flips=1, seeds=1, level=0.05,
+        least_controls=19, expected=0.8, margin=0.02, judge="a judge", unjudged="", study_images=24,
+        warnings=("1 of 19 edits towards words that mean nothing flip the decision as well.",),
     )  # fmt: skip
