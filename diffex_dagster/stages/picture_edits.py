@@ -147,18 +147,18 @@ def look(asked: Asked, images: list[str]) -> Seen:
     seen.logits[()] = np.stack([outputs[request] for request in first])
     if has_class(labels, study.target):
         seen.inside = of_class(seen.logits[()], labels, study.target, study.folder, said)
-    if subject.probe is None:
+    if subject.judge is None:
         return seen
     every = gains(subject, [(c, c[0]) for c in controls], images)
     for setting in study.control_settings:
         of = [gain for (concepts, _), gain in every.items() if concepts[0].setting == setting]
         seen.chance[setting] = np.array([chance_gain([gain[i : i + 1] for gain in of]) for i in range(len(images))])
-    if not getattr(subject.probe, "absolute", False):
+    if not getattr(subject.judge, "absolute", False):
         return seen
     words = list(dict.fromkeys(concepts[0].prompt for concepts in controls))
     prompts = list(dict.fromkeys(feature.prompt for feature in asked.features))
     before = evidence_before(subject, [*words, *prompts], images)
-    if getattr(subject.probe, "binary", False):
+    if getattr(subject.judge, "binary", False):
         level = np.full(len(images), YES)
     else:
         level = np.array([seen_from([before[word][i] for word in words]) for i in range(len(images))])
@@ -174,7 +174,7 @@ def add(asked: Asked, seen: Seen, combinations: Sequence[Concepts], on: Sequence
     paired, _ = paired_scores(subject, combinations, images)
     metrics = first_metrics(subject, combinations, images)
     gained: dict[Any, np.ndarray] = {}
-    if subject.probe:
+    if subject.judge:
         gained = gains(subject, [(c, concept) for c in combinations for concept in c], images)
     for concepts in paired if on is None else combinations:
         seen.paired[concepts] = _spread(paired[concepts], at, len(seen.images), seen.paired.get(concepts))
@@ -183,7 +183,7 @@ def add(asked: Asked, seen: Seen, combinations: Sequence[Concepts], on: Sequence
         known = seen.metrics.setdefault(concepts, [nothing] * len(seen.images))
         for i, each in zip(at, metrics[concepts], strict=True):
             known[i] = each
-        if subject.probe:
+        if subject.judge:
             table = seen.gained.setdefault(concepts, [np.full(len(seen.images), np.nan) for _ in concepts])
             for column, concept in zip(table, concepts, strict=True):
                 column[at] = gained[concepts, concept]

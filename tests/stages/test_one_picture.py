@@ -25,7 +25,7 @@ from diffex_dagster.stages.setup import image_page, reports_folder
 from diffex_dagster.study import Study, load_study
 from tests.support.explaining import explained
 from tests.support.project import Run
-from tests.support.toys import ColourProbe, edits_made, picture, write_study
+from tests.support.toys import ColourJudge, edits_made, picture, write_study
 
 
 @pytest.fixture
@@ -53,11 +53,11 @@ class Choosy:
 
 
 def asked_about(
-    study: Study, need: float, pictures: Sequence[Image.Image], probe: object = None, wishes: Wishes | None = None
+    study: Study, need: float, pictures: Sequence[Image.Image], judge: object = None, wishes: Wishes | None = None
 ) -> list[ImageFinding]:
     of = study.changed(target=study.target.model_copy(update={"label": "yes"}))
     work = at_work(of, classifiers={"v1": Choosy(need)})
-    work = work.changed(probe=probe)
+    work = work.changed(judge=judge)
     keys = work.store.put_images({f"{i}.png": each for i, each in enumerate(pictures)})
     asked = asked_of(work.subject("v1"), corpus_now(study), wishes)
     return explain_images(asked, {key: name for name, key in keys.items()}, "diffex explain")
@@ -101,13 +101,13 @@ def test_too_few_control_prompts_claim_nothing(toy: Study) -> None:
 
 
 def test_a_flip_counts_where_the_judge_sees_the_attribute(toy: Study) -> None:
-    class Blind(ColourProbe):
+    class Blind(ColourJudge):
         fingerprint = "blind to red"
 
         def _of(self, picture: Image.Image, pair: tuple[str, str]) -> float:
             return 0.0 if "red" in pair[1] else super()._of(picture, pair)
 
-    seen = asked_about(toy, 0.5, [picture(90)], ColourProbe())[0]
+    seen = asked_about(toy, 0.5, [picture(90)], ColourJudge())[0]
     assert seen.judge and seen.flips[0].shown == (True,)
     blind = asked_about(toy, 0.5, [picture(90)], Blind())[0]
     assert {each.features for each in blind.flips} == {("blue/plain-blue",)}
@@ -185,7 +185,7 @@ def test_what_a_study_finds_out_first_has_to_be_known(toy: Study) -> None:
 
 
 def test_the_page_the_lines_and_the_notebook_say_the_same(toy: Study) -> None:
-    (finding,) = asked_about(toy, 0.8, [picture(90)], ColourProbe())
+    (finding,) = asked_about(toy, 0.8, [picture(90)], ColourJudge())
     page, text, html = render_image(finding, "../index.html"), in_lines(finding), as_html(finding)
     for said in (page, text, html):
         assert "No single feature of this corpus flips it" in said and "together" in said
