@@ -204,7 +204,9 @@ def test_thumbnails_lead_to_the_page_of_their_image_where_there_is_one(
     links = page.locator("#f-0 .why-link")
     assert links.count() == 1 and links.get_attribute("href") == f"images/{key}.html"
     link_page(tmp_path / "index.html", (), {})
-    assert "images/" not in (tmp_path / "index.html").read_text("utf-8").split('id="data"')[0][-400:]
+    assert '<script type="application/json" id="image-pages">{}</script>' in (tmp_path / "index.html").read_text(
+        "utf-8"
+    )
 
 
 def test_the_comparison_sorts_filters_and_opens(opened: Open, comparison_folder: Path) -> None:
