@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export DAGSTER_HOME := $(CURDIR)/.dagster
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo demo-scenes ui test gpu-check check docs format acceptance browser setup train train-scenes release clean
+.PHONY: demo demo-scenes ui test test-postgres gpu-check check docs format acceptance browser setup train train-scenes release clean
 
 demo: setup ## explain the two persona classifiers and print where the reports are
 	$(BIN)/diffex run avatars
@@ -18,6 +18,9 @@ ui: setup ## the Dagster UI on http://127.0.0.1:3000
 
 test: setup browser check ## lint, types, and every test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+
+test-postgres: setup browser ## all tests of the store and of the stages with rows in PostgreSQL, as `make test` runs on DuckDB
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile tests/store tests/stages --results postgres
 
 gpu-check: setup ## on a machine with a CUDA device: every check that needs one, in under 8 minutes
 	@# A bare machine needs of diffex_dagster's dependencies, beside this checkout: torch (with CUDA), diffusers,

@@ -63,15 +63,22 @@ def s3() -> Iterator[S3]:
         yield server
 
 
-@pytest.fixture(autouse=True)
-def rows_kept_elsewhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def rows_kept_elsewhere(request: pytest.FixtureRequest) -> Iterator[None]:
     """With `--results postgres`, every store has its rows in PostgreSQL: a schema for each results folder."""
-    if request.config.getoption("--results") == "postgres":
-        from diffex_dagster.store import store
+    with pytest.MonkeyPatch.context() as patch:
+        if request.config.getoption("--results") == "postgres":
+            from diffex_dagster.store import store
 
-        if request.node.get_closest_marker("duckdb_file"):
-            pytest.skip("about the DuckDB file")
-        monkeypatch.setattr(store, "DuckDatabase", in_postgres(request.getfixturevalue("postgres")))
+            patch.setattr(store, "DuckDatabase", in_postgres(request.getfixturevalue("postgres")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def not_about_the_file(request: pytest.FixtureRequest) -> None:
+    """With `--results postgres` there is no DuckDB file to be about."""
+    if request.config.getoption("--results") == "postgres" and request.node.get_closest_marker("duckdb_file"):
+        pytest.skip("about the DuckDB file")
 
 
 @pytest.fixture

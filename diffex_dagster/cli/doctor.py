@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from diffex_dagster.cli.doctor_study import study_findings
+from diffex_dagster.cli.doctor_team import team_findings
 from diffex_dagster.cli.findings import Finding, surviving
 from diffex_dagster.errors import DiffExError, in_words
 from diffex_dagster.study import (
@@ -51,6 +52,7 @@ def examine(study: Path | None = None, hub: str = "https://huggingface.co") -> I
         each for each in (loaded.results_folder, loaded.pictures_place) if isinstance(each, Path)
     ):
         yield from surviving("disk", lambda folder=folder: [_disk(folder)])  # type: ignore[misc]
+    yield from surviving("places", lambda: team_findings(loaded))
     yield from surviving("study", lambda: study_findings(loaded))
 
 

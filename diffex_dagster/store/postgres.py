@@ -179,6 +179,34 @@ class PgDatabase(Database):
         held.callback(raw.close)
         return True
 
+    def state(self) -> str:
+        """Which server it is and whether this user may keep results there, in words; nothing is made or changed.
+
+        Raises:
+            StoreError: it cannot be reached, or this user may not write.
+        """
+        raw = self._reached()
+        try:
+            ((number, made, may_make),) = raw.execute(
+                """SELECT current_setting('server_version'), to_regclass(%s) IS NOT NULL,
+                has_database_privilege(current_database(), 'CREATE')""",
+                [f'"{self.schema}".edits'],
+            ).fetchall()
+            table = f'"{self.schema}".edits'
+            may_write = may_make
+            if made:
+                ((may_write,),) = raw.execute("SELECT has_table_privilege(%s, 'INSERT')", [table]).fetchall()
+        finally:
+            raw.close()
+        if not may_write:
+            what = "write the tables" if made else "make the tables"
+            raise StoreError(
+                f"{self.place}: this user may not {what}; let its owner GRANT it the schema {self.schema} or CREATE on "
+                "the database"
+            )
+        then = "are there" if made else "are made at the first run"
+        return f"{self.place} answers (PostgreSQL {number.split()[0]}); its tables {then}"
+
     def _back(self, raw: psycopg.Connection[tuple[Any, ...]]) -> None:
         """Keep a connection for the next question; what was not committed is rolled back."""
         import psycopg
@@ -192,8 +220,8 @@ class PgDatabase(Database):
                 return
         raw.close()
 
-    def _connected(self) -> psycopg.Connection[tuple[Any, ...]]:
-        """A new connection; waits for a server that is away.
+    def _reached(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """A new connection, as the server gives it; waits for one that is away.
 
         Raises:
             StoreError: psycopg is not installed, the server does not answer, or it refuses.
@@ -208,8 +236,7 @@ class PgDatabase(Database):
         end, pause = time.monotonic() + self.retry, 0.2
         while True:
             try:
-                raw = psycopg.connect(self.url, autocommit=True, connect_timeout=10)
-                break
+                return psycopg.connect(self.url, autocommit=True, connect_timeout=10)
             except psycopg.Error as error:
                 refused = getattr(error, "sqlstate", None) is not None or "no password" in str(error)
                 if refused or time.monotonic() + pause > end:
@@ -221,6 +248,10 @@ class PgDatabase(Database):
                     ) from error
                 time.sleep(pause)
                 pause = min(2 * pause, 5.0)
+
+    def _connected(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """A new connection to a database that has all tables; raises StoreError as `_reached`."""
+        raw = self._reached()
         try:
             raw.execute(f'SET search_path TO "{self.schema}"')
             if not self._made:

@@ -130,9 +130,10 @@ class Store(EditTables, CorpusTables, ReportTables):
     def other_owner(self, study: str, file: Path) -> Path | None:
         """Another study file, which is still there, that has results here under this one's name."""
         found = self._existing("owners", "study", [study], "file")
-        if not found or found[0][0] == self._from_here(file) or not (self.folder / found[0][0]).is_file():
+        if not found or found[0][0] == self._from_here(file):
             return None
-        return Path(os.path.normpath(self.folder / found[0][0]))
+        other = Path(os.path.normpath(self.folder / found[0][0]))  # the results folder itself need not be there
+        return other if other.is_file() else None
 
     def _from_here(self, file: Path) -> str:
         return Path(os.path.relpath(file, self.folder)).as_posix()

@@ -16,6 +16,7 @@ from diffex_dagster.errors import StoreError
 from diffex_dagster.results import Confounder, RankedFeature
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study, load_study
+from tests.support.postgres import in_postgres
 from tests.support.toys import picture, write_study
 
 HAT = RankedFeature(1, "hat", "Hat", "a hat", "add", "Hat", 1, 0.3, 0.2, 0.4, 0.3, 1.0, 0.5, 9, "raises")
@@ -24,9 +25,12 @@ LEAK = SideEffect("beard", "hat", 0.5, True, 0.01, -0.02, 0.04, True)
 ROWS = [{"feature": "hat", "image": "i", "score_null": 0.1, "score_edit": 0.4, "effect": 0.3, "flipped": False}]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "results", lock_timeout=1.0)
+@pytest.fixture(params=["duckdb", "postgres"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    folder = tmp_path / "results"
+    if request.param == "duckdb":
+        return Store(folder, lock_timeout=1.0)
+    return Store(folder, database=in_postgres(request.getfixturevalue("postgres"))(folder / "diffex.duckdb"))
 
 
 def put(
@@ -99,6 +103,25 @@ def test_prune_keeps_what_is_shown_and_every_edit(store: Store) -> None:
     assert len(store.rows("SELECT * FROM edits")) == 1 and store.bad_pictures() == ([], [])
 
 
+def test_prune_leaves_the_reports_of_other_spaces_and_the_pictures_of_all(store: Store) -> None:
+    spaces = ("", "alice", "bob")
+    for space in spaces:
+        for run, effect in (("1", 0.3), ("2", 0.1)):
+            study = f"{space}/s" if space else "s"
+            identity = {"study": study, "classifier_name": "v1", "classifier": "f", "editor": "e"}
+            put_of = {**identity, "corpus_version": "c", "run": f"{run}{space}"}
+            store.put_report(put_of, [replace(HAT, effect=effect)], [LEAK], ROWS)
+    store.put_edits([(EditRequest("i", (Concept("hat"),)), picture(1))], "an editor of bob's")
+    assert [store.superfluous(space).runs for space in spaces] == [("1",), ("1alice",), ("1bob",)]
+    store.prune("alice")
+    assert [store.superfluous(space).runs for space in spaces] == [("1",), (), ("1bob",)]
+    for table in ("effects", "side_effects", "rankings", "reports"):
+        left = {run for (run,) in store.rows(f"SELECT run FROM {table}")}
+        assert left == {"1", "2", "2alice", "1bob", "2bob"}, table
+    assert store.latest_ranking("alice/s", "v1", "e") == [replace(HAT, effect=0.1)]
+    assert store.bad_pictures() == ([], []) and store.count("edits") == 1
+
+
 def test_prune_leaves_pictures_alone_that_another_database_may_name(tmp_path: Path) -> None:
     one, other = (Store(tmp_path / name, pictures=tmp_path / "shared") for name in ("one", "other"))
     keys = other.put_images({"a.png": picture(2)})
@@ -108,7 +131,6 @@ def test_prune_leaves_pictures_alone_that_another_database_may_name(tmp_path: Pa
     assert len(other.images(list(keys.values()))) == 1 and one.bad_pictures() == ([], [])
 
 
-@pytest.mark.duckdb_file
 def test_a_study_of_the_same_name_cannot_mix_its_rows_with_these(store: Store, tmp_path: Path) -> None:
     files = [tmp_path / folder / "study.yaml" for folder in ("a", "b", "c")]
     for file in files[:2]:
@@ -161,10 +183,10 @@ def test_check_names_what_is_lost_and_altered_and_a_run_would_make_it_again(stud
     assert set(Store(study.results_folder).stored_edits(requests, "e")) == {requests[2]}
 
 
-@pytest.mark.duckdb_file
 def test_prune_shows_first_and_removes_when_told(study: Study) -> None:
     store = Store(study.results_folder)
     loose = store.folder / store.pictures.put(picture(3))
+    store.put_images({"a.png": picture(2)})
     put(store, "1", [HAT])
     put(store, "2", [BEARD])
     _, text = said(store_cli.prune, study, False)

@@ -1,0 +1,138 @@
+"""The files of `deploy/`: what they start is what the code reads, and their settings load.
+
+There is no Docker here. The three commands of Dagster are started by tests/dagster/test_services.py as they stand, with
+rows in PostgreSQL and pictures on an S3 server; here each command, port, variable and name is held against the code.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dagster._core.errors import DagsterInvalidConfigError
+from dagster._core.instance.config import dagster_instance_config
+from ruamel.yaml import YAML
+
+from diffex_dagster.deployment import Deployment
+from tests.support.project import ROOT
+
+DEPLOY = ROOT / "deploy"
+SECRETS = {"PGPASSWORD": "of-the-database", "AWS_ACCESS_KEY_ID": "diffex", "AWS_SECRET_ACCESS_KEY": "of-the-pictures"}
+OF_OTHERS = {"DAGSTER_HOME", "DAGSTER_PG_URL", "PGPASSWORD", "RAY_ADDRESS"}  # PostgreSQL's, Dagster's and Ray's own
+OF_S3 = {"AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+
+
+def read(name: str) -> Any:
+    return YAML(typ="safe").load((DEPLOY / name).read_text("utf-8"))
+
+
+def filled(value: str) -> str:
+    """As compose fills in variables: those of the secrets, and defaults of others."""
+    return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", lambda found: found[2] or SECRETS[found[1]], str(value))
+
+
+def environment(service: str) -> dict[str, str]:
+    return {name: filled(value) for name, value in read("compose.yaml")["services"][service]["environment"].items()}
+
+
+def test_the_team_s_settings_load_and_differ_in_storage_and_places_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_PG_URL", "postgresql://nobody@localhost/none")
+    (tmp_path / "dagster.yaml").write_text((DEPLOY / "dagster.team.yaml").read_text())
+    dagster_instance_config(str(tmp_path))
+    with pytest.raises(DagsterInvalidConfigError):  # so that the line above can fail
+        dagster_instance_config(str(tmp_path), overrides={"run_monitoring": {"enabled": "perhaps"}})
+    team, alone = read("dagster.team.yaml"), YAML(typ="safe").load((ROOT / ".dagster" / "dagster.yaml").read_text())
+    assert team.pop("storage") == {"postgres": {"postgres_url": {"env": "DAGSTER_PG_URL"}}}
+    assert team["concurrency"]["pools"].pop("default_limit") > alone["concurrency"]["pools"].pop("default_limit") == 1
+    assert team == alone
+
+
+def test_the_services_run_the_commands_of_the_page_where_the_workspace_looks() -> None:
+    services = read("compose.yaml")["services"]
+    page = (ROOT / "docs" / "howto" / "deploy.md").read_text("utf-8")
+    ours = {name: each for name, each in services.items() if each.get("image") == "diffex"}
+    assert set(ours) == {"code", "webserver", "daemon"}
+    commands = re.findall(r"^\$ (dagster.*)$", page, flags=re.MULTILINE)
+    assert sorted(each["command"] for each in ours.values()) == sorted(commands)
+    (grpc,) = read("workspace.yaml")["load_from"]
+    assert (grpc["grpc_server"]["host"], str(grpc["grpc_server"]["port"])) == (
+        "code",
+        ours["code"]["command"].split()[-1],
+    )
+    (published,) = ours["webserver"]["ports"]
+    assert published.split(":")[-1] == ours["webserver"]["command"].split()[-1] and published.startswith("127.0.0.1:")
+    for each in services.values():
+        assert {mount.partition(":")[0] for mount in each.get("volumes", ())} <= set(read("compose.yaml")["volumes"])
+        assert set(each.get("depends_on", ())) <= set(services)
+
+
+def test_the_variables_of_the_services_are_read_and_lead_to_each_other() -> None:
+    services, code = read("compose.yaml")["services"], environment("code")
+    deployment = Deployment.from_environment(code)
+    assert set(code) - {name for name in code if name.startswith("DIFFEX_")} <= OF_OTHERS | OF_S3
+    results = deployment.results
+    assert (results.space, deployment.editor.device, deployment.editor.workers) == ("team", "cpu", 2)
+    user, host, port, name = re.fullmatch(r"postgresql://(\w+)@(\w+):(\d+)/(\w+)", results.database or "").groups()  # type: ignore[union-attr]
+    database = environment(host)
+    assert (user, name, port) == (database["POSTGRES_USER"], database["POSTGRES_DB"], "5432")
+    assert code["PGPASSWORD"] == database["POSTGRES_PASSWORD"] == SECRETS["PGPASSWORD"]
+    for service in ("code", "webserver", "daemon"):  # Dagster's tables are in the same database
+        dagster = f"postgresql+psycopg2://{user}:{SECRETS['PGPASSWORD']}@{host}:{port}/{name}"
+        assert environment(service)["DAGSTER_PG_URL"] == dagster
+        assert f"home:{environment(service)['DAGSTER_HOME']}" in services[service]["volumes"]
+    assert f"results:{results.folder}" in services["code"]["volumes"]
+    start = services["buckets"]["command"][0]
+    bucket = str(results.pictures).removeprefix("s3://").partition("/")[0]
+    assert f"mkdir -p /data/{bucket} " in start and "buckets:/data" in services["buckets"]["volumes"]
+    port = re.search(r"--addr :(\d+)", start)
+    assert port and code["AWS_ENDPOINT_URL"] == f"http://buckets:{port[1]}"
+    assert '--auth-key "$$AWS_ACCESS_KEY_ID,$$AWS_SECRET_ACCESS_KEY"' in start
+    assert environment("buckets").items() <= code.items()
+    named = {name for name, _, _ in re.findall(r"\$\{(\w+)(:-)?([^}]*)\}", (DEPLOY / "compose.yaml").read_text())}
+    example = dict(line.split("=", 1) for line in (DEPLOY / "team.env").read_text().splitlines() if line[0] != "#")
+    assert named - set(example) == {"DIFFEX_DEVICE", "DIFFEX_WORKERS"} and set(example) == set(SECRETS)
+
+
+def test_the_image_is_made_of_what_is_here() -> None:
+    text = (DEPLOY / "Dockerfile").read_text("utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    for sources in re.findall(r"^COPY (.*) \S+$", text, flags=re.MULTILINE):
+        assert all((ROOT / source).exists() for source in sources.split())
+    extras = re.search(r"'\.\[([\w,]+)\]'", text)
+    assert extras and set(extras[1].split(",")) <= set(project["optional-dependencies"])
+    assert {"buckets", "postgres", "ray", "ui", "worlds"} <= set(extras[1].split(","))
+    dagster = re.search(r"^dagster==1\.(\d+)\.(\d+)$", (ROOT / "constraints.txt").read_text(), flags=re.MULTILINE)
+    storage = re.search(r"dagster-postgres==0\.(\d+)\.(\d+)", text)
+    assert dagster and storage and int(storage[1]) == int(dagster[1]) + 16 and storage[2] == dagster[2]
+    assert "DAGSTER_HOME=/home/dagster" in text and "/home/dagster/dagster.yaml" in text
+    assert shlex.join(["dagster-webserver", "-w"]) in read("compose.yaml")["services"]["webserver"]["command"]
+
+
+def test_the_jobs_of_clusters_start_commands_that_are_there(diffex: Any) -> None:
+    job = read("rayjob.yaml")["spec"]
+    assert job["rayClusterSpec"]["rayVersion"] in (ROOT / "constraints.txt").read_text()
+    slurm = (DEPLOY / "slurm.sh").read_text()
+    assert subprocess.run(["bash", "-n", DEPLOY / "slurm.sh"], check=False).returncode == 0
+    started = " ".join(slurm.partition("\nsrun ")[2].replace("\\\n", " ").split())
+    assert started.startswith('ray symmetric-run --address "$head:6379" --min-nodes "$SLURM_JOB_NUM_NODES" -- ')
+    _, options, _ = diffex("run", "--help")
+    for command in (job["entrypoint"], started.partition("RAY_ADDRESS=auto ")[2]):
+        program, verb, _, *flags = shlex.split(command)
+        assert (program, verb) == ("diffex", "run") and all(f in options for f in flags if f.startswith("--"))
+    groups = [job["rayClusterSpec"]["headGroupSpec"], *job["rayClusterSpec"]["workerGroupSpecs"]]
+    for group in groups:
+        (container,) = group["template"]["spec"]["containers"]
+        given = {each["name"]: each["value"] for each in container["env"]}
+        assert (
+            set(given) - OF_OTHERS <= {n for n in given if n.startswith("DIFFEX_")} and given["RAY_ADDRESS"] == "auto"
+        )
+        placed = Deployment.from_environment(given)
+        assert placed.results.database and placed.editor.device == "cuda"
+    assert groups[1]["maxReplicas"] == int(job["entrypoint"].split()[-1])
