@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 import uuid
@@ -59,6 +61,9 @@ def _workers(study: Study) -> Iterator[Finding]:
     if address == "local":
         yield Finding(True, "workers", f"{asked}, on a Ray of this machine's own ({here['ray']})")
         return
+    if (silent := _silent(address)) is not None:
+        yield Finding(False, "workers", silent, "start the cluster, or correct workers.address or RAY_ADDRESS")
+        return
     token = "set" if os.environ.get("RAY_AUTH_MODE") == "token" else "not set"
     done = subprocess.run(  # noqa: S603 (this program)
         [sys.executable, "-m", "diffex_dagster.workers.look", address, str(study.pictures_place)],
@@ -84,3 +89,15 @@ def _workers(study: Study) -> Iterator[Finding]:
         if each["pictures"]:
             remedy = "name a folder that every machine sees, or a bucket, and give workers its keys"
             yield Finding(False, "workers", f"{each['host']}: {each['pictures']}", remedy)
+
+
+def _silent(address: str) -> str | None:
+    """What is wrong where nobody answers at an address; None where somebody does, or Ray is to find it."""
+    found = re.fullmatch(r"(?:ray://)?\[?([^\]/]+?)\]?:(\d+)", address)
+    if found is None:
+        return None
+    try:
+        socket.create_connection((found[1], int(found[2])), timeout=5).close()
+    except OSError as error:
+        return f"nobody answers at {address}, where the Ray cluster should be ({error.strerror or error})"
+    return None

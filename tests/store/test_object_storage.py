@@ -15,6 +15,7 @@ from rich.console import Console
 
 from diffex_dagster.assets.running import explain_study
 from diffex_dagster.cli import store as store_cli
+from diffex_dagster.cli.doctor_team import team_findings
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
 from diffex_dagster.errors import StoreError, StudyError, may_pass
 from diffex_dagster.stages.context import StudyContext
@@ -171,6 +172,19 @@ def test_a_picture_that_a_worker_wrote_is_not_asked_for_again(tmp_path: Path, s3
     assert len(store.stored_edits([PLAIN, HAT], "e")) == 2 and s3.count("HEAD") == asked
     assert len(Store(tmp_path, pictures=address).stored_edits([PLAIN, HAT], "e")) == 2
     assert s3.count("HEAD") == asked + 2 and store.bad_pictures() == ([], [])
+
+
+def test_doctor_tries_the_bucket_and_leaves_nothing_there(tmp_path: Path, s3: S3, address: str) -> None:
+    def found(where: str) -> tuple[bool | None, str]:
+        study = load_study(write_study(tmp_path / "toy", 2, results={"pictures": where}))
+        ((said),) = team_findings(study)
+        return said.fine, said.found
+
+    assert found(address) == (True, f"{address} can be listed, written and read")
+    assert list(bucket(address).everything("")) == []
+    fine, said = found("s3://nobody-made-this/faces")
+    assert fine is False and "there is no such bucket" in said
+    assert list(team_findings(load_study(write_study(tmp_path / "alone", 2)))) == []
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import uuid
@@ -17,10 +18,12 @@ from diffex_dagster.errors import StoreError, StudyError, may_pass
 from diffex_dagster.stages.setup import build_store
 from diffex_dagster.store.duck import STORE_VERSION
 from diffex_dagster.store.postgres import PgDatabase
-from diffex_dagster.study import load_study
+from diffex_dagster.study import Study, load_study
 from diffex_dagster.utils.progress import silent
 from tests.support.project import ROOT, Run
 from tests.support.toys import edits_made, write_study
+
+psycopg = pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
 
 WRITER = """
 import sys
@@ -125,6 +128,43 @@ def test_a_database_needs_pictures_that_all_see(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("DIFFEX_DATABASE", "mysql://db/results")
     with pytest.raises(StudyError, match="DIFFEX_DATABASE: write postgresql://user@host/database"):
         load_study(file)
+
+
+def test_doctor_says_whether_a_database_can_be_used_and_makes_nothing(postgres: str, schema: str) -> None:
+    database = PgDatabase(postgres, schema=schema)
+    with psycopg.connect(postgres, autocommit=True) as raw:
+        made = "SELECT to_regnamespace(%s) IS NOT NULL"
+        assert re.search(r"answers \(PostgreSQL \d+.*; its tables are made at the first run", database.state())
+        assert raw.execute(made, [schema]).fetchall() == [(False,)]
+        database.write(lambda connection: None)
+        assert "its tables are there" in database.state()
+        raw.execute(f"CREATE ROLE r{schema} LOGIN; GRANT USAGE ON SCHEMA {schema} TO r{schema}")
+    reader = PgDatabase(postgres.replace("//diffex@", f"//r{schema}@"), schema=schema)
+    with pytest.raises(StoreError, match="this user may not write the tables; let its owner GRANT"):
+        reader.state()
+
+
+def test_a_password_in_a_study_file_is_refused_and_one_behind_a_variable_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEAM_PASSWORD", "hunter-of-nine")
+
+    def study(address: str) -> Study:
+        return load_study(write_study(tmp_path / "toy", 2, results={"database": address, "pictures": "pictures"}))
+
+    for address in ("postgresql://me:hunter7x@db/results", "postgresql://me@db/results?password=hunter7x"):
+        with pytest.raises(StudyError, match="results.database: there is a password in the address") as caught:
+            study(address)
+        assert "hunter7x" not in str(caught.value)
+    made = study("postgresql://me:${TEAM_PASSWORD}@db/results")
+    assert made.shared.database == "postgresql://me:hunter-of-nine@db/results"
+    assert "hunter" not in build_store(made).place and made.pictures_place == made.folder / "pictures"
+    monkeypatch.setenv("DIFFEX_DATABASE", "postgresql://db/others")
+    monkeypatch.setenv("DIFFEX_PICTURES", "/mnt/pictures")
+    monkeypatch.setenv("DIFFEX_SPACE", "alice")
+    elsewhere = study("postgresql://me@db/results")  # what the deployment says comes first
+    assert elsewhere.shared.database == "postgresql://db/others" and elsewhere.pictures_place == Path("/mnt/pictures")
+    assert elsewhere.kept_as == "alice/toy"
 
 
 def test_the_columns_and_rows_are_those_of_duckdb(postgres: str, schema: str, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from diffex_dagster.assets.common import edit_metadata
+from diffex_dagster.cli import doctor_team
 from diffex_dagster.editing.protocol import Concept
 from diffex_dagster.errors import EditorError
 from diffex_dagster.stages import scores
@@ -16,8 +17,9 @@ from diffex_dagster.stages.judging import ensure_evidence, first_metrics
 from diffex_dagster.stages.scores import ensure_scores
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
-from diffex_dagster.workers import remote
+from diffex_dagster.workers import look, remote
 from diffex_dagster.workers.bench import Bench, Problem
+from diffex_dagster.workers.options import Workers
 from tests.support.crew import asked, crew_study, kept, pids
 from tests.support.toys import picture, prepared
 
@@ -128,3 +130,20 @@ def test_a_store_says_when_a_worker_wrote_where_it_cannot_be_seen(tmp_path: Path
     [request] = asked(["image"])
     with pytest.raises(StoreError, match="a worker wrote this picture and it is not here.*DIFFEX_PICTURES"):
         Store(tmp_path).put_edits([(request, FiledPicture("pictures/aa/none.png", (8, 8)))], "batched")
+
+
+def test_doctor_asks_the_machines_of_a_cluster_what_they_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    here = {**look.installed(), "torch": "1.0.0+cpu"}
+    monkeypatch.setattr(doctor_team, "installed", lambda: here)
+    address = ray.get_runtime_context().gcs_address
+    study = crew_study(tmp_path).changed(workers=Workers(count=2, address=address))
+    there, other = doctor_team.team_findings(study)
+    assert there.fine and there.found == f"2 of them, at {address}: 1 machines, 0 GPUs"
+    assert other.fine is False and "torch 1.0.0+cpu here, " in other.found and other.found.count(" here, ") == 1
+    (silent,) = doctor_team.team_findings(study.changed(workers=Workers(count=2, address="127.0.0.1:1")))
+    assert silent.fine is False and "nobody answers at 127.0.0.1:1" in silent.found
+    (alone,) = doctor_team.team_findings(study.changed(workers=Workers(count=2, address="local")))
+    assert alone.fine and "on a Ray of this machine's own" in alone.found
+    assert look.differing({"torch": "2.1+cpu"}, {"torch": "2.1+cu130"}) == []
