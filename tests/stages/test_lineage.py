@@ -110,6 +110,7 @@ def test_what_own_code_made_works_as_itself_under_a_fingerprint_that_covers_its_
     assert build_classifier(study, "v2").fingerprint == "warm-3.0-2.0"  # of an installed module: its own word
 
 
+@pytest.mark.duckdb_file
 def test_a_database_is_known_wherever_it_is_moved_and_a_new_one_is_another(study: Study) -> None:
     assert sources(study)["results"] == "none"
     store = build_store(study)
