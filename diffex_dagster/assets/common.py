@@ -91,7 +91,7 @@ def table_metadata(store: Store, table: str, rows: int) -> dict[str, Any]:
         "dagster/row_count": rows,
         "dagster/table_name": store.database.full_name(table),
         "dagster/column_schema": dg.MetadataValue.table_schema(schema),
-        "dagster/storage_kind": "duckdb",
+        "dagster/storage_kind": store.database.kind,
     }
 
 

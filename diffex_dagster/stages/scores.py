@@ -170,6 +170,8 @@ def _pictures_of(pictures: Mapping[str, Image.Image], keys: Sequence[str], named
     """Some of the pictures in order, decoded; or only named, for whoever has others read them."""
     if named and isinstance(pictures, StoredPictures):
         return InOrder([pictures.stored[key] for key in keys])
+    if isinstance(pictures, StoredPictures):
+        return pictures.several(keys)
     return [pictures[key] for key in keys]
 
 

@@ -50,6 +50,8 @@ class Database(ABC):
         reading: opened for reading only.
     """
 
+    kind = ""
+    """What Dagster calls this kind of storage."""
     idle, longest = IDLE, LONGEST
     take: Take | None = None
     """Holds a name for one run among all that share the database; None: the results folder's file locks do."""

@@ -81,6 +81,8 @@ class DuckDatabase(Database):
             long as it takes, and one that reads LOCK_TIMEOUT.
     """
 
+    kind = "duckdb"
+
     def __init__(self, path: Path, reading: bool = False, lock_timeout: float | None = None) -> None:
         super().__init__(str(path), reading)
         self.path = path

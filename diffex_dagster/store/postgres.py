@@ -110,6 +110,7 @@ class PgDatabase(Database):
         retry: seconds to wait for a server that is away.
     """
 
+    kind = "postgres"
     idle, longest = 5.0, 60.0  # it shuts nobody out
 
     def __init__(self, url: str, reading: bool = False, schema: str = SCHEMA_NAME, retry: float = RETRY) -> None:

@@ -142,7 +142,7 @@ class Bench:
 
         def scored() -> list[Scored]:
             classifier = self._classifier(name, fingerprint)
-            outputs = outputs_of(classifier, [self.files.get(file) for file in files])
+            outputs = outputs_of(classifier, self.files.get_all(files))
             columns = getattr(classifier, "columns", None)
             return [(file, row, columns) for file, row in zip(files, outputs, strict=True)]
 
@@ -158,7 +158,9 @@ class Bench:
         )
 
     def _pictures(self, sent: Sent) -> dict[str, Image.Image]:
-        return {key: self.files.get(each) if isinstance(each, str) else each for key, each in sent.items()}
+        named = {key: each for key, each in sent.items() if isinstance(each, str)}
+        read = dict(zip(named, self.files.get_all(list(named.values())), strict=True))
+        return {key: read[key] if isinstance(each, str) else each for key, each in sent.items()}
 
     def _classifier(self, name: str, fingerprint: str) -> Classifier:
         from diffex_dagster.stages.setup import build_own_classifier

@@ -57,6 +57,8 @@ def test_a_picture_is_written_once_and_comes_back_as_it_was(tmp_path: Path, s3: 
     files = Store(tmp_path / "one", pictures=address).stored_edits([PLAIN, HAT], "e")
     again = PictureFiles(address)
     assert np.array_equal(np.asarray(again.get(files[HAT])), np.asarray(picture(2)))
+    both = again.get_all([files[HAT], files[PLAIN], files[HAT]])
+    assert [each.getpixel((0, 0))[0] for each in both] == [2, 1, 2]
     assert len(store.stored_masks(store.rows("SELECT edit FROM masks")[0])) == 1
     before = s3.count("PUT", 200)
     assert again.put(picture(2)) == files[HAT]
