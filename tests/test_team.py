@@ -1,7 +1,7 @@
 """The files of `deploy/`: what they start is what the code reads, and their settings load.
 
-There is no Docker here. The three commands of Dagster are started by tests/dagster/test_services.py as they stand, with
-rows in PostgreSQL and pictures on an S3 server; here each command, port, variable and name is held against the code.
+No image is built. The three commands of Dagster are started by tests/dagster/test_services.py as they stand, whole studies
+run on PostgreSQL and on an S3 server in tests/store; here each command, port, variable and name is held against the code.
 """
 
 from __future__ import annotations
