@@ -1,7 +1,8 @@
 """The files of `deploy/`: what they start is what the code reads, and their settings load.
 
-No image is built. The three commands of Dagster are started by tests/dagster/test_services.py as they stand, whole studies
-run on PostgreSQL and on an S3 server in tests/store; here each command, port, variable and name is held against the code.
+No image is built. The three commands of Dagster are started by tests/dagster/test_services.py as they stand, and whole
+studies run on PostgreSQL and on an S3 server in tests/store; here each command, port, variable and name is held against
+the code.
 """
 
 from __future__ import annotations
