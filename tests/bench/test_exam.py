@@ -213,3 +213,8 @@ def test_the_page_has_a_place_for_the_exam_and_shows_what_is_committed(tmp_path:
     assert marks in copy.read_text("utf-8")
     if kept.exists():
         assert copy.read_text("utf-8") == (docs / "validity.md").read_text("utf-8"), "publish the exam again"
+
+
+def test_a_title_with_bars_stays_in_its_cell() -> None:
+    table = exam_tables._table(["", "ρ"], [["|mean d| top B", "0.1"]])
+    assert table.splitlines()[-1] == r"| \|mean d\| top B | 0.1 |"
