@@ -1,7 +1,8 @@
 """Every check of the project that needs a GPU, in one run and one file (`make gpu-check`).
 
 Speed at the sizes of Stable Diffusion 1.5 and XL against diffusers' pipeline and against the UNet alone, peak memory by
-batch, parity with diffusers, the same bits whatever else is edited, two processes on one GPU, and where the time goes.
+batch, parity with diffusers, the same bits whatever else is edited, two processes and two workers on one GPU, and where
+the time goes.
 Weights are random: speed does not depend on them.
 
 The file is written again after every section. One that fails is recorded with its error and the rest goes on; one that
@@ -30,6 +31,7 @@ from diffex_dagster.bench.gpu_parity import parity, same_bits, share, two_proces
 from diffex_dagster.bench.gpu_plan import FULL, TINY, Check, Figures
 from diffex_dagster.bench.gpu_speed import operators, rows, speed
 from diffex_dagster.bench.gpu_tables import as_markdown, merged, write_into
+from diffex_dagster.bench.gpu_workers import two_workers
 
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow")
 
@@ -69,6 +71,7 @@ def run(check: Check) -> Figures:
         check.section(f"speed {plan.size}", 30, partial(speed, check, plan))
     check.section(f"same bits {small.size}", 20, lambda: same_bits(check, replace(small, pictures=2)))
     check.section("two processes", 30, lambda: two_processes(check, replace(small, pictures=3)))
+    check.section("two workers", 40, lambda: two_workers(check, replace(small, pictures=3)))
     check.section("parity tiny float32", 5, lambda: parity(check, tiny, "float32"))
     for dtype in ("float32", check.half) if small is not tiny else ():
         check.section(f"parity {small.size} {dtype}", 12, partial(parity, check, small, dtype))

@@ -47,6 +47,8 @@ def as_markdown(figures: Figures) -> str:
             paragraphs.append(_bits(found))
     if "same_edits" in figures.get("two processes", {}):
         paragraphs.append(_two(figures["two processes"]))
+    if "same_edits" in figures.get("two workers", {}):
+        paragraphs.append(_workers(figures["two workers"]))
     for name, found in figures.items():
         if name.startswith("rows ") and "channels_last" in found:
             paragraphs += [f"**A UNet row** of {name.removeprefix('rows ')}, in milliseconds:", _rows(found)]
@@ -176,6 +178,17 @@ def _two(found: Figures) -> str:
         f"**Two processes on one device**, each with every other batch and without the pool that shares work: "
         f"{found['edits']} edits, {same}, in {found['seconds_two_processes']:.1f} s instead of "
         f"{found['seconds_one_process']:.1f} s by one process; {gb} GB of the device's memory."
+    )
+
+
+def _workers(found: Figures) -> str:
+    same = "the same bits" if found["edits_that_differ"] == 0 else f"{found['edits_that_differ']} that differ"
+    alone, crew = found["alone"], found["workers"]
+    return (
+        f"**Two workers on one device** (`gpus: {found['gpus_each']:g}`), through the pool that shares work: "
+        f"{found['edits']} edits, {same}, {crew['edits_per_second']:.1f} a second instead of "
+        f"{alone['edits_per_second']:.1f} by one process, {' and '.join(map(str, crew['made_by_each']))} by each; the "
+        f"process in charge works for {crew['process_seconds'] / crew['seconds']:.1%} of that time."
     )
 
 

@@ -289,6 +289,26 @@ def racing(
     _write(file, {"pool": pool, "search": search.model_dump(mode="json"), "settings": bench_racing.as_json(saved)})
 
 
+@bench.command()
+def workers(
+    count: Annotated[int, typer.Option("--workers", min=1, max=512, help="processes that edit")] = 16,
+    seconds: Annotated[float, typer.Option(min=0.01, help="that 16 edits take one of them")] = 2.5,
+    edits: Annotated[int, typer.Option(min=64, help="in all")] = 1024,
+    side: Annotated[int, typer.Option(min=16, help="of a picture, in pixels")] = 512,
+    file: JsonOption = None,
+) -> None:
+    """Measure what it costs to be in charge of many workers; they sleep as long as a GPU would work."""
+    import tempfile
+
+    from diffex_dagster.bench import workers as bench_workers
+
+    load = bench_workers.Load(count, seconds, edits, side)
+    with tempfile.TemporaryDirectory() as folder, Console(stderr=True).status("starting") as status:
+        found = bench_workers.measure(load, Path(folder), say=status.update)
+    print(bench_workers.as_markdown(found))
+    _write(file, found)
+
+
 def _numbers(text: str, option: str) -> list[int]:
     try:
         numbers = [int(part) for part in text.split(",")]

@@ -10,6 +10,8 @@ Item = TypeVar("Item")
 
 MOST = 256  # items
 SECONDS = 1.0
+SHARE = 10  # a group lasts so many times as long as keeping the one before it took
+LONGEST = 10.0  # seconds
 
 
 def in_groups(
@@ -20,19 +22,23 @@ def in_groups(
 ) -> Iterator[list[Item]]:
     """The items of batches, many at a time: a group is full with `most` items, or `seconds` after its first one.
 
+    Where whoever gets the groups takes long to keep one, the next are larger, so that keeping them takes a tenth of the
+    time at most; but no group waits for more than `LONGEST` seconds.
+
     An empty batch says that nothing has come for a while, and lets a group go that is old enough. Where the batches
     end with an error, what came before is given first and the error is raised after it.
     """
     group: list[Item] = []
-    began = 0.0
+    began, wait = 0.0, seconds
     try:
         for batch in batches:
             if batch and not group:
                 began = now()
             group += batch
-            if group and (len(group) >= most or now() - began >= seconds):
+            if group and (len(group) >= most or now() - began >= wait):
+                given = now()
                 yield group
-                group = []
+                group, wait = [], min(max(seconds, SHARE * (now() - given)), max(seconds, LONGEST))
     except GeneratorExit:  # nobody wants them any more
         raise
     except BaseException:

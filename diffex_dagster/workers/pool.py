@@ -40,7 +40,8 @@ SAY_EVERY = 30.0  # seconds between two sentences about waiting for workers
 STORE_MB = 100  # of shared memory that a private Ray sets aside: pictures on their way to workers
 _USERS: set[object] = set()  # pools of this process that have workers
 _STARTED: list[bool] = []  # whether they started Ray, or connected to it
-STARTS = 3  # workers that may end one after the other before the first is ready
+STARTS = 3  # workers that may end one after the other before the first is ready; and tries to start a Ray here
+_TOO_LATE = "timed out during startup"  # Ray waits for its own processes, and no longer than 30 s
 TICK = 1.0  # seconds after which whoever waits for results hears that none has come
 WORTH = 8  # batches that are worth starting workers for, where one process could do the work at once
 
@@ -89,6 +90,23 @@ class Pool:
     def helps(self, batches: int) -> bool:
         """Whether so many batches, which this process could work on itself, are worth handing out."""
         return batches > 1 and (any(worker.said for worker in self._workers) or batches >= WORTH)
+
+    def gather(self, seconds: float) -> int:
+        """Start the workers and wait until all are ready, or as long; returns how many are.
+
+        Raises:
+            DiffExError: what a worker says that cannot be used; no worker can be had.
+        """
+        self._start()
+        end = time.monotonic() + seconds
+        while (ready := sum(worker.said is not None for worker in self._workers)) < self.options.count:
+            if time.monotonic() > end:
+                break
+            self._replenish()
+            for _, answer in self._answers():
+                if isinstance(answer, Problem):
+                    raise answer.kind(answer.sentence)
+        return ready
 
     def made(self) -> dict[str, int]:
         """How many items each worker has made, by "host pid"."""
@@ -379,7 +397,15 @@ def _connect(options: Workers) -> None:
         here = {"include_dashboard": False, "object_store_memory": STORE_MB * 2**20}
     asked, interrupted = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **here)
+        for left in reversed(range(STARTS if address == "local" else 1)):
+            try:
+                ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **here)
+                break
+            except Exception as error:
+                if not left or _TOO_LATE not in str(error):
+                    raise
+                log.warning("Ray takes long to start here (is the machine busy?); trying again")
+                ray.shutdown()
     except Exception as error:  # whatever of Ray's, of gRPC's and of the system's goes wrong on the way
         where = "on this machine" if address == "local" else f"at {address}"
         raise EditorError(

@@ -43,6 +43,9 @@ def test_every_section_runs_at_a_tiny_size(tmp_path: Path) -> None:
         assert bits[name]["edits_that_differ"] == 0, name
     two = sections["two processes"]
     assert two["same_edits"] and two["edits_that_differ"] == 0 and min(two["made_by_each"]) > 0
+    crew = sections["two workers"]
+    assert crew["same_edits"] and crew["edits_that_differ"] == 0 and crew["edits"] == 3 * 4 + 1
+    assert sum(crew["workers"]["made_by_each"]) == crew["edits"] and crew["alone"]["made_by_each"] == []
     for mask in ("intersection", "none"):
         exact = sections["parity tiny float32"][mask]
         assert exact["latents_max"] < 1e-4 < exact["edit_mean"] and exact["pixels_max"] <= 1
@@ -61,7 +64,7 @@ def test_every_section_runs_at_a_tiny_size(tmp_path: Path) -> None:
         f"| of_limit | {median:.2f} | {median:.2f}, {median:.2f} | 0.85: {'met' if median >= 0.85 else 'mis'}" in text
     )
     assert "| tiny float32, mask `none` |" in text and "**The same bits**: yes. 10 edits in batches of" in text
-    assert "15 edits, the same bits, in" in text
+    assert "15 edits, the same bits, in" in text and "13 edits, the same bits, " in text
 
 
 def test_what_failed_and_what_was_left_out_is_named() -> None:

@@ -32,7 +32,8 @@ class BatchedEditor:
 
     def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
         self.folder, self.pause = folder, float(options.get("pause", 0.0))
-        self.together = int(options.get("together", 0))  # processes that wait for each other before their first edit
+        self.together = int(options.get("together", 0))  # processes that wait for each other before they edit
+        self.alone = int(options.get("alone", 0))  # batches that each makes before that
         self.driver = int(options.get("driver", 0))  # the process that calls itself another editor
 
     @property
@@ -45,8 +46,8 @@ class BatchedEditor:
     def edit(
         self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]
     ) -> Iterator[list[tuple[EditRequest, Image.Image]]]:
-        self._meet()
         for batch in self.batches(requests):
+            self._meet()
             time.sleep(self.pause)
             for request in batch:
                 self._befalls(" ".join(concept.prompt for concept in request.concepts))
@@ -56,6 +57,9 @@ class BatchedEditor:
             yield [(request, self._picture(images[request.image], request, shared)) for request in batch]
 
     def _meet(self) -> None:
+        self.alone -= 1
+        if self.alone >= 0:
+            return
         here = self.folder / "met"
         here.mkdir(exist_ok=True)
         (here / str(os.getpid())).touch()

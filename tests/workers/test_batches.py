@@ -72,13 +72,34 @@ def test_an_instruction_editor_says_which_edits_its_pipeline_gets_together() -> 
     assert batches == [requests[:4], requests[4:8], requests[8:]]
 
 
+class Clock:
+    """Stands still unless it is told."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def after(self, seconds: float, batch: list[int]) -> list[int]:
+        self.time += seconds
+        return batch
+
+
 def test_what_comes_in_small_batches_is_kept_in_groups() -> None:
-    clock = iter([0.0, 0.1, 0.2, 5.0, 5.1, 5.2, 5.3, 9.0])
-    batches = [[1], [2], [3, 4], [], [5], [], [6]]
-    groups = list(in_groups(batches, most=4, seconds=1.0, now=lambda: next(clock)))
-    assert groups == [[1, 2, 3, 4], [5, 6]]
-    clock = iter([0.0, 0.1, 1.5, 2.0, 2.1])
-    assert list(in_groups([[1], [], [2]], most=4, seconds=1.0, now=lambda: next(clock))) == [[1], [2]]
+    clock = Clock()
+    batches = (
+        clock.after(wait, each) for wait, each in ((0, [1]), (0.5, [2]), (0.6, [3]), (0, [4]), (2, []), (0, [5]))
+    )
+    groups = in_groups(batches, most=4, seconds=1.0, now=lambda: clock.time)
+    assert list(groups) == [[1, 2, 3], [4], [5]]
+    full = in_groups([[1, 2], [3, 4], [5]], most=4, seconds=1.0, now=lambda: clock.time)
+    assert list(full) == [[1, 2, 3, 4], [5]]
+
+
+def test_groups_grow_where_keeping_one_takes_long() -> None:
+    clock = Clock()
+    groups = in_groups((clock.after(0.6, [i]) for i in range(9)), seconds=1.0, now=lambda: clock.time)
+    assert next(groups) == [0, 1, 2]
+    clock.time += 0.3  # it takes 0.3 s to keep it: the next lasts three seconds
+    assert next(groups) == [3, 4, 5, 6, 7, 8]
 
 
 def test_what_came_before_an_error_is_kept_and_the_error_follows() -> None:

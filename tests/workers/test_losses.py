@@ -14,7 +14,7 @@ from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.setup import build_judge
 from diffex_dagster.workers.bench import Hello, Problem
 from diffex_dagster.workers.options import Workers
-from diffex_dagster.workers.pool import Pool
+from diffex_dagster.workers.pool import Pool, _connect
 from diffex_dagster.workers.remote import RemoteJudge
 from tests.support.crew import crew_study
 
@@ -104,6 +104,57 @@ def test_whatever_else_ray_says_is_one_sentence(monkeypatch: pytest.MonkeyPatch)
 
     with pytest.raises(EditorError, match="a worker fails: System error: no such thing; mend it and run again"):
         Crew(monkeypatch, work).run([[1]])
+
+
+def test_what_ray_says_while_it_is_waited_for_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    crew = Crew(monkeypatch, lambda items: items)
+
+    def gone(refs: list[Any], **_: Any) -> None:
+        raise exceptions.RaySystemError("the head is gone")
+
+    monkeypatch.setattr("ray.wait", gone)
+    with pytest.raises(EditorError, match=r"Ray fails while workers .*the head is gone.*what was finished is kept"):
+        crew.run([[1]])
+
+
+def test_a_worker_that_cannot_be_asked_any_more_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    crew = Crew(monkeypatch, lambda items: items)
+
+    def cannot() -> Any:
+        raise ConnectionError("no such cluster")
+
+    crew.pool._make = cannot
+    with pytest.raises(EditorError, match=r"Ray fails while workers are at work \(.*no such cluster\)"):
+        crew.run([[1]])
+
+
+def test_nobody_waits_in_silence_and_what_came_can_be_kept_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    crew = Crew(monkeypatch, lambda items: items)
+    quiet = iter([True, False, True])
+    monkeypatch.setattr("ray.wait", lambda refs, **_: ([], refs) if next(quiet, False) else (refs[:1], refs[1:]))
+    answers = list(crew.pool.run("edit", [[1], [2]], lambda batch: (list(batch),), str, str))
+    assert [answer for answer in answers if answer] == [[1], [2]] and answers.count([]) >= 2
+
+
+def test_ray_is_started_again_where_the_machine_was_too_busy_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = [RuntimeError("no such node"), RuntimeError("The current node timed out during startup.")]
+    asked = list[str]()
+
+    def init(address: str, **_: Any) -> None:
+        asked.append(address)
+        if errors:
+            raise errors.pop()
+
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(EditorError, match=r"Ray cannot be used on this machine \(.*no such node"):
+        _connect(Workers(count=1))
+    assert asked == ["local", "local"]
+    errors = [RuntimeError("The current node timed out during startup.")]
+    with pytest.raises(EditorError, match=r"Ray cannot be used at 127.0.0.1:1 \(.*timed out during startup"):
+        _connect(Workers(count=1, address="127.0.0.1:1"))
+    errors = [RuntimeError("The current node timed out during startup.")]
+    _connect(Workers(count=1))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from diffex_dagster.errors import EditorError
+from diffex_dagster.errors import EditorError, StoreError
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.setup import build_editor, build_store
 from diffex_dagster.study import Study, load_study
@@ -57,15 +58,23 @@ def test_a_device_that_is_found_out_is_refused_with_workers(tmp_path: Path) -> N
 
 
 def started(study: Study) -> subprocess.Popen[bytes]:
-    """`diffex run` in a process of its own, once it has stored edits: 4 batches of 4 may be out."""
+    """`diffex run` in a process of its own, once it has kept edits and works on others."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled", "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "diffex_dagster", "run", str(study.file), "--classifier", "v1", "--workers", "2"]
     run = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, start_new_session=True)
     end = time.monotonic() + 240
-    while len(pids(study)) <= 16:  # more than may be out at a time: some are stored
+    while not edits_kept(study):
         assert run.poll() is None and time.monotonic() < end, run.communicate()[1][-2000:]
         time.sleep(0.2)
     return run
+
+
+def edits_kept(study: Study) -> int:
+    """How many edits the database has; 0 while the run has it to itself."""
+    with contextlib.suppress(StoreError):
+        store = build_store(study).to_read(lock_timeout=0.0)
+        return store.count("edits") if store.exists() else 0
+    return 0
 
 
 def left(study: Study) -> list[int]:
