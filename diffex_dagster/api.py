@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from diffex_dagster.errors import ClassifierError, EditorError, StudyError
+from diffex_dagster.errors import ClassifierError, DiffExError, EditorError, StudyError, in_words
 from diffex_dagster.utils.progress import shown, silent
 from diffex_dagster.utils.secrets import none_raised
 
@@ -46,6 +46,30 @@ class Explanation:
     report: Report
     folder: Path | None = None
 
+    @classmethod
+    def read(cls, folder: Path) -> Explanation:
+        """A report that was written earlier, by this version or one before: its numbers, without pictures.
+
+        Args:
+            folder: with its `report.json`. What an earlier version did not say is in the last of the caveats.
+
+        Raises:
+            DiffExError: there is no such file, or it is no report; says which field is wrong.
+        """
+        from diffex_dagster.report.schema import explanation_from_json
+
+        file = folder / "report.json"
+        try:
+            return cls(explanation_from_json(json.loads(file.read_text("utf-8"))))
+        except OSError as error:
+            raise DiffExError(f"{file} cannot be read ({in_words(error)}); name the folder of a report") from error
+        except json.JSONDecodeError as error:
+            raise DiffExError(f"{file} is not JSON ({error}); make the report again") from error
+        except ValueError as error:
+            raise DiffExError(
+                f"{file}: {error}; make the report again, or read it with the version that made it"
+            ) from error
+
     def __repr__(self) -> str:
         """Ten lines: what was explained, and the strongest features."""
         from diffex_dagster.report.notebook import in_lines
@@ -62,8 +86,9 @@ class Explanation:
     def meta(self) -> dict[str, Any]:
         """What the numbers belong to: classifier, target, editor, corpus version, images, noise floor, caveats."""
         fields = (
-            "study", "domain", "classifier", "classifier_fingerprint", "labels", "target", "baseline",
-            "editor_fingerprint", "corpus_version", "images", "noise_floor", "gate", "caveats", "warnings", "hints",
+            "study", "domain", "classifier", "classifier_fingerprint", "labels", "target", "unit", "bounded",
+            "baseline", "editor_fingerprint", "corpus_version", "images", "noise_floor", "gate", "caveats",
+            "warnings", "hints",
         )  # fmt: skip
         return {field: getattr(self.report, field) for field in fields}
 

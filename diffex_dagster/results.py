@@ -1,4 +1,8 @@
-"""What reports and comparisons show, as plain data: the stages fill it in, the renderers and the store read it."""
+"""What reports and comparisons show, as plain data: the stages fill it in, the renderers and the store read it.
+
+Each class is the one definition of its rows: their JSON, its Schema and their columns in every table follow from the
+fields (`utils.columns`).
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,33 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import BeforeValidator, ConfigDict, PlainSerializer, computed_field
 
 from diffex_dagster.effects.confounding import SideEffect
 from diffex_dagster.effects.interactions import Interaction
 from diffex_dagster.effects.subgroups import SubgroupEffect
+from diffex_dagster.utils.columns import Column, Inner, Maybe, Number, Says, Within
 
 Picture = Image.Image | Callable[[], Image.Image]
 """A picture, or what reads it when it is needed: a report of many features has more pictures than fit into memory."""
+_WITH_PICTURES = ConfigDict(arbitrary_types_allowed=True)
+_SHARE = {"minimum": 0, "maximum": 1}
+_LEAK = {"minimum": -1, "maximum": 1}
+
+Direction = Annotated[str, Says("whether the edit adds or removes the attribute", enum=["add", "remove"])]
+Among = Annotated[
+    str,
+    Says(
+        "the images that the row is about: those that the edit can change, by the judge; absent in reports from before "
+        "it",
+        enum=["all", "without it", "with it"],
+    ),
+]
 
 
 def opened(picture: Picture) -> Image.Image:
@@ -32,89 +51,167 @@ class Turn:
     subject: str  # e.g. 'the prediction', or 'age'
     becomes: str  # e.g. 'becomes “zebra”', or 'rises above 60 years'
     leaves: str  # e.g. 'stops being “zebra”', or 'falls below 60 years'
-    rule: str  # when a picture is of the class, in a sentence
-    among: int = 2  # classes that the prediction is one of; 2 where a threshold decides
+    rule: Annotated[str, Says("when an image is of the explained class, in a sentence")]
+    among: Annotated[int, Says("classes that the prediction is one of; 2 where a threshold decides")] = 2
 
 
 @dataclass(frozen=True)
 class Example:
     """One image under one feature: original, null edit, edit, and what the classifier says of the last two."""
 
-    image: str  # key of the sample image
-    original: Picture
-    null: Picture
-    edit: Picture
-    score_null: float  # target measure f(null)
-    score_edit: float  # target measure f(edit)
-    flipped: bool  # the predicted class differs between null and edit
-    score_original: float | None = None  # target measure f(original), where it was scored
-    succeeded: bool | None = None  # whether the edit shows the attribute, where a judge is configured
-    score_placebo: float | None = None  # mean target measure of the control edits, where the study has any
-    becomes: bool | None = None  # the edit makes it the explained class; None where no class is explained
-    leaves: bool | None = None  # the edit makes it another class
-    file: str = ""  # the name of the file that the image was read from
-    counted: bool = True  # whether the effect of the feature is over this image too: not where it shows it already
+    __pydantic_config__ = _WITH_PICTURES
 
+    image: Annotated[str, Says("key of the sample image")]
+    original: Annotated[Picture, Inner]
+    null: Annotated[Picture, Inner]
+    edit: Annotated[Picture, Inner]
+    score_null: Annotated[Number, Says("target measure f of the null edit")]
+    score_edit: Annotated[Number, Says("target measure f of the edit")]
+    flipped: Annotated[bool, Says("the predicted class differs between null edit and edit")]
+    score_original: Annotated[Maybe, Says("target measure of the untouched image, where it was scored")] = None
+    succeeded: Annotated[bool | None, Says("whether the edit shows the attribute, where a judge is configured")] = None
+    score_placebo: Annotated[
+        Maybe, Says("mean of the target measure over the control edits; null where the study has no control prompts")
+    ] = None
+    becomes: Annotated[bool | None, Says("the edit makes it the explained class; null where none is explained")] = None
+    leaves: Annotated[bool | None, Says("the edit makes it another one")] = None
+    file: Annotated[str, Says("name of the file that the image was read from")] = ""
+    counted: Annotated[
+        bool,
+        Says("whether the effect of the feature is over this image too: not where it shows the attribute already"),
+    ] = True
+
+    @computed_field(  # type: ignore[prop-decorator]
+        description="score_edit - score_placebo; score_edit - score_null where there is no placebo"
+    )
     @property
-    def effect(self) -> float:
+    def effect(self) -> Number:
         """f(edit) less the mean of f over the control edits, or less f(null) where there are none."""
         return self.score_edit - (self.score_null if self.score_placebo is None else self.score_placebo)
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """One feature on one image, as a row of a table: the numbers of an `Example`, of every image."""
+
+    feature: str
+    name: str
+    image: str
+    file: str
+    score_original: Number
+    score_null: Number
+    score_placebo: Maybe
+    score_edit: Number
+    effect: Number
+    flipped: bool
+    becomes: bool | None
+    leaves: bool | None
+    succeeded: bool | None
+    counted: bool
 
 
 @dataclass(frozen=True)
 class Confounder:
     """Another feature whose side effect accounts for what a feature was found to do; see `effects.confounding`."""
 
-    feature: str  # id of the other one
-    name: str  # its name
-    leak: float  # share of a whole edit of it that the feature's edits contain, in [−1, 1]; below zero: undo
-    direct: float  # what is left of the effect, in the unit of the target measure
-    direct_low: float
-    direct_high: float
+    feature: Annotated[str, Says("id of the other feature"), Column(names=True)]
+    name: Annotated[str, Says("its name"), Column(heading="")]
+    leak: Annotated[
+        Number, Says("share of a whole edit of it that the feature's edits contain; below zero: undo", **_LEAK)
+    ]
+    direct: Annotated[Number, Says("what is left of the effect, in the unit of the target")]
+    direct_low: Annotated[Number, Says("lower end of its interval")]
+    direct_high: Annotated[Number, Says("upper end")]
 
 
 @dataclass(frozen=True)
 class RankedFeature:
     """One row of the ranked list: an effect of a feature on the target measure over the sample images."""
 
-    rank: int
-    feature: str  # feature id, e.g. "eyewear/round-glasses"
-    name: str
-    prompt: str
-    direction: str  # add | remove
-    group: str  # name of its level-1 group
-    level: int
-    effect: float  # mean difference to the control edits (the null edits without any), in the target measure's unit,
-    # over the images that the edit can change, or over all of them: see `among`
-    ci_low: float
-    ci_high: float
-    magnitude: float  # mean |d|
-    sign_agreement: float  # share of images that move in the direction of the mean
-    flip_rate: float  # share of images whose predicted class changes
-    images: int
-    decision: str  # e.g. "raises", "lowers", "mixed", "no effect shown", "inconclusive", "already there", "edit failed"
-    p_value: float | None = None
-    edit_strength: float | None = None  # mean pixel change in the most changed window, in [0, 1]
-    edit_success: float | None = None  # share of those images' edits that show it, where a judge is configured
-    ssim: float | None = None  # mean structural similarity of edit and null edit, 1 where they are the same
-    lpips: float | None = None  # mean perceptual distance of them, 0 where they are the same; where it was asked for
-    inside_mask: float | None = None  # mean share of the change inside the editor's mask, where it has one
-    mask_area: float | None = None  # mean share of the picture that the mask covers
-    confounded_with: Confounder | None = None  # of a decided effect that does not stand on its own
-    among: str = "all"  # the images that the effect is over: "without it", "with it" (of what is removed), or "all"
-    prevalence: float | None = None  # share of images that show the attribute already, where a judge is configured
-    prevalence_low: float | None = None
-    prevalence_high: float | None = None
-    effect_all: float | None = None  # the same effect over all images, where it is over some of them
-    other_way: float | None = None  # mean effect of the edit the other way, on the images that are so already
-    other_way_success: float | None = None  # share of these edits that did it
-    other_way_images: int | None = None
-    cace: float | None = None  # do(1) − do(0): every image with the attribute against the same image without it
-    cace_low: float | None = None
-    cace_high: float | None = None
-    citation: str | None = None  # the passage of reference text that named it, e.g. "guideline.pdf, page 3"
-    becomes: int | None = None  # images that its edits make the explained class; None where no class is explained
-    leaves: int | None = None  # images that stop being of the explained class
+    rank: Annotated[int, Says("1 is the strongest", minimum=1), Column(listed=True)]
+    feature: Annotated[str, Says("feature id: path of slugs in the corpus")]
+    name: Annotated[str, Column(listed=True)]
+    group: Annotated[str, Says("name of the level-1 group"), Column(listed=True)]
+    level: Annotated[int, Says("1 for a group", minimum=1)]
+    direction: Direction
+    prompt: Annotated[str, Says("the edit prompt")]
+    effect: Annotated[
+        Number,
+        Says(
+            "mean over images of f(edit) less the mean of f over the control edits (less f(null) without any), in the "
+            "unit of the target; `among` says over which images"
+        ),
+        Column(listed=True),
+    ]
+    ci_low: Annotated[Number, Says("lower end of the 95% interval of the effect"), Column(listed=True)]
+    ci_high: Annotated[Number, Says("upper end"), Column(listed=True)]
+    flip_rate: Annotated[Number, Says("share of images whose predicted class changes, 0 to 1"), Column(listed=True)]
+    images: Annotated[int, Says("images behind the row"), Column(listed=True)]
+    decision: Annotated[
+        str,
+        Says("raises, lowers, mixed, no effect shown, inconclusive, already there or edit failed"),
+        Column(listed=True),
+    ]
+    magnitude: Annotated[Number, Says("mean over images of the size of that difference: mean |d|")]
+    sign_agreement: Annotated[Number, Says("share of images that move in the direction of the mean")]
+    p_value: Annotated[Maybe, Says("adjusted, of the decision; null where it was not tested")] = None
+    edit_strength: Annotated[
+        Maybe,
+        Says(
+            "mean absolute pixel change against the null edit in the most changed window, an eighth of the side, 0 to 1"
+        ),
+    ] = None
+    edit_success: Annotated[
+        Maybe, Says("share of edits that show the attribute, 0 to 1, where a judge is configured")
+    ] = None
+    ssim: Annotated[
+        Maybe,
+        Says("mean structural similarity of edit and null edit, 1 where they are the same", minimum=-1, maximum=1),
+    ] = None
+    lpips: Annotated[
+        Maybe,
+        Says("mean LPIPS of edit and null edit, 0 where they are the same; null where it was not asked for", minimum=0),
+    ] = None
+    inside_mask: Annotated[
+        Maybe,
+        Says("mean share of the change that lies inside the editor's mask; null where edits have none", **_SHARE),
+    ] = None
+    mask_area: Annotated[
+        Maybe, Says("mean share of the picture that the mask covers; null where edits have none", **_SHARE)
+    ] = None
+    becomes: Annotated[
+        int | None, Says("images that the edits make the explained class; null where none is explained")
+    ] = None
+    leaves: Annotated[int | None, Says("images that the edits make another one")] = None
+    among: Among = "all"
+    prevalence: Annotated[
+        Maybe, Says("share of images that show the attribute before any edit, by the judge", **_SHARE)
+    ] = None
+    prevalence_low: Annotated[Maybe, Says("lower end of its interval (Clopper and Pearson)", **_SHARE)] = None
+    prevalence_high: Annotated[Maybe, Says("upper end", **_SHARE)] = None
+    effect_all: Annotated[Maybe, Says("the same effect over all images; null where the row is about all")] = None
+    other_way: Annotated[
+        Maybe,
+        Says("mean effect of the edit the other way, on images that are so already; null where it was not made"),
+    ] = None
+    other_way_success: Annotated[Maybe, Says("share of these edits that did it", **_SHARE)] = None
+    other_way_images: Annotated[int | None, Says("how many")] = None
+    cace: Annotated[
+        Maybe,
+        Says(
+            "do(1) - do(0), the causal concept effect (Goyal et al. 2019): every image with the attribute against the "
+            "same image without it; null where an arm is missing"
+        ),
+    ] = None
+    cace_low: Annotated[Maybe, Says("lower end of its interval")] = None
+    cace_high: Annotated[Maybe, Says("upper end")] = None
+    confounded_with: Annotated[
+        Confounder | None,
+        Says("the feature that accounts for a decided effect; absent in reports from before it"),
+    ] = None
+    citation: Annotated[str | None, Says("the passage of reference text that named it, e.g. guideline.pdf, page 3")] = (
+        None
+    )
 
 
 @dataclass(frozen=True)
@@ -122,47 +219,67 @@ class Control:
     """What the edits towards one control prompt did: words that mean nothing, the placebo of a study."""
 
     prompt: str
-    effect: float  # mean difference to the other control prompts' edits; to the null edits where there is no other
-    ci_low: float
-    ci_high: float
-    against_null: float  # mean difference to the null edits: what an edit towards nothing does
-    null_low: float
-    null_high: float
-    flip_rate: float
+    effect: Annotated[
+        Number,
+        Says("mean difference to the edits of the other control prompts; to the null edits where there is none"),
+    ]
+    ci_low: Number
+    ci_high: Number
+    against_null: Annotated[Number, Says("mean difference to the null edits: what an edit towards nothing does")]
+    null_low: Number
+    null_high: Number
+    flip_rate: Number
     images: int
-    decision: str  # as of a feature; "raises" or "lowers" is a warning
-    p_value: float | None = None
+    decision: Annotated[str, Says("as of a feature; raises or lowers is a warning")]
+    p_value: Maybe = None
 
 
 @dataclass(frozen=True)
 class JudgeCheck:
     """How the judge of edits does on pictures of which something is known. Shares of pictures."""
 
-    evidence: float | None  # from which on it sees an attribute, in its own unit; None: another for each attribute
-    control_words: float | None  # null edits in which it sees a control prompt, which nothing shows
-    after_edit: float | None  # edits that raised the evidence of their attribute in which it sees it; None without any
-    name: str = ""  # who judges
-    second: str | None = None  # who judged the reported edits too; None where nobody did
-    agreement: float | None = None  # share of these edits of which both say the same
-    kappa: float | None = None  # the same beyond chance (Cohen's kappa); None where chance alone agrees always
-    second_success: float | None = None  # share of these edits that succeeded, as the second sees them
-    second_control_words: float | None = None  # as `control_words`, of the second
+    evidence: Annotated[
+        Maybe,
+        Says(
+            "from which on it sees an attribute in a picture, in its own unit; null where each attribute has a level "
+            "of its own"
+        ),
+    ]
+    control_words: Annotated[
+        Maybe, Says("share of null edits in which it sees a control prompt, which nothing shows", **_SHARE)
+    ]
+    after_edit: Annotated[
+        Maybe,
+        Says("share of the edits that raised the evidence of their attribute in which it sees it", **_SHARE),
+    ]
+    name: Annotated[str, Says("who judges")] = ""
+    second: Annotated[str | None, Says("who judged the reported edits too; null where nobody did")] = None
+    agreement: Annotated[Maybe, Says("share of these edits of which both say the same", **_SHARE)] = None
+    kappa: Annotated[Maybe, Says("the same beyond chance (Cohen's kappa); null where chance alone agrees always")] = (
+        None
+    )
+    second_success: Annotated[Maybe, Says("share of these edits that succeeded, as the second sees them", **_SHARE)] = (
+        None
+    )
+    second_control_words: Annotated[Maybe, Says("as control_words, of the second", **_SHARE)] = None
 
 
 @dataclass(frozen=True)
 class JointCombination:
     """Features edited together, and what they do together."""
 
-    features: tuple[str, ...]  # feature ids
+    features: Annotated[tuple[str, ...], Says("feature ids")]
     names: tuple[str, ...]
-    effect: float
-    ci_low: float
-    ci_high: float
-    flip_rate: float
+    effect: Number
+    ci_low: Number
+    ci_high: Number
+    flip_rate: Number
     images: int
     examples: tuple[Example, ...] = ()
-    becomes: int | None = None  # as of a feature
-    leaves: int | None = None
+    becomes: Annotated[
+        int | None, Says("images that the edits make the explained class; null where none is explained")
+    ] = None
+    leaves: Annotated[int | None, Says("images that the edits make another one")] = None
 
 
 @dataclass(frozen=True)
@@ -171,14 +288,16 @@ class Group:
 
     feature: str
     name: str
-    kept: bool
-    reason: str  # e.g. "mean |d| 0.21 above the noise floor 0.02" or "below the noise floor"
-    magnitude: float | None
+    kept: Annotated[bool, Says("whether the beam kept the group")]
+    reason: Annotated[str, Says("e.g. mean |d| 0.21 above the noise floor 0.02")]
+    magnitude: Maybe
 
 
 @dataclass(frozen=True)
 class AttributionExample:
     """Grad-CAM on one image: maps of shape (height, width), >= 0, in the unit of the classifier's evidence."""
+
+    __pydantic_config__ = _WITH_PICTURES
 
     image: str  # key of the sample image
     null: Image.Image
@@ -189,64 +308,133 @@ class AttributionExample:
 
 @dataclass(frozen=True)
 class Attribution:
-    """Attribution maps (Grad-CAM) before and after the edits of a feature: means over images, NaN where there is none.
-
-    Attributes:
-        changed: the share of the picture that an edit changes visibly.
-        before, after: the share of the Grad-CAM map that lies there, on the null edit and on the edit.
-        images: where the edit changed something and the map is not empty.
-    """
+    """Attribution maps (Grad-CAM) before and after the edits of a feature: means over images, NaN without any."""
 
     feature: str
     name: str
-    changed: float
-    before: float
-    after: float
-    images: int
-    example: AttributionExample | None = None
+    changed: Annotated[Number, Says("share of the picture that the edit changes visibly")]
+    before: Annotated[Number, Says("share of the map that lies there, on the null edit")]
+    after: Annotated[Number, Says("share of the map that lies there, on the edit")]
+    images: Annotated[int, Says("where the edit changed something and the map is not empty", minimum=0)]
+    example: Annotated[AttributionExample | None, Inner] = None
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Something that cleaning or merging left out of the corpus."""
+
+    name: str
+    reason: str
+
+
+def _read_drops(value: Any) -> Any:
+    return [(each["name"], each["reason"]) if isinstance(each, dict) else each for each in value]
+
+
+Drops = Annotated[
+    tuple[tuple[str, str], ...],
+    BeforeValidator(_read_drops),
+    PlainSerializer(lambda pairs: [Drop(*pair) for pair in pairs], return_type=list[Drop]),
+    Says("what was left out, and why"),
+]
 
 
 @dataclass(frozen=True)
 class Report:
     """Everything on the report page of one study and classifier version."""
 
+    __pydantic_config__ = _WITH_PICTURES
+
     study: str
     title: str
     domain: str
-    classifier: str
-    classifier_fingerprint: str
-    labels: tuple[str, ...]
-    target: str  # what an effect is measured in, e.g. 'probability of "senior"'
-    baseline: float  # mean f over the null edits
-    editor: str
-    editor_fingerprint: str
+    classifier: Annotated[str, Within("classifier", "name")]
+    classifier_fingerprint: Annotated[
+        str, Within("classifier", "fingerprint"), Says("hash of weights and preprocessing")
+    ]
+    labels: Annotated[tuple[str, ...], Within("classifier", "labels")]
+    target: Annotated[str, Says('what an effect is measured in, e.g. probability of "senior", or age (years)')]
+    baseline: Annotated[Number, Says("mean target measure over the null edits")]
+    editor: Annotated[str, Within("editor", "name")]
+    editor_fingerprint: Annotated[str, Within("editor", "fingerprint"), Says("hash of all that changes pixels")]
     corpus_version: str
-    created: datetime
-    command: str  # the command that reproduces it
-    images: int
-    noise_floor: float
+    created: Annotated[datetime, Says("ISO 8601")]
+    command: Annotated[str, Says("reproduces the report")]
+    images: Annotated[int, Says("sample images of the study")]
+    noise_floor: Annotated[Number, Says("mean size of the effect that one control prompt has against the others")]
     gate: str
-    features: tuple[RankedFeature, ...]  # by rank
+    features: Annotated[tuple[RankedFeature, ...], Says("in rank order")]
     groups: tuple[Group, ...]
-    joint: JointCombination | None
-    drops: tuple[tuple[str, str], ...]  # (what was left out, why)
-    examples: dict[str, tuple[Example, ...]]  # feature id -> every example, by descending effect
+    joint: Annotated[JointCombination | None, Says("features edited together, and what they do together")]
+    drops: Drops
+    examples: Annotated[dict[str, tuple[Example, ...]], Says("feature id to its images, by descending effect")]
     caveats: tuple[str, ...] = ()
-    settings: tuple[tuple[str, str], ...] = ()  # more of the method, (what, value), e.g. ("guidance scale", "5")
-    side_effects: tuple[SideEffect, ...] = ()  # of the strongest features on each other, the largest leaks first
-    subgroups: tuple[SubgroupEffect, ...] = ()  # the effects among some of the images, by feature
-    interactions: tuple[Interaction, ...] = ()  # of the strongest features in pairs, where they were edited so
-    attributions: tuple[
-        Attribution, ...
-    ] = ()  # Grad-CAM of the strongest features, where the classifier is a torch module
-    warnings: tuple[str, ...] = ()  # what to mend before anything on the page is believed
-    hints: tuple[str, ...] = ()  # what looks wrong about the classifier's scores of the sample images
-    controls: tuple[Control, ...] = ()  # the control prompts, which every effect is held against
-    judge: JudgeCheck | None = None  # who judges which pictures show an attribute, where anybody does
-    method: str = ""  # how the editor in use makes edits and null edits, in a sentence or two
-    links: tuple[tuple[str, str], ...] = ()  # other pages of the study: (what, address relative to the page)
-    turn: Turn | None = None  # what it is called that an image becomes the explained class; None where none is
-    per_image: tuple[dict[str, Any], ...] = ()  # every feature on every image, as rows of a table
+    settings: Annotated[tuple[tuple[str, str], ...], Says("(what, value) pairs: more of the method")] = ()
+    side_effects: Annotated[
+        tuple[SideEffect, ...],
+        Says(
+            "what the edits of the strongest features do to each other, the largest leaks first; absent or empty where "
+            "nobody judges edits"
+        ),
+    ] = ()
+    subgroups: Annotated[
+        tuple[SubgroupEffect, ...],
+        Says(
+            "the effects among some of the images, by feature: by the class that the original is taken for, by how "
+            "surely, and by columns of the image table; absent or empty where nothing divides the images"
+        ),
+    ] = ()
+    interactions: Annotated[
+        tuple[Interaction, ...],
+        Says(
+            "what the strongest features do in pairs beyond adding up, found ones first; absent or empty where none "
+            "were edited together"
+        ),
+    ] = ()
+    attributions: Annotated[
+        tuple[Attribution, ...],
+        Says(
+            "attribution maps (Grad-CAM) of the strongest features: means over the images; absent or empty where none "
+            "was made"
+        ),
+    ] = ()
+    warnings: Annotated[
+        tuple[str, ...],
+        Says(
+            "what to mend before the numbers are believed, e.g. control prompts that move the score; absent or empty "
+            "where nothing is wrong"
+        ),
+    ] = ()
+    hints: Annotated[
+        tuple[str, ...],
+        Says(
+            "what looks wrong about the classifier's scores of the sample images, e.g. that nobody says how pixels "
+            "become its input; absent or empty where nothing does"
+        ),
+    ] = ()
+    controls: Annotated[
+        tuple[Control, ...],
+        Says(
+            "what the edits towards the control prompts (words that mean nothing) did: every effect is the difference "
+            "to their mean; absent or empty where the study has none"
+        ),
+    ] = ()
+    judge: Annotated[
+        JudgeCheck | None,
+        Says(
+            "who judges which pictures show an attribute, on pictures of which something is known; null where nobody "
+            "does; absent in reports from before it"
+        ),
+    ] = None
+    method: Annotated[str, Inner] = ""  # how the editor in use makes edits and null edits, in a sentence or two
+    links: Annotated[tuple[tuple[str, str], ...], Inner] = ()  # other pages of the study: (what, relative address)
+    turn: Annotated[
+        Turn | None,
+        Says("how it is said that an image becomes the explained class; null where the target explains none"),
+    ] = None
+    per_image: Annotated[tuple[ImageRow, ...], Inner] = ()  # every feature on every image
+    unit: Annotated[str, Says("of an effect, e.g. years; empty where the measure has none")] = ""
+    bounded: Annotated[bool, Says("the measure is a probability: an effect of 0.1 is 10 percentage points")] = False
 
 
 @dataclass(frozen=True)
@@ -254,35 +442,53 @@ class ComparedFeature:
     """One feature under two classifier versions: paired difference of its effects on the same edits."""
 
     feature: str
-    name: str
-    group: str
+    name: Annotated[str, Column(listed=True)]
+    group: Annotated[str, Column(listed=True)]
     level: int
-    effects: tuple[float, ...]  # one for each version
-    ranks: tuple[int, ...]
-    flip_rates: tuple[float, ...]
-    difference: float  # mean over images of d_last − d_first
-    ci_low: float
-    ci_high: float
-    images: int
-    decision: (
-        str  # "more reliant", "less reliant", "direction changed", "no change shown", "inconclusive", "already there",
-        # "edit failed"
-    )
-    examples: tuple[tuple[Example, Example], ...] = ()  # the images that explain it, under the first and last version
-    flips_gained: int | None = None  # become the explained class or leave it under the last only
-    flips_lost: int | None = None  # the same under the first only
-    reliance: tuple[float, ...] = ()  # mean |d|, one for each version: what more and less reliant speak of
-    reliance_change: float = math.nan  # mean over images of |d_last| − |d_first|
-    reliance_low: float = math.nan
-    reliance_high: float = math.nan
-    p_value: float | None = None  # adjusted, of the change that the decision speaks of; None where it was not tested
-    edit_success: float | None = None  # share of edits that show the attribute, where a judge is configured
-    direction: str = "add"
-    prompt: str = ""
-    becomes: tuple[int, ...] = ()  # images that become the explained class under each version; empty where none is
-    leaves: tuple[int, ...] = ()  # images that stop being it
-    among: str = "all"  # the images that the effects are over, as of `RankedFeature`
-    prevalence: float | None = None  # share of images that show the attribute already, where a judge is configured
+    effects: Annotated[tuple[Number, ...], Says("effect under each version"), Column("effect", each=True)]
+    ranks: Annotated[tuple[int, ...], Says("rank under each version"), Column("rank", each=True)]
+    flip_rates: Annotated[tuple[Number, ...], Says("flip rate under each version"), Column("flip_rate", each=True)]
+    difference: Annotated[Number, Says("mean over images of d_last - d_first"), Column(listed=True)]
+    ci_low: Annotated[Number, Column(listed=True)]
+    ci_high: Annotated[Number, Column(listed=True)]
+    images: Annotated[int, Column(listed=True)]
+    decision: Annotated[
+        str,
+        Says(
+            "more reliant, less reliant, direction changed, no change shown, inconclusive, already there or edit failed"
+        ),
+        Column(listed=True),
+    ]
+    examples: Annotated[tuple[tuple[Example, Example], ...], Inner] = ()
+    """The images that explain it, under the first and last version."""
+    flips_gained: Annotated[
+        int | None, Says("images that become the explained class, or stop being it, under the last version only")
+    ] = None
+    flips_lost: Annotated[int | None, Says("the same under the first version only")] = None
+    reliance: Annotated[
+        tuple[Number, ...],
+        Says("mean |d| under each version: what more and less reliant speak of"),
+        Column(each=True),
+    ] = ()
+    reliance_change: Annotated[Number, Says("mean over images of |d_last| - |d_first|"), Column(listed=True)] = math.nan
+    reliance_low: Number = math.nan
+    reliance_high: Number = math.nan
+    p_value: Annotated[
+        Maybe, Says("adjusted, of the change that the decision speaks of; null where it was not tested")
+    ] = None
+    edit_success: Annotated[Maybe, Says("share of edits that show the attribute, where a judge is configured")] = None
+    direction: Direction = "add"
+    prompt: Annotated[str, Says("the edit prompt")] = ""
+    becomes: Annotated[
+        tuple[int, ...],
+        Says("images that become the explained class under each version; empty where none is explained"),
+        Column(each=True),
+    ] = ()
+    leaves: Annotated[tuple[int, ...], Says("images that stop being it under each version"), Column(each=True)] = ()
+    among: Among = "all"
+    prevalence: Annotated[
+        Maybe, Says("share of images that show the attribute before any edit, by the judge", **_SHARE)
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -290,11 +496,11 @@ class RuleOutcome:
     """Whether one classifier keeps one rule of the study. What could not be measured is not kept: nothing was shown."""
 
     classifier: str
-    text: str  # the rule in words, with what was measured
+    text: Annotated[str, Says("the rule in words, with what was measured", alias="rule")]
     holds: bool
-    severity: str = "fail"  # fail | warn
-    feature: str = ""  # as the rule names it
-    measured: float | None = None  # mean |d|; None where nothing was measured
+    severity: Annotated[str, Says("whether it fails the run or warns", enum=["fail", "warn"])] = "fail"
+    feature: Annotated[str, Says("as the rule names it")] = ""
+    measured: Annotated[Maybe, Says("mean |d|; null where nothing was measured")] = None
 
 
 @dataclass(frozen=True)
@@ -303,32 +509,39 @@ class Comparison:
 
     study: str
     title: str
-    classifiers: tuple[str, ...]
-    target: str
+    classifiers: Annotated[tuple[str, ...], Says("versions, oldest first")]
+    target: Annotated[str, Says("what an effect is measured in")]
     created: datetime
     command: str
-    features: tuple[ComparedFeature, ...]  # by descending |difference|
+    features: Annotated[tuple[ComparedFeature, ...], Says("by descending |difference|")]
     caveats: tuple[str, ...] = ()
-    noise_floor: float | None = None
+    noise_floor: Maybe = None
     editor: str | None = None
     corpus_version: str | None = None
     images: int | None = None
-    rules: tuple[RuleOutcome, ...] = ()  # the sensitivity rules of the study
-    links: tuple[tuple[str, str], ...] = ()  # other pages of the study: (what, address relative to the page)
-    turn: Turn | None = None  # as of an explanation
+    rules: Annotated[tuple[RuleOutcome, ...], Says("sensitivity rules of the study")] = ()
+    links: Annotated[tuple[tuple[str, str], ...], Inner] = ()  # other pages of the study: (what, relative address)
+    turn: Annotated[
+        Turn | None,
+        Says("how it is said that an image becomes the explained class; null where the target explains none"),
+    ] = None
+    unit: Annotated[str, Says("of an effect, e.g. years; empty where the measure has none")] = ""
+    bounded: Annotated[bool, Says("the measure is a probability: an effect of 0.1 is 10 percentage points")] = False
 
 
 @dataclass(frozen=True)
 class UnderEditor:
     """What the report under one editor says of a feature, with its edit of one image."""
 
-    effect: float
-    ci_low: float
-    ci_high: float
-    decision: str
-    edit_success: float | None = None
-    confounded_with: str | None = None  # the name of the other feature
-    picture: Picture | None = None
+    __pydantic_config__ = _WITH_PICTURES
+
+    effect: Number
+    ci_low: Number
+    ci_high: Number
+    decision: Annotated[str, Says("as in the report under that editor")]
+    edit_success: Maybe = None
+    confounded_with: Annotated[str | None, Says("the name of the other feature")] = None
+    picture: Annotated[Picture | None, Inner] = None
 
 
 @dataclass(frozen=True)
@@ -336,30 +549,44 @@ class AgreedFeature:
     """One feature under two editors; None where the search of one did not reach it."""
 
     feature: str
-    name: str
+    name: Annotated[str, Column(listed=True)]
     prompt: str
-    direction: str
-    group: str
+    direction: Direction
+    group: Annotated[str, Column(listed=True)]
     level: int
-    verdict: str  # as of `effects.agreement.agree`
-    editors: tuple[UnderEditor | None, UnderEditor | None]
+    verdict: Annotated[str, Says("what both reports together say of it"), Column(listed=True)]
+    editors: Annotated[
+        tuple[UnderEditor | None, UnderEditor | None],
+        Says("by editor; null where the search under it did not reach the feature"),
+        Column(each=True),
+    ]
 
 
 @dataclass(frozen=True)
 class EditorComparison:
     """What of a classifier's explanation does not depend on who made the edits."""
 
+    __pydantic_config__ = _WITH_PICTURES
+
     study: str
     title: str
     classifier: str
-    target: str
+    target: Annotated[str, Says("what an effect is measured in")]
     editors: tuple[str, str]
     created: datetime
     command: str
     images: int
-    features: tuple[AgreedFeature, ...]  # those that hold first
-    judged: int  # features that both editors' reports judged
-    spearman: float  # rank correlation of both editors' effects over these; NaN with fewer than three
-    same_sign: float  # of these, of what either claims to raise or lower: share of one sign; NaN without any
-    nulls: tuple[Picture | None, Picture | None] = (None, None)  # of the image that the pictures show
-    error_rate: str = "fwer"  # that each report's decisions hold
+    features: Annotated[tuple[AgreedFeature, ...], Says("those that hold first")]
+    judged: Annotated[int, Says("features that both editors' reports judged", alias="judged_by_both")]
+    spearman: Annotated[
+        Number,
+        Says("rank correlation of both editors' effects over these; null with fewer than three"),
+    ]
+    same_sign: Annotated[
+        Number,
+        Says("share of these, of what either claims to raise or lower, whose effects have one sign; null without any"),
+    ]
+    nulls: Annotated[tuple[Picture | None, Picture | None], Inner] = (None, None)  # of the image that pictures show
+    error_rate: Annotated[str, Says("that each report's decisions hold")] = "fwer"
+    unit: Annotated[str, Says("of an effect, e.g. years; empty where the measure has none")] = ""
+    bounded: Annotated[bool, Says("the measure is a probability: an effect of 0.1 is 10 percentage points")] = False

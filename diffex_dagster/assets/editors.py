@@ -9,14 +9,16 @@ from diffex_dagster.assets import kept
 from diffex_dagster.assets.build import build_study
 from diffex_dagster.assets.common import Names, clear_errors, feature_table, page_metadata
 from diffex_dagster.report.markdown_tables import markdown_text
-from diffex_dagster.report.rows import editor_rows, finite
+from diffex_dagster.report.rows import editor_rows
 from diffex_dagster.report.verdict import agreement_sentences
 from diffex_dagster.resources import ClassifierResource, EditorResource, Place, ResultsResource, deployed, resources_of
+from diffex_dagster.results import AgreedFeature
 from diffex_dagster.stages.agreement import agreement_version, editors_page
 from diffex_dagster.study import Study
+from diffex_dagster.utils.columns import columns
 from diffex_dagster.utils.hashing import digest
 
-_COLUMNS = {"classifier": "string", "name": "string", "group": "string", "verdict": "string"}
+_COLUMNS = {"classifier": "string", **columns(AgreedFeature, listed=True)}
 
 
 def build_under_editors(
@@ -67,7 +69,7 @@ def build_editors(study: Study, classifiers: Sequence[str] | None = None) -> dg.
             for name in of:
                 command = f"diffex compare {study.folder.name} {name} --editors {','.join(editors)}"
                 found[name] = editors_page(work, name, editors, command)
-        rows = [{"classifier": name} | finite(row) for name, (each, _) in found.items() for row in editor_rows(each)]
+        rows = [{"classifier": name} | row for name, (each, _) in found.items() for row in editor_rows(each)]
         said = {name: "\n\n".join(map(markdown_text, agreement_sentences(each))) for name, (each, _) in found.items()}
         return kept.materialized(
             digest([agreement_version(each) for each, _ in found.values()])[:16],

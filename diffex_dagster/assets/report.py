@@ -11,17 +11,18 @@ from diffex_dagster.assets.lineage import Reading, upstream
 from diffex_dagster.report.files import write_comparison
 from diffex_dagster.report.markdown import comparison_markdown, report_markdown
 from diffex_dagster.report.markdown_tables import markdown_text
-from diffex_dagster.report.rows import comparison_rows, finite, rows
+from diffex_dagster.report.rows import comparison_rows, rows
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from diffex_dagster.report.wording import CHANGED, SHOWN, plain
 from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, working
-from diffex_dagster.results import Comparison, Report
+from diffex_dagster.results import ComparedFeature, Comparison, Report, RankedFeature
 from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.report import ranked_report
 from diffex_dagster.stages.rules import RuleOutcome, judge_rules, rules_for
 from diffex_dagster.stages.setup import link_pages, reports_folder
 from diffex_dagster.stages.versions import comparison_version, report_version
 from diffex_dagster.study import RulePart, Study
+from diffex_dagster.utils.columns import columns, finite
 
 
 def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
@@ -61,7 +62,9 @@ def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.Asset
                     "verdict": dg.MetadataValue.md("\n\n".join(map(markdown_text, verdict(explanation)))),
                     "report": dg.MetadataValue.md(report_markdown(explanation)),
                     "page": page_metadata(current, folder / "index.html"),
-                    "ranking": feature_table(_clean(rows(explanation.features[:_ROWS])), _RANKING),
+                    "ranking": feature_table(
+                        _clean(rows(explanation.features[:_ROWS])), columns(RankedFeature, listed=True)
+                    ),
                     **_ranking_numbers(explanation),
                     **table_metadata(subject.store, "rankings", len(explanation.features)),
                 },
@@ -109,7 +112,9 @@ def build_comparison(study: Study) -> dg.AssetsDefinition:
                     "verdict": dg.MetadataValue.md("\n\n".join(map(markdown_text, comparison_verdict(comparison)))),
                     "report": dg.MetadataValue.md(comparison_markdown(comparison)),
                     "page": page_metadata(current, folder / "index.html"),
-                    "features": feature_table(_clean(comparison_rows(comparison)[:_ROWS]), _COMPARED),
+                    "features": feature_table(
+                        _clean(comparison_rows(comparison)[:_ROWS]), columns(ComparedFeature, listed=True)
+                    ),
                     **_comparison_numbers(comparison),
                 },
                 checks=_rule_results(key, comparison.rules),
@@ -147,10 +152,11 @@ def _rule_results(key: dg.AssetKey, outcomes: Sequence[RuleOutcome]) -> list[dg.
 
 
 _ROWS = 50  # features in a table of metadata
-_RANKING = {"rank": "int", "name": "string", "group": "string", "effect": "float", "ci_low": "float",
-            "ci_high": "float", "flip_rate": "float", "images": "int", "decision": "string"}  # fmt: skip
-_COMPARED = {"name": "string", "group": "string", "difference": "float", "ci_low": "float", "ci_high": "float",
-             "reliance_change": "float", "images": "int", "decision": "string"}  # fmt: skip
+
+
+def _table(row: type, features: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
+    """The first features as a table of metadata, with the columns that their definition lists."""
+    return feature_table(_clean(features[:_ROWS]), columns(row, listed=True))
 
 
 def _clean(features: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -56,7 +56,7 @@ TOP = 10  # of the world's attributes, for corpus recall
 
 @dataclass(frozen=True)
 class Examinee:
-    """A classifier to grade the explanation of, and what is explained: the probability of a class unless `measured`."""
+    """A classifier to grade the explanation of, and what is explained of it: a class, unless `measured`."""
 
     name: str
     part: TransformersPart
@@ -70,7 +70,7 @@ class Examinee:
 
     @property
     def asked(self) -> str:
-        """The same as text; of a probability the class alone."""
+        """The same as text; by the usual measure the class alone."""
         return self.label if self.measured is None else self.measured.model_dump_json()
 
 
@@ -224,8 +224,9 @@ def _subject(name: str, part: TransformersPart, study: Study, label: str | None)
     wanted = label or (study.target.label if study.target.label in labels else labels[-1] if len(labels) == 2 else "")
     if wanted not in labels:
         raise DiffExError(f"{part.checkpoint}: name the class to explain with --label; it knows {', '.join(labels)}")
-    plain = study.target.measure == "probability" and not study.target.labels
-    return Examinee(name, part, wanted, None if plain else study.target.model_copy(update={"label": wanted}))
+    own = study.target.model_copy(update={"label": wanted})
+    usual = own.kind is Target(label=wanted).kind and not own.labels
+    return Examinee(name, part, wanted, None if usual else own)
 
 
 @dataclass(frozen=True)

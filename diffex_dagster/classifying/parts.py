@@ -130,9 +130,14 @@ class Target(Part):
         """Whether the measure is a probability, so that no effect can leave [−1, 1]."""
         return self.kind.bounded
 
+    @property
+    def effect_unit(self) -> str:
+        """The unit of an effect, as the measure gives it: `years`, `logits`; "" where it has none."""
+        return self.kind.unit(self)
+
     def describe(self) -> str:
-        """What an effect is measured in, in words with its unit."""
-        return self.kind.describe(self)
+        """What an effect is measured in, in words with its unit: `probability of "senior"`, `age (years)`."""
+        return self.kind.quantity(self) + (f" ({self.effect_unit})" if self.effect_unit else "")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from diffex_dagster.cli.console import TableFormat, terminal
 from diffex_dagster.cli.showing import compare_latest, latest_ranking, to_read
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.files import effects_csv
-from diffex_dagster.report.rows import COLUMNS, comparison_flat_rows, editor_rows, finite, flat_rows, rows
+from diffex_dagster.report.rows import COLUMNS, comparison_flat_rows, editor_rows, flat_rows, rows
 from diffex_dagster.report.tables import comparison_rich_table, editors_rich_table, rich_table
 from diffex_dagster.report.verdict import agreement_sentences
 from diffex_dagster.report.wording import number, plain, share
@@ -29,6 +29,7 @@ from diffex_dagster.stages.plan import NotThere, PlannedStage, plan_edits
 from diffex_dagster.stages.sample_images import read_samples
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store, reports_folder
 from diffex_dagster.study import Study
+from diffex_dagster.utils.columns import finite
 from diffex_dagster.utils.output import print_exact
 
 

@@ -92,7 +92,7 @@ def _look_first(page: Path | None) -> list[str]:
     if page is None:
         return []
     data = json.loads(page.with_name("report.json").read_text("utf-8"))
-    return [*data["warnings"], *data["hints"]]
+    return [*data.get("warnings", ()), *data.get("hints", ())]  # an early report has neither
 
 
 def graded(study: Study, classifier: str, ranking: Sequence[RankedFeature]) -> Grade:

@@ -28,11 +28,13 @@ import math
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diffex_dagster.effects.paired import interval
+from diffex_dagster.utils.columns import Number, Says
 
 HALF = 0.5
 """The share of an effect from which another feature accounts for it."""
@@ -48,28 +50,35 @@ FEWEST = 12  # images, for a slope and its error
 
 @dataclass(frozen=True)
 class SideEffect:
-    """What the edit of one feature does to another.
+    """What the edit of one feature does to another."""
 
-    Attributes:
-        edited: feature id.
-        looked_for: id of the other feature.
-        leak: share of a whole edit of `looked_for` that the edit contains, in [−1, 1]; below zero: that it undoes. NaN
-            where no edit of `looked_for` shows it.
-        real: whether the change can be told from none: the interval of the gain in evidence, at a level that is shared
-            by all features that are looked for in the edit, does not hold zero.
-        direct: mean effect of `edited` less the part of `looked_for`, in the unit of the target measure.
-        direct_low, direct_high: interval of it.
-        confounded: whether that part is half of the effect or more; see above.
-    """
-
-    edited: str
-    looked_for: str
-    leak: float
-    real: bool
-    direct: float
-    direct_low: float
-    direct_high: float
-    confounded: bool
+    edited: Annotated[str, Says("feature id")]
+    looked_for: Annotated[str, Says("id of the other feature")]
+    leak: Annotated[
+        Number,
+        Says(
+            "share of a whole edit of looked_for that the edit contains; below zero: that it undoes; null where no edit "
+            "of looked_for shows it",
+            minimum=-1,
+            maximum=1,
+        ),
+    ]
+    real: Annotated[
+        bool,
+        Says(
+            "the change can be told from none: the interval of the gain in evidence, at a level that is shared by all "
+            "features that are looked for in the edit, does not hold zero"
+        ),
+    ]
+    direct: Annotated[
+        Number, Says("mean effect of edited less the part of looked_for, in the unit of the target measure")
+    ]
+    direct_low: Annotated[Number, Says("lower end of its interval")]
+    direct_high: Annotated[Number, Says("upper end")]
+    confounded: Annotated[
+        bool,
+        Says("the effect of edited is claimed, and the part of looked_for in it is half of it or more"),
+    ]
 
 
 def side_effects(

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 from diffex_dagster.effects.deciding import decide
 from diffex_dagster.effects.options import DecisionOptions
 from diffex_dagster.effects.paired import Reach, interval
+from diffex_dagster.utils.columns import Maybe, Number, Says
 
 InteractionText = Literal[
     "above the sum", "below the sum", "no interaction shown", "inconclusive", "too few images", "edit failed"
@@ -87,38 +88,38 @@ class PairScores:
 class Interaction:
     """What two features do together beyond what each does, in the unit of the target measure.
 
-    Attributes:
-        one, other: feature ids.
-        effect, ci_low, ci_high: mean I, less the control pair's where there is one, and its interval.
-        alone: the sum that it is held against: mean d_A + mean d_B, over the same images.
-        together: mean d_AB.
-        images: how many; where none, `effect`, `alone`, `together` and the interval are NaN.
-        decision: *above the sum*, *below the sum*, … (`InteractionText`).
-        p_value: adjusted over all pairs; None of a pair that was not tested.
-        reason: one clause in words.
-        success: share of the joint edits that show both features; None where nobody judges.
-        placebo: whether a control pair was taken off.
-        curve: mean I that log-odds which add up would give; None of a measure that is no probability, and of no image.
-        beyond, beyond_low, beyond_high: what is left of the effect without the curve.
+    Where no image counts, `effect`, `alone`, `together` and the interval are NaN.
     """
 
-    one: str
-    other: str
-    effect: float
-    ci_low: float
-    ci_high: float
-    alone: float
-    together: float
-    images: int
+    one: Annotated[str, Says("feature id")]
+    other: Annotated[str, Says("feature id")]
+    effect: Annotated[
+        Number,
+        Says(
+            "mean of d_AB − d_A − d_B over the images that lack both, less that of two control prompts where placebo "
+            "is true"
+        ),
+    ]
+    ci_low: Annotated[Number, Says("lower end of its interval")]
+    ci_high: Annotated[Number, Says("upper end")]
+    alone: Annotated[Number, Says("mean d_A + mean d_B over these images: the sum that it is held against")]
+    together: Annotated[Number, Says("mean d_AB")]
+    images: Annotated[int, Says("how many", minimum=0)]
     decision: InteractionText
-    p_value: float | None
-    reason: str
-    success: float | None = None
-    placebo: bool = False
-    curve: float | None = None
-    beyond: float | None = None
-    beyond_low: float | None = None
-    beyond_high: float | None = None
+    p_value: Annotated[Maybe, Says("adjusted over all pairs; null where it was not tested")]
+    reason: Annotated[str, Says("one clause in words")]
+    success: Annotated[Maybe, Says("share of the joint edits that show both; null where nobody judges")] = None
+    placebo: Annotated[bool, Says("two control prompts edited together were taken off")] = False
+    curve: Annotated[
+        Maybe,
+        Says(
+            "the interaction that log-odds which add up would give; null of a measure that is no probability, and of "
+            "no image"
+        ),
+    ] = None
+    beyond: Annotated[Maybe, Says("what is left of the effect without the curve")] = None
+    beyond_low: Annotated[Maybe, Says("lower end of its interval")] = None
+    beyond_high: Annotated[Maybe, Says("upper end")] = None
 
     @property
     def found(self) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +23,7 @@ from diffex_dagster.effects.options import DecisionOptions
 from diffex_dagster.effects.paired import Reach, interval
 from diffex_dagster.effects.placebo import placebo_effects
 from diffex_dagster.effects.presence import least_images
+from diffex_dagster.utils.columns import Maybe, Number, Says
 
 MOST = 12  # values of one column that are looked at, those with the most images
 FLIPS = 4_999  # enough for a level of 0.05; a family of hundreds of subgroups is large
@@ -29,27 +31,23 @@ FLIPS = 4_999  # enough for a level of 0.05; a family of hundreds of subgroups i
 
 @dataclass(frozen=True)
 class SubgroupEffect:
-    """The effect of one feature among some of the images, in the unit of the target measure.
+    """The effect of one feature among some of the images, in the unit of the target measure."""
 
-    Attributes:
-        feature: feature id.
-        column, value: what the images have in common: ("predicted class", "senior").
-        effect, ci_low, ci_high: mean D there, and its interval.
-        images: how many, of those that the feature's effect is over.
-        decision: *raises*, *lowers*, *mixed*, *no effect shown* or *inconclusive*, as of a feature; *too few images*,
-            *edit failed* where nothing is said.
-        p_value: adjusted over all subgroups of all features; None where it was not tested.
-    """
-
-    feature: str
-    column: str
-    value: str
-    effect: float
-    ci_low: float
-    ci_high: float
-    images: int
-    decision: str
-    p_value: float | None
+    feature: Annotated[str, Says("feature id")]
+    column: Annotated[str, Says("what divides the images, e.g. predicted class")]
+    value: Annotated[str, Says("what these images have in common, e.g. senior")]
+    effect: Annotated[Number, Says("mean effect there")]
+    ci_low: Annotated[Number, Says("lower end of its interval")]
+    ci_high: Annotated[Number, Says("upper end")]
+    images: Annotated[int, Says("how many, of those that the feature's effect is over", minimum=1)]
+    decision: Annotated[
+        str,
+        Says(
+            "as of a feature; too few images, edit failed where nothing is said",
+            enum=["raises", "lowers", "mixed", "no effect shown", "inconclusive", "too few images", "edit failed"],
+        ),
+    ]
+    p_value: Annotated[Maybe, Says("adjusted over all subgroups of all features; null where it was not tested")]
 
 
 def strata(

@@ -22,24 +22,24 @@ from diffex_dagster.report.rows import (
     PAIRS,
     PER_IMAGE,
     SUBGROUPS,
+    comparison_columns,
     comparison_flat_rows,
+    editor_columns,
     editor_rows,
     flat_rows,
+    image_flat_rows,
     interaction_flat_rows,
     subgroup_rows,
 )
 from diffex_dagster.report.schema import comparison_as_json, editors_as_json, report_as_json
-from diffex_dagster.results import Comparison, EditorComparison, Report
+from diffex_dagster.results import Comparison, EditorComparison, Report, RankedFeature
+from diffex_dagster.utils.columns import SQL_TYPES, columns
 from diffex_dagster.utils.files import write_atomically
 from diffex_dagster.utils.hashing import digest, folder_fingerprint
 
 MARK = ".report"  # beside the files: a hash of what they say
 Contents = dict[str, Callable[[], bytes]]  # file -> what makes it, asked only where it is written
 
-_SQL_TYPES = {"rank": "INTEGER", "level": "INTEGER", "images": "INTEGER", "feature": "VARCHAR", "name": "VARCHAR",
-              "group": "VARCHAR", "direction": "VARCHAR", "prompt": "VARCHAR", "decision": "VARCHAR",
-              "confounded_with": "VARCHAR", "becomes": "INTEGER", "leaves": "INTEGER", "among": "VARCHAR",
-              "other_way_images": "INTEGER"}  # fmt: skip
 # A spreadsheet runs a cell that starts with one of these as a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -62,7 +62,7 @@ def write_report(explanation: Report, folder: Path, keep_same: bool = False) -> 
     Raises:
         DiffExError: the folder cannot be written.
     """
-    data, table = report_as_json(explanation), flat_rows(explanation.features)
+    data, table, images = report_as_json(explanation), flat_rows(explanation.features), image_flat_rows(explanation)
     figure = functools.cache(
         lambda: ranked_bars(
             explanation.features, explanation.target, explanation.noise_floor, controls=explanation.controls
@@ -73,7 +73,7 @@ def write_report(explanation: Report, folder: Path, keep_same: bool = False) -> 
         "report.json": lambda: _json(data),
         "effects.csv": lambda: effects_csv(table, COLUMNS).encode("utf-8"),
         "effects.parquet": lambda: _parquet(table),
-        "images.csv": lambda: effects_csv(explanation.per_image, PER_IMAGE).encode("utf-8"),
+        "images.csv": lambda: effects_csv(images, PER_IMAGE).encode("utf-8"),
         **(
             {"interactions.csv": lambda: effects_csv(interaction_flat_rows(explanation), PAIRS).encode("utf-8")}
             if explanation.interactions
@@ -87,7 +87,7 @@ def write_report(explanation: Report, folder: Path, keep_same: bool = False) -> 
         "effects.svg": lambda: figure()["svg"],
         "effects.png": lambda: figure()["png"],
     }
-    says = {**data, "method": explanation.method, "images": explanation.per_image}
+    says = {**data, "method": explanation.method, "images": images}
     return _write(folder, contents, says, keep_same)
 
 
@@ -97,11 +97,15 @@ def write_comparison(comparison: Comparison, folder: Path, keep_same: bool = Fal
     Raises:
         DiffExError: the folder cannot be written.
     """
-    data = comparison_as_json(comparison)
+    data, table, headings = (
+        comparison_as_json(comparison),
+        comparison_flat_rows(comparison),
+        comparison_columns(comparison),
+    )
     contents: Contents = {
         "index.html": lambda: render_comparison(comparison).encode("utf-8"),
         "comparison.json": lambda: _json(data),
-        "comparison.csv": lambda: effects_csv(comparison_flat_rows(comparison)).encode("utf-8"),
+        "comparison.csv": lambda: effects_csv(table, headings).encode("utf-8"),
     }
     return _write(folder, contents, data, keep_same)
 
@@ -116,7 +120,7 @@ def write_editor_comparison(found: EditorComparison, folder: Path) -> list[Path]
     contents: Contents = {
         "index.html": lambda: render_editors(found).encode("utf-8"),
         "editors.json": lambda: _json(data),
-        "editors.csv": lambda: effects_csv(editor_rows(found)).encode("utf-8"),
+        "editors.csv": lambda: effects_csv(editor_rows(found), editor_columns(found)).encode("utf-8"),
     }
     return _write(folder, contents, data, keep_same=True)
 
@@ -188,7 +192,7 @@ def _cell(value: Any) -> Any:
 def _parquet(table: Sequence[dict[str, Any]]) -> bytes:
     import duckdb
 
-    declared = ", ".join(f'"{name}" {_SQL_TYPES.get(name, "DOUBLE")}' for name in COLUMNS)
+    declared = ", ".join(f'"{name}" {SQL_TYPES[kind]}' for name, kind in columns(RankedFeature).items())
     with tempfile.TemporaryDirectory() as scratch, duckdb.connect() as database:
         path = Path(scratch) / "effects.parquet"
         database.execute(f"CREATE TABLE effects ({declared})")

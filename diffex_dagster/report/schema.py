@@ -1,281 +1,214 @@
-"""`report.json` and `comparison.json`: the report without its pictures, for other programs.
+"""`report.json`, `comparison.json` and `editors.json`: what pages show without their pictures, for other programs.
 
-The shapes are documented by the JSON Schemas in `report/schemas/`. A field may be added under the same version; a field
-that changes its meaning or goes away raises it.
+Each file is one of the documents below, and its JSON Schema is the document's (`load_schema`). A field may be added
+under the same version; a field that changes its meaning or goes away raises it. Reports of earlier days are brought to
+what is written now as they are read (`report_from_json`).
 """
 
 from __future__ import annotations
 
-import json
+import functools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from datetime import datetime
-from importlib.resources import files
-from typing import Any
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from diffex_dagster.effects.confounding import SideEffect
-from diffex_dagster.effects.interactions import Interaction
-from diffex_dagster.effects.subgroups import SubgroupEffect
-from diffex_dagster.report.rows import comparison_rows, finite, interaction_rows, rows
+from pydantic import TypeAdapter, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
+
+from diffex_dagster.report.rows import PairRow, comparison_rows, pair_rows
 from diffex_dagster.report.verdict import agreement_sentences, comparison_verdict, verdict
-from diffex_dagster.results import (
-    Attribution,
-    Comparison,
-    Confounder,
-    Control,
-    EditorComparison,
-    Example,
-    Group,
-    JointCombination,
-    JudgeCheck,
-    RankedFeature,
-    Report,
-    Turn,
-)
+from diffex_dagster.results import Comparison, EditorComparison, Example, Report
+from diffex_dagster.utils.columns import Number, Says, as_row, finite, flattened, nested, row_fields
 
 REPORT_SCHEMA = "diffex.report/1"
-COMPARISON_SCHEMA = "diffex.comparison/1"
-EDITORS_SCHEMA = "diffex.editors/1"
-_AGREED = ("feature", "name", "prompt", "direction", "group", "level", "verdict")
-_UNDER = ("effect", "ci_low", "ci_high", "decision", "edit_success", "confounded_with")
-EFFECT_NUMBERS = ("leak", "direct", "direct_low", "direct_high")
-PAIR_NUMBERS = ("effect", "ci_low", "ci_high", "alone", "together")
-CONTROL_NUMBERS = ("effect", "ci_low", "ci_high", "against_null", "null_low", "null_high", "flip_rate")
-ATTRIBUTION_FIELDS = ("feature", "name", "changed", "before", "after", "images")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportDocument(Report):
+    """The explanation of one classifier version in one study: everything on the report page but the pictures.
+
+    A number that could not be computed is null.
+    """
+
+    schema: Literal["diffex.report/1"] = "diffex.report/1"
+    verdict: Annotated[tuple[str, ...], Says("three sentences")]
+    interactions: Annotated[
+        tuple[PairRow, ...],
+        Says(
+            "what the strongest features do in pairs beyond adding up; absent or empty where none were edited together"
+        ),
+    ] = ()
+
+
+@dataclass(frozen=True)
+class ComparedImage:
+    """One image under the first and the last version."""
+
+    image: Annotated[str, Says("key of the sample image")]
+    file: Annotated[str, Says("name of the file that it was read from")]
+    effects: Annotated[dict[str, Number], Says("effect under the first and the last version")]
+    scores_null: Annotated[dict[str, Number], Says("target measure of the null edit")]
+    scores_edit: Annotated[dict[str, Number], Says("target measure of the edit")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonDocument(Comparison):
+    """Two or more classifier versions on the same images, corpus and edits.
+
+    A number that could not be computed is null.
+    """
+
+    schema: Literal["diffex.comparison/1"] = "diffex.comparison/1"
+    verdict: Annotated[tuple[str, ...], Says("three sentences")]
+    examples: Annotated[
+        dict[str, tuple[ComparedImage, ...]],
+        Says("feature -> the images that explain the change, those that differ most first"),
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditorsDocument(EditorComparison):
+    """One classifier's reports under two editors of a study. A number that could not be computed is null."""
+
+    schema: Literal["diffex.editors/1"] = "diffex.editors/1"
+    verdict: Annotated[tuple[str, ...], Says("what it says, in sentences")]
+
+
+DOCUMENTS: Mapping[str, type] = {
+    "report-1": ReportDocument,
+    "comparison-1": ComparisonDocument,
+    "editors-1": EditorsDocument,
+}
+"""The name of a schema -> what is written by it."""
+
+
+class _Schema(GenerateJsonSchema):
+    """Without a title for each field, which would repeat its name."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """Never."""
+        return False
+
+
+@functools.cache
+def _adapter(document: type) -> TypeAdapter[Any]:
+    return TypeAdapter(document)
 
 
 def load_schema(name: str) -> dict[str, Any]:
-    """The JSON Schema of `report-1` or `comparison-1`."""
-    text = (files("diffex_dagster.report") / "schemas" / f"{name}.schema.json").read_text("utf-8")
-    schema: dict[str, Any] = json.loads(text)
-    return schema
+    """The JSON Schema of `report-1`, `comparison-1` or `editors-1`."""
+    document = DOCUMENTS[name]
+    schema = _adapter(document).json_schema(mode="serialization", schema_generator=_Schema)
+    shape: dict[str, Any] = {}
+    for field, of in nested(document, schema["properties"]).items():
+        inside = field not in schema["properties"] or of is not schema["properties"][field]
+        shape[field] = {"type": "object", "properties": of, "required": list(of)} if inside else of
+    needed = [field for field in shape if field in ("schema", *schema["required"])]
+    head = {"$schema": GenerateJsonSchema.schema_dialect}
+    return head | schema | {"title": shape["schema"]["const"], "properties": shape, "required": needed}
 
 
 def report_as_json(explanation: Report) -> dict[str, Any]:
     """An explanation as plain JSON data (schema `report-1`): everything but the pictures. No number is NaN."""
-    e = explanation
-    data = {
-        "schema": REPORT_SCHEMA,
-        "study": e.study,
-        "title": e.title,
-        "domain": e.domain,
-        "classifier": {"name": e.classifier, "fingerprint": e.classifier_fingerprint, "labels": list(e.labels)},
-        "target": e.target,
-        "turn": e.turn and vars(e.turn),
-        "baseline": e.baseline,
-        "editor": {"name": e.editor, "fingerprint": e.editor_fingerprint},
-        "corpus_version": e.corpus_version,
-        "created": e.created.isoformat(),
-        "command": e.command,
-        "images": e.images,
-        "noise_floor": e.noise_floor,
-        "gate": e.gate,
-        "settings": [list(pair) for pair in e.settings],
-        "verdict": verdict(e),
-        "features": rows(e.features),
-        "groups": [
-            {"feature": g.feature, "name": g.name, "kept": g.kept, "reason": g.reason, "magnitude": g.magnitude}
-            for g in e.groups
-        ],
-        "controls": [vars(control) for control in e.controls],
-        "judge": e.judge and vars(e.judge),
-        "joint": e.joint and {
-            "features": list(e.joint.features),
-            "names": list(e.joint.names),
-            "effect": e.joint.effect,
-            "ci_low": e.joint.ci_low,
-            "ci_high": e.joint.ci_high,
-            "flip_rate": e.joint.flip_rate,
-            "becomes": e.joint.becomes,
-            "leaves": e.joint.leaves,
-            "images": e.joint.images,
-            "examples": [_example(x) for x in e.joint.examples],
-        },
-        "side_effects": [vars(each) for each in e.side_effects],
-        "subgroups": [vars(each) for each in e.subgroups],
-        "interactions": interaction_rows(e),
-        "attributions": [{field: getattr(each, field) for field in ATTRIBUTION_FIELDS} for each in e.attributions],
-        "drops": [{"name": name, "reason": reason} for name, reason in e.drops],
-        "examples": {feature: [_example(x) for x in examples] for feature, examples in e.examples.items()},
-        "caveats": list(e.caveats),
-        "warnings": list(e.warnings),
-        "hints": list(e.hints),
-    }  # fmt: skip
-    return finite(data)
+    pairs = tuple(pair_rows(explanation))
+    return _as_json(ReportDocument(**vars(explanation) | {"interactions": pairs}, verdict=tuple(verdict(explanation))))
+
+
+def comparison_as_json(comparison: Comparison) -> dict[str, Any]:
+    """A comparison as plain JSON data (schema `comparison-1`). No number is NaN."""
+    names = comparison.classifiers
+    examples = {f.feature: tuple(_compared(pair, names) for pair in f.examples) for f in comparison.features}
+    said = tuple(comparison_verdict(comparison))
+    document = ComparisonDocument(**vars(comparison), verdict=said, examples=examples)
+    return _as_json(document) | {"features": comparison_rows(comparison)}
+
+
+def editors_as_json(found: EditorComparison) -> dict[str, Any]:
+    """Two editors' reports as plain JSON data (schema `editors-1`). No number is NaN."""
+    document = EditorsDocument(**vars(found), verdict=tuple(agreement_sentences(found)))
+    return _as_json(document) | {"features": [as_row(feature, found.editors) for feature in found.features]}
 
 
 def report_from_json(data: Mapping[str, Any]) -> Report:
     """The explanation in a `report.json`, without its examples (their pictures are not in it).
 
+    A report of earlier days is read too; its last caveat says what it lacks.
+
     Raises:
-        ValueError: the data is not of this schema version.
+        ValueError: the data is not of this schema version, or no report; names the field.
     """
     if data.get("schema") != REPORT_SCHEMA:
         raise ValueError(f"expected schema {REPORT_SCHEMA!r}, found {data.get('schema')!r}")
-    joint = data["joint"]
-    known = {field.name for field in fields(RankedFeature)}
-    return Report(
-        study=data["study"],
-        title=data["title"],
-        domain=data["domain"],
-        classifier=data["classifier"]["name"],
-        classifier_fingerprint=data["classifier"]["fingerprint"],
-        labels=tuple(data["classifier"]["labels"]),
-        target=data["target"],
-        baseline=_number(data["baseline"]),
-        editor=data["editor"]["name"],
-        editor_fingerprint=data["editor"]["fingerprint"],
-        corpus_version=data["corpus_version"],
-        created=datetime.fromisoformat(data["created"]),
-        command=data["command"],
-        images=data["images"],
-        noise_floor=_number(data["noise_floor"]),
-        gate=data["gate"],
-        features=tuple(_feature({k: v for k, v in row.items() if k in known}) for row in data["features"]),
-        groups=tuple(Group(**group) for group in data["groups"]),
-        joint=joint
-        and JointCombination(
-            tuple(joint["features"]),
-            tuple(joint["names"]),
-            effect=_number(joint["effect"]),
-            ci_low=_number(joint["ci_low"]),
-            ci_high=_number(joint["ci_high"]),
-            flip_rate=_number(joint["flip_rate"]),
-            images=joint["images"],
-            becomes=joint.get("becomes"),
-            leaves=joint.get("leaves"),
-        ),
-        drops=tuple((drop["name"], drop["reason"]) for drop in data["drops"]),
-        examples={},
-        caveats=tuple(data["caveats"]),
-        settings=tuple((what, value) for what, value in data["settings"]),
-        side_effects=tuple(SideEffect(**_numbers(row, EFFECT_NUMBERS)) for row in data.get("side_effects", ())),
-        subgroups=tuple(
-            SubgroupEffect(**_numbers(row, ("effect", "ci_low", "ci_high"))) for row in data.get("subgroups", ())
-        ),
-        interactions=tuple(_interaction(row) for row in data.get("interactions", ())),
-        attributions=tuple(_attribution(row) for row in data.get("attributions", data.get("looks", ()))),
-        warnings=tuple(data.get("warnings", ())),
-        hints=tuple(data.get("hints", ())),
-        controls=tuple(Control(**_numbers(row, CONTROL_NUMBERS)) for row in data.get("controls", ())),
-        judge=JudgeCheck(**data["judge"]) if data.get("judge") else None,
-        turn=Turn(**data["turn"]) if data.get("turn") else None,
-    )
+    told = flattened(Report, _brought_up(data))
+    missing = list(_lacks(Report, told))
+    told["examples"] = {}
+    if missing:
+        note = f"This report was made by an earlier version, which did not say: {', '.join(missing)}."
+        told["caveats"] = [*told.get("caveats", ()), note]
+    try:
+        explanation: Report = _adapter(Report).validate_python(told)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        field = ".".join(map(str, problem["loc"]))
+        raise ValueError(f"{REPORT_SCHEMA}: {field}: {problem['msg'].removeprefix('Value error, ')}") from None
+    return explanation
 
 
-def comparison_as_json(comparison: Comparison) -> dict[str, Any]:
-    """A comparison as plain JSON data (schema `comparison-1`). No number is NaN."""
-    c = comparison
-    return finite(
-        {
-            "schema": COMPARISON_SCHEMA,
-            "study": c.study,
-            "title": c.title,
-            "classifiers": list(c.classifiers),
-            "target": c.target,
-            "turn": c.turn and vars(c.turn),
-            "created": c.created.isoformat(),
-            "command": c.command,
-            "editor": c.editor,
-            "corpus_version": c.corpus_version,
-            "images": c.images,
-            "noise_floor": c.noise_floor,
-            "verdict": comparison_verdict(c),
-            "features": comparison_rows(c),
-            "examples": {f.feature: [_pair(pair, c.classifiers) for pair in f.examples] for f in c.features},
-            "rules": [
-                {"rule": r.text, "holds": r.holds, "classifier": r.classifier, "severity": r.severity} for r in c.rules
-            ],
-            "caveats": list(c.caveats),
-        }
-    )
+def _brought_up(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A report of earlier days as it would be written now, as far as it says it."""
+    told = dict(data)
+    if "looks" in told:  # what attributions were called
+        told.setdefault("attributions", told.pop("looks"))
+    if "bounded" not in told:  # the unit was in the words alone
+        told |= _unit_in(str(told.get("target", "")))
+    if told.get("joint"):
+        told["joint"] = {**told["joint"], "examples": []}
+    if "interactions" in told:
+        told["interactions"] = [_with_ends(pair) for pair in told["interactions"]]
+    return told
 
 
-def editors_as_json(found: EditorComparison) -> dict[str, Any]:
-    """Two editors' reports as plain JSON data (schema `editors-1`). No number is NaN."""
-    return finite(
-        {
-            "schema": EDITORS_SCHEMA,
-            "study": found.study,
-            "title": found.title,
-            "classifier": found.classifier,
-            "target": found.target,
-            "editors": list(found.editors),
-            "created": found.created.isoformat(),
-            "command": found.command,
-            "images": found.images,
-            "verdict": agreement_sentences(found),
-            "judged_by_both": found.judged,
-            "spearman": found.spearman,
-            "same_sign": found.same_sign,
-            "features": [
-                {name: getattr(row, name) for name in _AGREED}
-                | {
-                    "editors": {
-                        editor: None if under is None else {name: getattr(under, name) for name in _UNDER}
-                        for editor, under in zip(found.editors, row.editors, strict=True)
-                    }
-                }
-                for row in found.features
-            ],
-        }
-    )
+_UNIT = re.compile(r" \(([^()\"]{1,24})\)$")
 
 
-def _example(x: Example) -> dict[str, Any]:
-    return {
-        "image": x.image,
-        "file": x.file,
-        "score_original": x.score_original,
-        "score_null": x.score_null,
-        "score_edit": x.score_edit,
-        "score_placebo": x.score_placebo,
-        "effect": x.effect,
-        "flipped": bool(x.flipped),
-        "becomes": x.becomes,
-        "leaves": x.leaves,
-        "succeeded": x.succeeded,
-        "counted": x.counted,
-    }
+def _unit_in(target: str) -> dict[str, Any]:
+    """What the words of a target say of its measure, as reports said it before they had `unit` and `bounded`."""
+    bounded = target.strip().lower().startswith("probability of ")
+    found = None if bounded else _UNIT.search(target)
+    return {"unit": found[1] if found else "", "bounded": bounded}
 
 
-def _pair(pair: tuple[Example, Example], names: Sequence[str]) -> dict[str, Any]:
-    """One image under the first and the last version."""
+def _with_ends(pair: Mapping[str, Any]) -> dict[str, Any]:
+    """A pair with the ends of its interval that JSON has no number for: where something is there, null is infinite."""
+    ends = {"beyond_low": -math.inf, "beyond_high": math.inf} if pair.get("beyond") is not None else {}
+    return {**pair, **{end: infinite for end, infinite in ends.items() if pair.get(end) is None}}
+
+
+def _lacks(row: type, data: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    """The fields of a row that the data does not have; of rows within it, those of the first: `features.effect`."""
+    for field in row_fields(row):
+        if field.name not in data:
+            yield within + field.name
+        elif field.row and field.row is not Example and (rows := data[field.name]):
+            yield from _lacks(field.row, rows[0] if isinstance(rows, list) else rows, f"{within}{field.name}.")
+
+
+def _as_json(document: Any) -> dict[str, Any]:
+    of: type = document.__class__
+    data = _adapter(of).dump_python(document, by_alias=True, warnings=False)
+    data["created"] = document.created.isoformat()
+    plain: dict[str, Any] = finite(nested(of, data))
+    return {"schema": plain.pop("schema"), **plain}
+
+
+def _compared(pair: tuple[Example, Example], names: tuple[str, ...]) -> ComparedImage:
     both = dict(zip((names[0], names[-1]), pair, strict=True))
-    return {
-        "image": pair[0].image,
-        "file": pair[0].file,
-        "effects": {name: x.effect for name, x in both.items()},
-        "scores_null": {name: x.score_null for name, x in both.items()},
-        "scores_edit": {name: x.score_edit for name, x in both.items()},
-    }
-
-
-def _feature(row: Mapping[str, Any]) -> RankedFeature:
-    measured = ("effect", "ci_low", "ci_high", "magnitude", "sign_agreement", "flip_rate")
-    other = row.get("confounded_with")
-    companion = other and Confounder(**_numbers(other, EFFECT_NUMBERS))
-    return RankedFeature(**{**_numbers(row, measured), "confounded_with": companion})
-
-
-def _interaction(row: Mapping[str, Any]) -> Interaction:
-    known = {field.name for field in fields(Interaction)}
-    numbers = _numbers(row, PAIR_NUMBERS)
-    ends = {"beyond_low": -math.inf, "beyond_high": math.inf} if row["beyond"] is not None else {}
-    numbers |= {end: infinite for end, infinite in ends.items() if row[end] is None}
-    return Interaction(**{name: value for name, value in numbers.items() if name in known})
-
-
-def _attribution(row: Mapping[str, Any]) -> Attribution:
-    changed, before, after = (_number(row[name]) for name in ("changed", "before", "after"))
-    return Attribution(row["feature"], row["name"], changed, before, after, row["images"])
-
-
-def _numbers(row: Mapping[str, Any], which: Sequence[str]) -> dict[str, Any]:
-    """A row whose null numbers are NaN again."""
-    return {**row, **{key: _number(row[key]) for key in which}}
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+    return ComparedImage(
+        image=pair[0].image,
+        file=pair[0].file,
+        effects={name: x.effect for name, x in both.items()},
+        scores_null={name: x.score_null for name, x in both.items()},
+        scores_edit={name: x.score_edit for name, x in both.items()},
+    )

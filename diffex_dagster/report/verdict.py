@@ -24,7 +24,7 @@ from diffex_dagster.report.wording import (
     signed_amount,
     titled,
 )  # fmt: skip
-from diffex_dagster.results import ComparedFeature, Comparison, EditorComparison, RankedFeature, Report
+from diffex_dagster.results import ComparedFeature, Comparison, EditorComparison, Report, RankedFeature
 
 
 def shown(feature: RankedFeature) -> bool:
@@ -89,19 +89,18 @@ def _thing(feature: RankedFeature) -> str:
 
 
 def _lead(lead: RankedFeature, explanation: Report) -> str:
-    target = explanation.target
     where = "" if lead.level == 1 or lead.group == lead.name else f" (in the group {_quoted(lead.group)})"
     verb = "removing" if lead.direction == "remove" else "adding"
     head = f"{plain(explanation.classifier)} relies most on {_quoted(_low(_thing(lead)))}{where}: "
     if lead.decision == "mixed":
         effect = (
-            f"{verb} it moves the {measured(target)} by {amount(lead.magnitude, target)} on average, "
+            f"{verb} it moves the {measured(explanation)} by {amount(lead.magnitude, explanation)} on average, "
             f"up on some images and down on others,"
         )
     else:
         effect = (
-            f"{verb} it {lead.decision} the {measured(target)} by {amount(lead.effect, target)} on average"
-            f"{_among(lead)} ({interval(lead.ci_low, lead.ci_high, target)})"
+            f"{verb} it {lead.decision} the {measured(explanation)} by {amount(lead.effect, explanation)} on average"
+            f"{_among(lead)} ({interval(lead.ci_low, lead.ci_high, explanation)})"
         )
     flips = _flips(lead, explanation)
     if not flips:
@@ -141,9 +140,8 @@ def _flips(lead: RankedFeature, explanation: Report) -> str:
 
 
 def _also(lead: RankedFeature, others: Sequence[RankedFeature], explanation: Report) -> str:
-    target = explanation.target
     if not others:
-        floor = amount(explanation.noise_floor, target)
+        floor = amount(explanation.noise_floor, explanation)
         return f"No other feature was shown to move it by more than the noise of the edits themselves ({floor})."
     opening = "It also reacts to "
     group, of_group = Counter(feature.group for feature in [lead, *others][:5]).most_common(1)[0]
@@ -154,7 +152,7 @@ def _also(lead: RankedFeature, others: Sequence[RankedFeature], explanation: Rep
         opening = f"{_quoted(group)} is behind {several} strongest features; it also reacts to "
         others = [f for f in others if f.group != group] or others
     named = [
-        f"{_quoted(_low(_thing(f)))} ({'both ways' if f.decision == 'mixed' else signed_amount(f.effect, target)}"
+        f"{_quoted(_low(_thing(f)))} ({'both ways' if f.decision == 'mixed' else signed_amount(f.effect, explanation)}"
         f"{' when removed' if f.direction == 'remove' else ''}"
         f"{f', confounded with {_quoted(_low(f.confounded_with.name))}' if f.confounded_with else ''})"
         for f in others[:4]
@@ -167,21 +165,21 @@ def _also(lead: RankedFeature, others: Sequence[RankedFeature], explanation: Rep
 
 def _nothing_found(explanation: Report) -> list[str]:
     judged = [f for f in explanation.features if f.decision not in wording.UNSAID]
-    first = f"No feature was shown to move {plain(explanation.classifier)}'s {measured(explanation.target)}."
+    first = f"No feature was shown to move {plain(explanation.classifier)}'s {measured(explanation)}."
     if not judged:
         return [first, "None of the edits succeeded, so the classifier has not been tested."]
     top = max(judged, key=lambda f: abs(f.effect))
     inside = "within" if abs(top.effect) <= explanation.noise_floor else "not clearly beyond"
     second = (
-        f"The largest average movement was {signed_amount(top.effect, explanation.target)} for "
-        f"{_quoted(_low(_title(top)))} ({interval(top.ci_low, top.ci_high, explanation.target)}), "
+        f"The largest average movement was {signed_amount(top.effect, explanation)} for "
+        f"{_quoted(_low(_title(top)))} ({interval(top.ci_low, top.ci_high, explanation)}), "
         f"{inside} the noise of the edits themselves."
     )
     return [first, second]
 
 
 def _not_shown(features: Sequence[RankedFeature], explanation: Report) -> str:
-    floor = amount(explanation.noise_floor, explanation.target)
+    floor = amount(explanation.noise_floor, explanation)
     total = len(features)
     by: dict[str, list[RankedFeature]] = {}
     for feature in features:
@@ -231,7 +229,6 @@ def comparison_verdict(comparison: Comparison) -> list[str]:
 
 
 def _biggest_change(changed: Sequence[ComparedFeature], comparison: Comparison, first: str, last: str) -> str:
-    target = comparison.target
     if not changed:
         return f"No feature was shown to matter more or less to {last} than to {first}."
     top = changed[0]
@@ -249,17 +246,17 @@ def _biggest_change(changed: Sequence[ComparedFeature], comparison: Comparison, 
     if top.reliance and abs(abs(after) - abs(before)) < 0.5 * abs(top.reliance_change):
         # Images that move up and images that move down: the mean effect hides what the decision speaks of.
         return (
-            f"{head}up or down, it moved the {measured(target)} of an image by "
-            f"{amount(top.reliance[0], target)} on average "
-            f"in {first} and by {amount(top.reliance[-1], target)} in {last} "
-            f"(difference {signed_amount(top.reliance_change, target)}, "
-            f"{interval(top.reliance_low, top.reliance_high, target)}), so {last} {kept} {first}."
+            f"{head}up or down, it moved the {measured(comparison)} of an image by "
+            f"{amount(top.reliance[0], comparison)} on average "
+            f"in {first} and by {amount(top.reliance[-1], comparison)} in {last} "
+            f"(difference {signed_amount(top.reliance_change, comparison)}, "
+            f"{interval(top.reliance_low, top.reliance_high, comparison)}), so {last} {kept} {first}."
         )
     return (
-        f"{head}its effect on the {measured(target)} went from "
-        f"{signed_amount(before, target)} in {first} to {signed_amount(after, target)} in {last} "
-        f"(difference {signed_amount(top.difference, target)}, "
-        f"{interval(top.ci_low, top.ci_high, target)}), so {last} {kept} {first}."
+        f"{head}its effect on the {measured(comparison)} went from "
+        f"{signed_amount(before, comparison)} in {first} to {signed_amount(after, comparison)} in {last} "
+        f"(difference {signed_amount(top.difference, comparison)}, "
+        f"{interval(top.ci_low, top.ci_high, comparison)}), so {last} {kept} {first}."
     )
 
 
@@ -279,7 +276,6 @@ def _reliance(feature: ComparedFeature) -> Sequence[float]:
 
 
 def _now(changed: Sequence[ComparedFeature], comparison: Comparison, first: str, last: str) -> str:
-    target = comparison.target
     lead = changed[0].group if changed else ""
     parts = []
     for decision, words in (
@@ -296,8 +292,9 @@ def _now(changed: Sequence[ComparedFeature], comparison: Comparison, first: str,
     if not judged:
         return "None of the edits succeeded, so nothing can be said about what either version relies on."
     top = sorted(judged, key=lambda f: -abs(f.effects[-1]))[:3]
-    top = [f for f in top if float(amount(f.effects[-1], target, unit=False))] or top[:1]  # nothing is no strong effect
-    named = [f"{_quoted(_low(_title(f)))} ({signed_amount(f.effects[-1], target)})" for f in top]
+    moving = [f for f in top if float(amount(f.effects[-1], comparison, unit=False))]
+    top = moving or top[:1]  # nothing is no strong effect
+    named = [f"{_quoted(_low(_title(f)))} ({signed_amount(f.effects[-1], comparison)})" for f in top]
     return f"{also}{'its' if also else last + chr(39) + 's'} strongest effects are now {listing(named)}."
 
 

@@ -6,7 +6,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from diffex_dagster.corpus.wording import same_key
 from diffex_dagster.effects.interactions import Interaction
@@ -180,49 +180,50 @@ def kind(decision: str) -> str:
     return decision.replace(" ", "-") if decision in _GLYPHS else "other"
 
 
-def is_probability(target: str) -> bool:
-    """Whether the target measure is a probability, so that effects read as percentage points."""
-    return target.strip().lower().startswith("probability")
+class Measured(Protocol):
+    """What says which measure its effects are of: an explanation, or a comparison."""
+
+    @property
+    def target(self) -> str:
+        """The measure in words with its unit: `probability of "senior"`, `age (years)`."""
+
+    @property
+    def unit(self) -> str:
+        """Its unit; "" where it has none."""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether it is a probability, so that effects read as percentage points."""
 
 
-_UNIT = re.compile(r" \(([^()\"]{1,24})\)$")
-
-
-def unit_of(target: str) -> str:
-    """The unit that a target measure ends in: `years` of "age (years)"; "" where it has none, or is a probability."""
-    found = None if is_probability(target) else _UNIT.search(plain(target))
-    return found[1] if found else ""
-
-
-def measured(target: str) -> str:
+def measured(of: Measured) -> str:
     """A target measure inside a sentence whose numbers have its unit: `age` of "age (years)"."""
-    return curly(_UNIT.sub("", plain(target)) if unit_of(target) else target)
+    return curly(plain(of.target).removesuffix(f" ({plain(of.unit)})"))
 
 
-def amount(value: float, target: str, unit: bool = True) -> str:
+def amount(value: float, of: Measured, unit: bool = True) -> str:
     """The size of an effect in words: `31 percentage points` of a probability, `1.20 years` of age, `1.20` of else."""
-    if not is_probability(target):
-        of = unit_of(target) if unit else ""
-        return f"{abs(value):.2f} {of}".rstrip()
+    if not of.bounded:
+        return f"{abs(value):.2f} {plain(of.unit) if unit else ''}".rstrip()
     points = abs(value) * 100
     text = f"{points:.0f}" if points >= 0.95 or points < 0.05 else f"{points:.1f}"
     return text if not unit else f"{text} percentage point{'' if text == '1' else 's'}"
 
 
-def signed_amount(value: float, target: str) -> str:
+def signed_amount(value: float, of: Measured) -> str:
     """`+31 points` of a probability, `+1.20 years` of age, `+1.20` of anything else."""
-    text = amount(value, target, unit=False)
+    text = amount(value, of, unit=False)
     sign = "" if float(text) == 0 else "+" if value > 0 else MINUS
-    if is_probability(target):
+    if of.bounded:
         return f"{sign}{text} point{'' if text == '1' else 's'}"
-    return f"{sign}{text} {unit_of(target)}".rstrip()
+    return f"{sign}{text} {plain(of.unit)}".rstrip()
 
 
-def interval(low: float, high: float, target: str) -> str:
+def interval(low: float, high: float, of: Measured) -> str:
     """`95% interval 22 to 40` in the unit of `amount`, or that there is none (one image has no spread)."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return "too few images for an interval"
-    scale, digits = (100.0, 0) if is_probability(target) else (1.0, 2)
+    scale, digits = (100.0, 0) if of.bounded else (1.0, 2)
     if scale == 100 and max(abs(low), abs(high)) < 0.095:
         digits = 1
     return f"95% interval {number(low * scale, digits)} to {number(high * scale, digits)}"

@@ -145,6 +145,8 @@ def compare_classifiers(work: StudyContext, names: Sequence[str], command: str) 
         title=study.title or study.name,
         classifiers=tuple(names),
         target=study.target.describe(),
+        unit=study.target.effect_unit,
+        bounded=study.target.bounded,
         created=datetime.now(UTC),
         command=command,
         features=tuple(rows),

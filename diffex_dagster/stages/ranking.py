@@ -18,7 +18,7 @@ from diffex_dagster.effects.one_picture import effect_interval, p_value
 from diffex_dagster.effects.paired import EffectSummary, Reach, interval, summarise
 from diffex_dagster.effects.presence import both_arms, enough, prevalence
 from diffex_dagster.report.wording import UNSAID
-from diffex_dagster.results import Confounder, RankedFeature
+from diffex_dagster.results import Confounder, ImageRow, RankedFeature
 from diffex_dagster.stages.deciding import control_differences, decision_options, measure_reach, reach_on
 from diffex_dagster.stages.edit_metrics import mean_metrics, strengths
 from diffex_dagster.stages.edits import concepts_of
@@ -245,28 +245,28 @@ def _of_one_image(
     return decided, said
 
 
-def image_rows(ranked: Sequence[RankedFeature], measured: Measured, album: Album) -> Iterator[dict[str, Any]]:
+def image_rows(ranked: Sequence[RankedFeature], measured: Measured, album: Album) -> Iterator[ImageRow]:
     """Every feature on every image, one row each, by rank and in the order of the images."""
     for row in ranked:
         of, succeeded = measured.paired[row.feature], measured.succeeded.get(row.feature)
         for i, image in enumerate(album.pictures.samples):
             becomes, leaves = of.turn_of(i)
-            yield {
-                "feature": row.feature,
-                "name": row.name,
-                "image": image,
-                "file": album.files.get(image, ""),
-                "score_original": float(album.originals[i]),
-                "score_null": float(of.null[i]),
-                "score_placebo": None if of.placebo is None else float(of.placebo[i]),
-                "score_edit": float(of.edit[i]),
-                "effect": float(of.effect[i]),
-                "flipped": bool(of.flips[i]),
-                "becomes": becomes,
-                "leaves": leaves,
-                "succeeded": None if succeeded is None else bool(succeeded[i]),
-                "counted": bool(measured.on[row.feature][i]),
-            }
+            yield ImageRow(
+                feature=row.feature,
+                name=row.name,
+                image=image,
+                file=album.files.get(image, ""),
+                score_original=float(album.originals[i]),
+                score_null=float(of.null[i]),
+                score_placebo=None if of.placebo is None else float(of.placebo[i]),
+                score_edit=float(of.edit[i]),
+                effect=float(of.effect[i]),
+                flipped=bool(of.flips[i]),
+                becomes=becomes,
+                leaves=leaves,
+                succeeded=None if succeeded is None else bool(succeeded[i]),
+                counted=bool(measured.on[row.feature][i]),
+            )
 
 
 def _before(measured: Measured, feature: Feature, own_succeeded: bool) -> dict[str, Any]:

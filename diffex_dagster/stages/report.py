@@ -78,6 +78,8 @@ def classifier_report(subject: Subject, command: str) -> tuple[Report, Searched]
         classifier_fingerprint=classifier.fingerprint,
         labels=classifier.labels,
         target=study.target.describe(),
+        unit=study.target.effect_unit,
+        bounded=study.target.bounded,
         baseline=float(searched.paired[()].null.mean()),
         editor=study.editor_name,
         editor_fingerprint=editor.fingerprint,
@@ -196,7 +198,7 @@ def keep(subject: Subject, explanation: Report, run: str) -> None:
         "corpus_version": explanation.corpus_version,
         "run": run,
     }
-    rows = [{name: row[name] for name in KEPT} for row in explanation.per_image]
+    rows = [{name: getattr(row, name) for name in KEPT} for row in explanation.per_image]
     subject.store.put_report(
         identity, explanation.features, explanation.side_effects, rows, explanation.interactions, explanation.subgroups
     )

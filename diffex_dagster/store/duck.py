@@ -19,6 +19,8 @@ import duckdb
 from diffex_dagster.errors import StoreError
 from diffex_dagster.store.database import Connection, Database
 from diffex_dagster.store.opening import guarded, open_database, trouble
+from diffex_dagster.store.reports import COLUMNS
+from diffex_dagster.utils.columns import SQL_TYPES
 from diffex_dagster.utils.hashing import digest
 
 if TYPE_CHECKING:
@@ -35,7 +37,13 @@ STORE_VERSION = 1
 @functools.cache
 def schema_text() -> str:
     """The statements that make all tables, as DuckDB writes them."""
-    return files("diffex_dagster.store").joinpath("schema.sql").read_text("utf-8")
+    tables = files("diffex_dagster.store").joinpath("schema.sql").read_text("utf-8")
+    added = [
+        f'ALTER TABLE {table} ADD COLUMN IF NOT EXISTS "{name}" {SQL_TYPES[kind]};'
+        for table, columns in COLUMNS.items()
+        for name, kind in columns.items()
+    ]
+    return "\n".join([tables, "-- Databases from before one of these columns:", *added])
 
 
 SCHEMA = (STORE_VERSION, digest(schema_text()))

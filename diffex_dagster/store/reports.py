@@ -11,16 +11,18 @@ from diffex_dagster.effects.subgroups import SubgroupEffect
 from diffex_dagster.results import Confounder, RankedFeature
 from diffex_dagster.store.database import Connection
 from diffex_dagster.store.tables import Tables
+from diffex_dagster.utils.columns import Kind, columns, row_fields
 from diffex_dagster.utils.hashing import digest
 
-RANKING_FIELDS = (
-    "rank", "feature", "name", "prompt", "direction", "group", "level", "effect", "ci_low", "ci_high", "magnitude",
-    "sign_agreement", "flip_rate", "images", "decision", "p_value", "edit_strength", "edit_success",
-    "ssim", "lpips", "inside_mask", "mask_area", "becomes", "leaves",
-    "among", "prevalence", "prevalence_low", "prevalence_high",
-    "effect_all", "other_way", "other_way_success", "other_way_images", "cace", "cace_low", "cace_high",
-)  # fmt: skip
+RANKING_FIELDS = tuple(field.name for field in row_fields(RankedFeature) if field.row is None)
 """The fields of a ranked feature that are columns of `rankings`."""
+COLUMNS: Mapping[str, Mapping[str, Kind]] = {
+    "rankings": {name: columns(RankedFeature)[name] for name in (*RANKING_FIELDS, "confounded_with")},
+    "side_effects": columns(SideEffect),
+    "interactions": columns(Interaction),
+    "subgroups": columns(SubgroupEffect),
+}
+"""Table -> the columns that its rows have besides what identifies their report, and what they hold."""
 
 
 class ReportTables(Tables):

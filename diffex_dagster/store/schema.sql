@@ -1,4 +1,5 @@
--- The one row of `store_version` says which tables and columns the database has; see `duck.SCHEMA`.
+-- The one row of `store_version` says which tables and columns the database has; see `duck.SCHEMA`. Columns that a row of
+-- a report has beyond those here are added from its definition (`reports.COLUMNS`): a new one needs no line in this file.
 CREATE TABLE IF NOT EXISTS store_version (
     version INTEGER NOT NULL,           -- raised when earlier programs must not write to the database any more
     schema VARCHAR NOT NULL             -- hash of this file
@@ -153,25 +154,6 @@ CREATE TABLE IF NOT EXISTS rankings (
     becomes INTEGER, leaves INTEGER,    -- images that become the explained class, and that stop being it
     PRIMARY KEY (study, classifier, editor, corpus_version, run, rank)
 );
--- Databases from before these columns:
-ALTER TABLE rankings ADD COLUMN IF NOT EXISTS confounded_with VARCHAR;
-ALTER TABLE rankings ADD COLUMN IF NOT EXISTS ssim DOUBLE;
-ALTER TABLE rankings ADD COLUMN IF NOT EXISTS lpips DOUBLE;
-ALTER TABLE rankings ADD COLUMN IF NOT EXISTS inside_mask DOUBLE;
-ALTER TABLE rankings ADD COLUMN IF NOT EXISTS mask_area DOUBLE;
-ALTER TABLE rankings ADD COLUMN IF NOT EXISTS becomes INTEGER;
-ALTER TABLE rankings ADD COLUMN IF NOT EXISTS leaves INTEGER;
-ALTER TABLE rankings ADD COLUMN IF NOT EXISTS among VARCHAR;
-ALTER TABLE rankings ADD COLUMN IF NOT EXISTS prevalence DOUBLE;
-ALTER TABLE rankings ADD COLUMN IF NOT EXISTS prevalence_low DOUBLE;
-ALTER TABLE rankings ADD COLUMN IF NOT EXISTS prevalence_high DOUBLE;
-ALTER TABLE rankings ADD COLUMN IF NOT EXISTS effect_all DOUBLE;
-ALTER TABLE rankings ADD COLUMN IF NOT EXISTS other_way DOUBLE;
-ALTER TABLE rankings ADD COLUMN IF NOT EXISTS other_way_success DOUBLE;
-ALTER TABLE rankings ADD COLUMN IF NOT EXISTS other_way_images INTEGER;
-ALTER TABLE rankings ADD COLUMN IF NOT EXISTS cace DOUBLE;
-ALTER TABLE rankings ADD COLUMN IF NOT EXISTS cace_low DOUBLE;
-ALTER TABLE rankings ADD COLUMN IF NOT EXISTS cace_high DOUBLE;
 -- One row of `side_effects` is what the edits of one feature do to another, as a report showed it.
 CREATE TABLE IF NOT EXISTS side_effects (
     study VARCHAR, classifier VARCHAR, editor VARCHAR, corpus_version VARCHAR, run VARCHAR,

@@ -26,8 +26,11 @@ class Bits(Measure):
 
     name = "bits"
 
-    def describe(self, target):
-        return f"certainty of {target.label} (bits)"
+    def quantity(self, target):
+        return f"certainty of {target.label}"
+
+    def unit(self, target):
+        return "bits"
 
     def values(self, scored: Scored, target):
         return scored.outputs[:, self.column(scored, target)] / np.log(2)

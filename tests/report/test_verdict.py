@@ -6,13 +6,13 @@ import pytest
 
 from diffex_dagster.report.html import emphasised
 from diffex_dagster.report.verdict import comparison_verdict, strongest, verdict
-from diffex_dagster.report.wording import measured, plain, unit_of
+from diffex_dagster.report.wording import measured, plain
 from diffex_dagster.results import (
     ComparedFeature,
     Comparison,
     Confounder,
-    RankedFeature,
     Report,
+    RankedFeature,
     RuleOutcome,
     Turn,
 )
@@ -80,19 +80,21 @@ def test_flips_are_of_the_explained_class(explanation: Report, more: dict[str, o
 def test_a_mixed_effect_says_both_ways_that_images_turn(explanation: Report) -> None:
     age = Turn("age", "rises above 60 years", "falls below 60 years", "")
     row = ranked("Hat", 0.0, "mixed", becomes=5, leaves=3, images=24)
-    first, *_ = verdict(replace(explanation, features=(row,), labels=("age",), target="value of “age”", turn=age))
+    first, *_ = verdict(
+        replace(explanation, features=(row,), labels=("age",), target="value of “age”", bounded=False, turn=age)
+    )
     assert "age rises above 60 years on 5 and falls below 60 years on 3 of 24 images" in first
 
 
 def test_numbers_have_the_unit_of_the_target_and_one_image_is_one(explanation: Report) -> None:
     rows = (ranked("Turban", -12.24, "lowers", images=1), ranked("Beanie", -10.1, "lowers", group="Hats"))
-    about = replace(explanation, features=rows, labels=("age",), target="age (years)", turn=None, noise_floor=0.5)
+    age = {"target": "age (years)", "unit": "years", "bounded": False, "labels": ("age",), "turn": None}
+    about = replace(explanation, features=rows, noise_floor=0.5, **age)
     first, second, third = verdict(about)
     assert "adding it lowers the age by 12.24 years on average" in first and first.endswith("over 1 image.")
     assert "“beanie” (−10.10 years)" in second and "(0.50 years)" in third
-    assert unit_of('margin of "cat" over "dog" (logits)') == "logits" and unit_of("age") == ""
-    assert unit_of('probability of "cat" (sigmoid)') == "" == unit_of('logit of "cat (tabby)"')
-    assert measured('value of "age" (years)') == "value of “age”" and measured('logit of "cat"') == "logit of “cat”"
+    assert measured(about) == "age"
+    assert measured(replace(about, target='logit of "cat (tabby)"', unit="")) == "logit of “cat (tabby)”"
 
 
 def test_a_class_of_the_target_is_no_feature_also_where_it_is_cut_short() -> None:
@@ -130,7 +132,9 @@ def test_always_three_sentences(explanation: Report, features: tuple[RankedFeatu
 
 
 def test_a_logit_is_not_called_points(explanation: Report) -> None:
-    first, *_ = verdict(replace(explanation, target='logit of "senior"', features=(ranked("Hat", 1.234, "raises"),)))
+    first, *_ = verdict(
+        replace(explanation, target='logit of "senior"', bounded=False, features=(ranked("Hat", 1.234, "raises"),))
+    )
     assert "by 1.23 on average (95% interval 1.18 to 1.28)" in first
 
 
@@ -243,6 +247,7 @@ def test_one_output_has_nothing_to_flip(with_features) -> None:
         with_features(ranked("Beard", 15.0, "raises", becomes=None, leaves=None)),
         labels=("age",),
         target="value of “age”",
+        bounded=False,
     )
     first, *_ = verdict(replace(report, turn=None))
     assert "flip" not in first and first.endswith("over 32 images.")

@@ -17,6 +17,7 @@ from diffex_dagster.cli.main import app
 from diffex_dagster.definitions import build_studies
 from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.errors import DiffExError, StudyError
+from diffex_dagster.report.schema import load_schema
 from diffex_dagster.report.verdict import agreement_sentences
 from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource
 from diffex_dagster.stages.agreement import agreement_version, compare_editors, editors_page
@@ -85,8 +86,9 @@ def test_the_page_and_its_data_say_the_same(study: Study) -> None:
     found, folder = editors_page(StudyContext(study), "v1", ["paint", "entangled"], "diffex compare two")
     page = (folder / "index.html").read_text("utf-8")
     data = json.loads((folder / "editors.json").read_text("utf-8"))
-    schema = Path(__file__).parents[2] / "diffex_dagster" / "report" / "schemas" / "editors-1.schema.json"
-    validate(data, json.loads(schema.read_text("utf-8")))
+    validate(data, load_schema("editors-1"))
+    published = Path(__file__).parents[1] / "report" / "published" / "editors-1.schema.json"
+    validate(data, json.loads(published.read_text("utf-8")))
     with (folder / "editors.csv").open(encoding="utf-8") as file:
         table = list(csv.DictReader(file))
     assert [row["verdict"] for row in table] == [row["verdict"] for row in data["features"]]

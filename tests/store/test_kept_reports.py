@@ -19,7 +19,10 @@ from diffex_dagster.study import Study, load_study
 from tests.support.postgres import in_postgres
 from tests.support.toys import picture, write_study
 
-HAT = RankedFeature(1, "hat", "Hat", "a hat", "add", "Hat", 1, 0.3, 0.2, 0.4, 0.3, 1.0, 0.5, 9, "raises")
+HAT = RankedFeature(
+    rank=1, feature="hat", name="Hat", group="Hat", level=1, direction="add", prompt="a hat", effect=0.3, ci_low=0.2,
+    ci_high=0.4, flip_rate=0.5, images=9, decision="raises", magnitude=0.3, sign_agreement=1.0,
+)  # fmt: skip
 BEARD = replace(HAT, rank=2, feature="beard", confounded_with=Confounder("hat", "Hat", 0.5, 0.01, -0.02, 0.04))
 LEAK = SideEffect("beard", "hat", 0.5, True, 0.01, -0.02, 0.04, True)
 ROWS = [{"feature": "hat", "image": "i", "score_null": 0.1, "score_edit": 0.4, "effect": 0.3, "flipped": False}]

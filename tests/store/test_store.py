@@ -217,8 +217,11 @@ INSERT INTO rankings (study, classifier, editor, corpus_version, run, rank, feat
 
 
 def ranked(feature: str, rank: int, confounded_with: Confounder | None = None) -> RankedFeature:
-    return RankedFeature(rank, feature, feature.title(), feature, "add", feature, 1, 0.3, 0.2, 0.4, 0.3, 1.0, 0.5, 9,
-                         "raises", confounded_with=confounded_with)  # fmt: skip
+    return RankedFeature(
+        rank=rank, feature=feature, name=feature.title(), group=feature, level=1, direction="add", prompt=feature,
+        effect=0.3, ci_low=0.2, ci_high=0.4, flip_rate=0.5, images=9, decision="raises", magnitude=0.3,
+        sign_agreement=1.0, confounded_with=confounded_with,
+    )  # fmt: skip
 
 
 @pytest.mark.duckdb_file

@@ -208,6 +208,7 @@ def explanation(n: int = 12, version: str = "v1", size: int = 64, draw: Draw = d
         classifier_fingerprint="c7b91de20f3a55d1",
         labels=("junior", "senior"),
         target='probability of "senior"',
+        bounded=True,
         baseline=float(np.mean([score(p, version) for p in people])),
         editor="LEDITS++ on avatars-sd",
         editor_fingerprint="e01f7cc6a9b2d344",
@@ -299,7 +300,7 @@ def comparison(n: int = 12, size: int = 64, draw: Draw = draw) -> Comparison:
                       "diffex compare avatars persona_v1 persona_v2", tuple(compared), noise_floor=0.02,
                       editor=first.editor, corpus_version=first.corpus_version, images=n,
                       rules=(RuleOutcome("persona_v2", "reliance of persona_v2 on “Round glasses” stays below 0.05",
-                                         True),), turn=SENIOR)  # fmt: skip
+                                         True),), turn=SENIOR, bounded=True)  # fmt: skip
 
 
 EVIL = "<img src=x onerror=alert(1)>"  # a name that every page, message and file has to write harmlessly

@@ -34,10 +34,10 @@ class Scored:
 
 
 class Measure:
-    """A target measure. A kind is a subclass with `name`, `values` and `describe`, and one line in `measures.kinds`."""
+    """A target measure. A kind is a subclass with `name`, `values` and `quantity`, and one line in `measures.kinds`."""
 
     name: ClassVar[str]
-    bounded: ClassVar[bool] = False  # between 0 and 1: no effect can leave [−1, 1]
+    bounded: ClassVar[bool] = False  # a probability: no effect leaves [−1, 1], and it is said in percentage points
     of_a_class: ClassVar[bool] = True  # the target has to name a class
     competing: ClassVar[bool] = False  # compares classes: of a single output it is the same for every picture
     task: ClassVar[frozenset[str]] = frozenset({"classes", "labels", "values"})
@@ -50,9 +50,13 @@ class Measure:
     def own_fields(self, target: Target, chosen: bool) -> None:
         """Raise ValueError where fields that belong to this measure are set, and it is not chosen, or the reverse."""
 
-    def describe(self, target: Target) -> str:
-        """What an effect is measured in, in words with its unit: `probability of "senior"`, `age (years)`."""
+    def quantity(self, target: Target) -> str:
+        """What an effect is measured in, in words without its unit: `probability of "senior"`, `age`."""
         raise NotImplementedError
+
+    def unit(self, target: Target) -> str:
+        """The unit of an effect, which stands behind its numbers: `years`; "" of a measure that has none."""
+        return ""
 
     def called(self, target: Target) -> str:
         """What is compared with a threshold: "the margin", "age"."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffex_dagster.classifying.measures.base import Measure, Scored
-from diffex_dagster.classifying.measures.values import in_unit
 from diffex_dagster.classifying.outputs import as_said
 from diffex_dagster.errors import ClassifierError
 from diffex_dagster.utils.imports import at_own_code, load_object
@@ -27,10 +26,14 @@ class Function(Measure):
         if chosen != (target.function is not None):
             raise ValueError("measure: function needs 'function' (module:function), and nothing else does")
 
-    def describe(self, target: Target) -> str:
-        """Its name, with its unit."""
+    def quantity(self, target: Target) -> str:
+        """Its name."""
         of = f' of "{target.label}"' if target.label else ""
-        return (target.name or f"{target.function}") + of + in_unit(target)
+        return (target.name or f"{target.function}") + of
+
+    def unit(self, target: Target) -> str:
+        """What the target says."""
+        return target.unit or ""
 
     def values(self, scored: Scored, target: Target) -> np.ndarray:
         """What it returns.

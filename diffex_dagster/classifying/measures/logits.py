@@ -18,7 +18,7 @@ class Logit(Measure):
 
     name, of_one_logit = "logit", True
 
-    def describe(self, target: Target) -> str:
+    def quantity(self, target: Target) -> str:
         """Of the class."""
         return f'logit of "{target.label}"'
 
@@ -41,9 +41,13 @@ class Margin(Measure):
         if chosen != (target.against is not None):
             raise ValueError("a margin needs 'against', the class it is measured from, and nothing else does")
 
-    def describe(self, target: Target) -> str:
+    def quantity(self, target: Target) -> str:
         """Of one class over the other."""
-        return f'margin of "{target.label}" over "{target.against}" ({target.unit or "logits"})'
+        return f'margin of "{target.label}" over "{target.against}"'
+
+    def unit(self, target: Target) -> str:
+        """Logits, where the target says nothing else."""
+        return target.unit or "logits"
 
     def called(self, target: Target) -> str:
         """The margin."""

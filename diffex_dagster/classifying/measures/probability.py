@@ -23,7 +23,7 @@ class Probability(Measure):
         if target.labels and not chosen:
             raise ValueError("several 'labels' are summed as probabilities; leave 'measure' out, or name one 'label'")
 
-    def describe(self, target: Target) -> str:
+    def quantity(self, target: Target) -> str:
         """Of the class."""
         return f'probability of "{target.label}"'
 
@@ -48,7 +48,7 @@ class Sigmoid(Measure):
     of_one_logit, exclusive = True, False
     threshold: ClassVar[float | None] = 0.5
 
-    def describe(self, target: Target) -> str:
+    def quantity(self, target: Target) -> str:
         """Of the label."""
         return f'probability of "{target.label}" (sigmoid)'
 

@@ -20,10 +20,13 @@ class Value(Measure):
 
     name, of_a_class, takes_what_is_said = "value", False, True
 
-    def describe(self, target: Target) -> str:
-        """What the output is called, with its unit."""
-        called = f'value of "{target.label}"' if target.label else (target.name or "value of the output")
-        return called + in_unit(target)
+    def quantity(self, target: Target) -> str:
+        """What the output is called."""
+        return f'value of "{target.label}"' if target.label else (target.name or "value of the output")
+
+    def unit(self, target: Target) -> str:
+        """That of the output, as the target says it."""
+        return target.unit or ""
 
     def values(self, scored: Scored, target: Target) -> np.ndarray:
         """The output."""
@@ -42,9 +45,13 @@ class Expected(Measure):
         if chosen and target.label:
             raise ValueError("measure: expected is of all classes; leave 'label' out, and call it with 'name'")
 
-    def describe(self, target: Target) -> str:
-        """What is expected, with its unit."""
-        return f"expected {target.name or 'value'}" + in_unit(target)
+    def quantity(self, target: Target) -> str:
+        """What is expected."""
+        return f"expected {target.name or 'value'}"
+
+    def unit(self, target: Target) -> str:
+        """That of the classes' values, as the target says it."""
+        return target.unit or ""
 
     def values(self, scored: Scored, target: Target) -> np.ndarray:
         """Σ p_k v_k."""
@@ -62,11 +69,6 @@ class Expected(Measure):
 
         values = torch.as_tensor(class_values(labels, target), dtype=logits.dtype, device=logits.device)
         return logits.softmax(dim=1) @ values
-
-
-def in_unit(target: Target) -> str:
-    """The unit in brackets; "" where the target names none."""
-    return f" ({target.unit})" if target.unit else ""
 
 
 def class_values(labels: Sequence[str], target: Target) -> np.ndarray:
