@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError, field_validator
 from diffex_dagster.editing.loading import DTypeName
 from diffex_dagster.errors import StudyError
 from diffex_dagster.utils.config import Part
+from diffex_dagster.utils.mistakes import first_fault
 from diffex_dagster.utils.secrets import remember_address
 
 BUCKET = re.compile(r"(s3|gs|az)://[^/@\s]+(/[^\s@]*)?")
@@ -181,9 +182,5 @@ class Deployment(Part):
         try:
             return Deployment.model_validate(now)
         except ValidationError as error:
-            (problem, *_) = error.errors()
-            field = ".".join(str(part) for part in problem["loc"])
-            what = problem["msg"].removeprefix("Value error, ")
-            if problem["type"] == "string_pattern_mismatch":
-                what = "write an address that begins with http:// or https://"
-            raise StudyError(f"{(names or {}).get(field, field)}: {what} (got {str(problem['input'])!r})") from error
+            fault = first_fault(error)
+            raise StudyError(f"{(names or {}).get(fault.field, fault.field)}: {fault.what}") from error

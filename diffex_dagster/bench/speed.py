@@ -27,6 +27,7 @@ from diffex_dagster.errors import DiffExError
 from diffex_dagster.stages.sample_images import read_samples
 from diffex_dagster.stages.setup import build_classifier, editor_where
 from diffex_dagster.study import Study
+from diffex_dagster.utils.mistakes import first_fault
 
 BATCHES = (4, 8, 16, 32, 64)
 Say = Callable[[str], None]
@@ -129,8 +130,7 @@ def options_of(study: Study, **changes: Any) -> LeditsOptions:
     try:
         return LeditsOptions.model_validate(options)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise DiffExError(f"bench: --{first['loc'][0]} {first['input']!r}: {first['msg']}") from error
+        raise DiffExError(f"bench: --{first_fault(error)}") from error
 
 
 def workload_of(

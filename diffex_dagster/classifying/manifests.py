@@ -16,6 +16,7 @@ from diffex_dagster.classifying.labels import names_of, read_text
 from diffex_dagster.classifying.outputs import Outputs
 from diffex_dagster.classifying.parts import Preprocessing
 from diffex_dagster.errors import ClassifierError
+from diffex_dagster.utils.mistakes import first_fault
 from diffex_dagster.utils.text import load_yaml
 
 BESIDE = ("manifest.json", "manifest.yaml", "config.json", "preprocessor_config.json")
@@ -226,9 +227,9 @@ def _validated(file: Path, fields: Any) -> Preprocessing:
     try:
         return Preprocessing.model_validate(fields)
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, ("preprocessing", *problem["loc"])))
-        raise ClassifierError(f"{file}: {where}: {problem['msg']}; mend it") from error
+        fault = first_fault(error)
+        where = ".".join(filter(None, ("preprocessing", fault.field)))
+        raise ClassifierError(f"{file}: {where}: {fault.what}; mend it") from error
 
 
 def of_timm(configuration: Mapping[str, Any], file: Path | str = "timm") -> dict[str, Any]:

@@ -9,12 +9,13 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffex_dagster.corpus.overrides_file import Addition, Mention, UserOverrides, at_line, nearest
+from diffex_dagster.corpus.overrides_file import Addition, Mention, UserOverrides, at_line
 from diffex_dagster.corpus.tree import Corpus, Drop, Feature, slug
 from diffex_dagster.corpus.vlm.answers import tree_from_raw
 from diffex_dagster.corpus.vlm.raw import RawFeature
 from diffex_dagster.corpus.wording import same_key, tidy, words
 from diffex_dagster.errors import CorpusError
+from diffex_dagster.utils.mistakes import closest
 
 
 def merge(proposal: Corpus, overrides: UserOverrides) -> Corpus:
@@ -130,7 +131,7 @@ class _Finder:
             raise CorpusError(
                 f"{where}: `{key}` names {mention.feature!r}, which is several features: write one of {ids}."
             )
-        close = nearest(mention.feature, [*self.by_id, *(feature.name for feature in self.by_id.values())])
+        close = closest(mention.feature, [*self.by_id, *(feature.name for feature in self.by_id.values())])
         raise CorpusError(
             f"{where}: `{key}` names {mention.feature!r}, which the proposal does not have (any more)"
             + (f": did you mean {close!r}?" if close else ": take the line out, or name a feature of the proposal.")

@@ -20,16 +20,15 @@ the proposal has it.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from ruamel.yaml.comments import CommentedBase, CommentedMap, CommentedSeq
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError
 
 from diffex_dagster.corpus.tree import Corpus, Direction
@@ -37,6 +36,7 @@ from diffex_dagster.corpus.vlm.answers import tree_from_raw
 from diffex_dagster.corpus.vlm.raw import RawFeature
 from diffex_dagster.corpus.wording import same_key, tidy
 from diffex_dagster.errors import CorpusError, in_words
+from diffex_dagster.utils.mistakes import faults, line_of
 from diffex_dagster.utils.text import load_yaml, read_text
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
@@ -168,7 +168,11 @@ def overrides_from_text(text: str, path: str, source: str = "person") -> UserOve
         # an empty key (`add:` with every entry commented out) says nothing
         file = _File.model_validate({key: _plain(value) for key, value in document.items() if value is not None})
     except ValidationError as error:
-        _explain(error, document, path)
+        said = [
+            f"{at_line(path, each.line or 1)}: {each.field}: {each.what}"
+            for each in faults(error.errors(), _File, document)
+        ]
+        raise CorpusError("; ".join(said)) from None
 
     def mentions(key: str, values: Iterable[str]) -> tuple[Mention, ...]:
         return tuple(Mention(value, _line(document, (key, i))) for i, value in enumerate(values))
@@ -265,65 +269,14 @@ def _plain(value: Any, depth: int = 0) -> Any:
     return f"{value:0{width}d}" if width else str(value)
 
 
-def _explain(error: ValidationError, document: CommentedMap, path: str) -> NoReturn:
-    """The first thing that is wrong, in one sentence with its line."""
-    # A union reports every branch; the branch that got furthest is what the person meant.
-    problem = max(
-        error.errors(include_url=False), key=lambda one: (len(_path(one["loc"])), one["type"] != "string_type")
-    )
-    place = _path(problem["loc"])
-    line = _line(document, place)
-    where = at_line(path, line)
-    field = ".".join(str(part) for part in place) or "the file"
-    if problem["type"] == "extra_forbidden":
-        known = list(_File.model_fields) if len(place) == 1 else list(AddedEntry.model_fields)
-        if place[0] == "tree" or len([part for part in place if part == "children"]) > 0:
-            known = [name for name in known if name != "group" or len(place) == 1]
-        close = nearest(str(place[-1]), known)
-        hint = f"did you mean `{close}`?" if close else f"known keys are {', '.join(known)}."
-        raise CorpusError(f"{where}: unknown key `{place[-1]}`: {hint}") from None
-    if problem["type"] == "missing":
-        raise CorpusError(f"{where}: `{'.'.join(map(str, place[:-1]))}` needs a `{place[-1]}`.") from None
-    raise CorpusError(f"{where}: `{field}` is wrong: {problem['msg'][0].lower()}{problem['msg'][1:]}.") from None
-
-
-def _path(loc: Sequence[str | int]) -> tuple[str | int, ...]:
-    """A pydantic location without the names of union branches and the `[key]` marks of mappings."""
-    marks = {"Entry", "AddedEntry", "[key]"}
-    return tuple(
-        part for part in loc if part not in marks and not str(part).startswith(("constrained-str", "function-"))
-    )
-
-
 def _line(document: CommentedMap, place: Sequence[str | int]) -> int:
     """The 1-based line of a key or item; of its nearest known ancestor where the thing itself is missing."""
-    node: Any = document
-    line = document.lc.line + 1 if document.lc.line is not None else 1
-    for part in place:
-        if not isinstance(node, CommentedBase):
-            break
-        try:
-            if isinstance(node, CommentedMap):
-                key = part if part in node else next(one for one in node if str(one).strip() == part)
-                line = node.lc.key(key)[0] + 1
-                node = node[key]
-            elif isinstance(node, CommentedSeq) and isinstance(part, int):
-                line = node.lc.item(part)[0] + 1
-                node = node[part]
-        except (KeyError, IndexError, StopIteration, TypeError, AttributeError):
-            break
-    return line
+    return line_of(place, document) or (document.lc.line or 0) + 1
 
 
 def at_line(path: str, line: int) -> str:
     """What errors begin with."""
     return f"{path}, line {line}"
-
-
-def nearest(name: str, known: Sequence[str]) -> str | None:
-    """The known name that was probably meant."""
-    close = difflib.get_close_matches(name.lower(), [one.lower() for one in known], n=1, cutoff=0.6)
-    return next((one for one in known if close and one.lower() == close[0]), None)
 
 
 def _kind(value: object) -> str:

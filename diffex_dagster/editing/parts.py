@@ -17,6 +17,7 @@ from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.errors import EditorError
 from diffex_dagster.utils import config
 from diffex_dagster.utils.hub import is_hub_id
+from diffex_dagster.utils.mistakes import first_fault
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class CheckpointPart(LoadingOptions, EditorPart):
         try:
             return type(self)(**{**self.model_dump(), **where.place})
         except ValidationError as error:
-            why = error.errors()[0]["msg"].removeprefix("Value error, ")
+            why = first_fault(error)
             raise EditorError(f"{where.field}, with {dict(where.place)} from the deployment: {why}") from error
 
     def works_on(self) -> str:

@@ -21,6 +21,7 @@ from diffex_dagster.report.rows import PairRow, comparison_rows, pair_rows
 from diffex_dagster.report.verdict import agreement_sentences, comparison_verdict, verdict
 from diffex_dagster.results import Comparison, EditorComparison, Example, Report
 from diffex_dagster.utils.columns import Number, Says, as_row, finite, flattened, nested, row_fields
+from diffex_dagster.utils.mistakes import first_fault
 
 REPORT_SCHEMA = "diffex.report/1"
 
@@ -150,9 +151,7 @@ def report_from_json(data: Mapping[str, Any]) -> Report:
     try:
         explanation: Report = _adapter(Report).validate_python(told)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        field = ".".join(map(str, problem["loc"]))
-        raise ValueError(f"{REPORT_SCHEMA}: {field}: {problem['msg'].removeprefix('Value error, ')}") from None
+        raise ValueError(f"{REPORT_SCHEMA}: {first_fault(error)}") from None
     return explanation
 
 

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong in a study file, as sentences: file, line, field, what is wrong, and the remedy."""
+"""What pydantic finds wrong in what a person wrote, as sentences: where it stands, what is wrong, and the remedy."""
 
 from __future__ import annotations
 
@@ -8,72 +8,134 @@ import reprlib
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from diffex_dagster.utils.text import load_yaml, read_text
 
 
-def explain_mistakes(problems: Iterable[Mapping[str, Any]], model: type[BaseModel], file: Path) -> str:
-    """One sentence a problem, the file first.
+@dataclass(frozen=True)
+class Fault:
+    """Something that is wrong with one field.
+
+    Attributes:
+        field: its path in the file, `images.folder`; "" of the whole.
+        what: what is wrong and what to do, a clause.
+        line: where it stands, from 1; of what should hold it where it is missing; None where that is not known.
+    """
+
+    field: str
+    what: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        """`line 3: images.folder: what is wrong`."""
+        where = (f"line {self.line}: " if self.line else "") + (f"{self.field}: " if self.field else "")
+        return where + self.what
+
+
+def faults(problems: Iterable[Mapping[str, Any]], model: type[BaseModel], document: Any = None) -> list[Fault]:
+    """What is wrong, a fault for each problem, in the order in which pydantic finds them.
 
     Args:
         problems: `ValidationError.errors()`.
-        model: what the file was validated as.
-        file: the YAML file; line numbers are given where it can be read.
+        model: what was validated.
+        document: the YAML that it was read from, as `load_yaml(..., with_lines=True)` gives it.
     """
-    lines = _load_with_lines(file)
     problems = list(problems)
-    places = [tuple(_follow(problem["loc"], model)[0]) for problem in problems]
+    followed = [_follow(problem["loc"], model) for problem in problems]
+    places = [tuple(path) for path, *_ in followed]
     # Of a field that may be of several types there is a problem for each: the one that looked deepest says most.
     deepest = [
-        problem for problem, place in zip(problems, places, strict=True)
+        (problem, where) for problem, where, place in zip(problems, followed, places, strict=True)
         if not any(len(other) > len(place) and other[: len(place)] == place for other in places)
     ]  # fmt: skip
-    return f"{file}: " + "; ".join(dict.fromkeys(_sentence(problem, model, lines) for problem in deepest))
+    found = [
+        Fault(".".join(path), _what(problem, path, at, options), line_of(path, document))
+        for problem, (path, at, options) in deepest
+    ]
+    return list(dict.fromkeys(found))
+
+
+def first_fault(error: ValidationError) -> Fault:
+    """The first thing that is wrong with values that are in no file."""
+    problem = error.errors(include_url=False)[0]
+    path = [str(part) for part in problem["loc"]]
+    return Fault(".".join(path), _what(problem, path, None, []))
+
+
+def explain_mistakes(problems: Iterable[Mapping[str, Any]], model: type[BaseModel], file: Path) -> str:
+    """One sentence a problem, the file first; see `faults`.
+
+    Args:
+        file: the YAML file; line numbers are given where it can be read.
+    """
+    return f"{file}: " + "; ".join(map(str, faults(problems, model, _load_with_lines(file))))
 
 
 def place_in(file: Path, field: Sequence[str]) -> str:
     """Where a field stands: "line 3: images.folder: "; without the line where the file cannot be read."""
-    line = _line(field, _load_with_lines(file))
-    return (f"line {line}: " if line else "") + (f"{'.'.join(field)}: " if field else "")
+    return str(Fault(".".join(field), "", line_of(field, _load_with_lines(file))))
+
+
+def closest(word: str, known: Sequence[str]) -> str | None:
+    """The known word that was probably meant, whatever its case; None where none is near."""
+    near = difflib.get_close_matches(word.lower(), [each.lower() for each in known], 1)
+    return next((each for each in known if near and each.lower() == near[0]), None)
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
     """The known word that was probably meant, as a remedy; the known words where none is near."""
-    near = difflib.get_close_matches(word.lower(), known, 1)
-    if near:
-        return f"did you mean {near[0]!r}?"
+    if near := closest(word, known):
+        return f"did you mean {near!r}?"
     return f"use one of {', '.join(known)}, or remove it" if known else "remove it"
 
 
-def _sentence(problem: Mapping[str, Any], model: type[BaseModel], lines: Any) -> str:
-    path, at, options = _follow(problem["loc"], model)
-    field = ".".join(path)
-    line = _line(path, lines)
-    where = (f"line {line}: " if line else "") + (f"{field}: " if field else "")
+def line_of(path: Sequence[str | int], document: Any) -> int | None:
+    """The line of a field, from 1; that of what should hold it where it is missing; None without lines."""
+    found, node = None, document
+    for key in path:
+        try:
+            if isinstance(node, list):
+                found, node = node.lc.item(int(key))[0] + 1, node[int(key)]  # type: ignore[attr-defined]
+            else:
+                actual = next(each for each in node if str(each).strip() == str(key).strip())
+                found, node = node.lc.key(actual)[0] + 1, node[actual]
+        except (AttributeError, KeyError, IndexError, StopIteration, TypeError, ValueError):
+            break
+    return found
+
+
+def _what(
+    problem: Mapping[str, Any], path: Sequence[str], at: type[BaseModel] | None, options: Iterable[type[BaseModel]]
+) -> str:
     match problem["type"]:
         case "missing":
-            return f"{where}the field is missing; add it"
+            return "the field is missing; add it"
         case "extra_forbidden":
             known = sorted(at.model_fields) if at else []
             if new := getattr(at, "renamed", {}).get(path[-1]):
-                return f"{where}it is called {new!r} now; rename it"
-            return f"{where}there is no such field; {nearest(path[-1], known)}"
+                return f"it is called {new!r} now; rename it"
+            return f"there is no such field; {nearest(path[-1], known)}"
         case "union_tag_not_found":
-            return f"{where}'kind' is missing; say which kind it is ({', '.join(_kinds(options))})"
+            return f"'kind' is missing; say which kind it is ({', '.join(_kinds(options))})"
         case "union_tag_invalid":
             known = _kinds(options)
             tag = str(problem["ctx"]["tag"])
-            return f"{where}kind: there is no kind {tag!r}; {nearest(tag, known)} (the kinds are {', '.join(known)})"
+            return f"kind: there is no kind {tag!r}; {nearest(tag, known)} (the kinds are {', '.join(known)})"
         case "string_type" if not isinstance(problem.get("input"), list | dict | None):
-            return f"{where}put it in quotes, so that it is text (got {_short(problem.get('input'))})"
+            return f"put it in quotes, so that it is text (got {_short(problem.get('input'))})"
         case "string_pattern_mismatch":
-            return f"{where}{_pattern(problem['ctx']['pattern'])} (got {_short(problem.get('input'))})"
+            return f"{_pattern(problem['ctx']['pattern'])} (got {_short(problem.get('input'))})"
+        case "model_type" | "model_attributes_type":
+            return f"write its fields here, each with its value (got {_short(problem.get('input'))})"
+        case "value_error" if isinstance(problem.get("input"), Mapping):  # fields that do not go together
+            return str(problem["msg"].removeprefix("Value error, "))
         case _:
-            return f"{where}{problem['msg'].removeprefix('Value error, ')} (got {_short(problem.get('input'))})"
+            return f"{problem['msg'].removeprefix('Value error, ')} (got {_short(problem.get('input'))})"
 
 
 _PATTERNS = {
@@ -104,6 +166,9 @@ def _follow(
     for part in loc:
         here = [each for annotation in here for each in _alternatives(annotation)]
         models = [each for each in here if isinstance(each, type) and issubclass(each, BaseModel)]
+        if len(here) > 1 and (named := [each for each in models if each.__name__ == part]):
+            here, holder = list(named), named[0]
+            continue  # the class that pydantic tried: not a key of the file
         tagged = [each for each in models if part in _tags(each)]
         if isinstance(part, str) and len(here) > 1 and _BRANCH.match(part) and not _has_key(models, part):
             continue  # which of several types pydantic tried: not a key of the file either
@@ -151,21 +216,6 @@ def _load_with_lines(file: Path) -> Any:
         return load_yaml(read_text(file), with_lines=True) if file.is_file() else None
     except Exception:  # the sentence goes without a line
         return None
-
-
-def _line(path: Sequence[str], node: Any) -> int | None:
-    """The line of a field, from 1; that of what should hold it where it is missing."""
-    found = None
-    for key in path:
-        try:
-            if isinstance(node, list):
-                found, node = node.lc.item(int(key))[0] + 1, node[int(key)]  # type: ignore[attr-defined]
-            else:
-                actual = next(each for each in node if str(each) == key)
-                found, node = node.lc.key(actual)[0] + 1, node[actual]
-        except (AttributeError, KeyError, IndexError, StopIteration, TypeError, ValueError):
-            break
-    return found
 
 
 _BRIEF = reprlib.Repr()  # a value may be of any size

@@ -74,7 +74,9 @@ def test_names_that_yaml_may_read_as_something_else_are_names(name: str) -> None
 
 
 def test_a_truth_value_is_no_name() -> None:
-    with pytest.raises(CorpusError, match=r"corpus\.yaml, line 2: `add\.0\.name` is wrong"):
+    with pytest.raises(
+        CorpusError, match=r"corpus\.yaml, line 2: add\.0\.name: put it in quotes, so that it is text \(got True\)"
+    ):
         overrides_from_text("add:\n  - {name: true, group: Hat}\n", "corpus.yaml")
 
 
@@ -119,15 +121,21 @@ def test_a_whole_tree_takes_the_proposals_place(proposal: Corpus) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "says"),
     [
-        ("ad:\n - x", 1, "did you mean `add`"),
-        ("remove: [cap]\nrenam: {}", 2, "did you mean `rename`"),
-        ("zzzz: 1", 1, "known keys are add, remove"),
-        ("add:\n  - name: x\n    grup: Hat", 3, "did you mean `group`"),
-        ("add:\n  - name: x\n    children:\n      - name: y\n        promt: z", 5, "did you mean `prompt`"),
-        ("add:\n  - prompt: x", 2, "needs a `name`"),
+        ("ad:\n - x", 1, "ad: there is no such field; did you mean 'add'"),
+        ("remove: [cap]\nrenam: {}", 2, "did you mean 'rename'"),
+        ("zzzz: 1", 1, "zzzz: there is no such field; use one of add, allow, deny"),
+        ("add:\n  - name: x\n    grup: Hat", 3, "did you mean 'group'"),
+        (
+            "add:\n  - name: x\n    children:\n      - name: y\n        promt: z",
+            5,
+            r"add\.0\.children\.0\.promt: .*did you mean 'prompt'",
+        ),
+        ("add:\n  - prompt: x", 2, r"add\.0\.name: the field is missing; add it"),
         ("add:\n  - name: x\n    direction: up", 3, "'add' or 'remove'"),
         ("add:\n  - name: x\n    editable: maybe", 3, "valid boolean"),
         ("add: x", 1, "valid list"),
+        ("add:\n  - []", 2, r"add\.0: write its fields here"),
+        ("remov: [a]\nexclusve: {}", 1, "did you mean 'remove'.*line 2: exclusve: .*did you mean 'exclusive'"),
         ("rename: [a]", 1, "valid dictionary"),
         ("remove:\n  - cap\n  - ''", 3, "at least 1 character"),
         ("- a", 1, "found a list"),

@@ -249,7 +249,7 @@ def test_check_before_the_model_was_asked(tmp_path: Path) -> None:
     corpus_cli.check(study, out)
     assert "2 features in 1 groups: ready" in out.file.getvalue()  # type: ignore[attr-defined]
     (tmp_path / "corpus.yaml").write_text("remoev: [hat]\n")
-    with pytest.raises(DiffExError, match="line 1: unknown key `remoev`: did you mean `remove`"):
+    with pytest.raises(DiffExError, match="line 1: remoev: there is no such field; did you mean 'remove'"):
         corpus_cli.check(study, out)
 
 
