@@ -56,11 +56,11 @@ class Explanation:
         Raises:
             DiffExError: there is no such file, or it is no report; says which field is wrong.
         """
-        from diffex_dagster.report.schema import explanation_from_json
+        from diffex_dagster.report.schema import report_from_json
 
         file = folder / "report.json"
         try:
-            return cls(explanation_from_json(json.loads(file.read_text("utf-8"))))
+            return cls(report_from_json(json.loads(file.read_text("utf-8"))))
         except OSError as error:
             raise DiffExError(f"{file} cannot be read ({in_words(error)}); name the folder of a report") from error
         except json.JSONDecodeError as error:

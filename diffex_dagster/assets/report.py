@@ -15,7 +15,7 @@ from diffex_dagster.report.rows import comparison_rows, rows
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from diffex_dagster.report.wording import CHANGED, SHOWN, plain
 from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, working
-from diffex_dagster.results import ComparedFeature, Comparison, Report, RankedFeature
+from diffex_dagster.results import ComparedFeature, Comparison, RankedFeature, Report
 from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.report import ranked_report
 from diffex_dagster.stages.rules import RuleOutcome, judge_rules, rules_for

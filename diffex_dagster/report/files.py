@@ -32,7 +32,7 @@ from diffex_dagster.report.rows import (
     subgroup_rows,
 )
 from diffex_dagster.report.schema import comparison_as_json, editors_as_json, report_as_json
-from diffex_dagster.results import Comparison, EditorComparison, Report, RankedFeature
+from diffex_dagster.results import Comparison, EditorComparison, RankedFeature, Report
 from diffex_dagster.utils.columns import SQL_TYPES, columns
 from diffex_dagster.utils.files import write_atomically
 from diffex_dagster.utils.hashing import digest, folder_fingerprint

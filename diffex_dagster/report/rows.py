@@ -16,9 +16,9 @@ from diffex_dagster.results import (
     ComparedFeature,
     Comparison,
     EditorComparison,
-    Report,
     ImageRow,
     RankedFeature,
+    Report,
 )
 from diffex_dagster.utils.columns import Column, Says, as_flat_row, as_row, columns
 

@@ -24,7 +24,7 @@ from diffex_dagster.report.wording import (
     signed_amount,
     titled,
 )  # fmt: skip
-from diffex_dagster.results import ComparedFeature, Comparison, EditorComparison, Report, RankedFeature
+from diffex_dagster.results import ComparedFeature, Comparison, EditorComparison, RankedFeature, Report
 
 
 def shown(feature: RankedFeature) -> bool:

@@ -19,9 +19,9 @@ from diffex_dagster.report.rows import PAIRS, PER_IMAGE, comparison_columns, com
 from diffex_dagster.report.schema import (
     DOCUMENTS,
     comparison_as_json,
-    report_from_json,
     load_schema,
     report_as_json,
+    report_from_json,
 )
 from diffex_dagster.results import Comparison, Report
 
@@ -160,9 +160,7 @@ def test_an_early_report_is_read_and_says_what_it_lacks(explanation: Report, tmp
         ("age", "", False),
     ],
 )
-def test_the_words_of_an_early_report_say_its_unit(
-    explanation: Report, target: str, unit: str, bounded: bool
-) -> None:
+def test_the_words_of_an_early_report_say_its_unit(explanation: Report, target: str, unit: str, bounded: bool) -> None:
     """What a measure gives now, and nothing else, is guessed from words: of reports that lack it alone."""
     data = report_as_json(replace(explanation, target=target))
     assert report_from_json(data).bounded  # as it says

@@ -11,8 +11,8 @@ from diffex_dagster.results import (
     ComparedFeature,
     Comparison,
     Confounder,
-    Report,
     RankedFeature,
+    Report,
     RuleOutcome,
     Turn,
 )
