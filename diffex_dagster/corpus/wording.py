@@ -11,6 +11,13 @@ _SPELLING = {
     "color": "colour", "colored": "coloured", "gray": "grey", "mustache": "moustache", "jewelry": "jewellery",
     "jewel": "jewellery", "fiber": "fibre", "blond": "blonde", "spectacle": "glass", "eyeglass": "glass",
 }  # fmt: skip
+_IRREGULAR = {
+    "scarves": "scarf", "knives": "knife", "leaves": "leaf", "wolves": "wolf", "halves": "half", "teeth": "tooth",
+    "feet": "foot", "people": "person", "children": "child", "men": "man", "women": "woman", "lens": "lens",
+    "lenses": "lens", "irises": "iris", "buses": "bus", "cacti": "cactus", "sinuses": "sinus", "plexuses": "plexus",
+    "nuclei": "nucleus", "fundi": "fundus", "naevi": "naevus", "nevi": "naevus", "vertebrae": "vertebra",
+    "series": "series", "species": "species", "trousers": "trousers", "canvas": "canvas",
+}  # fmt: skip
 _UNCOUNTED = frozenset({"ss", "us", "is"})  # glass, sinus, iris: the final s is no plural
 
 # A group with one of these as its last word names a dimension, not something to draw: "hair colour", "face shape".
@@ -79,6 +86,8 @@ def same_key(text: str) -> tuple[str, ...]:
 
 
 def _singular(word: str) -> str:
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
     if len(word) > 4 and word.endswith("ies"):
         word = word[:-3] + "y"
     elif len(word) > 4 and word.endswith(("ches", "shes", "sses", "xes")) and word not in ("moustaches", "mustaches"):

@@ -25,7 +25,6 @@ STAGES: tuple[Stage, ...] = typing.get_args(Stage)
 _IMAGES: tuple[Stage, ...] = ("sample_images",)
 _PROPOSAL: tuple[Stage, ...] = ("vlm_corpus",)
 _REPORT: tuple[Stage, ...] = ("ranked_report",)
-_COMPARISON: tuple[Stage, ...] = ("classifier_comparison",)
 _PAGES: tuple[Stage, ...] = ("ranked_report", "classifier_comparison")
 _SEARCH: tuple[Stage, ...] = ("level2_scores", *_PAGES)  # what runs or replays a search
 _SCORES: tuple[Stage, ...] = ("level1_scores", *_SEARCH)

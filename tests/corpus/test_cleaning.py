@@ -13,6 +13,7 @@ from diffex_dagster.corpus.vlm.answers import read_answer, tree_from_raw
 from diffex_dagster.corpus.vlm.prompts import ProposalRequest
 from diffex_dagster.corpus.vlm.raw import RawFeature
 from diffex_dagster.corpus.vlm.recorded import RecordedProposer
+from diffex_dagster.corpus.wording import words
 from diffex_dagster.errors import CorpusError
 from tests.support.project import AVATARS
 
@@ -35,6 +36,17 @@ def test_duplicates_in_other_words() -> None:
     assert [feature.name for feature in result.walk()] == ["Hat", "red caps", "beanie", "Headgear", "fez"]
     assert "is the same as 'hat/red-caps'" in dropped(result)["Red Cap"]
     assert "is the same as 'hat/beanie'" in dropped(result)["a beanie"]
+
+
+@pytest.mark.parametrize(
+    "both",
+    "scarf scarves;leaf leaves;tooth teeth;person people;lens lenses;iris irises;nucleus nuclei;fundus fundi;"
+    "vertebra vertebrae;berry berries;branch branches;glass glasses;moustache mustaches;wrinkle wrinkles".split(";"),
+)
+def test_a_name_and_its_plural_are_one(both: str) -> None:
+    one, many = both.split()
+    assert words(one) == words(many) == words(f"the {many}")
+    assert len(words(one)) == 1
 
 
 def test_the_better_supported_duplicate_stays() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from diffex_dagster.cli.corpus import as_json
 from diffex_dagster.corpus.tree import Drop
-from diffex_dagster.corpus.vlm.answers import CUT_OFF, raw_from_tree, read, read_answer, tree_from_raw, write_answer
+from diffex_dagster.corpus.vlm.answers import CUT_OFF, raw_from_tree, read, read_answer, tree_from_raw
 from diffex_dagster.corpus.vlm.raw import RawFeature
 from diffex_dagster.corpus.wording import exclude_each_other, tidy
 from diffex_dagster.errors import CorpusError
@@ -94,6 +94,11 @@ HOPELESS = [
     "", "   ", "\x00", "{}", "[]", "[[[[]]]]", "null", "42", "{" * 50, "I do not see any pictures.", "[1, 2, 3]",
     "I'm sorry, I can't help with identifying people.", '{"error": "rate limited"}', "```json\n```", '"', "{'", "- one\n- two",
 ]  # fmt: skip
+
+
+def write_answer(tree: list[RawFeature]) -> str:
+    """The structured form of a raw tree, as a model would send it."""
+    return json.dumps({"categories": list(tree)}, ensure_ascii=False, indent=2)
 
 
 @pytest.mark.parametrize(("text", "expected"), [row[1:] for row in MALFORMED], ids=[row[0] for row in MALFORMED])

@@ -15,7 +15,6 @@ where everything but `name` may be left out, and a child may be a plain string.
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,11 +110,6 @@ def saved_answer(text: str) -> str:
 def is_refusal(text: str) -> bool:
     """Whether a text reads like a model that will not answer."""
     return bool(_REFUSAL.search(text[:2000]))
-
-
-def write_answer(tree: Sequence[RawFeature]) -> str:
-    """The structured form of a raw tree, as JSON; `read_answer` reads back exactly the same tree."""
-    return json.dumps({"categories": list(tree)}, ensure_ascii=False, indent=2)
 
 
 def tree_from_raw(raw: Sequence[RawFeature], source: str = "vlm") -> Corpus:
