@@ -117,7 +117,12 @@ class Confounder:
     feature: Annotated[str, Says("id of the other feature"), Column(names=True)]
     name: Annotated[str, Says("its name"), Column(heading="")]
     leak: Annotated[
-        Number, Says("share of a whole edit of it that the feature's edits contain; below zero: undo", **_LEAK)
+        Number,
+        Says(
+            "share of a whole edit of it that the feature's edits contain; below zero: undo; null where no edit of it "
+            "shows it",
+            **_LEAK,
+        ),
     ]
     direct: Annotated[Number, Says("what is left of the effect, in the unit of the target")]
     direct_low: Annotated[Number, Says("lower end of its interval")]

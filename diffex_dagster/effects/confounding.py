@@ -57,8 +57,8 @@ class SideEffect:
     leak: Annotated[
         Number,
         Says(
-            "share of a whole edit of looked_for that the edit contains; below zero: that it undoes; null where no edit "
-            "of looked_for shows it",
+            "share of a whole edit of looked_for that the edit contains; below zero: that it undoes; null where no "
+            "edit of looked_for shows it",
             minimum=-1,
             maximum=1,
         ),
