@@ -175,7 +175,7 @@ class ImageExplanation:
     def to_json(self, file: Path | None = None) -> str:
         """Everything but the pictures as JSON; written to a file where one is named."""
         from diffex_dagster.report.image_model import finding_data
-        from diffex_dagster.report.rows import finite
+        from diffex_dagster.utils.columns import finite
 
         text = json.dumps(finite(finding_data(self.finding)), indent=2, ensure_ascii=False)
         if file is not None:

@@ -18,7 +18,6 @@ from diffex_dagster.cli.results import print_rows
 from diffex_dagster.report.files import effects_csv
 from diffex_dagster.report.image_model import ImageFinding, feature_rows, finding_data
 from diffex_dagster.report.image_page import flip_in_words, render_image
-from diffex_dagster.report.rows import finite
 from diffex_dagster.report.wording import count, curly, digits_for, number, plain, signed, titled
 from diffex_dagster.search.flipping import FlipOptions
 from diffex_dagster.stages.asked_images import find_asked
@@ -29,6 +28,7 @@ from diffex_dagster.stages.picture_edits import Wishes, asked_of
 from diffex_dagster.stages.scores import check_classifier
 from diffex_dagster.stages.setup import image_page, link_pages, reports_folder
 from diffex_dagster.study import Study
+from diffex_dagster.utils.columns import finite
 from diffex_dagster.utils.files import write_atomically
 from diffex_dagster.utils.output import print_exact
 from diffex_dagster.utils.progress import Reporter
