@@ -22,8 +22,6 @@ from diffex_dagster.cli.console import (
     StudyArgument,
     TableFormat,
     TableOption,
-    TreeFormat,
-    TreeOption,
     WorkersOption,
     classifiers_of,
     lines,
@@ -32,6 +30,7 @@ from diffex_dagster.cli.console import (
     say_error,
     set_workers,
 )
+from diffex_dagster.cli.families import corpus_commands, store_commands, survey_commands
 from diffex_dagster.errors import DiffExError, of_a_disk
 from diffex_dagster.utils.output import every_letter, gone_quietly
 from diffex_dagster.utils.progress import shown
@@ -46,12 +45,9 @@ app = typer.Typer(
     help="Why does an image classifier decide as it does? DiffEx as Dagster assets.",
 )
 app.add_typer(bench, name="bench")
-store_app = typer.Typer(no_args_is_help=True, help="Whether results are what they were, and what may be removed.")
-app.add_typer(store_app, name="store")
-corpus_app = typer.Typer(no_args_is_help=True, help="A study's tree of attributes: show it, check it, compare it.")
-app.add_typer(corpus_app, name="corpus")
-survey_app = typer.Typer(no_args_is_help=True, help="Ask people what changed in the pictures, and read their answers.")
-app.add_typer(survey_app, name="survey")
+app.add_typer(store_commands, name="store")
+app.add_typer(corpus_commands, name="corpus")
+app.add_typer(survey_commands, name="survey")
 INTERRUPTED = 130  # the exit status of a command that Ctrl-C ends
 
 
@@ -275,71 +271,6 @@ def explain(
         explain_cli.show(found, output, open_it)
 
 
-@survey_app.command("make")
-def survey_make(
-    study: StudyArgument,
-    classifier: Annotated[str | None, typer.Argument(help="about whose features; else the first one's")] = None,
-    questions: Annotated[int, typer.Option(min=1, help="how many pairs of pictures to ask about")] = 20,
-    editor: EditorOption = None,
-) -> None:
-    """Write a page that asks people which attribute changed, and how good the edits are."""
-    from diffex_dagster.cli import results
-
-    loaded = load(study, editor)
-    results.survey(loaded, classifiers_of(loaded, classifier)[0], questions)
-
-
-@survey_app.command("results")
-def survey_results(
-    files: Annotated[list[Path], typer.Argument(help="the answers that participants downloaded")],
-    output: TableOption = TableFormat.table,
-) -> None:
-    """Say how often people named the attribute that changed, and how they rated the edits."""
-    from diffex_dagster.cli import results
-
-    results.survey_results(files, output)
-
-
-@corpus_app.command("show")
-def corpus_show(study: StudyArgument, output: TreeOption = TreeFormat.table) -> None:
-    """Show a study's tree of features with prompts, support and drops."""
-    from diffex_dagster.cli import corpus
-    from diffex_dagster.stages.corpus_now import corpus_now
-
-    loaded = load(study)
-    corpus.show(corpus_now(loaded), f"{loaded.name}: corpus", output, Console())
-
-
-@corpus_app.command("check")
-def corpus_check(study: StudyArgument) -> None:
-    """Validate the corpus file without running anything."""
-    from diffex_dagster.cli import corpus
-
-    corpus.check(load(study), Console())
-
-
-@corpus_app.command("diff")
-def corpus_diff(
-    study: StudyArgument,
-    against: Annotated[str | None, typer.Option(help="another version, by its hash")] = None,
-) -> None:
-    """Show what changed since the corpus was last materialized."""
-    from diffex_dagster.cli import corpus
-
-    corpus.show_diff(load(study), against, Console())
-
-
-@corpus_app.command("read")
-def corpus_read(
-    file: Annotated[Path, typer.Argument(help="a saved answer of a vision-language model")],
-    output: TreeOption = TreeFormat.table,
-) -> None:
-    """Show the tree that a saved answer of a vision-language model holds."""
-    from diffex_dagster.cli import corpus
-
-    corpus.show(corpus.read_file(file), file.name, output, Console())
-
-
 @app.command()
 def init(
     name: Annotated[str, typer.Argument(help="name of the study: letters, digits and underscores")],
@@ -413,26 +344,6 @@ def doctor(
         bad += finding.fine is False
     if bad:
         raise typer.Exit(1)
-
-
-@store_app.command("check")
-def store_check(study: StudyArgument) -> None:
-    """Read every stored picture, and say which are lost or altered; a run makes those again."""
-    from diffex_dagster.cli import store
-
-    if not store.check(load(study), lines()):
-        raise typer.Exit(1)
-
-
-@store_app.command("prune")
-def store_prune(
-    study: StudyArgument,
-    yes: Annotated[bool, typer.Option("--yes", help="remove it; else it is only shown")] = False,
-) -> None:
-    """Show, and with --yes remove, reports that a later one replaced and files that no row names."""
-    from diffex_dagster.cli import store
-
-    store.prune(load(study), yes, lines())
 
 
 @app.command()
