@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffex_dagster.effects.deciding import decide
+from diffex_dagster.effects.grading import OFF
 from diffex_dagster.effects.options import DecisionOptions
 from diffex_dagster.effects.paired import Reach, interval
 from diffex_dagster.effects.presence import Mask, enough
@@ -49,7 +50,8 @@ def resample(
         effects: feature -> differences over the population, shape (population,).
         without: feature -> which of the population lack it, (population,): its effect is that among these, in the
             population and in every study.
-        null: |effect| of the population up to which a claim is false; so is a claim of the other sign.
+        null: |effect| of the population up to which a claim is false; so is a claim of the other sign, and one that is
+            off by more than `OFF` of the reach and than its own interval says (as in `effects.grading.grade`).
         reach: how far the measure can be moved; that of a probability when left out.
     """
     names = list(effects)
@@ -66,16 +68,40 @@ def resample(
         masks = dict(zip(names, on.T, strict=True)) if without else None
         decisions = decide(dict(zip(names, d.T, strict=True)), options.replaced(seed=study), without=masks, reach=reach)
         claimed = np.array([{"raises": 1, "lowers": -1}.get(decisions[name].decision, 0) for name in names])
-        false = (claimed != 0) & ((np.abs(truth) <= null) | (np.sign(truth) != claimed))
+        said = np.full((3, len(names)), np.nan)  # mean, low, high of what anything is said of
+        for j in range(len(names)):
+            if enough(on[:, j], options.level):
+                seen = d[on[:, j], j]
+                said[:, j] = seen.mean(), *interval(seen, options.confidence, reach)
+        false = false_claims(claimed, said, truth, null, OFF * reach.furthest)
         shares.append(false.sum() / max(1, np.count_nonzero(claimed)))
         falsely.append(bool(false.any()))
         found += [np.mean((claimed != 0) & ~false, where=relevant)] if relevant.any() else []
         for j in np.flatnonzero(acting):
-            if not enough(on[:, j], options.level):
-                continue  # already there: nothing is said
-            low, high = interval(d[on[:, j], j], options.confidence, reach)
-            covered.append(low <= truth[j] <= high)
+            if not np.isnan(said[0, j]):  # already there: nothing is said
+                covered.append(bool(said[1, j] <= truth[j] <= said[2, j]))
     return Resampled(studies, _mean(covered), _mean(shares), _mean(falsely), _mean(found))
+
+
+def false_claims(
+    claimed: NDArray[np.int64],
+    said: NDArray[np.float64],
+    truth: NDArray[np.float64],
+    null: float,
+    off_by: float,
+) -> NDArray[np.bool_]:
+    """Which claims are false: there is no effect, it has the other sign, or another size than is said.
+
+    Args:
+        claimed: 1 (raises), −1 (lowers) or 0 of each feature, (features,).
+        said: mean, lower and upper end of its interval, (3, features); NaN where nothing is said.
+        truth: (features,).
+        null: |truth| up to which there is no effect.
+        off_by: error from which a claim whose interval does not hold the truth is false.
+    """
+    mean, low, high = said
+    off = (np.abs(mean - truth) > off_by) & ((truth < low) | (truth > high))
+    return (claimed != 0) & ((np.abs(truth) <= null) | (np.sign(truth) != claimed) | off)
 
 
 def _mean(values: list[bool] | list[float]) -> float:

@@ -4,9 +4,11 @@ An edit towards one feature may bring another with it (grey hair that also grows
 hides the hair). The judge that checks edits sees it: under the edit of A, evidence for X rises, or falls. How much of
 A's effect is X's is asked in one of two ways.
 
-**By X's own edits**, where these show X. The *leak* is the gain in evidence for X in A's edits over that in X's own:
+**By X's own edits**, where these change X. The *leak* is the gain in evidence for X in A's edits over that in X's own:
 the share of a whole edit of X that the edit of A contains or, below zero, undoes. The edit of X is the yardstick for
-what X does to the classifier, as Wald (1940) groups: noise of the judge cancels in the ratio of two means.
+what X does to the classifier, an instrument (Wald 1940): noise of the judge cancels in the ratio of two means, and it
+does not matter how many of the edits of X take, as long as their mean gain is far from zero (F > 10: Staiger & Stock
+1997).
 Both edits may contain some of the other; with δ the effects of the attributes themselves and ℓ the leaks,
 
     mean D_A = δ_A + ℓ_AX δ_X,    mean D_X = δ_X + ℓ_XA δ_A,
@@ -14,9 +16,9 @@ Both edits may contain some of the other; with δ the effects of the attributes 
 so that X's part of A's effect is ℓ_AX δ_X = ℓ_AX (mean D_X − ℓ_XA mean D_A) / (1 − ℓ_AX ℓ_XA). A moustache whose edits
 show half a beard does not account for the beard's effect, though its own edits have half of it.
 
-**Among A's edits**, where X has no edits that show it. The images differ in how far A's edit changed X. D is regressed
-on the gain for X and on that for A itself (Judd, Kenny & McClelland 2001, mediation within subjects): slope times mean
-gain is X's part. Where the two gains go together nothing tells them apart, and nothing is said.
+**Among A's edits**, where X has no such edits. The images differ in how far A's edit changed X. What the gain for A
+itself does not tell of D is regressed on the gain for X (Judd, Kenny & McClelland 2001, mediation within subjects):
+slope times mean gain is X's part. What both gains tell of is A's: how far an edit took moves whatever looks like it.
 
 A is *confounded with* X where X's part is at least half of its effect, can be told from none, and the change of X is
 strong. This first-order account is a warning, not a correction: neither evidence nor classifiers add up.
@@ -26,7 +28,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -46,6 +48,7 @@ APART = 0.5
 """Two leaks into each other whose product is larger leave nothing to tell the features apart by."""
 
 FEWEST = 12  # images, for a slope and its error
+INSTRUMENT = 10.0  # the least F of the mean gain of a feature's own edits that is a yardstick
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,8 @@ class SideEffect:
     leak: Annotated[
         Number,
         Says(
-            "share of a whole edit of looked_for that the edit contains; below zero: that it undoes; null where no "
-            "edit of looked_for shows it",
+            "share of a whole edit of looked_for that the edit contains; below zero: that it undoes; null where "
+            "the edits of looked_for are no yardstick for it",
             minimum=-1,
             maximum=1,
         ),
@@ -85,7 +88,6 @@ def side_effects(
     d: Mapping[str, ArrayLike],
     gains: Mapping[tuple[str, str], ArrayLike],
     *,
-    show: Collection[str] | None = None,
     confidence: float = 0.95,
     on: Mapping[str, ArrayLike] | None = None,
 ) -> list[SideEffect]:
@@ -96,7 +98,6 @@ def side_effects(
         gains: (feature edited, feature looked for) -> gain in evidence against the null edit, shape (images,); a pair
             (B, B) is what the edit of B does to B itself. A pair (X, A) beside (A, X) tells what each contains of the
             other; without it X's edits are taken to contain nothing of A.
-        show: features whose own edits show them; those whose gain in evidence of themselves is positive when None.
         on: feature -> the images that its effect is over, (images,) booleans; all of a feature that is missing.
 
     Returns:
@@ -109,12 +110,12 @@ def side_effects(
     def over(feature: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
         return values[counted[feature]] if feature in counted else values
 
-    whole = {f: float(over(f, of[f, f]).mean()) for f in effects if (f, f) in of}
-    shown = {f for f, gain in whole.items() if gain > 0.0 and (show is None or f in show)}
+    own = {f: over(f, of[f, f]) for f in effects if (f, f) in of}
+    whole = {f: float(gain.mean()) for f, gain in own.items() if is_yardstick(gain)}
 
     def leak(edited: str, looked_for: str) -> float:
         """NaN without a yardstick; 0 where nobody looked."""
-        if looked_for not in shown:
+        if looked_for not in whole:
             return math.nan
         if (edited, looked_for) not in of:
             return 0.0
@@ -123,7 +124,7 @@ def side_effects(
     asked = Counter(edited for edited, looked_for in of if edited != looked_for)
     found = []
     for edited, looked_for in of:
-        if edited == looked_for or edited not in shown:
+        if edited == looked_for or edited not in own or own[edited].mean() <= 0.0:
             continue
         gain, total = over(edited, of[edited, looked_for]), over(edited, effects[edited])
         shared = 1.0 - (1.0 - confidence) / asked[edited]
@@ -131,11 +132,11 @@ def side_effects(
         real = low > 0.0 or high < 0.0
         contains = leak(edited, looked_for)
         if math.isnan(contains):
-            own = over(edited, of[edited, edited])
-            part, told = _among_these_edits(total, gain, own, shared)
+            part, told = _among_these_edits(total, gain, own[edited], shared)
             strong = True
         else:
             back = leak(looked_for, edited)
+            back = 0.0 if math.isnan(back) else back
             part, told = np.zeros_like(total), False
             if abs(contains * back) < APART:
                 of_other = over(edited, effects[looked_for])
@@ -149,6 +150,18 @@ def side_effects(
         confounded = bool(half and told and real and strong)
         found.append(SideEffect(edited, looked_for, contains, real, float(direct.mean()), low, high, confounded))
     return sorted(found, key=lambda each: (math.isnan(each.leak), -abs(each.leak), abs(each.direct)))
+
+
+def is_yardstick(gain: ArrayLike) -> bool:
+    """Whether a feature's own edits change it by so much, beside their spread, that others' can be held against them.
+
+    Args:
+        gain: in evidence for the feature, of its own edits, (images,).
+    """
+    values = np.asarray(gain, dtype=np.float64)
+    if values.size < 2 or values.mean() <= 0.0:
+        return False
+    return bool(values.mean() ** 2 * values.size > INSTRUMENT * values.var(ddof=1))
 
 
 def _among_these_edits(
@@ -165,17 +178,13 @@ def _among_these_edits(
         return nothing, False
     from scipy import special  # scipy.stats takes a second to import
 
-    columns = [gain / gain.std(), np.ones_like(d)]
-    if np.ptp(own) > 0.0:  # a judge that says yes of all its edits tells of no difference between them
-        columns.append((own - own.mean()) / own.std())
-        together = float(np.clip(np.corrcoef(own, gain)[0, 1], -0.999999, 0.999999))
-        if abs(math.atanh(together)) * math.sqrt(d.size - 3) > 1.96:  # Fisher's (1921) test, at 5%
-            return nothing, False
-    z = np.stack(columns, axis=1)
+    of_own = (own - own.mean()) / own.std() if np.ptp(own) > 0.0 else nothing  # it may say yes of all its edits
+    left = d - of_own * float((of_own * d).mean())
+    z = np.stack([gain / gain.std(), np.ones_like(d)], axis=1)
     inverse = np.linalg.inv(z.T @ z)
-    slopes = inverse @ z.T @ d
+    slopes = inverse @ z.T @ left
     leverage = np.einsum("ij,jk,ik->i", z, inverse, z)
-    left = (d - z @ slopes) / np.maximum(1.0 - leverage, 1e-9)
-    error = math.sqrt(float((inverse @ (z * left[:, None] ** 2).T @ z @ inverse)[0, 0]))
-    bound = float(special.stdtrit(d.size - z.shape[1], 1.0 - (1.0 - confidence) / 2.0))
+    error_of = (left - z @ slopes) / np.maximum(1.0 - leverage, 1e-9)
+    error = math.sqrt(float((inverse @ (z * error_of[:, None] ** 2).T @ z @ inverse)[0, 0]))
+    bound = float(special.stdtrit(d.size - 3, 1.0 - (1.0 - confidence) / 2.0))
     return slopes[0] * z[:, 0], abs(float(slopes[0])) > bound * error

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffex_dagster.corpus.tree import Corpus
-from diffex_dagster.effects.confounding import HALF, STRONG, side_effects
+from diffex_dagster.effects.confounding import HALF, STRONG, is_yardstick, side_effects
 from diffex_dagster.effects.presence import Mask, enough
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edits import concepts_of
@@ -25,8 +25,9 @@ Crossed = dict[tuple[str, str], NDArray[np.float64]]
 def look_beside(work: StudyContext, corpus: Corpus, searched: Searched, show: Collection[str]) -> Crossed:
     """The gain in evidence for other features in the edits of the strongest (`effects.side_effects` of them).
 
-    A feature whose edits show it can be no more of another's effect than its own is: where that is less than half, it
-    is not asked for, unless both are among the strongest. What no edit shows, or the search did not reach, always is.
+    A feature whose edits are a yardstick for it can be no more of another's effect than its own is: where that is less
+    than half, it is not asked for, unless both are among the strongest. What has no such edits, or the search did not
+    reach, always is.
     Where one edit contains much of the other feature, the edit of the other is asked for the first as well.
 
     Args:
@@ -46,10 +47,12 @@ def look_beside(work: StudyContext, corpus: Corpus, searched: Searched, show: Co
         return {(edited, seen): found[concept[edited], concept[seen][0]] for edited, seen in pairs}
 
     top = strongest_to_claim(effects, show, on)[:limit]
-    crossed = ask(pairs_to_ask(top, list(concept), effects, show, on))
+    gained = {f: gain[on[f]] if f in on else gain for f, gain in searched.gains.items()}
+    yardsticks = {f for f, gain in gained.items() if is_yardstick(gain)}
+    crossed = ask(pairs_to_ask(top, list(concept), effects, yardsticks, on))
     known = {(f, f): gain for f, gain in searched.gains.items()} | crossed
-    first = side_effects(effects, known, show=show, on=on)
-    much = [(x.looked_for, x.edited) for x in first if x.looked_for in show and abs(x.leak) >= STRONG]
+    first = side_effects(effects, known, on=on)
+    much = [(x.looked_for, x.edited) for x in first if abs(x.leak) >= STRONG]
     return crossed | ask([pair for pair in much if pair not in crossed])
 
 
@@ -77,7 +80,7 @@ def pairs_to_ask(
     top: Sequence[str],
     every: Sequence[str],
     effects: Mapping[str, NDArray[np.float64]],
-    show: Collection[str],
+    yardsticks: Collection[str],
     on: Mapping[str, Mask],
 ) -> list[tuple[str, str]]:
     """(edited, looked for) of different groups: within a group one feature replaces another.
@@ -86,7 +89,7 @@ def pairs_to_ask(
         top: the features in whose edits others are looked for.
         every: all features of the corpus that can be edited.
         effects: D of those that the search reached, (images,).
-        show: those of them that their own edits show.
+        yardsticks: those of them whose own edits are one (`effects.confounding.is_yardstick`).
         on: as in `strongest_to_claim`.
     """
     asked = []
@@ -96,7 +99,7 @@ def pairs_to_ask(
         for seen in every:
             if seen.split("/")[0] == edited.split("/")[0]:
                 continue
-            if seen in show and seen not in top:
+            if seen in yardsticks and seen not in top:
                 other = effects[seen][of]
                 most = abs(float(other.mean())) + 2.0 * float(other.std()) / math.sqrt(other.size)
                 if most < HALF * total:

@@ -24,7 +24,7 @@ from diffex_dagster.stages.edit_metrics import mean_metrics, strengths
 from diffex_dagster.stages.edits import concepts_of
 from diffex_dagster.stages.pictures import Album
 from diffex_dagster.stages.scores import Paired
-from diffex_dagster.stages.search import Searched, shown_by_their_edits
+from diffex_dagster.stages.search import Searched
 from diffex_dagster.study import Study
 
 
@@ -304,13 +304,12 @@ def _before(measured: Measured, feature: Feature, own_succeeded: bool) -> dict[s
 def features_side_effects(measured: Measured) -> list[SideEffect]:
     """What the edits of the features that may be claimed do to others, by the judge; empty where nobody judges edits.
 
-    Of a feature that no edit shows, the leak is not known: it is only listed where it accounts for an effect.
+    Of a feature whose edits are no yardstick, the leak is not known: it is only listed where it accounts for an effect.
     """
     searched, confidence = measured.searched, measured.study.effects.confidence
     gains = {(f, f): gain for f, gain in searched.gains.items()} | searched.crossed
     effects = {f: measured.paired[f].effect for f in searched.gains}
-    show = shown_by_their_edits(measured.study, searched)
-    found = side_effects(effects, gains, show=show, confidence=confidence, on=measured.on)
+    found = side_effects(effects, gains, confidence=confidence, on=measured.on)
     return [each for each in found if each.confounded or not math.isnan(each.leak)]
 
 
