@@ -230,14 +230,17 @@ def held_against_second(
     )
 
 
-def judge_warnings(check: JudgeCheck, sight: Sight) -> tuple[str, ...]:
+def judge_warnings(check: JudgeCheck, sight: Sight, second: Sight | None = None) -> tuple[str, ...]:
     """What is wrong with judges that see what nothing shows.
 
+    One that only says yes or no says yes to words that mean nothing as often as it does; of any other the level is set
+    so that about one in ten of them exceeds it, which says nothing of the judge.
+
     Args:
-        sight: of the first judge.
+        sight, second: of the first judge, and of the second.
     """
     found, unusable = [], f"The judge cannot be used: {check.name} sees"
-    if (share := check.control_words or 0.0) > CHANCE:
+    if sight.binary and (share := check.control_words or 0.0) > CHANCE:
         found.append(
             f"{unusable} words that mean nothing in {share:.0%} of the null edits, and more than {CHANCE:.0%} is too "
             "many. Which images show an attribute already, and which edits show it, is not known; choose another judge "
@@ -248,7 +251,7 @@ def judge_warnings(check: JudgeCheck, sight: Sight) -> tuple[str, ...]:
             f"{unusable} control prompts appear in a quarter of their edits or more, so that no edit can be told from "
             "one towards words that mean nothing; choose another judge (`judge`)."
         )
-    if (share := check.second_control_words or 0.0) > CHANCE:
+    if second and second.binary and (share := check.second_control_words or 0.0) > CHANCE:
         found.append(
             f"The second judge, {check.second}, sees words that mean nothing in {share:.0%} of the null edits: how far "
             "the two agree says little; choose another one (`second_judge`)."

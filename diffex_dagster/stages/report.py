@@ -116,7 +116,7 @@ def classifier_report(subject: Subject, command: str) -> tuple[Report, Searched]
         judge=judge,
         hints=tuple(hints(study, classifier, logits)),
         warnings=(
-            *(judge_warnings(judge, searched.sight) if judge else ()),
+            *(judge_warnings(judge, searched.sight, searched.second_sight) if judge else ()),
             *([held_back] if held_back else []),
             *control_warnings(placebos),
         ),

@@ -209,6 +209,14 @@ def test_a_judge_that_sees_control_prompts_appear_is_no_judge(share: float, blin
     assert ["a judge sees control prompts appear" in warning for warning in warnings] == [True] * blind
 
 
+def test_a_level_that_one_in_ten_control_prompts_exceeds_is_no_fault_of_the_judge() -> None:
+    """Of 72 null edits and control prompts eight exceed the level by its definition, more than a tenth of them."""
+    check = JudgeCheck(0.5, 8 / 72, None, "a judge", second="another", second_control_words=8 / 72)
+    level, says_yes = Sight({}, 0.5, 8 / 72), Sight({}, 0.5, 8 / 72, binary=True)
+    assert judge_warnings(check, level, level) == ()
+    assert ["second" in each for each in judge_warnings(check, says_yes, says_yes)] == [False, True]
+
+
 def test_the_studys_own_model_judges_where_the_study_says_so(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path, 2))
     editor = StudyContext(study).editor
