@@ -77,9 +77,8 @@ def resample(
         shares.append(false.sum() / max(1, np.count_nonzero(claimed)))
         falsely.append(bool(false.any()))
         found += [np.mean((claimed != 0) & ~false, where=relevant)] if relevant.any() else []
-        for j in np.flatnonzero(acting):
-            if not np.isnan(said[0, j]):  # already there: nothing is said
-                covered.append(bool(said[1, j] <= truth[j] <= said[2, j]))
+        said_of = acting & ~np.isnan(said[0])  # already there: nothing is said
+        covered += [bool(held) for held in ((said[1] <= truth) & (truth <= said[2]))[said_of]]
     return Resampled(studies, _mean(covered), _mean(shares), _mean(falsely), _mean(found))
 
 
