@@ -128,11 +128,11 @@ class CorpusTables(Tables):
         has no other study.
         """
         found = self.rows(
-            """SELECT (SELECT count(*) FROM calibrations WHERE study = $1 AND editor = $2)
-            + (SELECT count(*) FROM gates WHERE study = $1 AND editor = $2)
-            + (SELECT count(*) FROM rankings WHERE study = $1 AND editor = $2),
-            (SELECT count(*) FROM samples WHERE study <> $1)""",
-            [study, editor],
+            """SELECT (SELECT count(*) FROM calibrations WHERE study = ? AND editor = ?)
+            + (SELECT count(*) FROM gates WHERE study = ? AND editor = ?)
+            + (SELECT count(*) FROM rankings WHERE study = ? AND editor = ?),
+            (SELECT count(*) FROM samples WHERE study <> ?)""",
+            [*[study, editor] * 3, study],
         )
         own, others = found[0]
         return bool(own) or not others

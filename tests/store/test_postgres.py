@@ -16,6 +16,7 @@ from diffex_dagster.assets.running import explain_study
 from diffex_dagster.cli.showing import latest_ranking
 from diffex_dagster.errors import StoreError, StudyError, may_pass
 from diffex_dagster.stages.setup import build_store
+from diffex_dagster.store import Store
 from diffex_dagster.store.duck import STORE_VERSION
 from diffex_dagster.store.postgres import PgDatabase
 from diffex_dagster.study import Study, load_study
@@ -93,6 +94,22 @@ def test_a_claim_is_one_process_s_until_it_ends(postgres: str, schema: str) -> N
         assert one.take(held, "share") and not other.take(second, "share") and other.take(second, "another")
         held.close()
         assert other.take(second, "share")
+
+
+def test_whose_edits_they_are_is_known_as_on_duckdb(postgres: str, schema: str, tmp_path: Path) -> None:
+    for store in (Store(tmp_path / "duck"), Store(tmp_path / "pg", database=PgDatabase(postgres, schema=schema))):
+        assert store.edited_for("s", "e")  # nobody else is there
+        store.put_samples("other", {"key": "name"})
+        assert not store.edited_for("s", "e")
+        gate = {"study": "s", "classifier": "c", "editor": "e", "corpus_version": "v", "feature": "hat"}
+        row = {**gate, "kept": True, "reason": "strong"}
+        store.database.write(lambda connection, row=row: connection.insert("gates", [row]))  # type: ignore[misc]
+        assert store.edited_for("s", "e") and not store.edited_for("s", "another")
+
+
+def test_statements_mark_their_parameters_as_every_database_understands() -> None:
+    for file in (ROOT / "diffex_dagster").rglob("*.py"):
+        assert not re.search(r"(=|<>|\(|,) \$\d", file.read_text("utf-8")), f"{file}: write ? for a parameter"
 
 
 def test_rows_of_a_transaction_that_fails_are_not_kept(postgres: str, schema: str) -> None:
