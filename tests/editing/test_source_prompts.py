@@ -265,7 +265,7 @@ def test_the_demo_editor_knows_what_its_drawings_show() -> None:
     factors = {"hair": "top", "hair colour": "hair_colour", "facial hair": "facial_hair", "skin": "skin"}
     right: dict[str, list[bool]] = {group: [] for group in factors}
     rng = random.Random(11)
-    for _ in range(3):  # all must be right: seven in ten right would pass one time in seventy
+    for _ in range(8):
         state = avatars.sample_state(rng)
         latents = engine.encode(picture_tensor(avatars.draw(state), engine.resolution)[None])[0]
         said = dict(source_prompt_of(engine, latents, vocabulary, rows=32)[0])
