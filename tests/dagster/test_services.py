@@ -20,7 +20,9 @@ import requests
 
 from diffex_dagster.assets.build import build_study
 from diffex_dagster.store import Store
+from diffex_dagster.store.postgres import PgDatabase
 from diffex_dagster.study import load_study
+from tests.support.buckets import S3
 from tests.support.toys import write_study
 from tests.support.ui import ROOT, DagsterDev, until
 
@@ -102,9 +104,11 @@ def materialized(study: Path) -> dict[str, dict[str, str]]:
 
 
 def test_the_three_services_of_a_deployment_run_a_study_into_its_own_places(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch, postgres: str, s3: S3
 ) -> None:
-    """In production, by the page's three commands; and for development, in this process: the versions are the same."""
+    """In production, by the page's three commands, with rows in PostgreSQL and pictures on an S3 server, as the
+    services of deploy/compose.yaml have them; and for development, in this process: the versions are the same.
+    """
     code, web, daemon = commands("deploy.md", "dagster", "dagster-webserver", "dagster-daemon")
     page = (PAGES / "deploy.md").read_text("utf-8")
     workspace = re.search(r"```yml\n(load_from:.*?)```", page, flags=re.DOTALL)
@@ -117,7 +121,8 @@ def test_the_three_services_of_a_deployment_run_a_study_into_its_own_places(
     shutil.copy(ROOT / ".dagster" / "dagster.yaml", home)
     (folder / "bucket").symlink_to(folder / "studies" / "toy" / "images")
     places = {
-        "DAGSTER_HOME": str(home), "DIFFEX_RESULTS": str(folder / "prod"), "DIFFEX_PICTURES": str(folder / "pictures"),
+        "DAGSTER_HOME": str(home), "DIFFEX_RESULTS": str(folder / "prod"), "DIFFEX_DATABASE": postgres,
+        "DIFFEX_PICTURES": f"s3://{s3.bucket()}/pictures", "DIFFEX_SPACE": "team",
         "DIFFEX_RESULTS_URL": "http://reports.example.org", "TOY_DATA": str(folder / "bucket"),
     }  # fmt: skip
     with ExitStack() as stack:
@@ -136,7 +141,10 @@ def test_the_three_services_of_a_deployment_run_a_study_into_its_own_places(
             for node in ui.graphql(VERSIONS)["assetNodes"]
             for last in node["assetMaterializations"]
         }
-    assert (folder / "prod" / "toy" / "diffex.duckdb").exists() and list((folder / "pictures" / "toy").rglob("*.*"))
+    team = Store(folder / "prod" / "toy", pictures=places["DIFFEX_PICTURES"], database=PgDatabase(postgres))
+    assert (team.folder / "reports" / "team" / "toy" / "v1" / "index.html").exists()
+    assert not (team.folder / "diffex.duckdb").exists() and len(list(team.pictures.everything())) > 2
+    assert team.bad_pictures() == ([], []) and team.rows("SELECT DISTINCT study FROM rankings") == [("team/toy",)]
     assert not (folder / "studies" / "toy" / "results").exists()
 
     monkeypatch.setenv("DIFFEX_RESULTS", str(folder / "dev"))
@@ -150,7 +158,7 @@ def test_the_three_services_of_a_deployment_run_a_study_into_its_own_places(
         assert versions.pop(database) != prod[stage].pop(database), stage
     assert dev == prod
     edits = "SELECT edit FROM edits ORDER BY edit"
-    assert len({str(Store(folder / where / "toy").rows(edits)) for where in ("dev", "prod")}) == 1  # content keys
+    assert Store(folder / "dev" / "toy").rows(edits) == team.rows(edits)  # content keys
 
 
 def test_the_ui_of_a_server_shows_the_runs_of_its_command_line(folder: Path) -> None:
