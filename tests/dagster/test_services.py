@@ -124,6 +124,7 @@ def test_the_three_services_of_a_deployment_run_a_study_into_its_own_places(
         "DAGSTER_HOME": str(home), "DIFFEX_RESULTS": str(folder / "prod"), "DIFFEX_DATABASE": postgres,
         "DIFFEX_PICTURES": f"s3://{s3.bucket()}/pictures", "DIFFEX_SPACE": "team",
         "DIFFEX_RESULTS_URL": "http://reports.example.org", "TOY_DATA": str(folder / "bucket"),
+        "DAGSTER_GRPC_TIMEOUT_SECONDS": "300",  # a machine that tests much at once is slow to load a location
     }  # fmt: skip
     with ExitStack() as stack:
         for command in (code, web, daemon):
