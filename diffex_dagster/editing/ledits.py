@@ -188,7 +188,7 @@ class LeditsEditor:
         self._engine: Engine | None = None
         self._model_of: LeditsEditor = self  # whose loaded model this one edits with
         self._others: dict[str, LeditsEditor] = {}  # vocabulary -> the editor that describes pictures in it
-        self.shortened = 0  # descriptions, of pictures and in edits, that the text encoder had no room for
+        self._shortened: set[tuple[str, str]] = set()  # (digest of a picture, prompt; "" for the picture's description)
         self._shown: dict[str, SourcePrompt] = {}  # digest of a picture -> what it shows, whatever its inversion skips
         self._rows = 2 * self._edits_at_once  # UNet rows at a time: halved where memory does not suffice
 
@@ -209,6 +209,11 @@ class LeditsEditor:
         device round differently, so that edits made on a GPU and on a CPU are kept apart.
         """
         return self._identity(_NOT_PIXELS)
+
+    @property
+    def shortened(self) -> int:
+        """How many descriptions, each of a picture or of one prompt's edits of it, the text encoder had no room for."""
+        return len(self._shortened)
 
     def _hash(self, leave_out: set[str]) -> str:
         return hashlib.sha256(json.dumps(self._identity(leave_out), sort_keys=True).encode()).hexdigest()
@@ -297,7 +302,7 @@ class LeditsEditor:
         if zero_noise is None:  # as the engine takes it
             zero_noise = 3 if checkpoints.is_xl(self._checkpoint.folder) else 0
         exact = self.options.correct_end and not zero_noise
-        words, kind = bool(self.options.vocabulary), kind_of(region, group)
+        words, kind = exact and bool(self.options.vocabulary), kind_of(region, group)
         tried = worth_trying(self.options.own, self.options.steps, kind, skips=exact, words=words)
         return ["" if each == self.options.own else each.text for each in tried]
 
@@ -314,7 +319,11 @@ class LeditsEditor:
         return min((self.options.setting(concept).skip for concept in request.concepts), default=self.options.skip)
 
     def _described(self, request: EditRequest) -> bool:
-        """Whether an edit follows the picture's description: where all of its concepts do."""
+        """Whether an edit follows the picture's description: where all of its concepts do.
+
+        A joint edit starts from one inversion, and the description is part of that. Where one concept was found to do
+        better without it, so is the whole edit: the harm that a wrong description does is larger than its good.
+        """
         return all(self.options.setting(concept).described for concept in request.concepts)
 
     # -- one batch -------------------------------------------------------------------------------------------------
@@ -345,10 +354,10 @@ class LeditsEditor:
         skip = self._skip(batch[0])
         engine = engine if skip == self.options.skip else engine.skipping(skip)
         inversions = self._invert(engine, pictures, batch, rows, skip)
-        edits = [
-            self._prepared(engine, inversions[request.image, request.seed, self._described(request)], request)
-            for request in batch
-        ]
+        edits = []
+        for request in batch:
+            inversion = inversions[request.image, request.seed, self._described(request)]
+            edits.append(self._prepared(engine, inversion, request, pictures.digest(request.image)))
         steps = len(engine.steps)
         changed = [i for i, edit in enumerate(edits) if edit.start(steps) < steps]
         latents = torch.stack([edit.inversion.latents[-1] for edit in edits])
@@ -379,7 +388,7 @@ class LeditsEditor:
                 latents = engine.encode(pictures.tensor(image)[None])
                 if described and picture not in self._shown:
                     self._shown[picture], cut = source_prompt_of(engine, latents[0], self.options.vocabulary, rows)
-                    self.shortened += bool(cut)
+                    self._shortened |= {(picture, "")} if cut else set()
                 shows = self._shown[picture] if described else ()
                 generator = torch.Generator().manual_seed(inversion_seed(picture, seed))
                 [inversion] = engine.invert(latents, [generator], rows, [shows])
@@ -397,14 +406,17 @@ class LeditsEditor:
                 self._inversions.put(key, inversion)
         return inversion
 
-    def _prepared(self, engine: Engine, inversion: Inversion, request: EditRequest) -> Edit:
+    def _prepared(self, engine: Engine, inversion: Inversion, request: EditRequest, picture: str) -> Edit:
         from diffex_dagster.editing.edit_plan import Edit
 
         skip = self._skip(request)
-        return Edit(inversion, tuple(self._guided(engine, inversion, concept, skip) for concept in request.concepts))
+        guided = (self._guided(engine, inversion, concept, skip, picture) for concept in request.concepts)
+        return Edit(inversion, tuple(guided))
 
-    def _guided(self, engine: Engine, inversion: Inversion, concept: Concept, skip: float) -> GuidedConcept:
-        """A concept with the text that it guides towards: its own, among what else the picture shows."""
+    def _guided(
+        self, engine: Engine, inversion: Inversion, concept: Concept, skip: float, picture: str
+    ) -> GuidedConcept:
+        """A concept with the text that it guides towards: its own, among what else the picture (a digest) shows."""
         from diffex_dagster.editing.edit_plan import GuidedConcept
         from diffex_dagster.editing.guidance import Guidance
 
@@ -420,7 +432,7 @@ class LeditsEditor:
             before, named, after = among(concept.prompt, inversion.shows, vocabulary, engine.components.reads)
             whole = among(concept.prompt, inversion.shows, vocabulary)[0]
             if before != whole or (after and not engine.components.reads(", ".join([*before, named, *after]))):
-                self.shortened += 1
+                self._shortened.add((picture, concept.prompt))
             text = engine.text_among(before, named, after)
             sign = 1.0 if concept.direction == "add" else -1.0
         return GuidedConcept(

@@ -134,7 +134,7 @@ def worth_trying(
         kind: of attribute, whose presets come first; every kind's where it is not known.
         skips: whether skip may differ: not where null edits depend on it.
         words: whether pictures are described; some prompts do better without, such as those of two groups that exclude
-            each other, which nothing in a corpus tells.
+            each other, which nothing in a corpus tells. Not where null edits depend on the inversion either.
     """
     masked, free = _PRESETS[kind]
 

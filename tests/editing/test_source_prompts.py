@@ -249,6 +249,58 @@ def test_a_concept_may_be_edited_without_the_picture_s_description(
     assert not tried[0].described and all(each.described for each in tried[1:])
     assert setting.text in told.settings() and in_words(setting.text).endswith("words none")
     assert all(read_setting(each).described for each in plain.settings() if each)
+    # Where null edits depend on the inversion, no edit without the description is held against one with it.
+    for inexact in ({"correct_end": False}, {"zero_noise_steps": 2}):
+        other = LeditsEditor(options.model_copy(update={**inexact, "source_prompts": VOCABULARY}))
+        assert all(read_setting(each).described for each in other.settings() if each), inexact
+        assert all(read_setting(each).described for each in other.variants("") if each), inexact
+
+
+def test_a_joint_edit_of_mixed_settings_is_described_where_all_of_its_concepts_are(
+    checkpoint: Path, images: dict[str, Image.Image]
+) -> None:
+    """Without the description it is what an editor that describes nothing makes of the same concepts."""
+    options = LeditsOptions(
+        checkpoint=str(checkpoint), steps=4, scale=6, mask="none", device="cpu", source_prompts="none"
+    )
+    plain = LeditsEditor(options)
+    told = plain.with_source_prompts(VOCABULARY)
+    setting = options.own.model_copy(update={"described": False}).text
+
+    def edited(editor: LeditsEditor, second: str) -> Image.Image:
+        request = EditRequest("one", (Concept("a bob"), Concept("glasses", setting=second)))
+        [[(_, picture)]] = editor.edit(images, [request])
+        return picture
+
+    wanted = edited(plain, "")
+    assert distance_of(edited(told, setting), wanted) <= 1 < distance_of(edited(told, ""), wanted)
+
+
+def test_a_description_that_was_cut_is_counted_once(checkpoint: Path, images: dict[str, Image.Image]) -> None:
+    """However many seeds it is edited under, and however often a batch is made again for want of memory."""
+    words = {"hair": WordGroup(words=("an afro with many long words", "a bob")), "face": VOCABULARY["hair"]}
+    editor = LeditsEditor(
+        LeditsOptions(
+            checkpoint=str(checkpoint), steps=3, scale=6, mask="none", device="cpu", source_prompts=words, batch_size=4
+        )
+    )
+    make, tries = editor._make, []
+
+    def short_of_memory_once(*given: Any) -> Any:
+        made = make(*given)
+        tries.append(given)
+        if len(tries) == 1:
+            raise RuntimeError("CUDA out of memory")
+        return made
+
+    editor._make = short_of_memory_once  # type: ignore[method-assign]
+    long = Concept("a small round red and blue ring with a very long name")
+    requests = [EditRequest("one", (long,), seed) for seed in (0, 1, 2)]
+    assert sum(len(batch) for batch in editor.edit(images, requests)) == 3 and len(tries) > 1
+    assert {prompt for _, prompt in editor._shortened} <= {"", long.prompt} and 1 <= editor.shortened <= 2
+    before = editor.shortened
+    list(editor.edit(images, requests))
+    assert editor.shortened == before
 
 
 def distance_of(a: Image.Image, b: Image.Image) -> int:
