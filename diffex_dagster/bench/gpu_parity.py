@@ -49,7 +49,7 @@ def parity(check: Check, plan: Plan, dtype: str) -> Figures:
         for mask in ("intersection", "none"):
             own = editor.with_options(mask=mask)
             request = EditRequest(file, (Concept(PROMPTS[0]),))
-            ours = engine.edit([own._prepared(engine, inversion, request)])
+            ours = engine.edit([own._prepared(engine, inversion, request, picture_digest(picture))])
             pipeline.invert(picture, generator=torch.Generator().manual_seed(seed), **inversion_options)
             restore_autoencoder(pipeline)
             crossed = mask == "intersection"

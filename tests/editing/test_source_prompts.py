@@ -93,7 +93,7 @@ def test_an_edit_of_a_long_description_is_guided_by_its_concept(checkpoint: Path
     editor = LeditsEditor(LeditsOptions(checkpoint=str(checkpoint), steps=4, device="cpu", source_prompts=vocabulary))
     assert editor.tokens(", ".join(words[:4])) >= editor.most_tokens
     shown: Any = SimpleNamespace(shows=tuple((f"g{i}", word) for i, word in enumerate(words)))
-    guided = editor._guided(editor.engine(), shown, Concept("fez"), 0.0)
+    guided = editor._guided(editor.engine(), shown, Concept("fez"), 0.0, "one")
     assert guided.text.words.sum() == editor.tokens("fez")
 
 
