@@ -14,6 +14,7 @@ import importlib.util
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -23,10 +24,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from diffex_dagster.errors import DiffExError, EditorError, at_the_boundary, first_line
 from diffex_dagster.utils.secrets import logger
+from diffex_dagster.workers import reaper
 from diffex_dagster.workers.bench import Bench, Hello, Problem
 from diffex_dagster.workers.options import Workers
 
@@ -39,6 +42,7 @@ Item = TypeVar("Item")
 SAY_EVERY = 30.0  # seconds between two sentences about waiting for workers
 STORE_MB = 100  # of shared memory that a private Ray sets aside: pictures on their way to workers
 _USERS: set[object] = set()  # pools of this process that have workers
+_REAPERS: list[subprocess.Popen[bytes]] = []  # programs that end what is left where this process is killed
 _STARTED: list[bool] = []  # whether they started Ray, or connected to it
 STARTS = 3  # workers that may end one after the other before the first is ready; and tries to start a Ray here
 _TOO_LATE = "timed out during startup"  # Ray waits for its own processes, and no longer than 30 s
@@ -382,8 +386,24 @@ def _ray(study: Study, options: Workers, gpus: float) -> tuple[Callable[[], Any]
         if _STARTED and not _USERS:
             _STARTED.clear()
             ray.shutdown()
+            while _REAPERS:
+                _REAPERS.pop().communicate()  # its input ends, and with it the program
 
     return make, end
+
+
+def _watch_nodes() -> None:
+    """Start a `workers.reaper` for each Ray node that is a child of this process; nothing where there is no /proc."""
+    if not Path("/proc/self/stat").exists():
+        return
+    command = [sys.executable, "-I", "-S", reaper.__file__]
+    for node in reaper.children(os.getpid(), "raylet"):
+        _REAPERS.append(
+            subprocess.Popen(  # noqa: S603 (a program of our own)
+                [*command, str(node), "2"],
+                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            )
+        )  # fmt: skip
 
 
 def _connect(options: Workers) -> None:
@@ -415,6 +435,8 @@ def _connect(options: Workers) -> None:
     finally:  # Ray sets handlers of its own, and Dagster cancels a run by a signal
         signal.signal(signal.SIGTERM, asked)
         signal.signal(signal.SIGINT, interrupted)
+    if address == "local":
+        _watch_nodes()
 
 
 def differs(mine: Any, theirs: Hello, named: str) -> None:
