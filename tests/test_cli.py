@@ -94,7 +94,7 @@ def test_plan_says_what_is_missing_before_and_nothing_after(
     edited = planned()
     assert edited["level1_edits"]["edits_missing"] == 8 and edited["level1_edits"]["edits_reused"] == 56
     assert edited["v2/level2_scores"]["edits_missing"] == 0  # level 1 of the same run makes them
-    assert edited["level1_edits"]["edit_seconds"] > 0 and edited["level1_edits"]["gpu_memory_gb"] == 3.25
+    assert edited["level1_edits"]["edit_seconds"] is not None and edited["level1_edits"]["gpu_memory_gb"] == 3.25
     assert edited["corpus"]["gpu_memory_gb"] is None
     assert "corpus_overrides" in edited["corpus"]["why"] and edited["sample_images"]["why"] == "up to date"
     assert edits_made(tmp_path) == made

@@ -16,9 +16,9 @@ from diffex_dagster.assets.running import in_gpu_pool
 from diffex_dagster.cli.console import TableFormat, note, terminal
 from diffex_dagster.cli.results import print_rows
 from diffex_dagster.report.files import effects_csv
-from diffex_dagster.report.image_model import ImageFinding, feature_rows, finding_data
-from diffex_dagster.report.image_page import flip_in_words, render_image
-from diffex_dagster.report.wording import count, curly, digits_for, number, plain, signed, titled
+from diffex_dagster.report.image_model import ImageFeature, ImageFinding, feature_rows, finding_data
+from diffex_dagster.report.image_page import CLAIMS, flip_in_words, render_image
+from diffex_dagster.report.wording import REDRAWS, count, curly, digits_for, number, plain, signed, titled
 from diffex_dagster.search.flipping import FlipOptions
 from diffex_dagster.stages.asked_images import find_asked
 from diffex_dagster.stages.context import StudyContext
@@ -134,17 +134,24 @@ def _show(f: ImageFinding) -> None:
     for x in f.features[:SHOWN]:
         table.add_row(
             str(x.rank), Text(titled(x, 40)), signed(x.effect, digits),
-            f"{signed(x.low, digits)} to {signed(x.high, digits)}", x.verdict,
+            f"{signed(x.low, digits)} to {signed(x.high, digits)}", f"{x.verdict}{' *' if _marked(x) else ''}",
             f"{number(x.score_null, digits)} → {number(x.score_edit, digits)}{' flips' if x.flips else ''}",
             "–" if x.study_effect is None else signed(x.study_effect, digits),
         )  # fmt: skip
     console.print(table)
+    if any(_marked(x) for x in f.features[:SHOWN]):
+        console.print(f"* {REDRAWS}: they do not say how much of it is the attribute", highlight=False)
     if f.expected == f.expected:
         console.print(
-            f"if no feature had an effect, {f.expected:.1f} of them would stand out by chance; "
+            f"if no edit changed more than those towards meaningless words, {f.expected:.1f} features would stand "
+            f"out by chance; "
             f"{f.edits_made} edits made, {f.edits_reused} reused",
             highlight=False,
         )
+
+
+def _marked(x: ImageFeature) -> bool:
+    return x.redraws and x.verdict in CLAIMS
 
 
 def _command(study: Study, classifier: str, images: Sequence[str], wishes: Wishes) -> str:

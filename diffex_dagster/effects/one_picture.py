@@ -12,7 +12,12 @@ seeds of the picture first. The statistic of a player is how far it lies from th
 **Its error rate.** Under that hypothesis every one of the k + 1 is as likely to lie furthest out, so that p ≤ α has a
 chance of α at most, whatever the distribution: skewed, heavy-tailed, different for every picture. The least p is
 1 / (k + 1): at α = 0.05 fewer than 19 control prompts can claim nothing. The rate is for one feature on one picture. Of
-F features without effect, α F are expected to stand out on a picture, which is said beside them.
+F such features, α F are expected to stand out on a picture, which is said beside them.
+
+**What it does not say.** The hypothesis is about edits, not about the attribute. A word that means something often
+redraws more than one that means nothing does, and so moves the score further in either direction, also of a classifier
+that does not look at the attribute: with three times the spread it stands out on nearly half of all pictures.
+No control edit then says how much of the effect is the attribute. Such a feature is marked: `changes_more`.
 
 **What seeds do.** They make each x less noisy, so that smaller effects are seen. They do not count as control prompts:
 what a word means to the editor is the same under every seed, so that k · s values are not exchangeable with s others,
@@ -45,10 +50,11 @@ def fewest_controls(level: float = 0.05) -> int:
 
 
 def control_words(own: Iterable[str], count: int, but: Iterable[str] = ()) -> tuple[str, ...]:
-    """So many control prompts: the study's own, and further ones; only the own where there are more of them.
+    """So many control prompts, the study's own first; fewer where there are no more words.
 
     Args:
         own: those of the study; none means that it wants none.
+        count: how many; fewer than its own are the first of them.
         but: words that mean something here (names and prompts of the corpus).
     """
     words = tuple(own)
@@ -56,7 +62,18 @@ def control_words(own: Iterable[str], count: int, but: Iterable[str] = ()) -> tu
         return ()
     taken = {word.casefold() for text in (*but, *words) for word in (text, *text.split())}
     more = [word for word in WORDS if word not in taken]
-    return (*words, *more[: max(0, count - len(words))])
+    return (*words, *more)[:count]
+
+
+def changes_more(strength: float, controls: Iterable[float]) -> bool:
+    """Whether an edit changes more of the picture than every control edit does: then they are no measure of its noise.
+
+    Args:
+        strength: how far the edit changed its null edit (`effects.edit_metrics`).
+        controls: the same of the control edits; nothing is said without any.
+    """
+    least = list(controls)
+    return bool(least) and strength > max(least) + TIE
 
 
 def p_value(edit: float, controls: ArrayLike) -> float:

@@ -62,7 +62,8 @@ def _environment() -> Environment:
         "emphasised": emphasised,
     }
     environment.globals |= {"count": wording.count, "version": __version__, "meanings": wording.MEANINGS,
-                            "changes": wording.CHANGES, "of_one": wording.OF_ONE}  # fmt: skip
+                            "changes": wording.CHANGES, "of_one": wording.OF_ONE,
+                            "redraws": wording.REDRAWS}  # fmt: skip
     return environment
 
 

@@ -32,6 +32,8 @@ class ImageFeature:
         verdict: one of `VERDICTS`.
         shows: whether the edit shows the attribute, by the judge; None where nobody judges.
         strength, ssim: how far the edit changed its null edit (`effects.edit_metrics`).
+        redraws: whether it changes more of the picture than every control edit, which then do not say how much of the
+            effect is the attribute (`effects.one_picture.changes_more`).
         flips: whether it changes the decision, under at least half of the seeds.
         study_effect, study_low, study_high, study_decision: the same feature over the study's images, by its latest
             report; None where no report has it.
@@ -60,6 +62,7 @@ class ImageFeature:
     study_low: float | None = None
     study_high: float | None = None
     study_decision: str | None = None
+    redraws: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,8 @@ class ImageFinding:
         seeds: how many seeds each edit was made under.
         level: error rate of one verdict.
         least_controls: control prompts that a verdict needs at that rate.
-        expected: how many of the features that were tested stand out by chance, if none has an effect.
+        expected: how many of the features that were tested stand out by chance, if their edits change the picture no
+            more than control edits do.
         margin: effects inside ± this do not matter to the study.
         judge: who judged; "" where nobody did, and `unjudged` says why.
         study_images: images of the study's report; 0 where it has none.
@@ -154,7 +158,8 @@ class ImageFinding:
 
 COLUMNS = (
     "rank", "feature", "name", "group", "effect", "low", "high", "verdict", "p_value", "shows", "flips", "score_null",
-    "score_control", "score_edit", "strength", "ssim", "study_effect", "study_low", "study_high", "study_decision",
+    "score_control", "score_edit", "strength", "ssim", "redraws", "study_effect", "study_low",
+    "study_high", "study_decision",
 )  # fmt: skip
 
 

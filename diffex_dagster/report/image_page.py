@@ -14,6 +14,7 @@ from diffex_dagster.report.html import render
 from diffex_dagster.report.image_model import FlipSet, ImageFeature, ImageFinding
 from diffex_dagster.report.pictures import BUDGET, Book, fitted
 from diffex_dagster.report.wording import (
+    REDRAWS,
     UNSAID,
     capitalised,
     count,
@@ -120,7 +121,7 @@ def in_lines(f: ImageFinding, shown: int = SHOWN) -> str:
     width = max((len(titled(x, 40)) for x in f.features[:shown]), default=0)
     for x in f.features[:shown]:
         over = "" if x.study_effect is None else f"  (over the study {signed(x.study_effect, digits)})"
-        lines.append(f"{x.rank:>3}  {titled(x, 40):<{width}}  {_effect(x, digits)}  {x.verdict}{over}")
+        lines.append(f"{x.rank:>3}  {titled(x, 40):<{width}}  {_effect(x, digits)}  {x.verdict}{_mark(x)}{over}")
     if len(f.features) > shown:
         lines.append(f"     and {len(f.features) - shown} more: to_frame(), to_html(file)")
     return "\n".join(lines)
@@ -136,7 +137,7 @@ def as_html(f: ImageFinding, shown: int = SHOWN) -> str:
     headings = "".join(f"<th>{each}</th>" for each in ("", "feature", "effect", "verdict", "over the study", "edit"))
     rows = "".join(
         f"<tr><td>{x.rank}</td><td>{html.escape(titled(x, 50))}</td><td>{_effect(x, digits)}</td>"
-        f"<td>{glyph(x.verdict)} {html.escape(x.verdict)}</td><td>{signed(x.study_effect, digits)}</td>"
+        f"<td>{glyph(x.verdict)} {html.escape(x.verdict + _mark(x))}</td><td>{signed(x.study_effect, digits)}</td>"
         f"<td>{_inline(x.edit, titled(x, 50))}</td></tr>"
         for x in f.features[:shown]
     )
@@ -144,6 +145,10 @@ def as_html(f: ImageFinding, shown: int = SHOWN) -> str:
         f"<div>{first}<table><tr>{strip}</tr></table><table><thead><tr>{headings}</tr></thead><tbody>{rows}</tbody>"
         "</table></div>"
     )
+
+
+def _mark(x: ImageFeature) -> str:
+    return f" ({REDRAWS})" if x.redraws and x.verdict in CLAIMS else ""
 
 
 def _effect(x: ImageFeature, digits: int) -> str:

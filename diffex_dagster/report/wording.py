@@ -46,6 +46,8 @@ OF_ONE = {
     "edit failed": "the edit does not show it, so nothing is said about it",
 }
 """What each verdict about a feature on one picture says."""
+REDRAWS = "the edit changes more of the picture than every control edit"
+"""Said beside a claim about one picture that its control edits do not bear out alone."""
 CHANGES = {
     "more reliant": "images move further than under the first version",
     "less reliant": "images move less far",

@@ -15,10 +15,10 @@ from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.corpus.vlm.protocol import Proposer
 from diffex_dagster.editing.protocol import Editor
-from diffex_dagster.effects.one_picture import control_words, fewest_controls
 from diffex_dagster.errors import StoreError
 from diffex_dagster.judging.protocol import Judge
 from diffex_dagster.stages.calibrated import chosen_settings, with_settings
+from diffex_dagster.stages.control_words import with_control_words
 from diffex_dagster.stages.setup import (
     build_classifier,
     build_editor,
@@ -133,7 +133,7 @@ class StudyContext:
     def calibrated(self) -> Self:
         """The same work, whose control prompts are edited with every setting that a feature of its corpus has.
 
-        A study of one image has more of them (`with_control_words`).
+        A report of one image has more of them (`with_control_words`).
 
         Raises:
             StoreError: there is no corpus yet, or a feature of it has not been calibrated (a plan is made all the
@@ -152,13 +152,14 @@ class StudyContext:
         return self.changed(study.edited_with([feature.setting for feature in editable]))
 
     def with_control_words(self) -> Self:
-        """The same work; of one image with as many control prompts as it takes to claim anything of one image."""
-        study, effects = self.study, self.study.effects
-        if not effects.control_prompts or len(self.samples) != 1:
+        """The same work; where its report is of one image, with as many control prompts as it takes to claim anything.
+
+        See `stages.control_words`.
+        """
+        if not self.study.effects.control_prompts or not self.split.one_image:
             return self
-        meaning = [text for feature in self.corpus.walk() for text in (feature.name, feature.prompt)]
-        words = control_words(effects.control_prompts, fewest_controls(effects.level), meaning)
-        return self.changed(study.changed(effects=effects.model_copy(update={"control_prompts": words})))
+        study = with_control_words(self.study, self.corpus)
+        return self if study is self.study else self.changed(study)
 
     @property
     def split(self) -> Split:

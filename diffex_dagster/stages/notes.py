@@ -15,12 +15,18 @@ from diffex_dagster.stages.splits import Split
 from diffex_dagster.study import Study
 
 
-def settings_shown(study: Study, margin: float) -> tuple[tuple[str, str], ...]:
+def settings_shown(study: Study, margin: float, of: Split | None = None) -> tuple[tuple[str, str], ...]:
     """Everything in the study that decides the numbers, as (what, value) for the method section of a report.
 
     Options of a user's own editor are left out: nobody knows what is in them.
+
+    Args:
+        margin: effects inside ± this do not matter.
+        of: the images of the report.
     """
     part, search, effects = study.editors[study.editor_name], study.search, study.effects
+    alone = of is not None and of.one_image
+    rate = "each feature for itself, against the control edits of the one image" if alone else effects.error_rate
     of_editor = part.model_dump(mode="json", exclude={"kind", "options"}, exclude_none=True)
     return (
         *((f"Editor: {field.replace('_', ' ')}", str(value)) for field, value in of_editor.items()),
@@ -29,7 +35,7 @@ def settings_shown(study: Study, margin: float) -> tuple[tuple[str, str], ...]:
         ("Beam", f"{search.beam} groups; each group competes with {search.probes} edits, its own or children's"),
         *([("Pairs", f"of the strongest features of {search.interactions} groups")] if search.interactions > 1 else []),
         ("Joint combination", f"up to {search.joint_size} features, {search.joint_width} candidates kept"),
-        ("Error rate", f"{effects.error_rate}, level {effects.level:g}"),
+        ("Error rate", f"{rate}, level {effects.level:g}"),
         ("No effect shown", f"interval inside ±{margin:.3g}, and what unseen images may do"),
         ("Control prompts", ", ".join(effects.control_prompts) or "none: effects are differences to the null edit"),
         ("An edit happened from", f"{effects.min_edit_strength:g} mean pixel change in the most changed window"),
@@ -92,12 +98,14 @@ def caveats(study: Study, of: Split, reach: Reach | None = None) -> tuple[str, .
             f"ruled out. From about {needed} images on, or with a wider margin than ±{reach.still if reach else 0:.2g} "
             "(effects.margin), a report may say “no effect shown”."
         )
-    if images == 1:
+    if of.one_image:
         notes.insert(
             0,
-            "Only one image was used. Decisions and intervals are about this image alone, each feature for itself: its "
-            "edits lie further out than those towards words that mean nothing, which one in twenty features without "
-            "effect does at a level of 0.05. Nothing is said of other images.",
+            "Decisions are made on one image alone. They and the intervals are about it, each feature for itself: its "
+            "edit lies further out than those towards words that mean nothing. An edit that changes the picture no "
+            f"more than these do does so with a chance of {study.effects.level:.0%}; one that redraws more of it "
+            "stands out more often, also where the classifier does not look at the attribute. Nothing is said of other "
+            "images.",
         )
     elif images < 30:
         notes.insert(0, f"Only {images} images were used: intervals are wide and small effects stay undecided.")

@@ -283,6 +283,7 @@ def _features(
                 known.ci_low if known else None,
                 known.ci_high if known else None,
                 known.decision if known else None,
+                seen.redraws(asked, concepts, i),
             )
         )
     unsaid = {verdict: n for n, verdict in enumerate(UNSAID, 1)}

@@ -12,15 +12,24 @@ from diffex_dagster.classifying.asking import said_outputs
 from diffex_dagster.classifying.target import has_class, of_class
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.effects.edit_metrics import EditMetrics
-from diffex_dagster.effects.one_picture import control_words, fewest_controls, p_value
+from diffex_dagster.effects.one_picture import changes_more, p_value
 from diffex_dagster.effects.paired import Reach
 from diffex_dagster.effects.presence import YES, seen_from
 from diffex_dagster.errors import StoreError
 from diffex_dagster.search.flipping import FlipOptions
 from diffex_dagster.stages.calibrated import chosen_settings, with_settings
 from diffex_dagster.stages.context import Subject
+from diffex_dagster.stages.control_words import with_control_words
 from diffex_dagster.stages.deciding import control_differences, measure_reach
-from diffex_dagster.stages.edits import Concepts, EditCounts, concepts_of, control_edits, edit_requests, make_edits
+from diffex_dagster.stages.edits import (
+    Concepts,
+    EditCounts,
+    concepts_of,
+    control_edits,
+    controls_like,
+    edit_requests,
+    make_edits,
+)
 from diffex_dagster.stages.judging import chance_gain, evidence_before, first_metrics, gains
 from diffex_dagster.stages.scores import Paired, ensure_scores, paired_scores
 from diffex_dagster.stages.source_prompts import still_to_find
@@ -64,6 +73,7 @@ def asked_of(subject: Subject, corpus: Corpus, wishes: Wishes | None = None) -> 
     Raises:
         StoreError: what the study finds out before its first edit (options of the editor, words that describe
             pictures) has not been found out yet.
+        StudyError: so many control prompts cannot be had.
     """
     wishes, study, store = wishes or Wishes(), subject.study, subject.store
     if study.finds_source_prompts and still_to_find(subject):
@@ -80,10 +90,7 @@ def asked_of(subject: Subject, corpus: Corpus, wishes: Wishes | None = None) -> 
             f"({len(lacking)} prompts in all); run the study once (diffex run {study.folder.name}), or write "
             "calibrate: false"
         )
-    least = fewest_controls(study.effects.level) if wishes.controls is None else wishes.controls
-    meaning = [text for feature in corpus.walk() for text in (feature.name, feature.prompt)]
-    words = control_words(study.effects.control_prompts, least, meaning)
-    more = study.changed(effects=study.effects.model_copy(update={"control_prompts": words}))
+    more = with_control_words(study, corpus, wishes.controls)
     at = subject.changed(more.edited_with([feature.setting for feature in features]))
     return Asked(at, corpus, tuple(features), wishes)
 
@@ -115,6 +122,11 @@ class Seen:
         only = np.arange(len(self.images)) == i
         return measure_reach(asked.subject.study, {c: self.paired[c].on(only) for c in asked.combinations})
 
+    def redraws(self, asked: Asked, concepts: Concepts, i: int) -> bool:
+        """Whether an edit changes more of one picture than every control edit that it is held against."""
+        controls = controls_like(asked.subject.study, concepts)
+        return changes_more(self.metrics[concepts][i].strength, [self.metrics[c][i].strength for c in controls])
+
     def shows(self, concepts: Concepts, i: int) -> list[bool | None]:
         """Whether an edit of one picture shows each of its concepts; None where nobody judges."""
         if concepts not in self.gained:
@@ -141,6 +153,7 @@ def look(asked: Asked, images: list[str]) -> Seen:
     seen = Seen(images, {}, {}, {}, {}, {}, None, {}, counts)
     controls = control_edits(study)
     add(asked, seen, [concepts_of([feature]) for feature in asked.features])
+    seen.metrics.update(first_metrics(subject, controls, images))
     first = edit_requests(images, [()], [study.seed])
     outputs, _ = ensure_scores(subject, first)
     labels, said = subject.classifier.labels, said_outputs(subject.classifier)

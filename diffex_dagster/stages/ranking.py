@@ -171,7 +171,7 @@ def rank(measured: Measured) -> list[RankedFeature]:
     confidence = study.effects.confidence
     counted = {f.id: paired[f.id].on(on[f.id]) for f in features}
     summaries = {f: summarise(of.effect, of.flipped, confidence, reaches[f]) for f, of in counted.items()}
-    if len(searched.split.reported) == 1:
+    if searched.split.one_image:
         decisions, summaries = _of_one_image(measured, decisions, summaries, reaches)
     order = {feature.id: i for i, feature in enumerate(corpus.walk())}
     unsaid = {feature: UNSAID.index(d.decision) for feature, d in decisions.items() if d.decision in UNSAID}
@@ -227,7 +227,7 @@ def _of_one_image(
 ) -> tuple[dict[str, Decision], dict[str, EffectSummary]]:
     """What a study of a single image can say, each feature for itself: its control edits tell what is noise.
 
-    See `effects.one_picture`; the error rate of a study does not apply, since there are no other images.
+    See `effects.one_picture`; the error rate of a study does not apply, since there are no other images to test on.
     """
     level, still = measured.study.effects.level, measured.reach.still
     decided, said = dict(decisions), dict(summaries)

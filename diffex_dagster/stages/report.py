@@ -103,7 +103,7 @@ def classifier_report(subject: Subject, command: str) -> tuple[Report, Searched]
             *racing_notes(searched),
         ),
         settings=(
-            *settings_shown(study, still),
+            *settings_shown(study, still, searched.split),
             *placed(editor),
             *([("Grad-CAM", f"not shown: {why_not}")] if why_not else []),
             *([("LPIPS", f"not measured: {no_lpips}")] if no_lpips else []),

@@ -21,6 +21,11 @@ class Split:
         """Whether the report speaks of images that the search has not seen."""
         return self.discovery != self.reported
 
+    @property
+    def one_image(self) -> bool:
+        """Whether the report speaks of one image, which its control edits decide (`effects.one_picture`)."""
+        return len(self.reported) == 1
+
 
 def image_split(study: Study, store: Store) -> Split:
     """Split the study's images into discovery and confirmation; a small study uses all of them for both.

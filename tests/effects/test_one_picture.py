@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffex_dagster.effects.one_picture import WORDS, control_words, effect_interval, fewest_controls, p_value
+from diffex_dagster.effects.one_picture import (
+    WORDS,
+    changes_more,
+    control_words,
+    effect_interval,
+    fewest_controls,
+    p_value,
+)
 
 RUNS = 4000
 
@@ -23,6 +30,20 @@ def test_a_feature_without_effect_stands_out_no_more_often_than_promised(control
         x = drawn(rng, controls + 1, seeds).mean(axis=1)
         claims += p_value(x[0], x[1:]) <= 0.05
     assert 0.038 <= claims / RUNS <= 0.062  # 0.05, and three standard errors: neither more nor much less
+
+
+def stands_out(rng: np.random.Generator, spread: float) -> float:
+    return float(np.mean([p_value(rng.normal(0, spread), rng.normal(size=19)) <= 0.05 for _ in range(RUNS)]))
+
+
+def test_the_rate_is_that_of_edits_that_change_the_picture_no_more_than_control_edits() -> None:
+    """Nothing here has an effect on average: a word that redraws three times as much stands out all the same."""
+    rng = np.random.default_rng(11)
+    assert 0.038 <= stands_out(rng, 1.0) <= 0.062
+    assert 0.42 <= stands_out(rng, 3.0) <= 0.52
+    assert 0.12 <= stands_out(rng, np.sqrt(2)) <= 0.18  # two such words together, against single ones
+    assert changes_more(0.3, [0.1] * 19) and not changes_more(0.1, [0.1] * 19) and not changes_more(0.1, [0.05, 0.2])
+    assert not changes_more(0.3, [])
 
 
 def test_seeds_are_no_control_prompts() -> None:
@@ -70,5 +91,5 @@ def test_control_words_are_the_study_s_own_and_further_ones_that_mean_nothing() 
     words = control_words(("florn", "vask"), 19, but=("a plorn hat",))
     assert len(words) == len(set(words)) == 19 and words[:2] == ("florn", "vask") and "plorn" not in words
     assert control_words((), 19) == ()
-    assert control_words(tuple("abcdef"), 3) == tuple("abcdef")
+    assert control_words(tuple("abcdef"), 3) == tuple("abc")
     assert len(set(WORDS)) == len(WORDS) >= 38

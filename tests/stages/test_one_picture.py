@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from diffex_dagster.cli import explain as cli
-from diffex_dagster.errors import DiffExError, StoreError
+from diffex_dagster.editing.precomputed import PrecomputedEditorPart
+from diffex_dagster.errors import DiffExError, StoreError, StudyError
 from diffex_dagster.report.image_model import ImageFinding
 from diffex_dagster.report.image_page import as_html, in_lines, render_image
 from diffex_dagster.search.flipping import FlipOptions
@@ -84,6 +85,7 @@ def test_effects_are_this_picture_s_own_and_noise_is_told_from_them(toy: Study) 
         assert by["red"].verdict == "raises" and by["red"].p_value == pytest.approx(1 / 20)
         assert by["red"].effect == pytest.approx(by["red"].score_edit - by["red"].score_null)
         assert by["light/unknown-thing"].verdict == "edit failed"  # it changes no pixel
+        assert by["red"].redraws and not by["light/unknown-thing"].redraws  # control edits change no pixel either
         assert by["light"].verdict == "within the noise" and by["light"].p_value == 1.0
         assert len(finding.controls) == 19 == finding.least_controls and finding.controls[0][0] == "flornip"
         assert finding.expected == pytest.approx(0.05 * 5)
@@ -98,6 +100,24 @@ def test_too_few_control_prompts_claim_nothing(toy: Study) -> None:
     (finding,) = asked_about(none, 0.5, [picture(90)])
     assert "no control prompts" in finding.warnings[0] and not finding.controls
     assert not {f.verdict for f in finding.features} & {"raises", "lowers"}
+
+
+def test_as_many_control_prompts_as_were_asked_for_or_a_sentence(toy: Study) -> None:
+    def words(wanted: int | None, of: Study = toy) -> tuple[str, ...]:
+        asked = asked_of(StudyContext(of).subject("v1"), corpus_now(of), Wishes(FlipOptions(), wanted))
+        return tuple(asked.subject.study.effects.control_prompts)
+
+    own = toy.effects.control_prompts
+    assert words(1) == own[:1] and words(len(own)) == own and len(words(None)) == 19 and len(words(30)) == 30
+    with pytest.raises(StudyError, match="100 control prompts were asked for and .* are there"):
+        words(100)
+    (toy.folder / "edits" / "null").mkdir(parents=True)
+    picture(90).save(toy.folder / "edits" / "null" / "03.png")
+    other = {"kind": "precomputed", "folder": str(toy.folder / "edits")}
+    made = toy.changed(editors={"paint": PrecomputedEditorPart.model_validate(other)})
+    assert words(None, made) == own  # the other tool has made no others
+    with pytest.raises(StudyError, match="its edits were made by another tool"):
+        words(19, made)
 
 
 def test_a_flip_counts_where_the_judge_sees_the_attribute(toy: Study) -> None:
@@ -178,8 +198,7 @@ def test_what_a_study_finds_out_first_has_to_be_known(toy: Study) -> None:
     knob = {"kind": "python", "factory": "tests.support.toys:KnobEditor"}
     part = type(toy.editor_part).model_validate(knob)
     of = toy.changed(editors={"paint": part}, calibrate=True)
-    if not of.calibrates:
-        pytest.skip("this editor's options are not looked for")
+    assert of.calibrates
     with pytest.raises(StoreError, match="nobody has looked yet with which options"):
         asked_of(StudyContext(of).subject("v1"), corpus_now(toy))
 
@@ -212,4 +231,16 @@ def test_a_study_of_one_image_decides_by_its_control_edits(tmp_path: Path) -> No
     assert by["red"].decision == "raises" and by["red"].p_value == pytest.approx(1 / 20)
     assert by["red"].ci_low == pytest.approx(by["red"].effect) == by["red"].ci_high  # control edits do nothing here
     assert by["blue/plain-blue"].decision == "lowers"
-    assert any(caveat.startswith("Only one image was used") for caveat in report.caveats)
+    assert dict(report.settings)["Error rate"].startswith("each feature for itself, against the control edits")
+    assert any(caveat.startswith("Decisions are made on one image alone") for caveat in report.caveats)
+
+
+def test_a_report_on_the_one_image_that_was_held_out_follows_the_same_rule(tmp_path: Path) -> None:
+    part = {"kind": "python", "factory": "tests.support.toys:PaintEditor", "options": {"batch": 128}}
+    effects = {"control_prompts": ["flornip"], "confirmation": 0.25, "confirmation_from": 4}
+    study = load_study(write_study(tmp_path / "four", image_count=4, editors={"paint": part}, effects=effects))
+    report = explained(study, "v1")
+    assert report.images == 1 and len(report.controls) == 19
+    assert {row.feature: row for row in report.features}["red"].decision == "raises"
+    assert any(caveat.startswith("Decisions are made on one image alone") for caveat in report.caveats)
+    assert "each feature for itself" in dict(report.settings)["Error rate"]
