@@ -70,7 +70,11 @@ def test_the_services_run_the_commands_of_the_page_where_the_workspace_looks() -
     (published,) = ours["webserver"]["ports"]
     assert published.split(":")[-1] == ours["webserver"]["command"].split()[-1] and published.startswith("127.0.0.1:")
     for each in services.values():
-        assert {mount.partition(":")[0] for mount in each.get("volumes", ())} <= set(read("compose.yaml")["volumes"])
+        mounted = {mount.partition(":")[0] for mount in each.get("volumes", ())}
+        files = {name for name in mounted if name.startswith("./")}  # beside compose.yaml
+        assert mounted - files <= set(read("compose.yaml")["volumes"]) and all(
+            (DEPLOY / name).exists() for name in files
+        )
         assert set(each.get("depends_on", ())) <= set(services)
 
 
@@ -87,7 +91,9 @@ def test_the_variables_of_the_services_are_read_and_lead_to_each_other() -> None
     for service in ("code", "webserver", "daemon"):  # Dagster's tables are in the same database
         dagster = f"postgresql+psycopg2://{user}:{SECRETS['PGPASSWORD']}@{host}:{port}/{name}"
         assert environment(service)["DAGSTER_PG_URL"] == dagster
-        assert f"home:{environment(service)['DAGSTER_HOME']}" in services[service]["volumes"]
+        home = environment(service)["DAGSTER_HOME"]
+        assert f"home:{home}" in services[service]["volumes"]
+        assert f"./dagster.team.yaml:{home}/dagster.yaml:ro" in services[service]["volumes"]
     assert f"results:{results.folder}" in services["code"]["volumes"]
     start = services["buckets"]["command"][0]
     bucket = str(results.pictures).removeprefix("s3://").partition("/")[0]
@@ -96,6 +102,8 @@ def test_the_variables_of_the_services_are_read_and_lead_to_each_other() -> None
     assert port and code["AWS_ENDPOINT_URL"] == f"http://buckets:{port[1]}"
     assert '--auth-key "$$AWS_ACCESS_KEY_ID,$$AWS_SECRET_ACCESS_KEY"' in start
     assert environment("buckets").items() <= code.items()
+    started = re.findall(r"docker compose .*", (DEPLOY / "compose.yaml").read_text())
+    assert len(started) == 2 and all(" --env-file .env " in command for command in started)  # else no variable is set
     named = {name for name, _, _ in re.findall(r"\$\{(\w+)(:-)?([^}]*)\}", (DEPLOY / "compose.yaml").read_text())}
     example = dict(line.split("=", 1) for line in (DEPLOY / "team.env").read_text().splitlines() if line[0] != "#")
     assert named - set(example) == {"DIFFEX_DEVICE", "DIFFEX_WORKERS"} and set(example) == set(SECRETS)
@@ -112,6 +120,7 @@ def test_the_image_is_made_of_what_is_here() -> None:
     dagster = re.search(r"^dagster==1\.(\d+)\.(\d+)$", (ROOT / "constraints.txt").read_text(), flags=re.MULTILINE)
     storage = re.search(r"dagster-postgres==0\.(\d+)\.(\d+)", text)
     assert dagster and storage and int(storage[1]) == int(dagster[1]) + 16 and storage[2] == dagster[2]
+    assert re.search(r"apt-get install .*\bwget\b", text)  # which KubeRay's probes call
     assert "DAGSTER_HOME=/home/dagster" in text and "/home/dagster/dagster.yaml" in text
     assert shlex.join(["dagster-webserver", "-w"]) in read("compose.yaml")["services"]["webserver"]["command"]
 
