@@ -8,9 +8,9 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 
-MOST = 256  # items
+MOST = 256  # items, where keeping them takes no time
 SECONDS = 1.0
-SHARE = 10  # a group lasts so many times as long as keeping the one before it took
+SHARE = 10  # a group lasts at least so many times as long as keeping the one before it took
 LONGEST = 10.0  # seconds
 
 
@@ -22,23 +22,25 @@ def in_groups(
 ) -> Iterator[list[Item]]:
     """The items of batches, many at a time: a group is full with `most` items, or `seconds` after its first one.
 
-    Where whoever gets the groups takes long to keep one, the next are larger, so that keeping them takes a tenth of the
-    time at most; but no group waits for more than `LONGEST` seconds.
+    Where whoever gets the groups takes long to keep one, the next are larger than that: none goes before it has lasted
+    `SHARE` times as long as keeping the one before it took, or `LONGEST` seconds. What a commit costs, however small it
+    is, then takes about a tenth of the time at most while a commit takes less than a second.
 
     An empty batch says that nothing has come for a while, and lets a group go that is old enough. Where the batches
     end with an error, what came before is given first and the error is raised after it.
     """
     group: list[Item] = []
-    began, wait = 0.0, seconds
+    began, least = 0.0, 0.0
     try:
         for batch in batches:
             if batch and not group:
                 began = now()
             group += batch
-            if group and (len(group) >= most or now() - began >= wait):
+            lasted = now() - began
+            if group and lasted >= least and (len(group) >= most or lasted >= seconds):
                 given = now()
                 yield group
-                group, wait = [], min(max(seconds, SHARE * (now() - given)), max(seconds, LONGEST))
+                group, least = [], min(SHARE * (now() - given), LONGEST)
     except GeneratorExit:  # nobody wants them any more
         raise
     except BaseException:

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -422,6 +423,7 @@ def _connect(options: Workers) -> None:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **here)
                 break
             except Exception as error:
+                _end_half_started(error)
                 if not left or _TOO_LATE not in str(error):
                     raise
                 log.warning("Ray takes long to start here (is the machine busy?); trying again")
@@ -437,6 +439,19 @@ def _connect(options: Workers) -> None:
         signal.signal(signal.SIGINT, interrupted)
     if address == "local":
         _watch_nodes()
+
+
+def _end_half_started(error: BaseException) -> None:
+    """End the processes of a Ray that did not start in time.
+
+    Ray itself forgets them: it keeps the node that holds them once that has started. They are found by the error.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        end = getattr(frame.f_locals.get("self"), "kill_all_processes", None)
+        if end is not None:
+            with contextlib.suppress(Exception):  # one that has ended by itself
+                end(check_alive=False, allow_graceful=False, wait=True)
+            return
 
 
 def differs(mine: Any, theirs: Hello, named: str) -> None:

@@ -102,6 +102,17 @@ def test_groups_grow_where_keeping_one_takes_long() -> None:
     assert next(groups) == [3, 4, 5, 6, 7, 8]
 
 
+def test_a_full_group_waits_too_where_keeping_one_takes_long() -> None:
+    clock = Clock()
+    groups = in_groups((clock.after(0.1, [i]) for i in range(200)), most=4, now=lambda: clock.time)
+    sizes = []
+    for group in groups:
+        sizes.append(len(group))
+        clock.time += 0.2 if len(sizes) < 3 else 20.0  # to keep it
+    assert sizes[0] == 4 and all(20 <= size <= 22 for size in sizes[1:3])  # two seconds
+    assert 100 <= sizes[3] <= 102 and sum(sizes) == 200  # ten seconds, and no longer
+
+
 def test_what_came_before_an_error_is_kept_and_the_error_follows() -> None:
     def batches() -> Iterator[list[int]]:
         yield from ([1], [2])

@@ -14,7 +14,7 @@ from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.setup import build_judge
 from diffex_dagster.workers.bench import Hello, Problem
 from diffex_dagster.workers.options import Workers
-from diffex_dagster.workers.pool import Pool, _connect
+from diffex_dagster.workers.pool import STARTS, Pool, _connect
 from diffex_dagster.workers.remote import RemoteJudge
 from tests.support.crew import crew_study
 
@@ -155,6 +155,26 @@ def test_ray_is_started_again_where_the_machine_was_too_busy_for_it(monkeypatch:
         _connect(Workers(count=1, address="127.0.0.1:1"))
     errors = [RuntimeError("The current node timed out during startup.")]
     _connect(Workers(count=1))
+
+
+def test_what_a_ray_that_did_not_start_in_time_has_started_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private import node
+
+    ended = list[object]()
+
+    def late(self: object, *_: Any, **__: Any) -> None:
+        raise RuntimeError("The current node timed out during startup.")
+
+    def end(self: object, **_: bool) -> None:
+        ended.append(self)
+
+    monkeypatch.setattr(node.Node, "__init__", late)
+    monkeypatch.setattr(node.Node, "kill_all_processes", end)  # refused where Ray calls it otherwise
+    monkeypatch.setattr("ray.init", lambda **_: node.Node())
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(EditorError, match="timed out during startup"):
+        _connect(Workers(count=1))
+    assert len(ended) == len(set(map(id, ended))) == STARTS
 
 
 @pytest.mark.parametrize(
