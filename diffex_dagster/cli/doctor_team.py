@@ -10,14 +10,15 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 
 from diffex_dagster.cli.findings import Finding, surviving, tried
-from diffex_dagster.errors import first_line
+from diffex_dagster.errors import StoreError, first_line
 from diffex_dagster.store.places import Bucket, place_of
 from diffex_dagster.study import Study
 from diffex_dagster.utils.secrets import redact
-from diffex_dagster.workers.look import differing, installed
+from diffex_dagster.workers.look import ANSWER, differing, installed
 
 WAIT_S = 120.0  # for a cluster's machines
 
@@ -29,7 +30,7 @@ def team_findings(study: Study) -> Iterator[Finding]:
         yield tried("database", lambda: _database(url))
     place = place_of(study.pictures_place)
     if isinstance(place, Bucket):
-        yield tried("pictures", lambda: _bucket(place))
+        yield tried("pictures", lambda: _bucket(Bucket(place.name, ANSWER)))
     if study.crew is not None:
         yield from surviving("workers", lambda: _workers(study))
 
@@ -44,10 +45,21 @@ def _bucket(place: Bucket) -> str:
     """A file is written, read and removed again, under a name that no picture has."""
     name, content = f"doctor/{uuid.uuid4().hex}", b"diffex doctor"
     next(iter(place.everything("users")), None)
-    place.put(name, content, lambda there: there == content)
-    read = place.read(name)
-    place.remove(name)
-    return f"{place.name} can be listed, written and read" if read == content else f"{place.name} returned other bytes"
+    try:
+        place.put(name, content, lambda there: there == content)
+        read = place.read(name)
+    except BaseException:
+        with suppress(StoreError):
+            place.remove(name)
+        raise
+    done = f"{place.name} can be listed, written and read"
+    try:
+        place.remove(name)
+    except StoreError as error:
+        done += f", but not removed from, as `diffex store prune` would: {place.at(name)} is left there ({error})"
+    if read != content:
+        raise StoreError(f"{place.name} returned other bytes than were written; see what stands between")
+    return done
 
 
 def _workers(study: Study) -> Iterator[Finding]:
@@ -65,10 +77,15 @@ def _workers(study: Study) -> Iterator[Finding]:
         yield Finding(False, "workers", silent, "start the cluster, or correct workers.address or RAY_ADDRESS")
         return
     token = "set" if os.environ.get("RAY_AUTH_MODE") == "token" else "not set"
-    done = subprocess.run(  # noqa: S603 (this program)
-        [sys.executable, "-m", "diffex_dagster.workers.look", address, str(study.pictures_place)],
-        capture_output=True, text=True, timeout=WAIT_S, check=False,
-    )  # fmt: skip
+    try:
+        done = subprocess.run(  # noqa: S603 (this program)
+            [sys.executable, "-m", "diffex_dagster.workers.look", address, str(study.pictures_place)],
+            capture_output=True, text=True, timeout=WAIT_S, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        late = f"the machines of the Ray cluster at {address} have not answered within {WAIT_S:.0f} s"
+        yield Finding(False, "workers", late, "see `ray status`; a machine that is lost has to leave the cluster")
+        return
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no answer"])[-1]
         yield Finding(
@@ -81,7 +98,10 @@ def _workers(study: Study) -> Iterator[Finding]:
         return
     said = json.loads(done.stdout.strip().splitlines()[-1])
     machines = said["machines"]
-    yield Finding(True, "workers", f"{asked}, at {address}: {len(machines)} machines, {said['gpus']:g} GPUs")
+    there = ", ".join(
+        f"{n:g} {what}{'s' * (n != 1)}" for n, what in ((len(machines), "machine"), (said["gpus"], "GPU"))
+    )
+    yield Finding(True, "workers", f"{asked}, at {address}: {there}")
     for each in machines:
         if parts := differing(here, each["versions"]):
             remedy = "install the same versions everywhere: a worker that would edit otherwise is refused"

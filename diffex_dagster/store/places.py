@@ -179,17 +179,18 @@ class Bucket(PicturePlace):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.at(relative)) from error
 
     def put(self, relative: str, content: bytes, sound: Callable[[bytes], bool]) -> Stamp | None:
+        store = self._store  # says where obstore is missing
         from obstore.exceptions import AlreadyExistsError, NotSupportedError
 
         with self._plainly("written"):
             try:
-                made = self._store.put(relative, content, mode="create", use_multipart=False)
+                made = store.put(relative, content, mode="create", use_multipart=False)
             except AlreadyExistsError:
-                if sound(bytes(self._store.get(relative).bytes())):
+                if sound(bytes(store.get(relative).bytes())):
                     return None
-                made = self._store.put(relative, content, use_multipart=False)
+                made = store.put(relative, content, use_multipart=False)
             except NotSupportedError:  # a store that knows no condition: the same bytes once more
-                made = self._store.put(relative, content, use_multipart=False)
+                made = store.put(relative, content, use_multipart=False)
         stamp = _tagged(len(content), made)
         return None if stamp is None else self._know(relative, stamp)
 
@@ -263,6 +264,8 @@ class Bucket(PicturePlace):
             raise said from error
 
     def _sentence(self, what: str, error: Exception) -> BaseException | None:
+        if isinstance(error, StoreError):  # it is one already
+            return None
         from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
         if re.search(r"NoSuchBucket|ContainerNotFound|bucket does not exist", str(error), re.IGNORECASE):

@@ -186,27 +186,62 @@ class PgDatabase(Database):
         Raises:
             StoreError: it cannot be reached, or this user may not write.
         """
+        import psycopg
+
         raw = self._reached()
         try:
-            ((number, made, may_make),) = raw.execute(
-                """SELECT current_setting('server_version'), to_regclass(%s) IS NOT NULL,
-                has_database_privilege(current_database(), 'CREATE')""",
-                [f'"{self.schema}".edits'],
-            ).fetchall()
-            table = f'"{self.schema}".edits'
-            may_write = may_make
-            if made:
-                ((may_write,),) = raw.execute("SELECT has_table_privilege(%s, 'INSERT')", [table]).fetchall()
+            return f"{self.place} answers (PostgreSQL {self._number_of(raw)}); its tables {self._tables_of(raw)}"
+        except psycopg.Error as error:
+            raise self.plain(error) from error
         finally:
             raw.close()
-        if not may_write:
-            what = "write the tables" if made else "make the tables"
+
+    @staticmethod
+    def _number_of(raw: psycopg.Connection[tuple[Any, ...]]) -> str:
+        ((number,),) = raw.execute("SELECT current_setting('server_version')").fetchall()
+        return str(number).split()[0]
+
+    def _tables_of(self, raw: psycopg.Connection[tuple[Any, ...]]) -> str:
+        """What is to be said of the tables where this user may write or make them; raises StoreError where not."""
+        schema = raw.execute(
+            """SELECT has_schema_privilege(oid, 'USAGE'), has_schema_privilege(oid, 'CREATE') FROM pg_namespace
+            WHERE nspname = %s""",
+            [self.schema],
+        ).fetchone()
+        tables = raw.execute(
+            """SELECT pg_get_userbyid(c.relowner), pg_has_role(c.relowner, 'MEMBER'),
+            has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
+            AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE')
+            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE n.nspname = %s AND c.relkind = 'r' ORDER BY c.relname""",
+            [self.schema],
+        ).fetchall()
+        ((database,),) = raw.execute("SELECT has_database_privilege(current_database(), 'CREATE')").fetchall()
+        if not (all(schema) if schema else database) and not tables:
             raise StoreError(
-                f"{self.place}: this user may not {what}; let its owner GRANT it the schema {self.schema} or CREATE on "
-                "the database"
+                f"{self.place}: this user may not make the tables; let the owner GRANT it "
+                + (f"USAGE and CREATE on the schema {self.schema}" if schema else "CREATE on the database")
             )
-        then = "are there" if made else "are made at the first run"
-        return f"{self.place} answers (PostgreSQL {number.split()[0]}); its tables {then}"
+        if not tables:
+            return "are made at the first run"
+        assert schema is not None
+        if not schema[0] or not all(written for _, _, written in tables):
+            raise StoreError(
+                f"{self.place}: this user may not write the tables; let the owner GRANT it USAGE on the schema "
+                f"{self.schema}, and SELECT, INSERT, UPDATE and DELETE on ALL TABLES in it"
+            )
+        strangers = sorted({str(owner) for owner, own, _ in tables if not own})
+        if not strangers:
+            return "are there"
+        owner = " and ".join(strangers)
+        raw.execute(f'SET search_path TO "{self.schema}"')
+        if self._schema_of(raw) != SCHEMA:
+            raise StoreError(
+                f"{self.place}: the tables are of another version of diffex_dagster, and this user may not change "
+                f"them; let their owner, {owner}, run `diffex run` once with this version, or GRANT this user the role "
+                f"{owner}"
+            )
+        return f"are there; an upgrade that changes them is first run by their owner, {owner}"
 
     def _back(self, raw: psycopg.Connection[tuple[Any, ...]]) -> None:
         """Keep a connection for the next question; what was not committed is rolled back."""
@@ -276,7 +311,8 @@ class PgDatabase(Database):
             raw.execute("SELECT pg_advisory_xact_lock(%s)", [_number(f"{self.schema} tables")])
             if self._schema_of(raw) == SCHEMA:
                 return  # another process has made them meanwhile
-            raw.execute(f'CREATE SCHEMA IF NOT EXISTS "{self.schema}"')
+            if raw.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [self.schema]).fetchone() is None:
+                raw.execute(f'CREATE SCHEMA "{self.schema}"')  # asks for CREATE on the database also where it is there
             raw.execute(_schema())
             raw.execute("DELETE FROM store_version")
             raw.execute("INSERT INTO store_version VALUES (%s, %s)", list(SCHEMA))

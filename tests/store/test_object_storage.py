@@ -8,6 +8,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 from PIL import Image
@@ -27,7 +28,9 @@ from diffex_dagster.store.files import PictureFiles
 from diffex_dagster.store.places import Bucket, place_of
 from diffex_dagster.study import load_study
 from diffex_dagster.utils.progress import silent
+from diffex_dagster.workers import look
 from tests.support.buckets import S3
+from tests.support.project import Run
 from tests.support.toys import edits_made, picture, write_study
 
 PLAIN = EditRequest("i")
@@ -148,7 +151,7 @@ def test_check_and_prune_find_what_is_missing_altered_and_nobody_s(
 
 
 def test_a_study_keeps_its_pictures_in_the_bucket_that_its_file_names(
-    tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch, diffex: Run
 ) -> None:
     name = s3.bucket()
     monkeypatch.setenv("TEAM_BUCKET", f"s3://{name}")
@@ -158,6 +161,12 @@ def test_a_study_keeps_its_pictures_in_the_bucket_that_its_file_names(
     made, page = len(edits_made(study.folder)), study.results_folder / "reports" / "v1" / "index.html"
     assert made and "data:image/webp;base64," in page.read_text()
     store = build_store(study)
+    exported = tmp_path / "toy.duckdb"
+    assert diffex("export", study.file, exported)[0] == 0
+    with duckdb.connect(str(exported), read_only=True) as rows:  # which name the pictures, that stay where they are
+        files = {file for (file,) in rows.sql("SELECT file FROM edits UNION SELECT file FROM images").fetchall()}
+        assert rows.sql("SELECT count(*) FROM edits").fetchall() == [(store.count("edits"),)]
+    assert files == {file for file, _, _ in bucket(f"s3://{name}/faces").everything("pictures")}
     ((gone,), *_) = store.rows("SELECT file FROM edits WHERE file NOT IN (SELECT file FROM images) ORDER BY edit")
     ((same,),) = store.rows("SELECT count(*) FROM edits WHERE file = ?", [gone])
     bucket(f"s3://{name}/faces").remove(gone)
@@ -189,6 +198,37 @@ def test_doctor_tries_the_bucket_and_leaves_nothing_there(tmp_path: Path, s3: S3
     assert list(team_findings(load_study(write_study(tmp_path / "alone", 2)))) == []
 
 
+def test_doctor_leaves_nothing_in_a_bucket_that_fails_in_the_middle(
+    tmp_path: Path, s3: S3, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = load_study(write_study(tmp_path / "toy", 2, results={"pictures": address}))
+
+    def failing(*_: object) -> bytes:
+        raise StoreError("pictures cannot be read")
+
+    before = s3.count("PUT", 200)
+    with monkeypatch.context() as patch:
+        patch.setattr(Bucket, "read", failing)
+        (said,) = team_findings(study)
+    assert said.fine is False and said.found == "pictures cannot be read" and s3.count("PUT", 200) == before + 1
+    assert list(bucket(address).everything("")) == []
+    monkeypatch.setattr(Bucket, "remove", failing)
+    (said,) = team_findings(study)
+    assert said.fine and "but not removed from" in said.found and "prune" in said.found
+
+
+def test_a_machine_of_a_cluster_writes_where_pictures_are_kept_and_all_see_it(tmp_path: Path, address: str) -> None:
+    here, there = str(tmp_path / "here"), str(tmp_path / "there")
+    assert look.unusable(there, "probe") == f"there is no folder {there} on this machine"
+    Path(here).mkdir()
+    for place in (here, address):
+        assert look.unusable(place, "probe") == "" and look.unseen(place, "probe") == ""
+        look.removed(place, "probe")
+        assert "is not seen here" in look.unseen(place, "probe")
+    assert not list(Path(here).iterdir()) and list(bucket(address).everything("")) == []
+    assert "there is no such bucket" in look.unusable("s3://nobody-made-this/faces", "probe")
+
+
 @pytest.mark.parametrize(
     "where", ["s3://key:secretkey9@team/faces", "https://team.example.org/faces", "s3://", "ftp://team/faces"]
 )
@@ -214,9 +254,19 @@ def test_stores_of_three_clouds_are_told_by_their_address(monkeypatch: pytest.Mo
 
 
 def test_without_the_extra_the_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "obstore.store", None)
-    with pytest.raises(StoreError, match=r"pictures in a bucket need obstore.*diffex-dagster\[buckets\]"):
-        place_of("s3://team/faces").read("pictures/aa/any.png")
+    for name in ("obstore", "obstore.store", "obstore.exceptions"):
+        monkeypatch.setitem(sys.modules, name, None)
+    place = place_of("s3://team/faces")
+    for ask in (
+        lambda: place.read("pictures/aa/any.png"),
+        lambda: place.put("pictures/aa/any.png", b"", bool),
+        lambda: place.stamps(["pictures/aa/any.png"]),
+        lambda: list(place.everything("pictures")),
+        lambda: place.remove("pictures/aa/any.png"),
+    ):
+        with pytest.raises(StoreError, match=r"pictures in a bucket need obstore.*diffex-dagster\[buckets\]"):
+            ask()
+    assert "need obstore" in look.unusable("s3://team/faces", "probe")  # a machine of a cluster says so
 
 
 def test_keys_are_in_no_message(s3: S3, address: str) -> None:

@@ -155,10 +155,31 @@ def test_doctor_says_whether_a_database_can_be_used_and_makes_nothing(postgres: 
         assert raw.execute(made, [schema]).fetchall() == [(False,)]
         database.write(lambda connection: None)
         assert "its tables are there" in database.state()
-        raw.execute(f"CREATE ROLE r{schema} LOGIN; GRANT USAGE ON SCHEMA {schema} TO r{schema}")
-    reader = PgDatabase(postgres.replace("//diffex@", f"//r{schema}@"), schema=schema)
-    with pytest.raises(StoreError, match="this user may not write the tables; let its owner GRANT"):
-        reader.state()
+        other, everything = f"r{schema}", f"ALL TABLES IN SCHEMA {schema}"
+        theirs = PgDatabase(postgres.replace("//diffex@", f"//{other}@"), schema=schema)
+        raw.execute(f"CREATE ROLE {other} LOGIN; GRANT SELECT, INSERT, UPDATE ON {everything} TO {other}")
+        for grant in ("SELECT 1", f"GRANT USAGE ON SCHEMA {schema} TO {other}"):
+            raw.execute(grant)
+            with pytest.raises(StoreError, match="this user may not write the tables; let the owner GRANT it USAGE"):
+                theirs.state()
+        raw.execute(f"GRANT DELETE ON {everything} TO {other}")
+        assert theirs.state().endswith("are there; an upgrade that changes them is first run by their owner, diffex")
+        theirs.write(lambda connection: None)
+        raw.execute(f"UPDATE {schema}.store_version SET schema = 'of an earlier release'")
+        with pytest.raises(StoreError, match="let their owner, diffex, run `diffex run` once with this version"):
+            theirs.state()
+        assert "its tables are there" in database.state()
+
+        raw.execute(f"CREATE SCHEMA s{schema}")
+        later = PgDatabase(theirs.url, schema=f"s{schema}")
+        with pytest.raises(
+            StoreError, match=f"not make the tables; .* GRANT it USAGE and CREATE on the schema s{schema}"
+        ):
+            later.state()
+        raw.execute(f"GRANT USAGE, CREATE ON SCHEMA s{schema} TO {other}")
+        assert "are made at the first run" in later.state()
+        later.write(lambda connection: None)  # it is not asked for CREATE on the database
+        assert later.state().endswith("its tables are there")
 
 
 def test_a_password_in_a_study_file_is_refused_and_one_behind_a_variable_is_not(

@@ -140,10 +140,14 @@ def test_doctor_asks_the_machines_of_a_cluster_what_they_have(tmp_path: Path, mo
     address = ray.get_runtime_context().gcs_address
     study = crew_study(tmp_path).changed(workers=Workers(count=2, address=address))
     there, other = doctor_team.team_findings(study)
-    assert there.fine and there.found == f"2 of them, at {address}: 1 machines, 0 GPUs"
+    assert there.fine and there.found == f"2 of them, at {address}: 1 machine, 0 GPUs"
+    assert list((tmp_path / "results").rglob("*")) == []  # what the machine wrote there is removed again
     assert other.fine is False and "torch 1.0.0+cpu here, " in other.found and other.found.count(" here, ") == 1
     (silent,) = doctor_team.team_findings(study.changed(workers=Workers(count=2, address="127.0.0.1:1")))
     assert silent.fine is False and "nobody answers at 127.0.0.1:1" in silent.found
+    monkeypatch.setattr(doctor_team, "WAIT_S", 0.01)
+    (late,) = doctor_team.team_findings(study)
+    assert late.fine is False and late.found.endswith(f"at {address} have not answered within 0 s")
     (alone,) = doctor_team.team_findings(study.changed(workers=Workers(count=2, address="local")))
     assert alone.fine and "on a Ray of this machine's own" in alone.found
     assert look.differing({"torch": "2.1+cpu"}, {"torch": "2.1+cu130"}) == []
