@@ -257,6 +257,10 @@ def explain_image(
         with shown() if progress else nullcontext(silent) as reporter:
             work = at_work(of, editor=made_editor, classifiers=made_classifier, report=reporter)
             finding = _explain_one(work.subject("classifier"), image, _corpus(corpus), wishes)
+        if folder is None:
+            from diffex_dagster.report.image_model import in_memory
+
+            finding = in_memory(finding)
         return ImageExplanation(finding, folder)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster.components.testing import create_defs_folder_sandbox
+from PIL import Image
 
 import diffex_dagster
 from diffex_dagster.errors import ClassifierError, StudyError
@@ -85,6 +86,10 @@ def test_explain_image_takes_the_same_parts_and_finds_what_flips_one_picture(tmp
     assert found.to_frame()["verdict"].tolist()[0] == "raises"
     assert json.loads(found.to_json())["flips"][0]["decision"] == "the prediction becomes “warm”"
     assert "Red" in found.to_html(tmp_path / "page.html").read_text("utf-8") and "<img" in found._repr_html_()
+    alone = diffex_dagster.explain_image(picture(90), warm, editor, TREE, "warm", progress=False, **parts)
+    assert alone.folder is None and all(isinstance(f.edit, Image.Image) for f in alone.finding.features)
+    assert alone._repr_html_().count("<img") == found._repr_html_().count("<img")  # its folder is gone, it is not
+    assert alone.to_html(tmp_path / "alone.html").read_text("utf-8").count("<img") > len(alone.finding.features)
     made = len(edits_made(tmp_path))
     diffex_dagster.explain_image(
         picture(90), warm, editor, TREE, "cold", folder=tmp_path / "kept", progress=False, **parts

@@ -23,8 +23,8 @@ from diffex_dagster.search.flipping import FlipOptions
 from diffex_dagster.stages.asked_images import find_asked
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.corpus_now import corpus_now
-from diffex_dagster.stages.one_picture import PlannedImages, explain_images, plan_images
-from diffex_dagster.stages.picture_edits import Wishes, asked_of
+from diffex_dagster.stages.one_picture import PlannedImages, explain_images, explain_stored, plan_images
+from diffex_dagster.stages.picture_edits import Asked, Wishes, asked_of
 from diffex_dagster.stages.scores import check_classifier
 from diffex_dagster.stages.setup import image_page, link_pages, reports_folder
 from diffex_dagster.study import Study
@@ -68,15 +68,17 @@ def make(
     work = StudyContext(study, report=report)
     command = _command(study, classifier, images, wishes)
 
-    def explain() -> list[ImageFinding]:
+    names = {key: name for key, (name, _) in found.items()}
+
+    def asked() -> Asked:
         subject = work.subject(classifier)
         check_classifier(subject)
         work.store.put_images(dict(found.values()))
-        names = {key: name for key, (name, _) in found.items()}
-        return explain_images(asked_of(subject, corpus, wishes), names, command)
+        return asked_of(subject, corpus, wishes)
 
-    edits = planned.edits_missing + planned.edits_most
-    findings = in_gpu_pool(study, "explain", explain, say) if edits else explain()
+    findings = explain_stored(asked(), names, command) if not planned.edits_missing else None
+    if findings is None:  # what flips an image may take edits that no plan can know
+        findings = in_gpu_pool(study, "explain", lambda: explain_images(asked(), names, command), say)
     pages = []
     for finding in findings:
         page = image_page(study, classifier, finding.image)
@@ -139,6 +141,8 @@ def _show(f: ImageFinding) -> None:
             "–" if x.study_effect is None else signed(x.study_effect, digits),
         )  # fmt: skip
     console.print(table)
+    if f.no_study:
+        console.print(f.no_study, highlight=False, markup=False)
     if any(_marked(x) for x in f.features[:SHOWN]):
         console.print(f"* {REDRAWS}: they do not say how much of it is the attribute", highlight=False)
     if f.expected == f.expected:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from diffex_dagster.results import Picture
+from diffex_dagster.results import Picture, opened
 
 VERDICTS = ("raises", "lowers", "too small to matter", "within the noise", "inconclusive", "already there",
             "edit failed")  # fmt: skip
@@ -115,6 +115,8 @@ class ImageFinding:
         judge: who judged; "" where nobody did, and `unjudged` says why.
         study_images: images of the study's report; 0 where it has none.
         warnings: what to know before anything on the page is believed.
+        made_with: what tells it from a finding of other parts: `classifier`, `target`, `editor`, `corpus_version`.
+        no_study: why there are no effects over the study beside these; "" where there are, or no report at all.
         edits_made, edits_reused: what it cost, together with the pictures that were asked about with it.
     """
 
@@ -152,6 +154,8 @@ class ImageFinding:
     unjudged: str
     study_images: int
     warnings: tuple[str, ...] = ()
+    made_with: Mapping[str, str] = field(default_factory=dict)
+    no_study: str = ""
     edits_made: int = 0
     edits_reused: int = 0
 
@@ -183,9 +187,23 @@ def finding_data(finding: ImageFinding) -> dict[str, Any]:
     )  # fmt: skip
     return {
         **{field: getattr(finding, field) for field in fields},
+        "made_with": dict(finding.made_with),
+        "no_study": finding.no_study,
         "controls": dict(finding.controls),
         "warnings": list(finding.warnings),
         "flips": flip_rows(finding.flips),
         "unseen": flip_rows(finding.unseen),
         "features": feature_rows(finding.features),
     }
+
+
+def in_memory(finding: ImageFinding) -> ImageFinding:
+    """The same with its pictures read: for who keeps it longer than the folder that they are in."""
+
+    def sets(of: Sequence[FlipSet]) -> tuple[FlipSet, ...]:
+        return tuple(replace(each, edit=opened(each.edit)) for each in of)
+
+    return replace(
+        finding, original=opened(finding.original), null=opened(finding.null), flips=sets(finding.flips),
+        unseen=sets(finding.unseen), features=tuple(replace(each, edit=opened(each.edit)) for each in finding.features),
+    )  # fmt: skip

@@ -9,6 +9,7 @@ import math
 
 from PIL import Image
 
+from diffex_dagster.errors import StoreError
 from diffex_dagster.report.axis import axis_over
 from diffex_dagster.report.html import render
 from diffex_dagster.report.image_model import FlipSet, ImageFeature, ImageFinding
@@ -166,7 +167,7 @@ def _article(word: str) -> str:
 def _inline(picture: Picture, alt: str) -> str:
     try:
         small = opened(picture).convert("RGB")
-    except OSError:  # they were kept only while the function ran
+    except (OSError, StoreError):  # its file is gone
         return ""
     small.thumbnail((64, 64), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

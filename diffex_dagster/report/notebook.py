@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from diffex_dagster.errors import StoreError
 from diffex_dagster.report.wording import count, digits_for, flips, glyph, plain, signed, titled
 from diffex_dagster.results import Example, RankedFeature, Report, opened
 
@@ -76,7 +77,7 @@ def _picture(example: Example | None, which: str) -> str:
         return ""
     try:
         picture = opened(example.null if which == "before" else example.edit).convert("RGB")
-    except OSError:  # they were kept only while the function ran
+    except (OSError, StoreError):  # they were kept only while the function ran
         return ""
     picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

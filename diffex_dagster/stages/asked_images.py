@@ -24,7 +24,8 @@ def find_asked(work: StudyContext, asked: Sequence[str]) -> dict[str, tuple[str,
         Key -> (name, prepared picture), in the order asked for; a picture that is asked for twice once.
 
     Raises:
-        DiffExError: there is no such picture, or it cannot be read.
+        DiffExError: there is no such picture, it cannot be read, or a name is that of one of the study's images and of
+            another picture in the working folder.
     """
     store, study = work.store, work.study
     samples = store.samples(study.kept_as) if store.exists() and store.sample_count(study.kept_as) else {}
@@ -32,6 +33,8 @@ def find_asked(work: StudyContext, asked: Sequence[str]) -> dict[str, tuple[str,
     for each in asked:
         key = _sample(samples, each)
         if key is not None:
+            if each == samples[key]:
+                _refuse_another(work, each, key)
             try:
                 found.setdefault(key, (samples[key], store.images([key])[key]))
                 continue
@@ -47,6 +50,24 @@ def _sample(samples: Mapping[str, str], asked: str) -> str | None:
     if not named and len(asked) >= 8:
         named = [key for key in samples if key.startswith(asked)]
     return named[0] if len(named) == 1 else None
+
+
+def _refuse_another(work: StudyContext, name: str, key: str) -> None:
+    """Raise where a file here has the name of one of the study's images (by key) and shows something else."""
+    file, images = Path(name).expanduser(), work.study.images
+    if not file.is_file():
+        return
+    try:
+        same = image_key(read_picture(file, images.size, images.fit, images.background)) == key
+    except (MemoryError, KeyboardInterrupt):
+        raise
+    except Exception:  # no picture: the study's image is meant
+        return
+    if not same:
+        raise DiffExError(
+            f"{name}: one of the study's images is called so, and so is another picture here ({file.resolve()}); write "
+            f"{key[:12]} for the study's image, or {file.resolve()} for the file"
+        )
 
 
 def _file(work: StudyContext, asked: str, read: bool) -> tuple[str, Image.Image]:

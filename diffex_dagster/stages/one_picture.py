@@ -17,8 +17,9 @@ from diffex_dagster.classifying.asking import said_outputs
 from diffex_dagster.classifying.target import decision_threshold, measure, of_class, predicted
 from diffex_dagster.corpus.tree import Feature
 from diffex_dagster.effects.one_picture import effect_interval, fewest_controls, p_value
+from diffex_dagster.errors import StoreError
 from diffex_dagster.report.image_model import FlipSet, ImageFeature, ImageFinding
-from diffex_dagster.report.wording import UNSAID, plain, titled
+from diffex_dagster.report.wording import UNSAID, listing, plain, titled
 from diffex_dagster.results import RankedFeature, Turn
 from diffex_dagster.search.flipping import Answers, Flips, Outcome, smallest_flips
 from diffex_dagster.search.joint import Combination, key
@@ -37,7 +38,8 @@ from diffex_dagster.stages.notes import turn_of
 from diffex_dagster.stages.picture_edits import Asked, Seen, add, look
 from diffex_dagster.stages.pictures import Pictures
 from diffex_dagster.stages.scores import Paired, check_target, picture_scores
-from diffex_dagster.stages.setup import why_unjudged
+from diffex_dagster.stages.search import Stored
+from diffex_dagster.stages.setup import report_made_with, target_key, why_unjudged
 from diffex_dagster.store import edit_key
 
 
@@ -107,8 +109,20 @@ def explain_images(asked: Asked, names: Mapping[str, str], command: str) -> list
         seen = look(asked, images)
         flips, counts = _search_flips(asked, seen, images)
         counts += seen.counts
-        of = _Of(names, set(samples), _study_effects(asked), counts, command)
+        of = _Of(names, set(samples), *_study_effects(asked), counts, command)
         return [_finding(asked, seen, flips[i], i, of) for i in range(len(images))]
+
+
+def explain_stored(asked: Asked, names: Mapping[str, str], command: str) -> list[ImageFinding] | None:
+    """`explain_images` where every edit that it takes is there already; None where one would have to be made."""
+    missing = StoreError("an edit is missing")
+    stored = asked.subject.editing_with(Stored(asked.subject.editor, missing))
+    try:
+        return explain_images(replace(asked, subject=stored), names, command)
+    except StoreError as error:
+        if error is missing:
+            return None
+        raise
 
 
 @dataclass(frozen=True)
@@ -118,6 +132,7 @@ class _Of:
     names: Mapping[str, str]
     samples: set[str]
     study: Mapping[str, RankedFeature]  # feature -> its row of the latest report
+    no_study: str  # why there is none
     counts: EditCounts
     command: str
 
@@ -240,6 +255,9 @@ def _finding(asked: Asked, seen: Seen, flips: Flips, i: int, of: _Of) -> ImageFi
         unjudged="" if subject.judge else why_unjudged(study),
         study_images=max((f.images for f in of.study.values()), default=0),
         warnings=_warnings(asked, decision_original, decision, turned, per_setting, least),
+        made_with={"classifier": classifier.fingerprint, "target": target_key(study),
+                   "editor": subject.editor.fingerprint, "corpus_version": asked.corpus.version},
+        no_study=of.no_study,
         edits_made=of.counts.made, edits_reused=of.counts.reused,
     )  # fmt: skip
 
@@ -291,11 +309,29 @@ def _features(
     return tuple(replace(row, rank=rank) for rank, row in enumerate(rows, 1))
 
 
-def _study_effects(asked: Asked) -> dict[str, RankedFeature]:
-    """Feature -> its row of the latest report of the study."""
-    subject = asked.subject
-    rows = subject.store.latest_ranking(subject.study.kept_as, subject.name, subject.editor.fingerprint)
-    return {row.feature: row for row in rows}
+def _study_effects(asked: Asked) -> tuple[dict[str, RankedFeature], str]:
+    """Feature -> its row of the latest report of the study, where that is of this classifier, target and corpus.
+
+    Also why there are none, as a sentence; "" where there are, or no report at all.
+    """
+    subject, study = asked.subject, asked.subject.study
+    of = study.kept_as, subject.name, subject.editor.fingerprint
+    latest = subject.store.latest_report(*of)
+    if latest is None:
+        return {}, ""
+    written = report_made_with(study, subject.name)  # its words of a target that all classifiers of a study share
+    same = {
+        "classifier": latest[0] == study.subject(subject.classifier.fingerprint),
+        "target": not written or written["target"] == study.target.describe(),
+        "corpus": latest[1] == asked.corpus.version,
+    }
+    if others := [name for name, is_same in same.items() if not is_same]:
+        which = listing([f"another {name}" for name in others])
+        return {}, (
+            f"The study's latest report is of {which}: its effects are not shown beside these. Run the study again "
+            "(diffex run) to have them."
+        )
+    return {row.feature: row for row in subject.store.latest_ranking(*of)}, ""
 
 
 def _decision(asked: Asked, logits: np.ndarray) -> str:

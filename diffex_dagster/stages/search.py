@@ -206,16 +206,16 @@ def replay_search(subject: Subject) -> Searched:
     missing = StoreError(f"{subject.store.place}: {stage} is missing or stale: materialize it first")
     stored = subject.changed(
         report=silent,
-        editor=_Stored(subject.editor, missing),
-        classifier=_Stored(subject.classifier, missing),
-        judge=_Stored(subject.judge, missing) if subject.judge else None,
-        second_judge=_Stored(subject.second_judge, missing) if subject.second_judge else None,
+        editor=Stored(subject.editor, missing),
+        classifier=Stored(subject.classifier, missing),
+        judge=Stored(subject.judge, missing) if subject.judge else None,
+        second_judge=Stored(subject.second_judge, missing) if subject.second_judge else None,
     )
     with subject.store.hold():
         return _search(stored)
 
 
-class _Stored:
+class Stored:
     """An editor, classifier or judge whose results are all stored: it is known, and cannot be asked for more."""
 
     def __init__(self, of: Editor | Classifier | Judge, missing: StoreError) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -234,9 +236,49 @@ def image_page(study: Study, classifier: str, image: str) -> Path:
 
 
 def image_pages(study: Study, name: str) -> dict[str, str]:
-    """Image key -> address, relative to the report of a classifier, of the pages about one image that are there."""
-    folder = reports_folder(study, name) / "images"
-    return {file.stem: f"images/{file.name}" for file in sorted(folder.glob("*.html"))}
+    """Image key -> address, relative to the report of a classifier, of the pages about one image that go with it.
+
+    A page goes with the report that was made with the same classifier, target, editor and corpus; how images are
+    prepared is in their keys. The files of others stay, and are not linked.
+    """
+    pages = sorted((reports_folder(study, name) / "images").glob("*.html"))
+    of = report_made_with(study, name) if pages else {}
+    if not of or of["target"] != study.for_classifier(name).target.describe():
+        return {}
+    with_target = of | {"target": target_key(study.for_classifier(name))}
+    return {file.stem: f"images/{file.name}" for file in pages if _page_made_with(file) == with_target}
+
+
+def target_key(study: Study) -> str:
+    """What tells a classifier's target from any other: its words do not say all of it (a threshold)."""
+    return digest(study.target.model_dump(mode="json"))[:16]
+
+
+def report_made_with(study: Study, name: str) -> dict[str, str]:
+    """What the report of a classifier that is there was made with: fingerprints of classifier and editor, the version
+    of the corpus, and the target in words; nothing where there is none that says so.
+    """
+    data = _written(reports_folder(study, name) / "report.json")
+    try:
+        return {
+            "classifier": data["classifier"]["fingerprint"], "editor": data["editor"]["fingerprint"],
+            "corpus_version": data["corpus_version"], "target": data["target"],
+        }  # fmt: skip
+    except (KeyError, TypeError):
+        return {}
+
+
+def _page_made_with(page: Path) -> object:
+    return _written(page.with_suffix(".json")).get("made_with")
+
+
+def _written(file: Path) -> dict[str, Any]:
+    """What a JSON file beside a page says; nothing where there is none, or no such file."""
+    try:
+        data = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
 
 
 def other_pages(study: Study, name: str) -> tuple[tuple[str, str], ...]:

@@ -22,11 +22,11 @@ from diffex_dagster.stages.corpus_now import corpus_now
 from diffex_dagster.stages.one_picture import explain_images, plan_images
 from diffex_dagster.stages.picture_edits import Wishes, asked_of
 from diffex_dagster.stages.sample_images import sample_images, samples_version
-from diffex_dagster.stages.setup import image_page, reports_folder
+from diffex_dagster.stages.setup import image_page, image_pages, reports_folder
 from diffex_dagster.study import Study, load_study
 from tests.support.explaining import explained
 from tests.support.project import Run
-from tests.support.toys import ColourJudge, edits_made, picture, write_study
+from tests.support.toys import ColourJudge, WarmClassifier, edits_made, picture, write_study
 
 
 @pytest.fixture
@@ -135,7 +135,9 @@ def test_a_flip_counts_where_the_judge_sees_the_attribute(toy: Study) -> None:
     assert {f.verdict for f in blind.features if "red" in f.feature} == {"edit failed"}
 
 
-def test_pictures_beside_the_study_leave_it_as_it_is_and_cost_nothing_twice(toy: Study, tmp_path: Path) -> None:
+def test_pictures_beside_the_study_leave_it_as_it_is_and_cost_nothing_twice(
+    toy: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     explained(toy, "v1")
     work = StudyContext(toy)
     before = (dict(work.samples), samples_version(work.samples), work.store.count("reports"))
@@ -159,7 +161,9 @@ def test_pictures_beside_the_study_leave_it_as_it_is_and_cost_nothing_twice(toy:
     assert (store.samples(toy.kept_as), samples_version(store.samples(toy.kept_as)), store.count("reports")) == before
     assert store.guests(toy.kept_as) == {new.image: str(tmp_path / "new.png")}
     made = len(edits_made(toy.folder))
-    again = cli.make(toy, "v1", [own, str(tmp_path / "new.png")], Wishes(), lambda *_: None, say=said.append)
+    with monkeypatch.context() as patched:  # nothing to edit: no place in the pool is taken
+        patched.setattr(cli, "in_gpu_pool", lambda *_: pytest.fail("it waits for a GPU"))
+        again = cli.make(toy, "v1", [own, str(tmp_path / "new.png")], Wishes(), lambda *_: None, say=said.append)
     assert len(edits_made(toy.folder)) == made
     assert [f.features[0].effect for f, _ in again] == [f.features[0].effect for f, _ in found]
 
@@ -172,8 +176,29 @@ def test_pictures_beside_the_study_leave_it_as_it_is_and_cost_nothing_twice(toy:
     explained(toy, "v1")
     assert (reports_folder(toy, "v1") / "index.html").read_text("utf-8") == report
 
+    # A page of other weights stays, and the report does not link to it; effects of others are not shown either.
+    assert set(image_pages(toy, "v1")) == {mine.image, new.image}
+    for part in ("classifier", "target", "editor", "corpus_version"):
+        data = json.loads(page.with_suffix(".json").read_text("utf-8"))
+        data["made_with"] |= {part: "another"}
+        page.with_suffix(".json").write_text(json.dumps(data))
+        assert set(image_pages(toy, "v1")) == {new.image} and page.exists()
+        data["made_with"] |= {part: mine.made_with[part]}
+        page.with_suffix(".json").write_text(json.dumps(data))
+    assert set(image_pages(toy, "v1")) == {mine.image, new.image}
+    cold = toy.changed(target=toy.target.model_copy(update={"label": "cold"}))
+    assert image_pages(cold, "v1") == {}
+    names = {mine.image: own}
+    other = at_work(toy, classifiers={"v1": WarmClassifier(tmp_path, {"red": 0.5})})
+    (later,) = explain_images(asked_of(other.subject("v1"), corpus_now(toy)), names, "")
+    assert later.study_images == 0 and "latest report is of another classifier" in later.no_study
+    assert not any(f.study_effect for f in later.features) and "another classifier" in render_image(later)
+    assert not mine.no_study
 
-def test_who_is_asked_about_is_found_by_name_key_or_file(toy: Study, tmp_path: Path) -> None:
+
+def test_who_is_asked_about_is_found_by_name_key_or_file(
+    toy: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     work = StudyContext(toy)
     assert [name for name, _ in find_asked(work, ["03.png"]).values()] == ["03.png"]  # before anything was read
     sample_images(work)
@@ -181,6 +206,13 @@ def test_who_is_asked_about_is_found_by_name_key_or_file(toy: Study, tmp_path: P
     assert list(find_asked(work, ["03.png", key, key[:10], str(toy.folder / "images" / "03.png")])) == [key]
     with pytest.raises(DiffExError, match=r"wings\.png: no image of the study and no file is called so"):
         find_asked(work, ["wings.png"])
+    monkeypatch.chdir(tmp_path)
+    picture(90 + 4 * 3).save("03.png")
+    assert list(find_asked(work, ["03.png"])) == [key]  # the same picture
+    picture(200).save("03.png")
+    with pytest.raises(DiffExError, match=r"03\.png: one of the study's images is called so, and so is another"):
+        find_asked(work, ["03.png"])
+    assert key not in find_asked(work, ["./03.png"]) and list(find_asked(work, [key[:12]])) == [key]
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(DiffExError, match=r"text\.png: it cannot be read as a picture"):
         find_asked(work, [str(tmp_path / "text.png")])
