@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +14,7 @@ from diffex_dagster.effects.presence import Mask, enough
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edits import concepts_of
 from diffex_dagster.stages.judging import gains
-
-if TYPE_CHECKING:
-    from diffex_dagster.stages.search import Searched
+from diffex_dagster.stages.searched import Searched
 
 Crossed = dict[tuple[str, str], NDArray[np.float64]]
 

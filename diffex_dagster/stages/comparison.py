@@ -21,7 +21,8 @@ from diffex_dagster.stages.pictures import Pictures
 from diffex_dagster.stages.ranking import among, edit_success, edits_that_succeeded, images_of_effect, share_shown
 from diffex_dagster.stages.rules import judge_rules
 from diffex_dagster.stages.scores import Paired, paired_scores
-from diffex_dagster.stages.search import Searched, replay_search
+from diffex_dagster.stages.search import replay_search
+from diffex_dagster.stages.searched import Searched
 from diffex_dagster.stages.setup import other_pages
 from diffex_dagster.study import Study
 

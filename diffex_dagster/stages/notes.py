@@ -10,7 +10,7 @@ from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.effects.paired import Reach, images_for_no_effect
 from diffex_dagster.report.wording import listing, plain
 from diffex_dagster.results import Turn
-from diffex_dagster.stages.search import Searched
+from diffex_dagster.stages.searched import Searched
 from diffex_dagster.stages.splits import Split
 from diffex_dagster.study import Study
 

@@ -24,7 +24,7 @@ from diffex_dagster.stages.edit_metrics import mean_metrics, strengths
 from diffex_dagster.stages.edits import concepts_of
 from diffex_dagster.stages.pictures import Album
 from diffex_dagster.stages.scores import Paired
-from diffex_dagster.stages.search import Searched
+from diffex_dagster.stages.searched import Searched
 from diffex_dagster.study import Study
 
 

@@ -27,7 +27,8 @@ from diffex_dagster.stages.notes import caveats, placed, racing_notes, settings_
 from diffex_dagster.stages.pictures import Album, Pictures
 from diffex_dagster.stages.ranking import Measured, confounded, features_side_effects, image_rows, rank
 from diffex_dagster.stages.scores import Paired, picture_scores
-from diffex_dagster.stages.search import Searched, replay_search
+from diffex_dagster.stages.search import replay_search
+from diffex_dagster.stages.searched import Searched
 from diffex_dagster.stages.setup import link_pages, other_pages, source_prompts_in_words, why_unjudged
 from diffex_dagster.stages.subgroups import columns_of, subgroups_of
 

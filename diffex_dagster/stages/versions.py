@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.report.rows import comparison_rows, interaction_rows, rows, subgroup_rows
 from diffex_dagster.results import Comparison, Report
-from diffex_dagster.stages.search import Level1, Searched
+from diffex_dagster.stages.searched import Level1, Searched
 from diffex_dagster.utils.hashing import digest
 
 

@@ -16,7 +16,7 @@ from diffex_dagster.assets.status import statuses
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.resources import RESOURCES
 from diffex_dagster.stages.context import Subject
-from diffex_dagster.stages.search import Level1
+from diffex_dagster.stages.searched import Level1
 from diffex_dagster.study import Study, load_study
 from tests.support.toys import edits_made, picture, write_study
 

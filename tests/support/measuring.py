@@ -13,7 +13,7 @@ from diffex_dagster.stages.edits import concepts_of, control_edits
 from diffex_dagster.stages.interactions import PairEdits
 from diffex_dagster.stages.ranking import Measured
 from diffex_dagster.stages.scores import Paired
-from diffex_dagster.stages.search import Noise, Searched
+from diffex_dagster.stages.searched import Noise, Searched
 from diffex_dagster.stages.splits import Split
 from diffex_dagster.study import Study
 
