@@ -10,7 +10,7 @@ from diffex_dagster.corpus.tree import Corpus, Drop, Feature
 from diffex_dagster.editing.calibration import Choice, Try, Wanted
 from diffex_dagster.editing.vocabulary import SourcePrompts, WordGroup
 from diffex_dagster.errors import StoreError
-from diffex_dagster.store.database import Connection
+from diffex_dagster.store.connection import Connection
 from diffex_dagster.store.tables import Tables
 from diffex_dagster.utils.secrets import redact
 

@@ -1,7 +1,8 @@
 """What every results database can do, whatever program it is.
 
-All SQL of the store goes through a `Connection`, which knows the few statements that databases write differently. Which
-program holds the tables, and how it is opened, is a `Database` of its own: `store.duck` for a DuckDB file.
+All SQL of the store goes through a `Connection`, which knows the few statements that databases write differently
+(`store.connection`). Which program holds the tables, and how it is opened, is a `Database` of its own: `store.duck` for
+a DuckDB file.
 
 Opening may take 20 ms or more, and may shut other processes out: a connection is opened for each batch and closed
 again, never held over model work. A stage that asks many small questions holds one connection meanwhile (`hold`, which
@@ -11,35 +12,13 @@ closes it as soon as nobody asks), and what works on a model lets go of it at on
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from diffex_dagster.store.claims import Take
+from diffex_dagster.store.connection import Connection
 from diffex_dagster.store.holding import IDLE, LONGEST, Held
-
-if TYPE_CHECKING:
-    import pandas as pd  # half a second: not before a query
-
-
-class Connection(ABC):
-    """An open connection to a database that has all tables. Statements mark their parameters with `?`."""
-
-    @abstractmethod
-    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run one statement; returns its rows."""
-
-    @abstractmethod
-    def frame(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
-        """As `execute`, as a table with named columns."""
-
-    @abstractmethod
-    def insert(self, table: str, rows: Sequence[Mapping[str, Any]], replace: bool = False) -> None:
-        """Add rows (column -> value, each with the same columns); those whose key exists stay, or are replaced."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Let go of the database. What was not committed is not kept. Raises nothing."""
 
 
 class Database(ABC):

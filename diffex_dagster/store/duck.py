@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from diffex_dagster.errors import StoreError
-from diffex_dagster.store.database import Connection, Database
+from diffex_dagster.store.connection import Connection
+from diffex_dagster.store.database import Database
 from diffex_dagster.store.opening import guarded, open_database, trouble
 from diffex_dagster.store.reports import COLUMNS
 from diffex_dagster.utils.columns import SQL_TYPES

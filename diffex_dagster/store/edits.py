@@ -12,7 +12,7 @@ from PIL import Image
 from diffex_dagster.editing.protocol import MASK, EditRequest, FiledPicture
 from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.errors import StoreError
-from diffex_dagster.store.database import Connection
+from diffex_dagster.store.connection import Connection
 from diffex_dagster.store.images import ImageTables
 from diffex_dagster.store.keys import concept_fields, edit_key
 

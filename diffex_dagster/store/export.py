@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from diffex_dagster.errors import StoreError
-from diffex_dagster.store.database import Connection, Database
+from diffex_dagster.store.connection import Connection
+from diffex_dagster.store.database import Database
 from diffex_dagster.store.duck import DuckDatabase
 
 AT_ONCE = 5000  # rows

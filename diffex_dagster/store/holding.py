@@ -11,10 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from diffex_dagster.store.database import Connection
+from diffex_dagster.store.connection import Connection
 
 IDLE, LONGEST = 0.1, 0.5  # seconds
 

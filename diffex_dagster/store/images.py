@@ -15,7 +15,8 @@ from typing import Any
 from PIL import Image
 
 from diffex_dagster.errors import StoreError
-from diffex_dagster.store.database import Connection, Database
+from diffex_dagster.store.connection import Connection
+from diffex_dagster.store.database import Database
 from diffex_dagster.store.files import PictureFiles, Stamp, StoredPicture, StoredPictures
 from diffex_dagster.store.keys import image_key
 from diffex_dagster.store.places import PicturePlace

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from diffex_dagster.errors import StoreError, first_line, passing
-from diffex_dagster.store.database import Connection, Database
+from diffex_dagster.store.connection import Connection
+from diffex_dagster.store.database import Database
 from diffex_dagster.store.duck import SCHEMA, STORE_VERSION, schema_text
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from diffex_dagster.effects.confounding import SideEffect
 from diffex_dagster.effects.interactions import Interaction
 from diffex_dagster.effects.subgroups import SubgroupEffect
 from diffex_dagster.results import Confounder, RankedFeature
-from diffex_dagster.store.database import Connection
+from diffex_dagster.store.connection import Connection
 from diffex_dagster.store.tables import Tables
 from diffex_dagster.utils.columns import Kind, columns, row_fields
 from diffex_dagster.utils.hashing import digest

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffex_dagster.errors import StoreError
+from diffex_dagster.store.connection import Connection
 from diffex_dagster.store.corpora import CorpusTables
-from diffex_dagster.store.database import Connection, Database
+from diffex_dagster.store.database import Database
 from diffex_dagster.store.duck import DuckDatabase
 from diffex_dagster.store.edits import EditTables
 from diffex_dagster.store.places import Folder, PicturePlace

@@ -39,7 +39,7 @@ from diffex_dagster.stages.versions import (
     search_version,
 )
 from diffex_dagster.store import Store
-from diffex_dagster.store.database import Connection
+from diffex_dagster.store.connection import Connection
 from diffex_dagster.store.duck import DuckConnection, DuckDatabase
 from diffex_dagster.study import Study, load_study
 from tests.support.toys import edits_made, picture, write_study
