@@ -17,8 +17,8 @@ from diffex_dagster.resources import (
     ClassifierResource,
     EditorResource,
     Place,
+    Resources,
     ResultsResource,
-    at_work,
     placed,
 )
 from diffex_dagster.resources.ownership import end_dead_runs
@@ -104,7 +104,7 @@ def _watch(study: Study, classifiers: list[str]) -> dg.SensorDefinition:
     ) -> dg.SensorResult | dg.SkipReason:
         with none_raised():
             current = placed(study, diffex_editor, diffex_classifiers, diffex_results)
-            work = at_work(current, diffex_results, diffex_editor, diffex_classifiers).to_read()
+            work = Resources(diffex_results, diffex_editor, diffex_classifiers).at_work(current).to_read()
             known = Sources(work, tuple(classifiers))
             before: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
             seen = {name.partition("/")[2]: version for name, version in before.items()}

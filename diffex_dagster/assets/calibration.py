@@ -5,7 +5,7 @@ import dagster as dg
 from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, feature_table, page_metadata
 from diffex_dagster.assets.common import table_metadata as table
 from diffex_dagster.assets.lineage import Reading, upstream
-from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, working
+from diffex_dagster.resources import ClassifierResource, EditorResource, Resources, ResultsResource
 from diffex_dagster.stages.calibration import calibrate, calibration_rows
 from diffex_dagster.stages.calibration_page import write_page
 from diffex_dagster.stages.plan import plan_of
@@ -41,7 +41,7 @@ def build(study: Study) -> list[dg.AssetsDefinition]:
         """
         with (
             clear_errors(),
-            working(study, diffex_results, diffex_editor, diffex_classifiers, log=context.log.info) as work,
+            Resources(diffex_results, diffex_editor, diffex_classifiers).working(study, log=context.log.info) as work,
         ):
             reading = Reading(context, work, "editor_calibration")
             announce(context, plan_of(work, "editor_calibration"))

@@ -18,10 +18,10 @@ from diffex_dagster.assets.lineage import Reading, upstream
 from diffex_dagster.resources import (
     ClassifierResource,
     EditorResource,
+    Resources,
     ResultsResource,
     VLMResource,
     as_deployed,
-    working,
 )
 from diffex_dagster.stages import corpus as stage
 from diffex_dagster.stages.scores import check_classifier
@@ -49,7 +49,10 @@ def build(study: Study, classifiers: Sequence[str]) -> list[dg.AssetsDefinition 
 
         One row of `answers` is one answer of the model; a request that has been answered is not sent again.
         """
-        with clear_errors(), working(study, diffex_results, diffex_editor, diffex_classifiers, diffex_vlm) as work:
+        with (
+            clear_errors(),
+            Resources(diffex_results, diffex_editor, diffex_classifiers, diffex_vlm).working(study) as work,
+        ):
             reading, store = Reading(context, work, "vlm_corpus", classifiers), work.store
             proposal = stage.propose(work, classifiers)
             return reading.result(
@@ -84,7 +87,7 @@ def build(study: Study, classifiers: Sequence[str]) -> list[dg.AssetsDefinition 
 
         One row of `features` is one node of one version of the tree.
         """
-        with clear_errors(), working(study, diffex_results, diffex_editor, diffex_classifiers) as work:
+        with clear_errors(), Resources(diffex_results, diffex_editor, diffex_classifiers).working(study) as work:
             reading, store = Reading(context, work, "corpus", classifiers), work.store
             for name in classifiers:
                 check_classifier(work.subject(name))

@@ -11,7 +11,7 @@ from diffex_dagster.assets.common import Names, clear_errors, feature_table, pag
 from diffex_dagster.report.markdown_tables import markdown_text
 from diffex_dagster.report.rows import editor_rows
 from diffex_dagster.report.verdict import agreement_sentences
-from diffex_dagster.resources import ClassifierResource, EditorResource, Place, ResultsResource, deployed, resources_of
+from diffex_dagster.resources import ClassifierResource, EditorResource, Place, Resources, ResultsResource, resources_of
 from diffex_dagster.results import AgreedFeature
 from diffex_dagster.stages.agreement import agreement_version, editors_page
 from diffex_dagster.study import Study
@@ -64,7 +64,7 @@ def build_editors(study: Study, classifiers: Sequence[str] | None = None) -> dg.
         edited or scored.
         """
         with clear_errors():
-            work = deployed(study, diffex_results, diffex_editor, diffex_classifiers)
+            work = Resources(diffex_results, diffex_editor, diffex_classifiers).deployed(study)
             found = {}
             for name in of:
                 command = f"diffex compare {study.folder.name} {name} --editors {','.join(editors)}"

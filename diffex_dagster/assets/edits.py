@@ -6,7 +6,7 @@ from diffex_dagster.assets import kept
 from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, sheet, table_metadata
 from diffex_dagster.assets.lineage import Reading, upstream
 from diffex_dagster.editing.protocol import Concept
-from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, working
+from diffex_dagster.resources import ClassifierResource, EditorResource, Resources, ResultsResource
 from diffex_dagster.stages.edit_metrics import edit_strength
 from diffex_dagster.stages.edits import level1_edits, level1_plan
 from diffex_dagster.stages.pictures import Pictures
@@ -39,7 +39,7 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
         """
         with (
             clear_errors(),
-            working(study, diffex_results, diffex_editor, diffex_classifiers, log=context.log.info) as work,
+            Resources(diffex_results, diffex_editor, diffex_classifiers).working(study, log=context.log.info) as work,
         ):
             reading, store = Reading(context, work, "level1_edits"), work.store
             announce(context, plan_of(work, "level1_edits"))
@@ -62,7 +62,7 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
     def edits_changed_the_pictures(
         diffex_results: ResultsResource, diffex_editor: EditorResource, diffex_classifiers: ClassifierResource
     ) -> dg.AssetCheckResult:
-        with clear_errors(), working(study, diffex_results, diffex_editor, diffex_classifiers) as work:
+        with clear_errors(), Resources(diffex_results, diffex_editor, diffex_classifiers).working(study) as work:
             pictures = Pictures(work, work.store.images(list(work.samples)))
             effects = work.with_control_words().study.effects
             made = {

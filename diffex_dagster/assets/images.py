@@ -5,7 +5,7 @@ import dagster as dg
 from diffex_dagster.assets.common import SHEET_IMAGES, Names, clear_errors, sheet, table_metadata
 from diffex_dagster.assets.lineage import Reading, upstream
 from diffex_dagster.report.markdown_tables import markdown_text
-from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, working
+from diffex_dagster.resources import ClassifierResource, EditorResource, Resources, ResultsResource
 from diffex_dagster.stages.sample_images import sample_images, samples_version
 from diffex_dagster.study import Study
 
@@ -31,7 +31,7 @@ def build(study: Study) -> dg.AssetsDefinition:
 
         One row of `images` is one picture, keyed by the hash of its pixels.
         """
-        with clear_errors(), working(study, diffex_results, diffex_editor, diffex_classifiers) as work:
+        with clear_errors(), Resources(diffex_results, diffex_editor, diffex_classifiers).working(study) as work:
             reading, store = Reading(context, work, "sample_images"), work.store
             samples = sample_images(work)
             keys = samples.keys

@@ -18,7 +18,7 @@ from diffex_dagster.assets.common import Names, clear_errors, links
 from diffex_dagster.assets.status import made_from, observation, observed
 from diffex_dagster.classifying.python_adapter import PythonPart
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, at_work, deployed
+from diffex_dagster.resources import ClassifierResource, EditorResource, Resources, ResultsResource
 from diffex_dagster.stages.calibration import calibration_version
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.corpus import tree_version
@@ -121,7 +121,7 @@ def _source(study: Study, source: str, classifiers: Sequence[str]) -> Any:
         diffex_editor: EditorResource, diffex_classifiers: ClassifierResource, diffex_results: ResultsResource
     ) -> dg.ObserveResult:
         with clear_errors():
-            work = deployed(study, diffex_results, diffex_editor, diffex_classifiers)
+            work = Resources(diffex_results, diffex_editor, diffex_classifiers).deployed(study)
             known = Sources(work.to_read(), tuple(classifiers))
             return kept.observed(known.version(source), known.numbers(source))
 
@@ -137,7 +137,7 @@ def _own_code(study: Study, classifier: str) -> list[tuple[Path, int | None, str
 
 
 def _known(study: Study, classifiers: Sequence[str], reading: bool = False) -> Sources:
-    work = at_work(study, ResultsResource(), EditorResource(), ClassifierResource())
+    work = Resources(ResultsResource(), EditorResource(), ClassifierResource()).at_work(study)
     return Sources(work.to_read() if reading else work, tuple(classifiers))
 
 

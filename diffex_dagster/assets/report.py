@@ -14,7 +14,7 @@ from diffex_dagster.report.markdown_tables import markdown_text
 from diffex_dagster.report.rows import comparison_rows, rows
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from diffex_dagster.report.wording import CHANGED, SHOWN, plain
-from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, working
+from diffex_dagster.resources import ClassifierResource, EditorResource, Resources, ResultsResource
 from diffex_dagster.results import ComparedFeature, Comparison, RankedFeature, Report
 from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.report import ranked_report
@@ -49,7 +49,7 @@ def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.Asset
         Read it under *Metadata*, at `report`; `page` is the whole of it. One row of `rankings` is one line of the list;
         one row of `effects` is one feature on one image.
         """
-        with clear_errors(), working(study, diffex_results, diffex_editor, diffex_classifiers) as work:
+        with clear_errors(), Resources(diffex_results, diffex_editor, diffex_classifiers).working(study) as work:
             subject = work.subject(name)
             reading, current = Reading(context, subject, "ranked_report", [name]), subject.study
             folder = reports_folder(current, name)
@@ -98,7 +98,7 @@ def build_comparison(study: Study) -> dg.AssetsDefinition:
         Read it under *Metadata*, at `report`; `page` is the whole of it. One row of the table is one feature: its
         effect under every version, and the paired difference between the last and the first.
         """
-        with clear_errors(), working(study, diffex_results, diffex_editor, diffex_classifiers) as work:
+        with clear_errors(), Resources(diffex_results, diffex_editor, diffex_classifiers).working(study) as work:
             current, names = work.study, work.study.comparable
             reading = Reading(context, work, "classifier_comparison", names)
             comparison = compare_classifiers(work, names, command(current, None))

@@ -6,7 +6,7 @@ from diffex_dagster.assets import kept
 from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, judge_metadata, table_metadata
 from diffex_dagster.assets.lineage import Reading, upstream
 from diffex_dagster.report.markdown_tables import markdown_text
-from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, working
+from diffex_dagster.resources import ClassifierResource, EditorResource, Resources, ResultsResource
 from diffex_dagster.search.levels import GateOutcome
 from diffex_dagster.search.racing import Race
 from diffex_dagster.stages.plan import plan_edits
@@ -45,7 +45,7 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition]:
         """
         with (
             clear_errors(),
-            working(study, diffex_results, diffex_editor, diffex_classifiers, log=context.log.info) as work,
+            Resources(diffex_results, diffex_editor, diffex_classifiers).working(study, log=context.log.info) as work,
         ):
             subject = work.subject(name)
             reading = Reading(context, subject, "level1_scores", [name])
@@ -94,7 +94,7 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition]:
         """
         with (
             clear_errors(),
-            working(study, diffex_results, diffex_editor, diffex_classifiers, log=context.log.info) as work,
+            Resources(diffex_results, diffex_editor, diffex_classifiers).working(study, log=context.log.info) as work,
         ):
             subject = work.subject(name)
             reading = Reading(context, subject, "level2_scores", [name])

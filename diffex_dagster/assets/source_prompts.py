@@ -5,7 +5,7 @@ import dagster as dg
 from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, feature_table
 from diffex_dagster.assets.common import table_metadata as table
 from diffex_dagster.assets.lineage import Reading, upstream
-from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, deployed
+from diffex_dagster.resources import ClassifierResource, EditorResource, Resources, ResultsResource
 from diffex_dagster.stages.plan import plan_of
 from diffex_dagster.stages.source_prompts import AGAIN, find_source_prompts, word_rows
 from diffex_dagster.study import Study
@@ -34,7 +34,7 @@ def build(study: Study) -> list[dg.AssetsDefinition]:
         later corpus makes no edit anew. Words that do harm, by the judge of the edits, are not used.
         """
         with clear_errors():
-            work = deployed(study, diffex_results, diffex_editor, diffex_classifiers, log=context.log.info)
+            work = Resources(diffex_results, diffex_editor, diffex_classifiers).deployed(study, log=context.log.info)
             reading = Reading(context, work, "source_prompts")
             announce(context, plan_of(work, "source_prompts"))
             found = find_source_prompts(work)

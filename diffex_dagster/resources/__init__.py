@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -146,59 +146,45 @@ def placed(study: Study, *resources: Place) -> Study:
     return study
 
 
-def at_work(
-    study: Study,
-    results: ResultsResource,
-    editor: EditorResource,
-    classifiers: ClassifierResource,
-    vlm: VLMResource | None = None,
-    log: Callable[[str], None] | None = None,
-) -> StudyContext:
-    """The study with the parts that these resources make.
+@dataclass(frozen=True)
+class Resources:
+    """The resources that make the parts of a study."""
 
-    Args:
-        log: told how far each stage is; nobody is when left out.
-    """
-    builders = Builders(store=results.store, editor=editor.editor, classifier=classifiers.classifier)
-    if vlm:
-        builders = replace(builders, proposer=vlm.proposer)
-    return StudyContext(study, builders, results.reporter(log) if log else silent)
+    results: ResultsResource
+    editor: EditorResource
+    classifiers: ClassifierResource
+    vlm: VLMResource | None = None
 
+    def at_work(self, study: Study, log: Callable[[str], None] | None = None) -> StudyContext:
+        """The study as it is, with the parts that these resources make.
 
-def deployed(
-    study: Study,
-    results: ResultsResource,
-    editor: EditorResource,
-    classifiers: ClassifierResource,
-    vlm: VLMResource | None = None,
-    log: Callable[[str], None] | None = None,
-) -> StudyContext:
-    """`at_work` for the study as its file says now, where these resources place it.
+        Args:
+            log: told how far each stage is; nobody is when left out.
+        """
+        builders = Builders(store=self.results.store, editor=self.editor.editor, classifier=self.classifiers.classifier)
+        if self.vlm:
+            builders = replace(builders, proposer=self.vlm.proposer)
+        return StudyContext(study, builders, self.results.reporter(log) if log else silent)
 
-    Raises:
-        StudyError: the file is wrong, or a resource has a value that cannot be.
-    """
-    current = as_deployed(study, results, editor, classifiers, *([vlm] if vlm else []))
-    return at_work(current, results, editor, classifiers, vlm, log)
+    def deployed(self, study: Study, log: Callable[[str], None] | None = None) -> StudyContext:
+        """`at_work` for the study as its file says now, where these resources place it.
 
+        Raises:
+            StudyError: the file is wrong, or a resource has a value that cannot be.
+        """
+        places = (self.results, self.editor, self.classifiers, *([self.vlm] if self.vlm else []))
+        return self.at_work(as_deployed(study, *places), log)
 
-@contextmanager
-def working(
-    study: Study,
-    results: ResultsResource,
-    editor: EditorResource,
-    classifiers: ClassifierResource,
-    vlm: VLMResource | None = None,
-    log: Callable[[str], None] | None = None,
-) -> Iterator[StudyContext]:
-    """`deployed`, for as long as a stage works: its database stays open between one question and the next.
+    @contextmanager
+    def working(self, study: Study, log: Callable[[str], None] | None = None) -> Iterator[StudyContext]:
+        """`deployed`, for as long as a stage works: its database stays open between one question and the next.
 
-    Raises:
-        StudyError: the file is wrong, or a resource has a value that cannot be.
-    """
-    work = deployed(study, results, editor, classifiers, vlm, log)
-    with work.store.hold():
-        yield work
+        Raises:
+            StudyError: the file is wrong, or a resource has a value that cannot be.
+        """
+        work = self.deployed(study, log)
+        with work.store.hold():
+            yield work
 
 
 def given(study: Study, classifiers: Mapping[str, Classifier], report: Reporter) -> dict[str, Place]:

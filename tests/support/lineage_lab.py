@@ -254,7 +254,7 @@ class HeldResults(ResultsResource):
 
 def sources_of(study: Study) -> Sources:
     """What a study reads that no stage makes, its store held."""
-    work = resources.at_work(study, HeldResults(), EditorResource(), ClassifierResource())
+    work = resources.Resources(HeldResults(), EditorResource(), ClassifierResource()).at_work(study)
     return Sources(work, tuple(study.classifiers))
 
 
