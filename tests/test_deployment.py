@@ -9,11 +9,10 @@ import pytest
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.deployment import VARIABLES, Deployment
 from diffex_dagster.errors import DiffExError, EditorError, StudyError
+from diffex_dagster.stages.own_parts import placed_editor, placed_vlm
 from diffex_dagster.stages.setup import (
     build_classifier,
     build_store,
-    placed_editor,
-    placed_vlm,
     reports_folder,
     settings_version,
 )

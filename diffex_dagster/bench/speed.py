@@ -24,8 +24,9 @@ from pydantic import ValidationError
 from diffex_dagster.bench.contenders import RATIOS, TITLES, Sample, Workload
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsEditorPart, LeditsOptions
 from diffex_dagster.errors import DiffExError
+from diffex_dagster.stages.own_parts import editor_where
 from diffex_dagster.stages.sample_images import read_samples
-from diffex_dagster.stages.setup import build_classifier, editor_where
+from diffex_dagster.stages.setup import build_classifier
 from diffex_dagster.study import Study
 from diffex_dagster.utils.mistakes import first_fault
 

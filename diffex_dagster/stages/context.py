@@ -19,12 +19,12 @@ from diffex_dagster.errors import StoreError
 from diffex_dagster.judging.protocol import Judge
 from diffex_dagster.stages.calibrated import chosen_settings, with_settings
 from diffex_dagster.stages.control_words import with_control_words
+from diffex_dagster.stages.own_parts import build_second_judge
 from diffex_dagster.stages.setup import (
     build_classifier,
     build_editor,
     build_judge,
     build_proposer,
-    build_second_judge,
     build_store,
     know,
 )
