@@ -37,7 +37,7 @@ IMAGE = "07a3f8a33b08dbf0a0ddb7f1ef6e2b9a"
 @pytest.fixture
 def versions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Libraries of a fixed version: the installed ones are part of the fingerprints, and none of this test."""
-    for module in ("editing.ledits._version", "editing.instruct.version"):
+    for module in ("editing.ledits_options._version", "editing.instruct.version"):
         monkeypatch.setattr(f"diffex_dagster.{module}", lambda name: f"1.0 of {name}")
     for module in ("files_adapter", "transformers_adapter", "python_adapter"):
         monkeypatch.setattr(f"diffex_dagster.classifying.{module}.version", lambda name: f"1.0 of {name}")

@@ -24,6 +24,7 @@ from diffex_dagster.bench.contenders import (
 from diffex_dagster.bench.gpu_plan import PROMPTS, Check, Figures, Plan, requests_of, warm
 from diffex_dagster.editing.inversions import inversion_seed
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
+from diffex_dagster.editing.ledits_edits import edit_of
 from diffex_dagster.editing.pixels import picture_digest, picture_tensor
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
 
@@ -49,7 +50,7 @@ def parity(check: Check, plan: Plan, dtype: str) -> Figures:
         for mask in ("intersection", "none"):
             own = editor.with_options(mask=mask)
             request = EditRequest(file, (Concept(PROMPTS[0]),))
-            ours = engine.edit([own._prepared(engine, inversion, request, picture_digest(picture))])
+            ours = engine.edit([edit_of(engine, inversion, request, own.options)[0]])
             pipeline.invert(picture, generator=torch.Generator().manual_seed(seed), **inversion_options)
             restore_autoencoder(pipeline)
             crossed = mask == "intersection"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from PIL import Image
 
 from diffex_dagster.editing.protocol import Editor, EditRequest
 from diffex_dagster.errors import EditorError
@@ -60,3 +62,19 @@ def cut(
         size = max(2 * at_once // (1 + concepts), 1)
         batches += [some[start : start + size] for start in range(0, len(some), size)]
     return sorted(batches, key=lambda batch: (batch[0].image, batch[0].seed))
+
+
+def check_requests(images: Mapping[str, Image.Image], requests: Sequence[EditRequest]) -> None:
+    """Look at what is asked for before any work.
+
+    Raises:
+        EditorError: a picture is missing, or a prompt is empty.
+    """
+    for request in requests:
+        if request.image not in images:
+            raise EditorError(
+                f"an edit asks for image {request.image!r}, which was not given: pass its picture in `images`"
+            )
+        for concept in request.concepts:
+            if not concept.prompt.strip():
+                raise EditorError("an edit has an empty prompt: name the attribute to edit")

@@ -6,29 +6,26 @@ This module decides which edits share a batch and keeps inversions; the algorith
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from PIL import Image
-from pydantic import Field, model_validator
 
 from diffex_dagster.editing import checkpoints
-from diffex_dagster.editing.batches import cut
+from diffex_dagster.editing.batches import check_requests, cut
 from diffex_dagster.editing.inversions import InversionsInMemory, InversionsOnDisk, inversion_seed
-from diffex_dagster.editing.loading import LOADING, LoadingOptions, placement
+from diffex_dagster.editing.ledits_options import NOT_INVERSION, NOT_PIXELS, LeditsOptions
+from diffex_dagster.editing.loading import placement
 from diffex_dagster.editing.parts import CheckpointPart, Where
-from diffex_dagster.editing.pixels import picture_digest, picture_tensor
+from diffex_dagster.editing.pixels import Pictures
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
-from diffex_dagster.editing.settings import ConceptOptions, Setting, kind_of, read_setting, worth_trying
+from diffex_dagster.editing.settings import ConceptOptions, kind_of, read_setting, worth_trying
 from diffex_dagster.editing.source_prompts import source_prompt_of
-from diffex_dagster.editing.vocabulary import SourcePrompt, Vocabulary, WordGroup, among, may_not_fit, prompt_without
+from diffex_dagster.editing.vocabulary import SourcePrompt, Vocabulary, may_not_fit
 from diffex_dagster.errors import EditorError
 from diffex_dagster.utils.devices import free_memory, is_out_of_memory
 from diffex_dagster.utils.secrets import logger
@@ -38,7 +35,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from diffex_dagster.editing.edit_plan import Edit, GuidedConcept, Inversion
+    from diffex_dagster.editing.edit_plan import Inversion
     from diffex_dagster.editing.engine import Engine
     from diffex_dagster.judging.protocol import Judge
 
@@ -47,81 +44,10 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
-ALGORITHM = 2  # raised when a change of the code changes pixels: it is part of the fingerprint
 EDITS_AT_ONCE = 16  # of one concept: 32 UNet rows, the same on every device (see `LeditsEditor.batches`)
 _DECODED_AT_ONCE = 4  # pictures of a batch: Stable Diffusion XL's autoencoder takes gigabytes for each, in float32
 _USUAL_TOKENS = 75  # that a text encoder of Stable Diffusion reads
 SCALES, THRESHOLDS, SKIPS = (1.0, 3.0, 5.0, 10.0), (0.5, 0.75, 0.9), (0.0, 0.1, 0.3)  # of a preview's grid
-_version = functools.cache(version)  # reads a file each time, and a fingerprint is asked for often
-# Not part of the fingerprint as they stand: what they mean for pixels enters it by content, or they change only speed.
-_NOT_PIXELS = LOADING | {
-    "checkpoint",
-    "revision",
-    "config",
-    "batch_size",
-    "channels_last",
-    "compile",
-    "inversion_cache_mb",
-    "inversion_folder",
-    "inversion_folder_mb",
-}
-# An inversion does not depend on how an edit is guided.
-_NOT_INVERSION = _NOT_PIXELS | {"prompts", "scale", "threshold", "mask", "mask_resolution", "warmup", "cooldown"}
-
-
-class LeditsOptions(ConceptOptions, LoadingOptions):
-    """Everything a user chooses about the diffusion editor."""
-
-    checkpoint: str  # a folder in Stable Diffusion format, a single .safetensors file, or a Hugging Face model id
-    revision: str | None = None  # of a hub model
-    config: str | None = None  # of a single file: folder or hub id of its architecture; None: inferred, from the hub
-    steps: int = Field(20, ge=1, le=1000)  # denoising steps
-    skip: float = Field(0.1, ge=0, lt=1)  # extra noisy steps left out: less skip, larger changes
-    mask_resolution: int | None = Field(None, ge=2)  # side of the attention maps; None: a quarter of the latents' side
-    scheduler: Literal["dpm", "ddim"] = "dpm"  # DPM-Solver++ SDE, second order, or DDPM sampling on fewer steps
-    correct_end: bool = True  # null edits reconstruct the picture exactly; False ends as diffusers does
-    zero_noise_steps: int | None = Field(None, ge=0)  # last steps without the inversion's noise; None: 3 for XL, else 0
-    resolution: int | None = Field(None, ge=8, le=8192)  # side in pixels; None: what the checkpoint was trained on
-    prompts: dict[str, ConceptOptions] = Field({})  # prompts that need options of their own
-    source_prompts: Literal["auto", "none"] | dict[str, WordGroup] = "auto"  # words that pictures are described in;
-    # auto: those of the corpus, frozen at the first run (`LeditsEditor.with_source_prompts`); none: e(concept) − e("")
-    batch_size: int | None = Field(None, ge=1)  # single-concept edits at a time; None: 16
-    channels_last: bool = True
-    compile: bool = False  # torch.compile the UNet: minutes at the start, for long runs
-    inversion_cache_mb: int = Field(1024, ge=0)  # inverted pictures kept for later calls
-    inversion_folder: Path | None = None  # inverted pictures kept for later runs too; a folder beside the study
-    inversion_folder_mb: int = Field(4096, ge=1)  # its largest size; 20 steps at 512 pixels are 4 MB a picture
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> LeditsOptions:
-        if self.config and not self.checkpoint.endswith(".safetensors"):
-            raise ValueError("config belongs to a checkpoint that is a single .safetensors file; remove it")
-        if self.compile and self.offload:
-            raise ValueError("compile needs the UNet to stay on the device, and offload moves it; keep one of them")
-        return self
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The words that pictures are described in, where they are written down."""
-        return {} if isinstance(self.source_prompts, str) else self.source_prompts
-
-    def for_prompt(self, prompt: str) -> ConceptOptions:
-        """The options that hold for a prompt."""
-        return self.prompts.get(prompt, self)
-
-    def setting(self, concept: Concept) -> Setting:
-        """The options that a concept is edited under: those that it asks for, or the editor's own for its prompt."""
-        if concept.setting:
-            return read_setting(concept.setting)
-        return self._as_setting(self.for_prompt(concept.prompt))
-
-    @property
-    def own(self) -> Setting:
-        """The options of prompts that have none of their own."""
-        return self._as_setting(self)
-
-    def _as_setting(self, options: ConceptOptions) -> Setting:
-        return Setting(**{name: getattr(options, name) for name in ConceptOptions.model_fields}, skip=self.skip)
 
 
 class LeditsEditorPart(LeditsOptions, CheckpointPart):
@@ -199,7 +125,7 @@ class LeditsEditor:
         Raises:
             EditorError: the checkpoint is missing.
         """
-        return self._hash(_NOT_PIXELS)
+        return self._hash(NOT_PIXELS)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -208,7 +134,7 @@ class LeditsEditor:
         The device is the one that this process edits on: "auto" is resolved, and of "cuda:1" the kind counts. Kinds of
         device round differently, so that edits made on a GPU and on a CPU are kept apart.
         """
-        return self._identity(_NOT_PIXELS)
+        return self._identity(NOT_PIXELS)
 
     @property
     def shortened(self) -> int:
@@ -219,22 +145,8 @@ class LeditsEditor:
         return hashlib.sha256(json.dumps(self._identity(leave_out), sort_keys=True).encode()).hexdigest()
 
     def _identity(self, leave_out: set[str]) -> dict[str, Any]:
-        device, dtype = self.placement
-        options = self.options.model_dump(mode="json", exclude=leave_out | {"source_prompts"})
-        if words := self.options.vocabulary:  # under its old name: edits that were made under it stay valid
-            options["describe"] = {name: group.model_dump(mode="json") for name, group in words.items()}
-            if self._cuts:  # in the order that decides what a description says first
-                options["order"] = list(words)
-        return {
-            "editor": "ledits",
-            "algorithm": ALGORITHM,
-            "checkpoint": checkpoints.content_hash(self._checkpoint),
-            "options": options,
-            "device": device.split(":")[0],
-            "dtype": dtype,
-            "libraries": {name: _version(name) for name in ("torch", "diffusers", "transformers")},
-            **self.options.pixels(),
-        }
+        in_order = bool(self.options.vocabulary) and self._cuts
+        return self.options.identity(checkpoints.content_hash(self._checkpoint), self.placement, leave_out, in_order)
 
     def edit(
         self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]
@@ -263,12 +175,12 @@ class LeditsEditor:
 
     def _batches(self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]) -> Iterator[_Batch]:
         """The requests, their pictures as `edit_tensors` has them, and the masks of those that are held to one."""
-        _check(images, requests)
+        check_requests(images, requests)
         checkpoint = self._checkpoint  # one that is missing is reported before any work
         if not requests:
             return
         engine = self._load(checkpoint)
-        pictures = _Pictures(images, self.options.resolution or engine.resolution, engine.side_multiple)
+        pictures = Pictures(images, self.options.resolution or engine.resolution, engine.side_multiple)
         before = self.shortened
         for batch in self.batches(requests):
             while (made := self._try(engine, pictures, batch, self._rows)) is None:
@@ -294,7 +206,7 @@ class LeditsEditor:
         equally many. So whichever batches are done, what is left is cut into the same batches again: by a run that goes
         on where another stopped, and by any number of processes that share the work.
         """
-        return cut(requests, self._edits_at_once, self._skip)
+        return cut(requests, self._edits_at_once, self.options.skip_of)
 
     def settings(self, region: str | None = None, group: str | None = None) -> list[str]:
         """The settings that calibration tries; see `Calibrates.settings`."""
@@ -314,22 +226,10 @@ class LeditsEditor:
         found = [(each, read) for each, read in tried if each != setting and read.model_copy(update=alike) == own]
         return [each for each, read in sorted(found, key=lambda each: each[1].described)]
 
-    def _skip(self, request: EditRequest) -> float:
-        """How much of the noisy end an edit leaves out: the least of what its concepts do."""
-        return min((self.options.setting(concept).skip for concept in request.concepts), default=self.options.skip)
-
-    def _described(self, request: EditRequest) -> bool:
-        """Whether an edit follows the picture's description: where all of its concepts do.
-
-        A joint edit starts from one inversion, and the description is part of that. Where one concept was found to do
-        better without it, so is the whole edit: the harm that a wrong description does is larger than its good.
-        """
-        return all(self.options.setting(concept).described for concept in request.concepts)
-
     # -- one batch -------------------------------------------------------------------------------------------------
 
     def _try(
-        self, engine: Engine, pictures: _Pictures, batch: list[EditRequest], rows: int
+        self, engine: Engine, pictures: Pictures, batch: list[EditRequest], rows: int
     ) -> tuple[torch.Tensor, _Masks] | None:
         """The edited pictures and their masks, or None if they did not fit into memory."""
         try:
@@ -347,17 +247,21 @@ class LeditsEditor:
         return None
 
     def _make(
-        self, engine: Engine, pictures: _Pictures, batch: list[EditRequest], rows: int
+        self, engine: Engine, pictures: Pictures, batch: list[EditRequest], rows: int
     ) -> tuple[torch.Tensor, _Masks]:
         import torch
 
-        skip = self._skip(batch[0])
+        from diffex_dagster.editing.ledits_edits import edit_of
+
+        skip = self.options.skip_of(batch[0])
         engine = engine if skip == self.options.skip else engine.skipping(skip)
         inversions = self._invert(engine, pictures, batch, rows, skip)
         edits = []
         for request in batch:
-            inversion = inversions[request.image, request.seed, self._described(request)]
-            edits.append(self._prepared(engine, inversion, request, pictures.digest(request.image)))
+            inversion = inversions[request.image, request.seed, self.options.described_of(request)]
+            edit, cut_short = edit_of(engine, inversion, request, self.options)
+            edits.append(edit)
+            self._shortened |= {(pictures.digest(request.image), prompt) for prompt in cut_short}
         steps = len(engine.steps)
         changed = [i for i, edit in enumerate(edits) if edit.start(steps) < steps]
         latents = torch.stack([edit.inversion.latents[-1] for edit in edits])
@@ -370,7 +274,7 @@ class LeditsEditor:
         return made, {i: levels[place] for place, i in enumerate(changed) if edits[i].masked}
 
     def _invert(
-        self, engine: Engine, pictures: _Pictures, batch: list[EditRequest], rows: int, skip: float
+        self, engine: Engine, pictures: Pictures, batch: list[EditRequest], rows: int, skip: float
     ) -> dict[tuple[str, int, bool], Inversion]:
         """The inversion of every (image, seed, described) in the batch; each alone, so that no other edit matters.
 
@@ -379,7 +283,7 @@ class LeditsEditor:
         import torch
 
         found = {}
-        for image, seed, described in dict.fromkeys((r.image, r.seed, self._described(r)) for r in batch):
+        for image, seed, described in dict.fromkeys((r.image, r.seed, self.options.described_of(r)) for r in batch):
             picture = pictures.digest(image)
             kept_as = picture if skip == self.options.skip else f"{picture} skip {skip}"
             key = (kept_as if described else f"{kept_as} undescribed", seed)
@@ -405,39 +309,6 @@ class LeditsEditor:
             if inversion is not None:
                 self._inversions.put(key, inversion)
         return inversion
-
-    def _prepared(self, engine: Engine, inversion: Inversion, request: EditRequest, picture: str) -> Edit:
-        from diffex_dagster.editing.edit_plan import Edit
-
-        skip = self._skip(request)
-        guided = (self._guided(engine, inversion, concept, skip, picture) for concept in request.concepts)
-        return Edit(inversion, tuple(guided))
-
-    def _guided(
-        self, engine: Engine, inversion: Inversion, concept: Concept, skip: float, picture: str
-    ) -> GuidedConcept:
-        """A concept with the text that it guides towards: its own, among what else the picture (a digest) shows."""
-        from diffex_dagster.editing.edit_plan import GuidedConcept
-        from diffex_dagster.editing.guidance import Guidance
-
-        options, vocabulary = self.options.setting(concept).after(skip, self.options.steps), self.options.vocabulary
-        mask = options.mask
-        without = None
-        if concept.direction == "remove":
-            without = prompt_without(concept.prompt, inversion.shows, vocabulary, engine.components.reads)
-        if without is not None:  # towards the description without it
-            text, sign = engine.text(without), 1.0
-            mask = "noise" if mask in ("cross_attention", "intersection") else mask  # no word is left to attend to
-        else:
-            before, named, after = among(concept.prompt, inversion.shows, vocabulary, engine.components.reads)
-            whole = among(concept.prompt, inversion.shows, vocabulary)[0]
-            if before != whole or (after and not engine.components.reads(", ".join([*before, named, *after]))):
-                self._shortened.add((picture, concept.prompt))
-            text = engine.text_among(before, named, after)
-            sign = 1.0 if concept.direction == "add" else -1.0
-        return GuidedConcept(
-            text, sign, Guidance(options.scale, options.threshold, mask, options.warmup, options.cooldown)
-        )
 
     def engine(self) -> Engine:
         """The loaded checkpoint, for those who ask its model something else; loads it at the first call.
@@ -522,7 +393,7 @@ class LeditsEditor:
         folder = self.options.inversion_folder
         if folder is None:
             return None
-        return InversionsOnDisk(folder, self.options.inversion_folder_mb * 2**20, self._hash(_NOT_INVERSION))
+        return InversionsOnDisk(folder, self.options.inversion_folder_mb * 2**20, self._hash(NOT_INVERSION))
 
     def forget_inversions(self) -> None:
         """Let go of the inversions that are kept in memory for later calls."""
@@ -555,33 +426,3 @@ class LeditsEditor:
                 loading=options,
             )
         return self._engine
-
-
-class _Pictures:
-    """The pictures to edit, as square tensors and by content."""
-
-    def __init__(self, images: Mapping[str, Image.Image], side: int, multiple: int) -> None:
-        if side % multiple:
-            raise EditorError(f"resolution {side} does not fit the checkpoint: use a multiple of {multiple}")
-        self._images, self._side = images, side
-        self._digests: dict[str, str] = {}
-
-    def digest(self, key: str) -> str:
-        if key not in self._digests:
-            self._digests[key] = picture_digest(self._images[key])
-        return self._digests[key]
-
-    def tensor(self, key: str) -> torch.Tensor:
-        """See `picture_tensor`."""
-        return picture_tensor(self._images[key], self._side)
-
-
-def _check(images: Mapping[str, Image.Image], requests: Sequence[EditRequest]) -> None:
-    for request in requests:
-        if request.image not in images:
-            raise EditorError(
-                f"an edit asks for image {request.image!r}, which was not given: pass its picture in `images`"
-            )
-        for concept in request.concepts:
-            if not concept.prompt.strip():
-                raise EditorError("an edit has an empty prompt: name the attribute to edit")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageOps
+
+from diffex_dagster.errors import EditorError
 
 if TYPE_CHECKING:
     import torch
@@ -26,3 +29,24 @@ def picture_digest(picture: Image.Image) -> str:
     """SHA-256 of a picture's size and RGB pixels."""
     rgb = picture.convert("RGB")
     return hashlib.sha256(f"{rgb.size}".encode() + rgb.tobytes()).hexdigest()
+
+
+class Pictures:
+    """The pictures to edit, as square tensors and by content."""
+
+    def __init__(self, images: Mapping[str, Image.Image], side: int, multiple: int) -> None:
+        """Raises: EditorError: `side` (pixels) is no multiple of what the checkpoint works in."""
+        if side % multiple:
+            raise EditorError(f"resolution {side} does not fit the checkpoint: use a multiple of {multiple}")
+        self._images, self._side = images, side
+        self._digests: dict[str, str] = {}
+
+    def digest(self, key: str) -> str:
+        """See `picture_digest`; computed once."""
+        if key not in self._digests:
+            self._digests[key] = picture_digest(self._images[key])
+        return self._digests[key]
+
+    def tensor(self, key: str) -> torch.Tensor:
+        """See `picture_tensor`."""
+        return picture_tensor(self._images[key], self._side)

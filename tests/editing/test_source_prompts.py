@@ -16,7 +16,9 @@ from diffex_dagster.editing.calibration import in_words
 from diffex_dagster.editing.edit_plan import Edit, GuidedConcept
 from diffex_dagster.editing.engine import Engine
 from diffex_dagster.editing.guidance import Guidance
-from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
+from diffex_dagster.editing.ledits import LeditsEditor
+from diffex_dagster.editing.ledits_edits import guided_concept
+from diffex_dagster.editing.ledits_options import LeditsOptions
 from diffex_dagster.editing.pixels import picture_tensor
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.editing.settings import read_setting
@@ -93,7 +95,8 @@ def test_an_edit_of_a_long_description_is_guided_by_its_concept(checkpoint: Path
     editor = LeditsEditor(LeditsOptions(checkpoint=str(checkpoint), steps=4, device="cpu", source_prompts=vocabulary))
     assert editor.tokens(", ".join(words[:4])) >= editor.most_tokens
     shown: Any = SimpleNamespace(shows=tuple((f"g{i}", word) for i, word in enumerate(words)))
-    guided = editor._guided(editor.engine(), shown, Concept("fez"), 0.0, "one")
+    guided, shortened = guided_concept(editor.engine(), shown, Concept("fez"), editor.options, 0.0)
+    assert shortened
     assert guided.text.words.sum() == editor.tokens("fez")
 
 
@@ -244,7 +247,7 @@ def test_a_concept_may_be_edited_without_the_picture_s_description(
     followed, apart = edited(told, "", setting.text)
     assert distance_of(apart, wanted) <= 1 < distance_of(followed, wanted)  # of 255: rounding, in another batch
     together = EditRequest("one", (Concept("a bob"), Concept("glasses", setting=setting.text)))
-    assert not told._described(together) and told._described(EditRequest("one"))
+    assert not told.options.described_of(together) and told.options.described_of(EditRequest("one"))
     tried = [read_setting(each) for each in told.variants("")]
     assert not tried[0].described and all(each.described for each in tried[1:])
     assert setting.text in told.settings() and in_words(setting.text).endswith("words none")
