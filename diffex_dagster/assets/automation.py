@@ -85,10 +85,10 @@ def when_unsynced(waits_for: dg.AssetSelection, new: bool = False) -> dg.Automat
     ).with_label("when what it is made from has changed")
 
 
-def automation_sensor(study: Study, assets: list[Any]) -> dg.AutomationConditionSensorDefinition:
-    """`<study>_automation`, in place of the default automation sensor, which knows Dagster's own conditions only."""
+def automation_sensor(study: Study, assets: list[Any], part: str = "") -> dg.AutomationConditionSensorDefinition:
+    """`<study><part>_automation`, in place of the default sensor, which knows Dagster's own conditions only."""
     return dg.AutomationConditionSensorDefinition(
-        f"{study.prefix}_automation",
+        f"{study.prefix}{part}_automation",
         target=dg.AssetSelection.assets(*assets),
         use_user_code_server=True,
         description="Requests every stage of the study whose code or data have changed since it was made, each once. "

@@ -6,6 +6,7 @@ import dagster as dg
 
 from diffex_dagster import __version__
 from diffex_dagster.assets import kept
+from diffex_dagster.assets.automation import automation_sensor, when_unsynced
 from diffex_dagster.assets.build import build_study
 from diffex_dagster.assets.common import Names, clear_errors, feature_table, page_metadata
 from diffex_dagster.report.markdown_tables import markdown_text
@@ -34,7 +35,9 @@ def build_under_editors(
     if not study.second_editor:
         return definitions
     second = build_study(study.with_editor(study.second_editor), classifiers, resources=resources)
-    return dg.Definitions.merge(definitions, second, dg.Definitions([build_editors(study, classifiers)]))
+    both = build_editors(study, classifiers)
+    sensor = automation_sensor(study, [both], "_editors")
+    return dg.Definitions.merge(definitions, second, dg.Definitions([both], sensors=[sensor]))
 
 
 def build_editors(study: Study, classifiers: Sequence[str] | None = None) -> dg.AssetsDefinition:
@@ -50,7 +53,7 @@ def build_editors(study: Study, classifiers: Sequence[str] | None = None) -> dg.
         group_name=f"{study.prefix}_shared",
         owners=list(study.owners) or None,
         code_version=__version__,
-        automation_condition=dg.AutomationCondition.eager(),
+        automation_condition=when_unsynced(dg.AssetSelection.assets(*(arm.key("corpus") for arm in arms))),
     )
     def editor_comparison(
         context: dg.AssetExecutionContext,

@@ -6,12 +6,14 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 from jsonschema import validate
 from typer.testing import CliRunner
 
+from diffex_dagster.assets.automation import Unsynced
 from diffex_dagster.assets.editors import build_editors, build_under_editors
 from diffex_dagster.cli.main import app
 from diffex_dagster.definitions import build_studies
@@ -114,7 +116,13 @@ def test_the_asset_stands_below_the_reports_of_both_editors(study: Study) -> Non
         f"{arm}/{name}/ranked_report" for arm in ("toy", "toy_entangled") for name in study.classifiers
     }
     assert all(graph.get(parent).is_materializable for parent in graph.get(key).parent_keys)
+    condition = graph.get(key).automation_condition
+    assert condition and any(isinstance(each, Unsynced) for each in _parts(condition))
     one = study.changed(classifiers={"v1": study.classifiers["v1"]})
+    sensor = build_under_editors(one).resolve_sensor_def(
+        "toy_editors_automation"
+    )  # Dagster's own knows no such condition
+    assert sensor.asset_selection and sensor.asset_selection.resolve(graph) == {key}
     asset = build_editors(one)
     places = {"diffex_results": ResultsResource(), "diffex_editor": EditorResource()}
     made = dg.materialize([asset], resources={**places, "diffex_classifiers": ClassifierResource()})
@@ -122,6 +130,10 @@ def test_the_asset_stands_below_the_reports_of_both_editors(study: Study) -> Non
     told = event.materialization.metadata
     assert "under both" in str(told["verdict v1"].value) and told["contradicted"].value == 0
     assert Path(str(told["page v1"].value)).is_file()
+
+
+def _parts(condition: dg.AutomationCondition[Any]) -> list[object]:
+    return [condition, *(part for child in condition.children for part in _parts(child))]
 
 
 def test_what_is_missing_is_one_sentence(study: Study) -> None:
