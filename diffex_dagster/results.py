@@ -119,8 +119,8 @@ class Confounder:
     leak: Annotated[
         Number,
         Says(
-            "share of a whole edit of it that the feature's edits contain; below zero: undo; null where no edit of it "
-            "shows it",
+            "share of a whole edit of it that the feature's edits contain; below zero: undo; null where its edits are "
+            "no yardstick",
             **_LEAK,
         ),
     ]

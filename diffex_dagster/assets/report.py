@@ -62,9 +62,7 @@ def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.Asset
                     "verdict": dg.MetadataValue.md("\n\n".join(map(markdown_text, verdict(explanation)))),
                     "report": dg.MetadataValue.md(report_markdown(explanation)),
                     "page": page_metadata(current, folder / "index.html"),
-                    "ranking": feature_table(
-                        _clean(rows(explanation.features[:_ROWS])), columns(RankedFeature, listed=True)
-                    ),
+                    "ranking": _table(RankedFeature, rows(explanation.features[:_ROWS])),
                     **_ranking_numbers(explanation),
                     **table_metadata(subject.store, "rankings", len(explanation.features)),
                 },
@@ -112,9 +110,7 @@ def build_comparison(study: Study) -> dg.AssetsDefinition:
                     "verdict": dg.MetadataValue.md("\n\n".join(map(markdown_text, comparison_verdict(comparison)))),
                     "report": dg.MetadataValue.md(comparison_markdown(comparison)),
                     "page": page_metadata(current, folder / "index.html"),
-                    "features": feature_table(
-                        _clean(comparison_rows(comparison)[:_ROWS]), columns(ComparedFeature, listed=True)
-                    ),
+                    "features": _table(ComparedFeature, comparison_rows(comparison)),
                     **_comparison_numbers(comparison),
                 },
                 checks=_rule_results(key, comparison.rules),

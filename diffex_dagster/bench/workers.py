@@ -162,7 +162,6 @@ def measure(load: Load, folder: Path, say: Callable[[str], None] = lambda _: Non
         _, measuring, changes = _timed(lambda: first_metrics(work, few, images))
     finally:
         pool.close()
-    by = sorted(counts.by_worker.values())
     ideal = load.workers * AT_ONCE / load.seconds
     return {
         "machine": {
@@ -173,7 +172,7 @@ def measure(load: Load, folder: Path, say: Callable[[str], None] = lambda _: Non
         "edits_per_second": counts.made / wall,
         "ideal_edits_per_second": ideal,
         "share_of_ideal": counts.made / wall / ideal,
-        "made_by_each": [by[0], by[-1]],
+        "made_by_each": least_and_most(counts.by_worker, load.workers),
         "driver_ms": {
             "edit": 1000 * cpu / counts.made,
             "score": 1000 * scoring / scored,
@@ -185,6 +184,12 @@ def measure(load: Load, folder: Path, say: Callable[[str], None] = lambda _: Non
 
 
 IMAGES = 8  # that are edited
+
+
+def least_and_most(by_worker: Mapping[str, int], workers: int) -> list[int]:
+    """The fewest and the most edits that one of so many workers made; 0 where one made none."""
+    each = sorted(by_worker.values())
+    return [each[0] if len(each) >= workers else 0, each[-1]] if each else [0, 0]
 
 
 def _timed(work: Callable[[], Any]) -> tuple[float, float, Any]:

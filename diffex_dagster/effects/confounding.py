@@ -61,7 +61,8 @@ class SideEffect:
         Number,
         Says(
             "share of a whole edit of looked_for that the edit contains; below zero: that it undoes; null where "
-            "the edits of looked_for are no yardstick for it",
+            "the edits of looked_for are no yardstick: their mean gain in evidence is not far from zero, or was not "
+            "measured",
             minimum=-1,
             maximum=1,
         ),

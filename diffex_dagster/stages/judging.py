@@ -96,6 +96,10 @@ def evidence_before(work: StudyContext, prompts: Iterable[str], images: Sequence
     return {p: np.array([found[null, p] for null in nulls]).reshape(per_image).mean(axis=1) for p in prompts}
 
 
+RARELY = 0.001
+"""The chance below which a level is no longer one that `CHANCE` of control prompts exceed."""
+
+
 @dataclass(frozen=True)
 class Sight:
     """What it takes for a judge to see something.
@@ -107,12 +111,26 @@ class Sight:
             one attribute, which then has a level of its own (`effects.presence.seen_between`).
         control_words: share of null edits in which it sees a control prompt; None without a level or control prompts.
         binary: whether it only says yes or no.
+        asked: pairs of control prompt and null edit that `control_words` is a share of.
     """
 
     chances: Mapping[str, float]
     level: float | None
     control_words: float | None = None
     binary: bool = False
+    asked: int = 0
+
+    def imagines(self, share: float | None) -> bool:
+        """Whether it sees control prompts in too large a share of the null edits.
+
+        A judge that only says yes or no may in `CHANCE` of them. `CHANCE` of control prompts exceed a level; of
+        few pairs more may do by chance, but not so many as come less than once in a thousand times.
+        """
+        if share is None or share <= CHANCE or self.binary:
+            return share is not None and share > CHANCE
+        from scipy.stats import binom
+
+        return self.asked > 0 and bool(binom.sf(round(share * self.asked) - 1, self.asked, CHANCE) < RARELY)
 
     @property
     def blind(self) -> bool:
@@ -138,7 +156,7 @@ def sight_of(work: StudyContext, images: Sequence[str]) -> Sight:
     found = evidence_before(work, words, images)
     nothing = np.stack(list(found.values())) if found else np.empty(0)
     level = YES if binary else seen_from(nothing)
-    return Sight(chances, level, float(np.mean(nothing > level)) if nothing.size else None, binary)
+    return Sight(chances, level, float(np.mean(nothing > level)) if nothing.size else None, binary, nothing.size)
 
 
 def shown_before(
@@ -233,14 +251,16 @@ def held_against_second(
 def judge_warnings(check: JudgeCheck, sight: Sight, second: Sight | None = None) -> tuple[str, ...]:
     """What is wrong with judges that see what nothing shows.
 
-    One that only says yes or no says yes to words that mean nothing as often as it does; of any other the level is set
-    so that about one in ten of them exceeds it, which says nothing of the judge.
+    One that only says yes or no says yes to words that mean nothing as often as it does. Of any other the level is set
+    so that about one in ten of them exceeds it, which says nothing of the judge: only more than that can be by chance
+    does, and a level that was found on the same pictures never gives it (`Sight.imagines`).
 
     Args:
         sight, second: of the first judge, and of the second.
     """
     found, unusable = [], f"The judge cannot be used: {check.name} sees"
-    if sight.binary and (share := check.control_words or 0.0) > CHANCE:
+    if sight.imagines(check.control_words):
+        share = check.control_words or 0.0
         found.append(
             f"{unusable} words that mean nothing in {share:.0%} of the null edits, and more than {CHANCE:.0%} is too "
             "many. Which images show an attribute already, and which edits show it, is not known; choose another judge "
@@ -251,7 +271,8 @@ def judge_warnings(check: JudgeCheck, sight: Sight, second: Sight | None = None)
             f"{unusable} control prompts appear in a quarter of their edits or more, so that no edit can be told from "
             "one towards words that mean nothing; choose another judge (`judge`)."
         )
-    if second and second.binary and (share := check.second_control_words or 0.0) > CHANCE:
+    if second and second.imagines(check.second_control_words):
+        share = check.second_control_words or 0.0
         found.append(
             f"The second judge, {check.second}, sees words that mean nothing in {share:.0%} of the null edits: how far "
             "the two agree says little; choose another one (`second_judge`)."

@@ -16,6 +16,7 @@ from diffex_dagster.bench.workers import (
     SleepingEditor,
     as_markdown,
     growth,
+    least_and_most,
     main,
     study_of,
 )
@@ -54,6 +55,11 @@ def test_aims_are_met_or_missed_as_the_figures_say() -> None:
     assert "a share of 0.78 (at least 0.7: met)" in text and "| taking an edit in | 0.50 | 60 | met |" in text
     slow = {**FIGURES, "share_of_ideal": 0.3, "driver_ms": {**FIGURES["driver_ms"], "edit": 1.2}}
     assert "(at least 0.7: missed)" in as_markdown(slow) and "| 1.20 | 60 | missed |" in as_markdown(slow)
+
+
+def test_a_worker_that_made_nothing_is_the_least() -> None:
+    assert least_and_most({"a 1": 64, "a 2": 80}, 2) == [64, 80]
+    assert least_and_most({"a 1": 64, "a 2": 80}, 3) == [0, 80] and least_and_most({}, 3) == [0, 0]
 
 
 def test_the_assumed_edit_is_the_one_that_was_measured_on_a_gpu() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from diffex_dagster.assets.common import judge_metadata
 from diffex_dagster.corpus.vlm.parts import ServerOptions
 from diffex_dagster.corpus.vlm.proposer import OpenAIVLM
 from diffex_dagster.corpus.vlm.usage import MemoryCache
+from diffex_dagster.effects.presence import seen_from
 from diffex_dagster.errors import CorpusError, EditorError, StudyError
 from diffex_dagster.judging.none import NoJudgePart
 from diffex_dagster.judging.vlm import QUESTIONS, VlmJudge, VlmJudgePart, read
@@ -212,9 +214,19 @@ def test_a_judge_that_sees_control_prompts_appear_is_no_judge(share: float, blin
 def test_a_level_that_one_in_ten_control_prompts_exceeds_is_no_fault_of_the_judge() -> None:
     """Of 72 null edits and control prompts eight exceed the level by its definition, more than a tenth of them."""
     check = JudgeCheck(0.5, 8 / 72, None, "a judge", second="another", second_control_words=8 / 72)
-    level, says_yes = Sight({}, 0.5, 8 / 72), Sight({}, 0.5, 8 / 72, binary=True)
+    level, says_yes = Sight({}, 0.5, 8 / 72, asked=72), Sight({}, 0.5, 8 / 72, binary=True, asked=72)
     assert judge_warnings(check, level, level) == ()
     assert ["second" in each for each in judge_warnings(check, says_yes, says_yes)] == [False, True]
+    often = JudgeCheck(0.5, 0.4, None, "a judge", second="another", second_control_words=0.4)
+    assert ["in 40% of the null edits" in each for each in judge_warnings(often, level, level)] == [True, True]
+    assert judge_warnings(often, replace(level, asked=5), None) == ()  # two of five may be chance
+
+
+@pytest.mark.parametrize("size", [1, 5, 10, 11, 24, 72, 480])
+def test_no_level_is_found_that_more_control_prompts_exceed_than_may(size: int) -> None:
+    evidence = np.random.default_rng(size).normal(1.0, 1.0, size)
+    share = float(np.mean(evidence > seen_from(evidence)))
+    assert not Sight({}, seen_from(evidence), share, asked=size).imagines(share)
 
 
 def test_the_studys_own_model_judges_where_the_study_says_so(tmp_path: Path) -> None:

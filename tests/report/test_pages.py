@@ -145,7 +145,7 @@ def test_a_confounded_feature_has_a_companion_and_its_numbers(html: str, explana
     taken = replace(grey, confounded_with=replace(grey.confounded_with, leak=-0.4))
     undone = render_report(replace(explanation, features=(taken,)))
     assert "these edits also undo 40% of what an edit" in " ".join(Page(undone).text.split())
-    unseen = replace(grey, confounded_with=replace(grey.confounded_with, leak=math.nan))  # no edit of it shows it
+    unseen = replace(grey, confounded_with=replace(grey.confounded_with, leak=math.nan))  # its edits are no yardstick
     page = " ".join(Page(render_report(replace(explanation, features=(unseen,)))).text.split())
     assert "these edits also change it, and the score moves where they do" in page
 

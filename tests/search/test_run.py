@@ -81,6 +81,19 @@ def test_the_deepest_level_is_reached() -> None:
     assert [sum(o.kept for o in level) for level in result.deeper] == [3, 3, 3]
 
 
+def test_the_fourth_level_of_a_large_group_is_scored_by_default() -> None:
+    """One group of nine children: what they divide into, and that again, is edited wherever the beam went."""
+    kinds = [node(f"c{i}", *(node(f"{i}{j}", *(node(f"{i}{j}{k}") for k in "xy")) for j in "ab")) for i in range(9)]
+    corpus = Corpus((node("g", *kinds),))
+    weights = {f.id: 0.2 for f in corpus.walk()} | {"g/c8/8b/8by": 0.9}
+    result = search(corpus, Toy(weights), SearchOptions(joint_size=1))
+    fourth = [f.id for f in corpus.walk() if f.level == 4 and f.id in result.scores]
+    assert len(fourth) >= 2 * SearchOptions().beam and set(fourth) <= {f.id for f in corpus.walk() if f.level == 4}
+    expanded = [f for f in result.expanded if f.count("/") == 2]
+    assert len(expanded) == SearchOptions().beam
+    assert {f"{f}/{f.rpartition('/')[2]}{k}" for f in expanded for k in "xy"} <= set(fourth)
+
+
 def test_a_coarse_edit_that_did_not_take_does_not_hide_what_its_kinds_do() -> None:
     """The group's own edit succeeded in an eighth of the images; its kinds push in opposite directions."""
     toy = Toy({"eyewear": 0.001, "eyewear/glasses": 0.5, "eyewear/sunglasses": -0.48, "beard": 0.1})
