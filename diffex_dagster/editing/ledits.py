@@ -114,7 +114,8 @@ class LeditsEditor:
         self._engine: Engine | None = None
         self._model_of: LeditsEditor = self  # whose loaded model this one edits with
         self._others: dict[str, LeditsEditor] = {}  # vocabulary -> the editor that describes pictures in it
-        self._shortened: set[tuple[str, str]] = set()  # (digest of a picture, prompt; "" for the picture's description)
+        # Descriptions that the text encoder had no room for: (digest of a picture, prompt of an edit; "" for its own).
+        self.shortened: set[tuple[str, str]] = set()
         self._shown: dict[str, SourcePrompt] = {}  # digest of a picture -> what it shows, whatever its inversion skips
         self._rows = 2 * self._edits_at_once  # UNet rows at a time: halved where memory does not suffice
 
@@ -135,11 +136,6 @@ class LeditsEditor:
         device round differently, so that edits made on a GPU and on a CPU are kept apart.
         """
         return self._identity(NOT_PIXELS)
-
-    @property
-    def shortened(self) -> int:
-        """How many descriptions, each of a picture or of one prompt's edits of it, the text encoder had no room for."""
-        return len(self._shortened)
 
     def _hash(self, leave_out: set[str]) -> str:
         return hashlib.sha256(json.dumps(self._identity(leave_out), sort_keys=True).encode()).hexdigest()
@@ -181,7 +177,7 @@ class LeditsEditor:
             return
         engine = self._load(checkpoint)
         pictures = Pictures(images, self.options.resolution or engine.resolution, engine.side_multiple)
-        before = self.shortened
+        before = len(self.shortened)
         for batch in self.batches(requests):
             while (made := self._try(engine, pictures, batch, self._rows)) is None:
                 self._rows //= 2
@@ -191,7 +187,7 @@ class LeditsEditor:
                     self._rows,
                 )
             yield batch, *made
-        if shortened := self.shortened - before:
+        if shortened := len(self.shortened) - before:
             log.warning(
                 "%d descriptions, of pictures and in edits, were shortened: the checkpoint reads %d tokens, and what "
                 "explains least of a picture was left out",
@@ -261,7 +257,7 @@ class LeditsEditor:
             inversion = inversions[request.image, request.seed, self.options.described_of(request)]
             edit, cut_short = edit_of(engine, inversion, request, self.options)
             edits.append(edit)
-            self._shortened |= {(pictures.digest(request.image), prompt) for prompt in cut_short}
+            self.shortened |= {(pictures.digest(request.image), prompt) for prompt in cut_short}
         steps = len(engine.steps)
         changed = [i for i, edit in enumerate(edits) if edit.start(steps) < steps]
         latents = torch.stack([edit.inversion.latents[-1] for edit in edits])
@@ -292,7 +288,7 @@ class LeditsEditor:
                 latents = engine.encode(pictures.tensor(image)[None])
                 if described and picture not in self._shown:
                     self._shown[picture], cut = source_prompt_of(engine, latents[0], self.options.vocabulary, rows)
-                    self._shortened |= {(picture, "")} if cut else set()
+                    self.shortened |= {(picture, "")} if cut else set()
                 shows = self._shown[picture] if described else ()
                 generator = torch.Generator().manual_seed(inversion_seed(picture, seed))
                 [inversion] = engine.invert(latents, [generator], rows, [shows])

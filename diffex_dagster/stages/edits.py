@@ -29,7 +29,8 @@ Concepts = tuple[Concept, ...]
 class EditCounts:
     """What a stage cost: edits made now, edits found in the store, seconds spent making them.
 
-    `shortened` is how many descriptions, of pictures and in edits, lost words to what the model's text encoder reads.
+    `shortened` is how many descriptions, of pictures and in edits, lost words to what the model's text encoder reads:
+    each picture, and each prompt on it, once for as long as its editor lives, whoever made the edits.
     `gpu_gb` is the most GPU memory held meanwhile, in GB; None without a CUDA device, and where nothing was made.
     With workers, `by_worker` is how many edits each made ("host pid"), `lost` how many workers ended meanwhile,
     `remade` how many batches others made again for that, and `gpus` the names of the GPUs that they worked on.
@@ -113,7 +114,7 @@ def ensure_edits(
     start, done, gpu_memory = time.monotonic(), 0, measure_gpu_memory()
     reused, pool = len(stored), getattr(editor, "pool", None)
     before, lost, remade = (pool.made(), pool.lost, pool.remade) if pool else ({}, 0, 0)
-    shortened = getattr(editor, "shortened", 0)
+    cut = set(getattr(editor, "shortened", ()))
     with store.let_go():
         at_once = max(AT_ONCE, getattr(editor, "at_once", 0))
         batches = batches_of(editor, missing)  # of all that is missing, so that no portion decides what shares one
@@ -134,11 +135,12 @@ def ensure_edits(
                 done += len(batch)
                 report(stage, done, len(missing) - (reused - len(stored)), reused)
     seconds = time.monotonic() - start
+    shortened = len(set(getattr(editor, "shortened", ())) - cut)
     if not pool:
-        return EditCounts(done, reused, seconds, gpu_memory(), shortened=getattr(editor, "shortened", 0) - shortened)
+        return EditCounts(done, reused, seconds, gpu_memory(), shortened=shortened)
     by_worker = dict(Counter(pool.made()) - Counter(before))
     return EditCounts(
-        done, reused, seconds, None, by_worker, pool.lost - lost, tuple(pool.gpus()), pool.remade - remade
+        done, reused, seconds, None, by_worker, pool.lost - lost, tuple(pool.gpus()), pool.remade - remade, shortened
     )
 
 

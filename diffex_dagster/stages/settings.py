@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from diffex_dagster.corpus.wording import RULES
 from diffex_dagster.images.sources.kinds import AnyImageSource
 from diffex_dagster.study import Study
 from diffex_dagster.utils.hashing import digest
@@ -24,6 +25,7 @@ STAGES: tuple[Stage, ...] = typing.get_args(Stage)
 
 _IMAGES: tuple[Stage, ...] = ("sample_images",)
 _PROPOSAL: tuple[Stage, ...] = ("vlm_corpus",)
+_RULED: tuple[Stage, ...] = ("vlm_corpus", "corpus")
 _REPORT: tuple[Stage, ...] = ("ranked_report",)
 _PAGES: tuple[Stage, ...] = ("ranked_report", "classifier_comparison")
 _SEARCH: tuple[Stage, ...] = ("level2_scores", *_PAGES)  # what runs or replays a search
@@ -197,8 +199,13 @@ def stage_settings(study: Study, stage: Stage) -> dict[str, Any]:
 
 
 def stage_version(study: Study, stage: Stage) -> str:
-    """Hash of `stage_settings`: the part of an asset's code version that the study decides."""
-    return digest(as_hashed(stage_settings(study, stage)))[:16]
+    """Hash of `stage_settings`: the part of an asset's code version that the study decides.
+
+    With the rules by which a corpus is cleaned and merged, for the stages that do: a corpus that they would make
+    otherwise counts as out of date.
+    """
+    settings = as_hashed(stage_settings(study, stage))
+    return digest(settings | ({"rules": RULES} if stage in _RULED else {}))[:16]
 
 
 def as_hashed(settings: Mapping[str, Any], within: str = "") -> dict[str, Any]:

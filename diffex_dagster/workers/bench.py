@@ -41,6 +41,12 @@ Measurable = tuple[str, str, str]
 """An edit's key, its file, and the file of its null edit."""
 
 
+class Made(list[tuple[EditRequest, FiledPicture]]):
+    """The edits of one batch, and the descriptions that the text encoder had no room for, as the editor names them."""
+
+    shortened: frozenset[tuple[str, str]] = frozenset()
+
+
 @dataclass(frozen=True)
 class Hello:
     """What a worker says of itself when it is ready."""
@@ -107,19 +113,22 @@ class Bench:
         images: Sent,
         requests: Sequence[EditRequest],
         words: Mapping[str, WordGroup] | None = None,
-    ) -> list[tuple[EditRequest, FiledPicture]] | Problem:
+    ) -> Made | Problem:
         """Make one batch of edits and write their pictures: only what names them goes back.
 
         Args:
             words: that pictures are described in, where those are not in the study.
         """
 
-        def made() -> list[tuple[EditRequest, FiledPicture]]:
+        def made() -> Made:
             editor = self.editor
             if words is not None:
                 editor = cast(TakesSourcePrompts, editor).with_source_prompts(words)
+            before = frozenset(getattr(editor, "shortened", ()))
             batches = made_edits(editor, self._pictures(images), requests)
-            return [(request, self.files.filed(picture)) for batch in batches for request, picture in batch]
+            done = Made((request, self.files.filed(picture)) for batch in batches for request, picture in batch)
+            done.shortened = frozenset(getattr(editor, "shortened", ())) - before
+            return done
 
         return _said(made)
 

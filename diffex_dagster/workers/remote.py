@@ -54,18 +54,22 @@ class RemoteEditor(_Local):
     def __init__(self, local: Any, pool: Pool, words: Mapping[str, Any] | None = None) -> None:
         super().__init__(local)
         self.pool, self._words = pool, words
+        self.shortened: set[tuple[str, str]] = set()  # as the workers' editors have it
 
     def edit(
         self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]
     ) -> Iterator[list[tuple[EditRequest, FiledPicture]]]:
         """See `Editor.edit`; the pictures are written already."""
-        yield from self.pool.run(
+        answers = self.pool.run(
             "edit",
             self.batches(requests),
             lambda batch: (_sent(images, [each.image for each in batch]), list(batch), self._words),
             lambda request: request.image,
             _in_words,
         )
+        for made in answers:
+            self.shortened |= getattr(made, "shortened", frozenset())  # an empty answer says that none came
+            yield made
 
     def batches(self, requests: Sequence[EditRequest]) -> list[list[EditRequest]]:
         """The requests as they are edited together: as the editor cuts them, whoever makes them."""

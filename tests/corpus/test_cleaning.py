@@ -31,6 +31,24 @@ def test_the_avatars_corpus_is_clean_already() -> None:
     assert clean(proposal, ["villain", "hero"]) == proposal
 
 
+@pytest.mark.parametrize(
+    ("file", "proposed", "version"),
+    [
+        ("avatars/proposal.json", 79, "01f18fc5fdf7d55b"),
+        ("avatars/proposals/partly_irrelevant.json", 52, "e2c89540bc28ffab"),
+        ("avatars/proposals/plain.json", 78, "bece880fec051964"),
+        ("avatars/proposals/regrouped.json", 62, "4daa6ec1a88d1402"),
+        ("scenes/proposal.json", 93, "5433cb43dfaafd0b"),
+    ],
+)
+def test_the_recorded_proposals_make_the_corpora_that_they_made(file: str, proposed: int, version: str) -> None:
+    """A version that changes though its file did not comes of other rules: raise `wording.RULES`, and say so."""
+    path = AVATARS.parent / file
+    corpus = RecordedProposer(path).propose([], ProposalRequest("any")).corpus
+    assert path.read_text("utf-8").count('"name":') == len(list(corpus.walk())) == proposed  # no two names are one
+    assert clean(corpus, []).version == version
+
+
 def test_duplicates_in_other_words() -> None:
     result = clean(corpus('{"Hat": ["red caps", "cap, red", "Red Cap", "beanie"], "Headgear": ["a beanie", "fez"]}'))
     assert [feature.name for feature in result.walk()] == ["Hat", "red caps", "beanie", "Headgear", "fez"]

@@ -279,7 +279,9 @@ def test_a_joint_edit_of_mixed_settings_is_described_where_all_of_its_concepts_a
     assert distance_of(edited(told, setting), wanted) <= 1 < distance_of(edited(told, ""), wanted)
 
 
-def test_a_description_that_was_cut_is_counted_once(checkpoint: Path, images: dict[str, Image.Image]) -> None:
+def test_a_description_that_was_cut_is_counted_once(
+    checkpoint: Path, images: dict[str, Image.Image], caplog: pytest.LogCaptureFixture
+) -> None:
     """However many seeds it is edited under, and however often a batch is made again for want of memory."""
     words = {"hair": WordGroup(words=("an afro with many long words", "a bob")), "face": VOCABULARY["hair"]}
     editor = LeditsEditor(
@@ -300,10 +302,12 @@ def test_a_description_that_was_cut_is_counted_once(checkpoint: Path, images: di
     long = Concept("a small round red and blue ring with a very long name")
     requests = [EditRequest("one", (long,), seed) for seed in (0, 1, 2)]
     assert sum(len(batch) for batch in editor.edit(images, requests)) == 3 and len(tries) > 1
-    assert {prompt for _, prompt in editor._shortened} <= {"", long.prompt} and 1 <= editor.shortened <= 2
-    before = editor.shortened
+    assert {prompt for _, prompt in editor.shortened} <= {"", long.prompt} and 1 <= len(editor.shortened) <= 2
+    assert f"{len(editor.shortened)} descriptions, of pictures and in edits, were shortened" in caplog.text
+    before = set(editor.shortened)
+    caplog.clear()
     list(editor.edit(images, requests))
-    assert editor.shortened == before
+    assert editor.shortened == before and "were shortened" not in caplog.text
 
 
 def distance_of(a: Image.Image, b: Image.Image) -> int:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from diffex_dagster.corpus.wording import RULES
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.stages.context import StudyContext
-from diffex_dagster.stages.settings import stage_settings, stage_version
+from diffex_dagster.stages.settings import STAGES, stage_settings, stage_version
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
 from diffex_dagster.stages.sources import Sources
 from diffex_dagster.study import Study, load_study
@@ -144,6 +145,12 @@ def test_settings_are_narrow(toy: Study) -> None:
     assert touches(images={"folder": "images", "size": 32}) == {"sample_images"}
     assert "sample_images" not in touches(seed=1)  # nothing is drawn at random
     assert touches(effects=controls | {"level": 0.05}) == set()  # as the default
+
+
+def test_other_rules_of_cleaning_make_a_corpus_out_of_date(toy: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {stage: stage_version(toy, stage) for stage in STAGES}
+    monkeypatch.setattr("diffex_dagster.stages.settings.RULES", RULES + 1)
+    assert {s for s in STAGES if stage_version(toy, s) != before[s]} == {"vlm_corpus", "corpus"}
 
 
 def test_the_kind_of_a_part_is_a_setting_and_an_unknown_stage_an_error(toy: Study) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from diffex_dagster.stages.edits import ensure_edits
 from diffex_dagster.utils.groups import in_groups
 from diffex_dagster.workers.bench import Bench
 from diffex_dagster.workers.remote import RemoteEditor
-from tests.support.crew import Backwards, asked, crew_study, kept
+from tests.support.crew import Backwards, BatchedEditor, asked, crew_study, kept
 from tests.support.toys import prepared
 
 PROMPTS = tuple(f"word {i}" for i in range(9))
@@ -64,6 +66,43 @@ def test_more_edits_than_are_claimed_together_get_the_same_bits(
         assert 0 < work.store.count("edits") < len(requests)
     ensure_edits(work.store, editor, requests)
     assert kept(work.store, requests) == once
+
+
+class Cutting(BatchedEditor):
+    """Has no room for any picture's description, nor for that of an edit."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, {})
+        self.shortened: set[tuple[str, str]] = set()
+
+    def edit(self, images: Any, requests: Sequence[EditRequest]) -> Iterator[Any]:
+        for request in requests:
+            self.shortened |= {(request.image, "")} | {(request.image, each.prompt) for each in request.concepts}
+        yield from super().edit(images, requests)
+
+
+class InTurn(Backwards):
+    """Two workers in this process, who take turns; what they send arrives as from another."""
+
+    def run(self, method: str, batches: Sequence[Any], given: Any, *_: Any) -> Iterator[Any]:
+        benches = itertools.cycle([self.bench, self.other])
+        for batch in batches:
+            yield pickle.loads(pickle.dumps(getattr(next(benches), method)(*given(batch))))
+            yield []
+
+
+def test_workers_say_which_descriptions_were_cut_and_each_counts_once(tmp_path: Path) -> None:
+    work = prepared(crew_study(tmp_path))
+    requests = asked(list(work.samples), "red", "blue")
+    pool: Any = InTurn(Bench(work.study), 2)
+    pool.other = Bench(work.study)
+    for bench in (pool.bench, pool.other):
+        bench.__dict__["editor"] = Cutting(tmp_path)
+    editor: Any = RemoteEditor(Cutting(tmp_path), pool)
+    counts = ensure_edits(work.store, editor, requests)
+    assert counts.made == len(requests) and counts.shortened == 3 * len(work.samples)
+    again = ensure_edits(work.store, editor, asked(list(work.samples), "green"))
+    assert again.made == again.shortened == len(work.samples)  # what was counted before is not counted again
 
 
 def test_an_instruction_editor_says_which_edits_its_pipeline_gets_together() -> None:
