@@ -188,10 +188,3 @@ def interval(d: ArrayLike, confidence: float = 0.95, reach: Reach | None = None)
     spread = furthest * float(scaled.std(ddof=1))
     half = float(special.stdtrit(x.size + 1, (1.0 + confidence) / 2.0)) * spread / math.sqrt(x.size + 2)
     return reach.clip(mean - half, mean + half, mean) if reach else (mean - half, mean + half)
-
-
-def _spread(x: NDArray[np.float64]) -> float:
-    """Standard deviation; exactly zero for equal values, whatever rounding makes of them."""
-    if x.size < 2 or np.ptp(x) == 0.0:
-        return 0.0
-    return float(x.std(ddof=1))
