@@ -271,6 +271,7 @@ def _explain_one(subject: Subject, image: Any, tree: Corpus | None, wishes: Wish
     from diffex_dagster.stages.corpus_now import corpus_now
     from diffex_dagster.stages.one_picture import explain_images
     from diffex_dagster.stages.picture_edits import asked_of
+    from diffex_dagster.stages.prepared import prepared
     from diffex_dagster.stages.scores import check_classifier
     from diffex_dagster.store import image_key
 
@@ -289,30 +290,11 @@ def _explain_one(subject: Subject, image: Any, tree: Corpus | None, wishes: Wish
     if tree is None:
         kept = store.current(study.kept_as, "corpus") is not None
         tree = store.current_corpus(study.kept_as) if kept else corpus_now(study)
-    elif not store.sample_count(study.kept_as) and (study.finds_source_prompts or study.calibrates):
-        subject = _prepared_alone(subject, found, tree)
+    else:
+        subject = prepared(subject, dict(found.values()), tree).subject(subject.name)
     names = {key: name for key, (name, _) in found.items()}
     (finding,) = explain_images(asked_of(subject, tree, wishes), names, "diffex_dagster.explain_image(...)")
     return finding
-
-
-def _prepared_alone(subject: Subject, found: Mapping[str, tuple[str, Image.Image]], tree: Corpus) -> Subject:
-    """Find out what is found out before the first edit on the picture itself, where there is no study of others."""
-    from diffex_dagster.stages.calibration import calibrate
-    from diffex_dagster.stages.sample_images import keep_samples
-    from diffex_dagster.stages.source_prompts import find_source_prompts
-
-    study, store = subject.study, subject.store
-    keep_samples(study, store, dict(found.values()))
-    store.put_corpus(study.kept_as, tree)
-    store.set_current(study.kept_as, "corpus", tree.version)
-    work: StudyContext = subject
-    if study.finds_source_prompts:
-        find_source_prompts(work)
-        work = work.changed()  # whose editor knows the words
-    if study.calibrates:
-        calibrate(work)
-    return work.subject(subject.name)
 
 
 def explain(

@@ -14,7 +14,7 @@ from PIL import Image
 
 import diffex_dagster
 from diffex_dagster.errors import ClassifierError, StudyError
-from tests.support.toys import PaintEditor, edits_made, picture, warm, write_study
+from tests.support.toys import KnobEditor, PaintEditor, edits_made, picture, warm, write_study
 
 TREE = [
     {"name": "Red", "prompt": "red patch", "children": ["dark red patch"]},
@@ -99,6 +99,16 @@ def test_explain_image_takes_the_same_parts_and_finds_what_flips_one_picture(tmp
         diffex_dagster.explain_image(picture(90), warm, editor)
     with pytest.raises(StudyError, match="it is of type list"):
         diffex_dagster.explain_image([1], warm, editor, TREE, "warm", progress=False, **parts)
+
+
+def test_explain_image_finds_out_what_is_lacking_for_another_corpus_in_the_same_folder(tmp_path: Path) -> None:
+    editor, parts = KnobEditor(tmp_path, {}), {"labels": ["cold", "warm"], "size": 16, "calibrate": True}
+    kept = {"folder": tmp_path / "kept", "progress": False, **parts}
+    first = diffex_dagster.explain_image(picture(90), warm, editor, TREE[:1], "warm", **kept)
+    more = diffex_dagster.explain_image(picture(120), warm, editor, TREE, "warm", **kept)
+    assert len(more.finding.features) > len(first.finding.features) > 0
+    again = diffex_dagster.explain_image(picture(90), warm, editor, TREE[:1], "warm", **kept)
+    assert again.finding.corpus_version == first.finding.corpus_version and not again.finding.edits_made
 
 
 def test_explain_image_takes_a_study_and_its_images(tmp_path: Path) -> None:

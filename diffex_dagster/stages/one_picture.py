@@ -1,8 +1,8 @@
 """Explain single pictures: what each feature does to this one, what flips it, and what is noise.
 
 The pictures may be the study's own or new ones. New ones go through the same preparation, keys and store: their edits
-and scores are found again by whoever asks next, also by the study where it takes them in later. They are kept as
-*guests*: no stage reads them, and no sample, version or report changes.
+and scores are found again by whoever asks next, also by the study where it takes them in later. No
+stage reads them, and no sample, version or report changes.
 """
 
 from __future__ import annotations
@@ -105,7 +105,6 @@ def explain_images(asked: Asked, names: Mapping[str, str], command: str) -> list
     store, study, images = asked.subject.store, asked.subject.study, list(names)
     with store.hold():
         samples = store.samples(study.kept_as) if store.sample_count(study.kept_as) else {}
-        store.put_guests(study.kept_as, {image: name for image, name in names.items() if image not in samples})
         seen = look(asked, images)
         flips, counts = _search_flips(asked, seen, images)
         counts += seen.counts

@@ -28,7 +28,7 @@ USERS = "users"
 
 
 class ImageTables(Tables):
-    """`images`, `samples`, `guests`, `image_columns` and `stamps`.
+    """`images`, `samples`, `image_columns` and `stamps`.
 
     Args:
         database: that has the tables.
@@ -134,14 +134,6 @@ class ImageTables(Tables):
         if not found:
             raise StoreError(f"{self.place}: study {study!r} has no sample images yet; materialize sample_images first")
         return dict(found)
-
-    def put_guests(self, study: str, keys: Mapping[str, str]) -> None:
-        """Note pictures (key -> name) that somebody asked about beside a study's samples; the last name counts."""
-        self._insert("guests", [{"study": study, "image": k, "name": name} for k, name in keys.items()], replace=True)
-
-    def guests(self, study: str) -> dict[str, str]:
-        """Image key -> name of the pictures that were asked about beside a study's samples, by name."""
-        return dict(self.rows("SELECT image, name FROM guests WHERE study = ? ORDER BY name, image", [study]))
 
     def sample_count(self, study: str) -> int:
         """How many sample images of a study have been read; 0 before any."""

@@ -182,13 +182,6 @@ CREATE TABLE IF NOT EXISTS samples (
     study VARCHAR, position INTEGER, image VARCHAR NOT NULL, name VARCHAR NOT NULL,
     PRIMARY KEY (study, position)
 );
--- One row of `guests` is a picture that somebody asked about beside a study's samples: no stage of the study reads it.
-CREATE TABLE IF NOT EXISTS guests (
-    study VARCHAR, image VARCHAR,
-    name VARCHAR NOT NULL,              -- file name it was read from
-    created TIMESTAMPTZ DEFAULT now(),
-    PRIMARY KEY (study, image)
-);
 -- One row of `image_columns` is what the table of a study's images says of one, in a column that the study names.
 CREATE TABLE IF NOT EXISTS image_columns (
     study VARCHAR, image VARCHAR, "column" VARCHAR, value VARCHAR,

@@ -15,6 +15,7 @@ from diffex_dagster.editing.precomputed import PrecomputedEditorPart
 from diffex_dagster.errors import DiffExError, StoreError, StudyError
 from diffex_dagster.report.image_model import ImageFinding
 from diffex_dagster.report.image_page import as_html, in_lines, render_image
+from diffex_dagster.report.wording import REDRAWS
 from diffex_dagster.search.flipping import FlipOptions
 from diffex_dagster.stages.asked_images import find_asked
 from diffex_dagster.stages.context import StudyContext, at_work
@@ -159,7 +160,7 @@ def test_pictures_beside_the_study_leave_it_as_it_is_and_cost_nothing_twice(
     }
     store = StudyContext(toy).store
     assert (store.samples(toy.kept_as), samples_version(store.samples(toy.kept_as)), store.count("reports")) == before
-    assert store.guests(toy.kept_as) == {new.image: str(tmp_path / "new.png")}
+    assert store.image_name(new.image) == str(tmp_path / "new.png")
     made = len(edits_made(toy.folder))
     with monkeypatch.context() as patched:  # nothing to edit: no place in the pool is taken
         patched.setattr(cli, "in_gpu_pool", lambda *_: pytest.fail("it waits for a GPU"))
@@ -240,6 +241,8 @@ def test_the_page_the_lines_and_the_notebook_say_the_same(toy: Study) -> None:
     page, text, html = render_image(finding, "../index.html"), in_lines(finding), as_html(finding)
     for said in (page, text, html):
         assert "No single feature of this corpus flips it" in said and "together" in said
+        assert REDRAWS in said  # the toy's control edits change no pixel
+    assert "held against edits towards one control prompt each" in page  # sets of two
     assert "raises" in text and "<img" in html and 'src="http' not in page and "default-src &#39;none&#39;" in page
 
 
@@ -254,9 +257,13 @@ def test_the_command(diffex: Run, toy: Study) -> None:
     assert status == 1 and "nobody.png: there is no such file" in err
 
 
-def test_a_study_of_one_image_decides_by_its_control_edits(tmp_path: Path) -> None:
+def test_a_study_of_one_image_decides_by_its_control_edits(diffex: Run, tmp_path: Path) -> None:
     part = {"kind": "python", "factory": "tests.support.toys:PaintEditor", "options": {"batch": 128}}
     study = load_study(write_study(tmp_path / "one", image_count=1, editors={"paint": part}))
+    status, out, err = diffex("plan", study.file, "--format", "json")
+    assert status == 0, err
+    planned = {row["stage"]: row for row in json.loads(out)}["level1_edits"]
+    assert planned["edits_missing"] == 1 + 19 + 6  # nothing, control prompts, features
     report = explained(study, "v1")
     by = {row.feature: row for row in report.features}
     assert len(report.controls) == 19 and report.images == 1

@@ -339,7 +339,7 @@ def image_finding(name: str = "dogs/0007.jpg", feature: str = "Round glasses") -
         ImageFeature(
             i + 1, f"eyewear/{i}", feature if not i else f"Feature {i}", f"prompt {i}", "remove" if i == 3 else "add",
             "Eyewear", pictures[i], 0.2, 0.2 + (0.5 - 0.05 * i), 0.21, 0.5 - 0.05 * i, 0.45 - 0.05 * i, 0.55 - 0.05 * i,
-            0.05, verdict, None if i == 4 else i % 7 != 0, 0.1, 0.9, i < 2, 0.3 - 0.02 * i, 0.1, 0.4, "raises",
+            0.05, verdict, None if i == 4 else i % 7 != 0, 0.1, 0.9, i < 2, 0.3 - 0.02 * i, 0.1, 0.4, "raises", i == 0,
         )
         for i, verdict in enumerate(verdicts)
     )  # fmt: skip
