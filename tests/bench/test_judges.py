@@ -13,6 +13,7 @@ from diffex_dagster.bench import judges
 from diffex_dagster.bench.judges import JudgeErrors, Rate, as_markdown, auc
 from diffex_dagster.stages.judging import Sight
 from diffex_dagster.study import load_study
+from diffex_dagster.study.sections import ResultsPart
 from diffex_dagster.worlds.exact import ExactJudge
 
 AVATARS = Path(__file__).parents[2] / "studies" / "avatars"
@@ -46,7 +47,7 @@ def test_judges_of_a_study_are_held_against_what_its_drawings_show(
         return float(self.editor.world.has_feature(state, prompt) or ("glasses" in prompt and state["top"] == "hat"))
 
     study = load_study(AVATARS).with_editor("exact")
-    study = study.changed(results=tmp_path)
+    study = study.changed(results=ResultsPart(folder=tmp_path))
     (knows,) = judges.judge_errors(study, drawings=6, changes=2)
     assert (knows.seen.share, knows.imagined.share, knows.shown.share, knows.mistaken.share) == (1.0, 0.0, 1.0, 0.0)
     assert knows.imagined.asked > knows.seen.asked >= 6 * 5 and knows.shown.asked == knows.mistaken.asked == 12
