@@ -66,6 +66,14 @@ class _Worker:
     batches: list[tuple[Any, _Batch[Any]]] = field(default_factory=list)  # (reference, batch), the oldest first
     made: int = 0
 
+    def let_go(self) -> None:
+        """Keep nothing of Ray's.
+
+        A Ray that starts anew in this process numbers its actors from one again. A handle that is collected only then
+        ends the actor that has its number now.
+        """
+        self.actor, self.hello, self.batches = None, None, []
+
 
 class Pool:
     """Workers for one study, started at the first batch.
@@ -126,6 +134,8 @@ class Pool:
         self._gone += self._workers
         self._workers, self._make = [], None
         self._known.clear()
+        for worker in self._gone:
+            worker.let_go()
         end, self._end = self._end, lambda: None
         end()
 
@@ -320,6 +330,7 @@ class Pool:
         self._gone.append(worker)
         with contextlib.suppress(Exception):
             ray.kill(worker.actor)
+        worker.actor = None
 
 
 @dataclass(frozen=True)
