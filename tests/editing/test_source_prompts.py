@@ -226,15 +226,21 @@ def test_the_editor_describes_and_keeps_what_it_found(
     assert auto.options.vocabulary == {} and told.options.vocabulary == VOCABULARY
 
 
-def test_a_concept_may_be_edited_without_the_picture_s_description(
-    checkpoint: Path, images: dict[str, Image.Image]
-) -> None:
-    """As by an editor that describes nothing, beside edits that follow the description, and tried by calibration."""
+def plain_and_told(checkpoint: Path) -> tuple[LeditsEditor, LeditsEditor]:
+    """An editor that describes nothing, and the same one told in what words to describe."""
     options = LeditsOptions(
         checkpoint=str(checkpoint), steps=4, scale=6, mask="none", device="cpu", source_prompts="none"
     )
     plain = LeditsEditor(options)
-    told = plain.with_source_prompts(VOCABULARY)
+    return plain, plain.with_source_prompts(VOCABULARY)
+
+
+def test_a_concept_may_be_edited_without_the_picture_s_description(
+    checkpoint: Path, images: dict[str, Image.Image]
+) -> None:
+    """As by an editor that describes nothing, beside edits that follow the description, and tried by calibration."""
+    plain, told = plain_and_told(checkpoint)
+    options = plain.options
     setting = options.own.model_copy(update={"described": False})
     assert "described" not in options.own.text and read_setting(setting.text) == setting
 
@@ -263,11 +269,8 @@ def test_a_joint_edit_of_mixed_settings_is_described_where_all_of_its_concepts_a
     checkpoint: Path, images: dict[str, Image.Image]
 ) -> None:
     """Without the description it is what an editor that describes nothing makes of the same concepts."""
-    options = LeditsOptions(
-        checkpoint=str(checkpoint), steps=4, scale=6, mask="none", device="cpu", source_prompts="none"
-    )
-    plain = LeditsEditor(options)
-    told = plain.with_source_prompts(VOCABULARY)
+    plain, told = plain_and_told(checkpoint)
+    options = plain.options
     setting = options.own.model_copy(update={"described": False}).text
 
     def edited(editor: LeditsEditor, second: str) -> Image.Image:
