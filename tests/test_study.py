@@ -240,3 +240,11 @@ def test_every_number_of_a_study_has_a_least_value_and_none_may_be_infinite() ->
 def test_numbers_that_cannot_be_are_refused_with_their_line(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
     with pytest.raises(StudyError, match=rf"line \d+: .*{told}"):
         load_study(write_study(tmp_path, 1, **changes))
+
+
+def test_a_changed_section_names_fields_that_there_are(toy: Study) -> None:
+    # Under a name that is no field, pydantic's copy would say nothing and be as it was.
+    with pytest.raises(TypeError, match="CorpusPart has no field 'edits'"):
+        toy.corpus.model_copy(update={"edits": Path("none.yaml")})
+    with pytest.raises(TypeError, match="Study has no field 'beam'"):
+        toy.changed(beam=2)

@@ -98,8 +98,8 @@ def exam_study(study: Study, world: World, images: int = IMAGES, proposal: Path 
     )
     if proposal is None:
         return made
-    vlm, none = RecordedVLM(file=proposal), folder / "no-corpus-edits.yaml"
-    corpus = study.corpus.model_copy(update={"vlm": vlm, "starter": None, "edits": none})
+    vlm, none = RecordedVLM(file=proposal), folder / "no-overrides.yaml"
+    corpus = study.corpus.model_copy(update={"vlm": vlm, "starter": None, "overrides": none})
     return made.changed(name=f"{study.name}_exam_{proposal.stem}", corpus=corpus)
 
 

@@ -279,7 +279,7 @@ def grade_all(
     work, drawn = StudyContext(base, report=scope.report), world_of(study)
     names, store = list(sample_images(work).keys.values()), work.store
     states = read_states(base.path(base.images.folder or Path("images")) / "attributes.json", drawn, names)
-    corpus = _corpus(study, work)
+    corpus = kept_corpus(study, work)
     asked = {(f.prompt, f.direction == "remove") for f in corpus.walk() if f.editable}
     asked |= {(prompt, not removed) for prompt, removed in asked}  # do(1) − do(0) takes both
     whole = asked | {(phrase, False) for phrase in attributes(drawn)}
@@ -326,7 +326,7 @@ def grade_all(
     return Benchmark({arm: tuple(some) for arm, some in marks.items()}, len(names), scope.population, features)
 
 
-def _corpus(study: Study, work: StudyContext) -> Corpus:
+def kept_corpus(study: Study, work: StudyContext) -> Corpus:
     """The study's corpus, kept under the benchmark's name."""
     pictures, name = list(work.store.images(list(work.samples)).values()), work.study.kept_as
     proposal = cleaned_proposal(study, build_proposer(study, work.store), pictures)

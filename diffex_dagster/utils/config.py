@@ -35,6 +35,16 @@ class Part(BaseModel):
         """The same with some fields of other values, validated again."""
         return type(self).model_validate({name: getattr(self, name) for name in type(self).model_fields} | fields)
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's, which takes any name: one that is no field is an error here.
+
+        Raises:
+            TypeError: `update` names what is no field, so that the copy would be the same as before.
+        """
+        if unknown := sorted(set(update or ()) - set(type(self).model_fields)):
+            raise TypeError(f"{type(self).__name__} has no field {', '.join(map(repr, unknown))}")
+        return super().model_copy(update=update, deep=deep)
+
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = handler(self)

@@ -18,8 +18,11 @@ from diffex_dagster.cli.corpus import read_file
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.effects.grading import grade
 from diffex_dagster.errors import DiffExError
+from diffex_dagster.stages.context import StudyContext
+from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.setup import build_editor
-from diffex_dagster.study import Study
+from diffex_dagster.study import Study, load_study
+from diffex_dagster.study.sections import ResultsPart
 from diffex_dagster.worlds import avatars
 from diffex_dagster.worlds.redrawing import SEED, sample_states
 from diffex_dagster.worlds.rules import draw_rule
@@ -135,6 +138,19 @@ def test_every_proposal_is_graded_and_a_drawing_is_scored_once(small: Study, mon
 
 
 PROPOSALS = sorted((Path(__file__).parent.parent.parent / "studies" / "avatars" / "proposals").glob("*.json"))
+
+
+@pytest.mark.parametrize("file", PROPOSALS, ids=lambda file: file.stem)
+def test_an_exam_on_a_recorded_proposal_leaves_out_the_studys_own_overrides(file: Path, tmp_path: Path) -> None:
+    shipped = load_study(file.parent.parent / "study.yaml")
+    shipped = shipped.changed(results=ResultsPart(folder=tmp_path))
+    made = exam.exam_study(shipped, avatars.WORLD, images=2, proposal=file)
+    assert shipped.path(shipped.corpus.overrides).exists()
+    work = StudyContext(made)
+    sample_images(work)
+    graded = truth.kept_corpus(made, work)
+    prompts = {f.prompt for f in graded.walk()}
+    assert prompts <= {f.prompt for f in read_file(file).walk()} and len(prompts) > 40
 
 
 @pytest.mark.parametrize("file", PROPOSALS, ids=lambda file: file.stem)
