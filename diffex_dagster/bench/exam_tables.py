@@ -1,18 +1,20 @@
-"""The figures of an exam as the tables of docs/validity.md.
+"""The figures of exams as the tables of docs/validity.md.
 
-`python -m diffex_dagster.bench.exam_tables FILE` takes what `diffex bench truth --exam --json FILE` wrote. It keeps
-what is published of it as `docs/figures/exam.json` and writes the page's tables from that.
+`python -m diffex_dagster.bench.exam_tables FILE...` takes what `diffex bench truth --exam --json FILE` wrote, one file
+or several. It adds what is published of each proposal to `docs/figures/exam.json`, which keeps every exam, and writes
+the page's tables from that: the last exam of each proposal, and the history of all.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from diffex_dagster.bench.pages import write_between
+from diffex_dagster.errors import DiffExError
 
 Figures = Mapping[str, Any]
 DOCS = Path(__file__).parents[2] / "docs"
@@ -39,20 +41,70 @@ ROWS = {
 }
 # With exact edits an estimate and its truth are one drawing: how well they agree says nothing.
 EXACT = ("coverage", "fdr", "control_claims", "decoy_claims", "beam_recall", "corpus_recall", "prevalence_mae")
+ARMS = ("diffusion", "exact")
+FACTS = {  # of a run
+    "commit": "commit",
+    "classifiers": "classifiers",
+    "images": "images of a study",
+    "population": "drawings of the population",
+    "features": "features of the corpus",
+}
+PAST = {  # what the history shows of a run
+    "spearman_whole": "ρ, every feature",
+    "spearman": "ρ, reported",
+    "precision_at_5": "P@5",
+    "sign_accuracy": "signs",
+    "coverage": "coverage",
+    "fdr": "false claims",
+    "beam_recall": "beam",
+}
 BESIDE = ("spearman_whole", "spearman", "precision_at_5", "sign_accuracy", "effect_mae", "fdr", "beam_recall")
 SHORT = ("ρ, every feature", "ρ, reported", "P@5", "signs", "error", "false claims", "beam")
 
 
-def published(whole: Figures) -> dict[str, Any]:
-    """What is kept of an exam's figures: means, intervals and each classifier's marks, not the points of the figure."""
-    return {
-        "proposals": {
-            name: {key: value for key, value in found.items() if key != "arms"}
-            | {"arms": {arm: _arm(figures) for arm, figures in found["arms"].items()}}
-            for name, found in whole["proposals"].items()
-        },
-        "classifiers": len(whole["classifiers"]),
-    }
+def published(whole: Figures, commit: str | None = None) -> list[dict[str, Any]]:
+    """What is kept of an exam, a run a proposal: means, intervals and each classifier's marks, no points of the figure.
+
+    Args:
+        whole: what `diffex bench truth --exam --json` wrote.
+        commit: that it ran at, where the file does not say.
+
+    Raises:
+        DiffExError: neither says at which commit it ran.
+    """
+    ran_at = whole.get("commit") or commit
+    if not ran_at:
+        raise DiffExError("the exam's file does not say at which commit it ran; name it with --commit")
+    return [
+        {"commit": ran_at, "proposal": name, "classifiers": len(whole["classifiers"])}
+        | {key: value for key, value in found.items() if key != "arms"}
+        | {"arms": {arm: _arm(figures) for arm, figures in found["arms"].items()}}
+        for name, found in whole["proposals"].items()
+    ]
+
+
+def with_runs(kept: Sequence[Figures], new: Iterable[Figures]) -> list[Figures]:
+    """The history with runs added at its end; one that is in it already stays where it is.
+
+    Raises:
+        DiffExError: a run has the commit and the proposal of one in the history, and other figures.
+    """
+    history = list(kept)
+    for run in new:
+        same = [each for each in history if all(each[key] == run[key] for key in ("commit", "proposal"))]
+        if not same:
+            history.append(run)
+        elif same[0] != run:
+            raise DiffExError(
+                f"{run['proposal']} at commit {run['commit']} is in the history with other figures: one commit has one "
+                "exam; find out which of the two is whole, and take the other out of the history by hand"
+            )
+    return history
+
+
+def latest(history: Iterable[Figures]) -> dict[str, Figures]:
+    """Proposal -> its last run, in the order in which the proposals were first run."""
+    return {run["proposal"]: run for run in history}
 
 
 def _arm(figures: Figures) -> dict[str, Any]:
@@ -79,37 +131,32 @@ def _rounded(value: Any) -> Any:
     return round(value, DIGITS) if isinstance(value, float) else value
 
 
-def as_markdown(figures: Figures) -> str:
-    """The tables of an exam: a column a proposal, then its baselines, then the exact arm.
+def as_markdown(history: Sequence[Figures]) -> str:
+    """The tables of the exams: the last run of each proposal (a column each), their baselines, and the history.
 
     Args:
-        figures: as `published` gives them.
+        history: the runs that are kept, the oldest first.
     """
-    found = figures["proposals"]
-    first = next(iter(found.values()))
-    parts = [
-        f"{figures['classifiers']} classifiers, {first['images']} images, a population of {first['population']} "
-        "drawings. Each cell is a mean over the classifiers with its 95% interval (classifiers resampled)."
-    ]
-    arms = [arm for arm in ("diffusion", "exact") if all(arm in each["arms"] for each in found.values())]
-    for arm in arms:
+    runs = latest(history)
+    parts = ["Each cell is a mean over the classifiers with its 95% interval (classifiers resampled)."]
+    for arm in ARMS:
+        having = {name: run for name, run in runs.items() if arm in run["arms"]}
+        if not having:
+            continue
         keys = [key for key in ROWS if arm == "diffusion" or key in EXACT]
-        parts += [f"**{arm.capitalize()} editor**", _marks({n: each["arms"][arm] for n, each in found.items()}, keys)]
+        parts += [f"**{arm.capitalize()} editor**", _marks(having, arm, keys)]
         if arm == "diffusion":
-            for name, each in found.items():
-                parts += [
-                    f"Other readings of the same edits, proposal *{_words(name)}*:",
-                    _baselines(each["arms"][arm]),
-                ]
-                parts += [f"Missed true effects: {_missed(each['arms'][arm])}."]
-    return "\n\n".join(parts) + "\n"
+            for name, run in having.items():
+                parts += [f"Other readings of the same edits, proposal *{_words(name)}*:", _baselines(run["arms"][arm])]
+                parts += [f"Missed true effects: {_missed(run['arms'][arm])}."]
+    return "\n\n".join([*parts, "**Every exam**, the oldest first", _history(history)]) + "\n"
 
 
-def verdicts(figures: Figures) -> dict[str, dict[str, bool]]:
-    """Proposal -> mark with an aim -> whether the diffusion arm's mean meets it; without marks that judge nothing."""
+def verdicts(history: Iterable[Figures]) -> dict[str, dict[str, bool]]:
+    """Proposal -> mark with an aim -> whether its last run (diffusion) meets it; none where it judges nothing."""
     found = {}
-    for name, each in figures["proposals"].items():
-        mean = each["arms"].get("diffusion", {"mean": dict.fromkeys(AIMS)})["mean"]
+    for name, run in latest(history).items():
+        mean = run["arms"].get("diffusion", {"mean": dict.fromkeys(AIMS)})["mean"]
         found[name] = {
             key: mean[key] <= aim if key in SMALLER else mean[key] >= aim
             for key, aim in AIMS.items()
@@ -118,11 +165,11 @@ def verdicts(figures: Figures) -> dict[str, dict[str, bool]]:
     return found
 
 
-def missed_aims(figures: Figures) -> str:
+def missed_aims(history: Sequence[Figures]) -> str:
     """Which aims the diffusion arm misses under which proposal, and by how much; a line each."""
-    lines = []
-    for name, met in verdicts(figures).items():
-        mean = figures["proposals"][name]["arms"].get("diffusion", {"mean": {}})["mean"]
+    lines, runs = [], latest(history)
+    for name, met in verdicts(history).items():
+        mean = runs[name]["arms"].get("diffusion", {"mean": {}})["mean"]
         missed = [key for key, reached in met.items() if not reached]
         lines += [f"{_words(name)}: {ROWS[key]} is {_number(key, mean[key])}, the aim {_aim(key)}" for key in missed]
         if met and not missed:
@@ -130,10 +177,22 @@ def missed_aims(figures: Figures) -> str:
     return "\n".join(lines)
 
 
-def _marks(arms: Mapping[str, Figures], keys: Sequence[str]) -> str:
-    head = ["", *map(_words, arms), "aim"]
-    rows = [[ROWS[key], *(_cell(key, each) for each in arms.values()), _aim(key)] for key in keys]
+def _marks(runs: Mapping[str, Figures], arm: str, keys: Sequence[str]) -> str:
+    head = ["", *map(_words, runs), "aim"]
+    rows = [[title, *(str(run[key]) for run in runs.values()), ""] for key, title in FACTS.items()]
+    rows += [[ROWS[key], *(_cell(key, run["arms"][arm]) for run in runs.values()), _aim(key)] for key in keys]
     return _table(head, rows)
+
+
+def _history(history: Iterable[Figures]) -> str:
+    rows = [
+        [run["commit"], _words(run["proposal"]), arm, str(run["classifiers"])]
+        + ["–" if arm == "exact" and key not in EXACT else _mean(key, run["arms"][arm]) for key in PAST]
+        for run in history
+        for arm in ARMS
+        if arm in run["arms"]
+    ]
+    return _table(["commit", "proposal", "editor", "classifiers", *PAST.values()], rows)
 
 
 def _baselines(arm: Figures) -> str:
@@ -157,10 +216,14 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _cell(key: str, figures: Figures) -> str:
-    value, bounds = figures["mean"][key], figures["interval"][key]
-    if value is None:
-        return "–"
-    return _number(key, value) + (f" ({_number(key, bounds[0])} to {_number(key, bounds[1])})" if bounds else "")
+    bounds = figures["interval"][key]
+    shown = _mean(key, figures)
+    return shown + (f" ({_number(key, bounds[0])} to {_number(key, bounds[1])})" if bounds else "")
+
+
+def _mean(key: str, figures: Figures) -> str:
+    value = figures["mean"][key]
+    return "–" if value is None else _number(key, value)
 
 
 def _number(key: str, value: float) -> str:
@@ -180,16 +243,19 @@ def _words(name: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Publish an exam."""
+    """Publish exams: add them to the history, write the page's tables."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("file", type=Path, help="what `diffex bench truth --exam --json FILE` wrote")
+    parser.add_argument("files", type=Path, nargs="*", help="what `diffex bench truth --exam --json FILE` wrote")
+    parser.add_argument("--commit", help="that the exams ran at, of files that do not say")
     parser.add_argument("--docs", type=Path, default=DOCS)
     options = parser.parse_args(arguments)
-    figures = published(json.loads(options.file.read_text("utf-8")))
     kept = options.docs / "figures" / "exam.json"
-    kept.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
-    write_between(options.docs / "validity.md", MARK, as_markdown(figures))
-    print(missed_aims(figures))
+    history = json.loads(kept.read_text("utf-8"))["runs"] if kept.exists() else []
+    for file in options.files:
+        history = with_runs(history, published(json.loads(file.read_text("utf-8")), options.commit))
+    kept.write_text(json.dumps({"runs": history}, indent=1) + "\n", "utf-8")
+    write_between(options.docs / "validity.md", MARK, as_markdown(history))
+    print(missed_aims(history))
     return 0
 
 

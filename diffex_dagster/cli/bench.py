@@ -76,10 +76,13 @@ def truth(
 
     loaded = grading.with_settings(load(study), settings.value)
     arms = grading.editors(loaded, None if arm is Arm.both else arm.value)
+    ran_at = examination.commit()
+
+    def whole_exam(figures: dict[str, Any]) -> dict[str, Any]:
+        return {"commit": ran_at, "proposals": figures, "classifiers": examination.facts(chosen)}
 
     def written(found: dict[str, grading.Benchmark]) -> None:
-        graded = {name: truth_tables.as_json(benchmark) for name, benchmark in found.items()}
-        _write(file, {"proposals": graded, "classifiers": examination.facts(chosen)})
+        _write(file, whole_exam({name: truth_tables.as_json(benchmark) for name, benchmark in found.items()}))
 
     with shown() as report:
 
@@ -107,7 +110,7 @@ def truth(
         for of, values in each["arms"].items():
             console.print(truth_tables.table(f"{name}, {of}" if name else of, values))
             console.print(truth_tables.missed_line(values), highlight=False)
-    whole = {"proposals": figures, "classifiers": examination.facts(chosen)} if exam else figures[""]
+    whole = whole_exam(figures) if exam else figures[""]
     kind, folder = "exam" if exam else "truth", loaded.results_folder / "bench"
     for name, benchmark in found.items():
         picture = figure or folder / f"{'_'.join(filter(None, (kind, name)))}.png"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -187,26 +189,34 @@ def test_the_exams_classifiers_are_the_forty_rules_of_their_seeds() -> None:
         assert (folder / rule.name / "model.safetensors").stat().st_size <= 100_000
 
 
+def _written(graded: Graded) -> dict[str, Any]:
+    """What an exam of one proposal writes, with both arms."""
+    found = truth_tables.as_json(graded[1])
+    found["arms"]["diffusion"] = found["arms"]["exact"]
+    return {"commit": "aaaaaaa", "proposals": {"own": found}, "classifiers": {"v1": {}}}
+
+
 def test_the_figures_of_an_exam_are_published(
     graded: Graded, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = truth_tables.as_json(graded[1])
-    whole = {"proposals": {"own": {**found, "arms": {**found["arms"], "diffusion": found["arms"]["exact"]}}}}
+    whole = _written(graded)
+    found = whole["proposals"]["own"]
     file, docs = tmp_path / "exam.json", tmp_path / "docs"
-    file.write_text(json.dumps(whole | {"classifiers": {"v1": {}}}))
+    file.write_text(json.dumps(whole))
     (docs / "figures").mkdir(parents=True)
     page = docs / "validity.md"
     page.write_text("before\n<!-- exam begins -->\n<!-- exam ends -->\nafter\n", "utf-8")
     for _ in range(2):  # again changes nothing
         assert exam_tables.main([str(file), "--docs", str(docs)]) == 0
         text = page.read_text("utf-8")
-        kept = json.loads((docs / "figures" / "exam.json").read_text("utf-8"))
+        kept = json.loads((docs / "figures" / "exam.json").read_text("utf-8"))["runs"]
         marks = exam_tables.as_markdown(kept)
         assert text == f"before\n<!-- exam begins -->\n\n{marks}\n<!-- exam ends -->\nafter\n"
-    arm = kept["proposals"]["own"]["arms"]["diffusion"]
+    (run,) = kept
+    arm = run["arms"]["diffusion"]
     assert arm["mean"]["precision_at_5"] == round(found["arms"]["exact"]["mean"]["precision_at_5"], 4)
     assert "points" not in arm and arm["baselines"].keys() == found["arms"]["exact"]["baselines"].keys()
-    diffusion, exact = marks.split("**Exact editor**")
+    diffusion, exact = marks.split("**Every exam**")[0].split("**Exact editor**")
     assert f"| precision@5 | {arm['mean']['precision_at_5']:.2f} |" in diffusion and "precision@5" not in exact
     reached = exam_tables.verdicts(kept)["own"]
     assert reached["precision_at_5"] == (arm["mean"]["precision_at_5"] >= 0.85)
@@ -215,20 +225,61 @@ def test_the_figures_of_an_exam_are_published(
     missed = [key for key, met in reached.items() if not met]
     assert all(f"own: {exam_tables.ROWS[key]} is " in printed for key in missed)
     assert ("every aim is met" in printed) == (not missed)
-    worse = {**kept["proposals"]["own"]["arms"], "diffusion": {"mean": {**arm["mean"], "fdr": 0.25}}}
-    said = exam_tables.missed_aims({"proposals": {"own": {"arms": worse}}})
+    worse = {**run["arms"], "diffusion": {"mean": {**arm["mean"], "fdr": 0.25}}}
+    said = exam_tables.missed_aims([run, {"proposal": "own", "arms": worse}])
     assert "own: false among the claims is 25.0%, the aim ≤ 5%" in said.splitlines()
 
 
-def test_the_page_has_a_place_for_the_exam_and_shows_what_is_committed(tmp_path: Path) -> None:
+def test_an_exam_adds_to_the_history_and_replaces_nothing(graded: Graded, tmp_path: Path) -> None:
+    first = _written(graded)
+    del first["commit"]  # as a file of before it was noted
+    own = first["proposals"]["own"]
+    other = {**first, "commit": "bbbbbbb", "proposals": {"other": own}}
+    later = {**first, "commit": "ccccccc", "classifiers": {"v1": {}, "v2": {}}}
+    (tmp_path / "figures").mkdir()
+    page = tmp_path / "validity.md"
+    page.write_text("<!-- exam begins -->\n<!-- exam ends -->\n", "utf-8")
+
+    def publish(*exams: dict[str, Any], more: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+        files = [tmp_path / f"{i}.json" for i in range(len(exams))]
+        for file, exam_of in zip(files, exams, strict=True):
+            file.write_text(json.dumps(exam_of))
+        exam_tables.main([*map(str, files), "--docs", str(tmp_path), *more])
+        runs: list[dict[str, Any]] = json.loads((tmp_path / "figures" / "exam.json").read_text("utf-8"))["runs"]
+        return runs
+
+    with pytest.raises(DiffExError, match="at which commit it ran; name it with --commit"):
+        publish(first)
+    publish(first, other, more=("--commit", "aaaaaaa"))
+    kept = publish(later)
+    assert [(run["commit"], run["proposal"]) for run in kept] == [
+        ("aaaaaaa", "own"), ("bbbbbbb", "other"), ("ccccccc", "own")
+    ]  # fmt: skip
+    tables, history = page.read_text("utf-8").split("**Every exam**")
+    assert "| commit | ccccccc | bbbbbbb |" in tables and "| classifiers | 2 | 1 |" in tables
+    assert "aaaaaaa" not in tables  # the last of each proposal is what the aims are held against
+    rows = [line.split(" | ")[:4] for line in history.splitlines() if line.startswith("| ") and "---" not in line][1:]
+    runs = (("aaaaaaa", "own", "1"), ("bbbbbbb", "other", "1"), ("ccccccc", "own", "2"))
+    assert rows == [[f"| {at}", of, arm, count] for at, of, count in runs for arm in ("diffusion", "exact")]
+    with pytest.raises(DiffExError, match="other at commit bbbbbbb is in the history with other figures"):
+        publish({**other, "classifiers": {"v1": {}, "v2": {}}})
+
+
+def test_an_exam_notes_the_commit_that_its_code_is_at() -> None:
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(exam.__file__).parent, capture_output=True, text=True)
+    if head.returncode:
+        assert exam.commit() is None
+    else:
+        assert (exam.commit() or "").removesuffix("+") == head.stdout[:7]
+
+
+def test_the_page_shows_the_exams_that_are_committed(tmp_path: Path) -> None:
     docs = Path(__file__).parent.parent.parent / "docs"
-    copy, kept = tmp_path / "validity.md", docs / "figures" / "exam.json"
+    copy = tmp_path / "validity.md"
     copy.write_bytes((docs / "validity.md").read_bytes())
-    marks = exam_tables.as_markdown(json.loads(kept.read_text("utf-8"))) if kept.exists() else "nothing\n"
-    write_between(copy, exam_tables.MARK, marks)
-    assert marks in copy.read_text("utf-8")
-    if kept.exists():
-        assert copy.read_text("utf-8") == (docs / "validity.md").read_text("utf-8"), "publish the exam again"
+    history = json.loads((docs / "figures" / "exam.json").read_text("utf-8"))["runs"]
+    write_between(copy, exam_tables.MARK, exam_tables.as_markdown(history))
+    assert copy.read_text("utf-8") == (docs / "validity.md").read_text("utf-8"), "publish the exam again"
 
 
 def test_a_title_with_bars_stays_in_its_cell() -> None:

@@ -227,7 +227,9 @@ def test_a_baseline_read_for_some_classifiers_stands_beside_the_pipeline_on_the_
     assert published["ours"]["mean"]["beam_recall"] == arm["classifiers"][some.name]["beam_recall"]
     assert "ours" not in arm["baselines"]["paper"] and len(arm["baselines"]["paper"]["classifiers"]) == 2
     rows = exam_tables.as_markdown(
-        exam_tables.published({"proposals": {"own": {**truth_tables.as_json(graded)}}, "classifiers": {"a": 1, "b": 1}})
+        exam_tables.published(
+            {"commit": "1", "proposals": {"own": truth_tables.as_json(graded)}, "classifiers": {"a": 1, "b": 1}}
+        )
     ).splitlines()
     (with_count,) = [row for row in rows if row.startswith(f"| {baselines.COMBINATIONS} (1 classifiers)")]
     assert rows[rows.index(with_count) + 1].startswith("| this project on the same (1 classifiers) |")
