@@ -43,6 +43,7 @@ Item = TypeVar("Item")
 SAY_EVERY = 30.0  # seconds between two sentences about waiting for workers
 STORE_MB = 100  # of shared memory that a private Ray sets aside: pictures on their way to workers
 _USERS: set[object] = set()  # pools of this process that have workers
+_OPEN: weakref.WeakSet[Pool] = weakref.WeakSet()  # the same, until they are collected
 _REAPERS: list[subprocess.Popen[bytes]] = []  # programs that end what is left where this process is killed
 _STARTED: list[bool] = []  # whether they started Ray, or connected to it
 STARTS = 3  # workers that may end one after the other before the first is ready; and tries to start a Ray here
@@ -138,6 +139,7 @@ class Pool:
             worker.let_go()
         end, self._end = self._end, lambda: None
         end()
+        _OPEN.discard(self)
 
     def run(
         self,
@@ -217,6 +219,7 @@ class Pool:
         if self._make is None:
             self._make, self._end = _ray(self.study, self.options, self._gpus)
             weakref.finalize(self, self._end)
+            _OPEN.add(self)
 
     def _replenish(self) -> None:
         """As many workers as are asked for, ready or not."""
@@ -333,6 +336,16 @@ class Pool:
         worker.actor = None
 
 
+def close_all() -> None:
+    """Close every pool of this process, also those that are garbage and not collected yet.
+
+    Whoever shuts Ray down does this before, since a pool's handles of one Ray must not be collected during the next
+    (`_Worker.let_go`). A pool that is used again starts anew.
+    """
+    for pool in list(_OPEN):
+        pool.close()
+
+
 @dataclass(frozen=True)
 class _Lost:
     batches: list[_Batch[Any]]
@@ -375,10 +388,11 @@ def _ray(study: Study, options: Workers, gpus: float) -> tuple[Callable[[], Any]
     import ray
 
     if not ray.is_initialized():
+        close_all()  # those of a Ray that has ended
         _connect(options)
         _STARTED.append(True)
     worker = ray.remote(Bench)
-    user = object()
+    user, where = object(), ray.get_runtime_context().get_node_id()
     _USERS.add(user)
     settings = {"num_cpus": 0, "num_gpus": gpus, "max_restarts": 0, "max_task_retries": 0}
     there: list[Any] = []
@@ -389,7 +403,8 @@ def _ray(study: Study, options: Workers, gpus: float) -> tuple[Callable[[], Any]
 
     def end() -> None:
         _USERS.discard(user)
-        if not ray.is_initialized():
+        if not ray.is_initialized() or ray.get_runtime_context().get_node_id() != where:  # theirs is gone
+            there.clear()
             return
         for actor in there:
             with contextlib.suppress(Exception):  # it may be gone already

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from diffex_dagster.workers.pool import close_all
+
 
 @pytest.fixture(scope="module")
 def ray_here() -> Iterator[None]:
@@ -22,4 +24,5 @@ def ray_here() -> Iterator[None]:
             object_store_memory=100 * 2**20, configure_logging=False,
         )  # fmt: skip
         yield
+        close_all()
         ray.shutdown()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from diffex_dagster.stages.edits import ensure_edits
+from diffex_dagster.workers.pool import close_all
 from tests.support.crew import asked, crew_study, kept, pids
 from tests.support.toys import prepared
 
@@ -29,6 +30,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     try:
         yield made
     finally:
+        close_all()
         ray.shutdown()
         made.shutdown()
 

@@ -12,9 +12,10 @@ from diffex_dagster.errors import EditorError
 from diffex_dagster.judging.vlm import VlmJudge
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.setup import build_judge
+from diffex_dagster.workers import pool as pools
 from diffex_dagster.workers.bench import Hello, Problem
 from diffex_dagster.workers.options import Workers
-from diffex_dagster.workers.pool import STARTS, Pool, _connect
+from diffex_dagster.workers.pool import STARTS, Pool, _connect, close_all
 from diffex_dagster.workers.remote import RemoteJudge
 from tests.support.crew import crew_study
 
@@ -134,6 +135,40 @@ def test_nobody_waits_in_silence_and_what_came_can_be_kept_meanwhile(monkeypatch
     monkeypatch.setattr("ray.wait", lambda refs, **_: ([], refs) if next(quiet, False) else (refs[:1], refs[1:]))
     answers = list(crew.pool.run("edit", [[1], [2]], lambda batch: (list(batch),), str, str))
     assert [answer for answer in answers if answer] == [[1], [2]] and answers.count([]) >= 2
+
+
+def test_nothing_of_a_ray_that_has_ended_is_kept_when_the_next_one_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Actors are numbered anew: a handle that is collected during the next Ray would end the actor of its number there.
+    made = list[Any]()
+
+    class Remote:
+        def options(self, **_: Any) -> Any:
+            return self
+
+        def remote(self, *_: Any) -> Any:
+            made.append(Crew(monkeypatch, lambda items: items).worker())
+            return made[-1]
+
+    def ended(left: Pool) -> bool:
+        return all(worker.actor is worker.hello is None and not worker.batches for worker in left._gone)
+
+    starts = list[bool]()
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.remote", lambda _: Remote())
+    monkeypatch.setattr("ray.get_runtime_context", lambda: type("There", (), {"get_node_id": lambda _: "a node"})())
+    study: Any = None
+    first, second = (Pool(study, Workers(count=2), 0.0, lambda _: None) for _ in range(2))
+    monkeypatch.setattr(pools, "_connect", lambda _: starts.append(len(first._gone) == len(made) and ended(first)))
+    monkeypatch.setattr(pools, "_STARTED", [])
+    for pool in (first, second):
+        pool._start()
+        pool._replenish()
+    assert starts == [True, True] and len(made) == 4 and len(first._gone) == 2
+    assert [worker.actor for worker in second._workers] == made[2:]
+    first._start()  # one that is used again starts anew
+    assert ended(second) and first._make is not None
+    close_all()
+    assert not any(pool in pools._OPEN for pool in (first, second))
 
 
 def test_ray_is_started_again_where_the_machine_was_too_busy_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
