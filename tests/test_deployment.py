@@ -9,7 +9,6 @@ import pytest
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.deployment import VARIABLES, Deployment
 from diffex_dagster.errors import DiffExError, EditorError, StudyError
-from diffex_dagster.stages.own_parts import placed_editor, placed_vlm
 from diffex_dagster.stages.setup import (
     build_classifier,
     build_store,
@@ -17,6 +16,7 @@ from diffex_dagster.stages.setup import (
     settings_version,
 )
 from diffex_dagster.study import Study, load_study
+from diffex_dagster.study.building import placed_editor, placed_vlm
 from diffex_dagster.utils.variables import UnsetVariable, as_written, resolve
 from tests.support.toys import picture, write_study
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +27,70 @@ def test_tests_share_through_support_only() -> None:
             if module != own and not module.startswith("tests.support"):
                 found.append(f"{path.relative_to(ROOT)} reads {module}")
     assert not found
+
+
+def imports_of(package: Path) -> dict[str, set[str]]:
+    """Module -> the modules of the package that it imports anywhere: at its top, in a function, for a type only."""
+    files = {}
+    for path in package.rglob("*.py"):
+        parts = path.relative_to(package.parent).with_suffix("").parts
+        files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    graph = {}
+    for module, path in files.items():
+        named = {name for node in ast.walk(ast.parse(path.read_text())) for name in _named(node)}
+        found = {name if name in files else name.rpartition(".")[0] for name in named}
+        graph[module] = {name for name in found if name in files} - {module}
+    return graph
+
+
+def _named(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert not node.level, "imports are absolute"
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def circle_in(graph: Mapping[str, set[str]]) -> list[str]:
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """Nor inside a function, nor for a type: what needs each other is one module, or needs a third."""
+    graph = imports_of(ROOT / "diffex_dagster")
+    assert graph["diffex_dagster.__main__"] == {"diffex_dagster.cli.main"}
+    assert not circle_in(graph)
+
+
+def test_a_circle_is_found_wherever_its_imports_are(tmp_path: Path) -> None:
+    package = tmp_path / "some"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "one.py").write_text("def late():\n    from some.two import that\n")
+    (package / "two.py").write_text("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import some.three\n")
+    (package / "three.py").write_text("")
+    assert not circle_in(imports_of(package))
+    (package / "three.py").write_text("from some import one\n")
+    assert set(circle_in(imports_of(package))) == {"some.one", "some.two", "some.three"}
+
+
+def test_every_room_has_its_layer() -> None:
+    """A room that no layer names may import what it likes; see [tool.importlinter] in pyproject.toml."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [each["layers"] for each in contracts if each["type"] == "layers"]
+    placed = {name.removeprefix("diffex_dagster.") for layer in layers for name in re.findall(r"[\w.]+", layer)}
+    package = ROOT / "diffex_dagster"
+    modules = {path.stem for path in package.glob("*.py")} - {"__init__", "__main__"}  # above and beside all of them
+    rooms = {path.parent.name for path in package.glob("*/__init__.py")}
+    assert placed == modules | rooms
+
+
+def test_the_root_of_the_package_is_small() -> None:
+    assert len(list((ROOT / "diffex_dagster").glob("*.py"))) <= 8
 
 
 def test_only_one_module_imports_what_dagster_keeps_private() -> None:

@@ -13,7 +13,6 @@ from urllib.parse import quote
 
 import dagster as dg
 
-from diffex_dagster import __version__
 from diffex_dagster.assets import kept
 from diffex_dagster.assets.automation import when_unsynced
 from diffex_dagster.corpus.cleaning import STEPS
@@ -31,6 +30,7 @@ from diffex_dagster.stages.settings import Stage, stage_version
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
 from diffex_dagster.utils.secrets import none_raised
+from diffex_dagster.version import __version__
 
 GPU_MEMORY = "gpu_memory_gb"  # metadata of an edit stage: the most it held, which `diffex plan` expects again
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
-from diffex_dagster import __version__
 from diffex_dagster.assets import kept
 from diffex_dagster.assets.automation import automation_sensor, when_unsynced
 from diffex_dagster.assets.build import build_study
@@ -18,6 +17,7 @@ from diffex_dagster.stages.agreement import agreement_version, editors_page
 from diffex_dagster.study import Study
 from diffex_dagster.utils.columns import columns
 from diffex_dagster.utils.hashing import digest
+from diffex_dagster.version import __version__
 
 _COLUMNS = {"classifier": "string", **columns(AgreedFeature, listed=True)}
 

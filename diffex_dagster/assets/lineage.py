@@ -12,7 +12,6 @@ from typing import Any
 
 import dagster as dg
 
-from diffex_dagster import __version__
 from diffex_dagster.assets import kept
 from diffex_dagster.assets.common import Names, clear_errors, links
 from diffex_dagster.assets.status import made_from, observation, observed
@@ -28,6 +27,7 @@ from diffex_dagster.stages.setup import judges_beside_the_editor
 from diffex_dagster.stages.source_prompts import source_prompts_version
 from diffex_dagster.stages.sources import JUDGES, SHARED, Sources
 from diffex_dagster.study import Study
+from diffex_dagster.version import __version__
 
 _EDITS = ("editor", "results")
 _CALIBRATION = ("editor", "judge", "results")

@@ -24,10 +24,10 @@ from pydantic import ValidationError
 from diffex_dagster.bench.contenders import RATIOS, TITLES, Sample, Workload
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsEditorPart, LeditsOptions
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.stages.own_parts import editor_where
 from diffex_dagster.stages.sample_images import read_samples
 from diffex_dagster.stages.setup import build_classifier
 from diffex_dagster.study import Study
+from diffex_dagster.study.building import editor_where
 from diffex_dagster.utils.mistakes import first_fault
 
 BATCHES = (4, 8, 16, 32, 64)

@@ -11,26 +11,16 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import BeforeValidator, Field, model_validator
 
 from diffex_dagster.classifying.measures.base import Measure
+from diffex_dagster.classifying.measures.fields import Label as Label
+from diffex_dagster.classifying.measures.fields import TargetFields, as_text
 from diffex_dagster.classifying.measures.kinds import MEASURES, MeasureName
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.utils import config
-from diffex_dagster.utils.config import Part, Reference
+from diffex_dagster.utils.config import Part
 
 Channels3 = float | tuple[float, float, float]
 Pixels = Annotated[int, Field(ge=1, le=8192)]
 Positive = Annotated[float, Field(gt=0)]
-
-
-def _as_text(value: Any) -> Any:
-    """A class name as YAML reads it: a whole number is the text that it was written as."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    raise ValueError(f"{value!r} is no class name; put it in quotes")
-
-
-Label = Annotated[str, BeforeValidator(_as_text)]
 
 
 def _as_labels(value: Any) -> Any:
@@ -44,7 +34,7 @@ def _as_labels(value: Any) -> Any:
         except ClassifierError as error:
             raise ValueError(str(error).removeprefix("labels: ")) from error
     if isinstance(value, list | tuple):
-        return tuple(_as_text(each) for each in value)
+        return tuple(as_text(each) for each in value)
     if isinstance(value, str | Path):
         return Path(value)
     raise ValueError("write a list of class names in the outputs' order, or the name of a file with them")
@@ -71,31 +61,14 @@ class Preprocessing(Part):
     layout: Literal["nchw", "nhwc"] = "nchw"
 
 
-class Target(Part):
+class Target(TargetFields):
     """What an effect is measured in."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"labels", "values", "name", "unit"})
-
-    label: Label = Field("", description="the class (or regression output) that is explained")
-    labels: tuple[Label, ...] = Field((), description="several classes as one: the sum of their probabilities")
     measure: MeasureName = Field(
         "probability",
         description="probability (softmax), sigmoid (multi-label), logit, margin between two classes, value (of a "
         "regression), expected (the mean of ordered classes), or a function of your own",
     )
-    against: Label | None = Field(None, description="the other class of a margin")
-    threshold: float | None = Field(
-        None, description="an image flips when its measure crosses this; when left out, when its class changes"
-    )
-    function: Reference | None = Field(
-        None,
-        description="`module:function` from outputs (N, C), as the classifier returns them, and labels to the measure",
-    )
-    values: dict[Label, float] | None = Field(
-        None, description="of expected: what each class stands for; its own name where that is a number"
-    )
-    name: str | None = Field(None, description="what is measured, in words: age")
-    unit: str | None = Field(None, description="of the measure: years")
 
     @model_validator(mode="before")
     @classmethod

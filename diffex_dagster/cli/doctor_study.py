@@ -19,10 +19,10 @@ from diffex_dagster.editing.protocol import MadeBefore
 from diffex_dagster.errors import CorpusError, DiffExError, EditorError, StoreError
 from diffex_dagster.stages.context import StudyContext, Subject
 from diffex_dagster.stages.hints import first_outputs, hints
-from diffex_dagster.stages.own_parts import editor_where, placed_vlm
 from diffex_dagster.stages.ready import check_devices, check_judge, check_truth
 from diffex_dagster.store.keys import image_key
 from diffex_dagster.study import Study
+from diffex_dagster.study.building import editor_where, placed_vlm
 from diffex_dagster.utils import web
 from diffex_dagster.utils.hub import hub_is_off, on_this_machine
 

@@ -15,7 +15,6 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from diffex_dagster import __version__
 from diffex_dagster.cli.bench import bench
 from diffex_dagster.cli.console import (
     EditorOption,
@@ -35,6 +34,7 @@ from diffex_dagster.errors import DiffExError, of_a_disk
 from diffex_dagster.utils.output import every_letter, gone_quietly
 from diffex_dagster.utils.progress import shown
 from diffex_dagster.utils.secrets import none_raised
+from diffex_dagster.version import __version__
 
 if TYPE_CHECKING:
     from diffex_dagster.study import Study

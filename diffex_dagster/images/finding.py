@@ -12,26 +12,30 @@ from dataclasses import replace
 from pathlib import Path
 
 from diffex_dagster.errors import StudyError
+from diffex_dagster.images.section import Images
 from diffex_dagster.images.sources.columns import column_of
 from diffex_dagster.images.sources.parts import Entry, Found, Where, few
-from diffex_dagster.study import Study
 
 
-def find_images(study: Study) -> Found:
-    """Every image that the study's `images` names, in name order (lists and tables in their own), none opened yet.
+def find_images(images: Images, file: Path, columns: Sequence[str] = ()) -> Found:
+    """Every image that a study's `images` names, in name order (lists and tables in their own), none opened yet.
+
+    Args:
+        images: the section of the study.
+        file: the study file: paths start from its folder, and messages name it.
+        columns: of the images' table, that the study names (`effects.subgroups`).
 
     Raises:
         StudyError: what the field names is missing or holds no image; the message names the field and the remedy.
     """
-    images = study.images
-    found = images.kind.find(images, Where(study.file, study.folder))
-    found.entries = [_with_columns(entry, study) for entry in found.entries]
+    found = images.kind.find(images, Where(file, file.parent))
+    found.entries = [_with_columns(entry, columns, file) for entry in found.entries]
     if images.labels:
         known = sorted({entry.label for entry in found.entries if entry.label is not None})
         missing = [label for label in images.labels if label not in known]
         if missing:
             raise StudyError(
-                f"{study.file}: images.labels: no image has the label {missing[0]!r}; "
+                f"{file}: images.labels: no image has the label {missing[0]!r}; "
                 + (f"the labels are {', '.join(known[:20])}" if known else "only tables and datasets have labels")
             )
         found.entries = [entry for entry in found.entries if entry.label in images.labels]
@@ -39,21 +43,21 @@ def find_images(study: Study) -> Found:
     return found
 
 
-def _with_columns(entry: Entry, study: Study) -> Entry:
-    """An entry with the columns that the study names, and no others.
+def _with_columns(entry: Entry, columns: Sequence[str], file: Path) -> Entry:
+    """An entry with these columns, and no others.
 
     Raises:
         StudyError: there is no such column.
     """
     found = {}
-    for wanted in study.effects.subgroups:
+    for wanted in columns:
         if (column := column_of(list(entry.columns), wanted, ())) is not None:
             found[wanted] = entry.columns[column]
         elif wanted == "label":
             found[wanted] = entry.label
         else:
             raise StudyError(
-                f"{study.file}: effects.subgroups: there is no column {wanted!r}; the columns are "
+                f"{file}: effects.subgroups: there is no column {wanted!r}; the columns are "
                 f"{', '.join(entry.columns) or 'none'}"
             )
     return replace(entry, columns=found)

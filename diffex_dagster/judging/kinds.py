@@ -3,7 +3,7 @@
 A new kind is one file, with what the study file says of it (a `JudgePart` with its own `kind` and `build`) and the
 judge that this makes, and one line here. The modules are read with every study file: they load no model library before
 a judge is asked. What a judge is made with and is not yet in `judging.parts.Where` is one field there, filled where a
-study's judge is made (`stages.own_parts.judge_where`).
+study's judge is made (`study.building.judge_where`).
 """
 
 from __future__ import annotations

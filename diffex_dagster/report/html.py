@@ -14,11 +14,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup, escape
 
-from diffex_dagster import __version__
 from diffex_dagster.report import wording
 from diffex_dagster.report.matrix import signed_share
 from diffex_dagster.report.pictures import Book
 from diffex_dagster.report.wording import compared_flips, reliances
+from diffex_dagster.version import __version__
 
 
 def emphasised(sentence: str, target: str) -> Markup:

@@ -19,7 +19,6 @@ from diffex_dagster.errors import StoreError
 from diffex_dagster.judging.protocol import Judge
 from diffex_dagster.stages.calibrated import chosen_settings, with_settings
 from diffex_dagster.stages.control_words import with_control_words
-from diffex_dagster.stages.own_parts import build_second_judge
 from diffex_dagster.stages.setup import (
     build_classifier,
     build_editor,
@@ -31,6 +30,7 @@ from diffex_dagster.stages.setup import (
 from diffex_dagster.stages.splits import Split, image_split
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
+from diffex_dagster.study.building import build_second_judge
 from diffex_dagster.utils.progress import Reporter, silent
 
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from diffex_dagster.errors import DiffExError, StudyError, in_words
-from diffex_dagster.stages.own_parts import judge_where, placed_editor
 from diffex_dagster.study import Study
+from diffex_dagster.study.building import judge_where, placed_editor
 from diffex_dagster.utils.devices import device_problem
 from diffex_dagster.utils.imports import load_object
 from diffex_dagster.utils.secrets import logger

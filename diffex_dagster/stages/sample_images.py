@@ -78,6 +78,15 @@ class Samples:
         return "; ".join([images + (f"; left out: {', '.join(said)}" if said else ""), *self.notes])
 
 
+def images_of(study: Study) -> Found:
+    """Every image that a study names, none opened yet; see `images.finding`.
+
+    Raises:
+        StudyError: what the study names is missing or holds no image.
+    """
+    return find_images(study.images, study.file, study.effects.subgroups)
+
+
 def read_samples(
     study: Study, classifier: Callable[[str], Classifier] | None = None, first: int | None = None
 ) -> Samples:
@@ -95,7 +104,7 @@ def read_samples(
         StudyError: nothing is there or is left, or more files than the study allows cannot be read (they are named).
         ClassifierError: the filter's classifier cannot be used, or lacks the class.
     """
-    images, found = study.images, find_images(study)
+    images, found = study.images, images_of(study)
     if images.predicted is None or first is not None:
         return _told(_read(study, _chosen(study, found.entries)[:first]), found)
     assert classifier is not None
@@ -170,7 +179,7 @@ def images_version(study: Study) -> str:
         StudyError: what the study names is missing.
     """
     seen: list[tuple[str, str | None, str]] = []
-    for entry in find_images(study).entries:
+    for entry in images_of(study).entries:
         if isinstance(entry.content, Path):
             content = file_fingerprint(entry.content) if entry.content.is_file() else "none"
         else:

@@ -14,7 +14,10 @@ from diffex_dagster.corpus.vlm.recorded import StarterProposer
 from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.errors import EditorError
 from diffex_dagster.judging.protocol import Judge
-from diffex_dagster.stages.own_parts import (
+from diffex_dagster.stages.settings import KEPT_NAMES, as_hashed
+from diffex_dagster.store import Store
+from diffex_dagster.study import Study
+from diffex_dagster.study.building import (
     build_own_classifier,
     build_own_editor,
     build_own_judge,
@@ -23,10 +26,7 @@ from diffex_dagster.stages.own_parts import (
     placed_vlm,
     vlm_where,
 )
-from diffex_dagster.stages.own_parts import build_store as build_store
-from diffex_dagster.stages.settings import KEPT_NAMES, as_hashed
-from diffex_dagster.store import Store
-from diffex_dagster.study import Study
+from diffex_dagster.study.building import build_store as build_store
 from diffex_dagster.utils.hashing import digest
 
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 from diffex_dagster.corpus.overrides_file import read_overrides
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.images.finding import find_images
 from diffex_dagster.stages.context import StudyContext, Subject
 from diffex_dagster.stages.corpus import class_names, input_files, inputs_version, overrides_version
-from diffex_dagster.stages.sample_images import images_version
+from diffex_dagster.stages.sample_images import images_of, images_version
 from diffex_dagster.stages.setup import judges_beside_the_editor
 from diffex_dagster.study import Study
 from diffex_dagster.utils.hashing import digest
@@ -84,7 +83,7 @@ class Sources:
         if kind == "classifier":
             return self._counted(lambda: self._of_classifier(classifier))
         of: Mapping[str, Callable[[], dict[str, int]]] = {
-            "image_files": lambda: {"images": len(find_images(self.study).entries)},
+            "image_files": lambda: {"images": len(images_of(self.study).entries)},
             "proposal_inputs": lambda: {"class_names": len(self._class_names()), "files": len(input_files(self.study))},
             "corpus_overrides": self._overrides,
             "editor": lambda: {"edits_kept": self._kept("edits", editor=self.work.editor.fingerprint)},

@@ -5,7 +5,7 @@ Paths in a study file are relative to the file. Everything here can be read with
 
 from __future__ import annotations
 
-from diffex_dagster.study.images import Images, Predicted
+from diffex_dagster.images.section import Images, Predicted
 from diffex_dagster.study.loading import find_study, load_study, study_of
 from diffex_dagster.study.rules import BY_CLASSIFIER
 from diffex_dagster.study.sections import CalibrationPart, CorpusPart, EffectsPart, ReportPart, RulePart, SearchPart

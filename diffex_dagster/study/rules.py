@@ -3,70 +3,74 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable
+from typing import Any
 
-if TYPE_CHECKING:
-    from diffex_dagster.study.study import Study
+from diffex_dagster.classifying.parts import Target
+from diffex_dagster.images.section import Images
+from diffex_dagster.judging.parts import JudgePart
+from diffex_dagster.study.sections import EffectsPart, RulePart, SearchPart
 
 BY_CLASSIFIER = ("predicted class", "confidence", "score before any edit")
 """What divides the images of every report by itself (`effects.subgroups` adds columns of a table)."""
 
 
-def bounds_fit_the_measure(study: Study) -> None:
+def bounds_fit_the_measure(search: SearchPart, target: Target) -> None:
     """A race with bounds needs effects that cannot leave [−1, 1]."""
-    if study.search.racing_bounds == "bounded" and not study.target.bounded:
+    if search.racing_bounds == "bounded" and not target.bounded:
         raise ValueError(
             f"search.racing_bounds 'bounded' needs effects that cannot leave [−1, 1], and the measure is "
-            f"{study.target.measure!r}: use racing_bounds: normal, or measure: probability"
+            f"{target.measure!r}: use racing_bounds: normal, or measure: probability"
         )
 
 
-def subgroups_have_a_table(study: Study) -> None:
+def subgroups_have_a_table(effects: EffectsPart, images: Images) -> None:
     """Subgroups are columns of a table of the images, under names of their own."""
-    for column in study.effects.subgroups:
+    for column in effects.subgroups:
         if column.strip().lower() in BY_CLASSIFIER:
             raise ValueError(
                 f"effects.subgroups: every report divides the images by {column!r} already, as the classifier "
                 "takes them: give the column of the table another name"
             )
-    if study.effects.subgroups and not study.images.kind.has_columns:
+    if effects.subgroups and not images.kind.has_columns:
         raise ValueError(
-            f"effects.subgroups: {study.effects.subgroups[0]!r} is a column of images.table or images.dataset, and "
-            f"the images come from images.{study.images.kind.source}: name a table, or leave subgroups out"
+            f"effects.subgroups: {effects.subgroups[0]!r} is a column of images.table or images.dataset, and "
+            f"the images come from images.{images.kind.source}: name a table, or leave subgroups out"
         )
 
 
-def names_are_known(study: Study) -> None:
-    """The editor in use and the classifier that filters images are the study's."""
-    if study.editor and study.editor not in study.editors:
-        raise ValueError(f"editor {study.editor!r} is not one of editors ({', '.join(study.editors)})")
-    another = [name for name in study.editors if name != study.editor_name]
-    if study.second_editor and study.second_editor not in another:
+def editors_are_known(editor: str, second: str, editors: Collection[str]) -> None:
+    """The editor in use (the first one where none is named) and the second one are the study's, and two."""
+    if editor and editor not in editors:
+        raise ValueError(f"editor {editor!r} is not one of editors ({', '.join(editors)})")
+    in_use = editor or next(iter(editors))
+    another = [name for name in editors if name != in_use]
+    if second and second not in another:
         others = ", ".join(another) or "none, so far"
-        raise ValueError(f"second_editor {study.second_editor!r} is not another one of editors (others: {others})")
-    asked = study.images.predicted
-    if asked and asked.classifier not in study.classifiers:
-        known = ", ".join(study.classifiers)
+        raise ValueError(f"second_editor {second!r} is not another one of editors (others: {others})")
+
+
+def filter_is_known(images: Images, classifiers: Collection[str]) -> None:
+    """The classifier that filters images is the study's."""
+    asked = images.predicted
+    if asked and asked.classifier not in classifiers:
+        known = ", ".join(classifiers)
         raise ValueError(f"images.predicted.classifier {asked.classifier!r} is not one of classifiers ({known})")
 
 
-def somebody_judges(study: Study) -> None:
+def somebody_judges(calibrate: bool | None, judge: JudgePart) -> None:
     """Options are found by the word of a judge."""
-    if study.calibrate and not study.judge.judges:
+    if calibrate and not judge.judges:
         raise ValueError(
             "calibrate: true finds options by a judge's word, and judge says that there is none; remove one of them"
         )
 
 
-def rules_name_classifiers(study: Study) -> None:
+def rules_name_classifiers(rules: Iterable[RulePart], classifiers: Collection[str]) -> None:
     """Limits are for classifiers of the study."""
-    named = [name for rule in study.rules for name in rule.classifiers]
-    if unknown := [name for name in named if name not in study.classifiers]:
-        raise ValueError(f"rules: classifier {unknown[0]!r} is not one of classifiers ({', '.join(study.classifiers)})")
-
-
-RULES = (bounds_fit_the_measure, subgroups_have_a_table, names_are_known, somebody_judges, rules_name_classifiers)
+    named = [name for rule in rules for name in rule.classifiers]
+    if unknown := [name for name in named if name not in classifiers]:
+        raise ValueError(f"rules: classifier {unknown[0]!r} is not one of classifiers ({', '.join(classifiers)})")
 
 
 def not_reserved(names: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""The other sections of a study file: corpus, search, effects, calibration, report and rules."""
+"""The other sections of a study file: corpus, search, effects, calibration, report, rules and workers."""
 
 from __future__ import annotations
 
@@ -139,3 +139,19 @@ class RulePart(Part):
     below: float = Field(gt=0.0, description="mean |effect| has to stay below this, in the unit of the target measure")
     classifiers: tuple[Name, ...] = Field((), description="whom the rule is for; the last one when left out")
     severity: Literal["fail", "warn"] = "fail"
+
+
+class Workers(Part):
+    """Processes that edit and judge, each with a model of its own.
+
+    They are part of no version: any number of them makes the same edits.
+    """
+
+    count: int = Field(ge=1, le=4096, description="how many; with fewer places, those that there are begin")
+    address: str | None = Field(None, description="of a Ray cluster, or auto; left out: RAY_ADDRESS, else this machine")
+    gpus: float | None = Field(None, ge=0, le=16, description="for each; left out: 1 where the editor's device is cuda")
+    ahead: int = Field(
+        2, ge=1, le=64, description="batches that a worker has at a time: one at work, the others waiting"
+    )
+    tries: int = Field(2, ge=1, le=10, description="processes that a batch may end before it is cut in two")
+    patience: float = Field(600.0, gt=0, description="seconds to wait while no worker is there")

@@ -16,9 +16,9 @@ from diffex_dagster.deployment import BUCKET, Deployment, SharedResults
 from diffex_dagster.editing.kinds import AnyEditorPart
 from diffex_dagster.editing.parts import EditorPart
 from diffex_dagster.errors import StudyError
+from diffex_dagster.images.section import Images
 from diffex_dagster.judging.kinds import AnyJudgePart, DiffusionJudgePart, NoJudgePart
-from diffex_dagster.study.images import Images
-from diffex_dagster.study.rules import RULES, a_classifier_for_each_class, not_reserved
+from diffex_dagster.study import rules
 from diffex_dagster.study.sections import (
     CalibrationPart,
     CorpusPart,
@@ -27,6 +27,7 @@ from diffex_dagster.study.sections import (
     ResultsPart,
     RulePart,
     SearchPart,
+    Workers,
 )
 from diffex_dagster.utils.config import Part
 from diffex_dagster.utils.names import Name, Text, fit_for_every_disk
@@ -34,7 +35,6 @@ from diffex_dagster.utils.paths import located
 from diffex_dagster.utils.secrets import has_password
 from diffex_dagster.utils.text import as_text
 from diffex_dagster.utils.variables import as_written
-from diffex_dagster.workers.options import Workers
 
 
 class Study(Part):
@@ -109,7 +109,7 @@ class Study(Part):
     @field_validator("classifiers")
     @classmethod
     def _reserved(cls, value: dict[str, Any]) -> dict[str, Any]:
-        not_reserved(value)
+        rules.not_reserved(value)
         return value
 
     @field_validator("name", "classifiers", "editors")
@@ -122,12 +122,16 @@ class Study(Part):
     @model_validator(mode="before")
     @classmethod
     def _a_classifier_for_each_class(cls, value: Any) -> Any:
-        return a_classifier_for_each_class(value) if isinstance(value, dict) else value
+        return rules.a_classifier_for_each_class(value) if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _sections_go_together(self) -> Study:
-        for rule in RULES:
-            rule(self)
+        rules.bounds_fit_the_measure(self.search, self.target)
+        rules.subgroups_have_a_table(self.effects, self.images)
+        rules.editors_are_known(self.editor, self.second_editor, self.editors)
+        rules.filter_is_known(self.images, self.classifiers)
+        rules.somebody_judges(self.calibrate, self.judge)
+        rules.rules_name_classifiers(self.rules, self.classifiers)
         return self
 
     @property

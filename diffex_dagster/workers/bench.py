@@ -87,14 +87,14 @@ class Bench:
     @cached_property
     def editor(self) -> Editor:
         """The editor in use, without workers of its own."""
-        from diffex_dagster.stages.own_parts import build_own_editor
+        from diffex_dagster.study.building import build_own_editor
 
         return build_own_editor(self.study)
 
     @cached_property
     def judges(self) -> dict[str, Judge]:
         """Fingerprint -> judge: the study's first and its second, as this process has them."""
-        from diffex_dagster.stages.own_parts import build_own_judge, build_second_judge
+        from diffex_dagster.study.building import build_own_judge, build_second_judge
 
         made = [build(self.study, self.editor) for build in (build_own_judge, build_second_judge)]
         return {judge.fingerprint: judge for judge in made if judge is not None}
@@ -172,7 +172,7 @@ class Bench:
         return {key: read[key] if isinstance(each, str) else each for key, each in sent.items()}
 
     def _classifier(self, name: str, fingerprint: str) -> Classifier:
-        from diffex_dagster.stages.own_parts import build_own_classifier
+        from diffex_dagster.study.building import build_own_classifier
 
         if name not in self._classifiers:
             made = build_own_classifier(self.study, name)

@@ -29,10 +29,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from diffex_dagster.errors import DiffExError, EditorError, at_the_boundary, first_line
+from diffex_dagster.study.sections import Workers
 from diffex_dagster.utils.secrets import logger
 from diffex_dagster.workers import reaper
 from diffex_dagster.workers.bench import Bench, Hello, Problem
-from diffex_dagster.workers.options import Workers
 
 if TYPE_CHECKING:
     from diffex_dagster.study import Study

@@ -38,11 +38,11 @@ from diffex_dagster.stages.context import at_work
 from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.settings import stage_settings, undecided
 from diffex_dagster.study import Images
-print(heavy, study.images.kind.source, [entry.name for entry in find_images(study).entries])
+print(heavy, study.images.kind.source, [entry.name for entry in find_images(study.images, study.file).entries])
 print(len(sample_images(at_work(study)).keys), undecided(), stage_settings(study, "sample_images"))
 for section in ({"numbered": study.images.numbered, "up_to": 9}, {"numbered": "x", "glob": "y"}, {"up_to": 2}):
     try:
-        find_images(study.changed(images=Images.model_validate(section)))
+        find_images(Images.model_validate(section), study.file)
     except Exception as error:
         print(str(error).replace("\\n", " "))
 """

@@ -12,9 +12,9 @@ from diffex_dagster.errors import EditorError
 from diffex_dagster.judging.vlm import VlmJudge
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.setup import build_judge
+from diffex_dagster.study.sections import Workers
 from diffex_dagster.workers import pool as pools
 from diffex_dagster.workers.bench import Hello, Problem
-from diffex_dagster.workers.options import Workers
 from diffex_dagster.workers.pool import STARTS, Pool, _connect, close_all
 from diffex_dagster.workers.remote import RemoteJudge
 from tests.support.crew import crew_study

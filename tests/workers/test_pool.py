@@ -17,9 +17,9 @@ from diffex_dagster.stages.judging import ensure_evidence, first_metrics
 from diffex_dagster.stages.scores import ensure_scores
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
+from diffex_dagster.study.sections import Workers
 from diffex_dagster.workers import look, remote
 from diffex_dagster.workers.bench import Bench, Problem
-from diffex_dagster.workers.options import Workers
 from tests.support.crew import asked, crew_study, kept, pids
 from tests.support.toys import picture, prepared
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
+from diffex_dagster.classifying.measures.fields import TargetFields
 from diffex_dagster.classifying.outputs import Outputs
 from diffex_dagster.errors import ClassifierError
-
-if TYPE_CHECKING:
-    from diffex_dagster.classifying.parts import Target
 
 
 @dataclass(frozen=True)
@@ -47,22 +45,22 @@ class Measure:
     takes_what_is_said: ClassVar[bool] = False  # is made from what the classifier returns, not from logits
     threshold: ClassVar[float | None] = None  # above it a picture is of the explained class; None: the prediction says
 
-    def own_fields(self, target: Target, chosen: bool) -> None:
+    def own_fields(self, target: TargetFields, chosen: bool) -> None:
         """Raise ValueError where fields that belong to this measure are set, and it is not chosen, or the reverse."""
 
-    def quantity(self, target: Target) -> str:
+    def quantity(self, target: TargetFields) -> str:
         """What an effect is measured in, in words without its unit: `probability of "senior"`, `age`."""
         raise NotImplementedError
 
-    def unit(self, target: Target) -> str:
+    def unit(self, target: TargetFields) -> str:
         """The unit of an effect, which stands behind its numbers: `years`; "" of a measure that has none."""
         return ""
 
-    def called(self, target: Target) -> str:
+    def called(self, target: TargetFields) -> str:
         """What is compared with a threshold: "the margin", "age"."""
         return target.name or f"the {target.label or 'measure'}"
 
-    def values(self, scored: Scored, target: Target) -> np.ndarray:
+    def values(self, scored: Scored, target: TargetFields) -> np.ndarray:
         """The measure of each picture, shape (N,).
 
         Raises:
@@ -70,14 +68,14 @@ class Measure:
         """
         raise NotImplementedError
 
-    def check(self, labels: Sequence[str], target: Target) -> None:
+    def check(self, labels: Sequence[str], target: TargetFields) -> None:
         """Raise ClassifierError where a classifier of these classes lacks what the target names."""
         for label in target.labels or (only_label(labels, target),):
             class_index(labels, label, "labels" if target.labels else "label")
         if target.against is not None:
             class_index(labels, target.against, "against")
 
-    def score(self, logits: Any, labels: Sequence[str], target: Target) -> Any:
+    def score(self, logits: Any, labels: Sequence[str], target: TargetFields) -> Any:
         """What an attribution map is of: torch logits (N, classes) -> (N,), with gradients; the class's logit.
 
         Raises:
@@ -89,7 +87,7 @@ class Measure:
         """Whether `score` can be asked."""
         return True
 
-    def column(self, scored: Scored, target: Target) -> int:
+    def column(self, scored: Scored, target: TargetFields) -> int:
         """The column of the class that is explained."""
         return class_index(scored.labels, only_label(scored.labels, target))
 
@@ -99,7 +97,7 @@ def with_article(name: str) -> str:
     return {"expected": "an expected value", "sigmoid": "a sigmoid"}.get(name, f"a {name}")
 
 
-def only_label(labels: Sequence[str], target: Target) -> str:
+def only_label(labels: Sequence[str], target: TargetFields) -> str:
     """The label that is explained; a regression with one output need not name it."""
     if target.label or len(labels) != 1:
         return target.label

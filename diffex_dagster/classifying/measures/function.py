@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from diffex_dagster.classifying.measures.base import Measure, Scored
+from diffex_dagster.classifying.measures.fields import TargetFields
 from diffex_dagster.classifying.outputs import as_said
 from diffex_dagster.errors import ClassifierError
 from diffex_dagster.utils.imports import at_own_code, load_object
-
-if TYPE_CHECKING:
-    from diffex_dagster.classifying.parts import Target
 
 
 class Function(Measure):
@@ -21,21 +19,21 @@ class Function(Measure):
 
     name, of_a_class, takes_what_is_said = "function", False, True
 
-    def own_fields(self, target: Target, chosen: bool) -> None:
+    def own_fields(self, target: TargetFields, chosen: bool) -> None:
         """It has `function`."""
         if chosen != (target.function is not None):
             raise ValueError("measure: function needs 'function' (module:function), and nothing else does")
 
-    def quantity(self, target: Target) -> str:
+    def quantity(self, target: TargetFields) -> str:
         """Its name."""
         of = f' of "{target.label}"' if target.label else ""
         return (target.name or f"{target.function}") + of
 
-    def unit(self, target: Target) -> str:
+    def unit(self, target: TargetFields) -> str:
         """What the target says."""
         return target.unit or ""
 
-    def values(self, scored: Scored, target: Target) -> np.ndarray:
+    def values(self, scored: Scored, target: TargetFields) -> np.ndarray:
         """What it returns.
 
         Raises:
@@ -54,13 +52,13 @@ class Function(Measure):
             )
         return values
 
-    def check(self, labels: Sequence[str], target: Target) -> None:
+    def check(self, labels: Sequence[str], target: TargetFields) -> None:
         """Nothing is known of it."""
 
     def has_gradient(self) -> bool:
         """It is no torch code."""
         return False
 
-    def score(self, logits: Any, labels: Sequence[str], target: Target) -> Any:
+    def score(self, logits: Any, labels: Sequence[str], target: TargetFields) -> Any:
         """Raise ClassifierError."""
         raise ClassifierError("Grad-CAM needs a target with a class; a function of your own has no gradient")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from diffex_dagster.classifying.measures.base import Measure, Scored, class_index
-
-if TYPE_CHECKING:
-    from diffex_dagster.classifying.parts import Target
+from diffex_dagster.classifying.measures.fields import TargetFields
 
 
 class Logit(Measure):
@@ -18,11 +16,11 @@ class Logit(Measure):
 
     name, of_one_logit = "logit", True
 
-    def quantity(self, target: Target) -> str:
+    def quantity(self, target: TargetFields) -> str:
         """Of the class."""
         return f'logit of "{target.label}"'
 
-    def values(self, scored: Scored, target: Target) -> np.ndarray:
+    def values(self, scored: Scored, target: TargetFields) -> np.ndarray:
         """z, or log p − log(1 − p)."""
         column = self.column(scored, target)
         logit = scored.outputs[:, column]
@@ -36,29 +34,29 @@ class Margin(Measure):
 
     name, competing = "margin", True
 
-    def own_fields(self, target: Target, chosen: bool) -> None:
+    def own_fields(self, target: TargetFields, chosen: bool) -> None:
         """It has `against`."""
         if chosen != (target.against is not None):
             raise ValueError("a margin needs 'against', the class it is measured from, and nothing else does")
 
-    def quantity(self, target: Target) -> str:
+    def quantity(self, target: TargetFields) -> str:
         """Of one class over the other."""
         return f'margin of "{target.label}" over "{target.against}"'
 
-    def unit(self, target: Target) -> str:
+    def unit(self, target: TargetFields) -> str:
         """Logits, where the target says nothing else."""
         return target.unit or "logits"
 
-    def called(self, target: Target) -> str:
+    def called(self, target: TargetFields) -> str:
         """The margin."""
         return target.name or "the margin"
 
-    def values(self, scored: Scored, target: Target) -> np.ndarray:
+    def values(self, scored: Scored, target: TargetFields) -> np.ndarray:
         """z − z of the other."""
         assert target.against is not None
         own, other = self.column(scored, target), class_index(scored.labels, target.against)
         return np.asarray(scored.outputs[:, own] - scored.outputs[:, other])
 
-    def score(self, logits: Any, labels: Sequence[str], target: Target) -> Any:
+    def score(self, logits: Any, labels: Sequence[str], target: TargetFields) -> Any:
         """The difference of the two logits."""
         return super().score(logits, labels, target) - logits[:, list(labels).index(str(target.against))]

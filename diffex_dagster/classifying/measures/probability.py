@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from diffex_dagster.classifying.measures.base import Measure, Scored, class_index, only_label
-
-if TYPE_CHECKING:
-    from diffex_dagster.classifying.parts import Target
+from diffex_dagster.classifying.measures.fields import TargetFields
 
 
 class Probability(Measure):
@@ -18,23 +16,23 @@ class Probability(Measure):
 
     name, bounded, competing, task = "probability", True, True, frozenset({"classes"})
 
-    def own_fields(self, target: Target, chosen: bool) -> None:
+    def own_fields(self, target: TargetFields, chosen: bool) -> None:
         """Several classes are summed."""
         if target.labels and not chosen:
             raise ValueError("several 'labels' are summed as probabilities; leave 'measure' out, or name one 'label'")
 
-    def quantity(self, target: Target) -> str:
+    def quantity(self, target: TargetFields) -> str:
         """Of the class."""
         return f'probability of "{target.label}"'
 
-    def values(self, scored: Scored, target: Target) -> np.ndarray:
+    def values(self, scored: Scored, target: TargetFields) -> np.ndarray:
         """Σ softmax(z) over the classes."""
         from scipy.special import softmax
 
         columns = [class_index(scored.labels, each) for each in target.labels or (only_label(scored.labels, target),)]
         return np.asarray(softmax(scored.outputs, axis=1)[:, columns].sum(axis=1))
 
-    def score(self, logits: Any, labels: Sequence[str], target: Target) -> Any:
+    def score(self, logits: Any, labels: Sequence[str], target: TargetFields) -> Any:
         """The class's logit, as Grad-CAM does; of several the logarithm of their summed exponentials."""
         if target.labels:
             return logits[:, [list(labels).index(label) for label in target.labels]].logsumexp(dim=1)
@@ -48,11 +46,11 @@ class Sigmoid(Measure):
     of_one_logit, exclusive = True, False
     threshold: ClassVar[float | None] = 0.5
 
-    def quantity(self, target: Target) -> str:
+    def quantity(self, target: TargetFields) -> str:
         """Of the label."""
         return f'probability of "{target.label}" (sigmoid)'
 
-    def values(self, scored: Scored, target: Target) -> np.ndarray:
+    def values(self, scored: Scored, target: TargetFields) -> np.ndarray:
         """σ(z)."""
         from scipy.special import expit
 

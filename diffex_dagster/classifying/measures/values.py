@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from diffex_dagster.classifying.measures.base import Measure, Scored, class_index
+from diffex_dagster.classifying.measures.fields import TargetFields
 from diffex_dagster.classifying.outputs import as_said
 from diffex_dagster.errors import ClassifierError
-
-if TYPE_CHECKING:
-    from diffex_dagster.classifying.parts import Target
 
 
 class Value(Measure):
@@ -20,15 +18,15 @@ class Value(Measure):
 
     name, of_a_class, takes_what_is_said = "value", False, True
 
-    def quantity(self, target: Target) -> str:
+    def quantity(self, target: TargetFields) -> str:
         """What the output is called."""
         return f'value of "{target.label}"' if target.label else (target.name or "value of the output")
 
-    def unit(self, target: Target) -> str:
+    def unit(self, target: TargetFields) -> str:
         """That of the output, as the target says it."""
         return target.unit or ""
 
-    def values(self, scored: Scored, target: Target) -> np.ndarray:
+    def values(self, scored: Scored, target: TargetFields) -> np.ndarray:
         """The output."""
         return np.asarray(as_said(scored.outputs, scored.said)[:, self.column(scored, target)])
 
@@ -38,32 +36,32 @@ class Expected(Measure):
 
     name, of_a_class, competing, task = "expected", False, True, frozenset({"classes"})
 
-    def own_fields(self, target: Target, chosen: bool) -> None:
+    def own_fields(self, target: TargetFields, chosen: bool) -> None:
         """It has `values`, and is of all classes."""
         if target.values is not None and not chosen:
             raise ValueError("'values' belong to measure: expected, which is their mean; add it, or leave them out")
         if chosen and target.label:
             raise ValueError("measure: expected is of all classes; leave 'label' out, and call it with 'name'")
 
-    def quantity(self, target: Target) -> str:
+    def quantity(self, target: TargetFields) -> str:
         """What is expected."""
         return f"expected {target.name or 'value'}"
 
-    def unit(self, target: Target) -> str:
+    def unit(self, target: TargetFields) -> str:
         """That of the classes' values, as the target says it."""
         return target.unit or ""
 
-    def values(self, scored: Scored, target: Target) -> np.ndarray:
+    def values(self, scored: Scored, target: TargetFields) -> np.ndarray:
         """Σ p_k v_k."""
         from scipy.special import softmax
 
         return np.asarray(softmax(scored.outputs, axis=1) @ class_values(scored.labels, target))
 
-    def check(self, labels: Sequence[str], target: Target) -> None:
+    def check(self, labels: Sequence[str], target: TargetFields) -> None:
         """Each class has a value."""
         class_values(labels, target)
 
-    def score(self, logits: Any, labels: Sequence[str], target: Target) -> Any:
+    def score(self, logits: Any, labels: Sequence[str], target: TargetFields) -> Any:
         """Itself."""
         import torch
 
@@ -71,7 +69,7 @@ class Expected(Measure):
         return logits.softmax(dim=1) @ values
 
 
-def class_values(labels: Sequence[str], target: Target) -> np.ndarray:
+def class_values(labels: Sequence[str], target: TargetFields) -> np.ndarray:
     """What each class stands for under measure: expected, shape (classes,)."""
     values = target.values
     if values is None:
