@@ -26,19 +26,18 @@ from diffex_dagster.report.schema import (
 from diffex_dagster.results import Comparison, Report
 
 WIDENED = """
-import csv, io, json, sys
+import csv, importlib, io, json, sys
 from dataclasses import replace
-from importlib.util import find_spec, module_from_spec
 from pathlib import Path
+from diffex_dagster import results
+from diffex_dagster.results import report as module
 
-spec = find_spec("diffex_dagster.results")
-source = Path(spec.origin).read_text("utf-8")
+source = Path(module.__file__).read_text("utf-8")
 before = "    citation: Annotated["
 assert source.count(before) == 1
 field = '    novelty: Annotated[Maybe, Says("how new it is", minimum=0), Column(listed=True)] = None\\n'
-module = module_from_spec(spec)
-sys.modules[spec.name] = module
-exec(compile(source.replace(before, field + before), spec.origin, "exec"), module.__dict__)
+exec(compile(source.replace(before, field + before), module.__file__, "exec"), module.__dict__)
+importlib.reload(results)
 
 from diffex_dagster.assets.report import _table
 from diffex_dagster.report.files import _parquet, effects_csv
