@@ -52,10 +52,10 @@ if TYPE_CHECKING:
     from diffex_dagster.study import Study, load_study
 
 _HOMES = {
-    "explain": "api",
-    "Explanation": "api",
-    "explain_image": "api",
-    "ImageExplanation": "api",
+    "explain": "api.explaining",
+    "Explanation": "api.explanation",
+    "explain_image": "api.explaining",
+    "ImageExplanation": "api.explanation",
     "build_study": "assets.build",
     "StudyComponent": "component",
     "Classifier": "classifying.protocol",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from PIL import Image
 
 import diffex_dagster
 from diffex_dagster.errors import ClassifierError, StudyError
+from diffex_dagster.results import opened
 from tests.support.toys import KnobEditor, PaintEditor, edits_made, picture, warm, write_study
 
 TREE = [
@@ -47,8 +49,10 @@ def test_explain_takes_objects_and_gives_numbers_figures_and_a_page(tmp_path: Pa
     assert len(edits_made(tmp_path)) == made  # another target costs no edit
 
 
-def test_explain_takes_the_fields_of_a_study(tmp_path: Path) -> None:
+def test_explain_takes_the_fields_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_study(tmp_path)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     found = diffex_dagster.explain(
         tmp_path / "images",
         {"kind": "python", "factory": "tests.support.toys:WarmClassifier"},
@@ -62,6 +66,12 @@ def test_explain_takes_the_fields_of_a_study(tmp_path: Path) -> None:
         size=16,
     )
     assert found.folder is None and found.meta["target"] == 'logit of "warm"' and found.report.images == 8
+    assert [opened(each.edit).size for each in found.report.features[0].examples] == [(16, 16)] * 8
+    assert "Red" in found.to_html(tmp_path / "page").read_text("utf-8")
+    assert len(list((tmp_path / "temporary").iterdir())) == 1  # where these pictures are, as long as somebody has them
+    del found
+    gc.collect()
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_explain_checks_what_it_is_given_before_any_edit(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from diffex_dagster.stages.context import at_work
 from diffex_dagster.stages.corpus_now import corpus_now
 from diffex_dagster.stages.one_picture import explain_images
 from diffex_dagster.stages.picture_edits import Wishes, asked_of
-from diffex_dagster.stages.prepared import prepared
+from diffex_dagster.stages.prepared import prepared_for
 from diffex_dagster.study import Study
 from diffex_dagster.utils.files import write_atomically
 from diffex_dagster.utils.progress import Reporter, silent
@@ -85,7 +85,7 @@ def measure_flips(
         of = study.changed(name=f"{study.name}_flips").with_editor(editor_name)
         editor = _editor(of, world, named)
         base = at_work(of, editor=editor, report=report)
-        base = prepared(base, {name: each.picture for name, each in drawn.items()}, corpus)
+        base = prepared_for(base, {name: each.picture for name, each in drawn.items()}, corpus)
         for classifier in study.classifiers:
             subject = base.subject(classifier)
             true = {name: each.flips(subject.classifier, of) for name, each in drawn.items()}

@@ -24,11 +24,10 @@ from diffex_dagster.effects.grading import OFF, Grade, beam_recall, grade
 from diffex_dagster.effects.presence import Mask
 from diffex_dagster.results import RankedFeature, Report
 from diffex_dagster.search.levels import kept_ids
-from diffex_dagster.stages.calibration import calibrate
 from diffex_dagster.stages.context import Subject
+from diffex_dagster.stages.prepared import prepared
 from diffex_dagster.stages.report import classifier_report
 from diffex_dagster.stages.search import run_search
-from diffex_dagster.stages.source_prompts import find_source_prompts
 
 RELEVANT = 0.02  # |true effect| from which a feature counts as one that should be found
 NULL = 0.001  # |true effect| up to which a claim of an effect is false
@@ -140,11 +139,8 @@ def mark(
         combinations: make the edits that no other reading shares: those of Algorithm 1, and those without descriptions.
     """
     relevant = RELEVANT * unit
-    if subject.study.finds_source_prompts:
-        find_source_prompts(subject)
-        subject = subject.changed()  # whose editor knows the words
+    subject = prepared(subject)
     if subject.study.calibrates:
-        calibrate(subject)
         subject = subject.calibrated()
     run_search(subject)  # makes the edits; `classifier_report` replays it
     explanation, searched = classifier_report(subject, "diffex bench truth")
