@@ -66,7 +66,7 @@ def test_explain_takes_the_fields_of_a_study(tmp_path: Path, monkeypatch: pytest
         size=16,
     )
     assert found.folder is None and found.meta["target"] == 'logit of "warm"' and found.report.images == 8
-    assert [opened(each.edit).size for each in found.report.features[0].examples] == [(16, 16)] * 8
+    assert [opened(each.edit).size for each in found.report.examples["red"]] == [(16, 16)] * 8
     assert "Red" in found.to_html(tmp_path / "page").read_text("utf-8")
     assert len(list((tmp_path / "temporary").iterdir())) == 1  # where these pictures are, as long as somebody has them
     del found
