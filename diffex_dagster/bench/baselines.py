@@ -42,7 +42,7 @@ class Baseline:
         title: for tables.
         gate: how groups enter the beam; "random" draws them.
         base: what f(edit) is held against: f of the original file, of the null edit, or the mean of the control edits.
-        beam: how many groups; the study's own number unless given.
+        beam: how many groups; the study's own number, or `BEAM`, unless given.
         one_image: look at the study's first image only.
         draw: number of a random beam.
         combinations: a beam over combinations, in which sub-features are edited together with their parents.
@@ -59,6 +59,7 @@ class Baseline:
 
 PAPER = Baseline("the paper's reading", "signed", "original")
 COMBINATIONS = "Algorithm 1"  # the one whose edits no other reading shares: hundreds for each classifier
+BEAM = 6  # of readings of a study that has none
 DRAWS = 5  # random beams, whose marks are averaged
 BASELINES: dict[str, tuple[Baseline, ...]] = {
     "paper": (PAPER,),
@@ -104,7 +105,7 @@ def read(baseline: Baseline, subject: Subject) -> Reading:
             return {ids: paired[concepts].edit - before for ids, concepts in asked.items()}
         return {ids: paired[concepts].effect for ids, concepts in asked.items()}
 
-    beam = baseline.beam or study.search.beam
+    beam = baseline.beam or study.search.beam or BEAM
     if baseline.gate == "random":
         return _random_beam(corpus, score, study, beam, baseline.draw)
     if baseline.combinations:
@@ -124,7 +125,8 @@ def _reading(result: SearchResult, claims: bool) -> Reading:
 
 def _combinations(corpus: Corpus, score: Score, study: Study) -> Reading:
     """Algorithm 1: a feature is reported by the first combination that it was tried in, claimed where one was kept."""
-    options = study.search.replaced(gate="signed", joint_size=max(2, study.search.joint_size))
+    beam, size = study.search.beam or BEAM, max(2, study.search.joint_size)
+    options = study.search.replaced(gate="signed", beam=beam, joint_size=size)
     start = [feature for group in corpus.groups for feature in stand_ins(group, options)]
     single = score([(feature,) for feature in start])
     tried: dict[tuple[str, ...], NDArray[np.float64]] = dict(single)
@@ -154,10 +156,11 @@ def _random_beam(corpus: Corpus, score: Score, study: Study, beam: int, draw: in
 
 def variants(study: Study) -> dict[str, Study]:
     """The pipeline itself with one of its choices undone, title -> study; graded as the pipeline is."""
-    everything = study.search.model_copy(update={"beam": 10**6})
+    beam = BEAM if study.search.beam is None else None
+    other = study.search.model_copy(update={"beam": beam})
     no_words = study.effects.model_copy(update={"control_prompts": ()})
     return {
-        "ours, no gate": study.changed(search=everything),
+        f"ours, beam of {beam}" if beam else "ours, no gate": study.changed(search=other),
         "ours, no placebo": study.changed(effects=no_words),
     }
 

@@ -76,7 +76,8 @@ def proposals(study: Study, chosen: str | None = None) -> dict[str, Path]:
 def exam_study(study: Study, world: World, images: int = IMAGES, proposal: Path | None = None) -> Study:
     """The study with images, control prompts and a corpus that are the exam's own.
 
-    Everything else (editors, options) stays as the study file has it. The user overrides (`corpus.overrides`) belong to
+    There is no beam: the demo has one for its time's sake. Everything else (editors, options) stays as the study file
+    has it. The user overrides (`corpus.overrides`) belong to
     the study's own proposal and are left out.
 
     Args:
@@ -95,6 +96,7 @@ def exam_study(study: Study, world: World, images: int = IMAGES, proposal: Path 
         name=f"{study.name}_exam",
         images=Images(folder=folder, size=study.images.size),
         editors=exact_editors_on(study, attributes),
+        search=study.search.model_copy(update={"beam": None}),
         effects=study.effects.model_copy(update={"control_prompts": CONTROL_PROMPTS}),
     )
     if proposal is None:

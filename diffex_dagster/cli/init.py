@@ -166,7 +166,8 @@ classifiers: # one line for each version
 
 target: {flow(fields["target"])}{note}
 
-search: {{beam: 4}} # groups that are looked into; more finds more and costs more
+# All of the corpus is edited. To edit less, look into the strongest groups only, and miss what the others have:
+# search: {{beam: 6}}
 {_judge_line(fields, editor)}"""
 
 
@@ -204,14 +205,15 @@ def _judge_line(fields: Mapping[str, Any], editor: str) -> str:
 def count_edits(study: Study, images: int) -> tuple[int | None, int]:
     """Edits of level 1 (None where a model has yet to propose the corpus), and the most that a run can ask for."""
     search, part = study.search, study.corpus
+    beam = search.places or part.groups
     fixed = 1 + len(study.effects.control_prompts)  # the null edit and the noise floor
-    joint = search.joint_width * search.joint_size * search.beam
+    joint = search.joint_width * search.joint_size * beam
     if part.starter:
         corpus = load_starter(part.starter)
         level1 = len(level1_combinations(study, corpus)) * images
         children = sorted((sum(f.group == g.id for f in corpus.walk()) for g in corpus.groups), reverse=True)
-        return level1, level1 + (sum(children[: search.beam]) + joint) * images
-    return None, (fixed + part.groups * search.probes + search.beam * part.max_children + joint) * images
+        return level1, level1 + (sum(children[: search.places]) + joint) * images
+    return None, (fixed + part.groups * search.probes + beam * part.max_children + joint) * images
 
 
 def _classifier(wishes: Wishes, folder: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.search.joint import Combination, JointResult, JointStep, ScoreJoint, combination, key
 from diffex_dagster.search.levels import stand_ins
-from diffex_dagster.search.options import SearchOptions
+from diffex_dagster.search.options import BEAM, SearchOptions
 
 Found = Mapping[tuple[str, ...], NDArray[np.float64]]
 
@@ -37,7 +37,7 @@ def algorithm1(
     """
     mean = {key((feature,)): float(np.mean(scores[key((feature,))])) for feature in start}
     passing: list[Combination] = [(feature,) for feature in start if mean[key((feature,))] >= options.delta]
-    beam = sorted(passing, key=lambda c: -mean[key(c)])[: options.beam]
+    beam = sorted(passing, key=lambda c: -mean[key(c)])[: options.beam or BEAM]
     keywords = [feature for single in beam for feature in single]
     kept = {key(c): np.asarray(scores[key(c)], dtype=np.float64) for c in beam}
     tried: dict[tuple[str, ...], NDArray[np.float64]] = {}
@@ -57,7 +57,7 @@ def algorithm1(
                 if improved:
                     better[key(c)] = c
         kept |= {ids: tried[ids] for ids in better}
-        beam = sorted(better.values(), key=lambda c: -mean[key(c)])[: options.beam]
+        beam = sorted(better.values(), key=lambda c: -mean[key(c)])[: options.beam or BEAM]
     return kept, steps
 
 
@@ -100,4 +100,4 @@ def grow_published(
 
 def most_published(features: int, options: SearchOptions) -> int:
     """The most combinations that Algorithm 1 asks for, in a corpus of so many features."""
-    return max(0, options.joint_size - 1) * options.beam * features
+    return max(0, options.joint_size - 1) * (options.beam or BEAM) * features

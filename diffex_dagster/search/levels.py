@@ -218,15 +218,15 @@ def _gate(
         of_kind = [each for each in judged if each[1] == kind]
         of_kind.sort(key=lambda each: each[2], reverse=True)  # stable: ties keep corpus order
         places += [found.feature.id for found, *_ in of_kind]
-    kept = set(places[: options.beam])
+    kept = set(places[: options.places])
 
     outcomes = []
     for found, kind, _, why in sorted(judged, key=lambda each: each[2], reverse=True):
         feature = found.feature
         if feature.id in kept and kind != 0:
-            why += ", but the beam had a free place"
+            why += ", but the beam had a free place" if options.places else ", but there is a place for every group"
         elif kind == 0 and feature.id not in kept:
-            why += f", but the beam of {options.beam} was full"
+            why += f", but the beam of {options.places} was full"
         if found.by != (feature.name,):
             why += f" (measured on {', '.join(found.by)})"
         floor = floor_of(noise_floor, len(found.by), found.images) if options.gate == "magnitude" else None

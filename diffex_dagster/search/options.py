@@ -13,6 +13,7 @@ Allocation = Literal["exhaustive", "racing"]
 Bounds = Literal["normal", "bounded"]
 JointDirections = Literal["both", "strongest"]
 JointSearch = Literal["greedy", "published"]
+BEAM = 4  # of a rule that is nothing without one
 
 
 class SearchOptions(Part):
@@ -23,7 +24,9 @@ class SearchOptions(Part):
             opposite directions is not lost. "signed" is the paper's reading: mean d, the best `beam` with
             f >= `delta`, and a child survives only when it beats its parent. "absolute" is the rule of the authors'
             released code: |mean d|, the best `beam` whatever their size, every child survives.
-        beam: how many nodes are expanded at a level (the paper's B).
+        beam: how many nodes are expanded at a level, the strongest first (the paper's B). Left out, all in which an
+            image moved: what a node's probes do says little of its other children. The rules of the paper and of its
+            authors' code choose the best `BEAM` then.
         delta: the signed gate's threshold on mean d (the paper's δ), in the unit of the target measure.
         probes: how many edits a node competes with for a place in the beam: its own, where its name is an edit, and
             some of its children's; of its descendants alone, where it is not ("hair colour").
@@ -49,7 +52,7 @@ class SearchOptions(Part):
     """
 
     gate: Gate = "magnitude"
-    beam: int = Field(4, ge=1)
+    beam: int | None = Field(None, ge=1)
     delta: float = 0.0
     probes: int = Field(2, ge=1)
     joint_size: int = Field(3, ge=1)
@@ -65,3 +68,8 @@ class SearchOptions(Part):
     racing_start: int = Field(24, ge=2)
     racing_growth: float = Field(1.5, gt=1.0, le=100.0)
     racing_bounds: Bounds = "normal"
+
+    @property
+    def places(self) -> int | None:
+        """How many nodes the gate keeps at a level; None for all that have anything to say."""
+        return self.beam or (None if self.gate == "magnitude" else BEAM)

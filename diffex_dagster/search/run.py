@@ -180,10 +180,10 @@ def _top_need(ids: Iterable[str], options: SearchOptions) -> Need:
 def _beam_need(gated: Mapping[str, tuple[Feature, ...]], noise_floor: Floor, options: SearchOptions) -> list[Need]:
     """Who enters the next beam; nothing to find out where there is a place for each."""
     beam = {node: tuple(feature.id for feature in features) for node, features in gated.items() if features}
-    if len(beam) <= options.beam:
+    if options.places is None or len(beam) <= options.places:
         return []
     kinds: dict[str, Kind] = {"signed": "signed", "absolute": "effect", "magnitude": "magnitude"}
     floors = {"signed": options.delta, "absolute": -math.inf, "magnitude": floor_of(noise_floor, 1)}
     kind, floor = kinds[options.gate], floors[options.gate]
     tolerance = options.racing_gate_tolerance
-    return [Need(beam, options.beam, kind, finish=False, tolerance=tolerance, floor=floor)]
+    return [Need(beam, options.places, kind, finish=False, tolerance=tolerance, floor=floor)]

@@ -91,7 +91,7 @@ def study_edits(study: Study, corpus: Corpus, images: int) -> int:
         ),
         reverse=True,
     )
-    return (len(first) + sum(deeper[: options.beam])) * images * len(study.seeds)
+    return (len(first) + sum(deeper[: options.places])) * images * len(study.seeds)
 
 
 def new_prompts(work: StudyContext, corpus: Corpus) -> list[Wanted]:

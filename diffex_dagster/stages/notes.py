@@ -32,7 +32,7 @@ def settings_shown(study: Study, margin: float, of: Split | None = None) -> tupl
         *((f"Editor: {field.replace('_', ' ')}", str(value)) for field, value in of_editor.items()),
         ("Seed", ", ".join(map(str, study.seeds))),
         ("Image side", f"{study.images.size} pixels"),
-        ("Beam", f"{search.beam} groups; each group competes with {search.probes} edits, its own or children's"),
+        ("Beam", f"{search.places or 'all'} groups; each competes with {search.probes} edits, its own or children's"),
         *([("Pairs", f"of the strongest features of {search.interactions} groups")] if search.interactions > 1 else []),
         ("Joint combination", f"up to {search.joint_size} features, {search.joint_width} candidates kept"),
         ("Error rate", f"{rate}, level {effects.level:g}"),
@@ -83,7 +83,7 @@ def caveats(study: Study, of: Split, reach: Reach | None = None) -> tuple[str, .
         chosen_on,
         "An effect is that of the edit as the editor made it: where an edit also changed something else, so did its "
         "effect. Look at the pictures.",
-        "Only attributes that the corpus names and the beam kept were looked at.",
+        f"Only attributes that the corpus names{' and the beam kept' if study.search.places else ''} were looked at.",
     ]
     if study.search.gate != "magnitude" and not of.held_out:
         notes.append(

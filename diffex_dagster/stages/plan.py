@@ -283,7 +283,8 @@ def _joint_most(study: Study, recorder: _Recorder) -> int:
     if options.joint_search == "published":
         most = most_published(sum(feature.editable for feature in recorder.corpus.walk()), options)
     else:
-        most = most_combinations(min(options.beam, len(recorder.corpus.groups)), options)
+        groups = len(recorder.corpus.groups)
+        most = most_combinations(min(options.places or groups, groups), options)
     return most * images * len(study.seeds)
 
 
@@ -301,4 +302,4 @@ def _most(study: Study, corpus: Corpus, recorder: _Recorder, editor: str, planne
 
     groups = (expand(corpus, [group.id], options) for group in corpus.groups)
     of_groups = [missing(concepts_of([child]) for child in children) for children in groups]
-    return missing(level1_combinations(study, corpus)) + sum(sorted(of_groups, reverse=True)[: options.beam])
+    return missing(level1_combinations(study, corpus)) + sum(sorted(of_groups, reverse=True)[: options.places])

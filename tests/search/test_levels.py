@@ -64,9 +64,11 @@ def test_magnitude_gate_keeps_a_parent_whose_children_cancel() -> None:
     scores["eyewear"] = np.array([0.4, -0.4] * 4)
     outcomes = {o.feature: o for o in gate(scores, small_corpus(), 0.01, OPTIONS)}
     assert outcomes["eyewear"].kept and outcomes["eyewear"].magnitude == pytest.approx(0.4)
-    assert outcomes["hat"].kept and "not above the noise floor 0.010, but the beam had a free" in outcomes["hat"].reason
+    assert outcomes["hat"].kept and "not above the noise floor 0.010, but there is a place" in outcomes["hat"].reason
     three = {o.feature: o for o in gate(scores, small_corpus(), 0.01, SearchOptions(beam=3))}
     assert not three["hat"].kept
+    four = {o.feature: o for o in gate(scores, small_corpus(), 0.01, SearchOptions(beam=4))}
+    assert four["hat"].kept and "noise floor 0.010, but the beam had a free place" in four["hat"].reason
     assert outcomes["hair colour"].kept and "measured on black, grey" in outcomes["hair colour"].reason
 
     signed = gate(scores, small_corpus(), 0.01, SearchOptions(gate="signed", delta=0.05))
