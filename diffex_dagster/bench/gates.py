@@ -15,6 +15,7 @@ import argparse
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from diffex_dagster.stages.corpus import merged
 from diffex_dagster.study import Study, load_study
 from diffex_dagster.worlds.base import State, World
 from diffex_dagster.worlds.redrawing import SEED, redraw, sample_states
-from diffex_dagster.worlds.rules import draw_rule
+from diffex_dagster.worlds.rules import Rule, draw_rule
 
 Effects = NDArray[np.float64]
 FIRST, RULES, IMAGES, CONTROLS = 1000, 100, 24, 3  # the exam's rules are those of seeds 0 to 39
@@ -217,10 +218,14 @@ def of_rules(world: World, corpus: Corpus, rules: int, exact: bool) -> list[list
     rows = []
     for seed in range(FIRST, FIRST + rules):
         rule, states = draw_rule(world, seed), sample_states(IMAGES, seed, world)
-        answer = _answers(lambda state, rule=rule: _sigmoid(rule.log_odds(world, state)), world, corpus, states)
+        answer = _answers(partial(_probability, rule, world), world, corpus, states)
         subject = seen(world, corpus, states, *answer, exact, np.random.default_rng(seed))
         rows.append([tried(way, corpus, subject) for way in WAYS])
     return rows
+
+
+def _probability(rule: Rule, world: World, state: State) -> float:
+    return float(_sigmoid(rule.log_odds(world, state)))
 
 
 def _answers(
