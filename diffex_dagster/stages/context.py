@@ -46,6 +46,19 @@ class Builders:
     proposer: Callable[[Study, Store], Proposer] = build_proposer
 
 
+@dataclass(frozen=True)
+class Planned:
+    """What the next run will work on, which the store need not have yet.
+
+    Attributes:
+        corpus: as it will be merged.
+        samples: image key -> name of the sample images as they will be read.
+    """
+
+    corpus: Corpus
+    samples: Mapping[str, str]
+
+
 @dataclass(frozen=True, eq=False)
 class StudyContext:
     """A study at work.
@@ -55,12 +68,14 @@ class StudyContext:
         builders: who makes the parts.
         report: told how far each stage is.
         editor_as_it_is: edit as `bare_editor` does, whatever words are frozen (`editing_with`).
+        planned: of a plan, its corpus and sample images, in place of those in the store.
     """
 
     study: Study
     builders: Builders = field(default_factory=Builders, repr=False)
     report: Reporter = field(default=silent, repr=False)
     editor_as_it_is: bool = field(default=False, repr=False)
+    planned: Planned | None = field(default=None, repr=False)
     _subjects: dict[str, Subject] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -123,12 +138,13 @@ class StudyContext:
     @property
     def samples(self) -> dict[str, str]:
         """Key -> name of the sample images, as the store has them now."""
-        return self.store.samples(self.study.kept_as)
+        return dict(self.planned.samples) if self.planned else self.store.samples(self.study.kept_as)
 
     @property
     def corpus(self) -> Corpus:
         """The corpus that is searched, as the store has it now; its features know what they are edited with."""
-        return with_settings(self.store.current_corpus(self.study.kept_as), chosen_settings(self.study, self.store))
+        corpus = self.planned.corpus if self.planned else self.store.current_corpus(self.study.kept_as)
+        return with_settings(corpus, chosen_settings(self.study, self.store))
 
     def calibrated(self) -> Self:
         """The same work, whose control prompts are edited with every setting that a feature of its corpus has.
@@ -144,7 +160,7 @@ class StudyContext:
             return self if study is self.study else self.changed(study)
         settings, editable = chosen_settings(study, store), [f for f in self.corpus.walk() if f.editable]
         lacking = [feature for feature in editable if (feature.prompt, feature.direction) not in settings]
-        if lacking and not store.planning:
+        if lacking and not self.planned:
             raise StoreError(
                 f"{store.place}: nobody has looked yet with which options the editor should edit {lacking[0].prompt!r} "
                 f"({len(lacking)} prompts in all); materialize editor_calibration first, or write calibrate: false"
@@ -164,14 +180,14 @@ class StudyContext:
     @property
     def split(self) -> Split:
         """The images that the search sees, and those that the report speaks of."""
-        return image_split(self.study, self.store)
+        return image_split(self.study, list(self.samples))
 
     def subject(self, name: str) -> Subject:
         """One of the study's classifiers at work, with the target that is explained of it."""
         if name not in self._subjects:
             of = replace(self._shared(), classifier=self.builders.classifier)
             self._subjects[name] = Subject(
-                self.study.for_classifier(name), of, self.report, self.editor_as_it_is, name=name
+                self.study.for_classifier(name), of, self.report, self.editor_as_it_is, self.planned, name=name
             )
         return self._subjects[name]
 

@@ -103,6 +103,11 @@ def ensure_edits(
     """
     stored = store.stored_edits(requests, editor.fingerprint)
     missing = [request for request in dict.fromkeys(requests) if request not in stored]
+    asked_for: Callable[[Sequence[EditRequest], Mapping[EditRequest, str]], None] | None = getattr(
+        editor, "asked_for", None
+    )
+    if asked_for:  # the editor of a plan, which makes none
+        asked_for(requests, stored)
     report(stage, 0, len(missing), len(stored))
     if not missing:
         return EditCounts(0, len(stored))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diffex_dagster.effects.splitting import split
-from diffex_dagster.store import Store
 from diffex_dagster.study import Study
 
 
@@ -27,12 +27,12 @@ class Split:
         return len(self.reported) == 1
 
 
-def image_split(study: Study, store: Store) -> Split:
-    """Split the study's images into discovery and confirmation; a small study uses all of them for both.
+def image_split(study: Study, images: Sequence[str]) -> Split:
+    """Split the study's sample images (keys) into discovery and confirmation; a small study uses all of them for both.
 
     Half of few images would find little, and an estimate that is somewhat too large says more than none.
     """
-    images = list(store.samples(study.kept_as))
+    images = list(images)
     if not study.effects.confirmation or len(images) < study.effects.confirmation_from:
         return Split(images, images)
     return Split(*split(images, study.effects.confirmation, study.seed))

@@ -46,8 +46,6 @@ class Store(EditTables, CorpusTables, ReportTables):
             database or DuckDatabase(self.path, reading, lock_timeout), folder if pictures is None else pictures
         )
 
-    planning = False  # whether what is missing is only counted
-
     @property
     def reading(self) -> bool:
         """Whether it only reads."""

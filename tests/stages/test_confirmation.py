@@ -22,7 +22,7 @@ def test_effects_come_from_images_that_the_search_has_not_seen(tmp_path: Path) -
     study = load_study(write_study(tmp_path, IMAGES, effects=effects))
     explain_study(study, ["v1"], lambda *event: None)
     store = build_store(study)
-    of = image_split(study, store)
+    of = image_split(study, list(store.samples(study.kept_as)))
     assert of.held_out and not set(of.discovery) & set(of.reported) and len(of.discovery + of.reported) == IMAGES
     rows = {row.feature: row for row in latest_ranking(study, "v1")}
     assert {row.images for row in rows.values()} == {len(of.reported)}
@@ -42,8 +42,8 @@ def test_effects_come_from_images_that_the_search_has_not_seen(tmp_path: Path) -
 def test_a_small_study_uses_all_its_images_twice_and_says_so(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path, 6))
     explain_study(study, ["v1"], lambda *event: None)
-    of = image_split(study, build_store(study))
+    of = image_split(study, list(build_store(study).samples(study.kept_as)))
     assert not of.held_out and len(of.reported) == 6
     assert "winner's curse). From 40 images on" in " ".join(caveats(study, of))
     off = load_study(write_study(tmp_path, 6, effects={"confirmation": 0.0, "confirmation_from": 4}))
-    assert not image_split(off, build_store(off)).held_out
+    assert not image_split(off, list(build_store(off).samples(off.kept_as))).held_out
