@@ -64,7 +64,9 @@ def started(study: Study) -> subprocess.Popen[bytes]:
     run = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, start_new_session=True)
     end = time.monotonic() + 240
     while not edits_kept(study):
-        assert run.poll() is None and time.monotonic() < end, run.communicate()[1][-2000:]
+        if run.poll() is not None or time.monotonic() > end:
+            run.kill()
+            pytest.fail(f"no edit is kept: {run.communicate()[1][-2000:].decode()}")
         time.sleep(0.2)
     return run
 
