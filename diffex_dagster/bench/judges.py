@@ -24,16 +24,24 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+from ruamel.yaml import YAMLError
 
 from diffex_dagster.bench.exam import exact_editors_on
 from diffex_dagster.bench.truth import Scope, attributes, world_of
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.effects.presence import seen_between, share_interval
+from diffex_dagster.errors import DiffExError
+from diffex_dagster.judging.kinds import AnyJudgePart
+from diffex_dagster.judging.none import NoJudgePart
+from diffex_dagster.judging.parts import JudgePart
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edits import control_edits, edit_requests, make_edits
 from diffex_dagster.stages.judging import Sight, ensure_evidence, evidence_before, judge_name, sight_of
 from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.study import Images, Study
+from diffex_dagster.utils.mistakes import first_fault
+from diffex_dagster.utils.text import load_yaml
 from diffex_dagster.worlds.base import State, World
 from diffex_dagster.worlds.redrawing import sample_states
 
@@ -96,6 +104,33 @@ class Drawn:
     states: Mapping[str, State]
     base: tuple[str, ...]
     pairs: tuple[tuple[str, str, str, str], ...]
+
+
+def judged_by(study: Study, judges: Sequence[str]) -> Study:
+    """The study with other judges than its own.
+
+    Args:
+        judges: the judge, and the second judge if there are two, each as a study file writes it:
+            `{kind: clip, checkpoint: ...}`, `{kind: vlm, model: ..., base_url: ...}`.
+
+    Raises:
+        DiffExError: one is no judge, or there are more than two.
+    """
+    if len(judges) > 2:
+        raise DiffExError(f"--judge: {len(judges)} were given; two at a time can be asked")
+    parts = [_judge(text) for text in judges]
+    return study.changed(judge=parts[0], second_judge=parts[1] if len(parts) == 2 else NoJudgePart())
+
+
+def _judge(text: str) -> JudgePart:
+    forms = "write it as in a study file: {kind: clip, checkpoint: ...} or {kind: vlm, model: ..., base_url: ...}"
+    try:
+        part: JudgePart = TypeAdapter(AnyJudgePart).validate_python(load_yaml(text))
+    except YAMLError as error:
+        raise DiffExError(f"--judge {text}: it is no YAML; {forms}") from error
+    except ValidationError as error:
+        raise DiffExError(f"--judge {text}: {first_fault(error)}; {forms}") from error
+    return part
 
 
 def judge_errors(

@@ -129,6 +129,10 @@ def judges(
     editor: EditorOption = None,
     drawings: Annotated[int, typer.Option(min=4, help="random drawings that they look at")] = 48,
     changes: Annotated[int, typer.Option(min=1, help="attributes that are put into each drawing, one at a time")] = 4,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(help="another judge than the study's, as its file would name it: '{kind: clip, checkpoint: ...}'"),
+    ] = None,
     file: JsonOption = None,
 ) -> None:
     """Count the errors of a study's judges of edits on drawings, of which it is known what they show."""
@@ -137,6 +141,7 @@ def judges(
     from diffex_dagster.utils.progress import shown
 
     loaded = load(study, editor)
+    loaded = bench_judges.judged_by(loaded, judge) if judge else loaded
     with shown() as report:
         scope = Scope(report=report, say=lambda text: report(text, 0, 1, 0))
         found = bench_judges.judge_errors(loaded, drawings, changes, scope)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from diffex_dagster.bench import judges
 from diffex_dagster.bench.judges import JudgeErrors, Rate, as_markdown, auc
+from diffex_dagster.bench.truth import attributes
+from diffex_dagster.errors import DiffExError
 from diffex_dagster.stages.judging import Sight
 from diffex_dagster.study import load_study
 from diffex_dagster.study.sections import ResultsPart
+from diffex_dagster.worlds.avatars import WORLD
 from diffex_dagster.worlds.exact import ExactJudge
+from tests.support.chat_server import Reply, serving
+from tests.support.checkpoints import save_random_clip
 
 AVATARS = Path(__file__).parents[2] / "studies" / "avatars"
 
@@ -58,6 +66,40 @@ def test_judges_of_a_study_are_held_against_what_its_drawings_show(
     monkeypatch.setattr(judges, "SEED", 702)  # other drawings, some of which wear a hat
     (errs,) = judges.judge_errors(study, drawings=30, changes=1)
     assert errs.seen.share == 1.0 and 0.0 < errs.imagined.share < 0.1 and errs.auc["eyewear"] < 1.0
+
+
+def test_clip_and_a_vision_language_model_can_be_held_against_drawings(tmp_path: Path) -> None:
+    """Both are asked what a study asks them: the model sees every background and nothing else; CLIP is a random one."""
+
+    def sees(request: dict[str, Any], number: int) -> Reply:
+        asked = re.findall(r'^(\d+)\. "(.*)"$', request["messages"][-1]["content"][0]["text"], re.MULTILINE)
+        return Reply(json.dumps({i: "yes" if "background" in phrase else "no" for i, phrase in asked}))
+
+    with serving(sees) as server:
+        clip = f"{{kind: clip, checkpoint: {save_random_clip(tmp_path)}, device: cpu}}"
+        model = f"{{kind: vlm, model: a-vlm, base_url: '{server.url}'}}"
+        study = judges.judged_by(load_study(AVATARS).with_editor("exact"), [clip, model])
+        study = study.changed(results=ResultsPart(folder=tmp_path / "results"))
+        by_clip, by_model = judges.judge_errors(study, drawings=4, changes=1)
+    assert by_clip.shown.asked == by_model.shown.asked == 4 and 0.0 <= by_clip.mistaken.share <= 1.0
+    backgrounds = sum("background" in phrase for phrase in attributes(WORLD))
+    assert by_model.imagined.yes + by_model.seen.yes == 4 * backgrounds  # in every drawing, there or not
+    assert by_model.control_words == 0.0 and by_model.auc["background"] == 0.5
+    assert by_model.judge == "the vision-language model a-vlm"
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        (["{kind: clip}"], "checkpoint.*write it as in a study file"),
+        (["{kind: oracle}"], "write it as in a study file"),
+        (["{kind: ["], "no YAML"),
+        (["{kind: none}"] * 3, "two at a time"),
+    ],
+)
+def test_what_is_no_judge_is_one_sentence(given: list[str], fault: str) -> None:
+    with pytest.raises(DiffExError, match=fault):
+        judges.judged_by(load_study(AVATARS), given)
 
 
 def test_the_table_has_a_row_for_each_judge() -> None:

@@ -11,26 +11,12 @@ from PIL import Image
 
 from diffex_dagster.errors import ClassifierError
 from diffex_dagster.judging.clip import ClipJudge
-from tests.support.checkpoints import build_checkpoint
+from tests.support.checkpoints import save_random_clip
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
-
-    folder = tmp_path_factory.mktemp("clip")
-    tokenizer = CLIPTokenizer.from_pretrained(build_checkpoint(folder / "sd") / "tokenizer")
-    torch.manual_seed(0)
-    text = {"vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
-            "num_attention_heads": 2, "max_position_embeddings": 12, "bos_token_id": tokenizer.bos_token_id,
-            "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}  # fmt: skip
-    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
-              "image_size": 32, "patch_size": 8}  # fmt: skip
-    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8))
-    model.save_pretrained(folder / "clip")
-    processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    CLIPProcessor(processor, tokenizer).save_pretrained(folder / "clip")
-    return folder / "clip"
+    return save_random_clip(tmp_path_factory.mktemp("clip"))
 
 
 def test_evidence_is_the_projection_on_the_direction_of_the_words(clip: Path) -> None:

@@ -38,6 +38,25 @@ def build_checkpoint(folder: Path, prediction_type: str = "epsilon", size: str =
     return write_checkpoint(folder, size, dtype=torch.float32, prediction_type=prediction_type, steady=True)
 
 
+def save_random_clip(folder: Path) -> Path:
+    """A small CLIP with random weights, with its processor, in a folder of its own below this one."""
+    import torch
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(build_checkpoint(folder / "sd") / "tokenizer")
+    torch.manual_seed(0)
+    text = {"vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "max_position_embeddings": 12, "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}  # fmt: skip
+    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+              "image_size": 32, "patch_size": 8}  # fmt: skip
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8))
+    model.save_pretrained(folder / "clip")
+    processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    CLIPProcessor(processor, tokenizer).save_pretrained(folder / "clip")
+    return folder / "clip"
+
+
 def noisy_pictures() -> dict[str, Image.Image]:
     """Three pictures with large forms and fine noise."""
     pictures = {}
