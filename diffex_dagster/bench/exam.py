@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from diffex_dagster.bench.truth import Benchmark, Examinee, Scope, Truth, grade_all, world_of
+from diffex_dagster.bench.truth import CONTROL_PROMPTS, Benchmark, Examinee, Scope, Truth, grade_all, world_of
 from diffex_dagster.classifying.transformers_adapter import TransformersPart
 from diffex_dagster.corpus.vlm.recorded import RecordedVLM
 from diffex_dagster.editing.parts import EditorPart
@@ -28,8 +28,6 @@ from diffex_dagster.worlds.redrawing import sample_states
 
 FOLDER = "exam"  # beside the study file: a folder for each classifier
 PROPOSALS = "proposals"  # beside the study file: a recorded proposal a file
-# Words without a picture. The demo editors' training draws its meaningless words letter by letter, seldom such ones.
-CONTROL_PROMPTS = ("whereas", "henceforth", "nevertheless")
 IMAGE_SEED, POPULATION_SEED = 601, 602
 IMAGES, POPULATION = 24, 1000
 COMBINATIONS = 10  # classifiers that Algorithm 1 is read for with the diffusion editor: rules are random in any order

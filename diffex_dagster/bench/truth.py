@@ -50,6 +50,9 @@ from diffex_dagster.worlds.base import State, World
 from diffex_dagster.worlds.exact import read_states
 from diffex_dagster.worlds.redrawing import SEED, Feature, redraw, sample_states
 
+# Words without a picture. The demo editors' training draws its meaningless words letter by letter, seldom such ones; a
+# study's own may have been met while editor and judge were made.
+CONTROL_PROMPTS = ("whereas", "henceforth", "nevertheless")
 FOLDER = "bench"  # beside the study file: the development classifiers, which only the benchmark explains
 TOP = 10  # of the world's attributes, for corpus recall
 
@@ -266,14 +269,16 @@ def grade_all(
         arms: arm -> name of the study's editor.
         truths: kept between calls for the same images and population, which then score each drawing once.
 
-    Edits and scores are kept among the study's results: those that exist are not made again.
+    The control prompts are words that no training drew, in place of the study's. Edits and scores are kept among the
+    study's results: those that exist are not made again.
     """
     scope = scope or Scope()
+    words = CONTROL_PROMPTS if study.effects.control_prompts else ()
     limit, say = scope.images or study.images.limit, scope.say
     base = study.changed(
         name=f"{study.name}_bench",
         images=study.images.model_copy(update={"limit": limit}),
-        effects=study.effects.model_copy(update={"confirmation": 0.0}),
+        effects=study.effects.model_copy(update={"confirmation": 0.0, "control_prompts": words}),
         search=study.search.model_copy(update={"joint_size": 1}),
     )
     work, drawn = StudyContext(base, report=scope.report), world_of(study)

@@ -88,6 +88,7 @@ def test_decoys_and_the_whole_corpus_are_marked(graded: Graded) -> None:
     _, found = graded
     (marked,) = found.arms["exact"]
     assert (marked.decoys, marked.decoy_claims) == (1, 0)  # earrings
+    assert marked.controls == len(truth.CONTROL_PROMPTS) > 1  # not the study's own one
     assert 0.0 < marked.corpus_recall < 1.0
     figures = truth_tables.as_json(found)["arms"]["exact"]
     assert figures["mean"]["decoy_claims"] == 0.0
