@@ -47,6 +47,7 @@ def test_a_folder_of_odd_files_goes_from_init_to_a_report(here: Path, diffex) ->
     assert "next: diffex doctor odd, then diffex run odd" in out and "edits at level 1" in out
     text = (folder / "study.yaml").read_text()
     assert text.startswith("# yaml-language-server: $schema=study.schema.json\n")
+    assert load_study(folder / "study.yaml").search.interactions == 3 and "# beam: 6" in text
     (folder / "corpus.yaml").write_text("tree: [{name: Red, prompt: red patch, children: [dark red patch]}]\n")
     fields = YAML(typ="safe").load(text)
     fields["corpus"] = {}
@@ -352,5 +353,7 @@ def test_edits_of_an_editor_without_a_judge_get_one_that_is_there(
         fields["judge"] = part
     text = study_text(fields)
     (tmp_path / "study.yaml").write_text(text)
-    assert load_study(tmp_path / "study.yaml").judge.kind == judge and said in text
+    study = load_study(tmp_path / "study.yaml")
+    assert study.judge.kind == judge and said in text
+    assert study.search.interactions == 0  # pairs that nobody has edited cannot be had
     assert judge_of(wishes, "ledits", tmp_path) == (part if "judge" in wished else None)  # it has one of its own

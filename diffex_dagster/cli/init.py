@@ -26,6 +26,7 @@ from diffex_dagster.editing.checkpoints import native_side
 from diffex_dagster.errors import CorpusError, StudyError
 from diffex_dagster.stages.edits import level1_combinations
 from diffex_dagster.stages.hints import first_outputs, hints
+from diffex_dagster.stages.interactions import most_pair_edits
 from diffex_dagster.stages.sample_images import Samples, read_samples
 from diffex_dagster.study import Study, load_study, study_of
 from diffex_dagster.utils.files import write_atomically
@@ -35,6 +36,9 @@ _SUFFIXES = {".onnx": "onnx", ".pt2": "torch_export", ".ts": "torchscript", ".pt
 _CLASSIFIERS = {**SHORT_FORMS, "factory": "factory"}
 _EDITORS = {"ledits": "checkpoint", "instruct": "checkpoint", "precomputed": "folder", "python": "factory"}
 _TABLES = {".csv", ".tsv", ".parquet"}
+
+
+PAIRED = 3  # groups whose strongest features a new study edits in pairs
 
 
 @dataclass(frozen=True)
@@ -166,9 +170,19 @@ classifiers: # one line for each version
 
 target: {flow(fields["target"])}{note}
 
-# All of the corpus is edited. To edit less, look into the strongest groups only, and miss what the others have:
-# search: {{beam: 6}}
-{_judge_line(fields, editor)}"""
+{_search_lines(editor)}{_judge_line(fields, editor)}"""
+
+
+_MADE_BEFORE = ("precomputed",)  # editors that cannot edit what nobody has edited yet
+
+
+def _search_lines(editor: str) -> str:
+    """What a new study looks for besides single features, with its price; and how it can look at fewer."""
+    fewer = "# beam: 6 # all of the corpus is looked at; this looks into the strongest groups only and misses others"
+    if editor in _MADE_BEFORE:
+        return f"# search:\n  {fewer}\n"
+    pairs = f"interactions: {PAIRED} # the strongest features of three groups in pairs too: up to six edits an image"
+    return f"search:\n  {pairs}\n  {fewer}\n"
 
 
 _UNJUDGED = ("instruct", "precomputed")  # editors without a judge of their own
@@ -210,10 +224,12 @@ def count_edits(study: Study, images: int) -> tuple[int | None, int]:
     joint = search.joint_width * search.joint_size * beam
     if part.starter:
         corpus = load_starter(part.starter)
+        pairs = most_pair_edits(study, len(corpus.groups), images)
         level1 = len(level1_combinations(study, corpus)) * images
         children = sorted((sum(f.group == g.id for f in corpus.walk()) for g in corpus.groups), reverse=True)
-        return level1, level1 + (sum(children[: search.places]) + joint) * images
-    return None, (fixed + part.groups * search.probes + beam * part.max_children + joint) * images
+        return level1, level1 + (sum(children[: search.places]) + joint) * images + pairs
+    pairs = most_pair_edits(study, part.groups, images)
+    return None, (fixed + part.groups * search.probes + beam * part.max_children + joint) * images + pairs
 
 
 def _classifier(wishes: Wishes, folder: Path) -> dict[str, Any]:
