@@ -63,7 +63,7 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition]:
                 checks=[
                     kept.checked(
                         not level1.warning,
-                        level1.warning or "the noise floor leaves groups to search",
+                        level1.warning or "the noise floor is no higher than the margin, or a group is above it",
                         {
                             "noise_floor": level1.noise.floor,
                             "strongest_group": max((each.magnitude or 0.0 for each in level1.gate), default=0.0),

@@ -123,7 +123,7 @@ def noise_warning(study: Study, gate: Sequence[GateOutcome], margin: float) -> s
         return ""
     words = ", ".join(f"“{word}”" for word in study.effects.control_prompts)
     return (
-        f"The noise floor holds back every group: edits towards words that mean nothing ({words}) differ by "
+        f"The noise floor is above every group: edits towards words that mean nothing ({words}) differ by "
         f"{noise_floor:.3f} from each other, and no group moves the {study.target.describe()} further. Look at their "
         "edits: where one shows something, replace it in effects.control_prompts; where all change the picture, make "
         "the editor gentler (scale, skip); else use more images, which narrow the floor."
