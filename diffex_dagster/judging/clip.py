@@ -113,6 +113,15 @@ class ClipJudge:
                 for prompt in of[key]
             ]
 
+    def embeddings(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+        """Where pictures lie in the model's space, (pictures, numbers), each of length 1.
+
+        Raises:
+            ClassifierError: the model cannot be loaded.
+        """
+        starts = range(0, len(pictures), _BATCH)
+        return np.concatenate([self._pictures([*pictures[start : start + _BATCH]]) for start in starts])
+
     def _direction(self, prompt: str) -> np.ndarray:
         concept = f"{self.domain} with {prompt}" if self.domain else prompt
         step = self._text(self.template.format(concept)) - self._text(self.template.format(self.domain or "something"))

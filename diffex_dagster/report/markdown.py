@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from diffex_dagster.report.completeness import NOT_MEANT, completeness_sentences, least_lines
 from diffex_dagster.report.examples import Failures
 from diffex_dagster.report.markdown_tables import (
     comparison_markdown_table,
@@ -79,6 +80,7 @@ def report_markdown(explanation: Report, limit: int = LIMIT) -> str:
             *(f"> **{markdown_text(plain(warning, 600))}**" for warning in e.warnings[:_SAID]),
             *(f"> **Look at this first.** {markdown_text(plain(hint, 600))}" for hint in e.hints[:_SAID]),
             *map(markdown_text, verdict(e)),
+            _completeness(e, fit),
             "### Ranking",
             markdown_table(e.features, ROWS, pictures),
             _legend(MEANINGS, (f.decision for f in e.features)),
@@ -162,6 +164,26 @@ def _typical(
 
 def _picture(pairs: Sequence[tuple[Picture, Picture]], fit: _Fit) -> str:
     return f"![null edit and edit]({data_uri(strip(pairs, fit.side, fit.quality))})" if pairs else ""
+
+
+def _completeness(e: Report, fit: _Fit) -> str:
+    """What is explained, what that does not mean, and the images that are explained least."""
+    found = e.completeness
+    if found is None:
+        return ""
+    said = [markdown_text(sentence) for sentence in completeness_sentences(e)]
+    if found.score is None:
+        return _joined(*said)
+    pictures = [[each.picture] for each in found.least_explained if each.picture is not None]
+    seen = data_uri(strip(pictures, fit.side, fit.quality)) if pictures and fit.rows else ""
+    shown = (f"{x.file}: {x.score}, predicted {x.predicted}; shows {x.shows}" for x in least_lines(found))
+    return _joined(
+        *said,
+        markdown_text(NOT_MEANT),
+        "### Explained least",
+        f"![the images that are explained least]({seen})" if seen else "",
+        _listed(*shown),
+    )
 
 
 def _joint(e: Report, fit: _Fit, failures: Failures) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from diffex_dagster.report.axis import Axis, axis_over
+from diffex_dagster.report.completeness import for_template
 from diffex_dagster.report.examples import Failures, entry, sections, typical
 from diffex_dagster.report.heatmap import overlay
 from diffex_dagster.report.html import render
@@ -53,6 +54,7 @@ class _Pictures:
     highlights: list[Row]
     attributions: list[dict[str, Any]]
     joint: int | None  # place of the joint combination in the data block
+    completeness: dict[str, Any] | None  # what is explained, and the images that are explained least
     data: list[dict[str, Any]]
     shown: int  # examples on the page
     total: int  # examples there are
@@ -76,6 +78,7 @@ def render_report(explanation: Report, budget: int = BUDGET) -> str:
         pictures.data,
         e=explanation,
         verdict=verdict(explanation),
+        completeness=pictures.completeness,
         unjudged=[caveat for caveat in explanation.caveats if caveat.startswith(NOT_JUDGED)],
         rows=rows,
         highlights=pictures.highlights,
@@ -136,7 +139,8 @@ def _pictures(explanation: Report, book: Book, digits: int, failures: Failures) 
         data.append(block)
         shown, total = shown + kept, total + len(ordered)
     highlights = _highlights(explanation, rows, book, digits, failures)
-    return _Pictures(tuple(rows), highlights, _attributions(explanation.attributions, book), joint, data, shown, total)
+    seen, least = _attributions(explanation.attributions, book), for_template(explanation, book)
+    return _Pictures(tuple(rows), highlights, seen, joint, least, data, shown, total)
 
 
 def _attributions(found: Sequence[Attribution], book: Book) -> list[dict[str, Any]]:

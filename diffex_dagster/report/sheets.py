@@ -58,21 +58,22 @@ def contact_sheet(rows: Sequence[Row], max_bytes: int = 200_000) -> bytes:
             raise ValueError(f"no contact sheet fits into {max_bytes:,} bytes")
 
 
-def strip(pairs: Sequence[tuple[Picture, Picture]], side: int, quality: int) -> bytes:
-    """Pairs of pictures in a row, as one WebP: the two of a pair touch, pairs stand apart.
+def strip(together: Sequence[Sequence[Picture]], side: int, quality: int) -> bytes:
+    """Pictures in a row, as one WebP: those that belong together touch, the others stand apart.
 
     Args:
-        pairs: before and after; at least one.
+        together: pictures that belong together (before and after); at least one.
         side: of each picture, in pixels.
         quality: of the WebP, 0 to 100.
     """
-    width = len(pairs) * 2 * side + (len(pairs) - 1) * 2 * _GAP
-    sheet = Image.new("RGB", (width, side), _PAPER)
-    for p, pair in enumerate(pairs):
-        for i, picture in enumerate(pair):
+    width = sum(map(len, together)) * side + (len(together) - 1) * 2 * _GAP
+    sheet, left = Image.new("RGB", (width, side), _PAPER), 0
+    for some in together:
+        for picture in some:
             tile = enlarge(opened(picture), side)
-            left = p * (2 * side + 2 * _GAP) + i * side
             sheet.paste(tile, (left + (side - tile.width) // 2, (side - tile.height) // 2))
+            left += side
+        left += 2 * _GAP
     return _webp(sheet, quality)
 
 

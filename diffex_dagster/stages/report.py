@@ -17,6 +17,7 @@ from diffex_dagster.report.verdict import one_a_group
 from diffex_dagster.report.wording import NOT_JUDGED
 from diffex_dagster.results import Group, JointCombination, JudgeCheck, Report
 from diffex_dagster.stages.attribution import attributions
+from diffex_dagster.stages.completeness import completeness_of
 from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.deciding import control_rows, control_warnings, decision_options, noise_warning
 from diffex_dagster.stages.edits import Concepts, concepts_of
@@ -115,6 +116,7 @@ def classifier_report(subject: Subject, command: str) -> tuple[Report, Searched]
         attributions=seen,
         controls=placebos,
         judge=judge,
+        completeness=completeness_of(subject, measured, ranked, judge, album),
         hints=tuple(hints(study, classifier, logits)),
         warnings=(
             *(judge_warnings(judge, searched.sight, searched.second_sight) if judge else ()),

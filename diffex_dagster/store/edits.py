@@ -1,4 +1,4 @@
-"""Rows of edits, and of what was measured on them: changes, scores, evidence, attribution maps."""
+"""Rows of edits, and of what was measured on them: changes, scores, evidence, embeddings, attribution maps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAUSE_S = 300.0  # commits further apart than this were not made by one run: the
 
 
 class EditTables(ImageTables):
-    """`edits`, `masks`, `changes`, `scores`, `evidence` and `looks`."""
+    """`edits`, `masks`, `changes`, `scores`, `evidence`, `embeddings` and `looks`."""
 
     def stored_edits(self, requests: Sequence[EditRequest], editor: str) -> dict[EditRequest, str]:
         """Which of these edits exist, and the picture file of each; one whose file was lost or altered does not."""
@@ -155,6 +155,18 @@ class EditTables(ImageTables):
         rows = [{"subject": s, "concept": c, "probe": judge, "value": float(value)} for (s, c), value in answers]
         self._insert("evidence", rows)
 
+    # Embeddings
+
+    def stored_embeddings(self, subjects: Iterable[str], judge: str) -> dict[str, np.ndarray]:
+        """How a judge (fingerprint) embeds edits: subject -> vector."""
+        rows = self._existing("embeddings", "subject", subjects, "subject, vector", probe=judge)
+        return {subject: np.asarray(vector, dtype=np.float64) for subject, vector in rows}
+
+    def put_embeddings(self, vectors: Mapping[str, np.ndarray], judge: str) -> None:
+        """Keep a judge's embeddings (subject -> vector)."""
+        rows = [{"subject": s, "probe": judge, "vector": v.tolist()} for s, v in vectors.items()]
+        self._insert("embeddings", rows)
+
     # Attribution maps
 
     def stored_attribution_maps(self, subjects: Iterable[str], classifier: str) -> dict[str, tuple[np.ndarray, float]]:
@@ -175,7 +187,8 @@ def _replace_edit(connection: Connection, row: Mapping[str, Any]) -> None:
     """Give an edit another picture: nothing that was measured on the old one stays."""
     key = row["edit"]
     connection.execute("UPDATE edits SET file = ? WHERE edit = ?", [row["file"], key])
-    for table, column in (("scores", "subject"), ("evidence", "subject"), ("looks", "subject"), ("changes", "edit")):
+    measured = ("scores", "subject"), ("evidence", "subject"), ("embeddings", "subject"), ("looks", "subject")
+    for table, column in (*measured, ("changes", "edit")):
         connection.execute(f"DELETE FROM {table} WHERE {column} = ?", [key])  # noqa: S608 (our own names)
     if row["concepts"] == "[]":  # a null edit: what every other edit of the image is measured against
         connection.execute(

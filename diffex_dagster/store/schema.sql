@@ -115,6 +115,14 @@ CREATE TABLE IF NOT EXISTS evidence (
     created TIMESTAMPTZ DEFAULT now(),
     PRIMARY KEY (subject, concept, probe)
 );
+-- One row of `embeddings` is where one edit lies among pictures, as a judge's model sees them.
+CREATE TABLE IF NOT EXISTS embeddings (
+    subject VARCHAR,                    -- an edit
+    probe VARCHAR,                      -- fingerprint of the judge
+    vector DOUBLE[] NOT NULL,
+    created TIMESTAMPTZ DEFAULT now(),
+    PRIMARY KEY (subject, probe)
+);
 -- One row of `looks` is the attribution map (Grad-CAM) of a classifier on one edit.
 CREATE TABLE IF NOT EXISTS looks (
     subject VARCHAR,                    -- an edit

@@ -20,6 +20,7 @@ from diffex_dagster.results import (
     AttributionExample,
     ComparedFeature,
     Comparison,
+    Completeness,
     Confounder,
     Example,
     Group,
@@ -28,6 +29,7 @@ from diffex_dagster.results import (
     Report,
     RuleOutcome,
     Turn,
+    Unexplained,
 )
 from diffex_dagster.worlds.avatars import PHRASES, State, has_feature, sample_state, set_feature
 from diffex_dagster.worlds.avatars import draw as draw_afresh
@@ -232,9 +234,19 @@ def explanation(n: int = 12, version: str = "v1", size: int = 64, draw: Draw = d
         caveats=("The editor keeps other attributes in 85% of edits.",),
         settings=(("Guidance scale", "5"), ("Mask threshold", "0.85"), ("Steps", "20")),
         attributions=(attribution,),
+        completeness=_completeness(examples[first.feature]),
         side_effects=_side_effects(features, borrowed),
         turn=SENIOR,
     )  # fmt: skip
+
+
+def _completeness(examples: Sequence[Example]) -> Completeness:
+    """Two thirds are explained; the first images are explained least."""
+    least = tuple(
+        Unexplained(x.image, x.file, x.score_null, x.score_null + 0.3, ("Round glasses", "Majestic beard"), x.original)
+        for x in examples[:3]
+    )
+    return Completeness(len(examples), 14, 0.66, 0.41, 0.83, 1.1, 0.52, 0.91, "CLIP (openai)", least)
 
 
 def _side_effects(features: Sequence[RankedFeature], borrowed: Confounder) -> tuple[SideEffect, ...]:
@@ -325,6 +337,11 @@ def hostile() -> Report:
         joint=replace(plain.joint, names=(HOSTILE, HOSTILE)) if plain.joint else None,
         drops=((HOSTILE, HOSTILE),), caveats=(HOSTILE,), settings=((HOSTILE, HOSTILE),),
         side_effects=between,
+        completeness=replace(
+            _completeness(plain.examples[plain.features[0].feature]),
+            ceiling_by=HOSTILE,
+            least_explained=(Unexplained(HOSTILE, HOSTILE, 0.1, 0.9, (HOSTILE,)),),
+        ),
         examples={f.feature: tuple(replace(x, image=HOSTILE) for x in plain.examples[p.feature])
                   for f, p in zip(features, plain.features, strict=False)},
     )  # fmt: skip

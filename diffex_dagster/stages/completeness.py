@@ -1,0 +1,155 @@
+"""Stage: how much of the classifier's outputs the scored features explain, and which images they explain least.
+
+See `effects.completeness`. What pictures show and what edits do is read from what the search has judged and scored. The
+one thing that may be computed here is an embedding of the null edits, where a judge has one; it is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from PIL import Image
+
+from diffex_dagster.corpus.tree import Feature
+from diffex_dagster.effects.completeness import LEAST, Explained, Node, chance_shown, explained, weights_of
+from diffex_dagster.results import Completeness, JudgeCheck, RankedFeature, Unexplained
+from diffex_dagster.stages.context import Subject
+from diffex_dagster.stages.edits import edit_requests
+from diffex_dagster.stages.judging import judge_name
+from diffex_dagster.stages.pictures import Album
+from diffex_dagster.stages.ranking import Measured
+from diffex_dagster.store import InOrder, StoredPicture, edit_key
+
+SHOWN = 6
+"""Images that are shown as least explained."""
+
+Embeds = Callable[[Sequence[Image.Image]], np.ndarray]
+
+
+def completeness_of(
+    subject: Subject, measured: Measured, ranked: Sequence[RankedFeature], judge: JudgeCheck | None, album: Album
+) -> Completeness:
+    """How much of the outputs on the reported images the features explain; where that is not known, why.
+
+    Args:
+        ranked: a feature whose edits failed has no known effect, and no part in this.
+        judge: how the judge of the study does.
+    """
+    outputs, searched = measured.searched.paired[()].null, measured.searched
+    images = len(searched.split.reported)
+    if why := why_unknown(measured, judge):
+        return Completeness(images=images, why=why)
+    failed = {row.feature for row in ranked if row.decision == "edit failed"}
+    used = [f for f in measured.features if f.id in searched.shown and f.id not in failed]
+    shown = {f.id: presence(searched.shown[f.id], judge) for f in used}
+    name, embedding = embedded(subject, searched.split.reported)
+    found = explained(
+        outputs,
+        weights_of([_node(group) for group in measured.corpus.groups], shown),
+        {f.id: both_ways(measured, f) for f in used},
+        bounds=(0.0, 1.0) if measured.study.target.bounded else (-math.inf, math.inf),
+        embedding=embedding,
+        seed=measured.study.seed,
+    )
+    best = found.by_effects
+    if math.isnan(best.score):
+        return Completeness(images=images, why="the outputs are the same on all images, so that nothing varies")
+    return Completeness(
+        images=images,
+        features=len(used),
+        score=best.score,
+        low=best.low,
+        high=best.high,
+        scale=found.scale,
+        fitted=found.fitted.score,
+        ceiling=found.ceiling.score if found.ceiling else None,
+        ceiling_by=name if found.ceiling else "",
+        least_explained=tuple(least_explained(measured, found, album)),
+    )
+
+
+def why_unknown(measured: Measured, judge: JudgeCheck | None) -> str:
+    """Why it cannot be said which images show what, or how the outputs vary; "" where it can."""
+    searched = measured.searched
+    if not searched.judged or judge is None:
+        return "nobody judges which images show an attribute (`judge`)"
+    if searched.sight.imagines(judge.control_words) or searched.sight.blind:
+        return "the judge cannot be used, so that nobody knows which images show an attribute"
+    if len(searched.split.reported) < LEAST:
+        return f"fewer than {LEAST} images are too few to predict one from the others"
+    if not any(f.id in searched.shown for f in measured.features):
+        return "the judge cannot say of any feature which images show it"
+    return ""
+
+
+def presence(seen: np.ndarray, judge: JudgeCheck | None) -> np.ndarray:
+    """How likely each image shows a feature, given how often the judge is known to be wrong; (images,), 0 to 1."""
+    hit, false_alarm = (judge.after_edit, judge.control_words) if judge else (None, None)
+    return chance_shown(seen, 1.0 if hit is None else hit, 0.0 if false_alarm is None else false_alarm)
+
+
+def both_ways(measured: Measured, feature: Feature) -> np.ndarray:
+    """do(1) − do(0) of a feature on each image, (images,); NaN where neither arm was measured.
+
+    On the images without it by its own edit, on the others by its edit the other way where that was made.
+    """
+    searched, sign = measured.searched, 1.0 if feature.direction == "add" else -1.0
+    changed = searched.without[feature.id]
+    found = np.full(changed.size, math.nan)
+    found[changed] = sign * measured.paired[feature.id].effect[changed]
+    if (other := searched.reversed.get(feature.id)) is not None:
+        found[~changed] = -sign * other.effect
+    return found
+
+
+def least_explained(measured: Measured, found: Explained, album: Album) -> list[Unexplained]:
+    """The images whose outputs are furthest from what the features predict, the furthest first."""
+    outputs, predicted = measured.searched.paired[()].null, found.by_effects.values
+    furthest = sorted(range(len(outputs)), key=lambda i: -abs(float(outputs[i] - predicted[i])))[:SHOWN]
+    samples = list(album.pictures.samples.stored.items())
+    return [
+        Unexplained(
+            image=samples[i][0],
+            file=album.files.get(samples[i][0], ""),
+            score=float(outputs[i]),
+            predicted=float(predicted[i]),
+            shows=_shows(measured.features, found.weights, i),
+            picture=samples[i][1],
+        )
+        for i in furthest
+    ]
+
+
+def _shows(features: Sequence[Feature], weights: Mapping[str, np.ndarray], image: int) -> tuple[str, ...]:
+    """Names of the features that an image shows, the finest of each branch, in the order of the list."""
+    return tuple(f.name for f in features if f.id in weights and weights[f.id][image] >= 0.5)
+
+
+def _node(feature: Feature) -> Node:
+    return Node(feature.id, feature.one_of, tuple(_node(child) for child in feature.children))
+
+
+def embedded(subject: Subject, images: Sequence[str]) -> tuple[str, np.ndarray | None]:
+    """Who embeds pictures, and the embedding of each null edit, (images, numbers); None where no judge does.
+
+    Kept in the store: a report that is made again embeds nothing.
+    """
+    for judge in (subject.judge, subject.second_judge):
+        embeds: Embeds | None = getattr(judge, "embeddings", None)
+        if judge is None or embeds is None:
+            continue
+        store, editor = subject.store, subject.editor.fingerprint
+        requests = edit_requests(images, [()], [subject.study.seed])
+        keys = [edit_key(request, editor) for request in requests]
+        known = store.stored_embeddings(keys, judge.fingerprint)
+        if missing := [(key, request) for key, request in zip(keys, requests, strict=True) if key not in known]:
+            files = store.stored_edits([request for _, request in missing], editor)
+            pictures = InOrder([StoredPicture(store.pictures, files[request]) for _, request in missing])
+            with store.let_go():
+                new = dict(zip((key for key, _ in missing), embeds(pictures), strict=True))
+            store.put_embeddings(new, judge.fingerprint)
+            known |= new
+        return judge_name(judge), np.stack([known[key] for key in keys])
+    return "", None
