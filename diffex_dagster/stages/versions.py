@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.report.rows import comparison_rows, interaction_rows, rows, subgroup_rows
-from diffex_dagster.results import Comparison, Report
+from diffex_dagster.results import Comparison, Completeness, Report
 from diffex_dagster.stages.searched import Level1, Searched
 from diffex_dagster.utils.hashing import digest
 
@@ -48,7 +48,14 @@ def report_version(explanation: Report) -> str:
         rows(said.features), said.corpus_version, said.classifier_fingerprint, said.editor_fingerprint, said.title,
         said.domain, said.target, said.drops, said.caveats, said.settings,
         *(some for some in (interaction_rows(said), subgroup_rows(said)) if some),
+        *(_explained(said.completeness) if said.completeness else ()),
     )  # fmt: skip
+
+
+def _explained(found: Completeness) -> list[object]:
+    """How much is explained, and the images that are explained least: what a refinement of the corpus reads."""
+    least = [(each.image, each.score, each.predicted, each.shows) for each in found.least_explained]
+    return [found.score, found.low, found.high, found.fitted, found.ceiling, found.why, least]
 
 
 def comparison_version(comparison: Comparison, editor: str, classifiers: Sequence[str]) -> str:
