@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from diffex_dagster.results.common import Confounder, Example, ImageRow, Picture, Turn, opened
 from diffex_dagster.results.comparison import ComparedFeature, Comparison, RuleOutcome
+from diffex_dagster.results.completeness import Completeness, Unexplained
 from diffex_dagster.results.editors import AgreedFeature, EditorComparison, UnderEditor
 from diffex_dagster.results.report import (
     Attribution,
@@ -26,6 +27,7 @@ __all__ = [
     "AttributionExample",
     "ComparedFeature",
     "Comparison",
+    "Completeness",
     "Confounder",
     "Control",
     "EditorComparison",
@@ -40,5 +42,6 @@ __all__ = [
     "RuleOutcome",
     "Turn",
     "UnderEditor",
+    "Unexplained",
     "opened",
 ]

@@ -24,6 +24,7 @@ from diffex_dagster.results.common import (
     ImageRow,
     Turn,
 )
+from diffex_dagster.results.completeness import Completeness
 from diffex_dagster.utils.columns import Column, Inner, Maybe, Number, Says, Within
 
 
@@ -228,56 +229,6 @@ class Drop:
 
     name: str
     reason: str
-
-
-@dataclass(frozen=True)
-class Unexplained:
-    """One image that the features explain badly: what the classifier says of it, and what they predict."""
-
-    __pydantic_config__ = _WITH_PICTURES
-
-    image: Annotated[str, Says("key of the sample image")]
-    file: Annotated[str, Says("name of the file that it was read from")]
-    score: Annotated[Number, Says("target measure f of the null edit")]
-    predicted: Annotated[Number, Says("what the features predict, from the other images")]
-    shows: Annotated[tuple[str, ...], Says("names of the features that it shows, by the judge")] = ()
-    picture: Annotated[Picture | None, Inner] = None
-
-
-@dataclass(frozen=True)
-class Completeness:
-    """How much of what the classifier says of the images, as they are, the scored features explain.
-
-    Each image's output is predicted from the others: from what it shows, by the judge, and from what the edits do.
-    """
-
-    images: int
-    features: Annotated[int, Says("features that had a part in it")] = 0
-    score: Annotated[
-        Maybe,
-        Says(
-            "share of the squared error of the mean that the prediction saves, on images that had no part in it; null "
-            "where it is not known",
-            **_SHARE,
-        ),
-    ] = None
-    low: Annotated[Maybe, Says("lower end of its 95% interval, over resampled images", **_SHARE)] = None
-    high: Annotated[Maybe, Says("upper end", **_SHARE)] = None
-    scale: Annotated[
-        Maybe,
-        Says(
-            "what the sum of the effects is multiplied with: 1 where effects of edits add up to the outputs", minimum=0
-        ),
-    ] = None
-    fitted: Annotated[
-        Maybe, Says("the same share by a regression on what images show, whatever edits do to them", **_SHARE)
-    ] = None
-    ceiling: Annotated[
-        Maybe, Says("the same share by a regression on an embedding of the images; null without one", **_SHARE)
-    ] = None
-    ceiling_by: Annotated[str, Says("whose embedding")] = ""
-    least_explained: Annotated[tuple[Unexplained, ...], Says("the images that the prediction misses by most")] = ()
-    why: Annotated[str, Says("why it is not known; empty where it is")] = ""
 
 
 def _read_drops(value: Any) -> Any:
