@@ -50,7 +50,8 @@ def marks_of(picture: Image.Image) -> Marks:
 
 def sample(count: int, seed: int) -> list[Image.Image]:
     """Random pictures; no two are the same."""
-    rng, found = random.Random(f"tiles/{seed}"), {}
+    rng = random.Random(f"tiles/{seed}")
+    found: dict[bytes, Image.Image] = {}
     while len(found) < count:
         marks = {place: rng.choice(("red", "blue")) for place in PLACES if rng.random() < 0.6}
         picture = draw(marks, rng.randint(95, 150))
@@ -84,7 +85,7 @@ def draw_weights(seed: int) -> tuple[dict[str, float], str]:
     rng = random.Random(f"tiles rule/{seed}")
     places = rng.sample(PLACES, 3)
     sizes = (3.0, 1.2, 1.0)
-    weights = {}
+    weights: dict[str, float] = {}
     for place, size in zip(places, sizes, strict=True):
         colours = rng.sample(sorted(COLOURS), 2)
         weights |= {prompt_of(place, colours[0]): size * rng.choice((-1, 1))}
