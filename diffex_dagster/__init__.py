@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from diffex_dagster.version import __version__
 
 __all__ = [
+    "Application",
     "Classifier",
     "ClassifierError",
     "Concept",
@@ -28,6 +29,7 @@ __all__ = [
     "StudyComponent",
     "StudyError",
     "__version__",
+    "apply_to",
     "build_study",
     "explain",
     "explain_image",
@@ -35,7 +37,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from diffex_dagster.api import Explanation, ImageExplanation, explain, explain_image
+    from diffex_dagster.api import Application, Explanation, ImageExplanation, apply_to, explain, explain_image
     from diffex_dagster.assets.build import build_study
     from diffex_dagster.classifying.protocol import Classifier
     from diffex_dagster.component import StudyComponent
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
     from diffex_dagster.study import Study, load_study
 
 _HOMES = {
+    "apply_to": "api.applying",
+    "Application": "api.applying",
     "explain": "api.explaining",
     "Explanation": "api.explanation",
     "explain_image": "api.explaining",

@@ -96,6 +96,20 @@ def of_class(
     return np.isin(predicted(outputs), columns)
 
 
+def boundary(
+    outputs: np.ndarray, labels: Sequence[str], target: Target, folder: Path = Path(), said: Outputs = "logits"
+) -> np.ndarray | None:
+    """The value of the measure above which a picture is of the explained class (`of_class`), shape (N,).
+
+    The target's threshold; where the predicted class decides, it depends on how probable the other classes are.
+    None where nothing is decided, or the measure cannot say where.
+    """
+    threshold = decision_threshold(target)
+    if threshold is not None:
+        return np.full(len(outputs), float(threshold))
+    return target.kind.boundary(Scored(outputs, labels, folder, said), target) if has_class(labels, target) else None
+
+
 def has_class(labels: Sequence[str], target: Target) -> bool:
     """Whether "becomes it" means something: there is a threshold, or a class among several that is explained."""
     return decision_threshold(target) is not None or (

@@ -272,6 +272,44 @@ def explain(
 
 
 @app.command()
+def apply(
+    study: StudyArgument,
+    classifier: Annotated[str, typer.Argument(help="one of the study's classifiers")],
+    images: Annotated[Path, typer.Option(help="a folder of other images, and the folders in it")],
+    shortcut: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="an attribute of the report, by name or id, whatever was found of it; several times for more"
+        ),
+    ] = None,
+    top: Annotated[
+        int, typer.Option(min=0, help="of the attributes that the report claims, at most so many, the strongest first")
+    ] = 10,
+    null_edits: Annotated[
+        bool, typer.Option("--null-edits", help="judge and score null edits, as the study does; makes one an image")
+    ] = False,
+    only_plan: Annotated[bool, typer.Option("--plan", help="say what it would cost, and stop")] = False,
+    folder: Annotated[Path | None, typer.Option("--to", help="the folder to write; else one beside the report")] = None,
+    output: TableOption = TableFormat.table,
+    open_it: Annotated[bool, typer.Option("--open", help="open the page in the browser")] = False,
+    editor: EditorOption = None,
+    workers: WorkersOption = None,
+) -> None:
+    """Which other images carry what a classifier leans on, how it scores them, and which depend on one attribute."""
+    from diffex_dagster.cli import apply as apply_cli
+    from diffex_dagster.stages.asked_of_pictures import Wanted
+
+    set_workers(workers)
+    loaded = load(study, editor)
+    (name,) = classifiers_of(loaded, classifier)
+    wanted = Wanted(tuple(shortcut or ()), top, null_edits)
+    with shown(Console(stderr=True)) as report:
+        found = apply_cli.make(loaded, name, images, wanted, report, only_plan, folder)
+    if found is not None:
+        apply_cli.show(*found, output, open_it)
+
+
+@app.command()
 def init(
     name: Annotated[str, typer.Argument(help="name of the study: letters, digits and underscores")],
     images: Annotated[str, typer.Option(help="a folder, a pattern, a .txt list, a table, or a dataset folder")],

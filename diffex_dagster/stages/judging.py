@@ -34,7 +34,7 @@ def ensure_evidence(
     pairs: dict[Pair, tuple[EditRequest, str]] = {(edit_key(r, editor), prompt): (r, prompt) for r, prompt in wanted}
     found = store.stored_evidence(pairs, judge.fingerprint)
     missing = sorted(pair for pair in pairs if pair not in found)
-    done, reused = 0, len(found)
+    reused = len(found)
     report("edit checks", 0, len(missing), reused)
     knows: Callable[[EditRequest, str], float] | None = getattr(judge, "evidence_of", None)
     if knows and missing:  # a judge that knows what it drew has no need to look
@@ -42,21 +42,45 @@ def ensure_evidence(
         store.put_evidence(answers, judge.fingerprint)
         report("edit checks", len(answers), len(missing), reused)
         return {asked: (found | dict(answers))[pair] for pair, asked in pairs.items()}
+
+    def pictures(some: Sequence[Pair]) -> dict[str, StoredPicture]:
+        requests = {key: pairs[key, prompt][0] for key, prompt in some}
+        files = store.stored_edits(list(requests.values()), editor)
+        return {key: StoredPicture(store.pictures, files[request]) for key, request in requests.items()}
+
+    found |= ask_judge(work, missing, pictures, reused)
+    return {asked: found[pair] for pair, asked in pairs.items()}
+
+
+def ask_judge(
+    work: StudyContext,
+    missing: Sequence[Pair],
+    pictures: Callable[[Sequence[Pair]], Mapping[str, StoredPicture]],
+    reused: int,
+    what: str = "edit checks",
+) -> dict[Pair, float]:
+    """Ask the study's judge, a portion at a time; every batch of answers is kept at once.
+
+    Args:
+        missing: pairs that the store does not hold.
+        pictures: some of the pairs -> where the pictures that they name are.
+        reused: how many more answers were there already, for the progress.
+    """
+    store, judge, found = work.store, work.judge, dict[Pair, float]()
+    assert judge is not None
     by_workers = hasattr(judge, "portions")
     at_once = PORTION * getattr(judge, "portions", 1)
     for start in range(0, len(missing), at_once):
         some = missing[start : start + at_once]
-        requests = {key: pairs[key, prompt][0] for key, prompt in some}
-        files = store.stored_edits(list(requests.values()), editor)
+        places = pictures(some)
         with store.let_go():
-            named = StoredPictures({k: StoredPicture(store.pictures, files[r]) for k, r in requests.items()})
+            named = StoredPictures(dict(places))
             batches = evidence_of(judge, named if by_workers else dict(named), some)
             for answers in in_groups(batches) if by_workers else batches:
                 store.put_evidence(answers, judge.fingerprint)
                 found |= dict(answers)
-                done += len(answers)
-                report("edit checks", done, len(missing), reused)
-    return {asked: found[pair] for pair, asked in pairs.items()}
+                work.report(what, len(found), len(missing), reused)
+    return found
 
 
 def gains(

@@ -11,15 +11,13 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-import numpy as np
-
 from diffex_dagster.classifying.asking import said_outputs
-from diffex_dagster.classifying.target import decision_threshold, measure, of_class, predicted
+from diffex_dagster.classifying.target import decision_threshold, measure
 from diffex_dagster.corpus.tree import Feature
 from diffex_dagster.effects.one_picture import effect_interval, fewest_controls, p_value
 from diffex_dagster.errors import StoreError
 from diffex_dagster.report.image_model import FlipSet, ImageFeature, ImageFinding
-from diffex_dagster.report.wording import UNSAID, listing, plain, titled
+from diffex_dagster.report.wording import UNSAID, titled
 from diffex_dagster.results import RankedFeature, Turn
 from diffex_dagster.search.flipping import Answers, Flips, Outcome, smallest_flips
 from diffex_dagster.search.joint import Combination, key
@@ -37,9 +35,10 @@ from diffex_dagster.stages.judging import judge_name
 from diffex_dagster.stages.notes import turn_of
 from diffex_dagster.stages.picture_edits import Asked, Seen, add, look
 from diffex_dagster.stages.pictures import Pictures
-from diffex_dagster.stages.scores import Paired, check_target, picture_scores
+from diffex_dagster.stages.scores import Paired, check_target, decisions_in_words, picture_scores
 from diffex_dagster.stages.search import Stored
-from diffex_dagster.stages.setup import report_made_with, target_key, why_unjudged
+from diffex_dagster.stages.setup import target_key, why_unjudged
+from diffex_dagster.stages.study_effects import effects_beside
 from diffex_dagster.store import edit_key
 
 
@@ -108,7 +107,7 @@ def explain_images(asked: Asked, names: Mapping[str, str], command: str) -> list
         seen = look(asked, images)
         flips, counts = _search_flips(asked, seen, images)
         counts += seen.counts
-        of = _Of(names, set(samples), *_study_effects(asked), counts, command)
+        of = _Of(names, set(samples), *effects_beside(asked.subject, asked.corpus), counts, command)
         return [_finding(asked, seen, flips[i], i, of) for i in range(len(images))]
 
 
@@ -213,8 +212,8 @@ def _finding(asked: Asked, seen: Seen, flips: Flips, i: int, of: _Of) -> ImageFi
     original = picture_scores(store, classifier, pictures.samples)[image][None]
     score = float(measure(original, classifier.labels, study.target, study.folder, said)[0])
     turn = turn_of(classifier.labels, study.target)
-    decision = _decision(asked, seen.logits[()][i : i + 1])
-    decision_original = _decision(asked, original)
+    (decision,) = decisions_in_words(subject, seen.logits[()][i : i + 1])
+    (decision_original,) = decisions_in_words(subject, original)
     by_id = {feature.id: feature for feature in asked.features}
     controls = control_edits(study)
     d = [float(seen.paired[c].against_null[i]) for c in controls]
@@ -306,42 +305,6 @@ def _features(
     unsaid = {verdict: n for n, verdict in enumerate(UNSAID, 1)}
     rows.sort(key=lambda row: (unsaid.get(row.verdict, 0), -abs(row.effect)))  # stable: ties keep the corpus's order
     return tuple(replace(row, rank=rank) for rank, row in enumerate(rows, 1))
-
-
-def _study_effects(asked: Asked) -> tuple[dict[str, RankedFeature], str]:
-    """Feature -> its row of the latest report of the study, where that is of this classifier, target and corpus.
-
-    Also why there are none, as a sentence; "" where there are, or no report at all.
-    """
-    subject, study = asked.subject, asked.subject.study
-    of = study.kept_as, subject.name, subject.editor.fingerprint
-    latest = subject.store.latest_report(*of)
-    if latest is None:
-        return {}, ""
-    written = report_made_with(study, subject.name)  # its words of a target that all classifiers of a study share
-    same = {
-        "classifier": latest[0] == study.subject(subject.classifier.fingerprint),
-        "target": not written or written["target"] == study.target.describe(),
-        "corpus": latest[1] == asked.corpus.version,
-    }
-    if others := [name for name, is_same in same.items() if not is_same]:
-        which = listing([f"another {name}" for name in others])
-        return {}, (
-            f"The study's latest report is of {which}: its effects are not shown beside these. Run the study again "
-            "(diffex run) to have them."
-        )
-    return {row.feature: row for row in subject.store.latest_ranking(*of)}, ""
-
-
-def _decision(asked: Asked, logits: np.ndarray) -> str:
-    """What a picture is taken for, in words: the predicted class, or the side of the threshold; "" of a number."""
-    classifier, target, study = asked.subject.classifier, asked.subject.study.target, asked.subject.study
-    threshold = decision_threshold(target)
-    if threshold is None:
-        labels = classifier.labels
-        return f"“{plain(labels[int(predicted(logits)[0])], 40)}”" if len(labels) > 1 else ""
-    above = bool(of_class(logits, classifier.labels, target, study.folder, said_outputs(classifier))[0])
-    return f"{'above' if above else 'not above'} {threshold:g}"
 
 
 def _turned(turn: Turn | None, paired: Paired, i: int) -> str:

@@ -10,10 +10,20 @@ from PIL import Image
 
 from diffex_dagster.classifying.asking import PORTION, outputs_of, said_outputs, try_out
 from diffex_dagster.classifying.protocol import Classifier
-from diffex_dagster.classifying.target import becomes, check_labels, flips, has_class, measure
+from diffex_dagster.classifying.target import (
+    becomes,
+    check_labels,
+    decision_threshold,
+    flips,
+    has_class,
+    measure,
+    of_class,
+    predicted,
+)
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.effects.paired import paired_effects
 from diffex_dagster.errors import ClassifierError, StoreError
+from diffex_dagster.report.wording import plain
 from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.edits import Concepts, control_edits, controls_like, edit_requests
 from diffex_dagster.store import InOrder, Store, StoredPicture, StoredPictures, edit_key
@@ -173,6 +183,21 @@ def _pictures_of(pictures: Mapping[str, Image.Image], keys: Sequence[str], named
     if isinstance(pictures, StoredPictures):
         return pictures.several(keys)
     return [pictures[key] for key in keys]
+
+
+def decisions_in_words(subject: Subject, logits: np.ndarray) -> list[str]:
+    """What each picture is taken for: the predicted class, or the side of the threshold; "" of a number.
+
+    Args:
+        logits: shape (N, classes).
+    """
+    classifier, study = subject.classifier, subject.study
+    threshold, labels = decision_threshold(study.target), classifier.labels
+    if threshold is None:
+        named = len(labels) > 1
+        return [f"“{plain(labels[int(each)], 40)}”" if named else "" for each in predicted(logits)]
+    above = of_class(logits, labels, study.target, study.folder, said_outputs(classifier))
+    return [f"{'above' if each else 'not above'} {threshold:g}" for each in above]
 
 
 def paired_scores(

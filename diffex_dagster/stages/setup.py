@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,12 @@ def link_pages(study: Study) -> None:
 def image_page(study: Study, classifier: str, image: str) -> Path:
     """Where the page about one image (by key) alone is written, beside the classifier's report."""
     return reports_folder(study, classifier) / "images" / f"{image}.html"
+
+
+def applied_folder(study: Study, classifier: str, pictures: Path) -> Path:
+    """Where is written what a classifier's report says about the pictures of another folder."""
+    name = re.sub(r"[^\w.-]+", "_", pictures.name) or "pictures"
+    return reports_folder(study, classifier) / "applied" / f"{name[:60]}-{digest(str(pictures))[:8]}"
 
 
 def image_pages(study: Study, name: str) -> dict[str, str]:

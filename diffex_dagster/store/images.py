@@ -74,6 +74,12 @@ class ImageTables(Tables):
         self.database.write(keep)
         return keys
 
+    def known_images(self, keys: Sequence[str]) -> set[str]:
+        """Which of these pictures (by key) are there, and are what they were."""
+        rows = dict(self._existing("images", "image", keys, "image, file"))
+        lost = self._unsound(rows.values())
+        return {key for key, file in rows.items() if file not in lost}
+
     def images(self, keys: Sequence[str]) -> StoredPictures:
         """Sample images by key, in the order asked for; each is read when it is looked up."""
         rows = dict(self._existing("images", "image", keys, "image, file"))

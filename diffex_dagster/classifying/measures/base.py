@@ -68,6 +68,13 @@ class Measure:
         """
         raise NotImplementedError
 
+    def boundary(self, scored: Scored, target: TargetFields) -> np.ndarray | None:
+        """The value of the measure at which each picture's predicted class changes to or from the explained one, (N,).
+
+        None of a measure of which that cannot be said.
+        """
+        return None
+
     def check(self, labels: Sequence[str], target: TargetFields) -> None:
         """Raise ClassifierError where a classifier of these classes lacks what the target names."""
         for label in target.labels or (only_label(labels, target),):
@@ -90,6 +97,11 @@ class Measure:
     def column(self, scored: Scored, target: TargetFields) -> int:
         """The column of the class that is explained."""
         return class_index(scored.labels, only_label(scored.labels, target))
+
+    def highest_other(self, scored: Scored, target: TargetFields) -> np.ndarray | None:
+        """The highest logit of any class but the explained one, (N,); None where there is no other."""
+        others = np.delete(scored.outputs, self.column(scored, target), axis=1)
+        return np.asarray(others.max(axis=1)) if others.shape[1] else None
 
 
 def with_article(name: str) -> str:

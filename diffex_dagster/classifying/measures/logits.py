@@ -28,6 +28,13 @@ class Logit(Measure):
             return np.asarray(logit - np.logaddexp.reduce(np.delete(scored.outputs, column, axis=1), axis=1))
         return np.asarray(logit)
 
+    def boundary(self, scored: Scored, target: TargetFields) -> np.ndarray | None:
+        """Where it is the highest of all logits, if the others stay as they are."""
+        highest = self.highest_other(scored, target)
+        if highest is None or scored.said != "probabilities":
+            return highest
+        return highest - np.logaddexp.reduce(np.delete(scored.outputs, self.column(scored, target), axis=1), axis=1)
+
 
 class Margin(Measure):
     """The logit of a class less that of another."""
@@ -56,6 +63,12 @@ class Margin(Measure):
         assert target.against is not None
         own, other = self.column(scored, target), class_index(scored.labels, target.against)
         return np.asarray(scored.outputs[:, own] - scored.outputs[:, other])
+
+    def boundary(self, scored: Scored, target: TargetFields) -> np.ndarray | None:
+        """Where the class's logit is the highest of all, if the others stay as they are: 0 of two classes."""
+        assert target.against is not None
+        highest = self.highest_other(scored, target)
+        return None if highest is None else highest - scored.outputs[:, class_index(scored.labels, target.against)]
 
     def score(self, logits: Any, labels: Sequence[str], target: TargetFields) -> Any:
         """The difference of the two logits."""

@@ -29,8 +29,25 @@ class Probability(Measure):
         """Σ softmax(z) over the classes."""
         from scipy.special import softmax
 
-        columns = [class_index(scored.labels, each) for each in target.labels or (only_label(scored.labels, target),)]
-        return np.asarray(softmax(scored.outputs, axis=1)[:, columns].sum(axis=1))
+        return np.asarray(softmax(scored.outputs, axis=1)[:, self._columns(scored, target)].sum(axis=1))
+
+    def boundary(self, scored: Scored, target: TargetFields) -> np.ndarray | None:
+        """Where the class is as probable as the most probable other one: ½ of two classes.
+
+        What the explained classes gain, the others lose in proportion, and the other way round. With u the largest
+        share of one explained class in their sum and q that of one other class in the rest, it is q / (u + q).
+        """
+        from scipy.special import softmax
+
+        columns = self._columns(scored, target)
+        own, others = scored.outputs[:, columns], np.delete(scored.outputs, columns, axis=1)
+        if not others.shape[1]:
+            return None
+        u, q = softmax(own, axis=1).max(axis=1), softmax(others, axis=1).max(axis=1)
+        return np.asarray(q / (u + q))
+
+    def _columns(self, scored: Scored, target: TargetFields) -> list[int]:
+        return [class_index(scored.labels, each) for each in target.labels or (only_label(scored.labels, target),)]
 
     def score(self, logits: Any, labels: Sequence[str], target: TargetFields) -> Any:
         """The class's logit, as Grad-CAM does; of several the logarithm of their summed exponentials."""
