@@ -142,25 +142,29 @@ def _alike(controls: Array) -> NDArray[np.intp] | None:
     return np.array(of, dtype=np.intp)
 
 
+Picked = tuple[Array, NDArray[np.intp]]  # (count, k), and which k rows of `_players` it picks from
+
+
 def _total(
-    same: Array, own: Array, order: NDArray[np.intp], of_set: NDArray[np.intp] | None
+    same: Picked, own: Picked, order: NDArray[np.intp], of_set: NDArray[np.intp] | None
 ) -> Callable[[Array], Array]:
     """Sums over the images with other players; `same` on the images where features have one, `own` on the others."""
 
     def total(x: Array) -> Array:
-        shared = same @ x
+        shared, others = (chosen @ x[rows] for chosen, rows in (same, own))
         if of_set is not None:
             shared = np.take_along_axis(shared, of_set, axis=0)
-        return np.asarray(shared + np.take_along_axis(own @ x, order, axis=0))
+        return np.asarray(shared + np.take_along_axis(others, order, axis=0))
 
     return total
 
 
-def _picked(rng: np.random.Generator, count: int, roles: int, images: NDArray[np.bool_]) -> Array:
-    """Who plays on each of some images, as rows that pick from `_players`: (count, roles · images)."""
-    who = rng.integers(roles, size=(count, 1, len(images)))
-    chosen: Array = ((who == np.arange(roles)[:, None]) & images).reshape(count, -1).astype(np.float64)
-    return chosen
+def _picked(rng: np.random.Generator, count: int, roles: int, images: NDArray[np.bool_]) -> Picked:
+    """Who plays on each of some images, (count, roles · such images) of zeros and ones."""
+    who = rng.integers(roles, size=(count, 1, len(images)))[:, :, images]
+    role = np.arange(roles)[:, None]
+    chosen: Array = (who == role).astype(np.float64).reshape(count, -1)
+    return chosen, (role * len(images) + np.flatnonzero(images)).ravel()
 
 
 def _studentised(total: Array, squares: Array) -> Array:

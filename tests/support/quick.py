@@ -3,6 +3,8 @@
 A new DuckDB instance costs 20 ms of CPU, and a run of the toy study would make a hundred; here the process has one, to
 which each file is attached while a store has it open. Dagster makes a new engine for each question to its SQLite files,
 which compiles every statement anew; here engines are kept (they hold no connection), and nothing waits for the disk.
+Each file that it makes, one a run, is stamped with the last of its schema's revisions, for which it imports them all;
+here they are read once.
 Tests about the DuckDB file itself (`duckdb_file`) and every process that a test starts have what a user has.
 """
 
@@ -19,11 +21,14 @@ from typing import Any
 import duckdb
 import pytest
 import sqlalchemy
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 from diffex_dagster.report.figures import ranked_bars
 from diffex_dagster.store import opening
 
 connected = opening.connected  # as users have it
+_read_revisions = ScriptDirectory.from_config
 _SQLITE = [f"{kind}.sqlite.sqlite_{name}" for kind, name in (
     ("event_log", "event_log"), ("runs", "run_storage"), ("schedules", "schedule_storage"))]  # fmt: skip
 
@@ -99,6 +104,17 @@ def _engine(*arguments: Any, **options: Any) -> sqlalchemy.Engine:
     return _engines[key]
 
 
+_scripts: dict[str, ScriptDirectory] = {}
+
+
+def _revisions(config: Config) -> ScriptDirectory:
+    """As `ScriptDirectory.from_config`; the same one for the same folder."""
+    place = repr((config.config_file_name, config.get_main_option("script_location")))
+    if place not in _scripts:
+        _scripts[place] = _read_revisions(config)
+    return _scripts[place]
+
+
 def figures(patch: pytest.MonkeyPatch) -> None:
     """Draw the figure of a report once for all reports that say the same."""
     drawn: dict[str, dict[str, bytes]] = {}
@@ -116,6 +132,7 @@ def databases(patch: pytest.MonkeyPatch) -> None:
     """Open databases cheaply."""
     patch.setattr(opening, "connected", lambda path, read_only: _instance().open(path, read_only))
     patch.setattr(os, "fsync", lambda file: None)
+    patch.setattr(ScriptDirectory, "from_config", _revisions)
     for module in _SQLITE:
         patch.setattr(importlib.import_module(f"dagster._core.storage.{module}"), "create_engine", _engine)
 
