@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,20 @@ def as_users_open_it(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     """A test about the DuckDB file opens it as a user does."""
     if request.node.get_closest_marker("duckdb_file"):
         monkeypatch.setattr("diffex_dagster.store.opening.connected", quick.connected)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers get files in the order below, where pytest-xdist would go by the number of tests alone."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Files that take minutes are begun first, then those of many tests: none is left for the end."""
+    if hasattr(config, "workerinput"):
+        long = {item.path for item in items if item.get_closest_marker("long")}
+        tests = Counter(item.path for item in items)
+        items.sort(key=lambda item: (0, tests[item.path]) if item.path in long else (1, -tests[item.path]))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

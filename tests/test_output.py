@@ -146,21 +146,15 @@ def test_the_command_line_prints_under_any_encoding(tmp_path: Path, encoding: st
         "PATH": "/usr/bin:/bin",
     }
 
-    def diffex(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-W", "ignore", "-m", "diffex_dagster", *words]
-        return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, encoding=encoding)
-
-    run = diffex("run", str(tmp_path / "s"))
-    assert run.returncode == 0 and "Traceback" not in run.stderr, run.stderr
-    assert "level-1 edits: 0 of" in run.stderr  # lines instead of a bar
     study = str(tmp_path / "s")
-    commands = (("show", study, "v1"), ("compare", study), ("plan", study), ("corpus", "show", study))
-    read = subprocess.run(
+    commands = (("run", study), ("show", study, "v1"), ("compare", study), ("plan", study), ("corpus", "show", study))
+    found = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", IN_ONE_PROCESS, json.dumps(commands)],
         env=environment, cwd=ROOT, capture_output=True, text=True, encoding=encoding,
     )  # fmt: skip
-    assert read.returncode == 0 and "Traceback" not in read.stderr, read.stderr
-    assert read.stdout.count("<ended>") == len(commands) and "Dark red" in read.stdout.split("<ended>")[-2]
+    assert found.returncode == 0 and "Traceback" not in found.stderr, found.stderr
+    assert "level-1 edits: 0 of" in found.stderr  # lines instead of a bar
+    assert found.stdout.count("<ended>") == len(commands) and "Dark red" in found.stdout.split("<ended>")[-2]
 
 
 def test_a_reader_that_leaves_early_ends_the_program_without_a_traceback() -> None:

@@ -17,6 +17,7 @@ from diffex_dagster.editing.protocol import EditRequest
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_section_runs_at_a_tiny_size(tmp_path: Path) -> None:
     file = tmp_path / "gpu.json"
     assert main(["--tiny", "--device", "cpu", "--json", str(file), "--budget", "3000"]) == 0

@@ -13,7 +13,7 @@ import pytest
 from tests.support.toys import edits_made, write_study
 from tests.support.ui import ENDS, LAUNCH, ROOT, STATUS, DagsterDev, dagster_dev, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1500)]
 
 TERMINATE = """mutation($run: String!) { terminateRun(runId: $run) { __typename
   ... on TerminateRunFailure { message } } }"""

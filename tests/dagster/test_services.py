@@ -26,7 +26,7 @@ from tests.support.buckets import S3
 from tests.support.toys import write_study
 from tests.support.ui import ROOT, DagsterDev, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 
 PAGES = ROOT / "docs" / "howto"
 RUNS = "{ runsOrError { ... on Runs { results { status jobName } } } }"

@@ -16,7 +16,7 @@ from diffex_dagster.store import Store
 from tests.support.browsers import chromium
 from tests.support.ui import ROOT, DagsterDev, dagster_dev, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.browser]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.browser]
 
 AVATARS = ROOT / "studies" / "avatars"
 V1, V2 = "persona_v1", "persona_v2"

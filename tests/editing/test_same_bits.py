@@ -38,15 +38,16 @@ def store_in(folder: Path) -> tuple[Store, list[EditRequest]]:
     return store, requests(sorted(store.put_images(pictures).values()))
 
 
-def share(folder: Path, part: int, of: int) -> None:
-    """Make every `of`-th batch in a store of this process's own."""
+def share(folder: Path, part: int, of: int) -> dict[str, str]:
+    """Make every `of`-th batch in a store of this process's own: edit -> its file."""
     store, wanted = store_in(folder)
     ensure_edits(store, editor(), [r for batch in editor().batches(wanted)[part::of] for r in batch])
     found = store.stored_edits(wanted, editor().fingerprint)
-    print(json.dumps({repr(request): file for request, file in found.items()}))
+    return {repr(request): file for request, file in found.items()}
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_one_run_a_stopped_one_and_two_processes_make_the_same_files(tmp_path: Path) -> None:
     store, wanted = store_in(tmp_path / "once")
     assert ensure_edits(store, editor(), wanted).made == len(wanted)
@@ -73,13 +74,10 @@ def test_one_run_a_stopped_one_and_two_processes_make_the_same_files(tmp_path: P
     again = {repr(request): file for request, file in stopped.stored_edits(wanted, editor().fingerprint).items()}
     assert again == once
 
-    code = "import sys; from pathlib import Path; from tests.editing.test_same_bits import share; "
-    code += "share(Path(sys.argv[1]), int(sys.argv[2]), 2)"
-    shared = {}
-    for part in (0, 1):
-        command = [sys.executable, "-c", code, str(tmp_path / f"part{part}"), str(part)]
-        output = subprocess.run(command, capture_output=True, text=True, check=True, cwd=AVATARS.parent.parent).stdout
-        answer = json.loads(output.splitlines()[-1])
-        assert answer and not shared.keys() & answer.keys()
-        shared |= answer
-    assert shared == once
+    code = "import json, sys; from pathlib import Path; from tests.editing.test_same_bits import share; "
+    code += "print(json.dumps(share(Path(sys.argv[1]), 0, 2)))"
+    command = [sys.executable, "-c", code, str(tmp_path / "theirs")]
+    output = subprocess.run(command, capture_output=True, text=True, check=True, cwd=AVATARS.parent.parent).stdout
+    theirs, ours = json.loads(output.splitlines()[-1]), share(tmp_path / "ours", 1, 2)
+    assert theirs and ours and not theirs.keys() & ours.keys()
+    assert theirs | ours == once

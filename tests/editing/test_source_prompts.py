@@ -319,12 +319,13 @@ def distance_of(a: Image.Image, b: Image.Image) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_demo_editor_knows_what_its_drawings_show() -> None:
     """Of fourteen heads, five colours, six kinds of facial hair and four of skin: right about nearly all."""
     editor = build_editor(load_study(ROOT / "studies" / "avatars"))
     assert isinstance(editor, LeditsEditor)
-    engine, vocabulary = editor.engine(), editor.options.vocabulary
     factors = {"hair": "top", "hair colour": "hair_colour", "facial hair": "facial_hair", "skin": "skin"}
+    engine, vocabulary = editor.engine(), {group: editor.options.vocabulary[group] for group in factors}
     right: dict[str, list[bool]] = {group: [] for group in factors}
     rng = random.Random(11)
     for _ in range(8):
