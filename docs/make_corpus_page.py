@@ -13,12 +13,12 @@ from rich.console import Console
 
 from diffex_dagster.cli.corpus import corpus_now
 from diffex_dagster.corpus.showing import render_tree
-from diffex_dagster.corpus.vlm.answers import raw_from_tree
 from diffex_dagster.corpus.vlm.prompts import children_prompt, groups_prompt, system_prompt
 from diffex_dagster.corpus.vlm.proposer import OpenAIVLM
 from diffex_dagster.stages.corpus import proposal_request
 from diffex_dagster.stages.setup import classifier_labels
 from diffex_dagster.study import load_study
+from tests.support.answers import raw_from_tree
 
 PAGE = Path(__file__).parent / "corpus.md"
 STUDY = PAGE.parent.parent / "studies" / "avatars"

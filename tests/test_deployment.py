@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.deployment import VARIABLES, Deployment
 from diffex_dagster.errors import DiffExError, EditorError, StudyError
+from diffex_dagster.stages.settings import STAGES, stage_version
 from diffex_dagster.stages.setup import (
     build_classifier,
     build_store,
     reports_folder,
-    settings_version,
 )
 from diffex_dagster.study import Study, load_study
 from diffex_dagster.study.building import placed_editor, placed_vlm
@@ -62,13 +63,13 @@ def test_a_place_enters_no_version_and_what_is_asked_does(tmp_path: Path, monkey
     images = {"folder": "${TOY_DATA}/images", "size": 16}
     file = write_study(tmp_path, 2, images=images, domain="${TOY_DOMAIN}")
 
-    def version(data: str, domain: str, *fields: str) -> str:
+    def said(data: str, domain: str, *fields: str) -> dict[str, Any]:
         monkeypatch.setenv("TOY_DATA", data)
         monkeypatch.setenv("TOY_DOMAIN", domain)
-        return settings_version(load_study(file), *fields)
+        return load_study(file).settings(*fields)
 
-    assert version("/dev", "squares", "images") == version("/prod/", "squares", "images")
-    assert version("/dev", "squares", "domain") != version("/dev", "circles", "domain")
+    assert said("/dev", "squares", "images") == said("/prod/", "squares", "images")
+    assert said("/dev", "squares", "domain") != said("/dev", "circles", "domain")
     # What somebody's own code reads may change anything.
     assert as_written({"options": {"folder": "/dev"}, "folder": "/dev"}, {"/dev": "${D}"}) == {
         "options": {"folder": "/dev"},
@@ -87,11 +88,15 @@ def test_the_environment_places_a_study_and_changes_no_version(toy: Study, monke
     editors = {"sd": {"kind": "ledits", "checkpoint": "owner/name", "device": "cpu"}}
     corpus = {"vlm": {"kind": "openai", "model": "m", "key_env": "OWN_KEY"}}
     file = write_study(toy.folder, editors=editors, corpus=corpus)
-    before = settings_version(load_study(file), *Study.model_fields)
+
+    def versions(study: Study) -> dict[str, str]:
+        return {stage: stage_version(study, stage) for stage in STAGES}
+
+    before, said = versions(load_study(file)), load_study(file).settings(*Study.model_fields)
     for name, value in values.items():
         monkeypatch.setenv(name, value)
     study = load_study(file)
-    assert settings_version(study, *Study.model_fields) == before
+    assert versions(study) == before and study.settings(*Study.model_fields) == said
     assert (study.results_folder, study.pictures_place) == (
         Path("/team/toy"),
         Path("/shared"),

@@ -25,7 +25,7 @@ from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.judging.clip import ClipJudge
 from diffex_dagster.judging.diffusion import DiffusionJudge
 from diffex_dagster.stages.settings import DECIDES, fields, stage_version, undecided
-from diffex_dagster.stages.setup import build_classifier, build_editor, settings_version
+from diffex_dagster.stages.setup import build_classifier, build_editor
 from diffex_dagster.store.keys import edit_key, image_key
 from diffex_dagster.study import Study
 from diffex_dagster.utils.hashing import digest, file_fingerprint, folder_fingerprint
@@ -82,9 +82,6 @@ def test_of_the_toy_study(toy: Study) -> None:
     assert build_editor(toy).fingerprint == "paint-1"
     assert build_classifier(toy, "v1").fingerprint == "warm-3.0-2.0"
     toy = _renamed(toy, "tests.toys")  # the names that the digests were taken of
-    assert settings_version(toy, "seed", "domain") == GOLDEN["settings"]
-    with pytest.raises(ValueError, match="a study has no field 'level'; it has name, title, domain"):
-        settings_version(toy, "level")
     assert stage_version(toy, "level1_edits") == GOLDEN["level 1"]
     assert stage_version(toy, "ranked_report") == GOLDEN["report"]
     own = toy.changed(classifiers={"v1": toy.classifiers["v1"].model_copy(update={"target": toy.target})})
@@ -166,7 +163,6 @@ GOLDEN: dict[str, str] = {
     "joint edit": "42dc15dac721071fe0093ca934e30458",
     "corpus": "d9f09fb85753bdc0",
     "features of a starter": "d114f0e824b4cddd282d55c9e8f4f940",
-    "settings": "391e5187216baa91",
     "level 1": "aa0b13de2466b184",
     "report": "030c10e404588f0d",
     "subject": "warm-4d0dba2d",

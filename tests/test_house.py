@@ -93,6 +93,18 @@ def test_the_root_of_the_package_is_small() -> None:
     assert len(list((ROOT / "diffex_dagster").glob("*.py"))) <= 8
 
 
+LONG = {
+    "editing/ledits.py": "one kind: what a study says of it, and the editor",
+    "workers/pool.py": "one object: a pool, from its start to its end",
+}
+
+
+def test_a_module_is_read_in_one_sitting() -> None:
+    package = ROOT / "diffex_dagster"
+    lines = {path.relative_to(package).as_posix(): len(path.read_text().splitlines()) for path in package.rglob("*.py")}
+    assert {name for name, count in lines.items() if count > 400} == LONG.keys()  # those of one subject
+
+
 def test_only_one_module_imports_what_dagster_keeps_private() -> None:
     package = ROOT / "diffex_dagster"
     private = re.compile(r"^\s*(?:from|import) dagster\w*\.\S*", re.MULTILINE)

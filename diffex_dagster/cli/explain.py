@@ -7,6 +7,7 @@ import os
 import shlex
 import webbrowser
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.table import Table
@@ -24,7 +25,7 @@ from diffex_dagster.stages.asked_images import find_asked
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.corpus_now import corpus_now
 from diffex_dagster.stages.one_picture import PlannedImages, explain_images, explain_stored, plan_images
-from diffex_dagster.stages.picture_edits import Asked, Wishes, asked_of
+from diffex_dagster.stages.picture_edits import Wishes, asked_of
 from diffex_dagster.stages.scores import check_classifier
 from diffex_dagster.stages.setup import image_page, link_pages, reports_folder
 from diffex_dagster.study import Study
@@ -36,14 +37,32 @@ from diffex_dagster.utils.progress import Reporter
 SHOWN = 12  # features in the terminal
 
 
+@dataclass(frozen=True)
+class Images:
+    """Images that one of a study's classifiers is asked about.
+
+    Attributes:
+        named: as the command names them.
+        wishes: how far the explanation goes.
+    """
+
+    study: Study
+    classifier: str
+    named: Sequence[str]
+    wishes: Wishes
+
+    @property
+    def command(self) -> str:
+        """The command that makes the same again."""
+        options = [] if self.wishes.flips.most == FlipOptions().most else ["--most", str(self.wishes.flips.most)]
+        options += [] if self.wishes.controls is None else ["--controls", str(self.wishes.controls)]
+        first = next(iter(self.study.editors))
+        options += [] if self.study.editor_name == first else ["--editor", self.study.editor_name]
+        return shlex.join(["diffex", "explain", self.study.folder.name, self.classifier, *self.named, *options])
+
+
 def make(
-    study: Study,
-    classifier: str,
-    images: Sequence[str],
-    wishes: Wishes,
-    report: Reporter,
-    only_plan: bool = False,
-    say: Callable[[str], None] = note,
+    of: Images, report: Reporter, only_plan: bool = False, say: Callable[[str], None] = note
 ) -> list[tuple[ImageFinding, Path]]:
     """Explain pictures and write a page about each; returns the findings and where the pages are.
 
@@ -57,41 +76,38 @@ def make(
     Raises:
         DiffExError: there is no such picture, or editor, classifier or judge cannot be used.
     """
+    study = of.study
     reading = StudyContext(study).to_read()  # a plan writes nothing, not even a database
-    found = find_asked(reading, images)
+    found = find_asked(reading, of.named)
     kept = reading.store.exists() and reading.store.current(study.kept_as, "corpus") is not None
     corpus = reading.store.current_corpus(study.kept_as) if kept else corpus_now(study)
-    planned = plan_images(asked_of(reading.subject(classifier), corpus, wishes), list(found))
+    planned = plan_images(asked_of(reading.subject(of.classifier), corpus, of.wishes), list(found))
     say(cost(planned))
     if only_plan:
         return []
-    work = StudyContext(study, report=report)
-    command = _command(study, classifier, images, wishes)
-
+    subject = StudyContext(study, report=report).subject(of.classifier)
+    check_classifier(subject)
+    subject.store.put_images(dict(found.values()))
+    asked = asked_of(subject, corpus, of.wishes)
     names = {key: name for key, (name, _) in found.items()}
-
-    def asked() -> Asked:
-        subject = work.subject(classifier)
-        check_classifier(subject)
-        work.store.put_images(dict(found.values()))
-        return asked_of(subject, corpus, wishes)
-
-    findings = explain_stored(asked(), names, command) if not planned.edits_missing else None
+    findings = None if planned.edits_missing else explain_stored(asked, names, of.command)
     if findings is None:  # what flips an image may take edits that no plan can know
-        findings = in_gpu_pool(study, "explain", lambda: explain_images(asked(), names, command), say)
-    pages = []
-    for finding in findings:
-        page = image_page(study, classifier, finding.image)
-        page.parent.mkdir(parents=True, exist_ok=True)
-        there = reports_folder(study, classifier) / "index.html"
-        address = Path(os.path.relpath(there, page.parent)).as_posix() if there.is_file() else ""
-        write_atomically(page, render_image(finding, address).encode("utf-8"), 0o644)
-        data = json.dumps(finite(finding_data(finding)), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-        write_atomically(page.with_suffix(".json"), data.encode("utf-8"), 0o644)
-        write_atomically(page.with_suffix(".csv"), effects_csv(feature_rows(finding.features)).encode("utf-8"), 0o644)
-        pages.append(page)
+        findings = in_gpu_pool(study, "explain", lambda: explain_images(asked, names, of.command), say)
+    pages = [_write_page(study, of.classifier, finding) for finding in findings]
     link_pages(study)
     return list(zip(findings, pages, strict=True))
+
+
+def _write_page(study: Study, classifier: str, finding: ImageFinding) -> Path:
+    page = image_page(study, classifier, finding.image)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    there = reports_folder(study, classifier) / "index.html"
+    address = Path(os.path.relpath(there, page.parent)).as_posix() if there.is_file() else ""
+    write_atomically(page, render_image(finding, address).encode("utf-8"), 0o644)
+    data = json.dumps(finite(finding_data(finding)), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    write_atomically(page.with_suffix(".json"), data.encode("utf-8"), 0o644)
+    write_atomically(page.with_suffix(".csv"), effects_csv(feature_rows(finding.features)).encode("utf-8"), 0o644)
+    return page
 
 
 def cost(planned: PlannedImages) -> str:
@@ -156,10 +172,3 @@ def _show(f: ImageFinding) -> None:
 
 def _marked(x: ImageFeature) -> bool:
     return x.redraws and x.verdict in CLAIMS
-
-
-def _command(study: Study, classifier: str, images: Sequence[str], wishes: Wishes) -> str:
-    options = [] if wishes.flips.most == FlipOptions().most else ["--most", str(wishes.flips.most)]
-    options += [] if wishes.controls is None else ["--controls", str(wishes.controls)]
-    options += [] if study.editor_name == next(iter(study.editors)) else ["--editor", study.editor_name]
-    return shlex.join(["diffex", "explain", study.folder.name, classifier, *images, *options])

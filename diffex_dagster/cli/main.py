@@ -266,7 +266,7 @@ def explain(
     (name,) = classifiers_of(loaded, classifier)
     wishes = Wishes(FlipOptions(most=most), controls)
     with shown(Console(stderr=True)) as report:
-        found = explain_cli.make(loaded, name, images, wishes, report, only_plan)
+        found = explain_cli.make(explain_cli.Images(loaded, name, images, wishes), report, only_plan)
     if not only_plan:
         explain_cli.show(found, output, open_it)
 

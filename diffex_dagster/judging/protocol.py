@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -45,6 +45,7 @@ class Judge(Protocol):
         ...
 
 
+@runtime_checkable
 class KnowingJudge(Judge, Protocol):
     """A judge that need not look: the editor's own, where it knows what every edit of its shows."""
 

@@ -7,32 +7,24 @@ edited again. See `editing.calibration` for what is tried and chosen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
-
-import numpy as np
 
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.editing import calibration as planning
 from diffex_dagster.editing.calibration import Choice, Try, Wanted
-from diffex_dagster.editing.protocol import Concept, EditRequest
-from diffex_dagster.effects.edit_metrics import similarity_outside
+from diffex_dagster.editing.protocol import Concept
 from diffex_dagster.search.levels import expand
 from diffex_dagster.stages.calibrated import what
 from diffex_dagster.stages.context import StudyContext
-from diffex_dagster.stages.edit_metrics import edit_metrics_of
-from diffex_dagster.stages.edits import EditCounts, level1_combinations, make_edits, race_order
-from diffex_dagster.stages.judging import chance_gain, ensure_evidence
+from diffex_dagster.stages.edits import EditCounts, level1_combinations, race_order
 from diffex_dagster.stages.setup import why_unjudged
-from diffex_dagster.store import Store, StoredPicture, edit_key
+from diffex_dagster.stages.trying import Settings, Trying
+from diffex_dagster.store import Store
 from diffex_dagster.study import Study
 from diffex_dagster.utils.hashing import digest
 
-Settings = Callable[[str | None, str | None], Sequence[str]]
-"""`Calibrates.settings` of an editor."""
 SOURCE_PROMPTS = 0.2  # of the budget goes to whether the words that pictures are described in do harm
-OTHERS = 4  # groups whose attribute every edit is looked at for
 
 
 @dataclass(frozen=True)
@@ -199,254 +191,6 @@ def _allowed(settings: Settings, wanted: Wanted, final: Sequence[str]) -> list[s
     """The finalists that go with the prompt's kind, the likeliest first; all where none does, own options without."""
     of_region = settings(wanted.region or None, wanted.group)
     return [each for each in of_region if each in final] or list(final) or [of_region[0]]
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What is measured of one try, before it is compared with others."""
-
-    wanted: Wanted
-    image: str
-    setting: str
-    gain: float
-    strength: float
-    kept: float  # structural similarity outside the mask
-    others: Mapping[str, float]  # prompt of another group -> gain
-
-
-class Trying:
-    """Makes and judges tries.
-
-    Attributes:
-        work: whose editor makes the edits, and whose judge judges them.
-        counts: what they took.
-    """
-
-    def __init__(self, work: StudyContext, images: Sequence[str]) -> None:
-        self.work, self._study, self._store, self._editor = work, work.study, work.store, work.editor
-        self._images = images
-        self._words = [(word, image) for image in images for word in work.study.effects.control_prompts]
-        self._seen: dict[tuple[Wanted, str, str], _Seen] = {}
-        self._chance: dict[str, float] = {}
-        self._controls: dict[str, int] = {}
-        self._whole: dict[str, list[float]] = {}  # prompt -> gains of its edits of earlier calibrations
-        self.counts = EditCounts()
-
-    def run(
-        self,
-        new: Sequence[Wanted],
-        settings: Settings,
-        before: Sequence[Try],
-        final: Sequence[str],
-        budget: int,
-    ) -> list[str]:
-        """Try settings on these prompts; returns the finalists.
-
-        Args:
-            before: tries of an earlier calibration, whose finalists `final` are tried on the new prompts at once.
-        """
-        self._begin(new, before)
-        pairs, left = self._in_order(new), budget
-        self.counts = EditCounts()  # the study makes the null edits too
-        arms = list(final)
-        if not arms:
-            arms = planning.in_turn(new, settings)
-            rounds = planning.halving(len(arms), budget // 2, len(pairs), len(self._words))
-            arms = arms[: rounds[0].arms] if rounds else arms[:1]
-            for i, each in enumerate(rounds):
-                self._try(arms, pairs[: each.pairs], each.controls)
-                keep = rounds[i + 1].arms if i + 1 < len(rounds) else planning.FINALISTS
-                arms = planning.better(self.tries, arms, keep)
-            left -= planning.cost(rounds)
-            if rounds:
-                most = int(planning.VARIANTS * budget)
-                arms, spent = self._varied(arms, pairs[: rounds[-1].pairs], rounds[-1].controls, min(most, left))
-                left -= spent
-        if len(arms) > 1:
-            made = self._controls.get(arms[0], 0)
-            controls = max(made, min(len(self._words), 2 * planning.PAIRS))
-            charged = self._missing(arms, controls) if final else len(arms) * (controls - made)
-            if left - charged < len(arms) and made:  # those that there are have to do
-                controls, charged = made, 0
-            tried = {(each.wanted, each.image) for each in self.tries if each.setting == arms[0]}
-            untried = [pair for pair in pairs if pair not in tried][: max(0, left - charged) // len(arms)]
-            if untried:
-                self._try(arms, untried, controls)
-        return arms
-
-    def _varied(
-        self, arms: list[str], pairs: Sequence[tuple[Wanted, str]], controls: int, most: int
-    ) -> tuple[list[str], int]:
-        """As many finalists, among them variants of the best that do better than others; and the edits that this took.
-
-        Args:
-            pairs, controls: what the finalists were tried on.
-            most: edits that it may take.
-        """
-        variants: Callable[[str], Sequence[str]] | None = getattr(self._editor, "variants", None)
-        use = {arm: sum(each.use for each in self.tries if each.setting == arm) for arm in arms}
-        more = (
-            [] if variants is None else [each for each in variants(max(arms, key=use.__getitem__)) if each not in arms]
-        )
-        while more and min(len(pairs), most // len(more) - controls) < min(planning.PAIRS, len(pairs)):
-            more.pop()  # the budget pays for the likeliest only
-        if not more:
-            return arms, 0
-        count = min(len(pairs), most // len(more) - controls)
-        self._try(more, pairs[:count], controls)
-        on = set(pairs[:count])
-        tries = [each for each in self.tries if (each.wanted, each.image) in on]
-        return planning.better(tries, [*arms, *more], len(arms)), len(more) * (count + controls)
-
-    def compare(
-        self,
-        new: Sequence[Wanted],
-        settings: Sequence[str],
-        controls: int,
-        most: int,
-        pairs: Sequence[tuple[Wanted, str]] = (),
-    ) -> Sequence[tuple[Wanted, str]]:
-        """Try these settings on pairs of prompt and image, with so many control edits each; returns the pairs.
-
-        Args:
-            new: prompts that the pairs are of.
-            most: pairs, where none are given: spread over all groups, by the null edits of this editor.
-            pairs: those that another editor was tried on.
-        """
-        self._begin(new, ())
-        pairs = pairs or planning.evenly(self._in_order(new), most)
-        self._try(settings, pairs, controls)
-        return pairs
-
-    def _begin(self, new: Sequence[Wanted], before: Sequence[Try]) -> None:
-        """Make the null edits, and look up what every try is held against."""
-        self._others = _others(new, before)
-        self._whole = self._known_gains(before)
-        self._edit([EditRequest(image, (), self._study.seed) for image in self._images])
-
-    def _in_order(self, new: Sequence[Wanted]) -> list[tuple[Wanted, str]]:
-        """The pairs of prompt and image in the order in which they are tried."""
-        return planning.spread(new, self._least_shown(new))
-
-    def _missing(self, arms: Sequence[str], controls: int) -> int:
-        """Control edits under these settings that no earlier calibration has made."""
-        asked = [self._at(i, word, "add", arm) for arm in arms for word, i in self._words[:controls]]
-        return len(asked) - len(self._store.stored_edits(asked, self._editor.fingerprint))
-
-    def _at(self, image: str, prompt: str, direction: Literal["add", "remove"], setting: str) -> EditRequest:
-        return EditRequest(image, (Concept(prompt, direction, setting),), self._study.seed)
-
-    @property
-    def tries(self) -> list[Try]:
-        """What was tried so far; harm is measured against what edits of the other attributes do to theirs."""
-        of = {prompt: list(gains) for prompt, gains in self._whole.items()}
-        for each in self._seen.values():
-            if each.gain > self._chance[each.setting]:
-                of.setdefault(each.wanted.prompt, []).append(each.gain)
-        whole = {prompt: float(np.mean(gains)) for prompt, gains in of.items()}
-        weak = self._study.effects.min_edit_strength
-        found = []
-        for each in self._seen.values():
-            spilled = [min(1.0, abs(gain) / whole[p]) for p, gain in each.others.items() if whole.get(p, 0.0) > 0.0]
-            spill = float(np.mean(spilled)) if spilled else 0.0
-            succeeded = each.gain > self._chance[each.setting] and each.strength >= weak
-            harm = 1.0 - max(0.0, each.kept) * (1.0 - spill)
-            found.append(Try(each.wanted, each.image, each.setting, bool(succeeded), harm))
-        return found
-
-    def _edit(self, requests: Sequence[EditRequest]) -> None:
-        self.counts += make_edits(self.work, requests, "calibration edits")
-
-    def _least_shown(self, new: Sequence[Wanted]) -> dict[Wanted, list[str]]:
-        """The images of each prompt, first those that its edit has most to change on."""
-        nulls = {image: EditRequest(image, (), self._study.seed) for image in self._images}
-        found = self._evidence([(null, w.prompt) for w in new for null in nulls.values()])
-        order = {}
-        for w in new:
-            sign = 1.0 if w.direction == "add" else -1.0
-            shown = {image: sign * found[nulls[image], w.prompt] for image in self._images}
-            order[w] = sorted(self._images, key=shown.__getitem__)
-        return order
-
-    def _known_gains(self, before: Sequence[Try]) -> dict[str, list[float]]:
-        """What earlier edits of the prompts that others are looked at for gained of their own, where they took."""
-        looked_for = {prompt for prompts in self._others.values() for prompt in prompts}
-        succeeded = [e for e in before if e.succeeded and e.wanted.direction == "add" and e.wanted.prompt in looked_for]
-        asked = {each: self._at(each.image, each.wanted.prompt, "add", each.setting) for each in succeeded}
-        nulls = {each.image: EditRequest(each.image, (), self._study.seed) for each in succeeded}
-        stored = self._store.stored_edits([*asked.values(), *nulls.values()], self._editor.fingerprint)
-        asked = {each: r for each, r in asked.items() if r in stored and nulls[each.image] in stored}
-        found = self._evidence([(r, e.wanted.prompt) for e, of in asked.items() for r in (of, nulls[e.image])])
-        gains: dict[str, list[float]] = {}
-        for each, request in asked.items():
-            prompt = each.wanted.prompt
-            gains.setdefault(prompt, []).append(found[request, prompt] - found[nulls[each.image], prompt])
-        return gains
-
-    def _evidence(self, asked: Sequence[tuple[EditRequest, str]]) -> dict[tuple[EditRequest, str], float]:
-        wanted = list(dict.fromkeys(asked))
-        return ensure_evidence(self.work, wanted)
-
-    def _try(self, arms: Sequence[str], pairs: Sequence[tuple[Wanted, str]], controls: int) -> None:
-        """Edit these pairs and so many control pairs under each setting, and measure what is new."""
-        seed, words = self._study.seed, self._words[:controls]
-        asked = {(w, i, arm): self._at(i, w.prompt, w.direction, arm) for arm in arms for w, i in pairs}
-        asked = {of: request for of, request in asked.items() if of not in self._seen}
-        control = {(word, i, arm): self._at(i, word, "add", arm) for arm in arms for word, i in words}
-        self._edit([*asked.values(), *control.values()])
-        looked_for = {of: [of[0].prompt, *self._others[of[0]]] for of in asked}
-        nulls = {image: EditRequest(image, (), seed) for image in self._images}
-        evidence = self._evidence(
-            [(r, p) for of, request in asked.items() for p in looked_for[of] for r in (request, nulls[of[1]])]
-            + [(r, word) for (word, i, _), request in control.items() for r in (request, nulls[i])]
-        )
-        for arm in arms:
-            rises = [evidence[control[word, i, arm], word] - evidence[nulls[i], word] for word, i in words]
-            self._chance[arm] = chance_gain([np.array(rises)])
-            self._controls[arm] = len(words)
-        self._measure(asked, looked_for, evidence, nulls)
-
-    def stored(self, files: Mapping[EditRequest, str]) -> dict[EditRequest, StoredPicture]:
-        """The pictures of edits, each read when it is called for."""
-        return {request: StoredPicture(self._store.pictures, file) for request, file in files.items()}
-
-    def _measure(
-        self,
-        asked: Mapping[tuple[Wanted, str, str], EditRequest],
-        looked_for: Mapping[tuple[Wanted, str, str], Sequence[str]],
-        evidence: Mapping[tuple[EditRequest, str], float],
-        nulls: Mapping[str, EditRequest],
-    ) -> None:
-        store, fingerprint = self._store, self._editor.fingerprint
-        stored = self.stored(store.stored_edits([*asked.values(), *nulls.values()], fingerprint))
-        keys = {of: edit_key(request, fingerprint) for of, request in asked.items()}
-        pairs = {keys[of]: (stored[request], stored[nulls[of[1]]]) for of, request in asked.items()}
-        metrics, _ = edit_metrics_of(store, pairs, editor=self._editor)
-        masks = store.stored_masks(keys.values())
-        with store.let_go():
-            kept = {key: similarity_outside(edit(), null(), masks.get(key)) for key, (edit, null) in pairs.items()}
-        for of, request in asked.items():
-            (wanted, image, setting), null = of, nulls[of[1]]
-            rise = {p: evidence[request, p] - evidence[null, p] for p in looked_for[of]}
-            gain = rise.pop(wanted.prompt) * (1.0 if wanted.direction == "add" else -1.0)
-            key = keys[of]
-            self._seen[of] = _Seen(wanted, image, setting, gain, metrics[key].strength, kept[key], rise)
-
-
-def _others(new: Sequence[Wanted], before: Sequence[Try]) -> dict[Wanted, tuple[str, ...]]:
-    """Prompts of other groups that each prompt's edits are looked at for: the first of a few groups, the next ones."""
-    first: dict[str, str] = {}
-    for wanted in (*new, *(each.wanted for each in before)):
-        if wanted.direction == "add":
-            first.setdefault(wanted.group, wanted.prompt)
-    groups = list(first)
-    found = {}
-    for wanted in new:
-        start = groups.index(wanted.group) + 1 if wanted.group in groups else 0
-        turned = [*groups[start:], *groups[:start]]
-        prompts = [first[group] for group in turned if group != wanted.group and first[group] != wanted.prompt]
-        found[wanted] = tuple(prompts[:OTHERS])
-    return found
 
 
 def planned_tries(work: StudyContext, corpus: Corpus, images: Collection[str]) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from diffex_dagster.effects.agreement import cohens_kappa
 from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.effects.presence import CHANCE, YES, Mask, enough, seen_between, seen_from
 from diffex_dagster.judging.asking import PORTION, evidence_of
-from diffex_dagster.judging.protocol import Pair
+from diffex_dagster.judging.protocol import KnowingJudge, Pair
 from diffex_dagster.results import JudgeCheck
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edit_metrics import edit_metrics_of, strengths
@@ -36,9 +36,8 @@ def ensure_evidence(
     missing = sorted(pair for pair in pairs if pair not in found)
     reused = len(found)
     report("edit checks", 0, len(missing), reused)
-    knows: Callable[[EditRequest, str], float] | None = getattr(judge, "evidence_of", None)
-    if knows and missing:  # a judge that knows what it drew has no need to look
-        answers = [(pair, knows(*pairs[pair])) for pair in missing]
+    if missing and isinstance(judge, KnowingJudge):
+        answers = [(pair, judge.evidence_of(*pairs[pair])) for pair in missing]
         store.put_evidence(answers, judge.fingerprint)
         report("edit checks", len(answers), len(missing), reused)
         return {asked: (found | dict(answers))[pair] for pair, asked in pairs.items()}

@@ -15,7 +15,6 @@ from diffex_dagster.corpus.vlm.recorded import StarterProposer
 from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.errors import EditorError
 from diffex_dagster.judging.protocol import Judge
-from diffex_dagster.stages.settings import KEPT_NAMES, as_hashed
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
 from diffex_dagster.study.building import (
@@ -103,18 +102,6 @@ def know(*parts: Editor | Classifier | Judge | None) -> None:
 def classifier_labels(study: Study, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """The class names of these classifiers, without loading their weights."""
     return {name: tuple(build_classifier(study, name).labels) for name in names}
-
-
-def settings_version(study: Study, *parts: str) -> str:
-    """Hash of the named fields of the study: the part of an asset's code version that the study decides.
-
-    Raises:
-        ValueError: the study has no such field.
-    """
-    if unknown := [part for part in parts if part not in Study.model_fields]:
-        raise ValueError(f"a study has no field {unknown[0]!r}; it has {', '.join(Study.model_fields)}")
-    found = study.settings(*parts)
-    return digest({KEPT_NAMES.get(part, part): as_hashed(found[part]) for part in found})[:16]
 
 
 def reports_folder(study: Study, name: str) -> Path:

@@ -21,10 +21,11 @@ from diffex_dagster.editing.protocol import EditRequest, TakesSourcePrompts
 from diffex_dagster.editing.vocabulary import SourcePrompts, Vocabulary, words_of
 from diffex_dagster.effects.edit_metrics import similarity
 from diffex_dagster.errors import StoreError
-from diffex_dagster.stages.calibration import SOURCE_PROMPTS, Settings, Trying, study_edits, wanted_prompts
+from diffex_dagster.stages.calibration import SOURCE_PROMPTS, study_edits, wanted_prompts
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edits import EditCounts, race_order
 from diffex_dagster.stages.setup import source_prompts_in_words
+from diffex_dagster.stages.trying import Settings, Trying
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
 from diffex_dagster.utils.hashing import digest

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from diffex_dagster.cli.corpus import as_json
 from diffex_dagster.corpus.tree import Drop
-from diffex_dagster.corpus.vlm.answers import CUT_OFF, raw_from_tree, read, read_answer, tree_from_raw
+from diffex_dagster.corpus.vlm.answers import CUT_OFF, read, read_answer, tree_from_raw
 from diffex_dagster.corpus.vlm.raw import RawFeature
 from diffex_dagster.corpus.wording import exclude_each_other, tidy
 from diffex_dagster.errors import CorpusError
 from diffex_dagster.worlds.avatars import PHRASES
+from tests.support.answers import raw_from_tree
 
 Names = dict[str, list[str]]
 HAT_BEARD = {"Hat": ["cap", "beanie"], "Beard": ["goatee", "full beard"]}

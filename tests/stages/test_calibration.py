@@ -9,7 +9,7 @@ import pytest
 
 from diffex_dagster.cli.calibrate import make
 from diffex_dagster.errors import StoreError, StudyError
-from diffex_dagster.stages.calibration import Calibration, Trying, budget_of, calibrate, study_edits, wanted_prompts
+from diffex_dagster.stages.calibration import Calibration, budget_of, calibrate, study_edits, wanted_prompts
 from diffex_dagster.stages.corpus_now import corpus_now
 from diffex_dagster.stages.edits import control_edits, level1_edits
 from diffex_dagster.stages.plan import plan_edits
@@ -17,6 +17,7 @@ from diffex_dagster.stages.report import classifier_report
 from diffex_dagster.stages.search import run_search
 from diffex_dagster.stages.settings import STAGES, stage_version
 from diffex_dagster.stages.setup import build_editor
+from diffex_dagster.stages.trying import Trying
 from diffex_dagster.study import Study, load_study
 from diffex_dagster.utils.progress import silent
 from tests.support import toys

@@ -147,9 +147,11 @@ def test_pictures_beside_the_study_leave_it_as_it_is_and_cost_nothing_twice(
     own = next(iter(work.samples.values()))
 
     said: list[str] = []
-    assert cli.make(toy, "v1", [own], Wishes(), lambda *_: None, only_plan=True, say=said.append) == []
+    assert cli.make(cli.Images(toy, "v1", [own], Wishes()), lambda *_: None, only_plan=True, say=said.append) == []
     made = len(edits_made(toy.folder))
-    found = cli.make(toy, "v1", [own, str(tmp_path / "new.png")], Wishes(), lambda *_: None, say=said.append)
+    found = cli.make(
+        cli.Images(toy, "v1", [own, str(tmp_path / "new.png")], Wishes()), lambda *_: None, say=said.append
+    )
     cost = len(edits_made(toy.folder)) - made
     assert cost == sum(finding.edits_made for finding, _ in found[:1]) > 0
     assert "1 image, each edited towards 6 features, 19 control prompts" in said[0] and "edits to make" in said[1]
@@ -164,7 +166,9 @@ def test_pictures_beside_the_study_leave_it_as_it_is_and_cost_nothing_twice(
     made = len(edits_made(toy.folder))
     with monkeypatch.context() as patched:  # nothing to edit: no place in the pool is taken
         patched.setattr(cli, "in_gpu_pool", lambda *_: pytest.fail("it waits for a GPU"))
-        again = cli.make(toy, "v1", [own, str(tmp_path / "new.png")], Wishes(), lambda *_: None, say=said.append)
+        again = cli.make(
+            cli.Images(toy, "v1", [own, str(tmp_path / "new.png")], Wishes()), lambda *_: None, say=said.append
+        )
     assert len(edits_made(toy.folder)) == made
     assert [f.features[0].effect for f, _ in again] == [f.features[0].effect for f, _ in found]
 

@@ -20,12 +20,13 @@ from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.editing.vocabulary import WordGroup, prompt_without, words_of
 from diffex_dagster.errors import DiffExError, StoreError, StudyError
 from diffex_dagster.stages import source_prompts as stage
-from diffex_dagster.stages.calibration import Trying, calibrate
+from diffex_dagster.stages.calibration import calibrate
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edits import level1_edits
 from diffex_dagster.stages.plan import PlannedStage, plan_edits
 from diffex_dagster.stages.settings import Stage, stage_version
 from diffex_dagster.stages.source_prompts import find_again, find_source_prompts, source_prompts_version
+from diffex_dagster.stages.trying import Trying
 from diffex_dagster.study import Study, load_study
 from diffex_dagster.utils.progress import silent
 from diffex_dagster.workers.bench import Bench
