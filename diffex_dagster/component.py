@@ -44,17 +44,27 @@ class StudyScaffolder(dg.Scaffolder):
 
 @dg.scaffold_with(StudyScaffolder)
 class StudyComponent(dg.Component, dg.Model, dg.Resolvable):
-    """The assets, checks, job and sensor of one study."""
+    """The assets, checks, job and sensor of one study.
+
+    Attributes:
+        study: its file, relative to defs.yaml.
+        classifiers: build only these of the study's; all when left out.
+        resources: false where the project has `diffex_editor` and the others of its own.
+        one_process: false where the project has an executor of its own.
+    """
 
     study: str = "study.yaml"
     classifiers: list[str] | None = None
-    resources: bool = True  # false where the project has `diffex_editor` and the others of its own
-    one_process: bool = True  # false where the project has an executor of its own
+    resources: bool = True
+    one_process: bool = True
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The study's definitions; its file is looked for beside defs.yaml.
 
         A run is one process, so that a model is loaded once, as it is in a code location of studies only.
+
+        Args:
+            context: Dagster's, of the folder with defs.yaml.
 
         Raises:
             StudyError: the study file is missing or wrong.

@@ -1,12 +1,17 @@
 """What is public: the names at the package's root, their documentation, and what importing them costs."""
 
+import dataclasses
+import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import diffex_dagster
+from diffex_dagster import DiffExError
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 NAMES = [name for name in diffex_dagster.__all__ if name != "__version__"]
@@ -21,7 +26,28 @@ def test_every_public_name_can_be_imported_and_says_what_it_is(name: str) -> Non
 def test_every_public_name_has_a_place_in_the_reference(name: str) -> None:
     home = diffex_dagster._HOMES[name]
     wanted = f"::: diffex_dagster.{home}.{name}\n"
-    assert any(wanted in page.read_text("utf-8") + "\n" for page in REFERENCE.glob("*.md"))
+    assert sum((page.read_text("utf-8") + "\n").count(wanted) for page in REFERENCE.glob("*.md")) == 1
+    assert f"`{name}`" in (REFERENCE / "index.md").read_text("utf-8") or issubclass(
+        getattr(diffex_dagster, name), DiffExError
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_public_name_takes_and_has_is_said(name: str) -> None:
+    """Every parameter and every field of a dataclass stands in the docstring, which the reference shows."""
+    public = getattr(diffex_dagster, name)
+    named: dict[Any, list[str]] = {}
+    if inspect.isfunction(public):
+        named[public] = list(inspect.signature(public).parameters)
+    elif dataclasses.is_dataclass(public):
+        named[public] = [each.name for each in dataclasses.fields(public)]
+    if inspect.isclass(public) and not issubclass(public, DiffExError):
+        methods = [m for key, m in vars(public).items() if inspect.isfunction(m) and not key.startswith("_")]
+        named |= {method: [p for p in inspect.signature(method).parameters if p != "self"] for method in methods}
+    unsaid = {
+        of.__qualname__: [w for w in words if not re.search(rf"\b{w}\b", of.__doc__)] for of, words in named.items()
+    }
+    assert not {of: words for of, words in unsaid.items() if words}
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -37,7 +37,11 @@ def explain(
     target: str | Mapping[str, Any],
     **settings: Unpack[Settings],
 ) -> Explanation:
-    """Explain one classifier.
+    """Explain one classifier: which attributes it relies on, how much, in which direction, and how sure that is.
+
+    The method is DiffEx (Kazimi, Allada and Yanardag, CVPR 2025, arXiv 2412.18604). An effect is the mean over images
+    of f(edit) − mean over control prompts of f(control edit), in the unit of the target measure (a probability in
+    [0, 1] by default).
 
     Args:
         images: a folder, pictures (a list, or by name), or the fields of a study's `images`.
@@ -49,6 +53,9 @@ def explain(
         target: the class to explain, or the fields of a study's target.
         **settings: `labels`, `size`, `domain`, `name`, `folder`, `progress`, and further parts of a study; see
             `Settings`.
+
+    Returns:
+        Features by rank, with effect, interval, decision and pictures.
 
     Raises:
         DiffExError: something that was passed cannot be used; the message says what and what to do.
@@ -81,6 +88,9 @@ def explain_image(
         editor, corpus, target: as of `explain`; not with `study`.
         **settings: `study`, `most`, `controls`, and those of `explain`; see `ImageSettings`. A `folder` of an earlier
             `explain(...)` has the same edits already.
+
+    Returns:
+        Features by rank, and the smallest sets of edits that flip the decision.
 
     Raises:
         DiffExError: something that was passed cannot be used; the message says what and what to do.

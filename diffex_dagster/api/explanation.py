@@ -77,7 +77,10 @@ class Explanation:
         return {field: getattr(self.report, field) for field in fields}
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a feature, by rank: effect, interval, decision, flip rate, ..."""
+        """One row a feature, by rank: effect, interval, decision, flip rate, ...
+
+        Effects and their intervals are in the unit of the target (`meta["unit"]`), shares in [0, 1].
+        """
         import pandas as pd
 
         from diffex_dagster.report.rows import flat_rows
@@ -85,7 +88,11 @@ class Explanation:
         return pd.DataFrame(flat_rows(self.report.features))
 
     def to_json(self, file: Path | None = None) -> str:
-        """`meta` and the features as JSON; written to a file where one is named."""
+        """`meta` and the features as JSON.
+
+        Args:
+            file: also written there.
+        """
         from diffex_dagster.report.rows import rows
 
         text = json.dumps({"meta": self.meta, "features": rows(self.report.features)}, indent=2, ensure_ascii=False)
@@ -94,7 +101,11 @@ class Explanation:
         return text
 
     def plot(self, file: Path | None = None, limit: int = 25) -> Image.Image:
-        """The ranked features as bars with their intervals; also written as .png or .svg where a file is named.
+        """The ranked features as bars with their 95% intervals, in the unit of the target.
+
+        Args:
+            file: also written there, as its ending says: .png or .svg.
+            limit: features, at most.
 
         Raises:
             StudyError: the file ends in neither.
@@ -111,7 +122,14 @@ class Explanation:
         return Image.open(io.BytesIO(drawn["png"]))
 
     def to_html(self, folder: Path) -> Path:
-        """Write the report page and its data files; returns the page."""
+        """Write the report page and its data files.
+
+        Args:
+            folder: made where it is not there.
+
+        Returns:
+            The page, `index.html`.
+        """
         from diffex_dagster.report.files import write_report
 
         write_report(self.report, folder)
@@ -157,7 +175,11 @@ class ImageExplanation:
         return pd.DataFrame(feature_rows(self.finding.features), columns=list(COLUMNS))
 
     def to_json(self, file: Path | None = None) -> str:
-        """Everything but the pictures as JSON; written to a file where one is named."""
+        """Everything but the pictures as JSON.
+
+        Args:
+            file: also written there.
+        """
         from diffex_dagster.report.image_model import finding_data
         from diffex_dagster.utils.columns import finite
 
@@ -167,7 +189,14 @@ class ImageExplanation:
         return text
 
     def to_html(self, file: Path) -> Path:
-        """Write the page about this picture, one self-contained file; returns it."""
+        """Write the page about this picture.
+
+        Args:
+            file: of the page, which is self-contained; its folder is made where it is not there.
+
+        Returns:
+            The file.
+        """
         from diffex_dagster.report.image_page import render_image
 
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -37,6 +37,7 @@ def build_study(
     With prefixes two classifier versions stand side by side in the lineage, on shared images, corpus and edits.
 
     Args:
+        study: as `load_study` reads it.
         classifiers: build only these; all of the study's when left out.
         resources: where it is worked on, by key: `{"diffex_editor": EditorResource(device="cuda")}`. Those that are
             left out are as the environment says; an empty mapping brings none, for definitions that have their own.

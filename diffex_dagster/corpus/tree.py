@@ -86,7 +86,14 @@ class Drop:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A tree of features, with what was dropped on the way to it."""
+    """A tree of features, with what was dropped on the way to it.
+
+    `corpus[id]` is one of its features, a KeyError where there is none.
+
+    Attributes:
+        groups: the features of level 1, with their children.
+        drops: what cleaning or merging left out; no part of the version.
+    """
 
     groups: tuple[Feature, ...]
     drops: tuple[Drop, ...] = field(default=(), compare=False)

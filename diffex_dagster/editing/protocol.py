@@ -35,10 +35,13 @@ class FiledPicture:
 
 @dataclass(frozen=True, order=True)
 class Concept:
-    """One attribute to edit: its prompt, and whether it is added or removed.
+    """One attribute to edit.
 
-    `setting` says under which options, where the editor has a choice of them (`Calibrates`): a text of the editor's own
-    that calibration or a person chose; empty for the options that the editor was made with.
+    Attributes:
+        prompt: the edit prompt, e.g. "round glasses".
+        direction: whether the edit adds the attribute, "add", or removes it, "remove".
+        setting: under which options, where the editor has a choice of them (`Calibrates`): a text of the editor's own
+            that calibration or a person chose; empty for the options that the editor was made with.
     """
 
     prompt: str
@@ -48,10 +51,16 @@ class Concept:
 
 @dataclass(frozen=True, order=True)
 class EditRequest:
-    """One edit of one image. No concepts means the null edit: inverted and decoded without guidance."""
+    """One edit of one image.
 
-    image: str  # key of the image
-    concepts: tuple[Concept, ...] = ()  # edited jointly
+    Attributes:
+        image: key of the image.
+        concepts: edited jointly; none means the null edit: inverted and decoded without guidance.
+        seed: of the noise of the inversion; the same request gives the same pixels.
+    """
+
+    image: str
+    concepts: tuple[Concept, ...] = ()
     seed: int = 0
 
 
@@ -108,7 +117,11 @@ class MadeBefore(Protocol):
 
 
 class Editor(Protocol):
-    """Edits images. `fingerprint` covers everything that changes a pixel of the result."""
+    """Edits images, as LEDITS++ does (Brack et al., CVPR 2024, arXiv 2311.16711) or in any other way.
+
+    Attributes:
+        fingerprint: hash of everything that changes a pixel of the result: two editors of one fingerprint share edits.
+    """
 
     @property
     def fingerprint(self) -> str:

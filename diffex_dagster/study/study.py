@@ -204,7 +204,11 @@ class Study(Part):
         return tuple(name for name, part in self.classifiers.items() if part.target in (None, self.target))
 
     def for_classifier(self, name: str) -> Study:
-        """The study as one classifier sees it: with the target of its own, where it has one."""
+        """The study as one classifier sees it: with the target of its own, where it has one.
+
+        Args:
+            name: of the classifier, in the study.
+        """
         target = self.classifiers[name].target
         if target is None:
             return self
@@ -281,6 +285,9 @@ class Study(Part):
     def deployed(self, **places: Mapping[str, Any]) -> Study:
         """The same study in a deployment of which these fields are set: `deployed(editor={"device": "cuda"})`.
 
+        Args:
+            **places: part of the deployment -> its fields; see `deployment.Deployment`.
+
         Raises:
             StudyError: a value cannot be.
         """
@@ -328,6 +335,9 @@ class Study(Part):
 
     def with_editor(self, name: str) -> Study:
         """The same study with another of its editors.
+
+        Args:
+            name: of the editor, in the study.
 
         Raises:
             StudyError: the study has no such editor.
