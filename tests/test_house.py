@@ -105,6 +105,25 @@ def test_a_module_is_read_in_one_sitting() -> None:
     assert {name for name, count in lines.items() if count > 400} == LONG.keys()  # those of one subject
 
 
+MANY = {
+    "bench/gates.py: seen": "the figures of one row",
+    "report/page.py: _block": "what one block of the page is drawn from",
+}
+
+
+def test_what_is_passed_in_order_is_six_things_at_most() -> None:
+    """More than that a caller names. The options of a command are those of its framework."""
+    package, found = ROOT / "diffex_dagster", set()
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                command = any("command" in ast.unparse(each) for each in node.decorator_list)
+                given = [each.arg for each in node.args.posonlyargs + node.args.args]
+                if len(given) - (given[:1] in (["self"], ["cls"])) > 6 and not command:
+                    found.add(f"{path.relative_to(package).as_posix()}: {node.name}")
+    assert found <= MANY.keys()
+
+
 def test_only_one_module_imports_what_dagster_keeps_private() -> None:
     package = ROOT / "diffex_dagster"
     private = re.compile(r"^\s*(?:from|import) dagster\w*\.\S*", re.MULTILINE)

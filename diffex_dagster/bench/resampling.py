@@ -41,6 +41,7 @@ def resample(
     options: DecisionOptions,
     studies: int,
     null: float,
+    *,
     without: Mapping[str, Mask] | None = None,
     reach: Reach | None = None,
 ) -> Resampled:

@@ -320,7 +320,13 @@ def grade_all(
                 reach = None if subject.target.bounded else reach_of(in_arm, unit)
                 options = decision_options(in_arm, reach).replaced(flips=1999)
                 resampled = resample(
-                    true_world.d, len(names), options, scope.resamples, NULL * unit, true_world.without, reach
+                    true_world.d,
+                    len(names),
+                    options,
+                    scope.resamples,
+                    NULL * unit,
+                    without=true_world.without,
+                    reach=reach,
                 )
                 marked = replace(marked, resampled=resampled)
             decoys = {f.id for f in corpus.walk() if f.editable and drawn.meaning(f.prompt) is None}

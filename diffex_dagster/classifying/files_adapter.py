@@ -40,6 +40,7 @@ class FileClassifier(BatchedClassifier):
         file: Path,
         labels: Sequence[str] | Path = (),
         preprocessing: Preprocessing | None = None,
+        *,
         manifest: Path | None = None,
         batch_size: int = 32,
         device: str = "auto",

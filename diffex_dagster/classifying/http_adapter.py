@@ -82,6 +82,7 @@ class HttpClassifier(BatchedClassifier):
         self,
         url: str,
         labels: Sequence[str] | Path,
+        *,
         format: Literal["plain", "kserve"] = "plain",
         outputs: Outputs = "probabilities",
         key_env: str | None = None,

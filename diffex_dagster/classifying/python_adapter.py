@@ -90,6 +90,7 @@ class CallableClassifier(BatchedClassifier):
         labels: Sequence[str] | Path = (),
         takes: Literal["pictures", "tensor"] = "pictures",
         preprocessing: Preprocessing | None = None,
+        *,
         files: Sequence[Path] = (),
         version: str = "",
         name: str = "",

@@ -60,6 +60,7 @@ class TimmClassifier(BatchedClassifier):
         labels: Sequence[str] | Path = (),
         weights: Path | None = None,
         preprocessing: Preprocessing | None = None,
+        *,
         batch_size: int = 32,
         device: str = "auto",
         outputs: Outputs | None = None,

@@ -147,7 +147,7 @@ def decide(
         seen = table[on[:, j], j]
         of = reach.get(name) if isinstance(reach, Mapping) else reach
         of = replace(of or Reach(), still=options.margin)
-        decided[name] = _decide_one(seen, float(p_mean[j]), alone, float(p_mixed[j]), moved, options, of)
+        decided[name] = _decide_one(seen, float(p_mean[j]), alone, float(p_mixed[j]), moved, options=options, reach=of)
     return {name: decided[name] for name in d}
 
 
@@ -191,7 +191,13 @@ def decide_controls(
     counts, _ = _mixed(against, settings, options.margin, 0)
     return {
         name: _decide_one(
-            against[:, j], float(p[j]), alone[j], 1.0, (int(counts[0, j]), int(counts[1, j])), settings, reach
+            against[:, j],
+            float(p[j]),
+            alone[j],
+            1.0,
+            (int(counts[0, j]), int(counts[1, j])),
+            options=settings,
+            reach=reach,
         )
         for j, name in enumerate(controls)
     }
@@ -319,6 +325,7 @@ def _decide_one(
     p_raw: float | None,
     p_mixed: float,
     counts: tuple[int, int],
+    *,
     options: DecisionOptions,
     reach: Reach,
 ) -> Decision:

@@ -183,7 +183,7 @@ def gate(
     Returns:
         One outcome for each group, the strongest first, ties and groups without a score in the order of the corpus.
     """
-    return _gate(corpus.groups, scores, noise_floor, options, {}, failed or {}, without or {})
+    return _gate(corpus.groups, scores, noise_floor, options, parents={}, failed=failed or {}, without=without or {})
 
 
 def _gate(
@@ -191,6 +191,7 @@ def _gate(
     scores: Scores,
     noise_floor: Floor,
     options: SearchOptions,
+    *,
     parents: Mapping[str, Feature],
     failed: Failed,
     without: Without,
@@ -291,6 +292,7 @@ def next_level(
     noise_floor: Floor,
     options: SearchOptions,
     level: int,
+    *,
     failed: Failed | None = None,
     without: Without | None = None,
 ) -> list[GateOutcome]:
@@ -307,9 +309,8 @@ def next_level(
         child of a weak sibling would be lost.
     """
     parents = _unexpanded(corpus, expanded, level)
-    return _gate(
-        [corpus[child] for child in parents], scores, noise_floor, options, parents, failed or {}, without or {}
-    )
+    nodes = [corpus[child] for child in parents]
+    return _gate(nodes, scores, noise_floor, options, parents=parents, failed=failed or {}, without=without or {})
 
 
 def candidates(

@@ -148,7 +148,8 @@ def search(
     deeper = []
     for level in range(2, depth(corpus)):
         nodes = candidates(corpus, expanded, options, level)
-        outcomes = next_level(scores, corpus, expanded, noise_floor, options, level, *judged(nodes))
+        failing, lacking = judged(nodes)
+        outcomes = next_level(scores, corpus, expanded, noise_floor, options, level, failed=failing, without=lacking)
         kept = kept_ids(outcomes)
         if outcomes:
             deeper.append(tuple(outcomes))

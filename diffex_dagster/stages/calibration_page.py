@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from diffex_dagster.editing.calibration import Choice, Try, in_words
@@ -38,13 +38,12 @@ def _page(study: Study, store: Store, editor: str, found: Calibration) -> Calibr
         tries.setdefault((each.wanted.prompt, each.wanted.direction), []).append(each)
     # One image of each prompt: the one with the most tries, all of them the same image's.
     shown = {of: _of_one_image(some) for of, some in tries.items()}
-    requests = {each: _request(study, each) for some in shown.values() for each in some}
-    nulls = [EditRequest(each.image, (), study.seed) for each in requests]
-    files = store.stored_edits(list(dict.fromkeys([*requests.values(), *nulls])), editor)
+    every = [each for some in shown.values() for each in some]
+    nulls = [EditRequest(each.image, (), study.seed) for each in every]
+    files = store.stored_edits(list(dict.fromkeys([*(_request(study, each) for each in every), *nulls])), editor)
+    pictures = {request: StoredPicture(store.pictures, file) for request, file in files.items()}
     prompts = [
-        _prompt(store, study, files, of, found.choices[of], shown.get(of, []), requests)
-        for of in order
-        if of in found.choices
+        _prompt(study, of, found.choices[of], shown.get(of, []), pictures) for of in order if of in found.choices
     ]
     images = {each.image for each in found.tries}
     return CalibrationPage(
@@ -66,24 +65,22 @@ def _of_one_image(tries: Sequence[Try]) -> list[Try]:
 
 
 def _prompt(
-    store: Store,
     study: Study,
-    files: dict[EditRequest, str],
     of: tuple[str, str],
     choice: Choice,
     tries: Sequence[Try],
-    requests: dict[Try, EditRequest],
+    pictures: Mapping[EditRequest, StoredPicture],
 ) -> Prompt:
     shots = [
         Shot(
-            StoredPicture(store.pictures, files[requests[each]]), in_words(each.setting), each.succeeded, each.harm,
+            pictures[_request(study, each)], in_words(each.setting), each.succeeded, each.harm,
             each.setting == choice.setting,
         )
         for each in sorted(tries, key=lambda each: (each.setting != choice.setting, each.harm))
-        if requests[each] in files
+        if _request(study, each) in pictures
     ]  # fmt: skip
     null = EditRequest(tries[0].image, (), study.seed) if tries else None
-    picture = StoredPicture(store.pictures, files[null]) if null in files and null is not None else None
+    picture = None if null is None else pictures.get(null)
     group = tries[0].wanted.group if tries else ""
     return Prompt(*of, group, in_words(choice.setting), choice.success, choice.tries, choice.why, picture,
                   tuple(shots) if picture else ())  # fmt: skip

@@ -204,7 +204,7 @@ def test_resampling_keeps_the_promised_rates_and_notices_broken_ones() -> None:
     real = rng.normal(0.3, 0.1, (300, 2))
     effects = {f"n{j}": null[:, j] for j in range(10)} | {f"r{j}": real[:, j] for j in range(2)}
     half = {name: np.arange(300) < 150 for name in effects}
-    among = resample({n: np.where(half[n], d, 9.0) for n, d in effects.items()}, 40, OPTIONS, 20, 0.001, half)
+    among = resample({n: np.where(half[n], d, 9.0) for n, d in effects.items()}, 40, OPTIONS, 20, 0.001, without=half)
     assert among.found == 1.0 and among.coverage > 0.9  # those that have it already have no part
     good = resample(effects, 20, OPTIONS, 60, null=0.001)
     assert good.found == 1.0 and good.coverage > 0.9
