@@ -6,6 +6,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from diffex_dagster.utils.lines import one_line
+
 RULES = 2
 """Raised when a change of the code makes another corpus of the same answers: what is the same name, what is dropped."""
 
@@ -58,10 +60,7 @@ def tidy(text: str) -> str:
 
     Text from a model is untrusted: terminal escapes and right-to-left overrides would change how a report reads.
     """
-    printable = "".join(
-        " " if char.isspace() else char for char in text if char.isspace() or unicodedata.category(char)[0] != "C"
-    )
-    line = " ".join(printable.split())[:2000]  # nothing longer is a name, a prompt or a citation
+    line = one_line(text)[:2000]  # nothing longer is a name, a prompt or a citation
     while True:  # to a fixed point, so that tidying twice is tidying once
         shorter = line.lstrip("-*•\"'`“”_,;: ").rstrip("\"'`“”*_,;: ")
         if shorter.endswith(".") and not shorter.endswith(("..", " .")) and shorter.count(".") == 1:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
@@ -12,6 +11,7 @@ from diffex_dagster.corpus.wording import same_key
 from diffex_dagster.effects.interactions import Interaction
 from diffex_dagster.effects.subgroups import SubgroupEffect, opposite
 from diffex_dagster.results import ComparedFeature, RankedFeature
+from diffex_dagster.utils.lines import one_line
 
 MINUS = "−"  # U+2212, as wide as the plus sign in tabular figures
 SHOWN = ("raises", "lowers", "mixed")
@@ -78,11 +78,9 @@ NOT_JUDGED = "Nobody judged whether these edits show what they were asked for"
 def plain(text: str, limit: int | None = None) -> str:
     """Text from a VLM or a person, made safe to print on one line.
 
-    Control, format and private-use characters (terminal escapes, bidirectional overrides, line breaks) become spaces;
-    runs of white space become one. Longer than `limit` is cut with an ellipsis.
+    See `one_line`. Longer than `limit` is cut with an ellipsis.
     """
-    kept = "".join(" " if unicodedata.category(char)[0] == "C" else char for char in str(text))
-    kept = re.sub(r"\s+", " ", kept).strip()
+    kept = one_line(str(text))
     return kept if limit is None or len(kept) <= limit else kept[: limit - 1].rstrip() + "…"
 
 

@@ -139,7 +139,7 @@ def _verdict(asked: Asked, seen: Seen, feature: Feature, i: int, p: float, still
     concepts = concepts_of([feature])
     if seen.there(feature, i):
         return "already there"
-    if not seen.took(asked, concepts, i):
+    if not seen.succeeded(asked, concepts, i):
         return "edit failed"
     level, effect = asked.subject.study.effects.level, float(seen.paired[concepts].effect[i])
     alone = 1.0 / (len(controls_like(asked.subject.study, concepts)) + 1)
@@ -171,7 +171,7 @@ def _search_flips(asked: Asked, seen: Seen, images: list[str]) -> tuple[list[Fli
 
     for i in range(len(images)):
         singles = {f.id: _outcome(asked, seen, concepts_of([f]), i) for f in asked.features}
-        usable = [f for f in asked.features if not seen.there(f, i) and seen.took(asked, concepts_of([f]), i)]
+        usable = [f for f in asked.features if not seen.there(f, i) and seen.succeeded(asked, concepts_of([f]), i)]
         searches[i] = smallest_flips(usable, singles, asked.wishes.flips)
         step(i, None)
     while wanted:
@@ -200,7 +200,7 @@ def _outcome(asked: Asked, seen: Seen, concepts: Concepts, i: int) -> Outcome:
     controls = len(seen.controls(asked, concepts, i))
     furthest = max(study.effects.level, 1.0 / (controls + 1) + 1e-12)  # of few control prompts none can be passed
     outside = not controls or seen.p(asked, concepts, i) <= furthest
-    counts = flips and outside and seen.took(asked, concepts, i)
+    counts = flips and outside and seen.succeeded(asked, concepts, i)
     return Outcome(moved, flips, counts, 1.0 - seen.metrics[concepts][i].ssim)
 
 

@@ -135,7 +135,7 @@ class Seen:
         chances = [self.chance[c.setting][i] if c.setting in self.chance else highest for c in concepts]
         return [bool(gain[i] > chance) for gain, chance in zip(self.gained[concepts], chances, strict=True)]
 
-    def took(self, asked: Asked, concepts: Concepts, i: int) -> bool:
+    def succeeded(self, asked: Asked, concepts: Concepts, i: int) -> bool:
         """Whether an edit of one picture changed it, and shows all that it was asked for."""
         enough = self.metrics[concepts][i].strength >= asked.subject.study.effects.min_edit_strength
         return bool(enough and all(shown is not False for shown in self.shows(concepts, i)))

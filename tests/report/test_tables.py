@@ -107,4 +107,4 @@ def test_share_never_rounds_something_to_nothing(value: float | None, text: str)
 
 
 def test_plain_removes_what_could_deceive() -> None:
-    assert wording.plain("a\u202eb\n\x1b[31mc\u200b d") == "a b [31mc d"
+    assert wording.plain("a\u202eb\n\x1b[31mc\u200b d") == "ab [31mc d"

@@ -1,0 +1,15 @@
+"""Text from a model, a file or a person as one line that is safe to print."""
+
+from __future__ import annotations
+
+import unicodedata
+
+
+def one_line(text: str) -> str:
+    """White space of any kind, line breaks among it, as single spaces, and nothing that cannot be printed.
+
+    Control, format and private-use characters are left out: terminal escapes and bidirectional overrides would change
+    how what stands around them reads.
+    """
+    kept = (" " if char.isspace() else char for char in text if char.isspace() or unicodedata.category(char)[0] != "C")
+    return " ".join("".join(kept).split())
