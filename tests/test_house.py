@@ -102,7 +102,7 @@ LONG = {
 def test_a_module_is_read_in_one_sitting() -> None:
     package = ROOT / "diffex_dagster"
     lines = {path.relative_to(package).as_posix(): len(path.read_text().splitlines()) for path in package.rglob("*.py")}
-    assert {name for name, count in lines.items() if count > 400} == LONG.keys()  # those of one subject
+    assert {name for name, count in lines.items() if count > 400} <= LONG.keys()  # those of one subject
 
 
 MANY = {
