@@ -16,7 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from diffex_dagster.bench.truth import CONTROL_PROMPTS, Benchmark, Examinee, Scope, Truth, grade_all, world_of
+from diffex_dagster.bench.true_effects import Examinee, Truth
+from diffex_dagster.bench.truth import CONTROL_PROMPTS, Benchmark, Scope, grade_all, world_of
 from diffex_dagster.classifying.transformers_adapter import TransformersPart
 from diffex_dagster.corpus.vlm.recorded import RecordedVLM
 from diffex_dagster.editing.parts import EditorPart

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffex_dagster.bench import exam, exam_tables, truth, truth_tables
+from diffex_dagster.bench import exam, exam_tables, true_effects, truth, truth_tables
 from diffex_dagster.bench.pages import write_between
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.cli.corpus import read_file
@@ -112,13 +112,13 @@ def test_every_proposal_is_graded_and_a_drawing_is_scored_once(small: Study, mon
         tree = [{"name": prompt, "prompt": prompt, "editable": True} for prompt in prompts]
         (folder / f"{name}.json").write_text(json.dumps({"categories": tree}))
     scored: list[int] = []
-    score = truth._score
+    score = true_effects._score
 
     def counted(classifier: Classifier, label: str, pictures: list[Image.Image]) -> NDArray[np.float64]:
         scored.append(len(pictures))
         return score(classifier, label, pictures)
 
-    monkeypatch.setattr(truth, "_score", counted)
+    monkeypatch.setattr(true_effects, "_score", counted)
     arms, chosen = truth.editors(small, "exact"), truth.subjects(small)
     files = exam.proposals(small)
     found = exam.grade_exam(small, arms, chosen, files, exam.exam_scope(4, 10, resamples=2))
