@@ -69,3 +69,9 @@ def test_the_version_is_printed(command: list[str]) -> None:
 
 def test_types_are_shipped() -> None:
     assert (Path(diffex_dagster.__file__).parent / "py.typed").exists()
+
+
+def test_the_changelog_has_the_version() -> None:
+    """With its date: what is released is cut out of [Unreleased]."""
+    changelog = (Path(__file__).parent.parent / "CHANGELOG.md").read_text("utf-8")
+    assert re.search(rf"^## \[{re.escape(diffex_dagster.__version__)}\] - \d{{4}}-\d\d-\d\d$", changelog, re.MULTILINE)
