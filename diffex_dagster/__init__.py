@@ -14,6 +14,7 @@ __all__ = [
     "Application",
     "Classifier",
     "ClassifierError",
+    "ClassifierResource",
     "Concept",
     "Corpus",
     "CorpusError",
@@ -21,13 +22,19 @@ __all__ = [
     "EditRequest",
     "Editor",
     "EditorError",
+    "EditorResource",
     "Explanation",
     "Feature",
     "ImageExplanation",
+    "OpenAIProposer",
+    "OpenAIVLM",
+    "ProposalRequest",
+    "ResultsResource",
     "StoreError",
     "Study",
     "StudyComponent",
     "StudyError",
+    "VLMResource",
     "__version__",
     "apply_to",
     "build_study",
@@ -42,6 +49,8 @@ if TYPE_CHECKING:
     from diffex_dagster.classifying.protocol import Classifier
     from diffex_dagster.component import StudyComponent
     from diffex_dagster.corpus.tree import Corpus, Feature
+    from diffex_dagster.corpus.vlm.prompts import ProposalRequest
+    from diffex_dagster.corpus.vlm.proposer import OpenAIProposer, OpenAIVLM
     from diffex_dagster.editing.protocol import Concept, Editor, EditRequest
     from diffex_dagster.errors import (
         ClassifierError,
@@ -51,6 +60,7 @@ if TYPE_CHECKING:
         StoreError,
         StudyError,
     )
+    from diffex_dagster.resources import ClassifierResource, EditorResource, ResultsResource, VLMResource
     from diffex_dagster.study import Study, load_study
 
 _HOMES = {
@@ -65,11 +75,15 @@ _HOMES = {
     "Classifier": "classifying.protocol",
     "Corpus": "corpus.tree",
     "Feature": "corpus.tree",
+    "OpenAIProposer": "corpus.vlm.proposer",
+    "OpenAIVLM": "corpus.vlm.proposer",
+    "ProposalRequest": "corpus.vlm.prompts",
     "Concept": "editing.protocol",
     "Editor": "editing.protocol",
     "EditRequest": "editing.protocol",
     "Study": "study",
     "load_study": "study",
+    **dict.fromkeys(("ClassifierResource", "EditorResource", "ResultsResource", "VLMResource"), "resources"),
     **dict.fromkeys(
         ("ClassifierError", "CorpusError", "DiffExError", "EditorError", "StoreError", "StudyError"), "errors"
     ),

@@ -50,6 +50,13 @@ def test_what_a_public_name_takes_and_has_is_said(name: str) -> None:
     assert not {of: words for of, words in unsaid.items() if words}
 
 
+def test_the_documentation_imports_from_the_root_alone() -> None:
+    """The worlds are tooling of who develops this (decision 25)."""
+    inside = re.compile(r"^(?:from|import) diffex_dagster\.(?!worlds)\S+", re.MULTILINE)
+    pages = [*REFERENCE.parent.rglob("*.md"), REFERENCE.parent.parent / "README.md"]
+    assert not {str(page): found for page in pages if (found := inside.findall(page.read_text("utf-8")))}
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'explian'"):
         _ = diffex_dagster.explian

@@ -72,7 +72,11 @@ class ResultsResource(Place):
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[ResultsResource]:
-        """Before the first step of a run: take the places in the pools back that killed runs still hold."""
+        """Before the first step of a run: take the places in the pools back that killed runs still hold.
+
+        Args:
+            context: Dagster's, of the run.
+        """
         if context.instance and context.run:
             with owned(context.instance, context.run.run_id):
                 yield self
@@ -105,7 +109,7 @@ class VLMResource(Place):
         return {"vlm": {"base_url": self.base_url, "key_env": self.key_env}}
 
     def proposer(self, study: Study, store: Store) -> Proposer:
-        """Who proposes the corpus; answers are kept in the store."""
+        """Who proposes the corpus of a study; answers are kept in the store."""
         return setup.build_proposer(study.deployed(**self.place()), store)
 
 
@@ -122,7 +126,7 @@ class ClassifierResource(Place):
         return {"classifiers": {"device": self.device, "urls": self.urls}}
 
     def classifier(self, study: Study, name: str) -> Classifier:
-        """One of the study's classifiers; its weights load at the first picture that must be scored."""
+        """The study's classifier of that name; its weights load at the first picture that must be scored."""
         key = (study.file, name)
         if key not in self._made:
             self._made[key] = setup.build_classifier(study.deployed(**self.place()), name)

@@ -66,11 +66,15 @@ class OpenAIVLM(ServerOptions, VLMPart):
     leak_check: bool = Field(False, description="ask the model which features only restate the class")
 
     def build(self, where: Where) -> OpenAIProposer:
-        """An `OpenAIProposer` whose answers are kept in the cache."""
+        """An `OpenAIProposer` whose answers are kept in the cache.
+
+        Args:
+            where: has the cache.
+        """
         return OpenAIProposer(self, where.cache)
 
     def placed(self, where: Where) -> OpenAIVLM:
-        """At the deployment's address."""
+        """At the deployment's address, which `where` has."""
         return self.moved(where.place)
 
     def server(self) -> ServerOptions:
@@ -93,9 +97,15 @@ class OpenAIProposer:
         self.options, self.client = options, Client(options, MemoryCache() if cache is None else cache)
 
     def propose(self, images: Sequence[Image.Image], request: ProposalRequest, usage: Usage | None = None) -> Proposal:
-        """See `Proposer`. An answer that cannot be used is left out with a warning as long as another one can.
+        """Propose a corpus. An answer that cannot be used is left out with a warning as long as another one can.
 
-        Calls are counted in `usage`, on top of what it holds already (embeddings of reference text).
+        Args:
+            images: sample images of the domain, of any size; they are scaled down before they are sent.
+            request: what to ask for.
+            usage: calls are counted in it, on top of what it holds already (embeddings of reference text).
+
+        Raises:
+            CorpusError: there is no image, the server cannot be asked, or no answer can be used.
         """
         if not images:
             raise CorpusError("There are no sample images to propose a corpus from: add some to the study's folder.")
@@ -134,7 +144,11 @@ class OpenAIProposer:
         return Usage(self.options.prices)
 
     def help(self, usage: Usage) -> Help:
-        """See `HelpingProposer.help`: embeddings and the leakage check, where the options ask for them."""
+        """See `HelpingProposer.help`: embeddings and the leakage check, where the options ask for them.
+
+        Args:
+            usage: what is asked is counted in it.
+        """
         model = self.options.embedding_model
         return Help(
             embed=self.embedder(model, usage) if model else None,
@@ -142,11 +156,21 @@ class OpenAIProposer:
         )
 
     def embedder(self, model: str, usage: Usage) -> Callable[[Sequence[str]], np.ndarray]:
-        """Embeds texts with a model of the same server. A `cleaning.Embed`."""
+        """Texts -> vectors, (N, D), by a model of the same server. A `cleaning.Embed`.
+
+        Args:
+            model: its name.
+            usage: calls are counted in it.
+        """
         return lambda texts: self.client.embed(texts, model, usage)
 
     def leaks(self, names: Sequence[str], class_labels: Sequence[str], usage: Usage) -> dict[str, str]:
         """Which features only restate a class, in the model's opinion: name -> reason. A `cleaning.LeakCheck`.
+
+        Args:
+            names: of the features.
+            class_labels: what the classifier tells apart.
+            usage: calls are counted in it.
 
         Raises:
             CorpusError: the model cannot be asked, or its answer cannot be read at the second try either.
