@@ -71,7 +71,14 @@ class Application:
         return text
 
     def to_html(self, folder: Path) -> Path:
-        """Write the page of contact sheets and its tables; returns the page."""
+        """Write the page of contact sheets and its tables.
+
+        Args:
+            folder: made where it is not there.
+
+        Returns:
+            The page.
+        """
         from diffex_dagster.report.applied_files import write_applied
 
         return write_applied(self.found, folder)[0]

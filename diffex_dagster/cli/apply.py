@@ -38,6 +38,7 @@ def make(
     images: Path,
     wanted: Wanted,
     report: Reporter,
+    *,
     only_plan: bool = False,
     output: Path | None = None,
     say: Callable[[str], None] = note,

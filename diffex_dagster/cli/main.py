@@ -302,7 +302,7 @@ def apply(
     (name,) = classifiers_of(loaded, classifier)
     wanted = Wanted(tuple(shortcut or ()), top, null_edits)
     with shown(Console(stderr=True)) as report:
-        found = apply_cli.make(loaded, name, images, wanted, report, only_plan, folder)
+        found = apply_cli.make(loaded, name, images, wanted, report, only_plan=only_plan, output=folder)
     if found is not None:
         apply_cli.show(*found, output, open_it)
 

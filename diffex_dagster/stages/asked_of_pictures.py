@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from diffex_dagster.corpus.wording import same_key
 from diffex_dagster.errors import StoreError, StudyError
+from diffex_dagster.judging.protocol import KnowingJudge
 from diffex_dagster.judging.vlm import QUESTIONS, VlmJudge
 from diffex_dagster.report.wording import titled
 from diffex_dagster.results import RankedFeature
@@ -156,7 +157,7 @@ def plan_apply(asked: AskedOfPictures) -> PlannedApply:
         stored = store.stored_edits(requests, editor)
         subjects = [edit_key(request, editor) for request in requests] or images
         scored = store.stored_scores(subjects, subject.classifier.fingerprint)
-        knows = hasattr(judge, "evidence_of")
+        knows = isinstance(judge, KnowingJudge)
         pairs = [] if knows else [(each, prompt) for each in subjects for prompt in asked.prompts]
         known = store.stored_evidence(pairs, judge.fingerprint) if judge else {}
         pace = store.seconds_per_edit(editor)

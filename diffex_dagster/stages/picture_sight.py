@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.effects.presence import CHANCE, YES, seen_between, seen_from, share_interval
-from diffex_dagster.judging.protocol import Pair
+from diffex_dagster.judging.protocol import KnowingJudge, Pair
 from diffex_dagster.report.wording import titled
 from diffex_dagster.stages.asked_of_pictures import AskedOfPictures
 from diffex_dagster.stages.edits import concepts_of, control_edits, edit_requests
@@ -24,9 +24,9 @@ def picture_evidence(asked: AskedOfPictures) -> dict[str, np.ndarray]:
     assert judge is not None
     if asked.wanted.null_edits:
         return evidence_before(subject, prompts, images)
-    knows: Callable[[EditRequest, str], float] | None = getattr(judge, "evidence_of", None)
-    if knows:  # what it drew, without having to look
-        return {p: np.array([knows(EditRequest(i, (), subject.study.seed), p) for i in images]) for p in prompts}
+    if isinstance(judge, KnowingJudge):
+        nulls = [EditRequest(image, (), subject.study.seed) for image in images]
+        return {prompt: np.array([judge.evidence_of(null, prompt) for null in nulls]) for prompt in prompts}
     pairs = [(image, prompt) for image in images for prompt in prompts]
     found = store.stored_evidence(pairs, judge.fingerprint)
     missing = [pair for pair in pairs if pair not in found]
@@ -72,7 +72,7 @@ def picture_sight(asked: AskedOfPictures, evidence: Mapping[str, np.ndarray]) ->
         )
     words = list(dict.fromkeys(concepts[0].prompt for concepts in control_edits(study)))
     nothing = np.concatenate([evidence[word] for word in words]) if words else np.empty(0)
-    told, binary = hasattr(judge, "evidence_of"), getattr(judge, "binary", False)
+    told, binary = isinstance(judge, KnowingJudge), getattr(judge, "binary", False)
     level = YES if binary else seen_from(nothing)
     levels = dict.fromkeys((row.feature for row in asked.rows), level)
     in_edits = {f: of.seen(level) for f, of in edits.items()}
