@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ class Resampled:
         coverage: share of intervals that hold the population's effect, over the features that have one at all.
         fdr: mean over studies of the share of false claims among *raises* and *lowers* (0 in a study without claims).
         any_false: share of studies with at least one false claim.
+        any_wrong_way: share of studies with at least one claim of an effect that is none, or has the other sign: what
+            the family-wise rate bounds. An effect that is off by more than its own interval says is not in it.
         found: mean share of the features with |effect| > 0.02 of the reach that are claimed with the right sign; NaN
             without any.
     """
@@ -32,6 +35,7 @@ class Resampled:
     coverage: float
     fdr: float
     any_false: float
+    any_wrong_way: float
     found: float
 
 
@@ -62,7 +66,7 @@ def resample(
     reach = reach or Reach(still=options.margin)
     acting, relevant = np.any(table != 0.0, axis=0), np.abs(truth) > 0.02 * reach.furthest
     rng = np.random.default_rng(options.seed)
-    covered, shares, falsely, found = [], [], [], []
+    covered, shares, falsely, wrongly, found = [], [], [], [], []
     for study in range(studies):
         chosen = rng.integers(len(table), size=images)
         d, on = table[chosen], lacking[chosen]
@@ -77,10 +81,11 @@ def resample(
         false = false_claims(claimed, said, truth, null, OFF * reach.furthest)
         shares.append(false.sum() / max(1, np.count_nonzero(claimed)))
         falsely.append(bool(false.any()))
+        wrongly.append(bool(false_claims(claimed, said, truth, null, math.inf).any()))
         found += [np.mean((claimed != 0) & ~false, where=relevant)] if relevant.any() else []
         said_of = acting & ~np.isnan(said[0])  # already there: nothing is said
         covered += [bool(held) for held in ((said[1] <= truth) & (truth <= said[2]))[said_of]]
-    return Resampled(studies, _mean(covered), _mean(shares), _mean(falsely), _mean(found))
+    return Resampled(studies, _mean(covered), _mean(shares), _mean(falsely), _mean(wrongly), _mean(found))
 
 
 def false_claims(

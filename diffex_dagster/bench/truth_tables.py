@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.table import Table
 
 from diffex_dagster.bench.marks import Beside, Marked, Point
@@ -194,8 +195,8 @@ def _clean(value: Any) -> Any:
 
 def table(arm: str, figures: Mapping[str, Any]) -> Table:
     """One arm for the terminal: a row a classifier, the mean, and the paper's reading below."""
-    made = Table(title=f"{arm} arm", title_justify="left")
-    made.add_column("classifier")
+    made = Table(title=f"{arm} arm", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    made.add_column("classifier", no_wrap=True)
     for heading, _ in MARKS.values():
         made.add_column(heading, justify="right")
     for name, row in figures["classifiers"].items():
@@ -203,7 +204,8 @@ def table(arm: str, figures: Mapping[str, Any]) -> Table:
     made.add_section()
     made.add_row("mean", *(_number(figures["mean"][key]) for key in MARKS))
     bounds = [figures["interval"][key] for key in MARKS]
-    made.add_row("95% interval", *("–" if each is None else "–".join(map(_number, each)) for each in bounds))
+    for i, end in enumerate(("from", "to")):
+        made.add_row(f"95% interval, {end}", *("–" if each is None else _number(each[i]) for each in bounds))
     made.add_section()
     for title, marks in figures["baselines"].items():
         some = f" ({len(marks['classifiers'])} classifiers)" if "ours" in marks else ""

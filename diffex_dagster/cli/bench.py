@@ -104,13 +104,13 @@ def truth(
             )
             benchmark = grading.grade_all(loaded, arms, chosen, scope)
             found = {"": benchmark}
-    console = terminal()
+    console = terminal(200)
     figures = {name: truth_tables.as_json(benchmark) for name, benchmark in found.items()}
     for name, each in figures.items():
         for of, values in each["arms"].items():
             console.print(truth_tables.table(f"{name}, {of}" if name else of, values))
             console.print(truth_tables.missed_line(values), highlight=False)
-    whole = whole_exam(figures) if exam else figures[""]
+    whole = whole_exam(figures) if exam else {"commit": ran_at, **figures[""]}
     kind, folder = "exam" if exam else "truth", loaded.results_folder / "bench"
     for name, benchmark in found.items():
         picture = figure or folder / f"{'_'.join(filter(None, (kind, name)))}.png"

@@ -43,10 +43,10 @@ TableOption = Annotated[TableFormat, typer.Option("--format", help="how to print
 TreeOption = Annotated[TreeFormat, typer.Option("--format", help="how to print the tree")]
 
 
-def terminal() -> Console:
-    """A terminal as wide as it is; wide enough for the tables where the output goes to a file."""
+def terminal(columns: int = 120) -> Console:
+    """A terminal as wide as it is; where the output goes to a file, wide enough for tables that need `columns`."""
     console = Console()
-    return console if console.is_terminal else Console(width=max(console.width, 120))
+    return console if console.is_terminal else Console(width=max(console.width, columns))
 
 
 def lines() -> Console:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import random
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from diffex_dagster.bench import baselines, exam_tables, truth, truth_tables
 from diffex_dagster.bench.racing import all_subjects
@@ -136,6 +138,15 @@ def test_a_random_beam_is_drawn_without_looking_at_scores(toy: Study) -> None:
         assert len(each.kept) == 1 and {feature.split("/")[0] for feature in each.effects} == set(each.kept)
 
 
+def test_the_table_of_the_terminal_cuts_no_word(graded: tuple[Study, truth.Benchmark]) -> None:
+    """As `diffex bench truth` prints it where the output goes to a file."""
+    arm = truth_tables.as_json(graded[1])["arms"]["exact"]
+    out = io.StringIO()
+    Console(file=out, width=200).print(truth_tables.table("exact", arm))
+    assert "…" not in out.getvalue() and "features that both edited" in out.getvalue()
+    assert all(heading in out.getvalue() for heading, _ in truth_tables.MARKS.values())
+
+
 def test_a_choice_undone_is_graded_like_the_pipeline(graded: tuple[Study, truth.Benchmark]) -> None:
     small, found = graded
     figures = truth_tables.as_json(found)["arms"]["exact"]
@@ -212,6 +223,7 @@ def test_resampling_keeps_the_promised_rates_and_notices_broken_ones() -> None:
     lenient = DecisionOptions(flips=499, level=0.9, confidence=0.51, margin=0.0)  # a claim's interval holds no zero
     broken = resample(effects, 20, lenient, 30, null=0.001)
     assert broken.any_false > 0.5 and broken.fdr > good.fdr
+    assert 0.0 < broken.any_wrong_way <= broken.any_false
     nothing = resample({"a": np.zeros(50)}, 10, OPTIONS, 5, null=0.001)
     assert math.isnan(nothing.coverage) and math.isnan(nothing.found) and nothing.fdr == 0.0
 
