@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
@@ -67,11 +68,17 @@ def redacted(value: Any) -> Any:
 
 
 def _known() -> set[str]:
-    environment = {
-        value.strip() for name, value in os.environ.items() if _NAMES.search(name) and not _is_path(value.strip())
-    }
-    of_addresses = {each for value in os.environ.values() for each in _of_address(value)}
-    return _remembered | environment | of_addresses
+    found = set(_remembered)
+    for name, value in os.environ.items():
+        if _names_a_secret(name) and not _is_path(value.strip()):
+            found.add(value.strip())
+        found.update(_of_address(value))
+    return found
+
+
+@lru_cache(maxsize=1024)  # asked for every variable of the environment, for every text
+def _names_a_secret(variable: str) -> bool:
+    return _NAMES.search(variable) is not None
 
 
 def _is_path(value: str) -> bool:
@@ -81,19 +88,21 @@ def _is_path(value: str) -> bool:
 _DSN = re.compile(r"\bpassword\s*=\s*('[^']+'|\S+)", re.IGNORECASE)
 
 
-def _of_address(url: str) -> list[str]:
+@lru_cache(maxsize=1024)
+def _of_address(url: str) -> tuple[str, ...]:
     """Secrets of an address, as they are and as a header carries them; and of `host=db password=...`."""
     if "://" not in url:
-        return [found.strip("'") for found in _DSN.findall(url) if len(found) >= _SHORTEST] if "=" in url else []
+        found = _DSN.findall(url) if "=" in url else []
+        return tuple(each.strip("'") for each in found if len(each) >= _SHORTEST)
     try:
         parts = urlsplit(url)
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
     except ValueError:
-        return []
+        return ()
     of_query = [value for name, value in parse_qsl(parts.query) if _QUERY.search(name)]
     secret = password or (user if len(user) >= _TOKEN else "")  # a token may stand alone
     header = base64.b64encode(f"{user}:{password}".encode()).decode() if secret else ""
-    return [each for each in (secret, header, *of_query) if len(each) >= _SHORTEST]
+    return tuple(each for each in (secret, header, *of_query) if len(each) >= _SHORTEST)
 
 
 def _forms(secret: str) -> set[str]:
