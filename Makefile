@@ -38,7 +38,7 @@ check: setup docs ## lint, types, import contracts, documentation
 docs: setup ## the documentation site in build/site; a broken link or reference fails it
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-release: setup ## wheel and sdist in dist/, their metadata checked, each installed in an empty environment
+release: setup ## wheel and sdist in dist/, their metadata checked, each installed in an empty environment; then the extras
 	rm -rf dist build/empty
 	$(BIN)/python -m hatchling build -d dist
 	$(BIN)/twine check --strict dist/*
@@ -47,6 +47,11 @@ release: setup ## wheel and sdist in dist/, their metadata checked, each install
 		build/empty/bin/python -m pip install --quiet --constraint constraints.txt "$$file" && \
 		build/empty/bin/diffex --version || exit 1; \
 	done
+	@# without lpips and timm, which bring a torchvision that has to fit the torch of the machine
+	for extra in buckets gradcam heic lora offload onnx postgres ray ui worlds; do \
+		build/empty/bin/python -m pip install --quiet --constraint constraints.txt "$$(ls dist/*.whl)[$$extra]" || exit 1; \
+	done
+	cd build && empty/bin/diffex doctor
 
 acceptance: setup ## what `make demo` must have shown
 	$(BIN)/pytest tests/acceptance.py
