@@ -8,7 +8,18 @@ from typing import Any
 
 import dagster as dg
 
-from diffex_dagster.assets import calibration, corpus, edits, images, kept, lineage, report, scores, source_prompts
+from diffex_dagster.assets import (
+    calibration,
+    corpus,
+    edits,
+    images,
+    kept,
+    lineage,
+    report,
+    scores,
+    source_prompts,
+    suggestions,
+)
 from diffex_dagster.assets.automation import automation_sensor
 from diffex_dagster.assets.common import quiet, with_code
 from diffex_dagster.errors import DiffExError
@@ -61,8 +72,11 @@ def build_study(
         description=f"Every stage of the study {study.prefix}.",
         executor_def=dg.in_process_executor,  # the model is loaded once for a run, in whatever project
     )
+    by_hand = with_code(
+        study, suggestions.build(study, chosen)
+    )  # after the job: who runs a study does not ask for them
     return dg.Definitions(
-        assets=assets,
+        assets=[*assets, *by_hand],
         asset_checks=checks,
         jobs=[job],
         sensors=[_watch(study, chosen), automation_sensor(study, stages), free_places],

@@ -133,6 +133,10 @@ def _of_lineage(tag: str) -> bool:
     return tag == CODE_VERSION_TAG or tag.startswith(INPUT_DATA_VERSION_TAG_PREFIX)
 
 
+BY_HAND = {"corpus_suggestions"}
+"""What somebody materializes who wants it: never out of date, and nothing follows from it."""
+
+
 def statuses(definitions: dg.Definitions, instance: dg.DagsterInstance) -> list[Status]:
     """Every stage of a study's definitions, in the order in which they run."""
     graph = definitions.resolve_asset_graph()
@@ -141,7 +145,7 @@ def statuses(definitions: dg.Definitions, instance: dg.DagsterInstance) -> list[
     resolver = CachingStaleStatusResolver(instance, graph, view)
     found = []
     for key in graph.toposorted_asset_keys:
-        if key not in graph.materializable_asset_keys:
+        if key not in graph.materializable_asset_keys or key.path[-1] in BY_HAND:
             continue
         status = resolver.get_status(key)
         causes = [_because(cause.reason, cause.dependency) for cause in resolver.get_stale_causes(key)]

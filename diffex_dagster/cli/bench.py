@@ -42,6 +42,22 @@ class Arm(StrEnum):
 
 
 @bench.command()
+def refine(
+    seeds: Annotated[int, typer.Option(min=1, help="rules, each with pictures and a left-out place of its own")] = 10,
+    output: JsonOption = None,
+) -> None:
+    """Leave out of a corpus what a rule leans on most, and see whether refining it finds that."""
+    from dataclasses import asdict
+
+    from diffex_dagster.bench.refine import as_markdown, measure
+
+    found = measure(range(seeds))
+    print(as_markdown(found))
+    if output is not None:
+        output.write_text(json.dumps([asdict(each) for each in found], indent=2) + "\n", "utf-8")
+
+
+@bench.command()
 def truth(
     study: Annotated[str, typer.Argument(help="a study of drawn avatars with an exact editor")] = "avatars",
     arm: Annotated[Arm, typer.Option(help="exact edits, the diffusion editor's, or both")] = Arm.both,

@@ -1,4 +1,4 @@
-"""`diffex corpus`, `diffex survey` and `diffex store`: what each of their commands is called, and who does it."""
+"""`diffex refine`, `diffex corpus`, `diffex survey` and `diffex store`: what each command is called, and who does it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,32 @@ from diffex_dagster.cli.console import (
     lines,
     load,
 )
+from diffex_dagster.utils.progress import shown
 
 store_commands = typer.Typer(no_args_is_help=True, help="Whether results are what they were, and what may be removed.")
 corpus_commands = typer.Typer(no_args_is_help=True, help="A study's tree of attributes: show it, check it, compare it.")
 survey_commands = typer.Typer(
     no_args_is_help=True, help="Ask people what changed in the pictures, and read their answers."
 )
+
+
+def refine(
+    study: StudyArgument,
+    classifier: Annotated[str | None, typer.Argument(help="after whose report; else the first one's")] = None,
+    question: Annotated[
+        Path | None, typer.Option(help="write the question and its pictures into this folder, and ask nobody")
+    ] = None,
+    editor: EditorOption = None,
+) -> None:
+    """Ask the vision-language model which attributes to try next, after a report. Nothing is applied."""
+    from diffex_dagster.cli import refine as refine_cli
+
+    loaded = load(study, editor)
+    name = classifiers_of(loaded, classifier)[0]
+    with shown(Console(stderr=True)) as report:
+        if question is not None:
+            return refine_cli.question(loaded, name, question, report, Console())
+        return refine_cli.make(loaded, name, report, Console())
 
 
 @survey_commands.command("make")
@@ -68,6 +88,18 @@ def corpus_check(study: StudyArgument) -> None:
     from diffex_dagster.cli import corpus
 
     corpus.check(load(study), Console())
+
+
+@corpus_commands.command("accept")
+def corpus_accept(
+    study: StudyArgument,
+    names: Annotated[list[str] | None, typer.Argument(help="suggestions by id or name; else they are listed")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="every suggestion that can be taken up")] = False,
+) -> None:
+    """Write suggestions of `diffex refine` into the corpus file, under `add:`."""
+    from diffex_dagster.cli import refine
+
+    refine.take_up(load(study), names or [], everything, Console())
 
 
 @corpus_commands.command("diff")

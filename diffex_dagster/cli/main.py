@@ -26,7 +26,7 @@ from diffex_dagster.cli.console import (
     say_error,
     set_workers,
 )
-from diffex_dagster.cli.families import corpus_commands, store_commands, survey_commands
+from diffex_dagster.cli.families import corpus_commands, refine, store_commands, survey_commands
 from diffex_dagster.cli.setting_up import doctor, init, schema
 from diffex_dagster.errors import DiffExError, of_a_disk
 from diffex_dagster.utils.output import every_letter, gone_quietly
@@ -307,6 +307,7 @@ def apply(
         apply_cli.show(*found, output, open_it)
 
 
+app.command()(refine)
 app.command()(init)
 app.command()(doctor)
 

@@ -14,6 +14,7 @@ NOT_MEANT = (
     "all of them, has no part in it, however much the classifier leans on it; and effects that differ from image to "
     "image, or that only act together, are lost on it."
 )
+SHOWN = 6  # images that are explained least
 FAR = 0.2  # a difference of two scores that is worth a sentence
 
 
@@ -68,7 +69,7 @@ def least_lines(found: Completeness, book: Book | None = None) -> list[Line]:
     Args:
         book: takes their pictures.
     """
-    some = found.least_explained
+    some = found.least_explained[:SHOWN]
     digits = digits_for(x for each in some for x in (each.score, each.predicted))
 
     def line(each: Unexplained) -> Line:

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from diffex_dagster.report.completeness import NOT_MEANT, completeness_sentences, least_lines
+from diffex_dagster.report.completeness import NOT_MEANT, SHOWN, completeness_sentences, least_lines
 from diffex_dagster.report.examples import Failures
 from diffex_dagster.report.markdown_tables import (
     comparison_markdown_table,
@@ -174,7 +174,7 @@ def _completeness(e: Report, fit: _Fit) -> str:
     said = [markdown_text(sentence) for sentence in completeness_sentences(e)]
     if found.score is None:
         return _joined(*said)
-    pictures = [[each.picture] for each in found.least_explained if each.picture is not None]
+    pictures = [[each.picture] for each in found.least_explained[:SHOWN] if each.picture is not None]
     seen = data_uri(strip(pictures, fit.side, fit.quality)) if pictures and fit.rows else ""
     shown = (f"{x.file}: {x.score}, predicted {x.predicted}; shows {x.shows}" for x in least_lines(found))
     return _joined(

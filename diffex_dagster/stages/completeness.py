@@ -22,8 +22,8 @@ from diffex_dagster.stages.pictures import Album
 from diffex_dagster.stages.ranking import Measured
 from diffex_dagster.store import InOrder, StoredPicture, edit_key
 
-SHOWN = 6
-"""Images that are shown as least explained."""
+FURTHEST = 12
+"""Images that are named as least explained; pages show the first of them."""
 
 Embeds = Callable[[Sequence[Image.Image]], np.ndarray]
 
@@ -107,7 +107,7 @@ def both_ways(measured: Measured, feature: Feature) -> np.ndarray:
 def least_explained(measured: Measured, found: Explained, album: Album) -> list[Unexplained]:
     """The images whose outputs are furthest from what the features predict, the furthest first."""
     outputs, predicted = measured.searched.paired[()].null, found.by_effects.values
-    furthest = sorted(range(len(outputs)), key=lambda i: -abs(float(outputs[i] - predicted[i])))[:SHOWN]
+    furthest = sorted(range(len(outputs)), key=lambda i: -abs(float(outputs[i] - predicted[i])))[:FURTHEST]
     samples = list(album.pictures.samples.stored.items())
     return [
         Unexplained(

@@ -201,10 +201,26 @@ def keep(subject: Subject, explanation: Report, run: str) -> None:
         "corpus_version": explanation.corpus_version,
         "run": run,
     }
+    keep_completeness(subject, explanation)
     rows = [{name: getattr(row, name) for name in KEPT} for row in explanation.per_image]
     subject.store.put_report(
         identity, explanation.features, explanation.side_effects, rows, explanation.interactions, explanation.subgroups
     )
+
+
+def keep_completeness(subject: Subject, explanation: Report) -> None:
+    """Keep how much this version of the corpus explains: a round of its refinement."""
+    if (found := explanation.completeness) is None:
+        return
+    identity = {
+        "study": subject.study.kept_as,
+        "classifier_name": explanation.classifier,
+        "classifier": subject.study.subject(explanation.classifier_fingerprint),
+        "editor": explanation.editor_fingerprint,
+        "corpus_version": explanation.corpus_version,
+    }
+    numbers = {name: getattr(found, name) for name in ("features", "images", "score", "low", "high")}
+    subject.store.put_completeness(identity, numbers)
 
 
 def ranked_report(subject: Subject, run: str, folder: Path, command: str) -> tuple[Report, list[Path]]:

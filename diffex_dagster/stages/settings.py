@@ -52,6 +52,7 @@ DECIDES: Mapping[str, tuple[Stage, ...]] = {
     "images.unreadable": _IMAGES,
     "corpus.vlm.recorded.kind": _PROPOSAL,
     "corpus.vlm.recorded.file": _NONE,  # its content is observed
+    "corpus.vlm.recorded.suggestions": _NONE,  # material for a person, who writes what is taken up into the corpus file
     "corpus.vlm.openai.kind": _PROPOSAL,
     "corpus.vlm.openai.model": _PROPOSAL,
     "corpus.vlm.openai.base_url": _NONE,  # where the model answers; answers are kept by model and request

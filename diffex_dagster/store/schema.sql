@@ -39,6 +39,27 @@ CREATE TABLE IF NOT EXISTS drops (
     study VARCHAR, corpus_version VARCHAR, name VARCHAR, reason VARCHAR,
     PRIMARY KEY (study, corpus_version, name, reason)
 );
+-- One row of `completeness` is how much of a classifier's outputs a version of a study's corpus explains: a round.
+CREATE TABLE IF NOT EXISTS completeness (
+    study VARCHAR, classifier_name VARCHAR, classifier VARCHAR, editor VARCHAR, corpus_version VARCHAR,
+    round INTEGER NOT NULL,             -- counted for each classifier and editor
+    features INTEGER NOT NULL, images INTEGER NOT NULL,
+    score DOUBLE, low DOUBLE, high DOUBLE, -- NULL where it is not known
+    created TIMESTAMPTZ DEFAULT now(),
+    PRIMARY KEY (study, classifier_name, classifier, editor, corpus_version)
+);
+-- One row of `suggestions` is an attribute that a model named as the next one to try, after a round.
+CREATE TABLE IF NOT EXISTS suggestions (
+    study VARCHAR, classifier_name VARCHAR, corpus_version VARCHAR, suggestion VARCHAR, -- the id it would have
+    position INTEGER NOT NULL,
+    kind VARCHAR NOT NULL, under VARCHAR NOT NULL, name VARCHAR NOT NULL,
+    entries VARCHAR NOT NULL,           -- JSON: what would stand under `add:` in the corpus file
+    why VARCHAR NOT NULL,               -- in the model's words
+    left_out VARCHAR NOT NULL,          -- why it cannot be tried; empty where it can
+    model VARCHAR NOT NULL,
+    created TIMESTAMPTZ DEFAULT now(),
+    PRIMARY KEY (study, classifier_name, corpus_version, suggestion)
+);
 -- One row of `edits` is an edited image; no concepts means the null edit.
 CREATE TABLE IF NOT EXISTS edits (
     edit VARCHAR PRIMARY KEY,           -- hash of image, concepts, editor and seed

@@ -14,11 +14,12 @@ from diffex_dagster.store.duck import DuckDatabase
 from diffex_dagster.store.edits import EditTables
 from diffex_dagster.store.places import Folder, PicturePlace
 from diffex_dagster.store.reports import ReportTables
+from diffex_dagster.store.rounds import RoundTables
 
 SETTLED = 3600.0  # seconds that a picture without a row is left alone where others may be at work
 
 
-class Store(EditTables, CorpusTables, ReportTables):
+class Store(EditTables, CorpusTables, ReportTables, RoundTables):
     """Everything a study has computed, in one folder.
 
     Args:

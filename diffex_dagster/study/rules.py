@@ -76,7 +76,7 @@ def rules_name_classifiers(rules: Iterable[RulePart], classifiers: Collection[st
 def not_reserved(names: Iterable[str]) -> None:
     """A classifier is not called as a stage or a source: both are asset keys."""
     taken = {"image_files", "proposal_inputs", "editor", "judge", "second_judge", "results"}  # sources
-    taken |= {"sample_images", "vlm_corpus", "corpus_overrides", "corpus", "source_prompts"}
+    taken |= {"corpus_suggestions", "sample_images", "vlm_corpus", "corpus_overrides", "corpus", "source_prompts"}
     taken |= {"editor_calibration", "level1_edits", "classifier_comparison", "editor_comparison"}
     for name in names:
         if name.lower() in taken:

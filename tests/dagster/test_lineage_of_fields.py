@@ -103,6 +103,9 @@ FIELDS: dict[str, Fields | tuple[Fields, Fields]] = {
     "images.unreadable": images(unreadable=0.5),
     "corpus.vlm.recorded.kind": (proposing(), ASKED),
     "corpus.vlm.recorded.file": proposing(vlm={"kind": "recorded", "file": "other.json"}),
+    "corpus.vlm.recorded.suggestions": proposing(
+        vlm={"kind": "recorded", "file": "proposal.json", "suggestions": "other.json"}
+    ),
     "corpus.vlm.openai.kind": (ASKED, proposing()),
     "corpus.vlm.openai.model": asking(model="two"),
     "corpus.vlm.openai.base_url": asking(base_url="{other}"),

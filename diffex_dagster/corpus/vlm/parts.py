@@ -55,6 +55,11 @@ class VLMPart(config.KindPart):
         """The files beside the study file that its proposal is made from."""
         return ()
 
+    @property
+    def refines(self) -> bool:
+        """Whether it can be asked for the next attributes to try (`corpus.refining`)."""
+        return self.live
+
     def server(self) -> ServerOptions | None:
         """The server that it asks; None where it asks none."""
         return None

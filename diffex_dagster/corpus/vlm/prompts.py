@@ -120,6 +120,22 @@ class ProposalRequest:
     context: tuple[Passage, ...] = ()
 
 
+REFINE_SCHEMA = _object(
+    suggestions=_list(
+        _object(
+            kind={"type": "string", "enum": ["group", "finer", "split"]},
+            under=_MAYBE,
+            name=_TEXT,
+            prompt=_TEXT,
+            editable=_YES_OR_NO,
+            exclusive=_YES_OR_NO,
+            children=_list(_object(name=_TEXT, prompt=_TEXT)),
+            why=_TEXT,
+        )
+    )
+)
+
+
 LEAKAGE_SCHEMA = _object(restating=_list(_object(name=_TEXT, reason=_TEXT)))
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from pydantic import Field
 
 from diffex_dagster.corpus.merging import merge_answers
+from diffex_dagster.corpus.refining import Refined, Refinement, read_suggestions, refine_prompt
 from diffex_dagster.corpus.tree import Drop
 from diffex_dagster.corpus.vlm.answers import is_refusal, read, tree_from_raw
 from diffex_dagster.corpus.vlm.client import Client, Request
@@ -32,6 +33,7 @@ from diffex_dagster.corpus.vlm.parts import ServerOptions, VLMPart, Where
 from diffex_dagster.corpus.vlm.prompts import (
     GROUPS_SCHEMA,
     LEAKAGE_SCHEMA,
+    REFINE_SCHEMA,
     ProposalRequest,
     children_prompt,
     children_schema,
@@ -138,6 +140,30 @@ class OpenAIProposer:
             model=self.client.model,
             warnings=tuple(session.warnings),
         )
+
+    def refine(self, asked: Refinement) -> Refined:
+        """See `Refiner`. A question that has been answered is not asked again; an unreadable answer is, once."""
+        usage = self.new_usage()
+        request = Request(
+            system_prompt(), refine_prompt(asked), tuple(seen.picture for seen in asked.pictures), REFINE_SCHEMA
+        )
+
+        def holds_some(answer: str) -> bool:
+            try:
+                return bool(read_suggestions(answer))
+            except CorpusError:
+                return False
+
+        answer = self.client.ask(request, usage, keep=holds_some)
+        if not holds_some(answer):
+            again = dataclasses.replace(request, text=f"{request.text}\n\n{worded('again')}")
+            answer = self.client.ask(again, usage, keep=holds_some)
+            if not holds_some(answer):
+                raise CorpusError(
+                    f"The model {self.client.model!r} named no attribute in a readable form: use another model."
+                )
+            self.client.remember(request, answer)
+        return Refined(answer, self.client.model, usage)
 
     def new_usage(self) -> Usage:
         """A count that knows this proposer's prices."""

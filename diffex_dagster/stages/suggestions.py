@@ -1,0 +1,239 @@
+"""Stage: ask for the next attributes to try. What comes back is kept, and never applied by itself.
+
+The model is shown what a report cannot explain: the images furthest from what their features predict, and images on
+both sides of the features that raise some and lower others. A person takes suggestions up into the corpus file
+(`accept`); from then on they are features like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from diffex_dagster.corpus.accepting import Accepted, with_additions
+from diffex_dagster.corpus.cleaning import CleaningOptions
+from diffex_dagster.corpus.overrides import merge
+from diffex_dagster.corpus.overrides_file import overrides_from_text
+from diffex_dagster.corpus.refining import (
+    Refined,
+    Refinement,
+    Refiner,
+    Seen,
+    Suggestion,
+    helped,
+    read_suggestions,
+    refine_prompt,
+    usable_suggestions,
+)
+from diffex_dagster.corpus.tree import Corpus, slug
+from diffex_dagster.corpus.vlm.protocol import HelpingProposer
+from diffex_dagster.errors import CorpusError
+from diffex_dagster.report.wording import SHOWN, UNSAID, number, plain, signed
+from diffex_dagster.results import Example, RankedFeature, Report, Unexplained, opened
+from diffex_dagster.stages.context import StudyContext, Subject
+from diffex_dagster.stages.corpus import class_names, problems
+from diffex_dagster.stages.report import classifier_report, keep_completeness
+from diffex_dagster.store.rounds import Round
+from diffex_dagster.utils.files import write_atomically
+from diffex_dagster.utils.imports import at_own_code
+from diffex_dagster.utils.text import read_text
+
+FEATURES, SIDES = 3, 2
+"""Features whose images are shown, and how many images of each side."""
+
+
+@dataclass(frozen=True)
+class Suggested:
+    """A round of refinement.
+
+    Attributes:
+        classifier: whose report it starts from.
+        corpus_version: with which it was explained.
+        suggestions: in the model's order.
+        answer: as it came, with what it cost.
+        rounds: of this classifier so far, the first one first.
+    """
+
+    classifier: str
+    corpus_version: str
+    suggestions: tuple[Suggestion, ...]
+    answer: Refined
+    rounds: tuple[Round, ...]
+
+
+def question_of(subject: Subject) -> tuple[Refinement, Report]:
+    """What the model is asked after a classifier's report.
+
+    Raises:
+        StoreError: the search has not been run.
+        CorpusError: how much is explained is not known.
+    """
+    report, _ = classifier_report(subject, "")
+    keep_completeness(subject, report)
+    if report.completeness is None or report.completeness.score is None:
+        why = report.completeness.why if report.completeness else "this report does not say"
+        raise CorpusError(f"{subject.study.file}: nothing can be refined where what is explained is not known: {why}")
+    corpus, study = subject.corpus, subject.study
+    there = {feature.id for feature in corpus.walk()}
+    before = [
+        one.name
+        for _, version, one, _ in subject.store.suggestions(study.kept_as)
+        if version != corpus.version and one.id not in there
+    ]
+    names = {subject.name: subject.classifier.labels}
+    asked = Refinement(
+        domain=study.domain,
+        measure=report.target,
+        pictures=tuple(pictures_shown(report)),
+        tried=tuple(lines_of(corpus, report.features)),
+        before=tuple(dict.fromkeys(before)),
+        class_labels=class_names(study, names),
+    )
+    return asked, report
+
+
+def pictures_shown(report: Report) -> Iterator[Seen]:
+    """The images that are explained least, then both sides of the features that divide the images most."""
+    assert report.completeness is not None
+    for each in report.completeness.least_explained:
+        if each.picture is not None:
+            yield Seen(_missed(each), opened(each.picture))
+    claimed = [f for f in report.features if f.decision in SHOWN]
+    ordered = sorted(claimed, key=lambda f: (f.decision != "mixed", -f.magnitude))
+    for feature in ordered[:FEATURES]:
+        for example in _both_sides(report.examples.get(feature.feature, ())):
+            yield Seen(
+                f"before an edit towards {plain(feature.name, 60)!r}, which moves its score by "
+                f"{signed(example.effect, 2)}",
+                opened(example.null),
+            )
+
+
+def _missed(each: Unexplained) -> str:
+    side = "above" if each.score > each.predicted else "below"
+    shows = ", ".join(plain(name, 40) for name in each.shows) or "none of the attributes"
+    return (
+        f"scored {number(each.score, 2)}, predicted {number(each.predicted, 2)}: {side} its prediction; shows {shows}"
+    )
+
+
+def _both_sides(examples: Sequence[Example]) -> list[Example]:
+    """The images that a feature moves most one way and the other; `examples` by descending effect."""
+    if len(examples) <= 2 * SIDES:
+        return list(examples)
+    return [*examples[:SIDES], *examples[-SIDES:]]
+
+
+def lines_of(corpus: Corpus, ranked: Sequence[RankedFeature]) -> Iterator[str]:
+    """Every feature of the corpus and what its edits did."""
+    rows = {row.feature: row for row in ranked}
+    for feature in corpus.walk():
+        row = rows.get(feature.id)
+        if row is None:
+            said = "a heading" if not feature.editable else "not scored"
+        elif row.decision in UNSAID:
+            said = row.decision
+        else:
+            said = f"{row.decision}, {signed(row.effect, 2)} on average, {number(row.magnitude, 2)} either way"
+        yield f"{feature.id}: {plain(feature.name, 60)}: {said}"
+
+
+def suggest(subject: Subject) -> Suggested:
+    """Ask for the next attributes after a classifier's report, and keep them. A question is never asked twice.
+
+    Raises:
+        CorpusError: nobody can be asked, or no answer can be used.
+        StoreError: the search has not been run.
+    """
+    study, store, proposer = subject.study, subject.store, subject.proposer
+    if not isinstance(proposer, Refiner) or not (study.corpus.vlm and study.corpus.vlm.refines):
+        raise CorpusError(
+            f"{study.file}: corpus.vlm: nobody can be asked for the next attribute; name a live model, or a recorded "
+            "answer with `suggestions`: a saved answer to `diffex refine STUDY --question FOLDER`"
+        )
+    asked, report = question_of(subject)
+    doing = f"{study.file}: corpus.vlm: {proposer.__class__.__name__} fails while it names the next attributes"
+    with at_own_code(doing, "mend it, or name a recorded answer with `suggestions`", CorpusError), store.let_go():
+        answer = proposer.refine(asked)
+    part = study.corpus
+    options = CleaningOptions(leakage=part.leakage, vague=part.vague)
+    if isinstance(proposer, HelpingProposer):
+        options = helped(options, proposer.help(answer.usage))
+    found = usable_suggestions(read_suggestions(answer.answer), subject.corpus, asked.class_labels, options)
+    store.put_suggestions(study.kept_as, subject.name, report.corpus_version, found, answer.model)
+    rounds = store.rounds(study.kept_as, subject.name, subject.editor.fingerprint)
+    return Suggested(subject.name, report.corpus_version, tuple(found), answer, tuple(rounds))
+
+
+def write_question(subject: Subject, folder: Path) -> list[Path]:
+    """The question as files, for any model that a person can ask: `question.md`, and its pictures in their order."""
+    asked, _ = question_of(subject)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / "question.md"]
+    write_atomically(files[0], (refine_prompt(asked) + "\n").encode("utf-8"), 0o644)
+    for i, seen in enumerate(asked.pictures, 1):
+        files.append(folder / f"{i:02d}.png")
+        seen.picture.save(files[-1])
+    return files
+
+
+def open_suggestions(work: StudyContext, corpus: Corpus) -> list[tuple[Suggestion, str]]:
+    """Suggestions that can be taken up, each once, with who named it; those of the latest round first."""
+    there = {feature.id for feature in corpus.walk()}
+    found: dict[str, tuple[Suggestion, str]] = {}
+    for _, _, one, model in work.store.suggestions(work.study.kept_as):
+        entries = tuple(entry for entry in one.entries if _id_of(entry) not in there)
+        if not one.left_out and entries:
+            found.pop(one.id, None)
+            found[one.id] = replace(one, entries=entries), model
+    return list(found.values())[::-1]
+
+
+def _id_of(entry: Mapping[str, Any]) -> str:
+    own = slug(str(entry["name"]))
+    return f"{entry['group']}/{own}" if entry.get("group") else own
+
+
+def accept(work: StudyContext, proposal: Corpus, corpus: Corpus, names: Sequence[str]) -> list[Suggestion]:
+    """Write suggestions into the study's corpus file, under `add:`, with why each was named as a comment.
+
+    Nothing is written unless the file says afterwards what can be searched.
+
+    Args:
+        proposal: what the file changes.
+        corpus: as it is now.
+        names: ids or names of suggestions; all that can be taken up where there is none.
+
+    Raises:
+        CorpusError: there is no such suggestion, or the file does not take it.
+    """
+    study, known = work.study, open_suggestions(work, corpus)
+    path = study.path(study.corpus.overrides)
+    chosen = []
+    for name in names:
+        found = [each for each in known if name in (each[0].id, each[0].name)]
+        if not found:
+            there = ", ".join(one.id for one, _ in known) or "none; run `diffex refine` first"
+            raise CorpusError(f"{path}: no suggestion {name!r} can be taken up; there are: {there}")
+        chosen += [each for each in found[:1] if each not in chosen]
+    chosen = chosen if names else known
+    if not chosen:
+        raise CorpusError(f"{path}: there is no suggestion to take up; run `diffex refine {study.name}` first")
+    text = read_text(path) if path.exists() else ""
+    accepted = [
+        Accepted(entry, f"suggested by {Path(model).name}: {one.why}" if i == 0 else "")
+        for one, model in chosen
+        for i, entry in enumerate(one.entries)
+    ]
+    after = with_additions(text, accepted, str(path))
+    if found := problems(merge(proposal, overrides_from_text(after, str(path))), study.search):
+        raise CorpusError(f"{path}: with these it could not be searched: {'; '.join(found)}")
+    write_atomically(path, after.encode("utf-8"), 0o644)
+    return [one for one, _ in chosen]
+
+
+def rounds_of(work: StudyContext, classifier: str) -> list[Round]:
+    """The rounds of one classifier so far."""
+    return work.store.rounds(work.study.kept_as, classifier, work.editor.fingerprint)

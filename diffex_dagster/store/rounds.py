@@ -1,0 +1,103 @@
+"""Rows of rounds: how much a version of a corpus explains, and what was suggested to try next."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from diffex_dagster.corpus.refining import Suggestion
+from diffex_dagster.store.connection import Connection
+from diffex_dagster.store.tables import Tables
+
+
+@dataclass(frozen=True)
+class Round:
+    """One version of a study's corpus, as one classifier was explained with it.
+
+    Attributes:
+        round: 1 for the first.
+        corpus_version: the version.
+        features, images: how many had a part in the score.
+        score, low, high: how much was explained, with its interval; None where that is not known.
+        created: when it was first found.
+    """
+
+    round: int
+    corpus_version: str
+    features: int
+    images: int
+    score: float | None
+    low: float | None
+    high: float | None
+    created: datetime
+
+
+class RoundTables(Tables):
+    """`completeness` and `suggestions`."""
+
+    def put_completeness(self, identity: Mapping[str, str], found: Mapping[str, float | int | None]) -> None:
+        """Keep how much is explained; a version that was explained before keeps the number of its round.
+
+        Args:
+            identity: study, classifier_name, classifier, editor and corpus_version.
+            found: features, images, score, low, high.
+        """
+
+        def put(connection: Connection) -> None:
+            who = [identity[name] for name in ("study", "classifier_name", "editor")]
+            known = connection.execute(
+                "SELECT corpus_version, round FROM completeness WHERE study = ? AND classifier_name = ? AND editor = ?",
+                who,
+            )
+            rounds: dict[str, int] = dict(known)  # type: ignore[arg-type]
+            number = rounds.get(identity["corpus_version"], max(rounds.values(), default=0) + 1)
+            connection.insert("completeness", [{**identity, "round": number, **found}], True)
+
+        self.database.write(put)
+
+    def rounds(self, study: str, classifier_name: str, editor: str) -> list[Round]:
+        """The rounds of one classifier under an editor (fingerprint), the first one first."""
+        rows = self.rows(
+            """SELECT round, corpus_version, features, images, score, low, high, created FROM completeness
+            WHERE study = ? AND classifier_name = ? AND editor = ? ORDER BY round, created""",
+            [study, classifier_name, editor],
+        )
+        return list({row[1]: Round(*row) for row in rows}.values())  # of one version the latest classifier
+
+    def put_suggestions(
+        self, study: str, classifier_name: str, corpus_version: str, found: Sequence[Suggestion], model: str
+    ) -> None:
+        """Keep what was suggested after a round, in place of what was suggested after it before."""
+        of = {"study": study, "classifier_name": classifier_name, "corpus_version": corpus_version}
+        rows = [
+            {
+                **of, "suggestion": s.id, "position": i, "kind": s.kind, "under": s.under, "name": s.name,
+                "entries": json.dumps([dict(entry) for entry in s.entries]), "why": s.why, "left_out": s.left_out,
+                "model": model,
+            }
+            for i, s in enumerate(found)
+        ]  # fmt: skip
+
+        def put(connection: Connection) -> None:
+            connection.execute(
+                "DELETE FROM suggestions WHERE study = ? AND classifier_name = ? AND corpus_version = ?",
+                list(of.values()),
+            )
+            if rows:
+                connection.insert("suggestions", rows)
+
+        self.database.write(put)
+
+    def suggestions(self, study: str) -> list[tuple[str, str, Suggestion, str]]:
+        """(classifier, corpus version, suggestion, model) of all rounds of a study, the latest round last."""
+        rows = self.rows(
+            """SELECT classifier_name, corpus_version, suggestion, kind, under, name, entries, why, left_out, model
+            FROM suggestions WHERE study = ? ORDER BY created, classifier_name, position""",
+            [study],
+        )
+        return [
+            (name, version, Suggestion(one, kind, under, called, tuple(json.loads(entries)), why, left_out), model)
+            for name, version, one, kind, under, called, entries, why, left_out, model in rows
+        ]

@@ -1,0 +1,172 @@
+"""From a report to the next attributes and back into the corpus: rounds, a real server, the command line, the asset."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from diffex_dagster.assets.build import build_study
+from diffex_dagster.bench.refine import Found, ScriptedProposer, refine_once, scripted_answer, searched, write_study
+from diffex_dagster.bench.tiles import PLACES, draw_weights, group_of
+from diffex_dagster.cli import refine as refine_cli
+from diffex_dagster.corpus.tree import slug
+from diffex_dagster.errors import CorpusError
+from diffex_dagster.stages.context import StudyContext
+from diffex_dagster.stages.corpus import propose
+from diffex_dagster.stages.sample_images import sample_images
+from diffex_dagster.stages.suggestions import accept, open_suggestions, question_of, suggest, write_question
+from tests.support.chat_server import Reply, Server, serving
+from tests.support.material import HOSTILE
+
+SEED = 1
+TOP = slug(f"Mark at the {draw_weights(SEED)[1]}")
+
+
+def begun(folder: Path, corpus: dict[str, Any] | None = None, seed: int = SEED) -> StudyContext:
+    """A study of tiles that lacks its strongest place, with its first search behind it."""
+    study, _ = write_study(folder, seed, corpus)
+    work = StudyContext(study)
+    sample_images(work)
+    propose(work)
+    return searched(work)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> StudyContext:
+    return begun(tmp_path_factory.mktemp("first") / "study")
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_group_that_is_missing_is_found_within_two_rounds(seed: int, tmp_path: Path) -> None:
+    """`diffex bench refine` does so with ten seeds."""
+    found: Found = refine_once(tmp_path / "study", seed)
+    assert found.round in (1, 2)
+    assert found.scores[-1] > found.scores[0] + 0.3 and found.scores[-1] > 0.8
+
+
+def test_the_question_holds_what_is_not_explained_and_what_was_tried(first: StudyContext, tmp_path: Path) -> None:
+    asked, report = question_of(first.subject("rule"))
+    captions = [seen.caption for seen in asked.pictures]
+    sides = [caption for caption in captions if caption.startswith("scored")]
+    assert len(sides) == 12 and {"above" in c for c in sides} == {True, False} and len(captions) <= 24
+    assert any("before an edit towards" in caption for caption in captions)
+    assert len(asked.tried) == len(list(first.corpus.walk())) and not any(TOP in line for line in asked.tried)
+    assert report.completeness and report.completeness.least_explained[0].shows is not None
+    files = write_question(first.subject("rule"), tmp_path / "question")
+    assert len(files) == 1 + len(captions) and "Name up to" in files[0].read_text("utf-8")
+
+
+def pictures_in(request: dict[str, Any]) -> tuple[str, list[Image.Image]]:
+    text, *images = request["messages"][1]["content"]
+    sent = [each["image_url"]["url"].partition(",")[2] for each in images]
+    return text["text"], [Image.open(io.BytesIO(base64.b64decode(each))) for each in sent]
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A model behind a real server: it proposes the places of the first study, and refines by looking."""
+    weights, top = draw_weights(SEED)
+    used = {place for place in PLACES if any(place in prompt.split(" at the ") for prompt in weights)}
+    groups = [group_of(place) for place in sorted(used - {top})]
+
+    def answer(request: dict[str, Any], number: int) -> Reply:
+        text, pictures = pictures_in(request)
+        if "Name up to" in text and "attributes to try next" in text:
+            return Reply(scripted_answer(text, pictures))
+        return Reply(json.dumps({"categories": groups}))
+
+    with serving(answer) as found:
+        yield found
+
+
+def test_a_question_is_asked_once_and_only_what_is_accepted_is_edited(server: Server, tmp_path: Path) -> None:
+    vlm = {"kind": "openai", "model": "m", "base_url": server.url, "image_side": 24, "images_per_call": 24}
+    work = begun(tmp_path / "study", {"vlm": vlm, "overrides": "corpus.yaml"})
+    study, before = work.study, work.corpus
+    asked = len(server.questions)
+    found = suggest(work.subject("rule"))
+    assert [one.id for one in found.suggestions if not one.left_out] == [TOP] and found.answer.usage.made == 1
+    again = suggest(work.changed().subject("rule"))
+    assert len(server.questions) == asked + 1 and again.answer.usage.reused == 1
+    assert again.suggestions == found.suggestions
+    assert work.corpus == before and not (study.folder / "corpus.yaml").exists()  # nothing is applied by itself
+    proposal = work.store.current_corpus(study.kept_as, "proposal")
+    (study.folder / "corpus.yaml").write_text("# my notes\nadd:\n  - Scarf  # warm\n", "utf-8")
+    accept(work, proposal, work.corpus, [TOP])
+    text = (study.folder / "corpus.yaml").read_text("utf-8")
+    assert text.startswith("# my notes\nadd:\n  - Scarf  # warm\n") and "# suggested by m: " in text
+    work = searched(work)
+    assert TOP in {group.id for group in work.corpus.groups}
+    second = suggest(work.subject("rule"))
+    assert [each.round for each in second.rounds] == [1, 2] and len(server.questions) == asked + 2
+    scores = [each.score for each in second.rounds]
+    assert scores[0] is not None and scores[1] is not None and scores[1] > scores[0] + 0.3
+
+
+def test_a_recorded_answer_is_material(first: StudyContext) -> None:
+    """What a file says is cleaned, shown without what a terminal or page would take for an order, and not believed."""
+    said = [
+        {"kind": "group", "name": "Cap", "prompt": "a cap", "why": HOSTILE + "\x1b[2J [red]"},
+        {"kind": "group", "name": "Yes man", "prompt": "yes"},
+        {"kind": "finer", "under": "../../etc", "name": "x"},
+    ]
+    folder = first.study.folder
+    (folder / "suggestions.json").write_text(json.dumps({"suggestions": said}), "utf-8")
+    found = suggest(first.changed().subject("rule"))
+    assert [bool(one.left_out) for one in found.suggestions] == [False, True, True]
+    console = Console(file=io.StringIO(), width=200)
+    refine_cli.show(first.study, found, console)
+    refine_cli.take_up(first.study, [], False, console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "\x1b" not in shown and "Cap" in shown and "restates the class" in shown and "round 1" in shown
+    from diffex_dagster.assets.suggestions import in_markdown
+
+    assert "<img" not in in_markdown(found) and "<script" not in in_markdown(found)
+    proposal = first.store.current_corpus(first.study.kept_as, "proposal")
+    with pytest.raises(CorpusError, match=r"no suggestion 'Top hat' can be taken up; there are: cap"):
+        accept(first, proposal, first.corpus, ["Top hat"])
+    accept(first, proposal, first.corpus, ["Cap"])
+    text = (folder / "corpus.yaml").read_text("utf-8")
+    assert "\x1b" not in text and "name: Cap" in text
+    assert not [one for one, _ in open_suggestions(first, searched(first).corpus)]
+    (folder / "corpus.yaml").unlink()
+    searched(first)
+
+
+def test_who_cannot_be_asked_says_what_to_name(tmp_path: Path, first: StudyContext) -> None:
+    starter = StudyContext(first.study).changed(proposer=ScriptedProposer(tmp_path / "x"))
+    (tmp_path / "a").mkdir()
+    study, _ = write_study(tmp_path / "b", SEED, {"vlm": {"kind": "recorded", "file": "proposal.json"}})
+    with pytest.raises(CorpusError, match=r"nobody can be asked.*`suggestions`"):
+        suggest(StudyContext(study).subject("rule"))
+    assert starter.study is first.study
+
+
+def test_the_asset_is_made_by_hand_alone(first: StudyContext, tmp_path: Path) -> None:
+    (first.study.folder / "suggestions.json").write_text(
+        '{"suggestions": [{"name": "Cap", "prompt": "a cap"}]}', "utf-8"
+    )
+    definitions = build_study(first.study)
+    key = dg.AssetKey(["tiles", "corpus_suggestions"])
+    graph = definitions.resolve_asset_graph()
+    assert key not in definitions.resolve_job_def("tiles_explain").asset_layer.selected_asset_keys
+    assert graph.get(key).automation_condition is None and not graph.get(key).child_keys
+    assert graph.get(key).parent_keys == {dg.AssetKey(["tiles", "rule", "ranked_report"])}
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        job = dg.define_asset_job("by_hand", [key])
+        made = (
+            dg.Definitions(assets=list(definitions.assets or ()), jobs=[job], resources=definitions.resources)
+            .resolve_job_def("by_hand")
+            .execute_in_process(instance=instance)
+        )
+        (event,) = made.asset_materializations_for_node("tiles__corpus_suggestions")
+        assert event.metadata["can_be_tried"].value == 1 and "Cap" in str(event.metadata["suggestions"].value)
