@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from diffex_dagster import __version__
 from diffex_dagster.assets import kept
 from diffex_dagster.assets.common import Names, clear_errors, table_metadata
 from diffex_dagster.report.markdown_tables import markdown_text
@@ -14,6 +13,7 @@ from diffex_dagster.stages.corpus import NO_PRICE
 from diffex_dagster.stages.suggestions import Suggested, suggest
 from diffex_dagster.study import Study
 from diffex_dagster.utils.hashing import digest
+from diffex_dagster.version import __version__
 
 
 def build(study: Study, classifiers: Sequence[str]) -> list[dg.AssetsDefinition]:

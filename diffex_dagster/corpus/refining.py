@@ -180,7 +180,7 @@ def _raw(said: Mapping[str, Any]) -> RawFeature:
         node["direction"] = said["direction"]
     for flag in ("editable", "exclusive"):
         if isinstance(said.get(flag), bool):
-            node[flag] = said[flag]  # type: ignore[literal-required]
+            node[flag] = said[flag]
     children = said.get("children")
     below = [
         _raw(each if isinstance(each, dict) else {"name": each})

@@ -228,8 +228,8 @@ def accept(work: StudyContext, proposal: Corpus, corpus: Corpus, names: Sequence
         for i, entry in enumerate(one.entries)
     ]
     after = with_additions(text, accepted, str(path))
-    if found := problems(merge(proposal, overrides_from_text(after, str(path))), study.search):
-        raise CorpusError(f"{path}: with these it could not be searched: {'; '.join(found)}")
+    if wrong := problems(merge(proposal, overrides_from_text(after, str(path))), study.search):
+        raise CorpusError(f"{path}: with these it could not be searched: {'; '.join(wrong)}")
     write_atomically(path, after.encode("utf-8"), 0o644)
     return [one for one, _ in chosen]
 

@@ -51,7 +51,7 @@ class RoundTables(Tables):
                 "SELECT corpus_version, round FROM completeness WHERE study = ? AND classifier_name = ? AND editor = ?",
                 who,
             )
-            rounds: dict[str, int] = dict(known)  # type: ignore[arg-type]
+            rounds: dict[str, int] = dict(known)
             number = rounds.get(identity["corpus_version"], max(rounds.values(), default=0) + 1)
             connection.insert("completeness", [{**identity, "round": number, **found}], True)
 
