@@ -1,4 +1,4 @@
-"""`diffex refine`, `diffex corpus`, `diffex survey` and `diffex store`: what each command is called, and who does it."""
+"""`diffex refine`, `corpus`, `survey` and `store`: what each command is called, and who does it."""
 
 from __future__ import annotations
 
