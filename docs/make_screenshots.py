@@ -2,7 +2,7 @@
 
     .venv/bin/python docs/make_screenshots.py            # the UI, on an instance and a copy of the avatars of its own
     .venv/bin/python docs/make_screenshots.py broken     # a study that cannot be loaded
-    .venv/bin/python docs/make_screenshots.py reports    # the pages that `make demo` wrote
+    .venv/bin/python docs/make_screenshots.py reports    # the pages that are there, by the commands in `PAGES`
 
 Needs Chromium. The first runs the study with its exact editor on a few images; then it starts `dagster dev` as a
 deployment does, with its places in the environment.
@@ -29,6 +29,12 @@ ROOT = DOCS.parent
 AVATARS = ROOT / "studies" / "avatars"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync"]  # fmt: skip
+PAGES = {  # picture -> (page below studies/, what writes it)
+    "report": ("avatars/results/reports/persona_v1/index.html", "make demo"),
+    "comparison": ("avatars/results/reports/comparison/index.html", "make demo"),
+    "preview": ("avatars/results/preview/diffusion.html", "diffex preview avatars"),
+    "scenes_report": ("scenes/results/reports/urban_v1-exact/index.html", "make demo-scenes"),
+}
 LARGEST = 190_000  # bytes of a picture
 IMAGES = 8
 
@@ -175,10 +181,13 @@ def broken_picture(browser_page: Callable[..., Page]) -> None:
 
 
 def report_pictures(browser_page: Callable[..., Page]) -> None:
-    """The pages of the demo."""
+    """The pages of the demos; those that nobody has written yet are named, with the command that does."""
     page = browser_page(1280, 1000)
-    for name, picture in (("persona_v1", "report"), ("comparison", "comparison")):
-        page.goto((AVATARS / "results" / "reports" / name / "index.html").as_uri())
+    for picture, (place, command) in PAGES.items():
+        if not (file := ROOT / "studies" / place).is_file():
+            print(f"{picture}.png: left as it is; {file} is not there: {command}")
+            continue
+        page.goto(file.as_uri())
         page.wait_for_timeout(500)
         save(page, picture)
 

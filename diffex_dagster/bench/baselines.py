@@ -12,7 +12,7 @@ test. Its claims are all that it keeps.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 from diffex_dagster.classifying.target import measure
 from diffex_dagster.corpus.tree import Corpus, Feature
+from diffex_dagster.editing.protocol import Editor
+from diffex_dagster.editing.vocabulary import Vocabulary
 from diffex_dagster.search.algorithm1 import algorithm1
 from diffex_dagster.search.joint import key
 from diffex_dagster.search.levels import kept_ids, stand_ins
@@ -174,8 +176,8 @@ def undescribed(subject: Subject) -> Subject | None:
     Returns:
         None where the editor describes none anyhow.
     """
-    describing = getattr(subject.editor, "describing", None)
-    plain = describing({}) if describing else None
+    told: Callable[[Vocabulary], Editor] | None = getattr(subject.editor, "with_source_prompts", None)
+    plain = told({}) if told else None
     if plain is None or plain.fingerprint == subject.editor.fingerprint:
         return None
     return subject.editing_with(plain)

@@ -1,6 +1,6 @@
 """The exam: classifiers, pictures and a population that no choice in this project was made on.
 
-The classifiers follow random rules (`worlds/rules.py`, trained by `training/exam.py`), the sample images and the
+The classifiers follow random rules (`worlds/rules.py`, trained by `exam_classifiers`), the sample images and the
 population are drawn from seeds that nothing else uses, both from the world's own distribution. The corpora are recorded
 proposals in a model's words, not the world's, and the control prompts are words that no training script drew. What is
 published about fidelity comes from here; what is tuned is tuned on the development classifiers (`truth.subjects`).
@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from diffex_dagster.bench.exam_classifiers import COUNT, Recipe, trained
 from diffex_dagster.bench.true_effects import Examinee, Truth
 from diffex_dagster.bench.truth import CONTROL_PROMPTS, Benchmark, Scope, grade_all, world_of
 from diffex_dagster.classifying.transformers_adapter import TransformersPart
@@ -34,27 +35,27 @@ IMAGES, POPULATION = 24, 1000
 COMBINATIONS = 10  # classifiers that Algorithm 1 is read for with the diffusion editor: rules are random in any order
 
 
-def exam_subjects(study: Study, count: int | None = None) -> list[Examinee]:
-    """The exam's classifiers, in the order of their seeds.
+def exam_subjects(
+    study: Study, count: int | None = None, recipe: Recipe | None = None, say: Callable[[str], None] = lambda text: None
+) -> list[Examinee]:
+    """The exam's classifiers, in the order of their seeds: those beside the study, or trained now for its world.
 
     Args:
         count: only the first so many, for a short run; the figures of an exam come from all of them.
+        recipe: how those are trained that are not there.
+        say: is told what is trained.
 
     Raises:
-        DiffExError: the study's folder has none.
+        DiffExError: the study has no exact editor of a world.
     """
-    files = sorted((study.folder / FOLDER).glob("rule_*/rule.json"))
+    files = [file.parent for file in sorted((study.folder / FOLDER).glob("rule_*/rule.json"))][:count]
     if not files:
-        raise DiffExError(
-            f"{study.folder / FOLDER}: there is no classifier; train them with "
-            f"`python -m training.exam --world {study.folder.name}`"
-        )
-    chosen = files[:count]
-    return [Examinee(file.parent.name, TransformersPart(checkpoint=str(file.parent)), "yes") for file in chosen]
+        files = trained(world_of(study), study.results_folder / FOLDER / "classifiers", count or COUNT, recipe, say)
+    return [Examinee(folder.name, TransformersPart(checkpoint=str(folder)), "yes") for folder in files]
 
 
 def proposals(study: Study, chosen: str | None = None) -> dict[str, Path]:
-    """Name -> file of each recorded proposal beside the study.
+    """Name -> file of each recorded proposal beside the study; where it has none there, the one that it names itself.
 
     Args:
         chosen: only this one.
@@ -63,6 +64,9 @@ def proposals(study: Study, chosen: str | None = None) -> dict[str, Path]:
         DiffExError: there is none, or none of that name.
     """
     files = {file.stem: file for file in sorted((study.folder / PROPOSALS).glob("*.json"))}
+    if not files and isinstance(study.corpus.vlm, RecordedVLM):
+        own = study.path(study.corpus.vlm.file)
+        files = {own.stem: own}
     if chosen and chosen not in files:
         raise DiffExError(
             f"{study.folder / PROPOSALS}: there is no proposal {chosen!r}; there are: {', '.join(files) or 'none'}"

@@ -124,15 +124,17 @@ def world_of(study: Study) -> World:
     )
 
 
-def subjects(study: Study, classifier: Path | None = None, label: str | None = None) -> list[Examinee]:
-    """The classifiers to grade: those of the study and of its folder `bench`, or only the given folder.
+def subjects(study: Study, only: Sequence[Path] = (), label: str | None = None) -> list[Examinee]:
+    """The classifiers to grade: those of the study and of its folder `bench`, or only those in the given folders.
 
     Raises:
-        DiffExError: the folder holds no classifier, or it is not clear which of its classes is meant.
+        DiffExError: a folder holds no classifier, two have one name, or it is not clear which of its classes is meant.
     """
-    if classifier is not None:
-        part = TransformersPart(checkpoint=str(classifier.resolve()))
-        return [_subject(classifier.name, part, study, label)]
+    if len({folder.resolve().name for folder in only}) < len(only):
+        raise DiffExError("--classifier: two folders have the same name, by which results are told apart; rename one")
+    if only:
+        given = [(each.resolve().name, TransformersPart(checkpoint=str(each.resolve()))) for each in only]
+        return [_subject(name, part, study, label) for name, part in given]
     found = [
         _subject(name, part.model_copy(update={"checkpoint": study.checkpoint(part.checkpoint)}), study, label)
         for name, part in study.classifiers.items()

@@ -66,7 +66,9 @@ def truth(
         int | None, typer.Option(min=10, help="drawings that stand for the world; 200, or 1000 with --exam")
     ] = None,
     resamples: Annotated[int, typer.Option(min=1, help="resampled studies of the exact arm")] = 200,
-    classifier: Annotated[Path | None, typer.Option(help="grade only this folder's classifier")] = None,
+    classifier: Annotated[
+        list[Path] | None, typer.Option(help="grade only this folder's classifier; may be given several times")
+    ] = None,
     label: Annotated[str | None, typer.Option(help="class to explain; the study's, or the second of two")] = None,
     exam: Annotated[
         bool, typer.Option("--exam", help="classifiers, images and a population that nothing was chosen on")
@@ -106,7 +108,7 @@ def truth(
             report(text, 0, 1, 0)
 
         if exam:
-            chosen = examination.exam_subjects(loaded, count)
+            chosen = examination.exam_subjects(loaded, count, say=say)
             scope = examination.exam_scope(
                 images, population, resamples=resamples, combinations=combinations, report=report, say=say
             )
@@ -114,7 +116,7 @@ def truth(
                 loaded, arms, chosen, examination.proposals(loaded, proposal), scope, written
             )
         else:
-            chosen = grading.subjects(loaded, classifier, label)
+            chosen = grading.subjects(loaded, classifier or (), label)
             scope = grading.Scope(
                 images, population or 200, resamples=resamples, combinations=combinations, report=report, say=say
             )

@@ -27,32 +27,45 @@ def evidence(
     """Evidence for each of some words in each picture.
 
     Args:
-        latents: clean, (N, C, H, W), on the engine's device.
-        words: prompts of each picture, N lists.
-        levels: noise level of each draw, as a share of the noise schedule; noise comes from the CPU on every device.
-        rows: the largest UNet batch.
+        latents, words, levels, rows: as of `errors`.
 
     Returns:
         For each picture evidence of shape (its words, draws), float64.
     """
-    # A row without words for every picture first, then one for each of its words.
-    owner = torch.tensor(
-        [i for i, prompts in enumerate(words) for _ in prompts], device=engine.device, dtype=torch.long
-    )
-    prompts = [prompt for some in words for prompt in some]
-    texts = Texts.stack([engine.text(prompt) for prompt in [""] * len(latents) + prompts])
-    source = torch.cat([torch.arange(len(latents), device=engine.device), owner])
-    draws = []
-    for i, level in enumerate(levels):
-        step = min(engine.steps, key=lambda each: abs(each.timestep - level * engine.train_timesteps))
-        noise = torch.randn(tuple(latents.shape[1:]), generator=torch.Generator().manual_seed(i)).to(engine.device)
-        clean = latents[source]
-        x = step.noised(clean, noise)
-        with torch.no_grad():
-            output, _ = engine.predict(x, torch.full((len(x),), step.timestep, device=x.device), texts, None, rows)
-        error = noise_error(step, clean, x, output)
-        draws.append((error[: len(latents)][owner] - error[len(latents) :]).double())
-    return list(torch.stack(draws, dim=1).split([len(some) for some in words]))
+    found = errors(engine, latents, [["", *of] for of in words], levels, rows)
+    return [of[:1] - of[1:] for of in found]
+
+
+def errors(
+    engine: Engine, latents: torch.Tensor, prompts: Sequence[Sequence[str]], levels: Sequence[float], rows: int
+) -> list[torch.Tensor]:
+    """How wrong the model is about the noise in each picture under each of its prompts.
+
+    Args:
+        latents: clean, (N, C, H, W), on the engine's device.
+        prompts: of each picture, N lists.
+        levels: noise level of each draw, as a share of the noise schedule; noise comes from the CPU on every device.
+        rows: the largest UNet batch, in which the draws stand beside each other.
+
+    Returns:
+        For each picture its mean squared errors, of shape (its prompts, draws), float64.
+    """
+    owner = torch.tensor([i for i, some in enumerate(prompts) for _ in some], device=engine.device, dtype=torch.long)
+    texts = Texts.stack([engine.text(prompt) for some in prompts for prompt in some] * len(levels))
+    clean = latents[owner]
+    steps = [min(engine.steps, key=lambda each: abs(each.timestep - at * engine.train_timesteps)) for at in levels]
+    noise = [
+        torch.randn(tuple(latents.shape[1:]), generator=torch.Generator().manual_seed(i)) for i in range(len(steps))
+    ]
+    noised = [step.noised(clean, of.to(engine.device)) for step, of in zip(steps, noise, strict=True)]
+    timesteps = torch.tensor([step.timestep for step in steps], device=engine.device).repeat_interleave(len(clean))
+    with torch.no_grad():
+        outputs, _ = engine.predict(torch.cat(noised), timesteps, texts, None, rows)
+    draws = [
+        noise_error(step, clean, x, output).double()
+        for step, x, output in zip(steps, noised, outputs.split(len(clean)), strict=True)
+    ]
+    return list(torch.stack(draws, dim=1).split([len(some) for some in prompts]))
 
 
 def noise_error(step: Step, clean: torch.Tensor, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:

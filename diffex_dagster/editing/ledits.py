@@ -17,6 +17,7 @@ from PIL import Image
 
 from diffex_dagster.editing import checkpoints
 from diffex_dagster.editing.batches import check_requests, cut
+from diffex_dagster.editing.descriptions import Description, Descriptions
 from diffex_dagster.editing.inversions import InversionsInMemory, InversionsOnDisk, inversion_seed
 from diffex_dagster.editing.ledits_options import NOT_INVERSION, NOT_PIXELS, LeditsOptions
 from diffex_dagster.editing.loading import placement
@@ -25,9 +26,10 @@ from diffex_dagster.editing.pixels import Pictures
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
 from diffex_dagster.editing.settings import ConceptOptions, kind_of, read_setting, worth_trying
 from diffex_dagster.editing.source_prompts import source_prompt_of
-from diffex_dagster.editing.vocabulary import SourcePrompt, Vocabulary, may_not_fit
+from diffex_dagster.editing.vocabulary import Vocabulary, may_not_fit
 from diffex_dagster.errors import EditorError
 from diffex_dagster.utils.devices import free_memory, is_out_of_memory
+from diffex_dagster.utils.hashing import digest
 from diffex_dagster.utils.secrets import logger
 
 if TYPE_CHECKING:
@@ -116,7 +118,8 @@ class LeditsEditor:
         self._others: dict[str, LeditsEditor] = {}  # vocabulary -> the editor that describes pictures in it
         # Descriptions that the text encoder had no room for: (digest of a picture, prompt of an edit; "" for its own).
         self.shortened: set[tuple[str, str]] = set()
-        self._shown: dict[str, SourcePrompt] = {}  # digest of a picture -> what it shows, whatever its inversion skips
+        self._shown: dict[str, Description] = {}  # digest of a picture -> what it shows, whatever its inversion skips
+        self.descriptions = Descriptions()  # the same for whoever keeps them, by the keys of images
         self._rows = 2 * self._edits_at_once  # UNet rows at a time: halved where memory does not suffice
 
     @property
@@ -136,6 +139,16 @@ class LeditsEditor:
         device round differently, so that edits made on a GPU and on a CPU are kept apart.
         """
         return self._identity(NOT_PIXELS)
+
+    @property
+    def describer(self) -> str:
+        """See `Describes.describer`; the order of the words decides what is said first, and so what is left out.
+
+        Raises:
+            EditorError: the checkpoint is missing.
+        """
+        words = self.options.vocabulary
+        return digest("describer", self._hash(NOT_INVERSION), list(words)) if words else ""
 
     def _hash(self, leave_out: set[str]) -> str:
         return hashlib.sha256(json.dumps(self._identity(leave_out), sort_keys=True).encode()).hexdigest()
@@ -286,10 +299,7 @@ class LeditsEditor:
             inversion = self._kept(key, engine)
             if inversion is None:
                 latents = engine.encode(pictures.tensor(image)[None])
-                if described and picture not in self._shown:
-                    self._shown[picture], cut = source_prompt_of(engine, latents[0], self.options.vocabulary, rows)
-                    self.shortened |= {(picture, "")} if cut else set()
-                shows = self._shown[picture] if described else ()
+                shows = self._description(image, picture, latents[0], rows).shows if described else ()
                 generator = torch.Generator().manual_seed(inversion_seed(picture, seed))
                 [inversion] = engine.invert(latents, [generator], rows, [shows])
                 self._inversions.put(key, inversion)
@@ -297,6 +307,23 @@ class LeditsEditor:
                     self._on_disk.put(key, inversion)
             found[image, seed, described] = inversion
         return found
+
+    def _description(self, image: str, picture: str, latents: torch.Tensor, rows: int) -> Description:
+        """What a picture shows: as somebody knows it, or found now, by the editor's own steps whatever the edit skips.
+
+        Args:
+            image: key of the image.
+            picture: digest of its pixels.
+        """
+        if picture not in self._shown:
+            known = self.descriptions.told.get(image)
+            if known is None:
+                engine = self._load(self._checkpoint)
+                shows, cut = source_prompt_of(engine, latents, self.options.vocabulary, rows)
+                known = self.descriptions.found[image] = Description(shows, bool(cut))
+            self._shown[picture] = known
+            self.shortened |= {(picture, "")} if known.cut else set()
+        return self._shown[picture]
 
     def _kept(self, key: tuple[str, int], engine: Engine) -> Inversion | None:
         inversion = self._inversions.get(key)

@@ -41,19 +41,21 @@ def source_prompt_of(
 
     Args:
         latents: clean, (C, H, W), on the engine's device.
-        rows: the largest UNet batch. It takes (1 + all words) × 6 UNet rows, and up to 5 × 6 more for each group.
+        rows: the largest UNet batch. It takes (1 + all words) × 6 UNet rows, and up to 3 × 6 more for each group.
 
     Returns:
         The description, and the words that the picture seemed to show and that there was no room for.
     """
-    from diffex_dagster.editing.diffusion_classifier import evidence
+    from diffex_dagster.editing.diffusion_classifier import errors
 
     words = [word for group in vocabulary.values() for word in group.candidates]
     if not words:
         return (), ()
     tokens = engine.components.tokens
     room = room_of(vocabulary, tokens, engine.components.limit - 2)
-    draws = evidence(engine, latents[None], [words], LEVELS, rows)[0]
+    wrong = errors(engine, latents[None], [["", *words]], LEVELS, rows)[0]
+    draws = wrong[0] - wrong[1:]  # evidence
+    known = dict(zip(["", *words], wrong.mean(dim=1).tolist(), strict=True))  # prompt -> error: none is asked twice
     found: dict[str, str | None] = {}
     likely: dict[str, list[str | None]] = {}
     explains: dict[str, float] = {}
@@ -78,8 +80,10 @@ def source_prompt_of(
         if not fitting or (name in cut and len(fitting) < len(tried)):
             found[name] = None  # not whichever word is short
             continue
-        mean = evidence(engine, latents[None], [fitting], LEVELS, rows)[0].mean(dim=1)
-        found[name] = tried[fitting[int(mean.argmax())]]
+        if new := [prompt for prompt in fitting if prompt not in known]:
+            means = errors(engine, latents[None], [new], LEVELS, rows)[0].mean(dim=1)
+            known |= dict(zip(new, means.tolist(), strict=True))
+        found[name] = tried[min(fitting, key=known.__getitem__)]
     return _said(found), tuple(word for name, word in cut.items() if found[name] is None)
 
 

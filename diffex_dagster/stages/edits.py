@@ -7,10 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.editing.asking import made_edits
 from diffex_dagster.editing.batches import batches_of
+from diffex_dagster.editing.descriptions import Describes, describer_of
 from diffex_dagster.editing.protocol import Concept, Editor, EditRequest
 from diffex_dagster.errors import StoreError
 from diffex_dagster.search.levels import level1_features
@@ -119,7 +121,7 @@ def ensure_edits(
     start, done, gpu_memory = time.monotonic(), 0, measure_gpu_memory()
     reused, pool = len(stored), getattr(editor, "pool", None)
     before, lost, remade = (pool.made(), pool.lost, pool.remade) if pool else ({}, 0, 0)
-    cut = set(getattr(editor, "shortened", ()))
+    cut, describer = set(getattr(editor, "shortened", ())), describer_of(editor)
     with store.let_go():
         at_once = max(AT_ONCE, getattr(editor, "at_once", 0))
         batches = batches_of(editor, missing)  # of all that is missing, so that no portion decides what shares one
@@ -131,12 +133,16 @@ def ensure_edits(
                 wanted = [request for request in asked if request not in there]
                 images = store.images(list(dict.fromkeys(request.image for request in wanted)))
                 size = store.edit_size(editor.fingerprint, wanted[0].image) if wanted else None
+                if describer:
+                    cast(Describes, editor).descriptions.tell(store.descriptions(images, describer))
             reused += len(there)
             if not wanted:
                 continue
             made = made_edits(editor, images, wanted, size, store.image_name)
             for batch in in_groups(made) if pool else made:
                 store.put_edits(batch, editor.fingerprint)
+                if describer:
+                    store.put_descriptions(cast(Describes, editor).descriptions.take(), describer)
                 done += len(batch)
                 report(stage, done, len(missing) - (reused - len(stored)), reused)
     seconds = time.monotonic() - start

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from diffex_dagster.corpus.tree import Corpus, Drop, Feature
 from diffex_dagster.editing.calibration import Choice, Try, Wanted
+from diffex_dagster.editing.descriptions import Description
 from diffex_dagster.editing.vocabulary import SourcePrompts, WordGroup
 from diffex_dagster.errors import StoreError
 from diffex_dagster.store.connection import Connection
@@ -16,7 +17,7 @@ from diffex_dagster.utils.secrets import redact
 
 
 class CorpusTables(Tables):
-    """`answers`, `features`, `drops`, `currents`, `gates`, `source_prompts`, `calibrations` and `tries`."""
+    """Tables of the corpus (`answers` to `gates`), and of how edits are made (`source_prompts` to `tries`)."""
 
     # Answers of a VLM
 
@@ -145,6 +146,31 @@ class CorpusTables(Tables):
             "left_out": json.dumps(dict(found.left_out)), "corpus_version": found.corpus,
         }  # fmt: skip
         self._insert("source_prompts", [row], replace=True)
+
+    def descriptions(self, images: Iterable[str], describer: str) -> dict[str, Description]:
+        """Image (by key) -> what it shows, of those of which that is known.
+
+        Args:
+            describer: hash of all that decides what is said of a picture (`Describes.describer`).
+        """
+        found = self._existing("descriptions", "image", images, "image, words, cut", describer=describer)
+        return {
+            image: Description(tuple((group, word) for group, word in json.loads(words)), cut)
+            for image, words, cut in found
+        }
+
+    def put_descriptions(self, found: Mapping[str, Description], describer: str) -> None:
+        """Keep what images show; what is known of one already stays, since edits were made by it."""
+        rows = [
+            {
+                "image": image,
+                "describer": describer,
+                "words": json.dumps(each.shows, ensure_ascii=False),
+                "cut": each.cut,
+            }
+            for image, each in found.items()
+        ]
+        self._insert("descriptions", rows)
 
     def put_calibration(
         self, study: str, editor: str, choices: Mapping[Wanted, Choice], tries: Sequence[Try], final: Collection[str]

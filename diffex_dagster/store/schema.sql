@@ -81,6 +81,14 @@ CREATE TABLE IF NOT EXISTS source_prompts (
     created TIMESTAMPTZ DEFAULT now(),
     PRIMARY KEY (study, editor)
 );
+-- One row of `descriptions` is what one image shows, in words; its edits leave alone what is named.
+CREATE TABLE IF NOT EXISTS descriptions (
+    image VARCHAR, describer VARCHAR,   -- hash of model, words and options: all that decides what is said
+    words VARCHAR NOT NULL,             -- JSON list of [group, words], in the order in which they are said
+    cut BOOLEAN NOT NULL,               -- whether the text encoder had no room for all of it
+    created TIMESTAMPTZ DEFAULT now(),
+    PRIMARY KEY (image, describer)
+);
 -- One row of `calibrations` is what a study edits one prompt with.
 CREATE TABLE IF NOT EXISTS calibrations (
     study VARCHAR, editor VARCHAR,      -- fingerprint

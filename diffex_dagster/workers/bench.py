@@ -20,6 +20,7 @@ from PIL import Image
 from diffex_dagster.classifying.asking import outputs_of
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.editing.asking import made_edits
+from diffex_dagster.editing.descriptions import Description, descriptions_of
 from diffex_dagster.editing.protocol import Editor, EditRequest, FiledPicture, TakesSourcePrompts
 from diffex_dagster.effects.edit_metrics import EditMetrics, measure_edit
 from diffex_dagster.errors import ClassifierError, DiffExError
@@ -42,9 +43,12 @@ Measurable = tuple[str, str, str]
 
 
 class Made(list[tuple[EditRequest, FiledPicture]]):
-    """The edits of one batch, and the descriptions that the text encoder had no room for, as the editor names them."""
+    """The edits of one batch, the descriptions that the text encoder had no room for, as the editor names them, and
+    what pictures show of which nobody had told (`editing.descriptions`).
+    """
 
     shortened: frozenset[tuple[str, str]] = frozenset()
+    described: Mapping[str, Description] = {}
 
 
 @dataclass(frozen=True)
@@ -113,11 +117,13 @@ class Bench:
         images: Sent,
         requests: Sequence[EditRequest],
         words: Mapping[str, WordGroup] | None = None,
+        told: Mapping[str, Description] | None = None,
     ) -> Made | Problem:
         """Make one batch of edits and write their pictures: only what names them goes back.
 
         Args:
             words: that pictures are described in, where those are not in the study.
+            told: what pictures show, of those of which it is known.
         """
 
         def made() -> Made:
@@ -125,9 +131,12 @@ class Bench:
             if words is not None:
                 editor = cast(TakesSourcePrompts, editor).with_source_prompts(words)
             before = frozenset(getattr(editor, "shortened", ()))
+            if known := descriptions_of(editor):
+                known.tell(told or {})
             batches = made_edits(editor, self._pictures(images), requests)
             done = Made((request, self.files.filed(picture)) for batch in batches for request, picture in batch)
             done.shortened = frozenset(getattr(editor, "shortened", ())) - before
+            done.described = known.take() if known else {}
             return done
 
         return _said(made)

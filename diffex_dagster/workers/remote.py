@@ -12,6 +12,7 @@ from PIL import Image
 from diffex_dagster.classifying.asking import PORTION as SCORED_AT_ONCE
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.editing.batches import AT_ONCE, batches_of
+from diffex_dagster.editing.descriptions import Description, Descriptions
 from diffex_dagster.editing.protocol import Editor, EditRequest, FiledPicture
 from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.judging.asking import PORTION
@@ -55,6 +56,7 @@ class RemoteEditor(_Local):
         super().__init__(local)
         self.pool, self._words = pool, words
         self.shortened: set[tuple[str, str]] = set()  # as the workers' editors have it
+        self.descriptions = Descriptions()  # what one worker has found the others are told
 
     def edit(
         self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]
@@ -63,13 +65,29 @@ class RemoteEditor(_Local):
         answers = self.pool.run(
             "edit",
             self.batches(requests),
-            lambda batch: (_sent(images, [each.image for each in batch]), list(batch), self._words),
+            self._asked(images),
             lambda request: request.image,
             _in_words,
         )
         for made in answers:
             self.shortened |= getattr(made, "shortened", frozenset())  # an empty answer says that none came
+            found: Mapping[str, Description] = getattr(made, "described", {})
+            self.descriptions.found |= {image: each for image, each in found.items() if image not in self._told}
+            self.descriptions.tell(found)
             yield made
+
+    def _asked(self, images: Mapping[str, Image.Image]) -> Callable[[Sequence[EditRequest]], tuple[Any, ...]]:
+        """What `Bench.edit` is given for a batch, with what is known by then of its pictures."""
+
+        def asked(batch: Sequence[EditRequest]) -> tuple[Any, ...]:
+            told = {each.image: self._told[each.image] for each in batch if each.image in self._told}
+            return _sent(images, [each.image for each in batch]), list(batch), self._words, told
+
+        return asked
+
+    @property
+    def _told(self) -> Mapping[str, Description]:
+        return self.descriptions.told
 
     def batches(self, requests: Sequence[EditRequest]) -> list[list[EditRequest]]:
         """The requests as they are edited together: as the editor cuts them, whoever makes them."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diffex_dagster.bench import exam, exam_tables, true_effects, truth, truth_tables
+from diffex_dagster.bench.exam_classifiers import Recipe
 from diffex_dagster.bench.pages import write_between
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.cli.corpus import read_file
@@ -25,9 +26,10 @@ from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.setup import build_editor
 from diffex_dagster.study import Study, load_study
 from diffex_dagster.study.sections import ResultsPart
-from diffex_dagster.worlds import avatars
+from diffex_dagster.worlds import avatars, scenes
 from diffex_dagster.worlds.redrawing import SEED, sample_states
 from diffex_dagster.worlds.rules import draw_rule
+from tests.support.drawn import write_small
 
 Graded = tuple[Study, truth.Benchmark]
 
@@ -42,9 +44,33 @@ def test_the_exam_draws_its_own_images_as_the_world_does(small: Study) -> None:
     assert len({1, 2, 3, SEED, exam.IMAGE_SEED, exam.POPULATION_SEED}) == 6
 
 
-def test_a_study_without_exam_classifiers_says_how_to_get_them(small: Study) -> None:
-    with pytest.raises(DiffExError, match=r"python -m training\.exam"):
-        exam.exam_subjects(small)
+def test_a_world_without_exam_classifiers_has_them_trained_once(tmp_path: Path) -> None:
+    """The scenes, whose study has its own recorded proposal and nothing else of an exam."""
+    tree = [
+        {"name": "Place", "prompt": "place", "editable": False,
+         "children": [{"name": "City street", "prompt": "a city street"}, {"name": "Farm", "prompt": "a farm"}]},
+        {"name": "Fog", "prompt": "fog"},
+    ]  # fmt: skip
+    study = write_small(tmp_path, scenes.WORLD, tree)
+    recipe, said = Recipe(pool=60, held_out=12, pictures=32, steps=2, batch=8), list[str]()
+    chosen = exam.exam_subjects(study, 2, recipe, said.append)
+    assert [(each.name, each.label) for each in chosen] == [("rule_000", "yes"), ("rule_001", "yes")]
+    assert len(said) == 2 and "rule_001 of the scenes (2 of 2)" in said[1]
+    assert not list(study.results_folder.rglob("*.npy"))  # drawings that they learnt from
+    assert exam.exam_subjects(study, 2, recipe, said.append) == chosen and len(said) == 2
+    facts: dict[str, Any] = exam.facts(chosen)
+    assert {fact["world"] for fact in facts.values()} == {"scenes"}
+
+    files, arms = exam.proposals(study), truth.editors(study, "exact")
+    assert files == {"proposal": tmp_path / "proposal.json"}
+    found = exam.grade_exam(study, arms, chosen, files, exam.exam_scope(4, 10, resamples=2))
+    figures = truth_tables.as_json(found["proposal"])["arms"]["exact"]
+    assert set(figures["classifiers"]) == {"rule_000", "rule_001"}
+    assert figures["mean"]["plain_mae"] == pytest.approx(0.0, abs=1e-6)  # drawn as the truth is
+    images = exam.exam_study(study, scenes.WORLD, 4, files["proposal"]).images.folder
+    assert images is not None and Image.open(next(images.glob("*.png"))).size == (80, 80)
+    with pytest.raises(DiffExError, match="no recorded proposal"):
+        exam.proposals(study.changed(corpus=study.corpus.model_copy(update={"vlm": None})))
 
 
 def test_corpus_recall_counts_the_strongest_attributes_that_the_corpus_names() -> None:

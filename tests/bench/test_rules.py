@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from diffex_dagster.bench.exam_classifiers import Recipe, train
 from diffex_dagster.classifying.transformers_adapter import TransformersClassifier
 from diffex_dagster.worlds.rules import ARCHITECTURES, draw_rule, training_set, worlds
 
@@ -80,16 +81,11 @@ def test_a_pool_without_a_class_is_refused() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_classifier_of_each_architecture_is_trained_and_small(
-    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from training import exam
-
-    for name, value in {"POOL": 250, "HELD_OUT": 40, "PICTURES": 64, "CACHE": tmp_path / "cache"}.items():
-        monkeypatch.setattr(exam, name, value)
+def test_a_classifier_of_each_architecture_is_trained_and_small(seed: int, tmp_path: Path) -> None:
     world = worlds()["avatars"]
     rule = draw_rule(world, seed)
-    facts = exam.train(rule, tmp_path, steps=2, batch=16)
+    recipe = Recipe(pool=250, held_out=40, pictures=64, steps=2, batch=16)
+    facts = train(rule, tmp_path, tmp_path / "cache", recipe)
     folder = tmp_path / rule.name
     assert (
         facts["architecture"] == ARCHITECTURES[seed] == json.loads((folder / "rule.json").read_text())["architecture"]

@@ -160,10 +160,16 @@ def test_subjects_are_found_and_their_class_is_named(small: Study) -> None:
     names = {each.name: each.label for each in truth.subjects(load_study(AVATARS))}
     assert names["persona_v1"] == "senior" and names["opposite_children"] == "yes"
     assert len(names) >= 8  # the personas and six rules
-    (one,) = truth.subjects(small, AVATARS / "classifiers" / "persona_v1", "junior")
+    (one,) = truth.subjects(small, [AVATARS / "classifiers" / "persona_v1"], "junior")
     assert (one.name, one.label) == ("persona_v1", "junior")
     with pytest.raises(DiffExError, match=r"--label.*junior, senior"):
-        truth.subjects(small, AVATARS / "classifiers" / "persona_v1", "child")
+        truth.subjects(small, [AVATARS / "classifiers" / "persona_v1"], "child")
+    several = truth.subjects(small, [AVATARS / "classifiers" / name for name in ("persona_v1", "persona_v2")], "junior")
+    assert [each.name for each in several] == ["persona_v1", "persona_v2"]
+    with pytest.raises(DiffExError, match="two folders have the same name"):
+        truth.subjects(
+            small, [AVATARS / "classifiers" / "persona_v1", AVATARS / "bench" / ".." / "classifiers" / "persona_v1"]
+        )
     with pytest.raises(DiffExError, match="diffusion arm needs one of kind 'ledits'"):
         truth.editors(small)
 
@@ -252,7 +258,7 @@ def test_the_pipeline_without_descriptions_edits_and_keeps_its_judge(toy: Study)
         def __init__(self, words: str) -> None:
             self.fingerprint = f"describes {words}"
 
-        def describing(self, vocabulary: dict[str, object]) -> Describing:
+        def with_source_prompts(self, vocabulary: dict[str, object]) -> Describing:
             return Describing(", ".join(vocabulary) or "nothing")
 
     subject = prepared(toy).subject("v1")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +15,7 @@ import torch
 from PIL import Image
 
 from diffex_dagster.editing.calibration import in_words
+from diffex_dagster.editing.descriptions import describer_of
 from diffex_dagster.editing.edit_plan import Edit, GuidedConcept
 from diffex_dagster.editing.engine import Engine
 from diffex_dagster.editing.guidance import Guidance
@@ -24,8 +27,12 @@ from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.editing.settings import read_setting
 from diffex_dagster.editing.source_prompts import source_prompt_of
 from diffex_dagster.editing.vocabulary import WordGroup, among, may_not_fit, prompt_of, prompt_without, room_of
+from diffex_dagster.stages.edits import ensure_edits
 from diffex_dagster.stages.setup import build_editor
+from diffex_dagster.store import Store
 from diffex_dagster.study import load_study
+from diffex_dagster.workers.bench import Bench
+from diffex_dagster.workers.remote import RemoteEditor
 from diffex_dagster.worlds import avatars
 from tests.support.parity import distance
 
@@ -103,14 +110,18 @@ def test_an_edit_of_a_long_description_is_guided_by_its_concept(checkpoint: Path
 def described(vocabulary: dict[str, WordGroup], explains: dict[str, float], reads: int) -> Any:
     """What `source_prompt_of` finds where each word explains so much of the picture, alone and beside others."""
 
-    def evidence(_: Any, __: Any, prompts: list[list[str]], levels: Any, ___: int) -> list[torch.Tensor]:
-        found = [sum(explains[word] for word in prompt.split(", ") if word) for prompt in prompts[0]]
+    asked: list[str] = []
+
+    def errors(_: Any, __: Any, prompts: list[list[str]], levels: Any, ___: int) -> list[torch.Tensor]:
+        assert not set(asked) & set(prompts[0])  # each is looked at once
+        asked.extend(prompts[0])
+        found = [-sum(explains[word] for word in prompt.split(", ") if word) for prompt in prompts[0]]
         return [torch.tensor(found, dtype=torch.float64)[:, None].expand(-1, len(levels))]
 
     components = SimpleNamespace(tokens=lambda prompt: len(prompt.replace(",", " ,").split()), limit=reads + 2)
     engine: Any = SimpleNamespace(components=components)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("diffex_dagster.editing.diffusion_classifier.evidence", evidence)
+        patch.setattr("diffex_dagster.editing.diffusion_classifier.errors", errors)
         return source_prompt_of(engine, torch.zeros(4, 8, 8), vocabulary, rows=32)
 
 
@@ -311,6 +322,74 @@ def test_a_description_that_was_cut_is_counted_once(
     caplog.clear()
     list(editor.edit(images, requests))
     assert editor.shortened == before and "were shortened" not in caplog.text
+
+
+def test_a_second_process_describes_no_picture_again(
+    checkpoint: Path, images: dict[str, Image.Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    keys = list(store.put_images(images).values())
+
+    def made(words: Mapping[str, WordGroup], prompt: str, **options: Any) -> LeditsEditor:
+        given = {"steps": 3, "mask": "none", "device": "cpu", "source_prompts": words, **options}
+        editor = LeditsEditor(LeditsOptions(checkpoint=str(checkpoint), **given))  # as a process of its own has it
+        ensure_edits(store, editor, [EditRequest(key, (Concept(prompt),)) for key in keys])
+        return editor
+
+    def edited(editor: LeditsEditor, prompt: str) -> list[Image.Image]:
+        asked = [EditRequest(key, (Concept(prompt),)) for key in keys]
+        return [picture for batch in editor.edit(store.images(keys), asked) for _, picture in batch]
+
+    first = made(VOCABULARY, "a bob")
+    kept = store.descriptions(keys, first.describer)
+    assert set(kept) == set(keys) and first.fingerprint not in {first.describer, ""}
+    wanted = [picture.tobytes() for picture in edited(first, "glasses")]  # by the process that described them
+
+    finds = source_prompt_of
+    found: list[int] = []
+    monkeypatch.setattr("diffex_dagster.editing.ledits.source_prompt_of", lambda *of: found.append(1) or finds(*of))
+    second = made(VOCABULARY, "glasses")
+    assert not found and store.descriptions(keys, second.describer) == kept
+    assert [picture.tobytes() for picture in edited(second, "glasses")] == wanted
+    skipping = second.options.own.model_copy(update={"skip": 0.5}).text
+    ensure_edits(store, second, [EditRequest(key, (Concept("a bob", setting=skipping),)) for key in keys])
+    assert not found  # a picture shows what it shows, whatever an edit of it skips
+
+    for words, others in ((dict(reversed(VOCABULARY.items())), {}), (VOCABULARY, {"steps": 4})):
+        found.clear()
+        other = made(words, "a bob" if others else "a hat", **others)
+        assert len(found) == len(keys) and other.describer != first.describer
+    alike, plain = ({"batch_size": 4, "scale": 3.0}, {"source_prompts": "none"})
+    assert LeditsEditor(first.options.model_copy(update=alike)).describer == first.describer
+    assert LeditsEditor(first.options.model_copy(update=plain)).describer == "" == describer_of(object())
+
+
+def test_workers_tell_each_other_what_pictures_show(checkpoint: Path, images: dict[str, Image.Image]) -> None:
+    options = LeditsOptions(checkpoint=str(checkpoint), steps=3, mask="none", device="cpu", source_prompts=VOCABULARY)
+    told: list[set[str]] = []
+
+    class Pool:
+        """Two benches in this process, which take turns."""
+
+        in_flight = 2
+
+        def run(self, method: str, batches: Any, given: Any, *_: Any) -> Any:
+            benches = [Bench(None), Bench(None)]  # type: ignore[arg-type]
+            for bench in benches:
+                bench.__dict__["editor"] = LeditsEditor(options)
+                bench.__dict__["files"] = SimpleNamespace(filed=lambda picture: picture, get_all=lambda files: [])
+            for i, batch in enumerate(batches):
+                arguments = given(batch)
+                told.append(set(arguments[3]))
+                yield pickle.loads(pickle.dumps(getattr(benches[i % 2], method)(*arguments)))
+
+    editor: Any = RemoteEditor(LeditsEditor(options.model_copy(update={"batch_size": 2})), Pool())  # type: ignore[arg-type]
+    first = next(iter(images))
+    asked = [EditRequest(first, (Concept(prompt),)) for prompt in ("a bob", "glasses", "freckles")]
+    assert sum(len(batch) for batch in editor.edit(images, asked)) == 3
+    assert told == [set(), {first}]
+    assert set(editor.descriptions.take()) == {first} and editor.descriptions.take() == {}
+    assert editor.describer == LeditsEditor(options).describer  # what they found is kept as this process's
 
 
 def distance_of(a: Image.Image, b: Image.Image) -> int:
