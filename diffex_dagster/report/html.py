@@ -94,18 +94,20 @@ def linked(page: str, links: Sequence[tuple[str, str]], images: Mapping[str, str
 
 
 def render(template: str, book: Book, examples: list[Any], script: str | None = "page.js", **context: Any) -> str:
-    """Render a page; `script` is the file of the one script that may run on it, if any.
+    """Render a page; `script` are the files of the one script that may run on it, if any, separated by blanks.
 
     The pictures and the examples go into a JSON block that the script reads, so that each picture is in the page once.
     `<`, `>`, `&` and `'` in it are written as `\\u00xx`: no name can end the block.
     """
-    style, code = _static("page.css"), _static(script) if script else ""
+    style, code = _static("page.css"), "".join(map(_static, script.split())) if script else ""
     scripts = f"script-src {_source(code)}; " if script else ""
     # The block of data is no script: the policy lets nothing run but the one script, and nothing load but data: images.
     policy = (
         f"default-src 'none'; img-src data:; style-src {_source(style)}; {scripts}base-uri 'none'; form-action 'none'"
     )
     data = htmlsafe_json_dumps({"pictures": book.encoded, "examples": examples})
+    if (more := context.get("gallery")) is not None:
+        context["gallery_data"] = htmlsafe_json_dumps(more.data)
     page = _environment().get_template(template)
     inline = {"style": Markup(style), "script": Markup(code)}  # noqa: S704 (files of this package)
     pictures = {"data": data, "native": book.native, "pictures": book.encoded, "sizes": book.sizes}

@@ -9,6 +9,7 @@ from typing import Any
 from diffex_dagster.report.axis import Axis, axis_over
 from diffex_dagster.report.completeness import for_template
 from diffex_dagster.report.examples import Failures, entry, sections, typical
+from diffex_dagster.report.gallery import gallery
 from diffex_dagster.report.heatmap import overlay
 from diffex_dagster.report.html import render
 from diffex_dagster.report.matrix import matrix
@@ -67,6 +68,8 @@ def render_report(explanation: Report, budget: int = BUDGET) -> str:
     """
     digits = digits_for(feature.effect for feature in explanation.features)
     failures = Failures()
+    every = gallery(explanation, digits, budget)
+    budget -= every.size if every else 0
     book, pictures = fitted(lambda book: _pictures(explanation, book, digits, failures), budget)
     rows = pictures.rows
     features = explanation.features
@@ -76,6 +79,8 @@ def render_report(explanation: Report, budget: int = BUDGET) -> str:
         "report.html.j2",
         book,
         pictures.data,
+        script="page.js gallery.js" if every else "page.js",
+        gallery=every,
         e=explanation,
         verdict=verdict(explanation),
         completeness=pictures.completeness,

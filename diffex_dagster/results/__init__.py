@@ -19,6 +19,7 @@ from diffex_dagster.results.report import (
     JudgeCheck,
     RankedFeature,
     Report,
+    Shots,
 )
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "RankedFeature",
     "Report",
     "RuleOutcome",
+    "Shots",
     "Turn",
     "UnderEditor",
     "Unexplained",

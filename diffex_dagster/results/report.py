@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ from diffex_dagster.results.common import (
     Direction,
     Example,
     ImageRow,
+    Picture,
     Turn,
 )
 from diffex_dagster.results.completeness import Completeness
@@ -244,6 +246,24 @@ Drops = Annotated[
 
 
 @dataclass(frozen=True)
+class Shots:
+    """Pictures of every image of a report, and what divides the images; every tuple is in their order.
+
+    Attributes:
+        images: keys.
+        originals, nulls: the images and their null edits.
+        edits: feature id -> its edit of each image.
+        columns: what is known of the images before any edit: name -> value, None where there is none.
+    """
+
+    images: tuple[str, ...]
+    originals: tuple[Picture, ...]
+    nulls: tuple[Picture, ...]
+    edits: Mapping[str, tuple[Picture, ...]]
+    columns: Mapping[str, tuple[str | None, ...]]
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything on the report page of one study and classifier version."""
 
@@ -344,5 +364,6 @@ class Report:
         Says("how it is said that an image becomes the explained class; null where the target explains none"),
     ] = None
     per_image: Annotated[tuple[ImageRow, ...], Inner] = ()  # every feature on every image
+    gallery: Annotated[Shots | None, Inner] = None  # their pictures; None in reports that were read from their files
     unit: Annotated[str, Says("of an effect, e.g. years; empty where the measure has none")] = ""
     bounded: Annotated[bool, Says("the measure is a probability: an effect of 0.1 is 10 percentage points")] = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +13,10 @@ from diffex_dagster.classifying.asking import said_outputs
 from diffex_dagster.classifying.target import measure
 from diffex_dagster.effects.interactions import Interaction, PairScores, interactions
 from diffex_dagster.effects.paired import summarise
+from diffex_dagster.report.gallery import TOP
 from diffex_dagster.report.verdict import one_a_group
 from diffex_dagster.report.wording import NOT_JUDGED
-from diffex_dagster.results import Group, JointCombination, JudgeCheck, Report
+from diffex_dagster.results import Group, JointCombination, JudgeCheck, RankedFeature, Report, Shots
 from diffex_dagster.stages.attribution import attributions
 from diffex_dagster.stages.completeness import completeness_of
 from diffex_dagster.stages.context import Subject
@@ -71,6 +72,7 @@ def classifier_report(subject: Subject, command: str) -> tuple[Report, Searched]
     placebos = control_rows(study, searched.paired, measured.reach)
     still = measured.reach.still
     judge = judge_check(subject, searched)
+    columns = columns_of(subject, searched.split.reported, logits, originals)
     held_back = noise_warning(study, searched.result.gate, still)
     explanation = Report(
         study=study.name,
@@ -111,7 +113,7 @@ def classifier_report(subject: Subject, command: str) -> tuple[Report, Searched]
             *([("LPIPS", f"not measured: {no_lpips}")] if no_lpips else []),
         ),
         side_effects=tuple(between),
-        subgroups=subgroups_of(measured, ranked, columns_of(subject, searched.split.reported, logits, originals)),
+        subgroups=subgroups_of(measured, ranked, columns),
         interactions=pairs_found(measured),
         attributions=seen,
         controls=placebos,
@@ -127,8 +129,23 @@ def classifier_report(subject: Subject, command: str) -> tuple[Report, Searched]
         links=other_pages(study, subject.name),
         turn=turn_of(classifier.labels, study.target),
         per_image=tuple(image_rows(ranked, measured, album)),
+        gallery=_shots(subject, pictures, ranked, columns),
     )
     return explanation, searched
+
+
+def _shots(
+    subject: Subject,
+    pictures: Pictures,
+    ranked: Sequence[RankedFeature],
+    columns: Mapping[str, Sequence[str | None]],
+) -> Shots:
+    """Every image with its edits towards the strongest features; each picture is read when it is needed."""
+    edits = {row.feature: tuple(pictures.edits(concepts_of([subject.corpus[row.feature]]))) for row in ranked[:TOP]}
+    return Shots(
+        tuple(pictures.samples), tuple(pictures.samples.stored.values()), tuple(pictures.edits(())), edits,
+        {name: tuple(of) for name, of in columns.items()},
+    )  # fmt: skip
 
 
 def judge_check(subject: Subject, searched: Searched) -> JudgeCheck | None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def explanation() -> Report:
-    return material.explanation(12, draw=material.swatch)
+    return material.with_gallery(material.explanation(12, draw=material.swatch))
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from diffex_dagster.report.applied_page import render_applied
 from diffex_dagster.report.files import link_page, write_report
 from diffex_dagster.report.image_page import render_image
 from diffex_dagster.results import Report
@@ -163,6 +164,8 @@ def test_axe_finds_no_serious_violation(opened: Open, kind: str, scheme: str, re
     page.wait_for_selector("#features .triple")
     for branch in page.locator(".branch summary").all()[:1]:
         branch.click()
+    if kind == "report":
+        page.locator("#gallery-table tbody td").first.click()
     serious(Axe().run(page).response["violations"])
     page.locator("#features .triple").first.click()
     serious(Axe().run(page).response["violations"])
@@ -241,3 +244,66 @@ def test_it_prints_with_the_strongest_features_open(opened: Open, report_folder:
     assert page.locator("#features details[open]").count() == 6
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator("#features details[open]").count() == 0
+
+
+def cells(page: Page) -> list[str]:
+    return page.locator("#gallery-table tbody tr th").all_inner_texts()
+
+
+def test_the_gallery_orders_and_filters_images(opened: Open, report_folder: Path, explanation: Report) -> None:
+    page = opened(report_folder)
+    rows, columns = len(cells(page)), page.locator("#gallery-table thead th").count() - 1
+    assert rows == 12 and columns == len(explanation.features)
+    page.select_option("#gallery-images", "name")
+    assert cells(page) == sorted(cells(page))
+    page.locator("#gallery-table thead th").nth(1).click()
+    assert explanation.features[0].name in page.inner_text("#gallery-count")
+    effects = page.eval_on_selector_all(
+        "#gallery-table tbody tr td:nth-child(2)",
+        "all => all.map(td => Number(td.getAttribute('aria-label').split(',')[0].replace('−', '-')))",
+    )
+    assert effects == sorted(effects, reverse=True)
+    page.select_option('[data-column="1"]', label="north")
+    assert page.inner_text("#gallery-count").startswith("4 of 12 images") and len(cells(page)) == 4
+    mean = page.locator("#gallery-table tfoot td").first.get_attribute("aria-label")
+    assert mean and mean.startswith("mean ")
+    page.select_option("#gallery-features", "alike")
+    assert page.locator("#gallery-table thead th").count() - 1 == columns
+
+
+def test_the_gallery_is_used_by_keyboard_and_shows_an_image_s_edits(opened: Open, report_folder: Path) -> None:
+    page = opened(report_folder)
+    assert page.locator("#gallery-table [tabindex='0']").count() == 1
+    page.locator("#gallery-table [tabindex='0']").focus()
+    for key in ("ArrowRight", "ArrowDown", "ArrowRight"):
+        page.keyboard.press(key)
+    at = page.evaluate("[document.activeElement.parentNode.rowIndex, document.activeElement.cellIndex]")
+    assert at == [2, 2]
+    page.keyboard.press("Enter")
+    assert page.locator("#gallery-strip .tiles li").count() == page.locator("#gallery-table thead th").count() + 1
+    assert page.locator("#gallery-strip .chosen").count() == 1
+    assert "data:image/webp" in page.eval_on_selector(
+        "#gallery-strip .tile", "node => getComputedStyle(node).backgroundImage"
+    )
+    page.keyboard.press("Escape")
+    assert page.locator("#gallery-strip").is_hidden()
+    assert page.evaluate("[document.activeElement.parentNode.rowIndex, document.activeElement.cellIndex]") == [2, 2]
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowUp")
+    assert page.evaluate("document.activeElement.parentNode.rowIndex") == 0
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (1280, "dark")])
+def test_the_page_of_other_images(opened: Open, tmp_path: Path, width: int, scheme: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = material.applied(material.HOSTILE)
+    (tmp_path / "index.html").write_text(render_applied(found), "utf-8")
+    page = opened(tmp_path, viewport={"width": width, "height": 800}, color_scheme=scheme)
+    for details in page.locator("details > summary").all():
+        details.click()
+    assert pictures_drawn(page, "img") and page.locator("script").count() == 0
+    assert page.locator(".contacts > li").count() == sum(f.carriers or 0 for f in found.features)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    serious(Axe().run(page).response["violations"])

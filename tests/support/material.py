@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from diffex_dagster.effects.confounding import SideEffect
+from diffex_dagster.report.applied_model import Applied, AppliedFeature, AppliedRow
 from diffex_dagster.report.image_model import FlipSet, ImageFeature, ImageFinding
 from diffex_dagster.results import (
     Attribution,
@@ -24,10 +25,12 @@ from diffex_dagster.results import (
     Confounder,
     Example,
     Group,
+    ImageRow,
     JointCombination,
     RankedFeature,
     Report,
     RuleOutcome,
+    Shots,
     Turn,
     Unexplained,
 )
@@ -371,4 +374,85 @@ def image_finding(name: str = "dogs/0007.jpg", feature: str = "Round glasses") -
         controls=tuple((f"word{i}", 0.001 * i) for i in range(19)), control_flips=1, seeds=1, level=0.05,
         least_controls=19, expected=0.8, margin=0.02, judge="a judge", unjudged="", study_images=24,
         warnings=("1 of 19 edits towards words that mean nothing flip the decision as well.",),
+    )  # fmt: skip
+
+
+def with_gallery(report: Report) -> Report:
+    """The same with every feature on every image, and two columns that divide the images."""
+    of = {f.feature: {x.image: x for x in report.examples[f.feature]} for f in report.features}
+    images = sorted(next(iter(of.values())))
+    rows = tuple(
+        ImageRow(f.feature, f.name, image, x.file, x.score_original or 0.0, x.score_null, None, x.score_edit, x.effect,
+                 x.flipped, x.becomes, x.leaves, x.succeeded, x.counted)
+        for f in report.features for image in images for x in [of[f.feature][image]]
+    )  # fmt: skip
+    first = [next(iter(of.values()))[image] for image in images]
+    columns = {
+        "predicted class": tuple("senior" if (x.score_original or 0) > 0.3 else "junior" for x in first),
+        "site": tuple(("north", "south", None)[i % 3] for i in range(len(images))),
+    }
+    edits = {f: tuple(shown[image].edit for image in images) for f, shown in of.items()}
+    shots = Shots(tuple(images), tuple(x.original for x in first), tuple(x.null for x in first), edits, columns)
+    return replace(report, per_image=rows, gallery=shots)
+
+
+def wide(images: int, features: int, size: int = 64, seed: int = 3) -> Report:
+    """A report of so many images and features, in two kinds that each react to half of the features, of noise pictures
+    (which no encoder makes small)."""
+    rng = np.random.default_rng(seed)
+    kinds = np.arange(images) % 2
+    model = explanation(2, draw=swatch).features[0]
+    ranked, examples = [], {}
+    originals = [Image.fromarray(rng.integers(0, 256, (size, size, 3), dtype=np.uint8)) for _ in range(images)]
+    for j in range(features):
+        effects = np.where(kinds == j % 2, 0.3, -0.05) * (1 - 0.01 * j) + rng.normal(0, 0.01, images)
+        name = f"feature {j:02d}"
+        ranked.append(
+            replace(model, rank=j + 1, feature=f"all/{j:02d}", name=name, group="All", effect=float(effects.mean()))
+        )
+        examples[f"all/{j:02d}"] = tuple(
+            Example(
+                f"image-{i:03d}", originals[i], originals[i],
+                Image.fromarray(np.roll(np.asarray(originals[i]), j + 1, axis=1)), 0.4, 0.4 + float(effects[i]),
+                bool(effects[i] > 0.1), score_original=0.4 + 0.01 * i, succeeded=bool((i + j) % 17),
+                file=f"{i:03d}.png", counted=bool((i + j) % 13),
+            )
+            for i in range(images)
+        )  # fmt: skip
+    made = replace(explanation(2, draw=swatch), features=tuple(ranked), examples=examples, images=images, groups=(),
+                   joint=None, side_effects=(), interactions=(), subgroups=(), attributions=())  # fmt: skip
+    return with_gallery(made)
+
+
+def applied(name: str = "Round glasses", images: int = 30) -> Applied:
+    """A made-up study applied to other pictures, some of them at risk."""
+    people, features, rows, pictures = states(images), [], [], {}
+    for i, person in enumerate(people):
+        pictures[f"new-{i:03d}"] = swatch(person, 64)
+    for j, title in enumerate((name, "Grey hair")):
+        there = [i for i in range(images) if i % (j + 2) == 0]
+        for place, i in enumerate([*there, *(i for i in range(images) if i not in there)], 1):
+            score, carries = 0.9 - 0.02 * i, i in there
+            after = score - 0.3 if carries else None
+            rows.append(
+                AppliedRow(
+                    f"f/{j}", title, place if carries else None, f"new-{i:03d}", f"{name[:20]}/{i:03d}.jpg", carries,
+                    0.8 if carries else 0.1, score, "“senior”" if score > 0.5 else "“junior”", 0.5, after,
+                    None if after is None else (score > 0.5 > after), None if after is None else score < 0.6,
+                    None if after is None else 0.5 - after,
+                )
+            )  # fmt: skip
+        risk = sum(bool(row.changes) for row in rows if row.feature == f"f/{j}")
+        features.append(
+            AppliedFeature(
+                f"f/{j}", title, title.lower(), "add", "Group", 0.3, 0.2, 0.4, "raises", j == 0,
+                "Eyewear" if j else None, -0.3, -0.4, -0.2, False, 0.5, 0.91, 22, len(there), len(there) / images, 0.3,
+                0.7, 0.2, 0.6, 0.4, risk,
+            )
+        )  # fmt: skip
+    return Applied(
+        "people", name, "v1", "editor", 'probability of "senior"', "", True, datetime(2026, 1, 2, tzinfo=UTC),
+        f"diffex apply people v1 --images {name}", f"/pictures/{name}", False, images, images, "a judge", 0.04, 0.01,
+        0.12, False, tuple(features), tuple(rows), ((f"{name}.png", "not a picture of a known format"),),
+        ("Look here.",), pictures,
     )  # fmt: skip
