@@ -36,6 +36,12 @@ class Application:
 
         return in_lines(self.found)
 
+    def _repr_html_(self) -> str:
+        """A table of the attributes and the pictures most at risk, for a notebook."""
+        from diffex_dagster.report.applied_page import as_html
+
+        return as_html(self.found)
+
     def at_risk(self, shortcut: str | None = None) -> pd.DataFrame:
         """The pictures that show an attribute, the most at risk first (columns as of `to_frame`).
 

@@ -164,7 +164,7 @@ def _explain_of(study: Study, classifier: Any, image: Any, wishes: Wishes, progr
 def _explain_one(subject: Subject, image: Any, tree: Corpus | None, wishes: Wishes) -> ImageFinding:
     """Explain one picture of a study; `tree` is the corpus of one that is not in a file."""
     from diffex_dagster.images.files import prepare
-    from diffex_dagster.stages.asked_images import find_asked
+    from diffex_dagster.stages.asked_images import find_asked, named_apart
     from diffex_dagster.stages.corpus_now import corpus_now
     from diffex_dagster.stages.one_picture import explain_images
     from diffex_dagster.stages.picture_edits import asked_of
@@ -183,7 +183,7 @@ def _explain_one(subject: Subject, image: Any, tree: Corpus | None, wishes: Wish
         kind = type(image).__name__
         raise StudyError(f"image: it is of type {kind}; pass a PIL picture (Image.fromarray(array)), or a file")
     check_classifier(subject)
-    store.put_images(dict(found.values()))
+    store.put_images(named_apart(found))
     if tree is None:
         kept = store.current(study.kept_as, "corpus") is not None
         tree = store.current_corpus(study.kept_as) if kept else corpus_now(study)

@@ -21,7 +21,7 @@ from diffex_dagster.report.image_model import ImageFeature, ImageFinding, featur
 from diffex_dagster.report.image_page import CLAIMS, flip_in_words, render_image
 from diffex_dagster.report.wording import REDRAWS, count, curly, digits_for, number, plain, signed, titled
 from diffex_dagster.search.flipping import FlipOptions
-from diffex_dagster.stages.asked_images import find_asked
+from diffex_dagster.stages.asked_images import find_asked, named_apart
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.corpus_now import corpus_now
 from diffex_dagster.stages.one_picture import PlannedImages, explain_images, explain_stored, plan_images
@@ -87,7 +87,7 @@ def make(
         return []
     subject = StudyContext(study, report=report).subject(of.classifier)
     check_classifier(subject)
-    subject.store.put_images(dict(found.values()))
+    subject.store.put_images(named_apart(found))
     asked = asked_of(subject, corpus, of.wishes)
     names = {key: name for key, (name, _) in found.items()}
     findings = None if planned.edits_missing else explain_stored(asked, names, of.command)

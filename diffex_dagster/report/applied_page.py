@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
 
 from diffex_dagster.report.applied_model import Applied, AppliedFeature, AppliedRow
 from diffex_dagster.report.html import render
+from diffex_dagster.report.image_page import inline
 from diffex_dagster.report.pictures import BUDGET, Book, fitted
 from diffex_dagster.report.wording import count, curly, digits_for, number, plain, share, signed, titled
 
@@ -131,3 +133,26 @@ def row_in_words(row: AppliedRow, digits: int) -> str:
         return number(row.score, digits)
     change = "" if row.changes is None else (", decided otherwise" if row.changes else ", decided the same")
     return f"{number(row.score, digits)} → {number(row.after, digits)}{change}"
+
+
+def as_html(found: Applied, shown: int = 8) -> str:
+    """The attributes as an HTML table, each with the pictures most at risk, for a notebook."""
+    digits = _digits(found)
+    first = "".join(f"<p><b>Look at this first.</b> {_safe(each)}</p>" for each in found.warnings)
+    said = "".join(f"<p>{_safe(each)}</p>" for each in sentences(found))
+    parts = []
+    for feature in found.features:
+        there = found.at_risk(feature.feature)[:shown]
+        cells = "".join(
+            f"<td>{inline(found.pictures[row.image], row.file)}<br>{_safe(plain(row.file.split('/')[-1], 40))}<br>"
+            f"{_safe(row_in_words(row, digits))}</td>"
+            for row in there
+        )
+        if there:
+            title = f"{_safe(titled(feature, 60))}, without it {_safe(taken_away_in_words(feature, digits))}"
+            parts.append(f"<p><b>{title}</b></p><table><tr>{cells}</tr></table>")
+    return f"<div>{first}{said}{''.join(parts)}<p>{_safe(RISK)}</p></div>"
+
+
+def _safe(text: str) -> str:
+    return html.escape(plain(text))

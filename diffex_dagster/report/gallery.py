@@ -65,12 +65,13 @@ class Gallery:
     peak: float
 
 
-def gallery(report: Report, digits: int, budget: int = BUDGET) -> Gallery | None:
+def gallery(report: Report, digits: int, budget: int = BUDGET, pictures: bool = True) -> Gallery | None:
     """The gallery of a report; None where it has no effects by image (one that was read from its files).
 
     Args:
         digits: decimals of its numbers.
         budget: characters of all pictures on the page; it takes `SHARE` of them at most.
+        pictures: whether it has pictures at all.
     """
     found = report.gallery
     rows = {(row.feature, row.image): row for row in report.per_image}
@@ -87,8 +88,10 @@ def gallery(report: Report, digits: int, budget: int = BUDGET) -> Gallery | None
     strips = [
         [found.originals[i], found.nulls[i], *(found.edits[f.feature][i] for f in features)] for i in shown.tolist()
     ]
-    sprites, side, tiles = _fitted(strips, int(budget * SHARE))
-    thumbs = _webp(_column([strip[0] for strip in strips]), 60) if sprites else ""
+    room = int(budget * SHARE) if pictures else 0
+    thumbs = _webp(_column([strip[0] for strip in strips]), 60) if pictures else ""
+    sprites, side, tiles = _fitted(strips, room - len(thumbs))
+    thumbs = thumbs if len(thumbs) <= room else ""
     used = np.abs(clear[clear != 0])
     peak = float(np.percentile(used, PEAK)) if used.size else 1.0
     first = [rows[features[0].feature, key] for key in keys]
@@ -146,7 +149,7 @@ def _alike(values: NDArray[np.float64]) -> list[int]:
 
 def _fitted(strips: Sequence[Sequence[Picture]], budget: int) -> tuple[list[str], int, int]:
     """The strips as base64, the side of a tile and how many there are; nothing where they do not fit at all."""
-    for fit in LADDER:
+    for fit in LADDER if budget > 0 else ():
         tiles = len(strips[0]) if fit.edits else 2
         left, encoded = budget, []
         for strip in strips:

@@ -134,12 +134,12 @@ def as_html(f: ImageFinding, shown: int = SHOWN) -> str:
     first = "".join(f"<p>{html.escape(plain(each))}</p>" for each in (*f.warnings, *sentences(f)))
     best: list[FlipSet] = list(f.flips[:1])
     pictures = [("null edit", f.null), *((" + ".join(x.names), x.edit) for x in best)]
-    strip = "".join(f"<td>{_inline(p, name)}<br>{html.escape(plain(name, 60))}</td>" for name, p in pictures)
+    strip = "".join(f"<td>{inline(p, name)}<br>{html.escape(plain(name, 60))}</td>" for name, p in pictures)
     headings = "".join(f"<th>{each}</th>" for each in ("", "feature", "effect", "verdict", "over the study", "edit"))
     rows = "".join(
         f"<tr><td>{x.rank}</td><td>{html.escape(titled(x, 50))}</td><td>{_effect(x, digits)}</td>"
         f"<td>{glyph(x.verdict)} {html.escape(x.verdict + _mark(x))}</td><td>{signed(x.study_effect, digits)}</td>"
-        f"<td>{_inline(x.edit, titled(x, 50))}</td></tr>"
+        f"<td>{inline(x.edit, titled(x, 50))}</td></tr>"
         for x in f.features[:shown]
     )
     return (
@@ -164,7 +164,8 @@ def _article(word: str) -> str:
     return "an" if word[:1].lower() in "aeiou" else "a"
 
 
-def _inline(picture: Picture, alt: str) -> str:
+def inline(picture: Picture, alt: str) -> str:
+    """A small picture as HTML, for a notebook; "" where its file is gone."""
     try:
         small = opened(picture).convert("RGB")
     except (OSError, StoreError):  # its file is gone

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from PIL import Image
 
 from diffex_dagster.errors import StoreError
+from diffex_dagster.report.gallery import ALREADY, FAILED, FLIP, gallery
 from diffex_dagster.report.wording import count, digits_for, flips, glyph, plain, signed, titled
 from diffex_dagster.results import Example, RankedFeature, Report, opened
 
 SHOWN = 8  # features; with the heading and what is left out, ten lines
+WIDE, LONG = 8, 24  # features and images of the heat map
 _SIDE = 64  # pixels of a picture in a table
 
 
@@ -53,8 +55,41 @@ def as_html(explanation: Report, shown: int = SHOWN) -> str:
     )
     title = f"<b>{_safe(explanation.classifier)}</b>: {_safe(explanation.target)}, {count(explanation.images, 'image')}"
     return (
-        f"<div>{first}<p>{title}</p><table><thead><tr>{headings}</tr></thead><tbody>{rows}</tbody></table>{note}</div>"
+        f"<div>{first}<p>{title}</p><table><thead><tr>{headings}</tr></thead><tbody>{rows}</tbody></table>{note}"
+        f"{_every_image(explanation, digits)}</div>"
     )
+
+
+def _every_image(explanation: Report, digits: int) -> str:
+    """The heat map of the report's gallery as a table: a row an image, those that are alike together; folded."""
+    shots = explanation.gallery
+    if shots is None or not explanation.per_image:
+        return ""
+    found = gallery(explanation, digits, pictures=False)
+    if found is None:
+        return ""
+    data, columns = found.data, range(min(WIDE, found.features))
+    heads = "".join(f"<th>{_safe(data['features'][j]['n'])}</th>" for j in columns)
+    lines = []
+    for i in data["alike"][0][:LONG]:
+        cells = "".join(_cell(data["effects"][i][j], data["flags"][i][j], found.peak, digits) for j in columns)
+        lines.append(f"<tr><th>{_safe(data['images'][i]['n'])}</th>{cells}</tr>")
+    left = found.of - len(lines)
+    note = f"<p>{left} more images are not shown: <code>to_html(folder)</code> has them.</p>" if left else ""
+    return (
+        f"<details><summary>Every image</summary><table><thead><tr><th></th>{heads}</tr></thead>"
+        f"<tbody>{''.join(lines)}</tbody></table>{note}</details>"
+    )
+
+
+def _cell(effect: float, flags: int, peak: float, digits: int) -> str:
+    """An effect on one image: orange raises, blue lowers; none where the edit failed or the image was so already."""
+    if flags & (ALREADY | FAILED):
+        return f"<td>{'was so already' if flags & ALREADY else 'edit failed'}</td>"
+    strength = min(1.0, abs(effect) / peak) if peak else 0.0
+    colour = "184,71,11" if effect > 0 else "28,99,153"
+    flip = " ●" if flags & FLIP else ""
+    return f'<td style="background:rgba({colour},{0.6 * strength:.2f})">{signed(effect, digits)}{flip}</td>'
 
 
 def _row(feature: RankedFeature, examples: Sequence[Example], digits: int) -> str:

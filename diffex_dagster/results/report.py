@@ -256,6 +256,8 @@ class Shots:
         columns: what is known of the images before any edit: name -> value, None where there is none.
     """
 
+    __pydantic_config__ = WITH_PICTURES
+
     images: tuple[str, ...]
     originals: tuple[Picture, ...]
     nulls: tuple[Picture, ...]

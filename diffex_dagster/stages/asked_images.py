@@ -45,6 +45,19 @@ def find_asked(work: StudyContext, asked: Sequence[str]) -> dict[str, tuple[str,
     return found
 
 
+def named_apart(found: Mapping[str, tuple[str, Image.Image]]) -> dict[str, Image.Image]:
+    """The pictures under the names that the store keeps them with: their files', not the paths that somebody typed."""
+    kept: dict[str, Image.Image] = {}
+    for asked, picture in found.values():
+        file = Path(asked)
+        name, turn = file.name, 1
+        while name in kept:  # another folder's file of that name
+            turn += 1
+            name = f"{file.stem} ({turn}){file.suffix}"
+        kept[name] = picture
+    return kept
+
+
 def _sample(samples: Mapping[str, str], asked: str) -> str | None:
     named = [key for key, name in samples.items() if name == asked]
     if not named and len(asked) >= 8:

@@ -11,20 +11,22 @@ import numpy as np
 
 from diffex_dagster.classifying.asking import said_outputs
 from diffex_dagster.classifying.target import measure
+from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.effects.interactions import Interaction, PairScores, interactions
+from diffex_dagster.effects.one_picture import changes_more
 from diffex_dagster.effects.paired import summarise
 from diffex_dagster.report.gallery import TOP
 from diffex_dagster.report.verdict import one_a_group
-from diffex_dagster.report.wording import NOT_JUDGED
+from diffex_dagster.report.wording import NOT_JUDGED, REDRAWS, listing, titled
 from diffex_dagster.results import Group, JointCombination, JudgeCheck, RankedFeature, Report, Shots
 from diffex_dagster.stages.attribution import attributions
 from diffex_dagster.stages.completeness import completeness_of
 from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.deciding import control_rows, control_warnings, decision_options, noise_warning
-from diffex_dagster.stages.edits import Concepts, concepts_of
+from diffex_dagster.stages.edits import Concepts, concepts_of, control_edits, controls_like
 from diffex_dagster.stages.hints import hints
 from diffex_dagster.stages.interactions import possible_pairs
-from diffex_dagster.stages.judging import check_judge, held_against_second, judge_name, judge_warnings
+from diffex_dagster.stages.judging import check_judge, first_metrics, held_against_second, judge_name, judge_warnings
 from diffex_dagster.stages.notes import caveats, placed, racing_notes, settings_shown, turn_of
 from diffex_dagster.stages.pictures import Album, Pictures
 from diffex_dagster.stages.ranking import Measured, confounded, features_side_effects, image_rows, rank
@@ -105,6 +107,7 @@ def classifier_report(subject: Subject, command: str) -> tuple[Report, Searched]
             *([] if searched.judged else [f"{NOT_JUDGED}: {why_unjudged(study)}."]),
             *caveats(study, searched.split, measured.reach),
             *racing_notes(searched),
+            *redraws(subject, ranked, metrics),
         ),
         settings=(
             *settings_shown(study, still, searched.split),
@@ -146,6 +149,32 @@ def _shots(
         tuple(pictures.samples), tuple(pictures.samples.stored.values()), tuple(pictures.edits(())), edits,
         {name: tuple(of) for name, of in columns.items()},
     )  # fmt: skip
+
+
+def redraws(
+    subject: Subject, ranked: Sequence[RankedFeature], metrics: Mapping[str, Sequence[EditMetrics]]
+) -> tuple[str, ...]:
+    """Which claims of a report of one image rest on edits that change more of it than every control edit does.
+
+    Args:
+        metrics: feature -> what its edit of each image changed.
+    """
+    if not subject.split.one_image or not subject.study.effects.control_prompts:
+        return ()
+    study, corpus = subject.study, subject.corpus
+    controls = {
+        c: m[0].strength for c, m in first_metrics(subject, control_edits(study), subject.split.reported).items()
+    }
+    named = []
+    for row in ranked:
+        like = controls_like(study, concepts_of([corpus[row.feature]]))
+        if row.decision in ("raises", "lowers") and changes_more(
+            metrics[row.feature][0].strength, [controls[c] for c in like]
+        ):
+            named.append(f"“{titled(row)}”")
+    if not named:
+        return ()
+    return (f"Of {listing(named)}, {REDRAWS}: how much of the effect is the attribute, one image does not say.",)
 
 
 def judge_check(subject: Subject, searched: Searched) -> JudgeCheck | None:

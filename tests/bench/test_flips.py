@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import pytest
 from PIL import Image
 
-from diffex_dagster.bench.flips import SEED, _Redrawn, as_json, as_markdown, mark_flips
-from diffex_dagster.study import Study
+from diffex_dagster.bench.flips import SEED, _Redrawn, as_json, as_markdown, mark_flips, measure_flips
+from diffex_dagster.stages.context import at_work
+from diffex_dagster.study import Study, load_study
 from diffex_dagster.worlds import redrawing
 from diffex_dagster.worlds.redrawing import sample_states
-from tests.support.toys import WarmClassifier
+from tests.support.toys import WarmClassifier, picture, write_study
 
 
 def test_what_is_counted() -> None:
@@ -39,3 +42,20 @@ def test_what_is_true_is_asked_of_the_classifier(toy: Study) -> None:
 def test_its_pictures_are_its_own() -> None:
     assert SEED not in {1, 2, 3, redrawing.SEED, 601, 602}
     assert sample_states(3, SEED) != sample_states(3, redrawing.SEED)
+
+
+def test_what_a_study_that_nobody_has_run_lacks_is_found_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Grey:
+        def draw(self, state: int, size: int | None = None) -> Image.Image:
+            return picture(state)
+
+        def meaning(self, phrase: str) -> None:
+            """Nothing here has any."""
+
+    knob = {"kind": "python", "factory": "tests.support.toys:KnobEditor"}
+    study = load_study(write_study(tmp_path, editors={"knob": knob}, calibrate=True))
+    monkeypatch.setattr("diffex_dagster.bench.flips.world_of", lambda study: Grey())
+    monkeypatch.setattr("diffex_dagster.bench.flips.sample_states", lambda pictures, seed, world: [90, 104][:pictures])
+    monkeypatch.setattr("diffex_dagster.bench.flips._editor", lambda of, world, named: at_work(of).bare_editor)
+    (v1, v2) = measure_flips(study, {"knob": "knob"}, 2)
+    assert (v1.pictures, v1.flippable, v1.other) == (2, 0, 2) == (v2.pictures, v2.flippable, v2.other)

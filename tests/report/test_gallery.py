@@ -66,15 +66,12 @@ def test_a_strip_has_the_image_its_null_edit_and_every_edit(wide: Report) -> Non
     assert found.size == sum(map(len, found.data["sprites"])) + len(found.data["thumbs"])
 
 
-def test_pictures_get_smaller_then_fewer_and_the_heat_map_stays(wide: Report) -> None:
-    sizes = [gallery(wide, 2, budget) for budget in (3_000_000, 120_000, 25_000, 100)]
-    sides = [(g.data["side"], g.data["tiles"]) for g in sizes if g]
-    assert sides[0][0] > sides[1][0] and sides[0][1] == sides[1][1] == 8
-    assert sides[2][1] == 2 and sides[3] == (0, 0)
-    assert all(
-        g and g.size <= max(budget, 1) for g, budget in zip(sizes, (3_000_000, 120_000, 25_000, 100), strict=True)
-    )
-    assert all(g and len(g.data["effects"]) == 12 for g in sizes)
+def test_pictures_get_smaller_then_fewer_and_the_heat_map_stays() -> None:
+    report, budgets = material.wide(6, 24), (3_000_000, 120_000, 60_000, 100)
+    found = [g for budget in budgets if (g := gallery(report, 2, budget)) is not None]
+    assert [(g.data["side"], g.data["tiles"]) for g in found] == [(64, 26), (24, 26), (32, 2), (0, 0)]
+    assert all(g.size <= module.SHARE * budget for g, budget in zip(found, budgets, strict=True))
+    assert all(len(g.data["effects"]) == 6 for g in found)
 
 
 def test_the_strongest_features_and_the_images_that_move_furthest(

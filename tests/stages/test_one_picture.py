@@ -17,7 +17,7 @@ from diffex_dagster.report.image_model import ImageFinding
 from diffex_dagster.report.image_page import as_html, in_lines, render_image
 from diffex_dagster.report.wording import REDRAWS
 from diffex_dagster.search.flipping import FlipOptions
-from diffex_dagster.stages.asked_images import find_asked
+from diffex_dagster.stages.asked_images import find_asked, named_apart
 from diffex_dagster.stages.context import StudyContext, at_work
 from diffex_dagster.stages.corpus_now import corpus_now
 from diffex_dagster.stages.one_picture import explain_images, plan_images
@@ -275,7 +275,15 @@ def test_a_study_of_one_image_decides_by_its_control_edits(diffex: Run, tmp_path
     assert by["red"].ci_low == pytest.approx(by["red"].effect) == by["red"].ci_high  # control edits do nothing here
     assert by["blue/plain-blue"].decision == "lowers"
     assert dict(report.settings)["Error rate"].startswith("each feature for itself, against the control edits")
+    (marked,) = [caveat for caveat in report.caveats if REDRAWS in caveat]
+    assert "“Red”" in marked and "“Unknown thing”" not in marked
     assert any(caveat.startswith("Decisions are made on one image alone") for caveat in report.caveats)
+
+
+def test_pictures_are_kept_under_the_names_of_their_files() -> None:
+    found = {"a": ("/one/x.png", picture(1)), "b": ("~/two/x.png", picture(2)), "c": ("y.png", picture(3))}
+    kept = named_apart(found)
+    assert list(kept) == ["x.png", "x (2).png", "y.png"] and list(kept.values()) == [p for _, p in found.values()]
 
 
 def test_a_report_on_the_one_image_that_was_held_out_follows_the_same_rule(tmp_path: Path) -> None:
