@@ -93,6 +93,11 @@ def linked(page: str, links: Sequence[tuple[str, str]], images: Mapping[str, str
     return _IMAGES.sub(lambda _: block, _OTHERS.sub(lambda _: nav, page, count=1), count=1)
 
 
+def as_data(value: Any) -> Markup:
+    """JSON for a block of data: no name in it can end the block."""
+    return htmlsafe_json_dumps(value)
+
+
 def render(template: str, book: Book, examples: list[Any], script: str | None = "page.js", **context: Any) -> str:
     """Render a page; `script` are the files of the one script that may run on it, if any, separated by blanks.
 
@@ -106,8 +111,6 @@ def render(template: str, book: Book, examples: list[Any], script: str | None = 
         f"default-src 'none'; img-src data:; style-src {_source(style)}; {scripts}base-uri 'none'; form-action 'none'"
     )
     data = htmlsafe_json_dumps({"pictures": book.encoded, "examples": examples})
-    if (more := context.get("gallery")) is not None:
-        context["gallery_data"] = htmlsafe_json_dumps(more.data)
     page = _environment().get_template(template)
     inline = {"style": Markup(style), "script": Markup(code)}  # noqa: S704 (files of this package)
     pictures = {"data": data, "native": book.native, "pictures": book.encoded, "sizes": book.sizes}

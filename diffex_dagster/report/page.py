@@ -11,7 +11,7 @@ from diffex_dagster.report.completeness import for_template
 from diffex_dagster.report.examples import Failures, entry, sections, typical
 from diffex_dagster.report.gallery import gallery
 from diffex_dagster.report.heatmap import overlay
-from diffex_dagster.report.html import render
+from diffex_dagster.report.html import as_data, render
 from diffex_dagster.report.matrix import matrix
 from diffex_dagster.report.pictures import BUDGET, Book, fitted
 from diffex_dagster.report.verdict import one_a_group, verdict
@@ -81,6 +81,7 @@ def render_report(explanation: Report, budget: int = BUDGET) -> str:
         pictures.data,
         script="page.js gallery.js" if every else "page.js",
         gallery=every,
+        gallery_data=as_data(every.data) if every else "",
         e=explanation,
         verdict=verdict(explanation),
         completeness=pictures.completeness,

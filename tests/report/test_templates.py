@@ -11,9 +11,12 @@ from jinja2 import meta, nodes
 
 import diffex_dagster.report
 from diffex_dagster.effects.subgroups import SubgroupEffect
+from diffex_dagster.report.applied_model import Applied
+from diffex_dagster.report.applied_page import Sheet
 from diffex_dagster.report.axis import Axis
 from diffex_dagster.report.calibration_page import CalibrationPage
 from diffex_dagster.report.comparison_page import ComparedRow
+from diffex_dagster.report.gallery import Gallery
 from diffex_dagster.report.html import _environment
 from diffex_dagster.report.image_model import FlipSet, ImageFeature, ImageFinding
 from diffex_dagster.report.matrix import Matrix
@@ -25,6 +28,7 @@ from tests.support.templates import unknown_fields
 FOLDER = Path(diffex_dagster.report.__file__).parent
 EVERY_PAGE = {"policy", "style", "script", "data", "native", "pictures", "sizes"}  # what `render` adds
 GIVEN: dict[str, dict[str, Any]] = {
+    "applied.html.j2": {"a": Applied, "sheets": list[Sheet]},
     "calibration.html.j2": {"c": CalibrationPage},
     "comparison.html.j2": {"c": Comparison, "rows": list[ComparedRow], "highlights": list[ComparedRow],
                            "axis": Axis, "change_axis": Axis},
@@ -34,7 +38,8 @@ GIVEN: dict[str, dict[str, Any]] = {
     "preview.html.j2": {"p": Preview},
     "report.html.j2": {"e": Report, "rows": list[Row], "highlights": list[Row], "branches": list[Branch],
                        "joint_rows": list[Row], "matrix": Matrix, "by_feature": dict[str, Row],
-                       "subgroups": dict[str, list[SubgroupEffect]], "axis": Axis, "joint_axis": Axis},
+                       "subgroups": dict[str, list[SubgroupEffect]], "axis": Axis, "joint_axis": Axis,
+                       "gallery": Gallery},
     "survey.html.j2": {"e": Report},
 }  # fmt: skip
 """Template -> the types of what its page passes, of those that have fields."""

@@ -18,7 +18,7 @@
     return step < 1 ? "s-0" : (value > 0 ? "s-up-" : "s-down-") + step;
   };
   const why = (flag) => (flag & ALREADY ? "was so already" : flag & FAILED ? "edit failed" : flag & FLIP ? "flips" : "");
-  const url = (text) => `url("data:image/webp;base64,${text}")`;
+  const url = (text) => `url("${"data:image/webp;base64," + text}")`;
 
   // --- The table: built once, rows and columns are only moved -------------------------------------------------------
 
