@@ -130,6 +130,8 @@
   };
   const show = (i, j) => {
     const image = g.images[i], list = make("ol", "tiles");
+    list.tabIndex = 0; // it scrolls
+    list.setAttribute("aria-label", `Edits of ${image.n}, the largest effects first`);
     if (g.sprites.length) {
       strip.style.setProperty("--sprite", url(g.sprites[i]));
       strip.style.setProperty("--tiles", g.tiles);
