@@ -36,6 +36,8 @@ def test_report_json_is_valid_and_comes_back(report_folder: Path, explanation: R
     assert back == replace(
         explanation,
         examples={},
+        per_image=(),
+        gallery=None,
         joint=back.joint,
         attributions=back.attributions,
         completeness=replace(explanation.completeness, least_explained=least),
