@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from diffex_dagster.stages.setup import (
 from diffex_dagster.study import Study, load_study
 from diffex_dagster.study.building import placed_editor, placed_vlm
 from diffex_dagster.utils.variables import UnsetVariable, as_written, resolve
+from tests.support.project import Run
 from tests.support.toys import picture, write_study
 
 ENVIRONMENT = {"DATA": "/data/faces", "EMPTY": "", "N": "4"}
@@ -141,6 +143,23 @@ def test_pictures_may_be_on_another_disk(toy: Study, tmp_path: Path) -> None:
     assert (tmp_path / "shared" / "toy" / relative).exists()
     store.query("SELECT 1")
     assert (tmp_path / "local" / "toy" / "diffex.duckdb").exists()
+
+
+@pytest.mark.duckdb_file
+def test_what_a_team_writes_into_a_folder_has_the_rights_that_their_umask_leaves(toy: Study, diffex: Run) -> None:
+    """Pictures, database, locks, reports, pages, exported rows; with 002 a group may read and replace all."""
+    before = os.umask(0o002)
+    try:
+        assert diffex("run", toy.file, "--classifier", "v1")[0] == 0
+        assert diffex("export", toy.file, toy.results_folder / "rows.duckdb")[0] == 0
+        assert diffex("survey", "make", toy.file, "v1")[0] == 0
+    finally:
+        os.umask(before)
+    written = list(toy.results_folder.rglob("*"))
+    kinds = {each.suffix for each in written}
+    assert {".png", ".duckdb", ".lock", ".html", ".json", ".csv"} <= kinds
+    rights = {(each.is_dir(), oct(each.stat().st_mode & 0o777)) for each in (toy.results_folder, *written)}
+    assert rights == {(True, "0o775"), (False, "0o664")}
 
 
 def test_a_service_is_one_classifier_wherever_it_is_served(toy: Study, monkeypatch: pytest.MonkeyPatch) -> None:

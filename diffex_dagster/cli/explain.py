@@ -103,10 +103,10 @@ def _write_page(study: Study, classifier: str, finding: ImageFinding) -> Path:
     page.parent.mkdir(parents=True, exist_ok=True)
     there = reports_folder(study, classifier) / "index.html"
     address = Path(os.path.relpath(there, page.parent)).as_posix() if there.is_file() else ""
-    write_atomically(page, render_image(finding, address).encode("utf-8"), 0o644)
+    write_atomically(page, render_image(finding, address).encode("utf-8"))
     data = json.dumps(finite(finding_data(finding)), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-    write_atomically(page.with_suffix(".json"), data.encode("utf-8"), 0o644)
-    write_atomically(page.with_suffix(".csv"), effects_csv(feature_rows(finding.features)).encode("utf-8"), 0o644)
+    write_atomically(page.with_suffix(".json"), data.encode("utf-8"))
+    write_atomically(page.with_suffix(".csv"), effects_csv(feature_rows(finding.features)).encode("utf-8"))
     return page
 
 

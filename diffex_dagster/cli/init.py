@@ -111,8 +111,8 @@ def make_study(wishes: Wishes, folder: Path) -> Made:
     study_of(fields, file)
     text = study_text(fields, wishes.label is None, bool(unsaid_preparation(classifier)))
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / SCHEMA, (json.dumps(json_schema(), indent=1) + "\n").encode(), mode=0o644)
-    write_atomically(file, text.encode(), mode=0o644)
+    write_atomically(folder / SCHEMA, (json.dumps(json_schema(), indent=1) + "\n").encode())
+    write_atomically(file, text.encode())
     study = load_study(file)
     said = predictions_in_words(outputs, classifier.labels) if len(classifier.labels) > 1 else ""
     costs = count_edits(study, len(samples.pictures))

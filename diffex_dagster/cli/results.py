@@ -181,7 +181,7 @@ def survey(study: Study, classifier: str, questions: int) -> None:
     command = f"diffex survey make {study.folder.name} {classifier}"
     explanation, _ = classifier_report(work.subject(classifier), command)
     page = reports_folder(study, classifier) / "survey.html"
-    write_atomically(page, render_survey(explanation, questions, study.seed).encode("utf-8"), 0o644)
+    write_atomically(page, render_survey(explanation, questions, study.seed).encode("utf-8"))
     print(page)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffex_dagster.errors import EditorError
+from diffex_dagster.utils.files import write_atomically
 
 if TYPE_CHECKING:
     import torch
@@ -92,11 +92,8 @@ class InversionsOnDisk:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._make_room(len(content))
-            if len(content) > self.limit:
-                return
-            with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as file:
-                file.write(content)
-            Path(file.name).replace(self._file(key))
+            if len(content) <= self.limit:
+                write_atomically(self._file(key), content)
         except OSError as error:
             raise EditorError(
                 f"inversions cannot be kept in {self.folder} ({error.strerror}): "

@@ -137,7 +137,7 @@ def link_page(page: Path, links: Sequence[tuple[str, str]], images: Mapping[str,
     try:
         before = page.read_text("utf-8")
         if (after := linked(before, links, images)) != before:
-            write_atomically(page, after.encode("utf-8"), 0o644)
+            write_atomically(page, after.encode("utf-8"))
     except OSError as error:
         raise DiffExError(
             f"{page}: the links to the study's other pages cannot be written ({error.strerror or error}); make the "
@@ -155,8 +155,8 @@ def _write(folder: Path, contents: Contents, data: dict[str, Any], keep_same: bo
         folder.mkdir(parents=True, exist_ok=True)
         mark.unlink(missing_ok=True)  # a mixture of old and new files must not pass for the old ones
         for name, content in {name: make() for name, make in contents.items()}.items():
-            write_atomically(folder / name, content, 0o644)  # a report is for others too
-        write_atomically(mark, says.encode("utf-8"), 0o644)
+            write_atomically(folder / name, content)
+        write_atomically(mark, says.encode("utf-8"))
     except OSError as error:
         raise DiffExError(
             f"The report cannot be written to {folder} ({error.strerror or error}): choose a folder that you may write "

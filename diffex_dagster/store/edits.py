@@ -51,7 +51,7 @@ class EditTables(ImageTables):
         before = dict(self._existing("edits", "edit", keys, "edit, file"))
         lost = self._unsound(before.values())
         fresh = [(k, r, p) for k, (r, p) in zip(keys, edits, strict=True) if before.get(k) is None or before[k] in lost]
-        stored = {key: self._file(picture) for key, _, picture in fresh}
+        stored = self._files({key: picture for key, _, picture in fresh})
         masks = {key: mask for key, _, picture in fresh if (mask := _mask(picture))}
         rows = [
             {
@@ -80,16 +80,18 @@ class EditTables(ImageTables):
 
         self.database.write(keep)
 
-    def _file(self, picture: Image.Image | FiledPicture) -> str:
-        """Keep a picture, or find the one that another process has kept; returns its file."""
-        if not isinstance(picture, FiledPicture):
-            return self.pictures.put(picture)
-        if not self.pictures.arrived(picture):
-            raise StoreError(
-                f"{self.pictures.place.at(picture.file)}: a worker wrote this picture and it is not here; name a "
-                "folder for the pictures that every machine with a worker sees, or a bucket (DIFFEX_PICTURES)"
-            )
-        return picture.file
+    def _files(self, pictures: Mapping[str, Image.Image | FiledPicture]) -> dict[str, str]:
+        """Keep pictures (key -> picture), or find those that another process has kept; key -> file."""
+        filed = {key: picture for key, picture in pictures.items() if isinstance(picture, FiledPicture)}
+        for picture in filed.values():
+            if not self.pictures.arrived(picture):
+                raise StoreError(
+                    f"{self.pictures.place.at(picture.file)}: a worker wrote this picture and it is not here; name a "
+                    "folder for the pictures that every machine with a worker sees, or a bucket (DIFFEX_PICTURES)"
+                )
+        own = {key: picture for key, picture in pictures.items() if not isinstance(picture, FiledPicture)}
+        put = self.pictures.put_all(list(own.values()))
+        return {key: picture.file for key, picture in filed.items()} | dict(zip(own, put, strict=True))
 
     def seconds_per_edit(self, editor: str) -> float | None:
         """The pace at which the edits of an editor (fingerprint) were committed; None with fewer than two batches."""

@@ -48,6 +48,10 @@ class PictureFiles:
         """
         return self._put(picture)[0]
 
+    def put_all(self, pictures: Sequence[Image.Image]) -> list[str]:
+        """As `put` for each of these, in their order; many at a time, since each waits for its disk or bucket."""
+        return self.place.together(self.put, pictures)
+
     def _put(self, picture: Image.Image) -> tuple[str, Stamp | None]:
         buffer = io.BytesIO()
         picture.convert("RGB").save(buffer, "PNG")
@@ -61,6 +65,10 @@ class PictureFiles:
             return picture
         relative, stamp = self._put(picture)
         return FiledPicture(relative, picture.size, picture.mode, {MASK: picture.info.get(MASK)}, stamp)
+
+    def filed_all(self, pictures: Sequence[Image.Image | FiledPicture]) -> list[FiledPicture]:
+        """As `filed` for each of these, in their order; many at a time."""
+        return self.place.together(self.filed, pictures)
 
     def get(self, relative: str) -> Image.Image:
         """Read a picture back, RGB; raises StoreError naming the file when it is gone or is another than it was."""
@@ -95,9 +103,11 @@ class PictureFiles:
         return self.stamp(filed.file) is not None
 
     def is_sound(self, relative: str) -> bool:
-        """Whether a file holds what its name says; reads it."""
+        """Whether a file holds what its name says; reads it. Raises StoreError where this user may not read it."""
         try:
             return _name(self.place.read(relative)) == relative
+        except PermissionError as error:  # it is as good as it was, and must not be made again
+            raise self._unreadable(relative) from error
         except OSError:
             return False
 
@@ -123,6 +133,8 @@ class PictureFiles:
                 )
             with Image.open(io.BytesIO(content)) as picture:
                 return picture.convert("RGB")
+        except PermissionError as error:
+            raise self._unreadable(relative) from error
         except OSError as error:
             if isinstance(error, FileNotFoundError):
                 self.place.doubt(relative)
@@ -130,6 +142,12 @@ class PictureFiles:
                 f"{path}: a picture that the database names cannot be read ({error.strerror or error}); run the study "
                 "again: it alone is made again"
             ) from error
+
+    def _unreadable(self, relative: str) -> StoreError:
+        return StoreError(
+            f"{self.place.at(relative)}: this user may not read a stored picture; let its owner give the others of the "
+            "team the right to (chmod -R g+rX, and umask 002 for what comes later): nothing is wrong with it"
+        )
 
 
 def _name(content: bytes) -> str:

@@ -19,7 +19,7 @@ from diffex_dagster.store.connection import Connection
 from diffex_dagster.store.database import Database
 from diffex_dagster.store.files import PictureFiles, Stamp, StoredPicture, StoredPictures
 from diffex_dagster.store.keys import image_key
-from diffex_dagster.store.places import PicturePlace
+from diffex_dagster.store.places import AT_ONCE, PicturePlace
 from diffex_dagster.store.tables import Tables
 from diffex_dagster.utils.hashing import digest
 
@@ -49,16 +49,14 @@ class ImageTables(Tables):
     def put_images(self, pictures: Mapping[str, Image.Image]) -> dict[str, str]:
         """Keep prepared sample images (name -> picture); returns name -> image key."""
         self._sign()
-        rows = [  # one after the other: each may be decoded when it is looked up
-            {
-                "image": image_key(picture),
-                "name": name,
-                "file": self.pictures.put(picture),
-                "width": picture.width,
-                "height": picture.height,
-            }
-            for name, picture in pictures.items()
-        ]
+        names, rows = list(pictures), list[dict[str, Any]]()
+        for start in range(0, len(names), AT_ONCE):  # a few at a time: each may be decoded when it is looked up
+            some = {name: pictures[name] for name in names[start : start + AT_ONCE]}
+            put = zip(some.items(), self.pictures.put_all(list(some.values())), strict=True)
+            rows += [
+                {"image": image_key(each), "name": name, "file": file, "width": each.width, "height": each.height}
+                for (name, each), file in put
+            ]
         keys = {str(row["name"]): str(row["image"]) for row in rows}
         before = dict(self._existing("images", "image", keys.values(), "image, file"))
         lost = self._unsound(before.values())

@@ -15,7 +15,7 @@ import os
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -32,9 +32,10 @@ made of the tag that a bucket gives an object.
 """
 
 RETRY = timedelta(seconds=60)  # how long a bucket that does not answer is tried
-AT_ONCE = 32  # questions to a bucket: each takes some milliseconds of waiting
+AT_ONCE = 32  # questions to a bucket, or files that are written: each takes some milliseconds of waiting
 TRUSTED = 60.0  # seconds that a stamp of a bucket is used before it is asked for again
 
+Given = TypeVar("Given")
 Kept = TypeVar("Kept")
 
 
@@ -79,6 +80,14 @@ class PicturePlace(ABC):
     def doubt(self, relative: str) -> None:
         """Let whoever looks at a file next read it: it is not what it was."""
 
+    @staticmethod
+    def together(work: Callable[[Given], Kept], each: Sequence[Given]) -> list[Kept]:
+        """Do something with each, many at a time, in their order: each mostly waits for a bucket or a disk."""
+        if len(each) < 2:
+            return [work(one) for one in each]
+        with ThreadPoolExecutor(min(AT_ONCE, len(each))) as threads:
+            return list(threads.map(work, each))
+
 
 def place_of(where: Path | str) -> PicturePlace:
     """A folder, or the bucket at an address."""
@@ -101,7 +110,7 @@ class Folder(PicturePlace):
             if not path.is_file() or not sound(path.read_bytes()):
                 write_atomically(path, content)
         except OSError as error:
-            remedy = "make room" if error.errno == 28 else "make the folder writable"
+            remedy = "make room" if error.errno == 28 else "let this user read and write in the folder"
             raise StoreError(
                 f"{path}: a picture cannot be written ({error.strerror or error}); {remedy} and run again: what was "
                 "finished is kept"
@@ -223,14 +232,6 @@ class Bucket(PicturePlace):
     def told(self, relative: str, stamp: Stamp) -> None:
         """Take a stamp from whoever wrote the file: it need not be asked for."""
         self._know(relative, stamp)
-
-    @staticmethod
-    def together(work: Callable[[str], Kept], files: list[str]) -> list[Kept]:
-        """Do something with each file, many at a time: each mostly waits."""
-        if len(files) < 2:
-            return [work(file) for file in files]
-        with ThreadPoolExecutor(min(AT_ONCE, len(files))) as threads:
-            return list(threads.map(work, files))
 
     def _know(self, relative: str, stamp: Stamp) -> Stamp:
         if len(self._known) > 200_000:

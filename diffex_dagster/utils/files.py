@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import uuid
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Write, fsync and rename: a reader sees the old content or the new, and a crash never leaves half of it.
+
+    Who may read it is what the process's umask and the folder say, as for any file that a program makes: what people
+    who share a folder write there is readable for all of them. (`tempfile` makes files that are their owner's alone.)
 
     Args:
         path: the file; its folder is made if need be.
         content: all of it.
-        mode: permissions; 0o644 for what others are meant to read.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex[:12]}"
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(mode)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise

@@ -133,8 +133,9 @@ class Bench:
             before = frozenset(getattr(editor, "shortened", ()))
             if known := descriptions_of(editor):
                 known.tell(told or {})
-            batches = made_edits(editor, self._pictures(images), requests)
-            done = Made((request, self.files.filed(picture)) for batch in batches for request, picture in batch)
+            done = Made()
+            for batch in made_edits(editor, self._pictures(images), requests):
+                done += zip((each for each, _ in batch), self.files.filed_all([made for _, made in batch]), strict=True)
             done.shortened = frozenset(getattr(editor, "shortened", ())) - before
             done.described = known.take() if known else {}
             return done

@@ -203,6 +203,8 @@ def test_the_folder_of_inversions_stays_in_its_bounds(images: Images, tmp_path: 
     assert kept.get(("picture", 0), cpu) is not None  # used now, so that 1 is the oldest
     kept.put(("picture", 3), inversion)
     assert [seed for seed in range(4) if kept.get(("picture", seed), cpu)] == [0, 2, 3]
+    (tmp_path / "new").touch()
+    assert {each.stat().st_mode for each in kept.folder.iterdir()} == {(tmp_path / "new").stat().st_mode}  # not 0600
     found = kept.get(("picture", 3), cpu)
     assert found is not None and torch.equal(found.noises, inversion.noises)
     assert InversionsOnDisk(kept.folder, 3 * 50_000, settings="y").get(("picture", 3), cpu) is None

@@ -145,6 +145,36 @@ def test_a_lost_sample_image_is_prepared_again(store: Store) -> None:
     assert len(again(store).images(list(keys.values()))) == 2
 
 
+def test_a_picture_that_this_user_may_not_read_is_not_made_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, new = file_of(store, HAT), again(store)
+    os.utime(file)  # so that it is looked into
+    mine = Path.read_bytes
+
+    def read(path: Path) -> bytes:
+        if path == file:
+            raise PermissionError(13, "Permission denied", str(path))
+        return mine(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    for look in (lambda: new.stored_edits([HAT], "e"), lambda: new.pictures.get(str(file.relative_to(new.folder)))):
+        with pytest.raises(StoreError, match=rf"{file.name}: this user may not read a stored picture; let its owner"):
+            look()
+
+
+def test_pictures_are_kept_in_their_order_however_many_are_written_at_once(tmp_path: Path) -> None:
+    pictures = {f"{shade}.png": picture(shade % 60) for shade in range(90)}  # some are the same
+    store = Store(tmp_path / "results")
+    keys = store.put_images(pictures)
+    named = dict(store.rows("SELECT name, file FROM images"))
+    for name, file in named.items():
+        assert np.array_equal(np.asarray(store.pictures.get(file)), np.asarray(pictures[name]))
+    assert len(named) == len(set(keys.values())) == 60
+    requests = [(EditRequest(f"{i}"), each) for i, each in enumerate(pictures.values())]
+    store.put_edits(requests, "e")
+    files = store.stored_edits([request for request, _ in requests], "e")
+    assert [files[request] for request, _ in requests] == [store.pictures.put(each) for _, each in requests]
+
+
 # The database
 
 
