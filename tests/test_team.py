@@ -7,6 +7,7 @@ the code.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -14,13 +15,24 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 from dagster._core.errors import DagsterInvalidConfigError
 from dagster._core.instance.config import dagster_instance_config
+from dagster._core.remote_origin import InProcessCodeLocationOrigin
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
+from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 from ruamel.yaml import YAML
 
+from diffex_dagster.assets.build import build_study
 from diffex_dagster.deployment import Deployment
+from diffex_dagster.resources import ResultsResource
+from diffex_dagster.resources.queue import STUDY_TAG, StudyQueue
+from diffex_dagster.study import load_study
 from tests.support.project import ROOT
+from tests.support.toys import write_study
 
 DEPLOY = ROOT / "deploy"
 SECRETS = {"PGPASSWORD": "of-the-database", "AWS_ACCESS_KEY_ID": "diffex", "AWS_SECRET_ACCESS_KEY": "of-the-pictures"}
@@ -41,7 +53,7 @@ def environment(service: str) -> dict[str, str]:
     return {name: filled(value) for name, value in read("compose.yaml")["services"][service]["environment"].items()}
 
 
-def test_the_team_s_settings_load_and_differ_in_storage_and_places_only(
+def test_the_team_s_settings_load_and_differ_in_storage_places_and_runs_of_a_study_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DAGSTER_PG_URL", "postgresql://nobody@localhost/none")
@@ -52,7 +64,86 @@ def test_the_team_s_settings_load_and_differ_in_storage_and_places_only(
     team, alone = read("dagster.team.yaml"), YAML(typ="safe").load((ROOT / ".dagster" / "dagster.yaml").read_text())
     assert team.pop("storage") == {"postgres": {"postgres_url": {"env": "DAGSTER_PG_URL"}}}
     assert team["concurrency"]["pools"].pop("default_limit") > alone["concurrency"]["pools"].pop("default_limit") == 1
+    assert team["concurrency"].pop("runs") == {
+        "tag_concurrency_limits": [{"key": STUDY_TAG, "value": {"applyLimitPerUniqueValue": True}, "limit": 1}]
+    }
+    assert team.pop("run_coordinator") == {"module": StudyQueue.__module__, "class": StudyQueue.__name__}
     assert team == alone
+
+
+def alice() -> dg.RepositoryDefinition:
+    """A code location with two studies in a space of alice's."""
+    space = {"diffex_results": ResultsResource(space="alice")}
+    studies = [load_study(Path(os.environ["TOY_ROOT"]) / name) for name in ("faces", "dogs")]
+    return dg.Definitions.merge(*(build_study(each, resources=space) for each in studies)).get_repository_def()
+
+
+def test_a_team_runs_a_study_once_at_a_time_however_its_runs_are_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an instance of the team's settings, in SQLite, with Dagster's own daemon for the queue; nothing is run."""
+    settings = read("dagster.team.yaml")
+    del settings["storage"]
+    settings["run_launcher"] = {"module": "dagster._core.test_utils", "class": "MockedRunLauncher"}
+    with (tmp_path / "dagster.yaml").open("w") as file:
+        YAML().dump(settings, file)
+    for name in ("faces", "dogs"):
+        write_study(tmp_path / name, 2, name=name)
+    monkeypatch.setenv("TOY_ROOT", str(tmp_path))
+    target = InProcessWorkspaceLoadTarget(
+        InProcessCodeLocationOrigin(LoadableTargetOrigin(python_file=__file__, attribute="alice"), location_name="us")
+    )
+    with (
+        dg.DagsterInstance.from_config(str(tmp_path)) as home,
+        WorkspaceProcessContext(home, target) as process,
+    ):
+        workspace = process.create_request_context()
+        repository = workspace.get_code_location("us").get_repository("__repository__")
+
+        def submit(*assets: str, job: str = "__ASSET_JOB") -> str:
+            """As the UI does with a job, or with assets of the graph, which are of no job."""
+            chosen = repository.get_full_job(job)
+            run = home.create_run_for_job(
+                alice().get_job(job), status=dg.DagsterRunStatus.NOT_STARTED, tags=dict(chosen.tags),
+                asset_selection=frozenset(dg.AssetKey(each.split("/")) for each in assets) or None,
+                remote_job_origin=chosen.get_remote_origin(), job_code_origin=chosen.get_python_origin(),
+            )  # fmt: skip
+            return home.submit_run(run.run_id, workspace).run_id
+
+        runs = [
+            submit(job="faces_explain"),
+            submit("faces/corpus", "faces/level1_edits"),
+            submit("dogs/corpus"),
+            submit(job="dogs_explain"),
+            submit("dogs/corpus", "faces/corpus"),
+        ]
+
+        def now() -> list[str]:
+            daemon = QueuedRunCoordinatorDaemon(interval_seconds=5)
+            errors = [each for each in daemon.run_iteration(process) if each]
+            assert not errors
+            return [home.get_run_by_id(run).status.value for run in runs]  # type: ignore[union-attr]
+
+        assert now() == ["STARTING", "QUEUED", "STARTING", "QUEUED", "STARTING"]
+        said = [home.get_run_by_id(run).tags.get(STUDY_TAG) for run in runs]  # type: ignore[union-attr]
+        assert said == ["alice/faces", "alice/faces", "alice/dogs", "alice/dogs", None]
+        home.report_run_failed(home.get_run_by_id(runs[0]))  # type: ignore[arg-type]
+        assert now() == ["FAILURE", "STARTING", "STARTING", "QUEUED", "STARTING"]
+        sensors = {each.name: each for each in alice().sensor_defs}
+        assert sensors["faces_automation"].run_tags == {STUDY_TAG: "alice/faces"}  # type: ignore[attr-defined]
+
+
+def test_a_run_whose_study_cannot_be_found_out_is_queued_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    queued = list[object]()
+    monkeypatch.setattr(dg.QueuedRunCoordinator, "submit_run", lambda self, context: queued.append(context))
+    run = dg.DagsterRun("job", run_id="7", remote_job_origin=None, asset_selection=None, tags={})
+    away = type("Away", (), {"dagster_run": run, "workspace": None})()
+    StudyQueue().submit_run(away)
+    monkeypatch.setattr("diffex_dagster.resources.queue._studies", lambda context: 1 / 0)
+    StudyQueue().submit_run(away)
+    assert queued == [away, away] and "run 7: its study is not known" in caplog.text
 
 
 def test_the_services_run_the_commands_of_the_page_where_the_workspace_looks() -> None:

@@ -7,6 +7,7 @@ source while a stage runs. What is compared here are states, so that no order of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,12 +86,19 @@ def when_unsynced(waits_for: dg.AssetSelection, new: bool = False) -> dg.Automat
     ).with_label("when what it is made from has changed")
 
 
-def automation_sensor(study: Study, assets: list[Any], part: str = "") -> dg.AutomationConditionSensorDefinition:
-    """`<study><part>_automation`, in place of the default sensor, which knows Dagster's own conditions only."""
+def automation_sensor(
+    study: Study, assets: list[Any], tags: Mapping[str, str], part: str = ""
+) -> dg.AutomationConditionSensorDefinition:
+    """`<study><part>_automation`, in place of the default sensor, which knows Dagster's own conditions only.
+
+    Args:
+        tags: of the runs that it requests.
+    """
     return dg.AutomationConditionSensorDefinition(
         f"{study.prefix}{part}_automation",
         target=dg.AssetSelection.assets(*assets),
         use_user_code_server=True,
+        run_tags=tags,
         description="Requests every stage of the study whose code or data have changed since it was made, each once. "
         "Sources are observed by the watch sensor.",
     )

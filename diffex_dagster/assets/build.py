@@ -33,6 +33,7 @@ from diffex_dagster.resources import (
     placed,
 )
 from diffex_dagster.resources.ownership import end_dead_runs
+from diffex_dagster.resources.queue import run_tags
 from diffex_dagster.stages.sources import Sources
 from diffex_dagster.study import Study, load_study
 from diffex_dagster.utils.secrets import none_raised
@@ -66,10 +67,12 @@ def build_study(
     checks = [each for each in everything if isinstance(each, dg.AssetChecksDefinition)]
     assets = with_code(study, [each for each in everything if not isinstance(each, dg.AssetChecksDefinition)])
     stages = [each for each in assets if isinstance(each, dg.AssetsDefinition)]
+    tags = run_tags(study, getattr((resources or {}).get("diffex_results"), "space", None))
     job = dg.define_asset_job(
         f"{study.prefix}_explain",
         dg.AssetSelection.assets(*stages),
         description=f"Every stage of the study {study.prefix}.",
+        tags=tags,
         executor_def=dg.in_process_executor,  # the model is loaded once for a run, in whatever project
     )
     by_hand = with_code(
@@ -79,7 +82,7 @@ def build_study(
         assets=[*assets, *by_hand],
         asset_checks=checks,
         jobs=[job],
-        sensors=[_watch(study, chosen), automation_sensor(study, stages), free_places],
+        sensors=[_watch(study, chosen), automation_sensor(study, stages, tags), free_places],
         resources=RESOURCES if resources is None else {**RESOURCES, **resources} if resources else {},
     )
 

@@ -12,6 +12,7 @@ from diffex_dagster.report.markdown_tables import markdown_text
 from diffex_dagster.report.rows import editor_rows
 from diffex_dagster.report.verdict import agreement_sentences
 from diffex_dagster.resources import ClassifierResource, EditorResource, Place, Resources, ResultsResource, resources_of
+from diffex_dagster.resources.queue import run_tags
 from diffex_dagster.results import AgreedFeature
 from diffex_dagster.stages.agreement import agreement_version, editors_page
 from diffex_dagster.study import Study
@@ -36,7 +37,8 @@ def build_under_editors(
         return definitions
     second = build_study(study.with_editor(study.second_editor), classifiers, resources=resources)
     both = build_editors(study, classifiers)
-    sensor = automation_sensor(study, [both], "_editors")
+    tags = run_tags(study, getattr(resources.get("diffex_results"), "space", None))
+    sensor = automation_sensor(study, [both], tags, "_editors")
     return dg.Definitions.merge(definitions, second, dg.Definitions([both], sensors=[sensor]))
 
 

@@ -22,6 +22,7 @@ from diffex_dagster.assets.status import opened, pool_waited_for
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.resources import ResultsResource, given
+from diffex_dagster.resources.queue import run_tags
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.ready import check_ready
 from diffex_dagster.stages.scores import check_classifier
@@ -137,7 +138,9 @@ def in_gpu_pool(study: Study, what: str, work: Callable[[], T], note: Callable[[
         run_id = str(uuid.uuid4())
         home.add_event_listener(run_id, _waiting(note))
         with _interrupts() as interrupted:
-            result = job.execute_in_process(instance=home, run_id=run_id, raise_on_error=False, run_config=QUIET)
+            result = job.execute_in_process(
+                instance=home, run_id=run_id, raise_on_error=False, run_config=QUIET, tags=run_tags(study)
+            )
     if done:
         return done[0]
     if interrupted():  # whatever a library makes of the signal
@@ -164,8 +167,8 @@ def _materialized(
         home.add_event_listener(run_id, _waiting(note))
         with _interrupts() as interrupted:
             result = job.execute_in_process(
-                instance=home, run_id=run_id, raise_on_error=False, run_config=QUIET, tags={ONCE: "true"},
-                asset_selection=keys,
+                instance=home, run_id=run_id, raise_on_error=False, run_config=QUIET, asset_selection=keys,
+                tags={ONCE: "true", **run_tags(study)},
             )  # fmt: skip
     if not result.success:
         if interrupted():
