@@ -1,7 +1,8 @@
-"""Three runs and one place in the pool, on a real webserver and daemon: whatever happens, all of them end."""
+"""Several runs and one place in the pool, on a real webserver and daemon: whatever happens, all of them end."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from diffex_dagster.errors import StoreError
+from diffex_dagster.stages.setup import build_store
+from diffex_dagster.study import load_study
 from tests.support.toys import edits_made, write_study
 from tests.support.ui import ENDS, LAUNCH, ROOT, STATUS, DagsterDev, dagster_dev, until
 
@@ -24,10 +28,11 @@ STAGES = ["sample_images", "vlm_corpus", "corpus", "level1_edits"]
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Three studies whose editor takes its time."""
+    """Three studies whose editor takes its time, and one whose edits two workers make."""
     paint = {"kind": "python", "factory": "tests.support.toys:PaintEditor", "options": {"pause": 1.0, "batch": 2}}
     for name in ("one", "two", "three"):
         write_study(tmp_path / "studies" / name, 4, name=name, editors={"paint": paint})
+    write_study(tmp_path / "studies" / "crew", 4, name="crew", editors={"paint": paint}, workers=2)
     (tmp_path / "home").mkdir()
     shutil.copy(ROOT / ".dagster" / "dagster.yaml", tmp_path / "home")
     return tmp_path
@@ -113,9 +118,46 @@ def test_a_killed_run_and_then_a_killed_machine_let_the_queue_go_on(root: Path) 
         assert len(edits) - len(set(edits)) <= 2, "more than the batch that was lost was made again"
 
 
-def test_a_cancelled_run_lets_the_queue_go_on(ui: DagsterDev, root: Path) -> None:
-    runs, busy = first_edits(ui, root)
-    answer = ui.graphql(TERMINATE, run=runs[busy])["terminateRun"]
+def begun(process: int) -> list[int]:
+    """All processes that a process has started, and those that they have."""
+    try:
+        children = [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    except OSError:  # it has ended meanwhile
+        return []
+    return [each for child in children for each in (child, *begun(child))]
+
+
+def kept(root: Path, study: str) -> int:
+    """How many edits a study's database has; 0 while a run has it to itself."""
+    with contextlib.suppress(StoreError):
+        store = build_store(load_study(root / "studies" / study)).to_read(lock_timeout=0.0)
+        return store.count("edits") if store.exists() else 0
+    return 0
+
+
+def test_a_cancelled_run_ends_with_its_workers_keeps_their_edits_and_lets_the_queue_go_on(
+    ui: DagsterDev, root: Path
+) -> None:
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    run = submit(ui, "crew")
+    there = until(lambda: kept(root, "crew") or None, "edits of workers are kept", 300, every=0.2)
+    process = until(lambda: worker(root, run), "the run has a process", 60)
+    ours = [process, *begun(process)]
+    assert sum("ray::" in program(each) for each in ours) >= 2 and any("raylet" in program(each) for each in ours)
+    waiting = submit(ui, "two")
+    answer = ui.graphql(TERMINATE, run=run)["terminateRun"]
     assert answer["__typename"] == "TerminateRunSuccess", answer
-    ended = until(lambda: all_over(ui, runs), "all three runs end", 400, every=2)
-    assert ended == {name: "CANCELED" if name == busy else "SUCCESS" for name in runs}
+    ended = until(lambda: all_over(ui, {"crew": run, "two": waiting}), "both runs end", 400)
+    assert ended == {"crew": "CANCELED", "two": "SUCCESS"}
+    until(lambda: None if any(map(program, ours)) else True, "no process of the cancelled run is left", 60)
+    store = build_store(load_study(root / "studies" / "crew"))
+    assert there <= store.count("edits") <= len(edits_made(root / "studies" / "crew")) < 20
+    assert store.bad_pictures() == ([], [])
+
+
+def program(process: int) -> str:
+    """What a process is running; empty where it has ended."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""

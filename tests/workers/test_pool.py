@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,17 @@ def test_doctor_asks_the_machines_of_a_cluster_what_they_have(tmp_path: Path, mo
     assert other.fine is False and "torch 1.0.0+cpu here, " in other.found and other.found.count(" here, ") == 1
     (silent,) = doctor_team.team_findings(study.changed(workers=Workers(count=2, address="127.0.0.1:1")))
     assert silent.fine is False and "nobody answers at 127.0.0.1:1" in silent.found
+    error = "Traceback\nAuthenticationError: wrong token: Bearer abcdefghijkl"
+    refused = subprocess.CompletedProcess[str]([], 1, "", error)
+    with monkeypatch.context() as patch:
+        patch.setenv("RAY_AUTH_TOKEN", "abcdefghijkl")
+        patch.setattr("diffex_dagster.cli.doctor_team.subprocess.run", lambda *_, **__: refused)
+        for mode, said in (("token", "is set"), ("disabled", "is not set")):
+            patch.setenv("RAY_AUTH_MODE", mode)
+            (no,) = doctor_team.team_findings(study)
+            assert no.fine is False and f"at {address} cannot be used (AuthenticationError: wrong token" in no.found
+            assert no.found.endswith(f"RAY_AUTH_MODE=token {said}") and "abcdefghijkl" not in no.found
+            assert "wants RAY_AUTH_MODE=token and that token here" in no.remedy
     monkeypatch.setattr(doctor_team, "WAIT_S", 0.01)
     (late,) = doctor_team.team_findings(study)
     assert late.fine is False and late.found.endswith(f"at {address} have not answered within 0 s")
