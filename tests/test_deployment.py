@@ -152,7 +152,6 @@ def test_what_a_team_writes_into_a_folder_has_the_rights_that_their_umask_leaves
     try:
         assert diffex("run", toy.file, "--classifier", "v1")[0] == 0
         assert diffex("export", toy.file, toy.results_folder / "rows.duckdb")[0] == 0
-        assert diffex("survey", "make", toy.file, "v1")[0] == 0
     finally:
         os.umask(before)
     written = list(toy.results_folder.rglob("*"))

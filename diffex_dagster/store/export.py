@@ -31,9 +31,10 @@ def export_rows(source: Database, kept_as: str, name: str, file: Path) -> int:
     target = DuckDatabase(file)
     written = 0
     try:
-        tables = [t for (t,) in target.rows("SELECT table_name FROM information_schema.tables ORDER BY table_name")]
-        for table in (each for each in tables if each not in _ABOUT_THE_FILE):
-            written += _copy(source, target, table, kept_as, name)
+        with source.hold(), target.hold():  # opened once, and not for each table
+            tables = [t for (t,) in target.rows("SELECT table_name FROM information_schema.tables ORDER BY table_name")]
+            for table in (each for each in tables if each not in _ABOUT_THE_FILE):
+                written += _copy(source, target, table, kept_as, name)
     except BaseException:
         target.close()
         file.unlink(missing_ok=True)  # half a file would look like all there is
