@@ -32,5 +32,5 @@ def write_applied(found: Applied, folder: Path) -> list[Path]:
         "attributes.csv": effects_csv(attributes, list(columns(AppliedFeature))),
     }
     for name, text in contents.items():
-        write_atomically(folder / name, text.encode("utf-8"), 0o644)
+        write_atomically(folder / name, text.encode("utf-8"))
     return [folder / name for name in contents]
