@@ -35,6 +35,8 @@ RETRY = timedelta(seconds=60)  # how long a bucket that does not answer is tried
 AT_ONCE = 32  # questions to a bucket, or files that are written: each takes some milliseconds of waiting
 TRUSTED = 60.0  # seconds that a stamp of a bucket is used before it is asked for again
 
+_REFUSED = re.compile(r"status code: 40[13]\b")  # as obstore's general error says it where it lists or removes
+
 Given = TypeVar("Given")
 Kept = TypeVar("Kept")
 
@@ -271,7 +273,7 @@ class Bucket(PicturePlace):
 
         if re.search(r"NoSuchBucket|ContainerNotFound|bucket does not exist", str(error), re.IGNORECASE):
             return StoreError(f"{self.name}: there is no such bucket; make it, or name another one for the pictures")
-        if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+        if isinstance(error, PermissionDeniedError | UnauthenticatedError) or _REFUSED.search(str(error)):
             return StoreError(
                 f"{self.name}: the bucket refuses this user: pictures cannot be {what}; put its keys in the "
                 "environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, GOOGLE_SERVICE_ACCOUNT, or "

@@ -102,6 +102,21 @@ def test_a_server_that_is_away_is_one_sentence_and_no_edit_counts_as_lost(tmp_pa
     assert len(Store(tmp_path, pictures=address).stored_edits([PLAIN, HAT], "e")) == 2
 
 
+def test_a_user_whom_the_bucket_refuses_is_told_where_keys_belong(s3: S3, address: str) -> None:
+    place = bucket(address)
+    for method, ask in (
+        ("HEAD", lambda: place.stamps(["pictures/aa/any.png"])),
+        ("GET", lambda: place.read("pictures/aa/any.png")),
+        ("GET", lambda: list(place.everything("pictures"))),
+        ("PUT", lambda: place.put("pictures/aa/any.png", b"", lambda there: True)),
+        ("POST", lambda: place.remove("pictures/aa/any.png")),
+    ):
+        for status, code in (("403 Forbidden", "SignatureDoesNotMatch"), ("401 Unauthorized", "AccessDenied")):
+            s3.refuse(method, 1, status, code)
+            with pytest.raises(StoreError, match=f"^{address}: the bucket refuses this user.*AWS_SECRET_ACCESS_KEY"):
+                ask()
+
+
 def test_a_bucket_that_is_not_there_is_not_an_empty_one(tmp_path: Path, s3: S3, address: str) -> None:
     filled(tmp_path, address)
     nowhere = "s3://nobody-made-this/faces"

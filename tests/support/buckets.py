@@ -15,14 +15,15 @@ import pytest
 
 @dataclass
 class S3:
-    """A server. `refuse(method, times)` lets it answer 503 to the next requests of a kind."""
+    """A server. `refuse(method, times)` lets it answer 503, or what else is said, to the next requests of a kind."""
 
     url: str
     asked: list[tuple[str, str, int]] = field(default_factory=list)  # method, path, status
     _refused: dict[str, int] = field(default_factory=dict)
+    _says: tuple[str, str] = ("503 Slow Down", "SlowDown")
 
-    def refuse(self, method: str, times: int) -> None:
-        self._refused[method] = times
+    def refuse(self, method: str, times: int, status: str = "503 Slow Down", code: str = "SlowDown") -> None:
+        self._refused[method], self._says = times, (status, code)
 
     def bucket(self) -> str:
         """The name of a new, empty bucket."""
@@ -44,8 +45,8 @@ class S3:
 
             if self._refused.get(method, 0) > 0:
                 self._refused[method] -= 1
-                noted("503 Slow Down", [("Content-Type", "application/xml")])
-                return [b"<Error><Code>SlowDown</Code></Error>"]
+                noted(self._says[0], [("Content-Type", "application/xml")])
+                return [f"<Error><Code>{self._says[1]}</Code></Error>".encode()]
             return app(environ, noted)
 
         return answer
