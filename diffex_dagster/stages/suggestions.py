@@ -172,7 +172,7 @@ def write_question(subject: Subject, folder: Path) -> list[Path]:
     asked, _ = question_of(subject)
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / "question.md"]
-    write_atomically(files[0], (refine_prompt(asked) + "\n").encode("utf-8"), 0o644)
+    write_atomically(files[0], (refine_prompt(asked) + "\n").encode("utf-8"))
     for i, seen in enumerate(asked.pictures, 1):
         files.append(folder / f"{i:02d}.png")
         seen.picture.save(files[-1])
@@ -230,7 +230,7 @@ def accept(work: StudyContext, proposal: Corpus, corpus: Corpus, names: Sequence
     after = with_additions(text, accepted, str(path))
     if wrong := problems(merge(proposal, overrides_from_text(after, str(path))), study.search):
         raise CorpusError(f"{path}: with these it could not be searched: {'; '.join(wrong)}")
-    write_atomically(path, after.encode("utf-8"), 0o644)
+    write_atomically(path, after.encode("utf-8"))
     return [one for one, _ in chosen]
 
 
