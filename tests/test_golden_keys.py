@@ -6,6 +6,7 @@ Where one has to change on purpose, keep the old rows usable, say so in CHANGELO
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -27,9 +28,9 @@ from diffex_dagster.judging.diffusion import DiffusionJudge
 from diffex_dagster.stages.settings import DECIDES, fields, stage_version, undecided
 from diffex_dagster.stages.setup import build_classifier, build_editor
 from diffex_dagster.store.keys import edit_key, image_key
-from diffex_dagster.study import Study
+from diffex_dagster.study import Study, load_study
 from diffex_dagster.utils.hashing import digest, file_fingerprint, folder_fingerprint
-from tests.support.toys import picture
+from tests.support.toys import picture, write_study
 
 IMAGE = "07a3f8a33b08dbf0a0ddb7f1ef6e2b9a"
 
@@ -84,8 +85,30 @@ def test_of_the_toy_study(toy: Study) -> None:
     toy = _renamed(toy, "tests.toys")  # the names that the digests were taken of
     assert stage_version(toy, "level1_edits") == GOLDEN["level 1"]
     assert stage_version(toy, "ranked_report") == GOLDEN["report"]
+    assert stage_version(toy, "level2_scores") == GOLDEN["level 2"]
     own = toy.changed(classifiers={"v1": toy.classifiers["v1"].model_copy(update={"target": toy.target})})
     assert own.for_classifier("v1").subject("warm") == GOLDEN["subject"]
+
+
+@pytest.mark.parametrize(
+    ("search", "kept"),
+    [({}, False), ({"beam": 4}, True), ({"gate": "signed"}, True), ({"beam": 6}, True)],
+    ids=["no beam", "the beam that was the default", "a gate that keeps that beam", "another beam"],
+)
+def test_of_searches_from_before_every_group_was_looked_into(toy: Study, search: dict[str, Any], kept: bool) -> None:
+    """A beam of 4 was the default and hashed as nothing: the same search is not run again, another one is."""
+    study = _renamed(load_study(write_study(toy.folder, search=search)), "tests.toys")
+    before = {
+        "level1_edits": "aa0b13de2466b184",
+        "editor_calibration": "faac0fee09ec03d3" if search == {"beam": 6} else "aa0b13de2466b184",
+        "level2_scores": {"signed": "19967a805896a40d", 6: "1124545d3e473764"}.get(
+            search.get("gate") or search.get("beam"), "dc222b2b1ee936c3"
+        ),
+    }
+    now = {stage: stage_version(study, stage) for stage in before}  # type: ignore[arg-type]
+    assert now["level1_edits"] == before["level1_edits"]  # no beam decides about them
+    assert (now == before) is kept
+    assert (now["level2_scores"] == before["level2_scores"]) is kept
 
 
 def _renamed(study: Study, module: str) -> Study:
@@ -164,7 +187,8 @@ GOLDEN: dict[str, str] = {
     "corpus": "d9f09fb85753bdc0",
     "features of a starter": "d114f0e824b4cddd282d55c9e8f4f940",
     "level 1": "aa0b13de2466b184",
-    "report": "030c10e404588f0d",
+    "level 2": "df645698872378fd",
+    "report": "08e627c18e5ebf4f",
     "subject": "warm-4d0dba2d",
     "ledits": "f2ff220b955fafc79ab32be86bbfba865ea9b18f76a9fe4f072cdec512dc7d1e",
     "ledits, chosen": "67abffeb77581527f3a78b16bf7766d144a54e6f7678c6f98cabcce0375f2e00",

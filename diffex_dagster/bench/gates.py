@@ -49,7 +49,8 @@ TOP = 10
 HARD = ("eyes", "eyebrows", "skin", "background")  # what the demo editor draws seldom
 SUCCEEDS, SELDOM = 0.8, 0.2  # share of its edits that succeed, elsewhere and there
 NOISE = 0.3  # of an edit, in logits
-SEES, IMAGINES, CHANCE = 0.75, 0.075, 0.25  # the demo editor's judge: in pictures with and without; in failed edits
+JUDGE = (0.75, 0.075)  # how often a judge sees an attribute in pictures with it, and without; `--judge` takes others
+CHANCE = 0.25  # how often it does in failed edits
 LEAST = 0.4  # share of edits that have to show their attribute, as in the demo
 
 
@@ -131,6 +132,7 @@ def seen(
     changed: Mapping[str, Effects],
     exact: bool,
     rng: np.random.Generator,
+    judge: tuple[float, float] = JUDGE,
 ) -> Subject:
     """What edits show of a classifier whose every answer is known.
 
@@ -138,11 +140,13 @@ def seen(
         base: f of each state, (images,), a probability.
         changed: feature id -> f of each state with the feature changed.
         exact: the editor makes every change and nothing else, and its judge knows.
+        judge: as `JUDGE`, of edits that are not exact.
     """
     moved = (lambda p: p) if exact else (lambda p: _sigmoid(_logit(p) + rng.normal(0.0, NOISE, p.shape)))
     words = np.stack([moved(base) for _ in range(CONTROLS)], axis=1)
     placebo = words.mean(axis=1)
     others = (words.sum(axis=1, keepdims=True) - words) / (CONTROLS - 1)
+    sees, imagines = judge
     effects, without, failed, truth = {}, {}, {}, {}
     for feature in (each for each in corpus.walk() if each.editable):
         shown = np.array([world.has_feature(state, feature.prompt) for state in states], dtype=bool)
@@ -153,10 +157,10 @@ def seen(
             made, without[feature.id] = np.ones(len(base), dtype=bool), lacks
         else:
             made = rng.random(len(base)) < _success(world, feature)
-            seen_there = np.where(shown, rng.random(len(base)) < SEES, rng.random(len(base)) < IMAGINES)
+            seen_there = np.where(shown, rng.random(len(base)) < sees, rng.random(len(base)) < imagines)
             without[feature.id] = ~seen_there if feature.direction == "add" else seen_there
         effects[feature.id] = moved(np.where(made, changed[feature.id], base)) - placebo
-        shows = np.where(made, rng.random(len(base)) < SEES, rng.random(len(base)) < CHANCE)
+        shows = np.where(made, rng.random(len(base)) < sees, rng.random(len(base)) < CHANCE)
         on = without[feature.id] if enough(without[feature.id]) else np.ones(len(base), dtype=bool)
         share = 1.0 if exact and world.meaning(feature.prompt) else float(shows[on].mean())
         if share < LEAST:
@@ -213,13 +217,15 @@ def with_unknown(corpus: Corpus, share: float = 1 / 3) -> Corpus:
     return Corpus((*corpus.groups, *more))
 
 
-def of_rules(world: World, corpus: Corpus, rules: int, exact: bool) -> list[list[Found]]:
+def of_rules(
+    world: World, corpus: Corpus, rules: int, exact: bool, judge: tuple[float, float] = JUDGE
+) -> list[list[Found]]:
     """A row a rule, what each of `WAYS` finds of it."""
     rows = []
     for seed in range(FIRST, FIRST + rules):
         rule, states = draw_rule(world, seed), sample_states(IMAGES, seed, world)
         answer = _answers(partial(_probability, rule, world), world, corpus, states)
-        subject = seen(world, corpus, states, *answer, exact, np.random.default_rng(seed))
+        subject = seen(world, corpus, states, *answer, exact, np.random.default_rng(seed), judge)
         rows.append([tried(way, corpus, subject) for way in WAYS])
     return rows
 
@@ -306,6 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("study", type=Path, nargs="?", default=Path("studies/avatars"))
     parser.add_argument("--rules", type=int, default=RULES)
     parser.add_argument("--classifiers", action="store_true", help="ask the development classifiers, by drawing")
+    parser.add_argument("--judge", type=float, nargs=2, metavar="SHARE", default=JUDGE, help="seen with and without")
     options = parser.parse_args(arguments)
     study = load_study(options.study)
     world = world_of(study)
@@ -316,7 +323,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(as_markdown({name: of_classifiers(study, corpus) for name, corpus in corpora.items()}))
         return 0
     tables = {
-        f"{name}, {'exact' if exact else 'imperfect'} edits": of_rules(world, corpus, options.rules, exact)
+        f"{name}, {'exact' if exact else 'imperfect'} edits": of_rules(
+            world, corpus, options.rules, exact, tuple(options.judge)
+        )
         for name, corpus in corpora.items()
         for exact in (True, False)
     }

@@ -1,6 +1,7 @@
 """Which of a study's settings decide what a stage makes: complete, and no stage for a setting that it does not use.
 
-A stage's version covers the settings of its row here; everything else that it reads is data, which is observed: image
+A stage's version covers the settings of its row here and the number of what it computes of them (`REVISIONS`, which is
+raised where a stage comes to make something else); everything else that it reads is data, which is observed: image
 files, the person's corpus file, what a proposal is made from, weights and code of editor and classifiers, the database.
 """
 
@@ -12,8 +13,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from diffex_dagster.corpus.wording import RULES
+from diffex_dagster.corpus.wording import RULES as CORPUS_RULES
 from diffex_dagster.images.sources.kinds import AnyImageSource
+from diffex_dagster.search.options import BEAM
 from diffex_dagster.study import Study
 from diffex_dagster.utils.hashing import digest
 
@@ -25,7 +27,6 @@ STAGES: tuple[Stage, ...] = typing.get_args(Stage)
 
 _IMAGES: tuple[Stage, ...] = ("sample_images",)
 _PROPOSAL: tuple[Stage, ...] = ("vlm_corpus",)
-_RULED: tuple[Stage, ...] = ("vlm_corpus", "corpus")
 _REPORT: tuple[Stage, ...] = ("ranked_report",)
 _PAGES: tuple[Stage, ...] = ("ranked_report", "classifier_comparison")
 _SEARCH: tuple[Stage, ...] = ("level2_scores", *_PAGES)  # what runs or replays a search
@@ -142,6 +143,24 @@ _ONLY_WHERE: Mapping[tuple[str, str], Callable[[Study], bool]] = {
     ("search.racing_start", "level1_scores"): lambda study: study.search.allocation == "racing",
 }
 
+REVISIONS: Mapping[Stage, Mapping[str, int]] = {
+    "vlm_corpus": {"rules": CORPUS_RULES},  # by which a corpus is cleaned and merged
+    "corpus": {"rules": CORPUS_RULES},
+    "ranked_report": {"revision": 1},  # 1: how much of the classifier the features explain is in it
+}
+"""What a stage makes of the same settings and data, by number: raised when the code comes to make something else.
+
+What was made before counts as out of date then. A stage that is not named makes what it always did.
+"""
+
+_IN_FULL: Mapping[str, Callable[[Study], Any]] = {
+    # BEAM was the default once, and hashed as nothing: results of such a search stay.
+    "search.beam": lambda study: None if study.search.places == BEAM else study.search.places or "all",
+}
+"""Fields of which no value is left out as the default -> what they come to; None is what nothing was hashed for.
+
+A field whose default changes belongs here, or else a study that does not name it counts as up to date.
+"""
 
 KEPT_NAMES: Mapping[str, str] = {
     "effects.control_prompts": "effects.nonsense",
@@ -169,7 +188,7 @@ def undecided() -> list[str]:
 
 
 def stage_settings(study: Study, stage: Stage) -> dict[str, Any]:
-    """The settings of a study that decide a stage's result, those that are as their defaults left out.
+    """The settings of a study that decide a stage's result; what is as its default is left out (but see `_IN_FULL`).
 
     Args:
         study: for a classifier's stage, as that classifier sees it (`Study.for_classifier`).
@@ -185,7 +204,8 @@ def stage_settings(study: Study, stage: Stage) -> dict[str, Any]:
     for field, stages in DECIDES.items():
         if stage in stages and _ONLY_WHERE.get((field, stage), lambda _: True)(study):
             top = field.partition(".")[0]
-            value = _value(whole[top], said[top], field.split("."))
+            full = _IN_FULL.get(field)
+            value = full(study) if full else _value(whole[top], said[top], field.split("."))
             if value is not None:
                 found[field] = value
     if "editors" in found:
@@ -200,13 +220,8 @@ def stage_settings(study: Study, stage: Stage) -> dict[str, Any]:
 
 
 def stage_version(study: Study, stage: Stage) -> str:
-    """Hash of `stage_settings`: the part of an asset's code version that the study decides.
-
-    With the rules by which a corpus is cleaned and merged, for the stages that do: a corpus that they would make
-    otherwise counts as out of date.
-    """
-    settings = as_hashed(stage_settings(study, stage))
-    return digest(settings | ({"rules": RULES} if stage in _RULED else {}))[:16]
+    """Hash of `stage_settings` and `REVISIONS`: an asset's code version."""
+    return digest({**as_hashed(stage_settings(study, stage)), **REVISIONS.get(stage, {})})[:16]
 
 
 def as_hashed(settings: Mapping[str, Any], within: str = "") -> dict[str, Any]:

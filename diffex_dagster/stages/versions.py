@@ -53,9 +53,10 @@ def report_version(explanation: Report) -> str:
 
 
 def _explained(found: Completeness) -> list[object]:
-    """How much is explained, and the images that are explained least: what a refinement of the corpus reads."""
-    least = [(each.image, each.score, each.predicted, each.shows) for each in found.least_explained]
-    return [found.score, found.low, found.high, found.fitted, found.ceiling, found.why, least]
+    """How much is explained, and the images that are explained least: all that the report says of it but pictures."""
+    said = {name: value for name, value in vars(found).items() if name != "least_explained"}
+    least = [{name: value for name, value in vars(each).items() if name != "picture"} for each in found.least_explained]
+    return [said, least]
 
 
 def comparison_version(comparison: Comparison, editor: str, classifiers: Sequence[str]) -> str:

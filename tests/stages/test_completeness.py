@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ruamel.yaml import YAML
 
 from diffex_dagster.bench.tiles import PLACES, draw_weights, group_of, sample
 from diffex_dagster.results import Report
+from diffex_dagster.stages.versions import report_version
 from diffex_dagster.study import load_study
 from tests.support.explaining import explained
 
@@ -93,6 +95,25 @@ def test_it_is_in_every_file_of_the_report(whole: tuple[Report, Report]) -> None
     assert data["completeness"]["score"] == pytest.approx(of(rule)) and data["completeness"]["features"] > 15
     assert "picture" not in data["completeness"]["least_explained"][0]
     assert report_from_json(data).completeness.score == pytest.approx(of(rule))  # type: ignore[union-attr]
+
+
+def test_a_report_that_says_anything_else_of_it_has_another_version(whole: tuple[Report, Report]) -> None:
+    rule, _ = whole
+    said = rule.completeness
+    assert said and said.least_explained
+    before = report_version(rule)
+    first, *rest = said.least_explained
+    changed = [replace(said, **{each.name: _other(getattr(said, each.name))}) for each in fields(said)]
+    for each in fields(first):
+        if each.name != "picture":
+            other = replace(first, **{each.name: _other(getattr(first, each.name))})
+            changed.append(replace(said, least_explained=(other, *rest)))
+    assert [found for found in changed if report_version(replace(rule, completeness=found)) == before] == []
+    assert report_version(replace(rule, completeness=replace(said))) == before
+
+
+def _other(value: Any) -> Any:
+    return value[1:] or "other" if isinstance(value, tuple | str) else (value or 0) + 1
 
 
 def test_where_it_cannot_be_known_it_says_why(tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ import pytest
 from diffex_dagster.corpus.wording import RULES
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.stages.context import StudyContext
-from diffex_dagster.stages.settings import STAGES, stage_settings, stage_version
+from diffex_dagster.stages.settings import REVISIONS, STAGES, stage_settings, stage_version
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
 from diffex_dagster.stages.sources import Sources
 from diffex_dagster.study import Study, load_study
 from diffex_dagster.study.sections import ResultsPart
+from tests.support import defaults
 from tests.support.toys import picture, write_study
 
 OWN = """from tests.support.toys import PaintEditor, WarmClassifier
@@ -147,10 +148,20 @@ def test_settings_are_narrow(toy: Study) -> None:
     assert touches(effects=controls | {"level": 0.05}) == set()  # as the default
 
 
-def test_other_rules_of_cleaning_make_a_corpus_out_of_date(toy: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_stage_comes_to_make_of_the_same_settings_is_out_of_date(
+    toy: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = {stage: stage_version(toy, stage) for stage in STAGES}
-    monkeypatch.setattr("diffex_dagster.stages.settings.RULES", RULES + 1)
-    assert {s for s in STAGES if stage_version(toy, s) != before[s]} == {"vlm_corpus", "corpus"}
+    for stage in STAGES:
+        with monkeypatch.context() as changed:
+            changed.setitem(REVISIONS, stage, REVISIONS.get(stage, {}) | {"revision": 9})  # type: ignore[arg-type]
+            assert {s for s in STAGES if stage_version(toy, s) != before[s]} == {stage}
+    assert REVISIONS["corpus"] == REVISIONS["vlm_corpus"] == {"rules": RULES}
+
+
+def test_a_default_that_changes_is_a_new_revision_of_what_it_decides() -> None:
+    """Where it is meant: `REVISIONS` or `_IN_FULL` in `stages.settings`, then `python -m tests.support.defaults`."""
+    assert defaults.described() == defaults.FILE.read_text("utf-8")
 
 
 def test_the_kind_of_a_part_is_a_setting_and_an_unknown_stage_an_error(toy: Study) -> None:
