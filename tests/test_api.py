@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -16,7 +17,7 @@ from PIL import Image
 import diffex_dagster
 from diffex_dagster.errors import ClassifierError, StudyError
 from diffex_dagster.results import opened
-from tests.support.toys import KnobEditor, PaintEditor, edits_made, picture, warm, write_study
+from tests.support.toys import KnobEditor, PaintEditor, WarmClassifier, edits_made, picture, warm, write_study
 
 TREE = [
     {"name": "Red", "prompt": "red patch", "children": ["dark red patch"]},
@@ -69,7 +70,11 @@ def test_explain_takes_the_fields_of_a_study(tmp_path: Path, monkeypatch: pytest
     assert [opened(each.edit).size for each in found.report.examples["red"]] == [(16, 16)] * 8
     assert "Red" in found.to_html(tmp_path / "page").read_text("utf-8")
     assert len(list((tmp_path / "temporary").iterdir())) == 1  # where these pictures are, as long as somebody has them
+    report = found.report
     del found
+    gc.collect()
+    assert [opened(each.edit).size for each in report.examples["red"]] == [(16, 16)] * 8  # all that somebody still has
+    del report
     gc.collect()
     assert not list((tmp_path / "temporary").iterdir())
 
@@ -85,6 +90,24 @@ def test_explain_checks_what_it_is_given_before_any_edit(tmp_path: Path) -> None
     with pytest.raises(StudyError, match="there is no picture"):
         diffex_dagster.explain([], warm, editor, TREE, "warm", labels=["cold", "warm"], size=16)
     assert edits_made(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("classifier", "said"),
+    [
+        ({"kind": "python", "factory": "tests.support.toys:WarmClassifier"}, "the fields of the classifier say"),
+        ("someone/a-model", "the classifier 'someone/a-model' has its own class names"),
+        (Path("model"), "the classifier 'model' has its own class names"),
+        (WarmClassifier(Path(), {}), r"the classifier has its own class names \(cold, warm\)"),
+    ],
+    ids=["fields", "hub id", "folder", "object"],
+)
+def test_labels_beside_a_classifier_that_has_its_own_are_refused(classifier: Any, said: str, tmp_path: Path) -> None:
+    parts = (PaintEditor(tmp_path, {}), TREE, "warm")
+    for ask in (diffex_dagster.explain, diffex_dagster.explain_image):
+        images = [picture(1)] if ask is diffex_dagster.explain else picture(1)
+        with pytest.raises(StudyError, match=f"labels: {said}.*leave 'labels' out"):
+            ask(images, classifier, *parts, labels=["dark", "bright"], size=16)  # type: ignore[operator]
 
 
 def test_explain_image_takes_the_same_parts_and_finds_what_flips_one_picture(tmp_path: Path) -> None:

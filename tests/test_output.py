@@ -14,10 +14,14 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
+from diffex_dagster.cli import console
 from diffex_dagster.corpus.starters import load_starter
 from diffex_dagster.report.notebook import as_html, in_lines
 from diffex_dagster.report.wording import edited_thing, feature_title
+from diffex_dagster.utils.lines import in_print
 from diffex_dagster.utils.output import every_letter, print_exact
 from diffex_dagster.utils.progress import LogReporter, Pace, lines, shown
 from tests.support.material import comparison, explanation, hostile
@@ -227,3 +231,20 @@ def test_a_feature_that_is_removed_says_what_its_edit_takes_away(
 ) -> None:
     assert feature_title(name, prompt, direction) == title
     assert edited_thing(name, prompt, direction) == thing
+
+
+def test_a_terminal_obeys_nothing_in_the_names_that_it_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a\x1b[2J\x9b1A\u202e\udcff[red].png"
+    console.say_error(f"{name}: images:\nit cannot be read")
+    console.note(f"{name}\nnext")
+    table = Table(name)
+    table.add_row(Text(name))
+    console.terminal().print(table)
+    console.lines().print(name, markup=False)
+    console.lines().print(Text(name, style="red"))
+    out, err = capsys.readouterr()
+    assert err == "error: a[2J1A[red].png: images: it cannot be read\na[2J1A[red].png\nnext\n"
+    assert out.count("a[2J1A") == 4 and in_print(out) == out
+    shown = io.StringIO()
+    console.Console(file=shown, force_terminal=True, color_system="standard").print(Text(name, style="red"))
+    assert shown.getvalue() == "\x1b[31ma[2J1A[red].png\x1b[0m\n"  # its own colours stay

@@ -65,7 +65,7 @@ def explain(
         given = images if is_given(images) else None
         with _at_work(passed, home, images) as work:
             report = _explain(work, given, passed.tree())
-        return keep(Explanation(report, passed.folder))
+        return Explanation(keep(report), passed.folder)
 
 
 def explain_image(
@@ -120,16 +120,16 @@ def explain_image(
 
 
 @contextmanager
-def _home(passed: Passed) -> Iterator[tuple[Path, Callable[[Explanation], Explanation]]]:
-    """Where results are, and what keeps a temporary folder for as long as an explanation whose pictures are in it."""
+def _home(passed: Passed) -> Iterator[tuple[Path, Callable[[Report], Report]]]:
+    """Where results are, and what keeps a temporary folder for as long as a report whose pictures are in it."""
     if passed.folder is not None:
-        yield passed.folder.resolve(), lambda explanation: explanation
+        yield passed.folder.resolve(), lambda report: report
         return
     home, kept = Path(tempfile.mkdtemp(prefix="diffex_")).resolve(), []
 
-    def keep(explanation: Explanation) -> Explanation:
-        kept.append(weakref.finalize(explanation, shutil.rmtree, home, ignore_errors=True))
-        return explanation
+    def keep(report: Report) -> Report:
+        kept.append(weakref.finalize(report, shutil.rmtree, home, ignore_errors=True))
+        return report
 
     try:
         yield home, keep

@@ -24,7 +24,7 @@ class Explanation:
 
     Attributes:
         report: everything as plain data (`results.Report`): features by rank, groups, joint combination.
-        folder: where the edits and scores are; None where they were kept only while the function ran.
+        folder: where the edits and scores are; None where it is a temporary one, which is there as long as `report` is.
     """
 
     report: Report

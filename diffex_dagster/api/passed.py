@@ -27,12 +27,12 @@ class Settings(TypedDict, total=False):
     """What `explain` and `explain_image` take by name beside their parts; all of it may be left out.
 
     Attributes:
-        labels: class names of a callable's outputs, in their order.
+        labels: class names of a callable's outputs, in their order; not with a classifier that has its own.
         size: side in pixels of the square that the editor works on; 512.
         domain: what the images show, in words; "images".
         name: of the explanation, on its page; "explanation".
         folder: where edits and scores are kept, so that asking again costs only what is new. A temporary one when left
-            out, which is there as long as what is returned.
+            out, which is there as long as the report that is returned.
         progress: show how far it is: a bar in a terminal or notebook, else a line every few seconds; True.
         search, effects, judge, second_judge, calibrate, calibration, report, rules, seed, workers, title, owners:
             further parts of a study, as its file writes them.
@@ -96,7 +96,13 @@ class Passed:
 
     @classmethod
     def of(cls, classifier: Any, editor: Any, corpus: Any, target: Any, settings: Mapping[str, Any]) -> Passed:
-        """Sort what was passed by name."""
+        """Sort what was passed by name.
+
+        Raises:
+            StudyError: there are labels for a classifier that has its own.
+        """
+        if settings.get("labels") is not None and len(settings["labels"]) and (names := _own_labels(classifier)):
+            raise StudyError(f"labels: {names}; leave 'labels' out, which names the outputs of a function")
         own = {name: settings[name] for name in cls.__dataclass_fields__ if name in settings}
         further = {name: value for name, value in settings.items() if name not in own}
         return cls(classifier, editor, corpus, target, **own, further=further)
@@ -189,6 +195,17 @@ def keep_given(work: StudyContext, pictures: Any) -> None:
 def is_given(images: Any) -> bool:
     """Whether images were passed as pictures: neither as a folder nor as the fields of a study's `images`."""
     return not isinstance(images, str | Path) and not _is_fields(images)
+
+
+def _own_labels(classifier: Any) -> str:
+    """In words where a classifier's class names come from; empty where they have to be passed."""
+    if isinstance(classifier, Mapping):
+        return "the fields of the classifier say what its classes are called (its own 'labels')"
+    if isinstance(classifier, str | Path):
+        return f"the classifier {str(classifier)!r} has its own class names"
+    if hasattr(classifier, "fingerprint") and hasattr(classifier, "labels"):
+        return f"the classifier has its own class names ({', '.join(map(str, classifier.labels))})"
+    return ""
 
 
 def _is_fields(images: Any) -> bool:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
-from rich.console import Console
 
-from diffex_dagster.cli.console import load, terminal
+from diffex_dagster.cli.console import Console, load, terminal
 from diffex_dagster.errors import DiffExError
 
 bench = typer.Typer(no_args_is_help=True, help="Measure the tool itself: its speed, its savings, its truth.")

@@ -7,13 +7,17 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+from rich import console as rich_console
 from rich.markup import escape
+from rich.segment import Segment
 
 from diffex_dagster.errors import DiffExError
+from diffex_dagster.utils.lines import in_print, one_line
 from diffex_dagster.utils.paths import studies_root
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from diffex_dagster.study import Study
 
 StudyArgument = Annotated[str, typer.Argument(help="a study file, its folder, or its name under studies/")]
@@ -43,6 +47,17 @@ TableOption = Annotated[TableFormat, typer.Option("--format", help="how to print
 TreeOption = Annotated[TreeFormat, typer.Option("--format", help="how to print the tree")]
 
 
+class Console(rich_console.Console):
+    """A terminal that obeys nothing of what it is shown: names of files and words of models may hold its commands."""
+
+    def render(
+        self, renderable: rich_console.RenderableType, options: rich_console.ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Lay something out; of its text only what can be printed."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(in_print(segment.text), segment.style)
+
+
 def terminal(columns: int = 120) -> Console:
     """A terminal as wide as it is; where the output goes to a file, wide enough for tables that need `columns`."""
     console = Console()
@@ -60,8 +75,8 @@ def note(sentence: str) -> None:
 
 
 def say_error(sentence: str) -> None:
-    """Say why a command failed, on standard error."""
-    Console(stderr=True).print(f"[red]error:[/] {escape(sentence)}", soft_wrap=True, highlight=False)
+    """Say why a command failed, on standard error and on one line."""
+    Console(stderr=True).print(f"[red]error:[/] {escape(one_line(sentence))}", soft_wrap=True, highlight=False)
 
 
 def set_workers(workers: int | None) -> None:

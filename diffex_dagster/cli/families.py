@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from diffex_dagster.cli.console import (
+    Console,
     EditorOption,
     StudyArgument,
     TableFormat,

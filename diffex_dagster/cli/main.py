@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from diffex_dagster.cli.bench import bench
 from diffex_dagster.cli.console import (
+    Console,
     EditorOption,
     StudyArgument,
     TableFormat,

@@ -11,5 +11,15 @@ def one_line(text: str) -> str:
     Control, format and private-use characters are left out: terminal escapes and bidirectional overrides would change
     how what stands around them reads.
     """
-    kept = (" " if char.isspace() else char for char in text if char.isspace() or unicodedata.category(char)[0] != "C")
+    kept = (" " if char.isspace() else char for char in text if char.isspace() or printable(char))
     return " ".join("".join(kept).split())
+
+
+def in_print(text: str) -> str:
+    """The same of text that is laid out already: spaces and line breaks stay."""
+    return text if text.isprintable() else "".join(char for char in text if char == "\n" or printable(char))
+
+
+def printable(char: str) -> bool:
+    """Whether it is no control, format, private-use, surrogate or unassigned character."""
+    return unicodedata.category(char)[0] != "C"
