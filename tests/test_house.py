@@ -95,7 +95,6 @@ def test_the_root_of_the_package_is_small() -> None:
 
 LONG = {
     "editing/ledits.py": "one kind: what a study says of it, and the editor",
-    "workers/pool.py": "one object: a pool, from its start to its end",
 }
 
 

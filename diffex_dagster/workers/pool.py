@@ -10,29 +10,19 @@ A batch that ends the processes that work on it is cut in two until the one item
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import logging
-import os
-import signal
-import subprocess
-import sys
-import threading
 import time
-import traceback
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from diffex_dagster.errors import DiffExError, EditorError, at_the_boundary, first_line
 from diffex_dagster.study.sections import Workers
 from diffex_dagster.utils.secrets import logger
-from diffex_dagster.workers import reaper
-from diffex_dagster.workers.bench import Bench, Hello, Problem
+from diffex_dagster.workers import connecting
+from diffex_dagster.workers.bench import Hello, Problem
 
 if TYPE_CHECKING:
     from diffex_dagster.study import Study
@@ -41,13 +31,7 @@ log = logger(__name__)
 Item = TypeVar("Item")
 
 SAY_EVERY = 30.0  # seconds between two sentences about waiting for workers
-STORE_MB = 100  # of shared memory that a private Ray sets aside: pictures on their way to workers
-_USERS: set[object] = set()  # pools of this process that have workers
-_OPEN: weakref.WeakSet[Pool] = weakref.WeakSet()  # the same, until they are collected
-_REAPERS: list[subprocess.Popen[bytes]] = []  # programs that end what is left where this process is killed
-_STARTED: list[bool] = []  # whether they started Ray, or connected to it
-STARTS = 3  # workers that may end one after the other before the first is ready; and tries to start a Ray here
-_TOO_LATE = "timed out during startup"  # Ray waits for its own processes, and no longer than 30 s
+STARTS = 3  # workers that may end one after the other before the first is ready
 TICK = 1.0  # seconds after which whoever waits for results hears that none has come
 WORTH = 8  # batches that are worth starting workers for, where one process could do the work at once
 
@@ -139,7 +123,7 @@ class Pool:
             worker.let_go()
         end, self._end = self._end, lambda: None
         end()
-        _OPEN.discard(self)
+        connecting.OPEN.discard(self)
 
     def run(
         self,
@@ -217,9 +201,7 @@ class Pool:
 
     def _start(self) -> None:
         if self._make is None:
-            self._make, self._end = _ray(self.study, self.options, self._gpus)
-            weakref.finalize(self, self._end)
-            _OPEN.add(self)
+            self._make, self._end = connecting.connected(self, self.study, self.options, self._gpus)
 
     def _replenish(self) -> None:
         """As many workers as are asked for, ready or not."""
@@ -336,16 +318,6 @@ class Pool:
         worker.actor = None
 
 
-def close_all() -> None:
-    """Close every pool of this process, also those that are garbage and not collected yet.
-
-    Whoever shuts Ray down does this before, since a pool's handles of one Ray must not be collected during the next
-    (`_Worker.let_go`). A pool that is used again starts anew.
-    """
-    for pool in list(_OPEN):
-        pool.close()
-
-
 @dataclass(frozen=True)
 class _Lost:
     batches: list[_Batch[Any]]
@@ -369,115 +341,6 @@ def _lost_errors() -> tuple[type[Exception], ...]:
         exceptions.LocalRayletDiedError,
         exceptions.ObjectLostError,  # also one that could not be fetched in time
     )
-
-
-def _ray(study: Study, options: Workers, gpus: float) -> tuple[Callable[[], Any], Callable[[], object]]:
-    """Connect to Ray, or start one for this process.
-
-    Returns:
-        What makes a worker, and what ends all that was made.
-
-    Raises:
-        EditorError: Ray is not installed, cannot be reached, or cannot be started here.
-    """
-    if importlib.util.find_spec("ray") is None:
-        raise EditorError("workers need Ray, which is not installed: pip install 'diffex-dagster[ray]'")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # what is lost is said in a sentence of ours
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    import ray
-
-    if not ray.is_initialized():
-        close_all()  # those of a Ray that has ended
-        _connect(options)
-        _STARTED.append(True)
-    worker = ray.remote(Bench)
-    user, where = object(), ray.get_runtime_context().get_node_id()
-    _USERS.add(user)
-    settings = {"num_cpus": 0, "num_gpus": gpus, "max_restarts": 0, "max_task_retries": 0}
-    there: list[Any] = []
-
-    def make() -> Any:
-        there.append(worker.options(**settings).remote(study, tuple(sys.path)))
-        return there[-1]
-
-    def end() -> None:
-        _USERS.discard(user)
-        if not ray.is_initialized() or ray.get_runtime_context().get_node_id() != where:  # theirs is gone
-            there.clear()
-            return
-        for actor in there:
-            with contextlib.suppress(Exception):  # it may be gone already
-                ray.kill(actor)
-        there.clear()
-        if _STARTED and not _USERS:
-            _STARTED.clear()
-            ray.shutdown()
-            while _REAPERS:
-                _REAPERS.pop().communicate()  # its input ends, and with it the program
-
-    return make, end
-
-
-def _watch_nodes() -> None:
-    """Start a `workers.reaper` for each Ray node that is a child of this process; nothing where there is no /proc."""
-    if not Path("/proc/self/stat").exists():
-        return
-    command = [sys.executable, "-I", "-S", reaper.__file__]
-    for node in reaper.children(os.getpid(), "raylet"):
-        _REAPERS.append(
-            subprocess.Popen(  # noqa: S603 (a program of our own)
-                [*command, str(node), "2"],
-                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-            )
-        )  # fmt: skip
-
-
-def _connect(options: Workers) -> None:
-    import ray
-
-    if threading.current_thread() is not threading.main_thread():
-        raise EditorError("workers can be started by a process's main thread only: call it from there")
-    address = options.address or os.environ.get("RAY_ADDRESS") or "local"
-    here: dict[str, Any] = {}
-    if address == "local":
-        here = {"include_dashboard": False, "object_store_memory": STORE_MB * 2**20}
-    asked, interrupted = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    try:
-        for left in reversed(range(STARTS if address == "local" else 1)):
-            try:
-                ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **here)
-                break
-            except Exception as error:
-                _end_half_started(error)
-                if not left or _TOO_LATE not in str(error):
-                    raise
-                log.warning("Ray takes long to start here (is the machine busy?); trying again")
-                ray.shutdown()
-    except Exception as error:  # whatever of Ray's, of gRPC's and of the system's goes wrong on the way
-        where = "on this machine" if address == "local" else f"at {address}"
-        raise EditorError(
-            f"Ray cannot be used {where} ({first_line(error)}); see `ray status`, and RAY_AUTH_MODE=token where the "
-            "cluster asks for one"
-        ) from error
-    finally:  # Ray sets handlers of its own, and Dagster cancels a run by a signal
-        signal.signal(signal.SIGTERM, asked)
-        signal.signal(signal.SIGINT, interrupted)
-    if address == "local":
-        _watch_nodes()
-
-
-def _end_half_started(error: BaseException) -> None:
-    """End the processes of a Ray that did not start in time.
-
-    Ray itself forgets them: it keeps the node that holds them once that has started. They are found by the error.
-    """
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        end = getattr(frame.f_locals.get("self"), "kill_all_processes", None)
-        if end is not None:
-            with contextlib.suppress(Exception):  # one that has ended by itself
-                end(check_alive=False, allow_graceful=False, wait=True)
-            return
 
 
 def differs(mine: Any, theirs: Hello, named: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from diffex_dagster.workers.pool import close_all
+from diffex_dagster.workers.connecting import close_all
 
 
 @pytest.fixture(scope="module")

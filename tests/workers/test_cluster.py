@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from diffex_dagster.stages.edits import ensure_edits
-from diffex_dagster.workers.pool import close_all
+from diffex_dagster.workers.connecting import close_all
 from tests.support.crew import asked, crew_study, kept, pids
 from tests.support.toys import prepared
 

@@ -13,9 +13,10 @@ from diffex_dagster.judging.vlm import VlmJudge
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.setup import build_judge
 from diffex_dagster.study.sections import Workers
-from diffex_dagster.workers import pool as pools
+from diffex_dagster.workers import connecting
 from diffex_dagster.workers.bench import Hello, Problem
-from diffex_dagster.workers.pool import STARTS, Pool, _connect, close_all
+from diffex_dagster.workers.connecting import TRIES, _connect, close_all
+from diffex_dagster.workers.pool import Pool
 from diffex_dagster.workers.remote import RemoteJudge
 from tests.support.crew import crew_study
 
@@ -158,8 +159,8 @@ def test_nothing_of_a_ray_that_has_ended_is_kept_when_the_next_one_starts(monkey
     monkeypatch.setattr("ray.get_runtime_context", lambda: type("There", (), {"get_node_id": lambda _: "a node"})())
     study: Any = None
     first, second = (Pool(study, Workers(count=2), 0.0, lambda _: None) for _ in range(2))
-    monkeypatch.setattr(pools, "_connect", lambda _: starts.append(len(first._gone) == len(made) and ended(first)))
-    monkeypatch.setattr(pools, "_STARTED", [])
+    monkeypatch.setattr(connecting, "_connect", lambda _: starts.append(len(first._gone) == len(made) and ended(first)))
+    monkeypatch.setattr(connecting, "_STARTED", [])
     for pool in (first, second):
         pool._start()
         pool._replenish()
@@ -168,7 +169,7 @@ def test_nothing_of_a_ray_that_has_ended_is_kept_when_the_next_one_starts(monkey
     first._start()  # one that is used again starts anew
     assert ended(second) and first._make is not None
     close_all()
-    assert not any(pool in pools._OPEN for pool in (first, second))
+    assert not any(pool in connecting.OPEN for pool in (first, second))
 
 
 def test_ray_is_started_again_where_the_machine_was_too_busy_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +210,7 @@ def test_what_a_ray_that_did_not_start_in_time_has_started_is_ended(monkeypatch:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(EditorError, match="timed out during startup"):
         _connect(Workers(count=1))
-    assert len(ended) == len(set(map(id, ended))) == STARTS
+    assert len(ended) == len(set(map(id, ended))) == TRIES
 
 
 @pytest.mark.parametrize(
