@@ -18,7 +18,7 @@ from diffex_dagster.errors import StoreError, first_line
 from diffex_dagster.store.places import Bucket, place_of
 from diffex_dagster.study import Study
 from diffex_dagster.utils.secrets import redact
-from diffex_dagster.workers.look import ANSWER, differing, installed
+from diffex_dagster.workers.machines import ANSWER, differing, installed
 
 WAIT_S = 120.0  # for a cluster's machines
 
@@ -79,7 +79,7 @@ def _workers(study: Study) -> Iterator[Finding]:
     token = "set" if os.environ.get("RAY_AUTH_MODE") == "token" else "not set"
     try:
         done = subprocess.run(  # noqa: S603 (this program)
-            [sys.executable, "-m", "diffex_dagster.workers.look", address, str(study.pictures_place)],
+            [sys.executable, "-m", "diffex_dagster.workers.machines", address, str(study.pictures_place)],
             capture_output=True, text=True, timeout=WAIT_S, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:

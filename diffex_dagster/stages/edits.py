@@ -191,7 +191,7 @@ def level1_plan(work: StudyContext) -> dict[Concepts, list[str]]:
     work = work.calibrated()
     images = start = list(work.samples)
     if work.study.search.allocation == "racing":
-        start = first_look(work.study, work.split.discovery)
+        start = first_raced(work.study, work.split.discovery)
     controls = [(), *control_edits(work.study)]
     combinations = level1_combinations(work.study, work.corpus)
     return {concepts: images if concepts in controls else start for concepts in combinations}
@@ -202,7 +202,7 @@ def race_order(images: Sequence[str], seed: int) -> list[int]:
     return sorted(range(len(images)), key=lambda i: hashlib.sha256(f"race {seed} {images[i]}".encode()).digest())
 
 
-def first_look(study: Study, discovery: Sequence[str]) -> list[str]:
+def first_raced(study: Study, discovery: Sequence[str]) -> list[str]:
     """The images of the search that a race measures every feature on."""
     return [discovery[i] for i in race_order(discovery, study.seed)[: study.search.racing_start]]
 

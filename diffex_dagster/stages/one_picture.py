@@ -33,7 +33,7 @@ from diffex_dagster.stages.edits import (
 )
 from diffex_dagster.stages.judging import judge_name
 from diffex_dagster.stages.notes import turn_of
-from diffex_dagster.stages.picture_edits import Asked, Seen, add, look
+from diffex_dagster.stages.picture_edits import Asked, Seen, add, edit_pictures
 from diffex_dagster.stages.pictures import Pictures
 from diffex_dagster.stages.scores import Paired, check_target, decisions_in_words, picture_scores
 from diffex_dagster.stages.search import Stored
@@ -104,7 +104,7 @@ def explain_images(asked: Asked, names: Mapping[str, str], command: str) -> list
     store, study, images = asked.subject.store, asked.subject.study, list(names)
     with store.hold():
         samples = store.samples(study.kept_as) if store.sample_count(study.kept_as) else {}
-        seen = look(asked, images)
+        seen = edit_pictures(asked, images)
         flips, counts = _search_flips(asked, seen, images)
         counts += seen.counts
         of = _Of(names, set(samples), *effects_beside(asked.subject, asked.corpus), counts, command)

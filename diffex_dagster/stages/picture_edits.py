@@ -146,7 +146,7 @@ class Seen:
         return shown is not None and bool(shown[i]) == (feature.direction == "add")
 
 
-def look(asked: Asked, images: list[str]) -> Seen:
+def edit_pictures(asked: Asked, images: list[str]) -> Seen:
     """Edit, score and judge single features, control prompts and nothing."""
     subject, study = asked.subject, asked.subject.study
     counts = make_edits(subject, edit_requests(images, asked.combinations, study.seeds), "edits of pictures")

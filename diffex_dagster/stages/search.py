@@ -29,7 +29,7 @@ from diffex_dagster.stages.edits import (
     concepts_of,
     control_edits,
     edit_requests,
-    first_look,
+    first_raced,
     make_edits,
     race_order,
 )
@@ -85,8 +85,8 @@ def level1_scores(subject: Subject) -> Level1:
         paired, scored = paired_scores(subject, control_edits(study), images)
         noise = measure_noise(study, paired)
         combinations = [concepts_of([feature]) for feature in features]
-        if options.allocation == "racing":  # this gate is a first look
-            images = first_look(study, images)
+        if options.allocation == "racing":  # this gate sees what a race begins with
+            images = first_raced(study, images)
         new, count = paired_scores(subject, combinations, images)
         paired, scored = paired | new, scored + count
         effects = {feature.id: paired[concepts_of([feature])].effect for feature in features}
@@ -204,7 +204,7 @@ def _search(subject: Subject) -> Searched:
         return {ids: effects[concepts] for ids, concepts in asked.items()}
 
     options = study.search
-    judged_on = first_look(study, images) if options.allocation == "racing" else images
+    judged_on = first_raced(study, images) if options.allocation == "racing" else images
     without = Lacking(subject, judged_on)
 
     def failed(features: Sequence[Feature]) -> dict[str, float]:

@@ -28,7 +28,7 @@ from diffex_dagster.store.files import PictureFiles
 from diffex_dagster.store.places import Bucket, place_of
 from diffex_dagster.study import load_study
 from diffex_dagster.utils.progress import silent
-from diffex_dagster.workers import look
+from diffex_dagster.workers import machines
 from tests.support.buckets import S3
 from tests.support.project import Run
 from tests.support.toys import edits_made, picture, write_study
@@ -234,14 +234,14 @@ def test_doctor_leaves_nothing_in_a_bucket_that_fails_in_the_middle(
 
 def test_a_machine_of_a_cluster_writes_where_pictures_are_kept_and_all_see_it(tmp_path: Path, address: str) -> None:
     here, there = str(tmp_path / "here"), str(tmp_path / "there")
-    assert look.unusable(there, "probe") == f"there is no folder {there} on this machine"
+    assert machines.unusable(there, "probe") == f"there is no folder {there} on this machine"
     Path(here).mkdir()
     for place in (here, address):
-        assert look.unusable(place, "probe") == "" and look.unseen(place, "probe") == ""
-        look.removed(place, "probe")
-        assert "is not seen here" in look.unseen(place, "probe")
+        assert machines.unusable(place, "probe") == "" and machines.unseen(place, "probe") == ""
+        machines.removed(place, "probe")
+        assert "is not seen here" in machines.unseen(place, "probe")
     assert not list(Path(here).iterdir()) and list(bucket(address).everything("")) == []
-    assert "there is no such bucket" in look.unusable("s3://nobody-made-this/faces", "probe")
+    assert "there is no such bucket" in machines.unusable("s3://nobody-made-this/faces", "probe")
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_without_the_extra_the_sentence_says_what_to_install(monkeypatch: pytest
     ):
         with pytest.raises(StoreError, match=r"pictures in a bucket need obstore.*diffex-dagster\[buckets\]"):
             ask()
-    assert "need obstore" in look.unusable("s3://team/faces", "probe")  # a machine of a cluster says so
+    assert "need obstore" in machines.unusable("s3://team/faces", "probe")  # a machine of a cluster says so
 
 
 def test_keys_are_in_no_message(s3: S3, address: str) -> None:

@@ -19,7 +19,7 @@ from diffex_dagster.stages.scores import ensure_scores
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
 from diffex_dagster.study.sections import Workers
-from diffex_dagster.workers import look, remote
+from diffex_dagster.workers import machines, remote
 from diffex_dagster.workers.bench import Bench, Problem
 from tests.support.crew import asked, crew_study, kept, pids
 from tests.support.toys import picture, prepared
@@ -136,7 +136,7 @@ def test_a_store_says_when_a_worker_wrote_where_it_cannot_be_seen(tmp_path: Path
 def test_doctor_asks_the_machines_of_a_cluster_what_they_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
-    here = {**look.installed(), "torch": "1.0.0+cpu"}
+    here = {**machines.installed(), "torch": "1.0.0+cpu"}
     monkeypatch.setattr(doctor_team, "installed", lambda: here)
     address = ray.get_runtime_context().gcs_address
     study = crew_study(tmp_path).changed(workers=Workers(count=2, address=address))
@@ -162,4 +162,4 @@ def test_doctor_asks_the_machines_of_a_cluster_what_they_have(tmp_path: Path, mo
     assert late.fine is False and late.found.endswith(f"at {address} have not answered within 0 s")
     (alone,) = doctor_team.team_findings(study.changed(workers=Workers(count=2, address="local")))
     assert alone.fine and "on a Ray of this machine's own" in alone.found
-    assert look.differing({"torch": "2.1+cpu"}, {"torch": "2.1+cu130"}) == []
+    assert machines.differing({"torch": "2.1+cpu"}, {"torch": "2.1+cu130"}) == []

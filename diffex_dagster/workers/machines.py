@@ -1,6 +1,6 @@
 """What a Ray cluster's machines have, for `diffex doctor`: asked by a process of its own, which ends with the answer.
 
-python -m diffex_dagster.workers.look ADDRESS PICTURES
+python -m diffex_dagster.workers.machines ADDRESS PICTURES
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def differing(here: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
     ]
 
 
-def look(address: str, pictures: str) -> dict[str, Any]:
+def ask_machines(address: str, pictures: str) -> dict[str, Any]:
     """What the machines of a cluster say, and how many GPUs they have together.
 
     Each writes a small file where pictures are kept, this machine reads it, and it is removed again.
@@ -151,4 +151,4 @@ def look(address: str, pictures: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(look(*sys.argv[1:])))
+    print(json.dumps(ask_machines(*sys.argv[1:])))
