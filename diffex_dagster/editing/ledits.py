@@ -1,7 +1,8 @@
 """The diffusion editor: LEDITS++ (Brack et al., CVPR 2024, arXiv 2311.16711) behind the `Editor` protocol.
 
-This module decides which edits share a batch and keeps inversions; the algorithm itself is in `engine`, `guidance` and
-`solver`. Importing it loads neither torch nor diffusers: a run whose edits are all stored never needs them.
+This module decides which edits share a batch; `ledits_inversions` has what they start from, and the algorithm itself is
+in `engine`, `guidance` and `solver`. Importing it loads neither torch nor diffusers: a run whose edits are all stored
+never needs them.
 """
 
 from __future__ import annotations
@@ -17,15 +18,13 @@ from PIL import Image
 
 from diffex_dagster.editing import checkpoints
 from diffex_dagster.editing.batches import check_requests, cut
-from diffex_dagster.editing.descriptions import Description, Descriptions
-from diffex_dagster.editing.inversions import InversionsInMemory, InversionsOnDisk, inversion_seed
+from diffex_dagster.editing.ledits_inversions import LeditsInversions
 from diffex_dagster.editing.ledits_options import NOT_INVERSION, NOT_PIXELS, LeditsOptions
 from diffex_dagster.editing.loading import placement
 from diffex_dagster.editing.parts import CheckpointPart, Where
 from diffex_dagster.editing.pixels import Pictures
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
 from diffex_dagster.editing.settings import ConceptOptions, kind_of, read_setting, worth_trying
-from diffex_dagster.editing.source_prompts import source_prompt_of
 from diffex_dagster.editing.vocabulary import Vocabulary, may_not_fit
 from diffex_dagster.errors import EditorError
 from diffex_dagster.utils.devices import free_memory, is_out_of_memory
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from diffex_dagster.editing.edit_plan import Inversion
     from diffex_dagster.editing.engine import Engine
     from diffex_dagster.judging.protocol import Judge
 
@@ -112,14 +110,12 @@ class LeditsEditor:
 
     def __init__(self, options: LeditsOptions) -> None:
         self.options = options
-        self._inversions = InversionsInMemory(options.inversion_cache_mb * 2**20)
+        self._inversions = LeditsInversions(options, lambda: self._hash(NOT_INVERSION))
         self._engine: Engine | None = None
         self._model_of: LeditsEditor = self  # whose loaded model this one edits with
         self._others: dict[str, LeditsEditor] = {}  # vocabulary -> the editor that describes pictures in it
-        # Descriptions that the text encoder had no room for: (digest of a picture, prompt of an edit; "" for its own).
-        self.shortened: set[tuple[str, str]] = set()
-        self._shown: dict[str, Description] = {}  # digest of a picture -> what it shows, whatever its inversion skips
-        self.descriptions = Descriptions()  # the same for whoever keeps them, by the keys of images
+        self.shortened = self._inversions.shortened
+        self.descriptions = self._inversions.descriptions
         self._rows = 2 * self._edits_at_once  # UNet rows at a time: halved where memory does not suffice
 
     @property
@@ -263,8 +259,8 @@ class LeditsEditor:
         from diffex_dagster.editing.ledits_edits import edit_of
 
         skip = self.options.skip_of(batch[0])
-        engine = engine if skip == self.options.skip else engine.skipping(skip)
-        inversions = self._invert(engine, pictures, batch, rows, skip)
+        own, engine = engine, engine if skip == self.options.skip else engine.skipping(skip)
+        inversions = self._inversions.of(own, engine, pictures, batch, rows)
         edits = []
         for request in batch:
             inversion = inversions[request.image, request.seed, self.options.described_of(request)]
@@ -281,57 +277,6 @@ class LeditsEditor:
         made = torch.cat([engine.decode(part) for part in latents.split(at_once)])
         levels = (opened.byte() * 255).cpu().numpy()  # only now: a copy from a GPU waits for all that was asked of it
         return made, {i: levels[place] for place, i in enumerate(changed) if edits[i].masked}
-
-    def _invert(
-        self, engine: Engine, pictures: Pictures, batch: list[EditRequest], rows: int, skip: float
-    ) -> dict[tuple[str, int, bool], Inversion]:
-        """The inversion of every (image, seed, described) in the batch; each alone, so that no other edit matters.
-
-        Edits under different options share it, as long as they leave out as much of the noisy end.
-        """
-        import torch
-
-        found = {}
-        for image, seed, described in dict.fromkeys((r.image, r.seed, self.options.described_of(r)) for r in batch):
-            picture = pictures.digest(image)
-            kept_as = picture if skip == self.options.skip else f"{picture} skip {skip}"
-            key = (kept_as if described else f"{kept_as} undescribed", seed)
-            inversion = self._kept(key, engine)
-            if inversion is None:
-                latents = engine.encode(pictures.tensor(image)[None])
-                shows = self._description(image, picture, latents[0], rows).shows if described else ()
-                generator = torch.Generator().manual_seed(inversion_seed(picture, seed))
-                [inversion] = engine.invert(latents, [generator], rows, [shows])
-                self._inversions.put(key, inversion)
-                if self._on_disk:
-                    self._on_disk.put(key, inversion)
-            found[image, seed, described] = inversion
-        return found
-
-    def _description(self, image: str, picture: str, latents: torch.Tensor, rows: int) -> Description:
-        """What a picture shows: as somebody knows it, or found now, by the editor's own steps whatever the edit skips.
-
-        Args:
-            image: key of the image.
-            picture: digest of its pixels.
-        """
-        if picture not in self._shown:
-            known = self.descriptions.told.get(image)
-            if known is None:
-                engine = self._load(self._checkpoint)
-                shows, cut = source_prompt_of(engine, latents, self.options.vocabulary, rows)
-                known = self.descriptions.found[image] = Description(shows, bool(cut))
-            self._shown[picture] = known
-            self.shortened |= {(picture, "")} if known.cut else set()
-        return self._shown[picture]
-
-    def _kept(self, key: tuple[str, int], engine: Engine) -> Inversion | None:
-        inversion = self._inversions.get(key)
-        if inversion is None and self._on_disk:
-            inversion = self._on_disk.get(key, engine.device)
-            if inversion is not None:
-                self._inversions.put(key, inversion)
-        return inversion
 
     def engine(self) -> Engine:
         """The loaded checkpoint, for those who ask its model something else; loads it at the first call.
@@ -411,16 +356,9 @@ class LeditsEditor:
     def _edits_at_once(self) -> int:
         return self.options.batch_size or EDITS_AT_ONCE
 
-    @cached_property
-    def _on_disk(self) -> InversionsOnDisk | None:
-        folder = self.options.inversion_folder
-        if folder is None:
-            return None
-        return InversionsOnDisk(folder, self.options.inversion_folder_mb * 2**20, self._hash(NOT_INVERSION))
-
     def forget_inversions(self) -> None:
         """Let go of the inversions that are kept in memory for later calls."""
-        self._inversions = InversionsInMemory(self.options.inversion_cache_mb * 2**20)
+        self._inversions.forget()
         for other in self._others.values():
             other.forget_inversions()
 

@@ -116,7 +116,7 @@ def test_the_same_bits_in_one_run_after_a_stop_and_by_processes_that_share_the_w
 def test_pixels_match_diffusers(checkpoint: Path, images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
     """From picture to picture, through the protocol; at most one level of 255 apart."""
     case = Case(mask="intersection", steps=6, skip=0.1)
-    monkeypatch.setattr("diffex_dagster.editing.ledits.inversion_seed", lambda digest, seed: seed)
+    monkeypatch.setattr("diffex_dagster.editing.ledits_inversions.inversion_seed", lambda digest, seed: seed)
     request = EditRequest("one", (Concept("beard"),), seed=5)
     [[(_, ours)]] = editor_for(checkpoint, mask="intersection", correct_end=False).edit(images, [request])
     pipeline = pipeline_for(checkpoint, case)

@@ -102,7 +102,7 @@ def test_edits_of_every_setting_come_from_one_editor(checkpoint: Path) -> None:
         difference = np.abs(np.asarray(picture).astype(int) - made[request]).max()
         assert difference <= 1, setting  # rounding: other batches
         assert other.fingerprint != one.fingerprint == print_before
-    assert len(one._inversions._items) == 2  # of both skips
+    assert len(one._inversions._in_memory._items) == 2  # of both skips
     assert len({each.tobytes() for each in made.values()}) == 4
     joint = EditRequest("a", (requests[0].concepts[0], Concept("a beard", setting=settings[2].text)))
     [[(_, together)]] = one.edit(images, [joint])

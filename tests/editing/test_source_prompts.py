@@ -223,7 +223,9 @@ def test_the_editor_describes_and_keeps_what_it_found(
         return [picture for batch in LeditsEditor(options).edit(images, requests) for _, picture in batch]
 
     first = edited()
-    monkeypatch.setattr("diffex_dagster.editing.ledits.source_prompt_of", lambda *rest: pytest.fail("described twice"))
+    monkeypatch.setattr(
+        "diffex_dagster.editing.ledits_inversions.source_prompt_of", lambda *rest: pytest.fail("described twice")
+    )
     assert [a.tobytes() for a in edited()] == [b.tobytes() for b in first]
     plain = options.model_copy(update={"source_prompts": "none"})
     other = options.model_copy(update={"source_prompts": {"hair": VOCABULARY["hair"]}})
@@ -347,7 +349,9 @@ def test_a_second_process_describes_no_picture_again(
 
     finds = source_prompt_of
     found: list[int] = []
-    monkeypatch.setattr("diffex_dagster.editing.ledits.source_prompt_of", lambda *of: found.append(1) or finds(*of))
+    monkeypatch.setattr(
+        "diffex_dagster.editing.ledits_inversions.source_prompt_of", lambda *of: found.append(1) or finds(*of)
+    )
     second = made(VOCABULARY, "glasses")
     assert not found and store.descriptions(keys, second.describer) == kept
     assert [picture.tobytes() for picture in edited(second, "glasses")] == wanted
