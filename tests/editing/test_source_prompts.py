@@ -381,7 +381,7 @@ def test_workers_tell_each_other_what_pictures_show(checkpoint: Path, images: di
             benches = [Bench(None), Bench(None)]  # type: ignore[arg-type]
             for bench in benches:
                 bench.__dict__["editor"] = LeditsEditor(options)
-                bench.__dict__["files"] = SimpleNamespace(filed=lambda picture: picture, get_all=lambda files: [])
+                bench.__dict__["files"] = SimpleNamespace(filed_all=list, get_all=lambda files: [])
             for i, batch in enumerate(batches):
                 arguments = given(batch)
                 told.append(set(arguments[3]))
