@@ -18,6 +18,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from diffex_dagster.cli import main as cli
+from diffex_dagster.resources.queue import STUDY_TAG
 from diffex_dagster.stages.setup import build_store
 from diffex_dagster.study import Study, load_study
 from tests.support.project import Run
@@ -236,6 +237,11 @@ def gpu_in_use(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         yield said
 
 
+def study_of_the_last_run() -> str | None:
+    with dg.DagsterInstance.get() as home:
+        return home.get_runs(limit=1)[0].tags.get(STUDY_TAG)
+
+
 def test_a_run_that_waits_for_another_says_so(tmp_path: Path, diffex: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     write_study(tmp_path, 4)
     with gpu_in_use(monkeypatch) as said:
@@ -243,6 +249,7 @@ def test_a_run_that_waits_for_another_says_so(tmp_path: Path, diffex: Run, monke
     assert status == 0, err
     (sentence,) = said
     assert sentence.startswith("level1_edits waits for another run that uses the gpu: it goes on when that run ends")
+    assert study_of_the_last_run() == "toy"
 
 
 def test_a_preview_waits_for_a_run_too(tmp_path: Path, diffex: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,6 +258,7 @@ def test_a_preview_waits_for_a_run_too(tmp_path: Path, diffex: Run, monkeypatch:
         status, _, err = diffex("preview", tmp_path, "--images", "1")
         assert status == 0, err
         assert said[0].startswith("preview waits for another run that uses the gpu")
+        assert study_of_the_last_run() is None  # a run of the study need not wait for it in a queue
         status, _, err = diffex("preview", tmp_path, "--grid")  # what the work raises is what the command says
     assert status == 1 and "has no options that --grid could try" in err
 

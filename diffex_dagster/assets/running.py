@@ -107,6 +107,9 @@ def prepare_study(study: Study, last: Stage, report: Reporter, note: Callable[[s
 def in_gpu_pool(study: Study, what: str, work: Callable[[], T], note: Callable[[str], None] = log.info) -> T:
     """Do some work that edits and makes no asset, in a run of its own that waits for a place in the pool `gpu`.
 
+    It is no run of the study (`resources.queue`): one that the queue has starts beside it, and need not wait until this
+    one has found a place.
+
     Args:
         what: the work's name, which is part of the run's.
         work: does it, in this process.
@@ -138,9 +141,7 @@ def in_gpu_pool(study: Study, what: str, work: Callable[[], T], note: Callable[[
         run_id = str(uuid.uuid4())
         home.add_event_listener(run_id, _waiting(note))
         with _interrupts() as interrupted:
-            result = job.execute_in_process(
-                instance=home, run_id=run_id, raise_on_error=False, run_config=QUIET, tags=run_tags(study)
-            )
+            result = job.execute_in_process(instance=home, run_id=run_id, raise_on_error=False, run_config=QUIET)
     if done:
         return done[0]
     if interrupted():  # whatever a library makes of the signal

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import time
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffex_dagster.errors import EditorError
-from diffex_dagster.utils.files import write_atomically
+from diffex_dagster.utils.files import unfinished, write_atomically
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from diffex_dagster.editing.edit_plan import Inversion
 
 _TENSORS = ("latents", "outputs", "noises")
+_NAMES = "*.safetensors"
+_WRITTEN = 3600.0  # seconds after which a file that is not whole yet was left by a run that was killed
 Key = tuple[str, int]  # digest of a picture's pixels, and the seed
 
 
@@ -51,7 +56,7 @@ class InversionsOnDisk:
     """One safetensors file for each picture, seed and settings, exact (float32), up to so many bytes in all.
 
     Runs may share a folder, at the same time too: a file appears whole or not at all, and one that cannot be read is as
-    good as none.
+    good as none. What a killed run was writing counts, and goes after an hour.
     """
 
     folder: Path
@@ -93,7 +98,7 @@ class InversionsOnDisk:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._make_room(len(content))
             if len(content) <= self.limit:
-                write_atomically(self._file(key), content)
+                write_atomically(self._file(key), content, durable=False)  # the GPU waits; `get` checks
         except OSError as error:
             raise EditorError(
                 f"inversions cannot be kept in {self.folder} ({error.strerror}): "
@@ -101,14 +106,14 @@ class InversionsOnDisk:
             ) from error
 
     def _make_room(self, wanted: int) -> None:
-        states = []
-        for file in self.folder.glob("*.safetensors"):
-            try:
-                state = file.stat()
-            except FileNotFoundError:  # another run made room
-                continue
-            states.append((state.st_mtime_ns, state.st_size, file))
-        total = sum(size for _, size, _ in states) + wanted
+        being_written = 0
+        for file, state in _states(unfinished(self.folder, _NAMES)):
+            if state.st_mtime < time.time() - _WRITTEN:
+                file.unlink(missing_ok=True)
+            else:
+                being_written += state.st_size
+        states = [(state.st_mtime_ns, state.st_size, file) for file, state in _states(self.folder.glob(_NAMES))]
+        total = sum(size for _, size, _ in states) + being_written + wanted
         for _, size, file in sorted(states):
             if total <= self.limit:
                 break
@@ -119,6 +124,12 @@ class InversionsOnDisk:
         digest, seed = key
         name = hashlib.sha256(f"{digest} {seed} {self.settings}".encode()).hexdigest()
         return self.folder / f"{name[:40]}.safetensors"
+
+
+def _states(files: Iterable[Path]) -> Iterator[tuple[Path, os.stat_result]]:
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):  # another run made room, or has finished it
+            yield file, file.stat()
 
 
 def inversion_seed(digest: str, seed: int) -> int:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, durable: bool = True) -> None:
     """Write, fsync and rename: a reader sees the old content or the new, and a crash never leaves half of it.
+
+    What a writer that was killed leaves is a hidden file beside it (`unfinished`).
 
     Who may read it is what the process's umask and the folder say, as for any file that a program makes: what people
     who share a folder write there is readable for all of them. (`tempfile` makes files that are their owner's alone.)
@@ -16,15 +19,23 @@ def write_atomically(path: Path, content: bytes) -> None:
     Args:
         path: the file; its folder is made if need be.
         content: all of it.
+        durable: whether to wait until the disk has it. Without, a machine that stops may leave a file that is cut off:
+            for what its reader checks, and can make again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex[:12]}"
     try:
         with temporary.open("xb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def unfinished(folder: Path, names: str) -> Iterator[Path]:
+    """What `write_atomically` is writing into a folder, or was when it was killed, for files named like `names`."""
+    return folder.glob(f".{names}.{'[0-9a-f]' * 12}")

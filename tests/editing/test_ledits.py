@@ -215,6 +215,32 @@ def test_the_folder_of_inversions_stays_in_its_bounds(images: Images, tmp_path: 
         InversionsOnDisk(tmp_path / "file", 10**6, "x").put(("picture", 0), inversion)
 
 
+def test_what_a_killed_run_was_writing_counts_and_goes_later(
+    images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inversion, cpu = Inversion(*(torch.randn(4, 4, 16, 16) for _ in range(3))), torch.device("cpu")
+    kept = InversionsOnDisk(tmp_path, limit=3 * 50_000, settings="x")  # one takes 49 kB
+
+    def killed(*_: object) -> None:
+        raise OSError(5, "as good as killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", killed)
+        patched.setattr(Path, "unlink", lambda *_, **__: None)
+        with pytest.raises(EditorError):
+            kept.put(("picture", 9), inversion)
+    (left,) = tmp_path.iterdir()
+    monkeypatch.setattr(os, "fsync", lambda _: pytest.fail("the GPU waits for the disk"))
+    for seed in range(3):
+        kept.put(("picture", seed), inversion)
+        os.utime(kept._file(("picture", seed)), (seed, seed))
+    assert left.exists() and sum(each.stat().st_size for each in tmp_path.iterdir()) <= kept.limit
+    assert [seed for seed in range(3) if kept.get(("picture", seed), cpu)] == [1, 2]
+    os.utime(left, (0, 0))  # nobody writes for so long
+    kept.put(("picture", 3), inversion)
+    assert not left.exists() and [seed for seed in range(4) if kept.get(("picture", seed), cpu)] == [1, 2, 3]
+
+
 def test_the_noise_depends_on_picture_and_seed(images: Images) -> None:
     seeds = {inversion_seed(picture_digest(picture), seed) for picture in images.values() for seed in range(3)}
     assert len(seeds) == 9 and all(0 <= seed < 2**63 for seed in seeds)
