@@ -49,7 +49,7 @@ TOP = 10
 HARD = ("eyes", "eyebrows", "skin", "background")  # what the demo editor draws seldom
 SUCCEEDS, SELDOM = 0.8, 0.2  # share of its edits that succeed, elsewhere and there
 NOISE = 0.3  # of an edit, in logits
-JUDGE = (0.75, 0.075)  # how often a judge sees an attribute in pictures with it, and without; `--judge` takes others
+JUDGE = (0.75, 0.075)  # seen by a judge in pictures with an attribute, and without: docs/validity.md; or `--judge`
 CHANCE = 0.25  # how often it does in failed edits
 LEAST = 0.4  # share of edits that have to show their attribute, as in the demo
 
