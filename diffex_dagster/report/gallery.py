@@ -10,6 +10,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,31 @@ LADDER = (
     _Fit(64, 60, edits=False), _Fit(32, 50, edits=False),
 )  # fmt: skip
 """From best to smallest: first the pictures get smaller, then only the image and its null edit are shown."""
+
+
+class _Strip:
+    """The pictures of one image, each read once however many steps are tried.
+
+    The ladder asks for smaller and smaller edits, so that only those of the last step are held in memory; the image and
+    its null edit, which come back larger at its end, are held at the first step's size.
+    """
+
+    def __init__(self, pair: Sequence[Picture], edits: Sequence[Picture]) -> None:
+        self._pair, self._edits = pair, edits
+
+    @cached_property
+    def pair(self) -> list[Image.Image]:
+        return [_small(picture, LADDER[0].side) for picture in self._pair]
+
+    def row(self, fit: _Fit) -> Image.Image:
+        """The strip at a step of the ladder."""
+        if fit.edits:
+            self._edits = [_small(picture, fit.side) for picture in self._edits]
+        tiles = [*self.pair, *self._edits] if fit.edits else self.pair
+        strip = Image.new("RGB", (fit.side * len(tiles), fit.side))
+        for i, picture in enumerate(tiles):
+            strip.paste(_small(picture, fit.side), (i * fit.side, 0))
+        return strip
 
 
 @dataclass(frozen=True)
@@ -79,17 +105,18 @@ def gallery(report: Report, digits: int, budget: int = BUDGET, pictures: bool = 
     if found is None or not features or not rows:
         return None
     effects, flags = _numbers(rows, [f.feature for f in features], found.images)
-    clear = np.where((flags & (ALREADY | FAILED)) > 0, 0.0, effects)
+    clear = np.where((flags & ALREADY) > 0, 0.0, effects)  # what the ranking counts: a failed edit has its part
     moved = np.argsort(-np.abs(clear).mean(axis=1), kind="stable")[:MOST]
     shown = np.sort(moved)
     effects, flags, clear = effects[shown], flags[shown], clear[shown]
     keys = [found.images[i] for i in shown]
     columns = _columns({name: [of[i] for i in shown] for name, of in found.columns.items()})
     strips = [
-        [found.originals[i], found.nulls[i], *(found.edits[f.feature][i] for f in features)] for i in shown.tolist()
+        _Strip((found.originals[i], found.nulls[i]), [found.edits[f.feature][i] for f in features])
+        for i in shown.tolist()
     ]
     room = int(budget * SHARE) if pictures else 0
-    thumbs = _webp(_column([strip[0] for strip in strips]), 60) if pictures else ""
+    thumbs = _webp(_column([strip.pair[0] for strip in strips]), 60) if pictures else ""
     sprites, side, tiles = _fitted(strips, room - len(thumbs))
     thumbs = thumbs if len(thumbs) <= room else ""
     used = np.abs(clear[clear != 0])
@@ -147,13 +174,14 @@ def _alike(values: NDArray[np.float64]) -> list[int]:
     return [int(i) for i in leaves_list(linkage(values, method="average", optimal_ordering=True))]
 
 
-def _fitted(strips: Sequence[Sequence[Picture]], budget: int) -> tuple[list[str], int, int]:
+def _fitted(strips: Sequence[_Strip], budget: int) -> tuple[list[str], int, int]:
     """The strips as base64, the side of a tile and how many there are; nothing where they do not fit at all."""
     for fit in LADDER if budget > 0 else ():
-        tiles = len(strips[0]) if fit.edits else 2
-        left, encoded = budget, []
+        left, tiles, encoded = budget, 0, []
         for strip in strips:
-            encoded.append(_webp(_row(strip[:tiles], fit.side), fit.quality))
+            row = strip.row(fit)
+            tiles = row.width // fit.side
+            encoded.append(_webp(row, fit.quality))
             left -= len(encoded[-1])
             if left < 0 or left < (budget - left) / len(encoded) * (len(strips) - len(encoded)) * 0.5:
                 break  # it will not fit: half of what is to come is as large as these
@@ -164,13 +192,6 @@ def _fitted(strips: Sequence[Sequence[Picture]], budget: int) -> tuple[list[str]
 
 def _small(picture: Picture, side: int) -> Image.Image:
     return opened(picture).convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
-
-
-def _row(pictures: Sequence[Picture], side: int) -> Image.Image:
-    strip = Image.new("RGB", (side * len(pictures), side))
-    for i, picture in enumerate(pictures):
-        strip.paste(_small(picture, side), (i * side, 0))
-    return strip
 
 
 def _column(pictures: Sequence[Picture]) -> Image.Image:

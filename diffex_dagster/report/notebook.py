@@ -83,13 +83,13 @@ def _every_image(explanation: Report, digits: int) -> str:
 
 
 def _cell(effect: float, flags: int, peak: float, digits: int) -> str:
-    """An effect on one image: orange raises, blue lowers; none where the edit failed or the image was so already."""
-    if flags & (ALREADY | FAILED):
-        return f"<td>{'was so already' if flags & ALREADY else 'edit failed'}</td>"
+    """An effect on one image: orange raises, blue lowers; none where the image was so already, which no mean counts."""
+    if flags & ALREADY:
+        return "<td>was so already</td>"
     strength = min(1.0, abs(effect) / peak) if peak else 0.0
     colour = "184,71,11" if effect > 0 else "28,99,153"
-    flip = " ●" if flags & FLIP else ""
-    return f'<td style="background:rgba({colour},{0.6 * strength:.2f})">{signed(effect, digits)}{flip}</td>'
+    also = (" ●" if flags & FLIP else "") + (" edit failed" if flags & FAILED else "")
+    return f'<td style="background:rgba({colour},{0.6 * strength:.2f})">{signed(effect, digits)}{also}</td>'
 
 
 def _row(feature: RankedFeature, examples: Sequence[Example], digits: int) -> str:

@@ -12,6 +12,7 @@ import pytest
 from diffex_dagster.report.applied_page import render_applied
 from diffex_dagster.report.files import link_page, write_report
 from diffex_dagster.report.image_page import render_image
+from diffex_dagster.report.wording import digits_for, signed
 from diffex_dagster.results import Report
 from tests.support import material
 
@@ -269,6 +270,17 @@ def test_the_gallery_orders_and_filters_images(opened: Open, report_folder: Path
     assert mean and mean.startswith("mean ")
     page.select_option("#gallery-features", "alike")
     assert page.locator("#gallery-table thead th").count() - 1 == columns
+
+
+def test_the_gallery_s_means_are_the_effects_that_are_ranked(
+    opened: Open, report_folder: Path, explanation: Report
+) -> None:
+    """Over every image that is counted, those whose edit failed among them."""
+    assert any(row.succeeded is False and row.counted for row in explanation.per_image)
+    page = opened(report_folder)
+    digits = digits_for(f.effect for f in explanation.features)
+    means = page.eval_on_selector_all("#gallery-table tfoot td", "all => all.map(td => td.getAttribute('aria-label'))")
+    assert means == [f"mean {signed(f.effect, digits)}" for f in explanation.features]
 
 
 def test_the_gallery_is_used_by_keyboard_and_shows_an_image_s_edits(opened: Open, report_folder: Path) -> None:

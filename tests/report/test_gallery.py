@@ -6,7 +6,10 @@ import base64
 import io
 import json
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ from PIL import Image
 from diffex_dagster.report import gallery as module
 from diffex_dagster.report.gallery import ALREADY, FAILED, FLIP, TOP, gallery
 from diffex_dagster.report.page import render_report
-from diffex_dagster.results import Report
+from diffex_dagster.results import Picture, Report, opened
 from tests.support import material
 
 
@@ -72,6 +75,39 @@ def test_pictures_get_smaller_then_fewer_and_the_heat_map_stays() -> None:
     assert [(g.data["side"], g.data["tiles"]) for g in found] == [(64, 26), (24, 26), (32, 2), (0, 0)]
     assert all(g.size <= module.SHARE * budget for g, budget in zip(found, budgets, strict=True))
     assert all(len(g.data["effects"]) == 6 for g in found)
+
+
+@pytest.mark.parametrize("budget", [3_000_000, 60_000, 100])
+def test_a_picture_is_read_once_however_small_it_has_to_become(wide: Report, budget: int) -> None:
+    shots, read = wide.gallery, Counter[tuple[str, int]]()
+    assert shots is not None
+
+    def counted(name: str, pictures: Sequence[Picture]) -> tuple[Picture, ...]:
+        def of(i: int) -> Image.Image:
+            read[name, i] += 1
+            return opened(pictures[i])
+
+        return tuple(partial(of, i) for i in range(len(pictures)))
+
+    edits = {feature: counted(feature, of) for feature, of in shots.edits.items()}
+    lazy = replace(shots, originals=counted("image", shots.originals), nulls=counted("null", shots.nulls), edits=edits)
+    found = gallery(replace(wide, gallery=lazy), 2, budget)
+    assert found is not None and found.data["sprites"] == gallery(wide, 2, budget).data["sprites"]  # type: ignore[union-attr]
+    assert set(read.values()) == {1}
+
+
+def test_a_failed_edit_counts_as_it_does_in_the_ranking(wide: Report) -> None:
+    """An image of which only the failed edits move it is among those that move furthest."""
+    rows = tuple(
+        replace(row, score_edit=row.score_null + (0.9 if row.image == "image-004" else 0.01),
+                effect=0.9 if row.image == "image-004" else 0.01, succeeded=row.image != "image-004", counted=True)
+        for row in wide.per_image
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "MOST", 1)
+        found = gallery(replace(wide, per_image=rows), 2)
+    assert found is not None and found.data["images"][0]["n"] == "004.png"
+    assert found.peak == pytest.approx(0.9)
 
 
 def test_the_strongest_features_and_the_images_that_move_furthest(

@@ -50,7 +50,7 @@
     row.append(name);
     const cells = g.features.map((feature, j) => {
       const cell = make("td"), flag = g.flags[i][j], effect = g.effects[i][j];
-      cell.className = (flag & ALREADY ? "already " : flag & FAILED ? "failed " : shade(effect)) + (flag & FLIP ? " flip" : "");
+      cell.className = (flag & ALREADY ? "already" : shade(effect) + (flag & FAILED ? " failed" : "")) + (flag & FLIP ? " flip" : "");
       cell.tabIndex = -1;
       cell.dataset.j = j;
       const also = why(flag);
@@ -64,7 +64,7 @@
   // --- Order and filter ---------------------------------------------------------------------------------------------
 
   const rank = g.features.map((_, j) => j), range = g.images.map((_, i) => i);
-  const size = range.map((i) => g.effects[i].reduce((sum, x, j) => sum + (g.flags[i][j] & (ALREADY | FAILED) ? 0 : Math.abs(x)), 0));
+  const size = range.map((i) => g.effects[i].reduce((sum, x, j) => sum + (g.flags[i][j] & ALREADY ? 0 : Math.abs(x)), 0));
   let byFeature = -1, shown = [], columns = [];
   const imageOrder = () => {
     const how = $("gallery-images").value;
@@ -90,7 +90,7 @@
     body.replaceChildren(...shown.map((i) => rows[i].row));
     heads.forEach((cell, j) => cell.setAttribute("aria-sort", j === byFeature ? "descending" : "none"));
     columns.forEach((j) => {
-      const some = shown.filter((i) => !(g.flags[i][j] & (ALREADY | FAILED))).map((i) => g.effects[i][j]);
+      const some = shown.filter((i) => !(g.flags[i][j] & ALREADY)).map((i) => g.effects[i][j]);
       const mean = some.length ? some.reduce((a, b) => a + b, 0) / some.length : NaN;
       sums[j].className = some.length ? shade(mean) : "already";
       sums[j].title = `${g.features[j].n}: ` + (some.length ? `${says(mean)} on average over ${some.length}` : "no image");
