@@ -162,7 +162,7 @@ def test_pictures_beside_the_study_leave_it_as_it_is_and_cost_nothing_twice(
     }
     store = StudyContext(toy).store
     assert (store.samples(toy.kept_as), samples_version(store.samples(toy.kept_as)), store.count("reports")) == before
-    assert store.image_name(new.image) == str(tmp_path / "new.png")
+    assert store.image_name(new.image) == "new.png"
     made = len(edits_made(toy.folder))
     with monkeypatch.context() as patched:  # nothing to edit: no place in the pool is taken
         patched.setattr(cli, "in_gpu_pool", lambda *_: pytest.fail("it waits for a GPU"))
