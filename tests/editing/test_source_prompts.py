@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,16 +17,18 @@ from PIL import Image
 
 from diffex_dagster.editing.calibration import in_words
 from diffex_dagster.editing.descriptions import describer_of
+from diffex_dagster.editing.diffusion_classifier import noise_error
 from diffex_dagster.editing.edit_plan import Edit, GuidedConcept
 from diffex_dagster.editing.engine import Engine
 from diffex_dagster.editing.guidance import Guidance
 from diffex_dagster.editing.ledits import LeditsEditor
 from diffex_dagster.editing.ledits_edits import guided_concept
 from diffex_dagster.editing.ledits_options import LeditsOptions
+from diffex_dagster.editing.models import Texts
 from diffex_dagster.editing.pixels import picture_tensor
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.editing.settings import read_setting
-from diffex_dagster.editing.source_prompts import source_prompt_of
+from diffex_dagster.editing.source_prompts import AGAIN, LEVELS, SURE, source_prompt_of
 from diffex_dagster.editing.vocabulary import WordGroup, among, may_not_fit, prompt_of, prompt_without, room_of
 from diffex_dagster.stages.edits import ensure_edits
 from diffex_dagster.stages.setup import build_editor
@@ -168,6 +171,43 @@ def test_a_picture_keeps_its_words_whatever_its_batch(
         said = dict(shown)
         assert said["hair"] in VOCABULARY["hair"].words and said["beard"] in VOCABULARY["beard"].candidates
     assert source_prompt_of(engine, picture, {}, rows=32) == ((), ())
+
+
+def test_descriptions_are_those_of_evidence_asked_for_word_by_word(
+    checkpoint: Path, images: dict[str, Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However draws and prompts share batches: what is described differently would be edited from another inversion
+    than the null edit, under the same fingerprint.
+    """
+    engine = engine_for(checkpoint)
+    monkeypatch.setattr("diffex_dagster.editing.source_prompts.room_of", lambda *_: 100)  # this one reads ten tokens
+    for clean in latents_of(engine, dict(list(images.items())[:2])):
+
+        @functools.cache
+        def wrong(prompt: str, draw: int, clean: torch.Tensor = clean) -> float:
+            """How wrong the model is about the noise of one draw, asked for by itself."""
+            step = min(engine.steps, key=lambda each: abs(each.timestep - LEVELS[draw] * engine.train_timesteps))
+            noise = torch.randn(tuple(clean.shape), generator=torch.Generator().manual_seed(draw))
+            x, text = step.noised(clean[None], noise), Texts.stack([engine.text(prompt)])
+            with torch.no_grad():
+                output, _ = engine.predict(x, torch.full((1,), step.timestep), text, None, 1)
+            return float(noise_error(step, clean[None], x, output))
+
+        def explains(prompt: str, wrong: Callable[[str, int], float] = wrong) -> np.ndarray:
+            return np.array([wrong("", draw) - wrong(prompt, draw) for draw in range(len(LEVELS))])
+
+        found, tried = dict[str, str | None](), dict[str, list[str | None]]()
+        for group, words in VOCABULARY.items():
+            best = sorted(words.candidates, key=lambda word: -explains(word).mean())[:AGAIN]
+            evidence = explains(best[0])
+            sure = evidence.mean() > SURE * evidence.std(ddof=1) / len(LEVELS) ** 0.5
+            found[group] = best[0] if sure or not words.optional else None
+            tried[group] = [*best, *([None] if words.optional else [])]
+        for group, candidates in tried.items():
+            prompts = [", ".join(filter(None, (found | {group: word}).values())) for word in candidates]
+            found[group] = candidates[int(np.argmax([explains(prompt).mean() for prompt in prompts]))]
+        shown = tuple((group, word) for group, word in found.items() if word)
+        assert source_prompt_of(engine, clean, VOCABULARY, rows=32) == (shown, ())
 
 
 def test_only_the_concept_s_own_tokens_are_read_for_its_mask(checkpoint: Path) -> None:
