@@ -163,7 +163,7 @@ def refine_once(folder: Path, seed: int) -> Found:
         found = suggest(work.subject("rule"))
         scores.append(found.rounds[-1].score or 0.0)
         try:
-            taken = accept(work, work.store.current_corpus(study.kept_as, "proposal"), work.corpus, [])
+            taken, _ = accept(work, work.store.current_corpus(study.kept_as, "proposal"), [])
         except CorpusError:
             break  # nothing new was named
         if any(one.id == slug(f"Mark at the {top}") for one in taken):

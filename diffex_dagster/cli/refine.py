@@ -14,7 +14,7 @@ from diffex_dagster.errors import StoreError
 from diffex_dagster.report.wording import count, listing, plain, share
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.corpus import merged
-from diffex_dagster.stages.corpus_now import corpus_now
+from diffex_dagster.stages.corpus_now import proposal_now
 from diffex_dagster.stages.suggestions import Suggested, accept, open_suggestions, suggest, write_question
 from diffex_dagster.store.rounds import Round
 from diffex_dagster.study import Study
@@ -77,18 +77,27 @@ def take_up(study: Study, names: Sequence[str], everything: bool, console: Conso
 
     Raises:
         CorpusError: there is no such suggestion, or the file does not take it.
+        StoreError: the study has no results.
     """
-    work, corpus = StudyContext(study), corpus_now(study)
+    work = StudyContext(study)
+    if not work.store.exists():
+        raise StoreError(
+            f"{work.store.place}: there is no suggestion yet; run `diffex refine {study.folder.name}` first"
+        )
+    path, proposal = study.path(study.corpus.overrides), proposal_now(study)
     if not names and not everything:
-        console.print(_table([one for one, _ in open_suggestions(work.to_read(), corpus)]))
+        found = [one for one, _ in open_suggestions(work.to_read(), proposal)]
+        none = f"there is no suggestion to take up; `diffex refine {study.folder.name}` asks for some"
+        console.print(_table(found) if found else Text(none))
         return
-    taken = accept(work, work.store.current_corpus(study.kept_as, "proposal"), corpus, names)
-    path = study.path(study.corpus.overrides)
+    taken, left = accept(work, proposal, names)
     console.print(Text(f"{path}: added {plain(listing([one.name for one in taken]), 400)}"))
+    for one, why in left:
+        console.print(Text(f"left out: {plain(one.name, 60)}: {plain(why, 300)}"))
     try:
         before = work.store.current_corpus(study.kept_as)
     except StoreError:
         return
-    now = merged(work.store.current_corpus(study.kept_as, "proposal"), path)
+    now = merged(proposal, path)
     edits = {f.id for f in now.walk() if f.editable} - {f.id for f in before.walk() if f.editable}
     console.print(Text(f"`diffex run {study.folder.name}` edits and scores {count(len(edits), 'new feature')}"))

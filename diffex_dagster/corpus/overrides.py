@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from diffex_dagster.corpus.overrides_file import Addition, Mention, UserOverrides, at_line
+from diffex_dagster.corpus.overrides_file import Addition, Mention, UserOverrides, addition_of, at_line
 from diffex_dagster.corpus.tree import Corpus, Drop, Feature, slug
 from diffex_dagster.corpus.vlm.answers import tree_from_raw
 from diffex_dagster.corpus.vlm.raw import RawFeature
@@ -106,6 +107,27 @@ def merge(proposal: Corpus, overrides: UserOverrides) -> Corpus:
     if not groups:
         raise CorpusError(f"{overrides.path} leaves no feature at all: take something off `remove`, `deny` or `allow`.")
     return Corpus(groups, tuple(drops))
+
+
+def why_not_added(proposal: Corpus, overrides: UserOverrides, entry: Mapping[str, Any]) -> str:
+    """Why an entry cannot be added to what a file says; "" where it can.
+
+    Args:
+        proposal, overrides: as of `merge`.
+        entry: as in a file, under `add`. What its `group` names has to be there.
+
+    Raises:
+        CorpusError: what the file says is wrong without it.
+    """
+    before = merge(proposal, overrides)
+    try:
+        new = addition_of(entry)
+        now = merge(proposal, dataclasses.replace(overrides, add=(*overrides.add, new)))
+    except CorpusError as error:
+        return str(error).removeprefix(f"{at_line(overrides.path, 0)}: ")
+    if new.group is not None and len(now.groups) > len(before.groups):
+        return f"it goes under {new.group!r}, which the corpus does not have (any more)"
+    return ""
 
 
 class _Finder:

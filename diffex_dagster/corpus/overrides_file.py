@@ -22,7 +22,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -207,6 +207,20 @@ def overrides_from_text(text: str, path: str, source: str = "person") -> UserOve
         raise CorpusError(f"{path}, line {_line(document, ('tree',))}: `tree` is empty: name at least one group.")
     _refuse_twins(raw, document, ("tree",), path)
     return dataclasses.replace(overrides, tree=tree_from_raw(raw, source))
+
+
+def addition_of(entry: Mapping[str, Any]) -> Addition:
+    """An entry as `add` would have it, on no line of any file.
+
+    Raises:
+        CorpusError: `add` cannot have it.
+    """
+    try:
+        said = AddedEntry.model_validate(dict(entry))
+    except ValidationError as error:
+        wrong = "; ".join(f"{each.field}: {each.what}" for each in faults(error.errors(), AddedEntry))
+        raise CorpusError(f"an entry of `add` cannot be so: {wrong}") from None
+    return Addition(said.group, _raw(said), 0)
 
 
 def _raw(entry: Entry | str) -> RawFeature:

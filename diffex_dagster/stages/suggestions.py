@@ -7,15 +7,15 @@ both sides of the features that raise some and lower others. A person takes sugg
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from diffex_dagster.corpus.accepting import Accepted, with_additions
 from diffex_dagster.corpus.cleaning import CleaningOptions
-from diffex_dagster.corpus.overrides import merge
-from diffex_dagster.corpus.overrides_file import overrides_from_text
+from diffex_dagster.corpus.overrides import merge, why_not_added
+from diffex_dagster.corpus.overrides_file import addition_of, overrides_from_text, read_overrides
 from diffex_dagster.corpus.refining import (
     Refined,
     Refinement,
@@ -27,7 +27,7 @@ from diffex_dagster.corpus.refining import (
     refine_prompt,
     usable_suggestions,
 )
-from diffex_dagster.corpus.tree import Corpus, slug
+from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.corpus.vlm.protocol import HelpingProposer
 from diffex_dagster.errors import CorpusError
 from diffex_dagster.report.wording import SHOWN, UNSAID, number, plain, signed
@@ -36,6 +36,7 @@ from diffex_dagster.stages.context import StudyContext, Subject
 from diffex_dagster.stages.corpus import class_names, problems
 from diffex_dagster.stages.report import classifier_report, keep_completeness
 from diffex_dagster.store.rounds import Round
+from diffex_dagster.study import Study
 from diffex_dagster.utils.files import write_atomically
 from diffex_dagster.utils.imports import at_own_code
 from diffex_dagster.utils.text import read_text
@@ -179,37 +180,44 @@ def write_question(subject: Subject, folder: Path) -> list[Path]:
     return files
 
 
-def open_suggestions(work: StudyContext, corpus: Corpus) -> list[tuple[Suggestion, str]]:
-    """Suggestions that can be taken up, each once, with who named it; those of the latest round first."""
-    there = {feature.id for feature in corpus.walk()}
+def open_suggestions(work: StudyContext, proposal: Corpus) -> list[tuple[Suggestion, str]]:
+    """Suggestions that can be taken up, each once, with who named it: the latest round first, in the model's order.
+
+    Of each those entries that the corpus file could take now, each by itself.
+
+    Args:
+        proposal: what the file changes.
+    """
+    file = read_overrides(work.study.path(work.study.corpus.overrides))
+    rounds: dict[tuple[str, str], list[tuple[Suggestion, str]]] = {}
+    for classifier, version, one, model in work.store.suggestions(work.study.kept_as):
+        entries = tuple(entry for entry in one.entries if not one.left_out and not why_not_added(proposal, file, entry))
+        if entries:
+            rounds.setdefault((classifier, version), []).append((replace(one, entries=entries), model))
     found: dict[str, tuple[Suggestion, str]] = {}
-    for _, _, one, model in work.store.suggestions(work.study.kept_as):
-        entries = tuple(entry for entry in one.entries if _id_of(entry) not in there)
-        if not one.left_out and entries:
-            found.pop(one.id, None)
-            found[one.id] = replace(one, entries=entries), model
-    return list(found.values())[::-1]
+    for one, model in itertools.chain.from_iterable(reversed(rounds.values())):
+        found.setdefault(one.id, (one, model))
+    return list(found.values())
 
 
-def _id_of(entry: Mapping[str, Any]) -> str:
-    own = slug(str(entry["name"]))
-    return f"{entry['group']}/{own}" if entry.get("group") else own
-
-
-def accept(work: StudyContext, proposal: Corpus, corpus: Corpus, names: Sequence[str]) -> list[Suggestion]:
+def accept(
+    work: StudyContext, proposal: Corpus, names: Sequence[str]
+) -> tuple[list[Suggestion], list[tuple[Suggestion, str]]]:
     """Write suggestions into the study's corpus file, under `add:`, with why each was named as a comment.
 
     Nothing is written unless the file says afterwards what can be searched.
 
     Args:
         proposal: what the file changes.
-        corpus: as it is now.
         names: ids or names of suggestions; all that can be taken up where there is none.
 
+    Returns:
+        What was written, and what of all was left out, with why: it is what another one is, or has no place.
+
     Raises:
-        CorpusError: there is no such suggestion, or the file does not take it.
+        CorpusError: there is no such suggestion, or the file does not take one that was named, or any.
     """
-    study, known = work.study, open_suggestions(work, corpus)
+    study, known = work.study, open_suggestions(work, proposal)
     path = study.path(study.corpus.overrides)
     chosen = []
     for name in names:
@@ -221,17 +229,39 @@ def accept(work: StudyContext, proposal: Corpus, corpus: Corpus, names: Sequence
     chosen = chosen if names else known
     if not chosen:
         raise CorpusError(f"{path}: there is no suggestion to take up; run `diffex refine {study.name}` first")
-    text = read_text(path) if path.exists() else ""
-    accepted = [
-        Accepted(entry, f"suggested by {Path(model).name}: {one.why}" if i == 0 else "")
-        for one, model in chosen
-        for i, entry in enumerate(one.entries)
-    ]
-    after = with_additions(text, accepted, str(path))
-    if wrong := problems(merge(proposal, overrides_from_text(after, str(path))), study.search):
-        raise CorpusError(f"{path}: with these it could not be searched: {'; '.join(wrong)}")
-    write_atomically(path, after.encode("utf-8"))
-    return [one for one, _ in chosen]
+    text, taken, left = read_text(path) if path.exists() else "", [], []
+    for one, model in chosen:
+        try:
+            text = _taken(text, one, model, proposal, study)
+        except CorpusError as error:
+            if names or len(chosen) == 1:
+                raise
+            left.append((one, str(error).removeprefix(f"{path}: ")))
+        else:
+            taken.append(one)
+    if not taken:
+        raise CorpusError(f"{path}: nothing can be taken up: {left[0][0].id}: {left[0][1]}")
+    write_atomically(path, text.encode("utf-8"))
+    return taken, left
+
+
+def _taken(text: str, one: Suggestion, model: str, proposal: Corpus, study: Study) -> str:
+    """The text of the corpus file with one more suggestion.
+
+    Raises:
+        CorpusError: it could not be searched then, or does not take it.
+    """
+    path = str(study.path(study.corpus.overrides))
+    said = [f"suggested by {Path(model).name}: {one.why}", *[""] * (len(one.entries) - 1)]
+    file = overrides_from_text(text, path)
+    for entry in one.entries:  # before they have lines, which nobody could look up
+        if why := why_not_added(proposal, file, entry):
+            raise CorpusError(f"{path}: {one.name!r} cannot be taken up: {why}")
+        file = replace(file, add=(*file.add, addition_of(entry)))
+    after = with_additions(text, [Accepted(*each) for each in zip(one.entries, said, strict=True)], path)
+    if wrong := problems(merge(proposal, overrides_from_text(after, path)), study.search):
+        raise CorpusError(f"{path}: with {one.name!r} it could not be searched: {'; '.join(wrong)}")
+    return after
 
 
 def rounds_of(work: StudyContext, classifier: str) -> list[Round]:

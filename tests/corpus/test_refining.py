@@ -155,7 +155,9 @@ NEW = [
 @pytest.mark.parametrize(
     "text",
     [FILE, "", "# nothing yet\n", "remove: [smile]", "add:\n", "add:\n- Scarf\n", "add:\n    -   Scarf\n\nremove: []\n",
-     "add: # soon\n  # - Scarf\nremove: [smile]\n"],
+     "add: # soon\n  # - Scarf\nremove: [smile]\n", "add:\n  -\n    name: Scarf\n", "remove: [smile]\n...\n",
+     "add:\n  - Scarf\n...\n", "add:\n  - name: Scarf\n    prompt: |\n      a scarf\n      # red\n# mine\nremove: []\n",
+     "add:\n  - name: Scarf\n    children:\n      -\n        name: Red\n        prompt: >-\n          red\n          #1\n"],
 )  # fmt: skip
 def test_what_a_person_wrote_stays_line_by_line(text: str) -> None:
     after = with_additions(text, NEW, "corpus.yaml")
@@ -165,7 +167,9 @@ def test_what_a_person_wrote_stays_line_by_line(text: str) -> None:
     assert [a.node["name"] for a in now.add] == [a.node["name"] for a in before.add] + ["Eyewear", "Yes"]
     assert now.add[-1].group == "hat" and now.add[-2].node["children"][0]["name"] == "Round: glasses"
     assert now.add[-2].node["children"][0]["prompt"] == "no"
-    assert (now.remove, now.rename) and [m.feature for m in now.remove] == [m.feature for m in before.remove]
+    assert [m.feature for m in now.remove] == [m.feature for m in before.remove]
+    assert [m.to for m in now.rename] == [m.to for m in before.rename]
+    assert [a.node for a in now.add[:-2]] == [a.node for a in before.add]
     assert "# why #" in after or "# why" in after
 
 
@@ -188,6 +192,20 @@ deny: [logo]
     ]  # fmt: skip
     with pytest.raises(CorpusError, match="no list of `children`"):
         with_additions(text, [Accepted({"group": "smile", "name": "Grin", "prompt": "a grin"})], "c")
+
+
+def test_a_tree_grows_below_a_dash_that_stands_alone() -> None:
+    text = "tree:\n- name: Hat\n  children:\n  -\n    name: Cap\n    prompt: |\n      a cap\n      # red\n...\n"
+    after = with_additions(text, [Accepted({"group": "hat", "name": "Top hat", "prompt": "a top hat"})], "c")
+    before, tree = overrides_from_text(text, "c").tree, overrides_from_text(after, "c").tree
+    assert before and tree and [f.id for f in tree.walk()] == ["hat", "hat/cap", "hat/top-hat"]
+    assert tree["hat/cap"] == before["hat/cap"] and "# red" in tree["hat/cap"].prompt
+
+
+@pytest.mark.parametrize("text", ["add: null\n", "{remove: [smile]}\n", "  remove: [smile]\n", "add: &a [Scarf]\n"])
+def test_what_no_line_can_be_added_to_is_to_be_changed_by_hand(text: str) -> None:
+    with pytest.raises(CorpusError, match=r"^corpus.yaml: .*add 'Eyewear' by hand"):
+        with_additions(text, NEW, "corpus.yaml")
 
 
 def test_a_form_that_lines_cannot_be_added_to_is_left_alone() -> None:

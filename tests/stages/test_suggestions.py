@@ -18,8 +18,12 @@ from diffex_dagster.assets.build import build_study
 from diffex_dagster.bench.refine import Found, refine_once, scripted_answer, searched, write_study
 from diffex_dagster.bench.tiles import PLACES, draw_weights, group_of
 from diffex_dagster.cli import refine as refine_cli
-from diffex_dagster.corpus.tree import slug
-from diffex_dagster.errors import CorpusError
+from diffex_dagster.corpus.overrides import merge
+from diffex_dagster.corpus.overrides_file import read_overrides
+from diffex_dagster.corpus.refining import Suggestion
+from diffex_dagster.corpus.tree import Corpus, slug
+from diffex_dagster.corpus.vlm.answers import tree_from_raw
+from diffex_dagster.errors import CorpusError, StoreError
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.corpus import propose
 from diffex_dagster.stages.sample_images import sample_images
@@ -101,7 +105,7 @@ def test_a_question_is_asked_once_and_only_what_is_accepted_is_edited(server: Se
     assert work.corpus == before and not (study.folder / "corpus.yaml").exists()  # nothing is applied by itself
     proposal = work.store.current_corpus(study.kept_as, "proposal")
     (study.folder / "corpus.yaml").write_text("# my notes\nadd:\n  - Scarf  # warm\n", "utf-8")
-    accept(work, proposal, work.corpus, [TOP])
+    accept(work, proposal, [TOP])
     text = (study.folder / "corpus.yaml").read_text("utf-8")
     assert text.startswith("# my notes\nadd:\n  - Scarf  # warm\n") and "# suggested by m: " in text
     work = searched(work)
@@ -133,13 +137,89 @@ def test_a_recorded_answer_is_material(first: StudyContext) -> None:
     assert "<img" not in in_markdown(found) and "<script" not in in_markdown(found)
     proposal = first.store.current_corpus(first.study.kept_as, "proposal")
     with pytest.raises(CorpusError, match=r"no suggestion 'Top hat' can be taken up; there are: cap"):
-        accept(first, proposal, first.corpus, ["Top hat"])
-    accept(first, proposal, first.corpus, ["Cap"])
+        accept(first, proposal, ["Top hat"])
+    accept(first, proposal, ["Cap"])
     text = (folder / "corpus.yaml").read_text("utf-8")
     assert "\x1b" not in text and "name: Cap" in text
-    assert not [one for one, _ in open_suggestions(first, searched(first).corpus)]
+    assert not open_suggestions(first, proposal)
+    searched(first)
     (folder / "corpus.yaml").unlink()
     searched(first)
+
+
+def suggested(work: StudyContext, version: str, *said: tuple[str, str, str]) -> None:
+    """A round that named (parent, name, prompt), as `suggest` keeps it."""
+    found = []
+    for under, name, prompt in said:
+        entry = {"group": under, "name": name, "prompt": prompt} if under else {"name": name, "prompt": prompt}
+        own = f"{under}/{slug(name)}" if under else slug(name)
+        found.append(Suggestion(own, "finer" if under else "group", under, name, (entry,), "why"))
+    work.store.put_suggestions(work.study.kept_as, "rule", version, found, "m")
+
+
+@pytest.fixture
+def of_hats(tmp_path: Path) -> tuple[StudyContext, Corpus, Path]:
+    """A study that proposed hats, with nothing searched."""
+    study, _ = write_study(tmp_path / "study", SEED)
+    hat = {"name": "Hat", "prompt": "a hat", "editable": True, "children": [{"name": "Cap", "prompt": "a cap"}]}
+    corpus = tree_from_raw([{"name": "Headgear", "children": [hat, {"name": "Helmet", "prompt": "a helmet"}]}])  # type: ignore[list-item,typeddict-item]
+    return StudyContext(study), corpus, study.path(study.corpus.overrides)
+
+
+def test_all_of_them_are_taken_one_by_one_the_latest_round_first(of_hats: tuple[StudyContext, Corpus, Path]) -> None:
+    work, proposal, file = of_hats
+    suggested(work, "v1", ("", "Scarf", "a scarf"), ("", "Beard", "a beard"))
+    suggested(work, "v2", ("", "Tie", "a tie"), ("", "Shawl", "a scarf"), ("headgear", "Crown", "a crown"))
+    assert [one.id for one, _ in open_suggestions(work, proposal)] == [
+        "tie",
+        "shawl",
+        "headgear/crown",
+        "scarf",
+        "beard",
+    ]
+    with pytest.raises(CorpusError, match=r"'Scarf' cannot be taken up: .*the edit that 'shawl' has already"):
+        accept(work, proposal, ["shawl", "scarf"])
+    assert not file.exists()
+    taken, left = accept(work, proposal, [])
+    assert [one.id for one in taken] == ["tie", "shawl", "headgear/crown", "beard"]
+    ((twin, why),) = left
+    assert twin.id == "scarf" and "'shawl' has already" in why and "line" not in why
+    assert [a.node["name"] for a in read_overrides(file).add] == ["Tie", "Shawl", "Crown", "Beard"]
+    assert not open_suggestions(work, proposal)
+    with pytest.raises(CorpusError, match="no suggestion to take up"):
+        accept(work, proposal, [])
+
+
+@pytest.mark.parametrize(
+    ("said", "taken"),
+    [("remove: [headgear/hat]\n", []), ("rename: {headgear/hat: Cover}\n", ["headgear/cover/top-hat"]),
+     ("allow: [headgear/helmet]\n", [])],
+)  # fmt: skip
+def test_a_suggestion_goes_where_its_parent_is_now(
+    said: str, taken: list[str], of_hats: tuple[StudyContext, Corpus, Path]
+) -> None:
+    work, proposal, file = of_hats
+    suggested(work, "v1", ("headgear/hat", "Top hat", "a top hat"))
+    file.write_text(said, "utf-8")
+    before = {f.id for f in merge(proposal, read_overrides(file)).walk()}
+    if taken:
+        accept(work, proposal, ["Top hat"])
+    now = {f.id for f in merge(proposal, read_overrides(file)).walk()}
+    assert now - before == set(taken) and not open_suggestions(work, proposal)
+    with pytest.raises(CorpusError, match="no suggestion 'Top hat' can be taken up"):
+        accept(work, proposal, ["Top hat"])
+
+
+def test_where_nothing_was_suggested_nothing_is_made(tmp_path: Path) -> None:
+    study, _ = write_study(tmp_path / "study", SEED)
+    console = Console(file=io.StringIO(), width=200)
+    for everything in (False, True):
+        with pytest.raises(StoreError, match=r"no suggestion yet; run `diffex refine study` first"):
+            refine_cli.take_up(study, [], everything, console)
+    assert not study.results_folder.exists()
+    StudyContext(study).store.put_suggestions(study.kept_as, "rule", "v1", [], "m")
+    refine_cli.take_up(study, [], False, console)
+    assert "there is no suggestion to take up; `diffex refine study`" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_who_cannot_be_asked_says_what_to_name(tmp_path: Path) -> None:
