@@ -178,17 +178,27 @@ def _mark_duplicates(corpus: Corpus, written: set[str], reasons: dict[str, Drop]
         names.setdefault(sibling, feature)
 
 
+def vectors_of(prompts: Sequence[str], embed: Embed) -> np.ndarray:
+    """One vector for each prompt, (N, D).
+
+    Raises:
+        CorpusError: the model gives something else.
+    """
+    vectors = np.array(embed(prompts), dtype=np.float64)
+    if vectors.shape[:1] != (len(prompts),) or vectors.ndim != 2:
+        raise CorpusError(
+            f"The embedding model gave shape {vectors.shape} for {len(prompts)} prompts: it must give one vector each."
+        )
+    return vectors
+
+
 def _mark_near_duplicates(
     corpus: Corpus, written: set[str], reasons: dict[str, Drop], embed: Embed, threshold: float
 ) -> None:
     kept = [feature for feature in corpus.walk() if feature.editable and feature.id not in reasons]
     if len(kept) < 2:
         return
-    vectors = np.asarray(embed([feature.prompt for feature in kept]), dtype=np.float64)
-    if vectors.shape[:1] != (len(kept),) or vectors.ndim != 2:
-        raise CorpusError(
-            f"The embedding model gave shape {vectors.shape} for {len(kept)} prompts: it must give one vector each."
-        )
+    vectors = vectors_of([feature.prompt for feature in kept], embed)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     alike = vectors @ vectors.T
     for i, feature in enumerate(kept):

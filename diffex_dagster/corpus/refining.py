@@ -7,13 +7,15 @@ proposal goes through, together with the corpus that it would join, and what doe
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 from PIL import Image
 
-from diffex_dagster.corpus.cleaning import CleaningOptions, clean
+from diffex_dagster.corpus.cleaning import CleaningOptions, clean, vectors_of
 from diffex_dagster.corpus.tree import Corpus, Feature, slug
 from diffex_dagster.corpus.vlm.answers import tree_from_raw
 from diffex_dagster.corpus.vlm.lenient import Box, parse_boxes
@@ -21,7 +23,7 @@ from diffex_dagster.corpus.vlm.prompts import worded
 from diffex_dagster.corpus.vlm.protocol import Help
 from diffex_dagster.corpus.vlm.raw import RawFeature
 from diffex_dagster.corpus.vlm.usage import Usage
-from diffex_dagster.corpus.wording import tidy
+from diffex_dagster.corpus.wording import names_an_edit, tidy
 from diffex_dagster.errors import CorpusError
 
 KINDS = ("group", "finer", "split")
@@ -95,7 +97,8 @@ class Suggestion:
     """One attribute to try next.
 
     Attributes:
-        id: what it is accepted by, and the id that it would have in the corpus; of a split that of what it splits.
+        id: what it is accepted by, and the id that it would have in the corpus; of a split its name below the id of
+            what it splits.
         kind: one of `KINDS`.
         under: id of the feature that it goes under; "" for a new group.
         name: what a person reads.
@@ -111,6 +114,12 @@ class Suggestion:
     entries: tuple[Mapping[str, Any], ...]
     why: str
     left_out: str = ""
+
+    @property
+    def brings(self) -> tuple[str, ...]:
+        """Ids that its entries would have in the corpus."""
+        own = ((entry.get("group"), slug(str(entry["name"]))) for entry in self.entries)
+        return tuple(f"{group}/{name}" if group else name for group, name in own)
 
 
 def refine_prompt(asked: Refinement) -> str:
@@ -208,35 +217,92 @@ def usable_suggestions(
         corpus: as it is now.
         class_labels, options: as of `cleaning.clean`.
     """
+    read = [_read(each, corpus) for each in said]
+    options = _asked_at_once(options or CleaningOptions(), corpus, [f for each in read for f in each.new], class_labels)
     found: dict[str, Suggestion] = {}
-    for each in said:
-        one = _checked(each, corpus, class_labels, options or CleaningOptions())
-        if one.id not in found or (found[one.id].left_out and not one.left_out):
+    for each in read:
+        one = _checked(each, corpus, class_labels, options)
+        known = found.get(one.id)
+        if known is None or (known.left_out and not one.left_out):
             found[one.id] = one
+        elif one.entries != known.entries:
+            own = _free(one.id, found)
+            found[own] = _another(one, own)
     return list(found.values())
 
 
-def _checked(said: Mapping[str, Any], corpus: Corpus, labels: Sequence[str], options: CleaningOptions) -> Suggestion:
+def _free(wanted: str, taken: Container[str]) -> str:
+    return next(own for n in itertools.count(2) if (own := f"{wanted}-{n}") not in taken)
+
+
+def _another(one: Suggestion, own: str) -> Suggestion:
+    """A second suggestion of one id under an id of its own. Two splits can both be tried; two of one name cannot."""
+    if one.kind == "split" or one.left_out:
+        return dataclasses.replace(one, id=own)
+    return dataclasses.replace(
+        one, id=own, entries=(), left_out=f"the answer names {one.id!r} twice: this is the second"
+    )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A suggestion before it is cleaned: what it goes under, and the features that it would bring."""
+
+    suggestion: Suggestion
+    parent: Feature | None = None
+    new: tuple[Feature, ...] = ()
+
+
+def _read(said: Mapping[str, Any], corpus: Corpus) -> _Read:
     node, why = _raw(said), _text(said.get("why") or said.get("reason"), _WHY)
-    parent = _parent(said.get("under"), corpus)
-    wanted = _text(said.get("under"))
-    kind = said.get("kind") if said.get("kind") in KINDS else "finer" if wanted else "group"
+    name, wanted, parent = node["name"], _text(said.get("under")), _parent(said.get("under"), corpus)
+    kind = str(said.get("kind") if said.get("kind") in KINDS else "finer" if wanted else "group")
     if kind == "group" and parent is not None:
         kind = "finer"
     if kind != "group" and parent is None:
-        name = node["name"]
-        return Suggestion(slug(name), str(kind), "", name, (), why, f"goes under {wanted!r}, which the corpus lacks")
-    if kind == "split" and parent is not None:
-        nodes = node.get("children", [])
-        own = parent.id
-        if len(nodes) < 2:
-            return Suggestion(own, kind, own, node["name"], (), why, "names fewer than two kinds to split it into")
+        lacks = f"goes under {wanted!r}, which the corpus lacks"
+        return _Read(Suggestion(slug(name), kind, "", name, (), why, lacks))
+    own = f"{parent.id}/{slug(name)}" if parent else slug(name)
+    one = Suggestion(own, kind, parent.id if parent else "", name, (), why)
+    nodes = node.get("children", []) if kind == "split" else [node]
+    if kind == "split" and len(nodes) < 2:
+        return _Read(dataclasses.replace(one, left_out="names fewer than two kinds to split it into"))
+    return _Read(one, parent, _features(nodes, parent))
+
+
+def _features(nodes: Sequence[RawFeature], parent: Feature | None) -> tuple[Feature, ...]:
+    if parent is None:
+        return tree_from_raw(nodes).groups
+    (shell,) = tree_from_raw([RawFeature(name=parent.name, children=list(nodes))]).groups
+    return tuple(_below(child, parent.id) for child in shell.children)
+
+
+def _asked_at_once(
+    options: CleaningOptions, corpus: Corpus, new: Sequence[Feature], labels: Sequence[str]
+) -> CleaningOptions:
+    """The same options, whose models have been asked about all suggestions at once.
+
+    The leakage check is asked about what is new: a person's corpus gives way to nothing.
+    """
+    prompts = [f.prompt for f in Corpus(tuple(new)).walk() if f.editable]
+    if options.leak_check and labels and prompts:
+        leaks = dict(options.leak_check(list(dict.fromkeys(prompts)), labels))
+        options = dataclasses.replace(options, leak_check=lambda names, _: {n: leaks[n] for n in names if n in leaks})
     else:
-        nodes = [node]
-        own = f"{parent.id}/{slug(node['name'])}" if parent else slug(node["name"])
-    kept, reason = _kept(nodes, parent, corpus, labels, options)
-    entries = tuple(_entry(feature, parent) for feature in kept)
-    return Suggestion(own, str(kind), parent.id if parent else "", node["name"], entries, why, reason)
+        options = dataclasses.replace(options, leak_check=None)
+    if options.embed and prompts:
+        texts = list(dict.fromkeys([*(f.prompt for f in corpus.walk() if f.editable), *prompts]))
+        vectors = dict(zip(texts, vectors_of(texts, options.embed), strict=True))
+        options = dataclasses.replace(options, embed=lambda asked: np.stack([vectors[text] for text in asked]))
+    return options
+
+
+def _checked(read: _Read, corpus: Corpus, labels: Sequence[str], options: CleaningOptions) -> Suggestion:
+    one = read.suggestion
+    if one.left_out:
+        return one
+    kept, reason = _kept(read, corpus, labels, options)
+    return dataclasses.replace(one, entries=tuple(_entry(feature, read.parent) for feature in kept), left_out=reason)
 
 
 def _parent(under: Any, corpus: Corpus) -> Feature | None:
@@ -250,21 +316,10 @@ def _parent(under: Any, corpus: Corpus) -> Feature | None:
     return named[0] if len(named) == 1 else None
 
 
-def _kept(
-    nodes: Sequence[RawFeature],
-    parent: Feature | None,
-    corpus: Corpus,
-    labels: Sequence[str],
-    options: CleaningOptions,
-) -> tuple[list[Feature], str]:
-    """What cleaning leaves of new nodes beside the corpus, and why nothing is left where that is so."""
+def _kept(read: _Read, corpus: Corpus, labels: Sequence[str], options: CleaningOptions) -> tuple[list[Feature], str]:
+    """What cleaning leaves of new features beside the corpus, and why nothing is left where that is so."""
     # The corpus is a person's by now: nothing of it is dropped, and what is new gives way to it.
-    ours = Corpus(tuple(_by_person(group) for group in corpus.groups))
-    if parent is None:
-        new = tree_from_raw(nodes).groups
-    else:
-        (shell,) = tree_from_raw([RawFeature(name=parent.name, children=list(nodes))]).groups
-        new = tuple(_below(child, parent.id) for child in shell.children)
+    ours, new, parent = Corpus(tuple(_by_person(group) for group in corpus.groups)), read.new, read.parent
     there = {feature.id for feature in corpus.walk()}
     if again := [feature for feature in new if feature.id in there]:
         return [], f"the corpus has {again[0].id!r} already"
@@ -273,7 +328,7 @@ def _kept(
     cleaned = clean(with_new, labels, dataclasses.replace(options, max_children=None))
     ids = {feature.id for feature in new}
     kept = [feature for feature in cleaned.walk() if feature.id in ids]
-    if parent is not None and len(nodes) > 1 and len(kept) < 2:
+    if read.suggestion.kind == "split" and len(kept) < 2:
         kept = []
     reasons = [drop.reason for drop in cleaned.drops if drop not in corpus.drops]
     return kept, "" if kept else "; ".join(dict.fromkeys(reasons)) or "nothing of it is left"
@@ -305,8 +360,8 @@ def _entry(feature: Feature, parent: Feature | None) -> dict[str, Any]:
     entry |= {"name": feature.name, "prompt": feature.prompt}
     if feature.direction != "add":
         entry["direction"] = feature.direction
-    if not feature.editable:
-        entry["editable"] = False
+    if feature.editable != names_an_edit(feature.name, bool(feature.children)):
+        entry["editable"] = feature.editable
     if feature.exclusive is not None and feature.children:
         entry["exclusive"] = feature.exclusive
     if feature.children:

@@ -81,7 +81,7 @@ def question_of(subject: Subject) -> tuple[Refinement, Report]:
     before = [
         one.name
         for _, version, one, _ in subject.store.suggestions(study.kept_as)
-        if version != corpus.version and one.id not in there
+        if version != corpus.version and there.isdisjoint(one.brings or (one.id,))
     ]
     names = {subject.name: subject.classifier.labels}
     asked = Refinement(
@@ -156,13 +156,13 @@ def suggest(subject: Subject) -> Suggested:
         )
     asked, report = question_of(subject)
     doing = f"{study.file}: corpus.vlm: {proposer.__class__.__name__} fails while it names the next attributes"
+    part, corpus = study.corpus, subject.corpus
+    options = CleaningOptions(leakage=part.leakage, vague=part.vague)
     with at_own_code(doing, "mend it, or name a recorded answer with `suggestions`", CorpusError), store.let_go():
         answer = proposer.refine(asked)
-    part = study.corpus
-    options = CleaningOptions(leakage=part.leakage, vague=part.vague)
-    if isinstance(proposer, HelpingProposer):
-        options = helped(options, proposer.help(answer.usage))
-    found = usable_suggestions(read_suggestions(answer.answer), subject.corpus, asked.class_labels, options)
+        if isinstance(proposer, HelpingProposer):
+            options = helped(options, proposer.help(answer.usage))
+        found = usable_suggestions(read_suggestions(answer.answer), corpus, asked.class_labels, options)
     store.put_suggestions(study.kept_as, subject.name, report.corpus_version, found, answer.model)
     rounds = store.rounds(study.kept_as, subject.name, subject.editor.fingerprint)
     return Suggested(subject.name, report.corpus_version, tuple(found), answer, tuple(rounds))

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
+from diffex_dagster.corpus import refining
 from diffex_dagster.corpus.accepting import Accepted, with_additions
 from diffex_dagster.corpus.cleaning import CleaningOptions
+from diffex_dagster.corpus.overrides import merge
 from diffex_dagster.corpus.overrides_file import overrides_from_text
 from diffex_dagster.corpus.refining import (
     MOST,
@@ -18,7 +21,7 @@ from diffex_dagster.corpus.refining import (
     refine_prompt,
     usable_suggestions,
 )
-from diffex_dagster.corpus.tree import Corpus
+from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.corpus.vlm.answers import tree_from_raw
 from diffex_dagster.errors import CorpusError
 from tests.support.material import HOSTILE
@@ -54,7 +57,11 @@ def test_a_finer_child_and_a_split_go_under_what_they_name() -> None:
     assert finer.id == "hat/top-hat" and finer.entries[0]["group"] == "hat" and not finer.left_out
     kinds = [{"name": "Open smile", "prompt": "an open smile"}, {"name": "Closed smile", "prompt": "a closed smile"}]
     split = only({"kind": "split", "under": "Smile", "name": "Smile", "children": kinds, "why": "w"})
-    assert split.id == "smile" and [entry["group"] for entry in split.entries] == ["smile", "smile"]
+    assert (
+        split.id == "smile/smile"
+        and split.under == "smile"
+        and [entry["group"] for entry in split.entries] == ["smile", "smile"]
+    )
     alone = only({"kind": "split", "under": "smile", "name": "Smile", "children": kinds[:1]})
     assert not alone.entries and "fewer than two kinds" in alone.left_out
 
@@ -213,3 +220,78 @@ def test_a_form_that_lines_cannot_be_added_to_is_left_alone() -> None:
         with_additions("add: [Scarf]\n", NEW, "corpus.yaml")
     with pytest.raises(CorpusError, match="not valid YAML"):
         with_additions("add: [\n", NEW, "corpus.yaml")
+
+
+# What is asked, and what is kept
+
+
+def test_models_that_help_are_asked_once_about_all_suggestions() -> None:
+    leaks: list[Any] = []
+    texts: list[Any] = []
+
+    def embed(prompts: Any) -> np.ndarray:
+        texts.append(list(prompts))
+        return np.eye(32)[
+            [0 if p in ("a stick", "a smile") else 1 + sorted(map(str, prompts)).index(p) for p in prompts]
+        ]
+
+    def leak_check(names: Any, labels: Any) -> dict[str, str]:
+        leaks.append(list(names))
+        return {"a cane": "only the old have one"}
+
+    said = [{"name": name, "prompt": f"a {name.lower()}"} for name in ("Cane", "Stick", "Scarf", "Bag")]
+    found = usable_suggestions(said, corpus(), ("old",), CleaningOptions(embed=embed, leak_check=leak_check))
+    assert leaks == [["a cane", "a stick", "a scarf", "a bag"]] and len(texts) == 1
+    assert [bool(one.left_out) for one in found] == [True, True, False, False]
+    assert "only the old" in found[0].left_out and "nearly the same as 'smile'" in found[1].left_out
+
+
+def test_two_splits_of_one_feature_are_two_suggestions() -> None:
+    def split(name: str, *kinds: str) -> dict[str, Any]:
+        return {"kind": "split", "under": "smile", "name": name, "children": [{"name": kind} for kind in kinds]}
+
+    said = [
+        split("Openness", "Open smile", "Closed smile"),
+        split("Width", "Wide smile", "Narrow smile"),
+        split("Width", "Broad grin", "Thin grin"),
+        {"kind": "group", "name": "Scarf"},
+        {"kind": "group", "name": "Scarf", "children": [{"name": "Red scarf"}]},
+    ]
+    found = usable_suggestions(said, corpus())
+    assert [one.id for one in found] == ["smile/openness", "smile/width", "smile/width-2", "scarf", "scarf-2"]
+    assert [bool(one.left_out) for one in found] == [False, False, False, False, True]
+    assert found[0].under == "smile" and found[0].brings == ("smile/open-smile", "smile/closed-smile")
+    assert "twice" in found[4].left_out and not found[4].entries
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"kind": "group", "name": "Colours", "editable": True, "children": [{"name": "Red thing"}]},
+        {"kind": "group", "name": "Scarf", "editable": False, "exclusive": True,
+         "children": [{"name": "Red", "prompt": "a red scarf"}, {"name": "Wool", "children": [{"name": "Knitted"}]}]},
+        {"kind": "finer", "under": "hat", "name": "Colour", "prompt": "a coloured hat", "editable": True,
+         "children": [{"name": "Red hat", "direction": "remove"}, {"name": "Eyes", "children": [{"name": "Painted"}]}]},
+        {"kind": "split", "under": "smile", "name": "Width", "children": [{"name": "Wide"}, {"name": "Narrow"}]},
+    ],
+)  # fmt: skip
+def test_what_is_accepted_is_what_was_cleaned(said: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The corpus with the file merged has the very features that cleaning kept: names, prompts and what is edited."""
+    kept: list[Feature] = []
+    entry = refining._entry
+
+    def kept_as(feature: Feature, parent: Feature | None) -> dict[str, Any]:
+        kept.append(feature)
+        return entry(feature, parent)
+
+    monkeypatch.setattr(refining, "_entry", kept_as)
+    found = only(said)
+    assert kept and not found.left_out
+    text = with_additions("", [Accepted(each) for each in found.entries], "corpus.yaml")
+    merged = merge(corpus(), overrides_from_text(text, "corpus.yaml"))
+
+    def says(feature: Feature) -> tuple[Any, ...]:
+        return feature.name, feature.prompt, feature.direction, feature.editable, feature.exclusive
+
+    assert [says(merged[f.id]) for f in kept] == [says(f) for f in kept]
+    assert {f.id for f in kept} == {f.id for f in merged.walk()} - {f.id for f in corpus().walk()}
