@@ -2,7 +2,8 @@
 
 The classifiers follow random rules (`worlds/rules.py`, trained by `exam_classifiers`), the sample images and the
 population are drawn from seeds that nothing else uses, both from the world's own distribution. The corpora are recorded
-proposals in a model's words, not the world's, and the control prompts are words that no training script drew. What is
+proposals in a model's words, not the world's (where none lies beside the study, its own, on which choices may have been
+made), and the control prompts are words that no training script drew. What is
 published about fidelity comes from here; what is tuned is tuned on the development classifiers (`truth.subjects`).
 """
 

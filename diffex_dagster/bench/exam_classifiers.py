@@ -112,9 +112,19 @@ def train(rule: Rule, out: Path, cache: Path, recipe: Recipe | None = None) -> d
         What is stored in its `rule.json`, which is written last.
     """
     import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _trained_on_one_thread(rule, out, cache, recipe)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _trained_on_one_thread(rule: Rule, out: Path, cache: Path, recipe: Recipe | None) -> dict[str, Any]:
+    import torch
     from torch import nn
 
-    torch.set_num_threads(1)
     recipe, world = recipe or Recipe(), worlds()[rule.world]
     torch.manual_seed(rule.seed)
     pixels, states = pool(world, recipe.pool, POOL_SEED, cache)

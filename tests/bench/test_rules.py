@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
+import torch
 
 from diffex_dagster.bench.exam_classifiers import Recipe, train
 from diffex_dagster.classifying.transformers_adapter import TransformersClassifier
@@ -85,7 +86,13 @@ def test_a_classifier_of_each_architecture_is_trained_and_small(seed: int, tmp_p
     world = worlds()["avatars"]
     rule = draw_rule(world, seed)
     recipe = Recipe(pool=250, held_out=40, pictures=64, steps=2, batch=16)
-    facts = train(rule, tmp_path, tmp_path / "cache", recipe)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        facts = train(rule, tmp_path, tmp_path / "cache", recipe)
+        assert torch.get_num_threads() == 2  # others in this process have their threads back
+    finally:
+        torch.set_num_threads(threads)
     folder = tmp_path / rule.name
     assert (
         facts["architecture"] == ARCHITECTURES[seed] == json.loads((folder / "rule.json").read_text())["architecture"]
