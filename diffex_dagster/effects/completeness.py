@@ -18,6 +18,11 @@ which is called predictive R² or Q² elsewhere (Allen 1974; Wold 1982). It is 1
 and 0 where the mean of the other pictures does as well. Below 0 the prediction is worse than knowing nothing, which
 explains as much as nothing does: the score is clipped there, and so is its interval.
 
+The interval is a jackknife's, of the logarithm of lost over whole, with Student's t: everything is found again without
+each fold, effects, intercepts and penalties too. Resampling pictures whose predictions stay as they are is too narrow:
+of 300 samples of 24 pictures in seven simulated worlds it covered the score of very many pictures in 76 to 93 of 100
+where 95 are meant, of 12 in 60 to 90. This one covers 94 to 98, and 88 to 97.
+
 Two more scores stand beside it, from the same folds. *Fitted*: a ridge regression of the outputs on the same `w_ij`,
 which knows nothing of edits. Where it is much higher, outputs go along with what pictures show without being caused by
 it as far as the edits tell. *Ceiling*: a ridge regression on an embedding of the pictures, which needs no words. And a
@@ -28,19 +33,23 @@ it as far as the edits tell. *Ceiling*: a ridge regression on an embedding of th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+Predict = Callable[[NDArray[np.bool_]], Array]
+"""Which pictures are known, (times, pictures) -> predictions of all pictures from those, (times, pictures)."""
 
 LEAST = 8
 """Pictures below which nothing is said."""
 FOLDS = 20
 """Folds of the cross-validation; up to so many pictures each is a fold of its own."""
-RESAMPLES = 2000
+CONFIDENCE = 0.95
+LEAST_LOST = 1e-12
+"""Of the whole; less is no error but rounding."""
 PENALTIES = np.logspace(-3, 4, 15)
 """Of the ridge regressions, relative to the mean variance of their columns times the pictures."""
 
@@ -67,7 +76,7 @@ class Predicted:
     Attributes:
         values: of each picture, from the other ones, (pictures,).
         score: share of the squared error of the mean that it saves, 0 to 1; NaN where the outputs do not vary.
-        low, high: 95% interval of the score, from resampled pictures.
+        low, high: 95% interval of the score, by the jackknife over folds, clipped to 0 and 1.
     """
 
     values: Array
@@ -172,15 +181,52 @@ def mean_effects(effects: Array) -> Array:
     Args:
         effects: do(1) − do(0), (pictures, features); NaN where it was not measured.
     """
-    there = ~np.isnan(effects)
-    count = there.sum(axis=0)
-    filled = np.where(there, effects, 0.0)
-    mean = filled.sum(axis=0) / np.maximum(1, count)
-    spread = np.where(there, effects - mean, 0.0)
-    error = (spread**2).sum(axis=0) / np.maximum(1, count - 1) / np.maximum(1, count)
+    return _mean_effects(effects, np.ones((1, len(effects)), dtype=bool))[0]
+
+
+def _mean_effects(effects: Array, known: NDArray[np.bool_]) -> Array:
+    """`mean_effects` over some of the pictures, many times: `known` is (times, pictures); (times, features)."""
+    there, of = (~np.isnan(effects)).astype(np.float64), known.astype(np.float64)
+    filled = np.where(there > 0, effects, 0.0)
+    middle = filled.sum(axis=0) / np.maximum(1, there.sum(axis=0))
+    shifted = np.where(there > 0, filled - middle, 0.0)  # squares of small numbers lose no digits
+    count = of @ there
+    above = of @ shifted / np.maximum(1, count)
+    mean = np.where(count > 0, middle + above, 0.0)
+    spread = np.maximum(0.0, of @ shifted**2 - count * above**2)
+    error = spread / np.maximum(1, count - 1) / np.maximum(1, count)
     square = mean**2
     kept = np.where(square > 0, np.maximum(0.0, 1.0 - error / np.where(square > 0, square, 1.0)), 0.0)
     return np.where(count >= 2, mean * kept, 0.0)
+
+
+def from_effects(outputs: Array, shows: Array, does: Array) -> Predict:
+    """Predicts each picture from what it shows and what the edits of known pictures did.
+
+    Args:
+        outputs: (pictures,).
+        shows: weights, (pictures, features).
+        does: do(1) − do(0), (pictures, features), NaN where it was not measured.
+    """
+
+    def predict(known: NDArray[np.bool_]) -> Array:
+        sums = _mean_effects(does, known) @ shows.T
+        share = known / known.sum(axis=1, keepdims=True)
+        return sums + (share @ outputs - (share * sums).sum(axis=1))[:, None]
+
+    return predict
+
+
+def from_ridge(outputs: Array, columns: Array) -> Predict:
+    """Predicts each picture by a ridge regression of known outputs on (pictures, numbers)."""
+    if columns.shape[1] > columns.shape[0]:  # the same distances in fewer numbers: a turned regression is the same
+        left, sizes, _ = np.linalg.svd(columns - columns.mean(axis=0), full_matrices=False)
+        columns = left * sizes
+
+    def predict(known: NDArray[np.bool_]) -> Array:
+        return np.stack([_ridge(columns[of], outputs[of], columns) for of in known])
+
+    return predict
 
 
 def _scale_of(sums: Array, outputs: Array) -> float:
@@ -197,7 +243,6 @@ def explained(
     *,
     bounds: tuple[float, float] = (-math.inf, math.inf),
     embedding: ArrayLike | None = None,
-    seed: int = 0,
 ) -> Explained:
     """How much of the outputs the features explain, on pictures that had no part in the prediction.
 
@@ -208,7 +253,6 @@ def explained(
             features.
         bounds: of the measure; no prediction leaves them.
         embedding: of the pictures, (pictures, numbers), where there is one.
-        seed: of the resampled pictures.
 
     Raises:
         ValueError: there are too few pictures, or the shapes do not fit.
@@ -221,24 +265,12 @@ def explained(
     does = np.stack([np.asarray(effects[name], np.float64) for name in names], axis=1) if names else np.zeros(shape)
     if shows.shape != shape or does.shape != shape:
         raise ValueError(f"{shows.shape} weights and {does.shape} effects do not fit {y.size} pictures.")
-    guesses = {name: np.zeros(y.size) for name in ("mean", "effects", "fitted", "ceiling")}
+    best = scored(y, from_effects(y, shows, does), bounds)
+    fitted = scored(y, from_ridge(y, shows), bounds)
     vectors = None if embedding is None else np.asarray(embedding, dtype=np.float64)
-    for held in folds(y.size):
-        known = np.ones(y.size, dtype=bool)
-        known[held] = False
-        guesses["mean"][held] = y[known].mean()
-        sums = shows @ mean_effects(does[known])
-        guesses["effects"][held] = y[known].mean() + sums[held] - sums[known].mean()
-        guesses["fitted"][held] = _ridge(shows[known], y[known], shows[held])
-        if vectors is not None:
-            guesses["ceiling"][held] = _ridge(vectors[known], y[known], vectors[held])
-    found = {
-        name: _scored(y, np.clip(guess, *bounds), guesses["mean"], seed)
-        for name, guess in guesses.items()
-        if name != "mean" and (name != "ceiling" or vectors is not None)
-    }
+    ceiling = None if vectors is None else scored(y, from_ridge(y, vectors), bounds)
     scale = _scale_of(shows @ mean_effects(does), y)
-    return Explained(found["effects"], scale, found["fitted"], found.get("ceiling"), weights)
+    return Explained(best, scale, fitted, ceiling, weights)
 
 
 def _ridge(known: Array, outputs: Array, held: Array) -> Array:
@@ -251,24 +283,62 @@ def _ridge(known: Array, outputs: Array, held: Array) -> Array:
     if squares.sum() <= 1e-12:
         return np.full(len(held), mean)
     projected = left.T @ residual
-    best, chosen = math.inf, math.inf
-    for penalty in PENALTIES * float(squares.mean()):
-        shrunk = squares / (squares + penalty)
-        leverage = (left**2) @ shrunk + 1.0 / len(outputs)
-        errors = (residual - left @ (shrunk * projected)) / np.maximum(1e-9, 1.0 - leverage)
-        if (error := float(np.mean(errors**2))) < best:
-            best, chosen = error, float(penalty)
+    penalties = PENALTIES * float(squares.mean())
+    shrunk = squares / (squares + penalties[:, None])  # (penalties, columns)
+    leverage = shrunk @ (left**2).T + 1.0 / len(outputs)
+    errors = (residual - (shrunk * projected) @ left.T) / np.maximum(1e-9, 1.0 - leverage)
+    chosen = penalties[np.argmin((errors**2).mean(axis=1))]
     return mean + (held - middle) @ (right.T @ (sizes / (squares + chosen) * projected))
 
 
-def _scored(outputs: Array, guess: Array, mean: Array, seed: int) -> Predicted:
-    """The score of a prediction, and its interval from resampled pictures (percentiles)."""
-    lost, whole = (outputs - guess) ** 2, (outputs - mean) ** 2
-    if whole.sum() <= 1e-12 * max(1.0, float(np.abs(outputs).max()) ** 2):
-        return Predicted(guess, math.nan, math.nan, math.nan)
-    drawn = np.random.default_rng(seed).integers(outputs.size, size=(RESAMPLES, outputs.size))
-    of_all = whole[drawn].sum(axis=1)
-    scores = 1.0 - lost[drawn].sum(axis=1)[of_all > 0] / of_all[of_all > 0]
-    low, high = np.quantile(scores, (0.025, 0.975))
-    score, low, high = (min(1.0, max(0.0, float(x))) for x in (1.0 - lost.sum() / whole.sum(), low, high))
-    return Predicted(guess, score, min(low, score), max(high, score))
+def scored(outputs: Array, predict: Predict, bounds: tuple[float, float] = (-math.inf, math.inf)) -> Predicted:
+    """The score of a way to predict, each fold from the others, and its interval.
+
+    With a fold left out the score of the others is found anew, so that of every two folds the one is predicted without
+    both: the jackknife, for groups of which some may have a picture more (Busing, Meijer & Van der Leeden 1999).
+
+    Args:
+        outputs: (pictures,).
+        bounds: of the measure; no prediction leaves them.
+    """
+    parts, size = folds(outputs.size), outputs.size
+    of = np.zeros(size, dtype=np.int64)
+    for k, part in enumerate(parts):
+        of[part] = k
+    pairs = [(g, h) for g in range(len(parts)) for h in range(g, len(parts))]
+    known = np.stack([(of != g) & (of != h) for g, h in pairs])
+    means = (known @ outputs / known.sum(axis=1))[:, None]
+    off = (outputs - np.clip(predict(known), *bounds), outputs - means)
+    lost, whole = np.zeros((2, len(parts), len(parts)))  # of a fold (second) without another (first), or without itself
+    for at, (g, h) in enumerate(pairs):
+        for table, errors in zip((lost, whole), off, strict=True):
+            table[g, h], table[h, g] = (float((errors[at, parts[k]] ** 2).sum()) for k in (h, g))
+    alone = [at for at, (g, h) in enumerate(pairs) if g == h]
+    values = outputs - off[0][np.array(alone)[of], np.arange(size)]
+    if np.trace(whole) <= 1e-12 * max(1.0, float(np.abs(outputs).max()) ** 2):
+        return Predicted(values, math.nan, math.nan, math.nan)
+    score = 1.0 - np.trace(lost) / np.trace(whole)
+    low, high = _interval(lost, whole, np.array([part.size for part in parts]))
+    score, low, high = (min(1.0, max(0.0, float(x))) for x in (score, low, high))
+    return Predicted(values, score, min(low, score), max(high, score))
+
+
+def _interval(lost: Array, whole: Array, sizes: NDArray[np.int64]) -> tuple[float, float]:
+    """Of 1 − lost / whole, each summed over its diagonal; 0 to 1 where all that varies is in one fold.
+
+    Args:
+        lost, whole: squared errors of a fold (second) predicted without another one (first) too, (folds, folds).
+        sizes: pictures of each fold.
+    """
+    from scipy import special  # scipy.stats takes a second to import
+
+    others = whole.sum(axis=1) - whole.diagonal()
+    if (others <= 1e-12 * np.trace(whole)).any():
+        return 0.0, 1.0
+    ratio = np.log(max(LEAST_LOST, np.trace(lost) / np.trace(whole)))
+    without = np.log(np.maximum(LEAST_LOST, (lost.sum(axis=1) - lost.diagonal()) / others))
+    times = sizes.sum() / sizes  # how many such folds make up all
+    middle = len(sizes) * ratio - ((1 - 1 / times) * without).sum()
+    error = math.sqrt(float(np.mean((times * ratio - (times - 1) * without - middle) ** 2 / (times - 1))))
+    width = float(special.stdtrit(len(sizes) - 1, (1 + CONFIDENCE) / 2)) * error
+    return 1.0 - math.exp(min(50.0, ratio + width)), 1.0 - math.exp(ratio - width)

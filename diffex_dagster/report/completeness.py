@@ -15,7 +15,8 @@ NOT_MEANT = (
     "image, or that only act together, are lost on it."
 )
 SHOWN = 6  # images that are explained least
-FAR = 0.2  # a difference of two scores that is worth a sentence
+FAR = 0.2  # a difference of two scores that is worth a sentence, where their intervals do not meet
+DRAWS_LESS, OVERLAPS = 1.5, 0.67  # scales beyond which there is something to say
 
 
 @dataclass(frozen=True)
@@ -41,26 +42,80 @@ def completeness_sentences(explanation: Report) -> list[str]:
         f"What the images show, with what the edits did, explains {share(found.score)} of {of} (95% interval "
         f"{share(found.low)} to {share(found.high)}), each predicted from the others."
     ]
-    return said + [each for each in (_fitted(found), _ceiling(found)) if each]
+    beside = (_part(found, len(explanation.features)), _scale(found), _fitted(found), _ceiling(found), _judge(found))
+    return said + [each for each in beside if each]
+
+
+def _part(found: Completeness, scored: int) -> str:
+    """How many of the scored features the score is of."""
+    if found.features >= scored:
+        return f"{_all(found.features)} a part in it."
+    return (
+        f"{found.features} of the {count(scored, 'scored feature')} {'has' if found.features == 1 else 'have'} a part "
+        "in it: of the others, edits failed, or nobody knows which images show them."
+    )
+
+
+def _all(features: int) -> str:
+    return "The one scored feature has" if features == 1 else f"All {features} scored features have"
+
+
+def _scale(found: Completeness) -> str:
+    """How far the outputs move for what the effects add up to, and what that may come of."""
+    if found.scale is None:
+        return ""
+    if found.scale == 0:
+        return "The effects of the edits add up to the same for all images."
+    said = f"The outputs differ {number(found.scale, 2)} times as much as the effects of the edits add up to"
+    if found.scale > DRAWS_LESS:
+        return f"{said}: the edits may draw less than the attribute, or something else goes along with it."
+    if found.scale < OVERLAPS:
+        return f"{said}: effects may overlap, or something that goes along with the features works against them."
+    return f"{said}."
 
 
 def _fitted(found: Completeness) -> str:
-    """Where outputs go along with what images show more than, or less than, the edits account for."""
+    """Where outputs go along with what images show more than the edits account for, and what that can mean."""
     if found.fitted is None or found.score is None:
         return ""
     beside = f"A regression on what the images show, which knows nothing of edits, explains {share(found.fitted)}"
-    if found.fitted - found.score > FAR:
-        return f"{beside}: outputs go along with features that, by the edits, do not cause them."
-    return f"{beside}."
+    beside += _interval(found.fitted_low, found.fitted_high)
+    if not _clearly_above(found.fitted, found.fitted_low, found.score, found.high):
+        return f"{beside}."
+    if found.scale is not None and found.scale > DRAWS_LESS:
+        return (
+            f"{beside}: outputs go along with features by more than their edits do, because edits draw too little of "
+            "them or because the features do not cause it."
+        )
+    return f"{beside}: outputs go along with features that, by the edits, do not cause them."
 
 
 def _ceiling(found: Completeness) -> str:
+    """Where an embedding of the images tells more of the outputs than all that the corpus names."""
     if found.ceiling is None or found.score is None:
-        return ""
+        return f"The ceiling was not measured: {plain(found.ceiling_why)}." if found.ceiling_why else ""
     beside = f"One on an embedding of the images ({plain(found.ceiling_by, 60)}) explains {share(found.ceiling)}"
-    if found.ceiling - found.score > FAR:
+    beside += _interval(found.ceiling_low, found.ceiling_high)
+    named = [(found.score, found.high), (found.fitted or 0.0, found.fitted_high)]
+    if all(_clearly_above(found.ceiling, found.ceiling_low, score, high) for score, high in named):
         return f"{beside}: the images show more that matters than the corpus names."
     return f"{beside}."
+
+
+def _judge(found: Completeness) -> str:
+    """Whether the judge was taken at its word."""
+    if found.corrected is not False:
+        return ""
+    return "Which images show what is the judge’s word as it is: how often it errs is not known."
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f" ({share(low)} to {share(high)})"
+
+
+def _clearly_above(score: float, low: float | None, other: float, high: float | None) -> bool:
+    """Whether a score is far above another one and their intervals do not meet; not where an interval is unknown."""
+    return low is not None and high is not None and score - other > FAR and low > high
 
 
 def least_lines(found: Completeness, book: Book | None = None) -> list[Line]:

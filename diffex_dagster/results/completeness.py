@@ -40,7 +40,7 @@ class Completeness:
             **SHARE,
         ),
     ] = None
-    low: Annotated[Maybe, Says("lower end of its 95% interval, over resampled images", **SHARE)] = None
+    low: Annotated[Maybe, Says("lower end of its 95% interval, by the jackknife over folds", **SHARE)] = None
     high: Annotated[Maybe, Says("upper end", **SHARE)] = None
     scale: Annotated[
         Maybe,
@@ -55,3 +55,15 @@ class Completeness:
     ceiling_by: Annotated[str, Says("whose embedding")] = ""
     least_explained: Annotated[tuple[Unexplained, ...], Says("the images that the prediction misses by most")] = ()
     why: Annotated[str, Says("why it is not known; empty where it is")] = ""
+    fitted_low: Annotated[Maybe, Says("lower end of the 95% interval of fitted", **SHARE)] = None
+    fitted_high: Annotated[Maybe, Says("upper end", **SHARE)] = None
+    ceiling_low: Annotated[Maybe, Says("lower end of the 95% interval of ceiling", **SHARE)] = None
+    ceiling_high: Annotated[Maybe, Says("upper end", **SHARE)] = None
+    ceiling_why: Annotated[str, Says("why there is no ceiling though a judge embeds images; empty elsewhere")] = ""
+    corrected: Annotated[
+        bool | None,
+        Says(
+            "whether what the images show is corrected for the judge's errors; false where those are not known; null "
+            "of a judge that knows, and in reports from before it"
+        ),
+    ] = None

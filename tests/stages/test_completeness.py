@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,15 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from diffex_dagster.bench.tiles import PLACES, draw_weights, group_of, sample
+from diffex_dagster.errors import ClassifierError
 from diffex_dagster.results import Report
+from diffex_dagster.stages import completeness as stage
+from diffex_dagster.stages.absence import OtherWay
+from diffex_dagster.stages.completeness import both_ways
+from diffex_dagster.stages.judging import Sight
 from diffex_dagster.stages.versions import report_version
 from diffex_dagster.study import load_study
+from tests.support import material
 from tests.support.explaining import explained
 
 WEIGHTS, TOP = draw_weights(1)
@@ -138,3 +146,83 @@ def test_a_probe_on_an_embedding_is_asked_once(tmp_path: Path, monkeypatch: pyte
     assert asked == [32] and found[0] is not None and found[0].ceiling is not None and found[0].score is not None
     assert found[0].ceiling > found[0].score and found[0].ceiling_by == "the tile itself"
     assert found[1] is not None and found[1].ceiling == pytest.approx(found[0].ceiling)
+
+
+def test_edits_the_other_way_count_only_where_they_took() -> None:
+    """Removals that did nothing are no effects of nothing."""
+    has = np.array([True, True, False, False])
+    for took, removed in ((True, [0.6, 0.6]), (False, [math.nan, math.nan])):
+        searched = SimpleNamespace(
+            without={"a": ~has}, reversed={"a": OtherWay(np.array([-0.6, -0.6]), np.array([took, took]))}
+        )
+        measured: Any = SimpleNamespace(
+            searched=searched, study=SimpleNamespace(effects=SimpleNamespace(min_edit_success=0.5)),
+            succeeded={"a": np.array([False, False, True, True])},
+            paired={"a": SimpleNamespace(effect=np.array([0.0, 0.0, 0.6, 0.6]))},
+        )  # fmt: skip
+        feature: Any = SimpleNamespace(id="a", direction="add")
+        assert both_ways(measured, feature) == pytest.approx([*removed, 0.6, 0.6], nan_ok=True)
+    measured.succeeded = {"a": np.zeros(4, dtype=bool)}
+    assert np.isnan(both_ways(measured, feature)).all()
+
+
+def test_a_judge_is_held_to_all_edits_and_one_that_says_yes_or_no_is_not_corrected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It sees half of what the edits were to bring; of those it calls a success it would see all."""
+    monkeypatch.setattr(
+        stage, "evidence_before", lambda work, prompts, images: {"glasses": np.array([0, 0, 0, 0, 5.0])}
+    )
+    feature: Any = SimpleNamespace(id="a", direction="add", prompt="glasses")
+    searched: Any = SimpleNamespace(
+        gains={"a": np.array([3.0, 3.0, 0.0, 0.0, 0.0])}, without={"a": np.array([True] * 4 + [False])},
+        sight=Sight({}, 1.0), split=SimpleNamespace(reported=()),
+    )  # fmt: skip
+    work: Any = None
+    assert stage.hit_rate(work, [feature], searched) == 0.5
+    searched.sight = Sight({}, 0.5, binary=True)
+    assert stage.hit_rate(work, [feature], searched) is None
+    seen = np.array([True, False, False, False])
+    assert stage.presence(seen, None, 0.04).tolist() == [1.0, 0.0, 0.0, 0.0]
+    assert 0 < stage.presence(seen, 0.5, 0.04)[1] < 1
+
+
+def test_without_an_edit_that_works_and_without_an_embedding_it_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffex_dagster.bench.tiles import TileEditor, TileJudge
+
+    def embeddings(self: TileJudge, pictures: Any) -> np.ndarray:
+        raise ClassifierError("no weights here")
+
+    monkeypatch.setattr(TileJudge, "embeddings", embeddings, raising=False)
+    study = load_study(write_tiles(tmp_path / "a", images={"size": 24, "limit": 10}))
+    found = explained(study, "rule").completeness
+    assert found and found.score is not None and found.ceiling is None and "no weights here" in found.ceiling_why
+    monkeypatch.setattr(TileEditor, "_edited", lambda self, picture, request: picture)
+    study = load_study(write_tiles(tmp_path / "b", images={"size": 24, "limit": 10}))
+    failed = explained(study, "rule").completeness
+    assert failed and failed.score is None and failed.features == 0 and "of no feature" in failed.why
+
+
+def test_the_head_concludes_only_what_the_figures_support() -> None:
+    from diffex_dagster.report.completeness import completeness_sentences
+
+    report = material.explanation(4)
+    assert report.completeness
+
+    def said(**changes: Any) -> str:
+        assert report.completeness
+        intervals = {"low": 0.0, "high": 0.3, "fitted_low": 0.8, "fitted_high": 0.95, "ceiling_low": 0.8,
+                     "ceiling_high": 0.95}  # fmt: skip
+        figures = {"score": 0.1, "fitted": 0.9, "ceiling": 0.9, "scale": 3.0, **intervals, **changes}
+        return " ".join(completeness_sentences(replace(report, completeness=replace(report.completeness, **figures))))
+
+    weak = said()
+    assert (
+        "than the corpus names" not in weak and "by the edits, do not cause" not in weak and "draw too little" in weak
+    )
+    assert "do not cause them" in said(scale=1.0) and "do not cause" not in said(scale=1.0, high=0.85)
+    assert "than the corpus names" in said(fitted=0.1, fitted_low=0.0, fitted_high=0.3)
+    assert "word as it is" in said(corrected=False) and "word as it is" not in said(corrected=True)
+    assert "not measured: no GPU." in said(ceiling=None, ceiling_why="no GPU")
