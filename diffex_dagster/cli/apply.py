@@ -14,7 +14,7 @@ from rich.text import Text
 from diffex_dagster.assets.running import in_gpu_pool
 from diffex_dagster.cli.console import TableFormat, note, terminal
 from diffex_dagster.cli.results import print_rows
-from diffex_dagster.report.applied_files import write_applied
+from diffex_dagster.report.applied_files import check_folder, write_applied
 from diffex_dagster.report.applied_model import Applied, AppliedRow, applied_data, applied_rows
 from diffex_dagster.report.applied_page import RISK, judge_error, seen_in, taken_away_in_words
 from diffex_dagster.report.wording import count, curly, digits_for, number, plain, share, signed, titled
@@ -54,7 +54,8 @@ def make(
         say: told the cost, the files that cannot be read, and what it waits for.
 
     Raises:
-        DiffExError: there is no such folder, or no report to apply; or editor, classifier or judge cannot be used.
+        DiffExError: there is no such folder, or no report to apply; editor, classifier or judge cannot be used; or the
+            folder that is to be written cannot be.
     """
     folder = read_folder(study, images)
     reading = StudyContext(study).to_read()  # a plan writes nothing, not even a database
@@ -62,8 +63,12 @@ def make(
     say(cost(planned))
     for file, why in folder.unread:
         say(f"{plain(file, 200)} cannot be read as a picture ({plain(why, 160)})")
+    if folder.notes:
+        say(f"left out: {', '.join(plain(each, 80) for each in folder.notes)}")
     if only_plan:
         return None
+    where = output or applied_folder(study, classifier, folder.path)
+    check_folder(where)
     work = StudyContext(study, report=report)
 
     def found() -> Applied:
@@ -73,7 +78,7 @@ def make(
         return apply_study(asked_of_pictures(subject, folder, wanted), _command(study, classifier, images, wanted))
 
     applied = in_gpu_pool(study, "apply", found, say) if planned.on_this_machine else found()
-    page, *_ = write_applied(applied, output or applied_folder(study, classifier, folder.path))
+    page, *_ = write_applied(applied, where)
     return applied, page
 
 

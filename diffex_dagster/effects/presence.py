@@ -83,6 +83,36 @@ def share_interval(count: int, images: int, confidence: float = 0.95) -> tuple[f
     return 1.0 - unseen_share(images - count, images, tail), unseen_share(count, images, tail)
 
 
+def clustered_interval(yes: ArrayLike, asked: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of a share of questions, several of which are about the same picture (Korn and Graubard 1998).
+
+    Answers about one picture resemble each other, so that the questions are worth fewer independent ones: as many as
+    would give the variance that the shares of the pictures have, less for few pictures (Student's t), and never more
+    than were asked. Clopper and Pearson's interval is that of so many. Where all answers are the same, nothing says how
+    alike they are, and only the few pictures count against it.
+
+    Args:
+        yes, asked: of each picture, (pictures,); at least one question.
+    """
+    from scipy import special  # scipy.stats takes a second to import
+
+    said, of = np.asarray(yes, dtype=np.float64), np.asarray(asked, dtype=np.float64)
+    said, of = said[of > 0], of[of > 0]
+    pictures, questions, tail = said.size, float(of.sum()), (1.0 - confidence) / 2.0
+    share = float(said.sum()) / questions
+    if pictures == 1:
+        worth = 1.0
+    else:
+        variance = pictures / (pictures - 1) * float(((said - share * of) ** 2).sum()) / questions**2
+        few = special.stdtrit(questions - 1, 1.0 - tail) / special.stdtrit(pictures - 1, 1.0 - tail)
+        alike = share * (1.0 - share) / variance if variance > 0 else questions
+        worth = float(min(questions, alike * few**2))
+    there, absent = share * worth, (1.0 - share) * worth
+    low = 0.0 if share == 0.0 else float(special.betaincinv(there, absent + 1.0, tail))
+    high = 1.0 if share == 1.0 else float(special.betaincinv(there + 1.0, absent, 1.0 - tail))
+    return low, high
+
+
 @dataclass(frozen=True)
 class Prevalence:
     """How many pictures show an attribute before any edit, as a judge sees them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict
 
@@ -37,15 +37,19 @@ class AppliedFeature:
     level: Annotated[Maybe, Says("evidence above which the judge sees it; null where that is not known")]
     seen_in_edits: Annotated[
         Maybe,
-        Says("share of the study's edits that put it there in which the judge sees it; null where not known", **_SHARE),
+        Says(
+            "share of the study's edits that were to put it into an image that lacked it, failed ones too, in which "
+            "the judge sees it; null where not known, and of a judge that only says yes or no",
+            **_SHARE,
+        ),
     ]
     edits_judged: Annotated[int, Says("how many edits that is a share of")]
-    carriers: Annotated[int | None, Says("pictures that show it, by the judge; null where that is not known")]
-    prevalence: Annotated[Maybe, Says("the share of all pictures that is", **_SHARE)]
+    carriers: Annotated[int | None, Says("different pictures that show it, by the judge; null where that is not known")]
+    prevalence: Annotated[Maybe, Says("the share of the different pictures that is", **_SHARE)]
     prevalence_low: Annotated[Maybe, Says("lower end of its interval (Clopper and Pearson)", **_SHARE)]
     prevalence_high: Annotated[Maybe, Says("upper end", **_SHARE)]
     study_prevalence: Annotated[Maybe, Says("the share of the study's images that show it", **_SHARE)]
-    score_with: Annotated[Maybe, Says("mean score of the pictures that show it")]
+    score_with: Annotated[Maybe, Says("mean score of the different pictures that show it")]
     score_without: Annotated[Maybe, Says("mean score of the others")]
     at_risk: Annotated[int | None, Says("of those that show it, how many would be decided otherwise without it")]
 
@@ -64,7 +68,13 @@ class AppliedRow:
     carries: Annotated[bool | None, Says("whether it shows the attribute, by the judge; null where not known")]
     evidence: Annotated[Maybe, Says("of the attribute, in the judge's unit")]
     score: Annotated[Number, Says("target measure")]
-    decision: Annotated[str, Says("what it is taken for; empty where nothing is decided")]
+    decision: Annotated[
+        str,
+        Says(
+            "what it is taken for; “differs by seed” where its null edits are not all taken for the same; empty where "
+            "nothing is decided"
+        ),
+    ]
     boundary: Annotated[Maybe, Says("the value of the measure at which that changes; null where there is none")]
     after: Annotated[Maybe, Says("score + shift: what would be left without the attribute; null where it is not there")]
     changes: Annotated[bool | None, Says("whether the decision would be another one then")]
@@ -97,10 +107,17 @@ class Applied:
     ]
     control_low: Annotated[Maybe, Says("lower end of its interval", **_SHARE)]
     control_high: Annotated[Maybe, Says("upper end", **_SHARE)]
-    control_set: Annotated[bool, Says("the judge's level was set by these words, so that the share says nothing of it")]
+    level_by: Annotated[
+        Literal["study", "images", ""],
+        Says(
+            "where words that mean nothing set the judge's level: in the study's images, or in these, and the share "
+            "says nothing of it then; empty where they did not"
+        ),
+    ]
     features: Annotated[tuple[AppliedFeature, ...], Says("those named first, then by the size of their effect")]
     rows: Annotated[tuple[AppliedRow, ...], Says("by feature, the pictures most at risk first")]
     unread: Annotated[tuple[tuple[str, str], ...], Says("(file, why) of those that could not be read")]
+    left_out: Annotated[tuple[str, ...], Says("what else the folder holds, as phrases with numbers")]
     warnings: tuple[str, ...]
     pictures: Annotated[Mapping[str, Picture], Inner]
 

@@ -48,7 +48,8 @@ def render_applied(found: Applied, budget: int = BUDGET) -> str:
     book, made = fitted(sheets, budget)
     return render(
         "applied.html.j2", book, [], script=None, a=found, sheets=made, sentences=sentences(found), risk=RISK,
-        digits=_digits(found), error=judge_error(found), seen_in=seen_in, away=taken_away_in_words,
+        digits=_digits(found), error=judge_error(found), images=images_in_words(found), seen_in=seen_in,
+        away=taken_away_in_words,
     )  # fmt: skip
 
 
@@ -62,16 +63,25 @@ def sentences(found: Applied) -> list[str]:
     for feature in found.features:
         if feature.carriers is None:
             continue
-        name, files = titled(feature, 50), found.images
+        name, of = titled(feature, 50), images_in_words(found)
         if feature.at_risk is None:
-            said.append(f"“{name}” is seen in {feature.carriers} of {count(files, 'image')}.")
+            said.append(f"“{name}” is seen in {feature.carriers} of {of}.")
             continue
         risk = "none of them is" if not feature.at_risk else (
             f"{feature.at_risk} of them {'is' if feature.at_risk == 1 else 'are'}")  # fmt: skip
-        said.append(f"“{name}” is seen in {feature.carriers} of {count(files, 'image')}; {risk} at risk.")
+        said.append(f"“{name}” is seen in {feature.carriers} of {of}; {risk} at risk.")
     if found.unread:
         said.append(f"{count(len(found.unread), 'file')} could not be read, and {_is(len(found.unread))} named below.")
+    if found.left_out:
+        said.append(f"Left out: {', '.join(plain(each, 80) for each in found.left_out)}.")
     return said
+
+
+def images_in_words(found: Applied) -> str:
+    """How many images shares are of: the different ones, where some are copies."""
+    if found.different == found.images:
+        return count(found.images, "image")
+    return count(found.different, "different image")
 
 
 def _is(n: int) -> str:
@@ -85,14 +95,15 @@ def judge_error(found: Applied) -> str:
     between = (
         f"{share(found.control_words)} of the questions ({share(found.control_low)} to {share(found.control_high)})"
     )
-    if found.control_set:
+    if found.level_by == "images":
         return (
-            f"Which images show an attribute is said by {found.judge}. Its level is set so that it sees words that "
-            f"mean nothing in about one in ten of these images: {between}."
+            f"Which images show an attribute is said by {found.judge}. It was not asked about the study's images, so "
+            f"that its level is set on these, where it sees words that mean nothing in about one in ten: {between}."
         )
+    level = " Its level is the study's." if found.level_by == "study" else ""
     return (
-        f"Which images show an attribute is said by {found.judge}. Asked about words that mean nothing, it sees them "
-        f"in {between}."
+        f"Which images show an attribute is said by {found.judge}.{level} Asked about words that mean nothing, it sees "
+        f"them in {between}."
     )
 
 

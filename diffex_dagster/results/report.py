@@ -156,7 +156,11 @@ class JudgeCheck:
     ]
     after_edit: Annotated[
         Maybe,
-        Says("share of the edits that raised the evidence of their attribute in which it sees it", **SHARE),
+        Says(
+            "share of the edits that were to put their attribute into an image that lacked it, failed ones too, in "
+            "which it sees it; null of a judge that only says yes or no",
+            **SHARE,
+        ),
     ]
     name: Annotated[str, Says("who judges")] = ""
     second: Annotated[str | None, Says("who judged the reported edits too; null where nobody did")] = None

@@ -27,6 +27,8 @@ from diffex_dagster.stages.judging import judge_name
 from diffex_dagster.stages.picture_sight import picture_evidence, picture_sight
 from diffex_dagster.stages.scores import decisions_in_words, ensure_scores, picture_scores
 
+BY_SEED = "differs by seed"  # the decision about an image whose null edits are not all taken for the same
+
 
 def apply_study(asked: AskedOfPictures, command: str) -> Applied:
     """Judge and score the pictures, and say which depend on which attribute.
@@ -59,8 +61,8 @@ def apply_study(asked: AskedOfPictures, command: str) -> Applied:
         target=study.target.describe(), unit=study.target.effect_unit, bounded=study.target.bounded,
         created=datetime.now(UTC), command=command, folder=str(folder.path), null_edits=wanted.null_edits,
         images=len(folder.keys), different=len(images), judge=judge_name(judge),
-        control_words=sight.share, control_low=sight.low, control_high=sight.high, control_set=sight.set_by_words,
-        features=tuple(features), rows=tuple(rows), unread=tuple(folder.unread),
+        control_words=sight.share, control_low=sight.low, control_high=sight.high, level_by=sight.level_by,
+        features=tuple(features), rows=tuple(rows), unread=tuple(folder.unread), left_out=tuple(folder.notes),
         warnings=(*asked.warnings, *sight.warnings, *_no_decision(subject, scored)), pictures=pictures,
     )  # fmt: skip
 
@@ -90,7 +92,8 @@ def _scored(subject: Subject, images: Sequence[str], null_edits: bool) -> _Score
         return dict(zip(images, values.reshape(len(images), -1).mean(axis=1).tolist(), strict=True))
 
     edge = boundary(logits, classifier.labels, study.target, study.folder, said)
-    decided = decisions_in_words(subject, logits[:: len(logits) // len(images)])
+    by_seed = np.array(decisions_in_words(subject, logits)).reshape(len(images), -1)  # (images, seeds)
+    decided = [str(each[0]) if len(set(each)) == 1 else BY_SEED for each in by_seed]
     return _Scored(
         by_image(measure(logits, classifier.labels, study.target, study.folder, said)),
         None if edge is None else by_image(edge),
@@ -129,8 +132,9 @@ class _Attribute:
         return taken_away(self.row, effects.min_edit_success, effects.level)
 
     def feature(self, in_edits: float | None, edits: int) -> AppliedFeature:
-        """The attribute over all files."""
-        row, shift, rows = self.row, self.shift, self.rows()
+        """The attribute over all different pictures: a copy of a file says nothing more about how common it is."""
+        row, shift = self.row, self.shift
+        rows = list({each.image: each for each in self.rows()}.values())
         here = [each for each in rows if each.carries]
         others = [each for each in rows if each.carries is False]
         low, high = (None, None) if self.level is None else share_interval(len(here), len(rows))

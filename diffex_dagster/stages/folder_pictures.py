@@ -9,7 +9,9 @@ from PIL import Image
 
 from diffex_dagster.errors import StudyError
 from diffex_dagster.images.files import read_picture, why_unreadable
+from diffex_dagster.images.finding import left_out_in_words
 from diffex_dagster.images.sources.parts import Found, sorted_pictures
+from diffex_dagster.report.wording import plain
 from diffex_dagster.stages.context import Subject
 from diffex_dagster.store import image_key
 from diffex_dagster.study import Study
@@ -48,7 +50,7 @@ def read_folder(study: Study, path: Path) -> Folder:
     path = path.expanduser()
     if not path.is_dir():
         what = "that is a file; name the folder that it is in" if path.is_file() else "there is no such folder"
-        raise StudyError(f"{path}: images: {what}")
+        raise StudyError(f"{plain(str(path))}: images: {what}")
     others = Found()
     folder = Folder(path.resolve())
     for file in sorted_pictures(others, path.rglob("*"), path):
@@ -59,11 +61,12 @@ def read_folder(study: Study, path: Path) -> Folder:
             raise
         except Exception as error:  # of any kind that a decoder knows
             folder.unread.append((name, why_unreadable(error)))
-    folder.notes = [f"{len(names)} {reason}" for reason, names in others.left_out.items()]
+    folder.notes = left_out_in_words(others.left_out)
     if not folder.keys:
         why = f", only {', '.join(folder.notes)}" if folder.notes else ""
-        broken = f"; {folder.unread[0][0]} cannot be read ({folder.unread[0][1]})" if folder.unread else ""
-        raise StudyError(f"{path}: images: there is no picture in it{why}{broken}")
+        name, fault = folder.unread[0] if folder.unread else ("", "")
+        broken = f"; {plain(name, 200)} cannot be read ({plain(fault, 160)})" if name else ""
+        raise StudyError(f"{plain(str(path))}: images: there is no picture in it{plain(why)}{broken}")
     return folder
 
 
@@ -87,4 +90,4 @@ def keep_pictures(subject: Subject, folder: Folder) -> None:
         some = {name: _prepared(study, folder.path / name) for name in names[start : start + AT_ONCE]}
         for name, key in store.put_images(some).items():
             if key != folder.keys[name]:
-                raise StudyError(f"{folder.path / name}: it has changed while it was read; ask again")
+                raise StudyError(f"{plain(str(folder.path / name))}: it has changed while it was read; ask again")

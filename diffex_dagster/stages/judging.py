@@ -304,22 +304,24 @@ def judge_warnings(check: JudgeCheck, sight: Sight, second: Sight | None = None)
 
 
 def check_judge(work: StudyContext, features: Sequence[Feature], sight: Sight) -> JudgeCheck:
-    """How often the judge sees what nothing shows, and what its own verdict says an edit put there.
+    """How often the judge sees what nothing shows, and how often it sees what an edit was to put there.
 
-    Reads what the search had judged: each feature in its null edits and edits. Only features that are added count,
-    since a removed one is not to be seen.
+    Reads what the search had judged: each feature in its null edits and edits. All edits count that were to put a
+    feature into an image that lacked it, those that failed too: a judge that chose the edits itself would be right
+    always. So the share is rather less than its sensitivity. Of a judge that only says yes or no nothing is said:
+    its verdict on an edit is whether it sees the feature there, so that an edit that failed and a judge that is blind
+    look the same. Features that are removed do not count, since they are not to be seen.
     """
     level, of = sight.level, work.split
-    if level is None:
-        return JudgeCheck(None, None, None, judge_name(work.judge))
+    if level is None or sight.binary:
+        return JudgeCheck(level, sight.control_words, None, judge_name(work.judge))
     added = [feature for feature in features if feature.direction == "add"]
     before = evidence_before(work, [f.prompt for f in added], of.reported)
     gained = gains(work, [(c, c[0]) for c in (concepts_of([f]) for f in added)], of.reported)
     seen = []
     for feature in added:
-        concepts = concepts_of([feature])
-        gain = gained[concepts, concepts[0]]
-        seen.append((before[feature.prompt] + gain > level)[gain > sight.chance(concepts[0])])
+        concepts, null = concepts_of([feature]), before[feature.prompt]
+        seen.append((null + gained[concepts, concepts[0]] > level)[null <= level])
     after = np.concatenate(seen) if seen else np.empty(0)
     return JudgeCheck(
         level,

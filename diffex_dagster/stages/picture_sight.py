@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from diffex_dagster.editing.protocol import EditRequest
-from diffex_dagster.effects.presence import CHANCE, YES, seen_between, seen_from, share_interval
+from diffex_dagster.effects.presence import CHANCE, YES, clustered_interval, seen_between, seen_from
 from diffex_dagster.judging.protocol import KnowingJudge, Pair
-from diffex_dagster.report.wording import titled
+from diffex_dagster.report.wording import count, titled
+from diffex_dagster.results import RankedFeature
 from diffex_dagster.stages.asked_of_pictures import AskedOfPictures
-from diffex_dagster.stages.edits import concepts_of, control_edits, edit_requests
-from diffex_dagster.stages.judging import ask_judge, chance_of, control_gains, evidence_before, gains, judge_name
+from diffex_dagster.stages.context import Subject
+from diffex_dagster.stages.edits import Concepts, concepts_of, control_edits, edit_requests
+from diffex_dagster.stages.judging import Sight, ask_judge, evidence_before, gains, judge_name, sight_of
 from diffex_dagster.store import StoredPicture, edit_key
+
+LEAST_QUESTIONS = 30
+"""About words that mean nothing, from which on their answers in other pictures say where a judge's level is."""
 
 
 def picture_evidence(asked: AskedOfPictures) -> dict[str, np.ndarray]:
@@ -41,88 +47,161 @@ def picture_evidence(asked: AskedOfPictures) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class PictureSight:
-    """From which evidence on the judge sees each attribute, and how often it is known to be wrong."""
+    """From which evidence on the judge sees each attribute, and how often it is known to be wrong.
 
-    levels: Mapping[str, float]  # feature -> level; without those of which it is not known
-    in_edits: Mapping[str, tuple[float | None, int]]  # feature -> share of the study's edits it is seen in, of how many
+    Attributes:
+        levels: feature -> level; without those of which it is not known.
+        in_edits: feature -> share of the study's edits that it is seen in, of how many (`_Edits.seen`).
+        share, low, high: of the questions about words that mean nothing, those it says yes to in these pictures, with
+            its interval; None where that was not asked.
+        level_by: whose control prompts the level is found by: the study's, or those asked of these pictures; empty for
+            a judge whose level does not come from them.
+        warnings: what is not known, or not to be trusted, and why.
+    """
+
+    levels: Mapping[str, float]
+    in_edits: Mapping[str, tuple[float | None, int]]
     share: float | None = None
     low: float | None = None
     high: float | None = None
-    set_by_words: bool = False
+    level_by: Literal["study", "images", ""] = ""
     warnings: tuple[str, ...] = ()
 
 
 def picture_sight(asked: AskedOfPictures, evidence: Mapping[str, np.ndarray]) -> PictureSight:
-    subject, study = asked.subject, asked.subject.study
-    judge = subject.judge
-    edits = _of_study(asked)
-    if not getattr(judge, "absolute", False):
-        levels = {
-            f: level for f, of in edits.items() if (level := seen_between(of.before, of.after, of.took)) is not None
-        }
-        unknown = [titled(row) for row in asked.rows if row.feature not in levels]
-        return PictureSight(
-            levels,
-            {f: of.seen(levels[f]) for f, of in edits.items() if f in levels},
-            warnings=tuple(
-                f"Which pictures show “{name}” is not known: too few of the study's edits towards it succeeded to find "
-                "this judge's level."
-                for name in unknown
-            ),
-        )
-    words = list(dict.fromkeys(concepts[0].prompt for concepts in control_edits(study)))
-    nothing = np.concatenate([evidence[word] for word in words]) if words else np.empty(0)
+    """What the study's judge sees in the pictures, by what it has said of the study's own null edits and edits.
+
+    Nothing is asked here that the study has not asked already.
+
+    Args:
+        evidence: of `picture_evidence`.
+    """
+    there = asked.subject.calibrated()
+    sight = _sight_of_study(there)
+    edits, unknown = _of_study(there, asked.rows, sight)
+    if getattr(there.judge, "absolute", False):
+        return _by_words(asked, evidence, sight, edits)
+    levels = {f: level for f, of in edits.items() if (level := seen_between(of.before, of.after, of.took)) is not None}
+    unknown |= dict.fromkeys(edits.keys() - levels.keys(), _FEW)
+    return PictureSight(
+        levels,
+        {f: of.seen(levels[f]) for f, of in edits.items() if f in levels},
+        warnings=tuple(
+            f"Which pictures show “{titled(row)}” is not known: {unknown[row.feature]}."
+            for row in asked.rows
+            if row.feature in unknown
+        ),
+    )
+
+
+def _by_words(
+    asked: AskedOfPictures, evidence: Mapping[str, np.ndarray], sight: Sight | None, edits: Mapping[str, _Edits]
+) -> PictureSight:
+    """Of a judge with one level for everything.
+
+    The level is the study's, found on its own null edits, where this judge was asked about them. Only where it was not
+    do the pictures at hand have to say, if there are enough questions to them.
+    """
+    judge = asked.subject.judge
+    words = list(dict.fromkeys(concepts[0].prompt for concepts in control_edits(asked.subject.study)))
+    nothing = np.stack([evidence[word] for word in words]) if words else np.empty((0, 0))  # (words, pictures)
     told, binary = isinstance(judge, KnowingJudge), getattr(judge, "binary", False)
-    level = YES if binary else seen_from(nothing)
+    level_by: Literal["study", "images", ""] = ""
+    if binary:
+        level = YES
+    elif sight is not None and sight.level is not None:
+        level, level_by = sight.level, "study"
+    elif told:
+        level = seen_from(nothing)
+    elif nothing.size >= LEAST_QUESTIONS:
+        level, level_by = seen_from(nothing), "images"
+    else:
+        few = (
+            f"Which pictures show an attribute is not known: this judge, {judge_name(judge)}, has not been asked about "
+            f"the study's null edits, and {count(nothing.size, 'question')} about words that mean nothing "
+            f"{'is' if nothing.size == 1 else 'are'} too few to find its level in these pictures ({LEAST_QUESTIONS} "
+            "would do). Run the study with this judge, or ask about more pictures."
+        )
+        return PictureSight({}, {}, warnings=(few,))
     levels = dict.fromkeys((row.feature for row in asked.rows), level)
-    in_edits = {f: of.seen(level) for f, of in edits.items()}
+    in_edits = {} if binary else {f: of.seen(level) for f, of in edits.items()}
     if not nothing.size or told:
-        return PictureSight(levels, in_edits)
-    seen = int((nothing > level).sum())
-    low, high = share_interval(seen, nothing.size)
-    warnings: tuple[str, ...] = ()
-    if binary and seen / nothing.size > CHANCE:
+        return PictureSight(levels, in_edits, level_by=level_by)
+    yes = nothing > level
+    low, high = clustered_interval(yes.sum(axis=0), np.full(yes.shape[1], len(words)))
+    share, warnings = float(yes.mean()), tuple[str, ...]()
+    if share > CHANCE and (binary or (level_by == "study" and low > CHANCE)):
         warnings = (
-            f"The judge, {judge_name(judge)}, sees words that mean nothing in {seen / nothing.size:.0%} of these "
+            f"The judge, {judge_name(judge)}, sees words that mean nothing in {share:.0%} of these "
             f"questions, and more than {CHANCE:.0%} is too many: which pictures show an attribute is not to be "
             "trusted.",
         )
-    return PictureSight(levels, in_edits, seen / nothing.size, low, high, not binary, warnings)
+    return PictureSight(levels, in_edits, share, low, high, level_by, warnings)
 
 
 @dataclass(frozen=True)
 class _Edits:
-    """The study's edits towards one attribute: evidence before and after, and which of them succeeded, (images,)."""
+    """The study's edits of one attribute: evidence before and after, and which of them succeeded, (images,)."""
 
     before: np.ndarray
     after: np.ndarray
     took: np.ndarray
+    put: bool  # whether they put the attribute there; else they take it away
 
     def seen(self, level: float) -> tuple[float | None, int]:
-        """In what share of the edits that put it there the judge sees it, and how many these are."""
-        n = int(self.took.sum())
-        return (float((self.after[self.took] > level).mean()), n) if n else (None, 0)
+        """In what share of all edits that were to put it where it was not the judge sees it; how many these are.
+
+        Those that failed are among them: a judge does not get to choose the edits that it is held against.
+        """
+        lacked = self.before <= level
+        n = int(lacked.sum()) if self.put else 0
+        return (float((self.after[lacked] > level).mean()), n) if n else (None, 0)
 
 
-def _of_study(asked: AskedOfPictures) -> dict[str, _Edits]:
-    """Feature -> the study's edits that put it there; without those that this judge has not been asked about."""
-    there = asked.subject.calibrated()
+_GONE = "the corpus does not have it now as the report does; run the study again"
+_NEW = (
+    "this judge has not been asked about all of the study's edits of it (the judge is another one now, or the search "
+    "gave the attribute up)"
+)
+_FEW = "too few of the study's edits of it succeeded to find this judge's level"
+
+
+def _sight_of_study(there: Subject) -> Sight | None:
+    """What the study itself takes for seen (`sight_of`); None where this judge has not been asked what that takes."""
+    images = there.split.discovery
+    return sight_of(there, images) if _was_asked(there, control_edits(there.study), images) else None
+
+
+def _of_study(
+    there: Subject, rows: Sequence[RankedFeature], sight: Sight | None
+) -> tuple[dict[str, _Edits], dict[str, str]]:
+    """Feature -> the study's edits of it on the images that are reported; and feature -> why these are not known."""
+    images, known = there.split.reported, {f.id: f for f in there.corpus.walk() if f.editable}
+    found, unknown = dict[str, _Edits](), dict[str, str]()
+    for row in rows:
+        feature = known.get(row.feature)
+        if feature is None or (feature.prompt, feature.direction) != (row.prompt, row.direction):
+            unknown[row.feature] = _GONE
+            continue
+        concepts = concepts_of([feature])
+        if sight is None or not _was_asked(there, [concepts], images):
+            unknown[row.feature] = _NEW
+            continue
+        before = evidence_before(there, [feature.prompt], images)[feature.prompt]
+        gain = gains(there, [(concepts, concepts[0])], images)[concepts, concepts[0]]
+        put = feature.direction == "add"
+        took = gain > sight.chance(concepts[0])
+        found[row.feature] = _Edits(before, before + (gain if put else -gain), took, put)
+    return found, unknown
+
+
+def _was_asked(there: Subject, edits: Sequence[Concepts], images: Sequence[str]) -> bool:
+    """Whether the store holds what the judge says of these edits and of the null edits, each for its own prompt."""
     store, editor, judge = there.store, there.editor.fingerprint, there.judge
     assert judge is not None
-    corpus, images = there.corpus, there.split.reported
-    known = {f.id: f for f in corpus.walk() if f.editable and f.direction == "add"}
-    of = {row.feature: concepts_of([known[row.feature]]) for row in asked.rows if row.feature in known}
-    controls = control_edits(there.study)
-    asked_before = [
-        (r, c[0].prompt) for c in (*of.values(), *controls) for r in edit_requests(images, [(), c], there.seeds)
-    ]
-    pairs = {(edit_key(request, editor), prompt) for request, prompt in asked_before}
-    if not of or len(store.stored_evidence(pairs, judge.fingerprint)) < len(pairs):
-        return {}
-    chances = control_gains(there, images)
-    before = evidence_before(there, [c[0].prompt for c in of.values()], images)
-    gained = gains(there, [(c, c[0]) for c in of.values()], images)
-    return {
-        f: _Edits(null := before[c[0].prompt], null + gained[c, c[0]], gained[c, c[0]] > chance_of(chances, c[0]))
-        for f, c in of.items()
+    pairs = {
+        (edit_key(request, editor), concepts[0].prompt)
+        for concepts in edits
+        for request in edit_requests(images, [(), concepts], there.seeds)
     }
+    return len(store.stored_evidence(pairs, judge.fingerprint)) == len(pairs)

@@ -178,7 +178,7 @@ def redraws(
 
 
 def judge_check(subject: Subject, searched: Searched) -> JudgeCheck | None:
-    """How the study's judge does on null edits and control prompts, and on the edits that it calls a success."""
+    """How the study's judge does on null edits, control prompts and the edits of the features."""
     if not searched.judged:
         return None
     corpus = subject.corpus

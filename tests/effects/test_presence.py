@@ -12,6 +12,7 @@ from diffex_dagster.effects.options import DecisionOptions
 from diffex_dagster.effects.paired import Reach, interval
 from diffex_dagster.effects.presence import (
     both_arms,
+    clustered_interval,
     enough,
     least_images,
     prevalence,
@@ -144,6 +145,26 @@ def test_prevalence_has_clopper_and_pearsons_interval() -> None:
         assert (low, high) == pytest.approx((exact.low, exact.high), abs=1e-9)
     seen = prevalence(np.arange(8) < 2)
     assert (seen.share, seen.images) == (0.25, 8) and seen.low < 0.25 < seen.high
+
+
+def test_questions_about_the_same_pictures_are_worth_fewer_independent_ones() -> None:
+    """Against what the interval promises: to hold the truth in 95 of 100 samples of pictures."""
+    rng = np.random.default_rng(5)
+    pictures, each, held, naive = 12, 9, 0, 0
+    for _ in range(400):
+        own = rng.beta(0.6, 0.6, size=pictures)  # pictures differ: the judge sees most of one, and little of another
+        yes = rng.binomial(each, own)
+        low, high = clustered_interval(yes, np.full(pictures, each))
+        held += low <= 0.5 <= high
+        low, high = share_interval(int(yes.sum()), pictures * each)
+        naive += low <= 0.5 <= high
+    assert held / 400 > 0.93 and naive / 400 < 0.75
+    alone = clustered_interval(np.array([1, 0, 0, 1, 1, 0]), np.ones(6))  # a question a picture
+    assert alone == pytest.approx(share_interval(3, 6), abs=0.03)
+    low, high = clustered_interval(np.zeros(8), np.full(8, 9))
+    assert low == 0.0 and share_interval(0, 72)[1] < high < share_interval(0, 8)[1]
+    assert clustered_interval(np.full(8, 9), np.full(8, 9)) == pytest.approx((1 - high, 1.0))
+    assert clustered_interval([2, 0], [4, 0]) == pytest.approx(share_interval(1, 2), abs=0.2)  # one picture
 
 
 def test_what_means_nothing_is_seen_in_one_picture_of_ten_and_never_below_nothing() -> None:

@@ -14,19 +14,25 @@ from PIL import Image
 import diffex_dagster
 from diffex_dagster.classifying.target import boundary, measure, of_class
 from diffex_dagster.cli import apply as cli
+from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.effects.at_risk import beyond, shifted, taken_away
+from diffex_dagster.effects.presence import YES, share_interval
 from diffex_dagster.errors import DiffExError, StoreError, StudyError
 from diffex_dagster.report.applied_model import Applied
-from diffex_dagster.report.applied_page import in_lines, render_applied
+from diffex_dagster.report.applied_page import in_lines, render_applied, seen_in
 from diffex_dagster.results import RankedFeature
+from diffex_dagster.stages import applying
+from diffex_dagster.stages.applying import apply_study
 from diffex_dagster.stages.asked_of_pictures import Wanted, asked_of_pictures, plan_apply
-from diffex_dagster.stages.context import StudyContext
+from diffex_dagster.stages.context import StudyContext, Subject
 from diffex_dagster.stages.folder_pictures import read_folder
+from diffex_dagster.stages.judging import check_judge, sight_of
+from diffex_dagster.stages.picture_sight import LEAST_QUESTIONS
 from diffex_dagster.study import Study, load_study
 from tests.support.explaining import explained
 from tests.support.material import HOSTILE
 from tests.support.project import AVATARS, Run
-from tests.support.toys import edits_made, picture, write_study
+from tests.support.toys import ColourJudge, KnobEditor, edits_made, picture, prepared, write_study
 
 
 @pytest.fixture
@@ -72,7 +78,7 @@ def test_who_carries_an_attribute_and_whose_decision_hangs_on_it(toy: Study, oth
     before = StudyContext(toy).store.count("reports"), len(edits_made(toy.folder)), dict(StudyContext(toy).samples)
     found, page = applied(toy, others, Wanted(("Red",)))
     of = {f.feature: f for f in found.features}
-    assert next(iter(of)) == "red" and of["red"].named and of["red"].carriers == 3 and found.images == 5
+    assert next(iter(of)) == "red" and of["red"].named and of["red"].carriers == 2 and found.images == 5
     assert found.different == 4 and found.unread == (("broken.png", "not a picture of a known format"),)
     rows = found.at_risk("red")
     assert {row.file for row in rows} == {"red.png", "both.png", "more/red again.png"}
@@ -83,10 +89,13 @@ def test_who_carries_an_attribute_and_whose_decision_hangs_on_it(toy: Study, oth
         assert row.changes == (row.score > 0.5 > row.after or row.score < 0.5 < row.after)
         assert row.beyond == pytest.approx((0.5 - row.after) * (1 if row.score > 0.5 else -1))
     assert [row.beyond for row in rows] == sorted((row.beyond for row in rows), reverse=True)
-    assert of["red"].at_risk == sum(bool(row.changes) for row in rows) > 0
-    assert of["red"].score_with == pytest.approx(np.mean([row.score for row in rows]))
-    assert 0 <= of["red"].prevalence_low < 3 / 5 < of["red"].prevalence_high
+    different = {row.image: row for row in rows}.values()  # a copy counts once, and is in the list
+    assert of["red"].at_risk == sum(bool(row.changes) for row in different) > 0
+    assert of["red"].score_with == pytest.approx(np.mean([row.score for row in different]))
+    assert of["red"].prevalence == 2 / 4
+    assert (of["red"].prevalence_low, of["red"].prevalence_high) == pytest.approx(share_interval(2, 4))
     assert of["red"].edits_judged == 8 and of["red"].seen_in_edits == 1.0
+    assert found.left_out == ("1 other file (.txt 1)",)
     assert not any(row.carries for row in found.rows if row.file == "plain.png")
     work = StudyContext(toy)
     assert (work.store.count("reports"), len(edits_made(toy.folder)), dict(work.samples)) == before
@@ -95,9 +104,10 @@ def test_who_carries_an_attribute_and_whose_decision_hangs_on_it(toy: Study, oth
         table = list(csv.DictReader(file))
     assert len(table) == len(found.features) * 5 and table[0]["file"] == rows[0].file and table[0]["place"] == "1"
     data = json.loads((page.parent / "applied.json").read_text("utf-8"))
-    assert data["features"][0]["carriers"] == 3 and data["unread"] == [["broken.png", found.unread[0][1]]]
+    assert data["features"][0]["carriers"] == 2 and data["unread"] == [["broken.png", found.unread[0][1]]]
     text = page.read_text("utf-8")
-    assert "broken.png" in text and text.count("<img") == sum(f.carriers or 0 for f in found.features)
+    assert "broken.png" in text and text.count("<img") == sum(len(found.at_risk(f)) for f in of)
+    assert "in 2 of 4 different images" in text and "1 other file (.txt 1)" in text
     assert "at risk" in in_lines(found) and page.parent.name.startswith("others-")
 
 
@@ -107,7 +117,7 @@ def test_nothing_is_asked_twice_and_a_plan_keeps_nothing(toy: Study, others: Pat
     assert cli.make(toy, "v1", others, Wanted(), lambda *_: None, only_plan=True, say=said.append) is None
     images, scores = (StudyContext(toy).store.count(table) for table in ("images", "scores"))
     assert said[0].startswith("5 images (4 different)") and "no edit" in said[0] and "4 to score" in said[0]
-    assert "broken.png cannot be read as a picture" in said[1]
+    assert "broken.png cannot be read as a picture" in said[1] and said[2] == "left out: 1 other file (.txt 1)"
     applied(toy, others)
     store = StudyContext(toy).store
     assert store.count("images") == images + 4 and store.count("scores") == scores + 4
@@ -147,6 +157,10 @@ def test_what_cannot_be_applied_is_one_sentence(toy: Study, others: Path, tmp_pa
     (tmp_path / "empty" / "x.png").write_bytes(b"")
     with pytest.raises(StudyError, match=r"there is no picture in it; x.png cannot be read"):
         read_folder(toy, tmp_path / "empty")
+    (tmp_path / "empty" / "x.png").rename(tmp_path / "empty" / "\x1b[2J.png")
+    with pytest.raises(StudyError) as raised:
+        read_folder(toy, tmp_path / "empty")
+    assert "\x1b" not in str(raised.value)  # a name must not clear a terminal
     unjudged = load_study(write_study(tmp_path / "plain"))
     with pytest.raises(StudyError, match="nobody can say which pictures show an attribute"):
         ask(unjudged)
@@ -168,6 +182,117 @@ def test_the_command_prints_the_working_list(toy: Study, others: Path, diffex: R
     assert status == 0 and out.splitlines()[0].startswith("feature,name,place,image,file,carries")
     status, out, _ = diffex(*arguments, "--format", "json")
     assert status == 0 and json.loads(out)["classifier"] == "v1"
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_asked(toy: Study, others: Path) -> None:
+    explained(toy, "v1")
+    scores = StudyContext(toy).store.count("scores")
+    taken = others / "red.png"
+    for folder in (taken, taken / "below"):
+        with pytest.raises(DiffExError, match="cannot be written to .*red.png.*: choose a folder"):
+            cli.make(toy, "v1", others, Wanted(), lambda *_: None, output=folder, say=lambda _: None)
+    assert StudyContext(toy).store.count("scores") == scores
+
+
+class HalfBlind(ColourJudge):
+    """Sees a colour in every second image only, as a number from 0 to 1 that compares across prompts."""
+
+    absolute, fingerprint, binary = True, "half blind", False
+
+    def _of(self, picture: Image.Image, pair: tuple[str, str]) -> float:
+        shade = int(np.asarray(picture)[0, 12, 1])  # green, where no edit towards red paints
+        return float(super()._of(picture, pair) > 20 and "red" in pair[1] and shade // 4 % 2 == 1)
+
+
+class YesOrNo(HalfBlind):
+    fingerprint, binary = "yes or no", True
+
+
+def judged_by(judge: type[ColourJudge], folder: Path, monkeypatch: pytest.MonkeyPatch, images: int = 8) -> Study:
+    """A toy study with a held-out half."""
+    monkeypatch.setattr(KnobEditor, "judge", lambda self, draws: judge(at_once=1000))
+    knob = {"kind": "python", "factory": "tests.support.toys:KnobEditor", "options": {"batch": 128}}
+    split = {"control_prompts": ["flornip"], "confirmation": 0.5, "confirmation_from": 8}
+    return load_study(write_study(folder, images, editors={"knob": knob}, effects=split))
+
+
+def test_a_study_that_holds_images_out_knows_its_own_edits(
+    tmp_path: Path, others: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A judge whose level comes from the edits that succeeded, one attribute at a time."""
+    study = judged_by(ColourJudge, tmp_path / "study", monkeypatch, 16)
+    explained(study, "v1")
+    found, _ = applied(study, others, Wanted(("red",)))
+    red = next(f for f in found.features if f.feature == "red")
+    reported = len(StudyContext(study).subject("v1").split.reported)
+    assert red.carriers == 2 and (red.seen_in_edits, red.edits_judged) == (1.0, reported) and 3 <= reported < 16
+    assert not any("is not known" in each for each in found.warnings)
+    proposal = tmp_path / "study" / "proposal.json"
+    proposal.write_text(proposal.read_text().replace('"bright"', '"brilliant"'))
+    study = load_study(study.file)
+    work = prepared(study)
+    found = apply_study(asked_of_pictures(work.subject("v1"), read_folder(study, others), Wanted(("red", "light"))), "")
+    of = {f.feature: f for f in found.features}
+    assert of["red"].carriers == 2 and of["light"].carriers is None  # the one does not cost the other
+    assert any("“Light” is not known: the corpus does not have it now" in each for each in found.warnings)
+    monkeypatch.setattr(ColourJudge, "fingerprint", "other colours")
+    found, _ = applied(load_study(study.file), others, Wanted(("red",)))
+    assert {f.carriers for f in found.features} == {None}
+    assert any("“Red” is not known: this judge has not been asked" in each for each in found.warnings)
+
+
+def test_how_often_a_judge_sees_what_an_edit_put_there_is_not_its_own_choice(
+    tmp_path: Path, others: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = judged_by(HalfBlind, tmp_path / "half", monkeypatch, 16)
+    report = explained(study, "v1")
+    assert report.judge is not None and report.judge.evidence == 0.0
+    red = (StudyContext(study).subject("v1").corpus["red"],)
+    subject = StudyContext(study).subject("v1")
+    reported = subject.split.reported
+    order = list(subject.samples)
+    expected = np.mean([(90 + 4 * order.index(image)) // 4 % 2 == 1 for image in reported])
+    assert 0 < expected < 1
+    check = check_judge(subject, red, sight_of(subject, subject.split.discovery))
+    assert check.after_edit == pytest.approx(expected)
+    found, page = applied(study, others, Wanted(("red",)))
+    of = next(f for f in found.features if f.feature == "red")
+    assert (of.seen_in_edits, of.edits_judged) == (pytest.approx(expected), len(reported)) and of.level == 0.0
+    assert found.level_by == "study" and found.control_words == 0.0 and "Its level is the study" in page.read_text()
+
+    monkeypatch.setattr(HalfBlind, "fingerprint", "half blind, asked again")
+    few, _ = applied(load_study(study.file), others, Wanted(("red",)))
+    assert few.features[0].carriers is None and any("are too few to find its level" in each for each in few.warnings)
+    for shade in range(60, 60 + LEAST_QUESTIONS):
+        picture(shade).save(others / f"{shade}.png")
+    many, page = applied(load_study(study.file), others, Wanted(("red",)))
+    assert many.level_by == "images" and many.features[0].carriers is not None
+    assert "its level is set on these" in page.read_text()
+
+
+def test_nothing_is_claimed_of_how_much_a_judge_sees_that_only_says_yes_or_no(
+    tmp_path: Path, others: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its verdict on an edit is whether it sees it: an edit that failed and a blind judge look the same."""
+    study = judged_by(YesOrNo, tmp_path / "binary", monkeypatch)
+    report = explained(study, "v1")
+    assert report.judge is not None and report.judge.after_edit is None and report.judge.control_words == 0.0
+    found, _ = applied(study, others, Wanted(("red",)))
+    assert {f.seen_in_edits for f in found.features} == {None} and found.level_by == ""
+    assert all(seen_in(f) == "–" for f in found.features) and found.features[0].level == YES
+
+
+def test_null_edits_that_are_taken_for_different_things_say_so(toy: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The score is the mean over seeds, so that the first seed's decision is not that of the picture."""
+
+    def scores(subject: Subject, requests: list[EditRequest]) -> tuple[dict[EditRequest, np.ndarray], int]:
+        return {r: np.array([0.0, 1.0 if r.seed == toy.seed or r.image == "a" else -2.0]) for r in requests}, 0
+
+    study = toy.changed(effects=toy.effects.model_copy(update={"seeds": 2}))
+    monkeypatch.setattr(applying, "ensure_scores", scores)
+    found = applying._scored(StudyContext(study).subject("v1"), ["a", "b"], null_edits=True)
+    assert found.decision == {"a": "“warm”", "b": "differs by seed"}
+    assert found.measure["b"] == pytest.approx((1 / (1 + np.exp(-1.0)) + 1 / (1 + np.exp(2.0))) / 2)
 
 
 def test_in_python(toy: Study, others: Path, tmp_path: Path) -> None:
