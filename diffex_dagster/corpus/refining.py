@@ -36,10 +36,18 @@ _WHY = 300  # characters
 
 @dataclass(frozen=True)
 class Seen:
-    """One picture that the model is shown, and what is said of it."""
+    """One picture that the model is shown, and what is said of it.
+
+    Attributes:
+        caption: what is said.
+        picture: of any size.
+        side: which side of a comparison it stands for: "above" or "below" its prediction, "up" or "down" by an edit; ""
+            for none.
+    """
 
     caption: str
     picture: Image.Image = field(repr=False)
+    side: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,22 @@ class Refinement:
     before: tuple[str, ...] = ()
     class_labels: tuple[str, ...] = ()
     limit: int = LIMIT
+
+    def with_pictures(self, most: int) -> Refinement:
+        """The same with at most so many pictures, of each side the first ones; they keep their order.
+
+        Sides take turns, so that no comparison loses one of its sides before the other. Pictures above and below their
+        prediction get two turns for each one of the others: they are what the question is about.
+        """
+        if len(self.pictures) <= most:
+            return self
+        turns: list[tuple[int, int, int]] = []
+        so_far: dict[str, int] = {}
+        for i, seen in enumerate(self.pictures):
+            before = so_far[seen.side] = so_far.get(seen.side, -1) + 1
+            turns.append((*divmod(before, 2 if seen.side in ("above", "below") else 1), i))
+        chosen = sorted(i for _, _, i in sorted(turns)[:most])
+        return dataclasses.replace(self, pictures=tuple(self.pictures[i] for i in chosen))
 
 
 @dataclass(frozen=True)

@@ -100,31 +100,36 @@ def pictures_shown(report: Report) -> Iterator[Seen]:
     assert report.completeness is not None
     for each in report.completeness.least_explained:
         if each.picture is not None:
-            yield Seen(_missed(each), opened(each.picture))
+            side = "above" if each.score > each.predicted else "below"
+            yield Seen(_missed(each, side), opened(each.picture), side)
     claimed = [f for f in report.features if f.decision in SHOWN]
     ordered = sorted(claimed, key=lambda f: (f.decision != "mixed", -f.magnitude))
     for feature in ordered[:FEATURES]:
-        for example in _both_sides(report.examples.get(feature.feature, ())):
+        for side, example in _both_sides(report.examples.get(feature.feature, ())):
             yield Seen(
                 f"before an edit towards {plain(feature.name, 60)!r}, which moves its score by "
                 f"{signed(example.effect, 2)}",
                 opened(example.null),
+                side,
             )
 
 
-def _missed(each: Unexplained) -> str:
-    side = "above" if each.score > each.predicted else "below"
+def _missed(each: Unexplained, side: str) -> str:
     shows = ", ".join(plain(name, 40) for name in each.shows) or "none of the attributes"
     return (
         f"scored {number(each.score, 2)}, predicted {number(each.predicted, 2)}: {side} its prediction; shows {shows}"
     )
 
 
-def _both_sides(examples: Sequence[Example]) -> list[Example]:
-    """The images that a feature moves most one way and the other; `examples` by descending effect."""
-    if len(examples) <= 2 * SIDES:
-        return list(examples)
-    return [*examples[:SIDES], *examples[-SIDES:]]
+def _both_sides(examples: Sequence[Example]) -> Iterator[tuple[str, Example]]:
+    """The images that a feature moves most one way and the other, each side's strongest first.
+
+    Args:
+        examples: by descending effect.
+    """
+    up = min(SIDES, (len(examples) + 1) // 2)
+    yield from (("up", example) for example in examples[:up])
+    yield from (("down", example) for example in examples[up:][: -SIDES - 1 : -1])
 
 
 def lines_of(corpus: Corpus, ranked: Sequence[RankedFeature]) -> Iterator[str]:

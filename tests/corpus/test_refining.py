@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from diffex_dagster.corpus import refining
 from diffex_dagster.corpus.accepting import Accepted, with_additions
@@ -16,6 +17,7 @@ from diffex_dagster.corpus.overrides_file import overrides_from_text
 from diffex_dagster.corpus.refining import (
     MOST,
     Refinement,
+    Seen,
     Suggestion,
     read_suggestions,
     refine_prompt,
@@ -295,3 +297,13 @@ def test_what_is_accepted_is_what_was_cleaned(said: dict[str, Any], monkeypatch:
 
     assert [says(merged[f.id]) for f in kept] == [says(f) for f in kept]
     assert {f.id for f in kept} == {f.id for f in merged.walk()} - {f.id for f in corpus().walk()}
+
+
+def test_fewer_pictures_keep_both_sides_and_their_order() -> None:
+    sides = ["above"] * 7 + ["below"] * 5 + ["up", "up", "down", "down"] * 3
+    seen = tuple(Seen(f"{side} {i}", Image.new("RGB", (2, 2)), side) for i, side in enumerate(sides))
+    asked = Refinement(domain="d", measure="m", pictures=seen, tried=())
+    for most, sides in ((24, [7, 5, 6, 6]), (8, [3, 3, 1, 1]), (4, [1, 1, 1, 1]), (2, [1, 1, 0, 0]), (1, [1, 0, 0, 0])):
+        few = asked.with_pictures(most).pictures
+        assert [sum(one.side == side for one in few) for side in ("above", "below", "up", "down")] == sides
+        assert list(few) == [one for one in seen if one in few]

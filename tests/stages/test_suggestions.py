@@ -93,7 +93,7 @@ def server() -> Iterator[Server]:
 
 
 def test_a_question_is_asked_once_and_only_what_is_accepted_is_edited(server: Server, tmp_path: Path) -> None:
-    vlm = {"kind": "openai", "model": "m", "base_url": server.url, "image_side": 24, "images_per_call": 24}
+    vlm = {"kind": "openai", "model": "m", "base_url": server.url, "image_side": 24, "images_per_call": 8}
     work = begun(tmp_path / "study", {"vlm": vlm, "overrides": "corpus.yaml"})
     study, before = work.study, work.corpus
     asked = len(server.questions)

@@ -105,11 +105,24 @@ class Client:
         self._way = _Way()  # how the server was last asked with success
         self._lock, self._at_cache = threading.Lock(), threading.Lock()  # a store is asked by one thread at a time
 
-    def ask(self, request: Request, usage: Usage, keep: Callable[[str], bool] = lambda answer: True) -> str:
+    def ask(
+        self,
+        request: Request,
+        usage: Usage,
+        keep: Callable[[str], bool] = lambda answer: True,
+        with_images: Callable[[int], Request] | None = None,
+    ) -> str:
         """The model's answer as text, from the cache or the server.
 
         Only an answer that `keep` accepts goes into the cache, so that a bad one does not come back for ever. On a
         context overflow the request is asked again with half of the images, down to one.
+
+        Args:
+            request: what is asked.
+            usage: the call is counted in it.
+            keep: whether an answer can be used.
+            with_images: the request anew with at most so many images, where its text speaks of each of them; else the
+                first of them are sent with the same text.
 
         Raises:
             CorpusError: no key, no such model, a refusal, no connection, or any other way the server says no. One
@@ -127,9 +140,9 @@ class Client:
             except ContextOverflow:
                 if len(asked.images) < 2:
                     raise
-                fewer = asked.images[: len(asked.images) // 2]
-                log.warning("%d images are too many for %s: asking with %d", len(asked.images), self.model, len(fewer))
-                asked = Request(asked.system, asked.text, fewer, asked.schema)
+                half = len(asked.images) // 2
+                log.warning("%d images are too many for %s: asking with %d", len(asked.images), self.model, half)
+                asked = with_images(half) if with_images else replace(asked, images=asked.images[:half])
         usage.count(self.model, counts)
         if keep(answer):
             # under the request as it was first asked, so that a second run does not overflow again

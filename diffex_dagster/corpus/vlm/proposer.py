@@ -142,11 +142,17 @@ class OpenAIProposer:
         )
 
     def refine(self, asked: Refinement) -> Refined:
-        """See `Refiner`. A question that has been answered is not asked again; an unreadable answer is, once."""
-        usage = self.new_usage()
-        request = Request(
-            system_prompt(), refine_prompt(asked), tuple(seen.picture for seen in asked.pictures), REFINE_SCHEMA
-        )
+        """See `Refiner`. A question that has been answered is not asked again; an unreadable answer is, once.
+
+        At most `images_per_call` and `max_images` pictures are sent, with the captions of these alone; fewer of both
+        where they are more than the model takes.
+        """
+        usage, most = self.new_usage(), min(self.options.images_per_call, self.options.max_images)
+
+        def request(pictures: int, end: str = "") -> Request:
+            shown = asked.with_pictures(pictures)
+            images = tuple(seen.picture for seen in shown.pictures)
+            return Request(system_prompt(), refine_prompt(shown) + end, images, REFINE_SCHEMA)
 
         def holds_some(answer: str) -> bool:
             try:
@@ -154,15 +160,19 @@ class OpenAIProposer:
             except CorpusError:
                 return False
 
-        answer = self.client.ask(request, usage, keep=holds_some)
+        def ask(end: str = "") -> str:
+            return self.client.ask(
+                request(most, end), usage, keep=holds_some, with_images=lambda pictures: request(pictures, end)
+            )
+
+        answer = ask()
         if not holds_some(answer):
-            again = dataclasses.replace(request, text=f"{request.text}\n\n{worded('again')}")
-            answer = self.client.ask(again, usage, keep=holds_some)
+            answer = ask(f"\n\n{worded('again')}")
             if not holds_some(answer):
                 raise CorpusError(
                     f"The model {self.client.model!r} named no attribute in a readable form: use another model."
                 )
-            self.client.remember(request, answer)
+            self.client.remember(request(most), answer)
         return Refined(answer, self.client.model, usage)
 
     def new_usage(self) -> Usage:
