@@ -29,6 +29,9 @@ from diffex_dagster.utils.lines import one_line
 FURTHEST = 12
 """Images that are named as least explained; pages show the first of them."""
 
+SEES = 0.8
+"""The least share of a judge's edits that is taken for what it sees of what is there. A smaller one may be the editor's."""
+
 CANNOT_EMBED = (DiffExError, ImportError, MemoryError, OSError, RuntimeError)
 """What a judge's model fails with where it is asked in a process that lacks its weights, its GPU or memory for it."""
 
@@ -110,8 +113,9 @@ def hit_rate(subject: Subject, features: Sequence[Feature], searched: Searched) 
     """In what share of the edits that were to put a feature into an image without it the judge sees it.
 
     All edits of these features count, failed ones too: of those that the judge itself calls a success it would be right
-    always. So it is rather too low. None of a judge that only says yes or no, whose verdict on an edit is the same
-    answer, so that an edit that failed and a judge that is blind look alike, and of one without a level.
+    always. So it is rather too low, and None below `SEES`: corrected by a share that is far too low, every image would
+    show the feature. None of a judge that only says yes or no, whose verdict on an edit is the same answer, so that an
+    edit that failed and a judge that is blind look alike, and of one without a level.
     """
     level = searched.sight.level
     added = [f for f in features if f.direction == "add" and f.id in searched.gains]
@@ -120,7 +124,7 @@ def hit_rate(subject: Subject, features: Sequence[Feature], searched: Searched) 
     before = evidence_before(subject, [f.prompt for f in added], searched.split.reported)
     seen = [(before[f.prompt] + searched.gains[f.id] > level)[searched.without[f.id]] for f in added]
     every = np.concatenate(seen)
-    return float(every.mean()) if every.size else None
+    return share if every.size and (share := float(every.mean())) >= SEES else None
 
 
 def presence(seen: np.ndarray, hit: float | None, false_alarm: float | None) -> np.ndarray:

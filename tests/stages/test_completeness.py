@@ -169,22 +169,24 @@ def test_edits_the_other_way_count_only_where_they_took() -> None:
 def test_a_judge_is_held_to_all_edits_and_one_that_says_yes_or_no_is_not_corrected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It sees half of what the edits were to bring; of those it calls a success it would see all."""
+    """It sees four in five of what the edits were to bring; of those it calls a success it would see all."""
     monkeypatch.setattr(
-        stage, "evidence_before", lambda work, prompts, images: {"glasses": np.array([0, 0, 0, 0, 5.0])}
+        stage, "evidence_before", lambda work, prompts, images: {"glasses": np.array([0, 0, 0, 0, 0, 5.0])}
     )
     feature: Any = SimpleNamespace(id="a", direction="add", prompt="glasses")
     searched: Any = SimpleNamespace(
-        gains={"a": np.array([3.0, 3.0, 0.0, 0.0, 0.0])}, without={"a": np.array([True] * 4 + [False])},
+        gains={"a": np.array([3.0, 3.0, 3.0, 3.0, 0.0, 0.0])}, without={"a": np.array([True] * 5 + [False])},
         sight=Sight({}, 1.0), split=SimpleNamespace(reported=()),
     )  # fmt: skip
     work: Any = None
-    assert stage.hit_rate(work, [feature], searched) == 0.5
+    assert stage.hit_rate(work, [feature], searched) == 0.8
+    searched.gains["a"] = np.array([3.0, 3.0, 0.0, 0.0, 0.0, 0.0])  # the editor failed, or the judge is blind
+    assert stage.hit_rate(work, [feature], searched) is None
     searched.sight = Sight({}, 0.5, binary=True)
     assert stage.hit_rate(work, [feature], searched) is None
     seen = np.array([True, False, False, False])
     assert stage.presence(seen, None, 0.04).tolist() == [1.0, 0.0, 0.0, 0.0]
-    assert 0 < stage.presence(seen, 0.5, 0.04)[1] < 1
+    assert 0 < stage.presence(seen, 0.8, 0.04)[1] < 1
 
 
 def test_without_an_edit_that_works_and_without_an_embedding_it_says_so(
