@@ -30,7 +30,7 @@ FURTHEST = 12
 """Images that are named as least explained; pages show the first of them."""
 
 SEES = 0.8
-"""The least share of a judge's edits that is taken for what it sees of what is there. A smaller one may be the editor's."""
+"""The least share of a judge's edits that is taken for what it sees of what is there. Less may be the editor's."""
 
 CANNOT_EMBED = (DiffExError, ImportError, MemoryError, OSError, RuntimeError)
 """What a judge's model fails with where it is asked in a process that lacks its weights, its GPU or memory for it."""
