@@ -46,16 +46,17 @@ def original_outputs(subject: Subject, pictures: Pictures) -> np.ndarray:
     return np.stack([scores[key] for key in pictures.samples])
 
 
-def classifier_report(subject: Subject, command: str) -> tuple[Report, Searched]:
+def classifier_report(subject: Subject, command: str, searched: Searched | None = None) -> tuple[Report, Searched]:
     """Everything on the report page of one classifier, from what the store holds.
 
     Args:
         command: the command that reproduces the report.
+        searched: the answer of the subject's search; replayed when left out.
 
     Raises:
         StoreError: the search has not been run with this study, editor and classifier; nothing is edited here.
     """
-    searched = replay_search(subject)
+    searched = searched or replay_search(subject)
     subject = subject.calibrated()
     study, store, editor, corpus = subject.study, subject.store, subject.editor, subject.corpus
     pictures = Pictures(subject, store.images(searched.split.reported))

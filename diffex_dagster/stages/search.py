@@ -136,8 +136,11 @@ def run_search(subject: Subject) -> Searched:
         return _search(subject)
 
 
-def replay_search(subject: Subject) -> Searched:
+def replay_search(subject: Subject, judging: bool = False) -> Searched:
     """The answer of a search that has been run, read from the store: nothing is edited, scored or judged.
+
+    Args:
+        judging: ask the judge what it has not said of these edits yet, and keep it.
 
     Raises:
         StoreError: something that the search asks for is not in the store; it says which stage is missing.
@@ -150,7 +153,7 @@ def replay_search(subject: Subject) -> Searched:
         report=silent,
         editor=Stored(subject.editor, missing),
         classifier=Stored(subject.classifier, missing),
-        judge=Stored(subject.judge, missing) if subject.judge else None,
+        judge=Stored(subject.judge, missing) if subject.judge and not judging else subject.judge,
         second_judge=Stored(subject.second_judge, missing) if subject.second_judge else None,
     )
     with subject.store.hold():

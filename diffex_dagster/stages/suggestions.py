@@ -32,9 +32,10 @@ from diffex_dagster.corpus.vlm.protocol import HelpingProposer
 from diffex_dagster.errors import CorpusError
 from diffex_dagster.report.wording import SHOWN, UNSAID, number, plain, signed
 from diffex_dagster.results import Example, RankedFeature, Report, Unexplained, opened
-from diffex_dagster.stages.context import StudyContext, Subject
+from diffex_dagster.stages.context import Planned, StudyContext, Subject
 from diffex_dagster.stages.corpus import class_names, problems
 from diffex_dagster.stages.report import classifier_report, keep_completeness
+from diffex_dagster.stages.search import replay_search
 from diffex_dagster.store.rounds import Round
 from diffex_dagster.study import Study
 from diffex_dagster.utils.files import write_atomically
@@ -73,6 +74,9 @@ def question_of(subject: Subject) -> tuple[Refinement, Report]:
     """
     report, _ = classifier_report(subject, "")
     keep_completeness(subject, report)
+    if subject.split.held_out:
+        seen = on_discovery(subject)
+        report, _ = classifier_report(seen, "", replay_search(seen, judging=True))
     if report.completeness is None or report.completeness.score is None:
         why = report.completeness.why if report.completeness else "this report does not say"
         raise CorpusError(f"{subject.study.file}: nothing can be refined where what is explained is not known: {why}")
@@ -93,6 +97,22 @@ def question_of(subject: Subject) -> tuple[Refinement, Report]:
         class_labels=class_names(study, names),
     )
     return asked, report
+
+
+def on_discovery(subject: Subject) -> Subject:
+    """The same work on the images that the search has seen, without what was looked at on the others alone.
+
+    A suggestion that was named from images which are held out would be confirmed on those that it was named from.
+    """
+    study, held_out = subject.study, ("absence", "side_effects")  # nothing of these was made on discovery images
+    changed = study.changed(
+        effects=study.effects.model_copy(update={"confirmation": 0.0, **dict.fromkeys(held_out, 0)}),
+        search=study.search.model_copy(update={"interactions": 0}),
+        report=study.report.model_copy(update={"gradcam": 0}),
+    )
+    samples, seen = subject.samples, subject.split.discovery
+    only = Planned(subject.corpus, {image: samples[image] for image in seen})
+    return replace(subject.changed(changed, second_judge=None), planned=only)
 
 
 def pictures_shown(report: Report) -> Iterator[Seen]:

@@ -69,6 +69,26 @@ def test_the_question_holds_what_is_not_explained_and_what_was_tried(first: Stud
     assert len(files) == 1 + len(captions) and "Name up to" in files[0].read_text("utf-8")
 
 
+def test_a_question_shows_nothing_of_the_images_that_are_held_out(tmp_path: Path) -> None:
+    """What is suggested is confirmed on images that it was not named from; the round is what the report says."""
+    study, _ = write_study(tmp_path / "study", SEED)
+    study = study.changed(effects=study.effects.model_copy(update={"confirmation": 0.5, "confirmation_from": 20}))
+    work = StudyContext(study)
+    sample_images(work)
+    propose(work)
+    subject = searched(work).subject("rule")
+    assert subject.split.held_out
+    asked, report = question_of(subject)
+    samples = {image: of.tobytes() for image, of in subject.store.images(list(subject.samples)).items()}
+    shown = {seen.picture.tobytes() for seen in asked.pictures}
+    discovery, reported = ({samples[image] for image in of} for of in (subject.split.discovery, subject.split.reported))
+    assert len(shown) > 4 and shown <= discovery and not shown & reported
+    assert report.completeness
+    assert {each.image for each in report.completeness.least_explained} <= set(subject.split.discovery)
+    (kept,) = subject.store.rounds(study.kept_as, "rule", subject.editor.fingerprint)
+    assert kept.images == len(subject.split.reported)
+
+
 def pictures_in(request: dict[str, Any]) -> tuple[str, list[Image.Image]]:
     text, *images = request["messages"][1]["content"]
     sent = [each["image_url"]["url"].partition(",")[2] for each in images]
