@@ -8,6 +8,7 @@ both sides of the features that raise some and lower others. A person takes sugg
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -194,15 +195,40 @@ def suggest(subject: Subject) -> Suggested:
 
 
 def write_question(subject: Subject, folder: Path) -> list[Path]:
-    """The question as files, for any model that a person can ask: `question.md`, and its pictures in their order."""
+    """The question as files, for any model that a person can ask: `question.md`, and its pictures in their order.
+
+    Those of an earlier question in the folder are replaced, so that none is left of a longer one.
+
+    Raises:
+        CorpusError: the folder cannot be made, or its pictures are not those of a question.
+    """
+    old, files = _folder_of_question(folder), [folder / "question.md"]
     asked, _ = question_of(subject)
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / "question.md"]
+    for picture in old:
+        picture.unlink()
     write_atomically(files[0], (refine_prompt(asked) + "\n").encode("utf-8"))
     for i, seen in enumerate(asked.pictures, 1):
         files.append(folder / f"{i:02d}.png")
         seen.picture.save(files[-1])
     return files
+
+
+def _folder_of_question(folder: Path) -> list[Path]:
+    """The pictures of an earlier question in a folder, which is made where there is none."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        old = [path for path in folder.glob("*.png") if re.fullmatch(r"\d\d+", path.stem)]
+    except OSError as error:
+        raise CorpusError(
+            f"{folder}: --question writes into a folder, which this is not and cannot become ({error.strerror}); "
+            "name another one"
+        ) from error
+    if old and not (folder / "question.md").is_file():
+        raise CorpusError(
+            f"{folder}: --question would write over {old[0].name}, which is not of a question of before; name a new "
+            "folder"
+        )
+    return old
 
 
 def open_suggestions(work: StudyContext, proposal: Corpus) -> list[tuple[Suggestion, str]]:

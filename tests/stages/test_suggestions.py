@@ -89,6 +89,26 @@ def test_a_question_shows_nothing_of_the_images_that_are_held_out(tmp_path: Path
     assert kept.images == len(subject.split.reported)
 
 
+def test_a_question_replaces_its_own_files_alone(first: StudyContext, tmp_path: Path) -> None:
+    subject, folder = first.subject("rule"), tmp_path / "question"
+    (tmp_path / "file").write_text("mine", "utf-8")
+    for no_folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(CorpusError, match=r"--question writes into a folder, which this is not .*name another one"):
+            write_question(subject, no_folder)
+    folder.mkdir()
+    mine = [folder / "01.png", folder / "hat.png", folder / "97.jpg"]
+    for path in mine:
+        path.write_bytes(b"mine")
+    with pytest.raises(CorpusError, match=r"write over 01\.png, which is not of a question"):
+        write_question(subject, folder)
+    assert sorted(folder.iterdir()) == sorted(mine) and all(path.read_bytes() == b"mine" for path in mine)
+    mine.pop(0).unlink()
+    first_files = write_question(subject, folder)
+    (folder / "98.png").write_bytes(first_files[1].read_bytes())  # of a longer question
+    assert write_question(subject, folder) == first_files
+    assert sorted(folder.iterdir()) == sorted([*first_files, *mine])
+
+
 def pictures_in(request: dict[str, Any]) -> tuple[str, list[Image.Image]]:
     text, *images = request["messages"][1]["content"]
     sent = [each["image_url"]["url"].partition(",")[2] for each in images]
