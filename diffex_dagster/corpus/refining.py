@@ -330,14 +330,18 @@ def _checked(read: _Read, corpus: Corpus, labels: Sequence[str], options: Cleani
 
 
 def _parent(under: Any, corpus: Corpus) -> Feature | None:
-    """The feature of the corpus that a suggestion names, by its id, or its name where only one has it."""
-    wanted = _text(under)
-    if not wanted:
-        return None
-    path = "/".join(slug(part) for part in wanted.replace(">", "/").split("/") if part.strip())
-    named = [feature for feature in corpus.walk() if feature.id == path]
-    named = named or [feature for feature in corpus.walk() if feature.id.split("/")[-1] == path]
-    return named[0] if len(named) == 1 else None
+    """The feature of the corpus that a suggestion names, by its id, or its name where only one has it.
+
+    A line of the question has both, `headgear/hat: Hat`; who answers with the line means the id.
+    """
+    wanted, features = _text(under), list(corpus.walk())
+    for said in dict.fromkeys((wanted, wanted.partition(": ")[0])):
+        path = "/".join(slug(part) for part in said.replace(">", "/").split("/") if part.strip())
+        named = [feature for feature in features if feature.id == path]
+        named = named or [feature for feature in features if feature.id.split("/")[-1] == path]
+        if path and len(named) == 1:
+            return named[0]
+    return None
 
 
 def _kept(read: _Read, corpus: Corpus, labels: Sequence[str], options: CleaningOptions) -> tuple[list[Feature], str]:

@@ -31,7 +31,7 @@ from diffex_dagster.corpus.refining import (
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.corpus.vlm.protocol import HelpingProposer
 from diffex_dagster.errors import CorpusError
-from diffex_dagster.report.wording import SHOWN, UNSAID, number, plain, signed
+from diffex_dagster.report.wording import SHOWN, UNSAID, digits_for, number, plain, signed
 from diffex_dagster.results import Example, RankedFeature, Report, Unexplained, opened
 from diffex_dagster.stages.context import Planned, StudyContext, Subject
 from diffex_dagster.stages.corpus import class_names, problems
@@ -119,27 +119,30 @@ def on_discovery(subject: Subject) -> Subject:
 def pictures_shown(report: Report) -> Iterator[Seen]:
     """The images that are explained least, then both sides of the features that divide the images most."""
     assert report.completeness is not None
-    for each in report.completeness.least_explained:
+    least = report.completeness.least_explained
+    digits = digits_for(x for each in least for x in (each.score, each.predicted))
+    for each in least:
         if each.picture is not None:
             side = "above" if each.score > each.predicted else "below"
-            yield Seen(_missed(each, side), opened(each.picture), side)
+            yield Seen(_missed(each, side, digits), opened(each.picture), side)
     claimed = [f for f in report.features if f.decision in SHOWN]
     ordered = sorted(claimed, key=lambda f: (f.decision != "mixed", -f.magnitude))
     for feature in ordered[:FEATURES]:
-        for side, example in _both_sides(report.examples.get(feature.feature, ())):
+        examples = report.examples.get(feature.feature, ())
+        digits = digits_for(example.effect for example in examples)
+        for side, example in _both_sides(examples):
             yield Seen(
                 f"before an edit towards {plain(feature.name, 60)!r}, which moves its score by "
-                f"{signed(example.effect, 2)}",
+                f"{signed(example.effect, digits)}",
                 opened(example.null),
                 side,
             )
 
 
-def _missed(each: Unexplained, side: str) -> str:
+def _missed(each: Unexplained, side: str, digits: int) -> str:
     shows = ", ".join(plain(name, 40) for name in each.shows) or "none of the attributes"
-    return (
-        f"scored {number(each.score, 2)}, predicted {number(each.predicted, 2)}: {side} its prediction; shows {shows}"
-    )
+    score, predicted = number(each.score, digits), number(each.predicted, digits)
+    return f"scored {score}, predicted {predicted}: {side} its prediction; shows {shows}"
 
 
 def _both_sides(examples: Sequence[Example]) -> Iterator[tuple[str, Example]]:
@@ -156,6 +159,7 @@ def _both_sides(examples: Sequence[Example]) -> Iterator[tuple[str, Example]]:
 def lines_of(corpus: Corpus, ranked: Sequence[RankedFeature]) -> Iterator[str]:
     """Every feature of the corpus and what its edits did."""
     rows = {row.feature: row for row in ranked}
+    digits = digits_for(x for row in ranked for x in (row.effect, row.magnitude))
     for feature in corpus.walk():
         row = rows.get(feature.id)
         if row is None:
@@ -163,7 +167,9 @@ def lines_of(corpus: Corpus, ranked: Sequence[RankedFeature]) -> Iterator[str]:
         elif row.decision in UNSAID:
             said = row.decision
         else:
-            said = f"{row.decision}, {signed(row.effect, 2)} on average, {number(row.magnitude, 2)} either way"
+            said = (
+                f"{row.decision}, {signed(row.effect, digits)} on average, {number(row.magnitude, digits)} either way"
+            )
         yield f"{feature.id}: {plain(feature.name, 60)}: {said}"
 
 

@@ -55,9 +55,13 @@ def test_a_new_group_brings_its_children() -> None:
 
 
 def test_a_finer_child_and_a_split_go_under_what_they_name() -> None:
-    finer = only({"kind": "finer", "under": "hat", "name": "Top hat", "prompt": "a top hat", "why": "w"})
+    said = {"kind": "finer", "under": "hat", "name": "Top hat", "prompt": "a top hat", "why": "w"}
+    finer = only(said)
     assert finer.id == "hat/top-hat" and finer.entries[0]["group"] == "hat" and not finer.left_out
     kinds = [{"name": "Open smile", "prompt": "an open smile"}, {"name": "Closed smile", "prompt": "a closed smile"}]
+    for line in ("hat: Hat", "hat: Hat: raises, +0.31 on average", "Hat: a hat"):
+        assert only({**said, "under": line}).id == "hat/top-hat"
+    assert "which the corpus lacks" in only({**said, "under": "scarf: Hat"}).left_out
     split = only({"kind": "split", "under": "Smile", "name": "Smile", "children": kinds, "why": "w"})
     assert (
         split.id == "smile/smile"

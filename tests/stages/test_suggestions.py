@@ -6,6 +6,7 @@ import base64
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,15 @@ from diffex_dagster.errors import CorpusError, StoreError
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.corpus import propose
 from diffex_dagster.stages.sample_images import sample_images
-from diffex_dagster.stages.suggestions import accept, open_suggestions, question_of, suggest, write_question
+from diffex_dagster.stages.suggestions import (
+    accept,
+    lines_of,
+    open_suggestions,
+    pictures_shown,
+    question_of,
+    suggest,
+    write_question,
+)
 from tests.support.chat_server import Reply, Server, serving
 from tests.support.material import HOSTILE
 
@@ -87,6 +96,22 @@ def test_a_question_shows_nothing_of_the_images_that_are_held_out(tmp_path: Path
     assert {each.image for each in report.completeness.least_explained} <= set(subject.split.discovery)
     (kept,) = subject.store.rounds(study.kept_as, "rule", subject.editor.fingerprint)
     assert kept.images == len(subject.split.reported)
+
+
+def test_small_scores_are_told_apart(first: StudyContext) -> None:
+    """Of a class with a small probability two decimals would say one number of every picture."""
+    _, report = question_of(first.subject("rule"))
+    found, features = report.completeness, [replace(f, effect=0.0312, magnitude=0.0424) for f in report.features]
+    assert found
+    least = [replace(each, score=0.0312, predicted=0.0324) for each in found.least_explained]
+    scored = {"score_edit": 0.0312, "score_null": 0.0, "score_placebo": None}
+    examples = {f: tuple(replace(each, **scored) for each in of) for f, of in report.examples.items()}  # type: ignore
+    small = replace(report, completeness=replace(found, least_explained=tuple(least)), examples=examples)
+    captions = [seen.caption for seen in pictures_shown(small)]
+    assert {c.split(":")[0] for c in captions if c.startswith("scored")} == {"scored 0.031, predicted 0.032"}
+    assert {c.split()[-1] for c in captions if c.startswith("before")} == {"+0.031"}
+    lines = [line for line in lines_of(first.corpus, features) if "on average" in line]
+    assert lines and all("+0.031 on average, 0.042 either way" in line for line in lines)
 
 
 def test_a_question_replaces_its_own_files_alone(first: StudyContext, tmp_path: Path) -> None:
