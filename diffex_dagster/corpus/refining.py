@@ -330,10 +330,7 @@ def _checked(read: _Read, corpus: Corpus, labels: Sequence[str], options: Cleani
 
 
 def _parent(under: Any, corpus: Corpus) -> Feature | None:
-    """The feature of the corpus that a suggestion names, by its id, or its name where only one has it.
-
-    A line of the question has both, `headgear/hat: Hat`; who answers with the line means the id.
-    """
+    """The feature that a suggestion names, by its id, its name where only one has it, or a line (`hat: Hat`)."""
     wanted, features = _text(under), list(corpus.walk())
     for said in dict.fromkeys((wanted, wanted.partition(": ")[0])):
         path = "/".join(slug(part) for part in said.replace(">", "/").split("/") if part.strip())
