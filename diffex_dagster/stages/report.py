@@ -35,6 +35,7 @@ from diffex_dagster.stages.search import replay_search
 from diffex_dagster.stages.searched import Searched
 from diffex_dagster.stages.setup import link_pages, other_pages, source_prompts_in_words, why_unjudged
 from diffex_dagster.stages.subgroups import columns_of, subgroups_of
+from diffex_dagster.utils.hashing import digest
 
 KEPT = ("feature", "image", "score_null", "score_edit", "effect", "flipped", "score_placebo", "counted")
 """What the database keeps of each row of `Report.per_image`."""
@@ -259,15 +260,20 @@ def keep_completeness(subject: Subject, explanation: Report) -> None:
     """Keep how much this version of the corpus explains: a round of its refinement."""
     if (found := explanation.completeness) is None:
         return
-    identity = {
-        "study": subject.study.kept_as,
-        "classifier_name": explanation.classifier,
-        "classifier": subject.study.subject(explanation.classifier_fingerprint),
-        "editor": explanation.editor_fingerprint,
-        "corpus_version": explanation.corpus_version,
-    }
     numbers = {name: getattr(found, name) for name in ("features", "images", "score", "low", "high")}
-    subject.store.put_completeness(identity, numbers)
+    subject.store.put_completeness(compared_rounds(subject), explanation.corpus_version, numbers)
+
+
+def compared_rounds(subject: Subject) -> dict[str, str]:
+    """Whose rounds can be compared: those of one classifier's weights, target, reported images, judge and editor."""
+    study, judge = subject.study, subject.judge
+    of = digest(study.target.describe(), sorted(subject.split.reported), judge.fingerprint if judge else "")
+    return {
+        "study": study.kept_as,
+        "classifier_name": subject.name,
+        "classifier": f"{study.subject(subject.classifier.fingerprint)}-{of[:8]}",
+        "editor": subject.editor.fingerprint,
+    }
 
 
 def ranked_report(subject: Subject, run: str, folder: Path, command: str) -> tuple[Report, list[Path]]:

@@ -35,7 +35,7 @@ from diffex_dagster.report.wording import SHOWN, UNSAID, digits_for, number, pla
 from diffex_dagster.results import Example, RankedFeature, Report, Unexplained, opened
 from diffex_dagster.stages.context import Planned, StudyContext, Subject
 from diffex_dagster.stages.corpus import class_names, problems
-from diffex_dagster.stages.report import classifier_report, keep_completeness
+from diffex_dagster.stages.report import classifier_report, compared_rounds, keep_completeness
 from diffex_dagster.stages.search import replay_search
 from diffex_dagster.store.rounds import Round
 from diffex_dagster.study import Study
@@ -56,7 +56,7 @@ class Suggested:
         corpus_version: with which it was explained.
         suggestions: in the model's order.
         answer: as it came, with what it cost.
-        rounds: of this classifier so far, the first one first.
+        rounds: so far, those that this one can be compared with (`compared_rounds`), the first one first.
     """
 
     classifier: str
@@ -196,7 +196,7 @@ def suggest(subject: Subject) -> Suggested:
             options = helped(options, proposer.help(answer.usage))
         found = usable_suggestions(read_suggestions(answer.answer), corpus, asked.class_labels, options)
     store.put_suggestions(study.kept_as, subject.name, report.corpus_version, found, answer.model)
-    rounds = store.rounds(study.kept_as, subject.name, subject.editor.fingerprint)
+    rounds = store.rounds(compared_rounds(subject))
     return Suggested(subject.name, report.corpus_version, tuple(found), answer, tuple(rounds))
 
 
@@ -319,8 +319,3 @@ def _taken(text: str, one: Suggestion, model: str, proposal: Corpus, study: Stud
     if wrong := problems(merge(proposal, overrides_from_text(after, path)), study.search):
         raise CorpusError(f"{path}: with {one.name!r} it could not be searched: {'; '.join(wrong)}")
     return after
-
-
-def rounds_of(work: StudyContext, classifier: str) -> list[Round]:
-    """The rounds of one classifier so far."""
-    return work.store.rounds(work.study.kept_as, classifier, work.editor.fingerprint)

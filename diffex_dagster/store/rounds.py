@@ -11,6 +11,13 @@ from diffex_dagster.corpus.refining import Suggestion
 from diffex_dagster.store.connection import Connection
 from diffex_dagster.store.tables import Tables
 
+_COMPARED = ("study", "classifier_name", "classifier", "editor")
+_OF = "WHERE " + " AND ".join(f"{column} = ?" for column in _COMPARED)
+
+
+def _values(compared: Mapping[str, str]) -> list[str]:
+    return [compared[column] for column in _COMPARED]
+
 
 @dataclass(frozen=True)
 class Round:
@@ -37,34 +44,35 @@ class Round:
 class RoundTables(Tables):
     """`completeness` and `suggestions`."""
 
-    def put_completeness(self, identity: Mapping[str, str], found: Mapping[str, float | int | None]) -> None:
+    def put_completeness(
+        self, compared: Mapping[str, str], corpus_version: str, found: Mapping[str, float | int | None]
+    ) -> None:
         """Keep how much is explained; a version that was explained before keeps the number of its round.
 
         Args:
-            identity: study, classifier_name, classifier, editor and corpus_version.
+            compared: study, classifier_name, classifier and editor: whose rounds are counted and compared.
+            corpus_version: the version.
             found: features, images, score, low, high.
         """
 
         def put(connection: Connection) -> None:
-            who = [identity[name] for name in ("study", "classifier_name", "editor")]
-            known = connection.execute(
-                "SELECT corpus_version, round FROM completeness WHERE study = ? AND classifier_name = ? AND editor = ?",
-                who,
-            )
+            known = connection.execute(f"SELECT corpus_version, round FROM completeness {_OF}", _values(compared))  # noqa: S608 (our own names)
             rounds: dict[str, int] = dict(known)
-            number = rounds.get(identity["corpus_version"], max(rounds.values(), default=0) + 1)
-            connection.insert("completeness", [{**identity, "round": number, **found}], True)
+            number = rounds.get(corpus_version, max(rounds.values(), default=0) + 1)
+            connection.insert(
+                "completeness", [{**compared, "corpus_version": corpus_version, "round": number, **found}], True
+            )
 
         self.database.write(put)
 
-    def rounds(self, study: str, classifier_name: str, editor: str) -> list[Round]:
-        """The rounds of one classifier under an editor (fingerprint), the first one first."""
+    def rounds(self, compared: Mapping[str, str]) -> list[Round]:
+        """The rounds that can be compared with each other (see `put_completeness`), the first one first."""
         rows = self.rows(
-            """SELECT round, corpus_version, features, images, score, low, high, created FROM completeness
-            WHERE study = ? AND classifier_name = ? AND editor = ? ORDER BY round, created""",
-            [study, classifier_name, editor],
+            f"""SELECT round, corpus_version, features, images, score, low, high, created FROM completeness
+            {_OF} ORDER BY round""",  # noqa: S608 (our own names)
+            _values(compared),
         )
-        return list({row[1]: Round(*row) for row in rows}.values())  # of one version the latest classifier
+        return [Round(*row) for row in rows]
 
     def put_suggestions(
         self, study: str, classifier_name: str, corpus_version: str, found: Sequence[Suggestion], model: str

@@ -41,8 +41,10 @@ CREATE TABLE IF NOT EXISTS drops (
 );
 -- One row of `completeness` is how much of a classifier's outputs a version of a study's corpus explains: a round.
 CREATE TABLE IF NOT EXISTS completeness (
-    study VARCHAR, classifier_name VARCHAR, classifier VARCHAR, editor VARCHAR, corpus_version VARCHAR,
-    round INTEGER NOT NULL,             -- counted for each classifier and editor
+    study VARCHAR, classifier_name VARCHAR,
+    classifier VARCHAR,                 -- its weights, target, reported images and judge
+    editor VARCHAR, corpus_version VARCHAR,
+    round INTEGER NOT NULL,             -- counted for each of the four before: only those compare
     features INTEGER NOT NULL, images INTEGER NOT NULL,
     score DOUBLE, low DOUBLE, high DOUBLE, -- NULL where it is not known
     created TIMESTAMPTZ DEFAULT now(),

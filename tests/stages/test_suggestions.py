@@ -25,8 +25,9 @@ from diffex_dagster.corpus.refining import Suggestion
 from diffex_dagster.corpus.tree import Corpus, slug
 from diffex_dagster.corpus.vlm.answers import tree_from_raw
 from diffex_dagster.errors import CorpusError, StoreError
-from diffex_dagster.stages.context import StudyContext
+from diffex_dagster.stages.context import Planned, StudyContext
 from diffex_dagster.stages.corpus import propose
+from diffex_dagster.stages.report import compared_rounds, keep_completeness
 from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.suggestions import (
     accept,
@@ -94,8 +95,37 @@ def test_a_question_shows_nothing_of_the_images_that_are_held_out(tmp_path: Path
     assert len(shown) > 4 and shown <= discovery and not shown & reported
     assert report.completeness
     assert {each.image for each in report.completeness.least_explained} <= set(subject.split.discovery)
-    (kept,) = subject.store.rounds(study.kept_as, "rule", subject.editor.fingerprint)
+    (kept,) = subject.store.rounds(compared_rounds(subject))
     assert kept.images == len(subject.split.reported)
+
+
+def test_rounds_of_what_cannot_be_compared_are_counted_apart(first: StudyContext) -> None:
+    subject = first.subject("rule")
+    _, report = question_of(subject)
+    fewer = Planned(first.corpus, dict(list(subject.samples.items())[:20]))
+    target = subject.study.target.model_copy(update={"label": "no"})
+    others = [
+        replace(subject, planned=fewer),
+        subject.changed(subject.study.changed(target=target)),
+        subject.changed(judge=Other(subject.judge)),
+        subject.changed(classifier=Other(subject.classifier)),
+    ]
+    before = subject.store.rounds(compared_rounds(subject))
+    for other in others:
+        assert subject.store.rounds(compared_rounds(other)) == []
+        keep_completeness(other, report)
+        keep_completeness(other, replace(report, corpus_version="later"))
+        assert [each.round for each in subject.store.rounds(compared_rounds(other))] == [1, 2]
+    assert before and subject.store.rounds(compared_rounds(subject)) == before
+
+
+class Other:
+    """Another part of the same kind."""
+
+    fingerprint = "another"
+
+    def __init__(self, of: Any) -> None:
+        self.labels = getattr(of, "labels", ())
 
 
 def test_small_scores_are_told_apart(first: StudyContext) -> None:
