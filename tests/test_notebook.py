@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import runpy
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 
 from tests.support.project import ROOT
 
 SCRIPT: dict[str, Any] = runpy.run_path(str(ROOT / "docs" / "make_notebook.py"))
 CELLS, CODE, FILE = SCRIPT["CELLS"], SCRIPT["CODE"], SCRIPT["FILE"]
+
+FRAME = next(number for number in CODE if "to_frame" in CELLS[number])
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +38,9 @@ def test_it_was_executed_and_shows_tables_with_pictures(notebook: dict[str, Any]
     assert len(shown) == 3 and "<img" in shown[0] and "Every image" in shown[0] and "<img" in shown[2]
 
 
-def test_it_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_it_runs_and_finds_what_it_shows(
+    notebook: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(FILE.parent)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -46,4 +52,7 @@ def test_it_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if isinstance(last, ast.Expr):
             names["_"] = eval(compile(ast.Expression(last.value), f"cell {number}", "eval"), names)
     assert {"Grey hair", "Majestic beard"} <= {f.name for f in names["found"].report.features if f.decision == "raises"}
+    committed = "".join(notebook["cells"][FRAME]["outputs"][0]["data"]["text/plain"])
+    frame = pandas.read_csv(io.StringIO(committed), sep=r"\s{2,}", engine="python")
+    pandas.testing.assert_frame_equal(frame, names["found"].to_frame()[list(frame)], rtol=0, atol=0.006)
     assert "<table>" in names["one"]._repr_html_() and (ROOT / "studies" / "avatars").is_dir()

@@ -70,7 +70,12 @@ def truth(
     ] = None,
     label: Annotated[str | None, typer.Option(help="class to explain; the study's, or the second of two")] = None,
     exam: Annotated[
-        bool, typer.Option("--exam", help="classifiers, images and a population that nothing was chosen on")
+        bool,
+        typer.Option(
+            "--exam",
+            help="classifiers, images and a population that nothing was chosen on; with the corpora recorded beside "
+            "the study, or, where none is, the study's own, on which choices may have been made",
+        ),
     ] = False,
     count: Annotated[int | None, typer.Option(min=1, help="with --exam: only the first so many classifiers")] = None,
     proposal: Annotated[str | None, typer.Option(help="with --exam: only this recorded proposal")] = None,

@@ -91,22 +91,31 @@ class Gallery:
     peak: float
 
 
-def gallery(report: Report, digits: int, budget: int = BUDGET, pictures: bool = True) -> Gallery | None:
+def gallery(
+    report: Report,
+    digits: int,
+    budget: int = BUDGET,
+    pictures: bool = True,
+    top: int | None = None,
+    most: int | None = None,
+) -> Gallery | None:
     """The gallery of a report; None where it has no effects by image (one that was read from its files).
 
     Args:
         digits: decimals of its numbers.
         budget: characters of all pictures on the page; it takes `SHARE` of them at most.
         pictures: whether it has pictures at all.
+        top: features, the strongest; `TOP`.
+        most: images, those that move furthest under these features; `MOST`. Both orders are of what is shown.
     """
     found = report.gallery
     rows = {(row.feature, row.image): row for row in report.per_image}
-    features = [f for f in report.features if f.feature in (found.edits if found else ())][:TOP]
+    features = [f for f in report.features if f.feature in (found.edits if found else ())][: top or TOP]
     if found is None or not features or not rows:
         return None
     effects, flags = _numbers(rows, [f.feature for f in features], found.images)
     clear = np.where((flags & ALREADY) > 0, 0.0, effects)  # what the ranking counts: a failed edit has its part
-    moved = np.argsort(-np.abs(clear).mean(axis=1), kind="stable")[:MOST]
+    moved = np.argsort(-np.abs(clear).mean(axis=1), kind="stable")[: most or MOST]
     shown = np.sort(moved)
     effects, flags, clear = effects[shown], flags[shown], clear[shown]
     keys = [found.images[i] for i in shown]

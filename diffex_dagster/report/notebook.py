@@ -45,8 +45,7 @@ def as_html(explanation: Report, shown: int = SHOWN) -> str:
     features = explanation.features[:shown]
     digits = digits_for(f.effect for f in features)
     rows = "".join(_row(f, explanation.examples.get(f.feature, ()), digits) for f in features)
-    more = len(explanation.features) - len(features)
-    note = f"<p>{more} more features are not shown: <code>to_html(folder)</code> has them all.</p>" if more else ""
+    note = _not_shown(len(explanation.features) - len(features), "feature")
     headings = "".join(
         f"<th>{each}</th>" for each in ("", "feature", "effect", "interval", "flips", "decision", "before", "after")
     )
@@ -61,25 +60,36 @@ def as_html(explanation: Report, shown: int = SHOWN) -> str:
 
 
 def _every_image(explanation: Report, digits: int) -> str:
-    """The heat map of the report's gallery as a table: a row an image, those that are alike together; folded."""
+    """The heat map of the report's gallery as a table, folded: a row an image, those that are alike together.
+
+    Of many images those are shown that move furthest under the features that are shown, not one end of an order in
+    which likes stand together: that would be images of one kind.
+    """
     shots = explanation.gallery
     if shots is None or not explanation.per_image:
         return ""
-    found = gallery(explanation, digits, pictures=False)
+    found = gallery(explanation, digits, pictures=False, top=WIDE, most=LONG)
     if found is None:
         return ""
-    data, columns = found.data, range(min(WIDE, found.features))
+    data, columns = found.data, range(found.features)
     heads = "".join(f"<th>{_safe(data['features'][j]['n'])}</th>" for j in columns)
     lines = []
-    for i in data["alike"][0][:LONG]:
+    for i in data["alike"][0]:
         cells = "".join(_cell(data["effects"][i][j], data["flags"][i][j], found.peak, digits) for j in columns)
         lines.append(f"<tr><th>{_safe(data['images'][i]['n'])}</th>{cells}</tr>")
-    left = found.of - len(lines)
-    note = f"<p>{left} more images are not shown: <code>to_html(folder)</code> has them.</p>" if left else ""
+    left = found.of - found.images
+    note = f"<p>The {count(found.images, 'image')} that move furthest.</p>{_not_shown(left, 'image')}" if left else ""
     return (
         f"<details><summary>Every image</summary><table><thead><tr><th></th>{heads}</tr></thead>"
         f"<tbody>{''.join(lines)}</tbody></table>{note}</details>"
     )
+
+
+def _not_shown(left: int, noun: str) -> str:
+    if not left:
+        return ""
+    verb, them = ("is", "it") if left == 1 else ("are", "them")
+    return f"<p>{count(left, f'more {noun}')} {verb} not shown: <code>to_html(folder)</code> has {them}.</p>"
 
 
 def _cell(effect: float, flags: int, peak: float, digits: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -270,6 +271,41 @@ def test_the_gallery_orders_and_filters_images(opened: Open, report_folder: Path
     assert mean and mean.startswith("mean ")
     page.select_option("#gallery-features", "alike")
     assert page.locator("#gallery-table thead th").count() - 1 == columns
+
+
+def test_an_effect_that_is_not_shown_orders_nothing(opened: Open, tmp_path: Path) -> None:
+    """An image that was so already has no colour: it comes last, by image and by feature, however large its effect."""
+    report = material.wide(12, 6)
+    rows = tuple(row if row.counted else replace(row, effect=0.9) for row in report.per_image)
+    write_report(replace(report, per_image=rows), tmp_path / "report")
+    page = opened(tmp_path / "report")
+    page.locator("#gallery-table thead th").nth(6).click()
+    said = page.eval_on_selector_all(
+        "#gallery-table tbody tr td:nth-child(7)", "all => all.map(td => td.getAttribute('aria-label'))"
+    )
+    assert [label.endswith("was so already") for label in said] == [False] * 11 + [True]
+    page.locator("#gallery-table tbody tr").last.locator("th").click()
+    names = page.locator("#gallery-strip .tiles li .tile-name").all_inner_texts()
+    assert names[:2] == ["the image", "null edit"] and names[-1] == report.features[5].name
+    assert "was so already" in page.locator("#gallery-strip .tiles li").last.inner_text()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_gallery_cuts_the_start_of_a_long_name(opened: Open, tmp_path: Path, width: int) -> None:
+    """The end tells images apart: it is inside of the row's heading, and the start is cut."""
+    report = material.wide(4, 3)
+    rows = tuple(replace(row, file=f"a/photo_of_the_second_survey_north_{row.file}") for row in report.per_image)
+    write_report(replace(report, per_image=rows), tmp_path / "report")
+    page = opened(tmp_path / "report", viewport={"width": width, "height": 800})
+    assert sorted(cells(page)) == [f"photo_of_the_second_survey_north_{i:03d}.png" for i in range(4)]
+    boxes = page.eval_on_selector_all(
+        "#gallery-table tbody th",
+        "all => all.map(th => [th, th.querySelector('span'), th.querySelector('bdi')]"
+        ".map(node => { const box = node.getBoundingClientRect(); return [box.left, box.right]; }))",
+    )
+    for heading, shown, text in boxes:
+        assert heading[0] <= shown[0] < shown[1] <= heading[1]
+        assert text[1] == pytest.approx(shown[1], abs=1) and text[0] < shown[0] - 20
 
 
 def test_the_gallery_s_means_are_the_effects_that_are_ranked(

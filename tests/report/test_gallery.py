@@ -17,6 +17,7 @@ from PIL import Image
 
 from diffex_dagster.report import gallery as module
 from diffex_dagster.report.gallery import ALREADY, FAILED, FLIP, TOP, gallery
+from diffex_dagster.report.notebook import as_html
 from diffex_dagster.report.page import render_report
 from diffex_dagster.results import Picture, Report, opened
 from tests.support import material
@@ -128,7 +129,30 @@ def test_sixty_four_images_by_forty_features_are_under_five_megabytes() -> None:
     page = render_report(report)
     assert len(page.encode()) < 5_000_000
     data = json.loads(re.search(r'id="gallery-data">(.*?)</script>', page, re.DOTALL)[1])  # type: ignore[index]
-    assert np.shape(data["effects"]) == (64, 40) and len(data["sprites"]) in (0, 64)
+    assert np.shape(data["effects"]) == (64, 40) and len(data["sprites"]) == 64
+    for sprite in data["sprites"]:
+        drawn = Image.open(io.BytesIO(base64.b64decode(sprite)))
+        assert drawn.size == (data["side"] * data["tiles"], data["side"])
+        assert all(low < high for low, high in drawn.convert("RGB").getextrema())
+
+
+@pytest.mark.parametrize(("images", "left"), [(64, "40 more images are"), (25, "1 more image is"), (24, "")])
+def test_a_notebook_shows_the_images_that_move_furthest_of_every_kind(images: int, left: str) -> None:
+    report = material.wide(images, 10)
+    text = as_html(report)
+    assert "<p>2 more features are not shown" in text
+    assert (f"{left} not shown" in text and "The 24 images that move furthest" in text) or not left
+    assert bool(left) == ("move furthest" in text)
+    rows = re.findall(r"<tr><th>(\d+)\.png</th>(.*?)</tr>", text)
+    assert len(rows) == 24 and all(cells.count("<td") == 8 for _, cells in rows)
+    moved = dict.fromkeys(map(str, range(images)), 0.0)
+    for row in report.per_image:
+        if row.counted and row.feature in {f.feature for f in report.features[:8]}:
+            moved[str(int(row.image.removeprefix("image-")))] += abs(row.effect)
+    furthest = sorted(moved, key=lambda image: -moved[image])[:24]
+    assert {str(int(name)) for name, _ in rows} == set(furthest)
+    kinds = [int(name) % 2 for name, _ in rows]
+    assert set(kinds) == {0, 1} and kinds in (sorted(kinds), sorted(kinds, reverse=True))
 
 
 def test_without_effects_by_image_there_is_no_gallery(wide: Report) -> None:

@@ -45,7 +45,10 @@
       thumb.style.backgroundPosition = `0 ${-i * 26}px`;
       name.append(thumb);
     }
-    name.append(make("span", "", image.n.split("/").pop() || image.n)); // the end of a path tells images apart
+    const file = make("span"), text = make("bdi", "", image.n.split("/").pop() || image.n);
+    text.dir = "ltr"; // the span runs from right to left, so that a long name loses its start: the end tells images apart
+    file.append(text);
+    name.append(file);
     name.title = image.n;
     row.append(name);
     const cells = g.features.map((feature, j) => {
@@ -65,10 +68,14 @@
 
   const rank = g.features.map((_, j) => j), range = g.images.map((_, i) => i);
   const size = range.map((i) => g.effects[i].reduce((sum, x, j) => sum + (g.flags[i][j] & ALREADY ? 0 : Math.abs(x)), 0));
+  const counted = (i, j) => !(g.flags[i][j] & ALREADY); // an effect that is not shown orders nothing
   let byFeature = -1, shown = [], columns = [];
   const imageOrder = () => {
     const how = $("gallery-images").value;
-    if (byFeature >= 0) return [...range].sort((a, b) => g.effects[b][byFeature] - g.effects[a][byFeature]);
+    if (byFeature >= 0) {
+      const has = range.filter((i) => counted(i, byFeature)), others = range.filter((i) => !counted(i, byFeature));
+      return [...has.sort((a, b) => g.effects[b][byFeature] - g.effects[a][byFeature]), ...others];
+    }
     if (how === "score") return [...range].sort((a, b) => g.images[b].v - g.images[a].v);
     if (how === "size") return [...range].sort((a, b) => size[b] - size[a]);
     if (how === "name") return [...range].sort((a, b) => g.images[a].n.localeCompare(g.images[b].n, "en", { numeric: true }));
@@ -90,7 +97,7 @@
     body.replaceChildren(...shown.map((i) => rows[i].row));
     heads.forEach((cell, j) => cell.setAttribute("aria-sort", j === byFeature ? "descending" : "none"));
     columns.forEach((j) => {
-      const some = shown.filter((i) => !(g.flags[i][j] & ALREADY)).map((i) => g.effects[i][j]);
+      const some = shown.filter((i) => counted(i, j)).map((i) => g.effects[i][j]);
       const mean = some.length ? some.reduce((a, b) => a + b, 0) / some.length : NaN;
       sums[j].className = some.length ? shade(mean) : "already";
       sums[j].title = `${g.features[j].n}: ` + (some.length ? `${says(mean)} on average over ${some.length}` : "no image");
@@ -137,7 +144,7 @@
       strip.style.setProperty("--tiles", g.tiles);
     }
     list.append(tile(0, "the image", image.s[0], false), tile(1, "null edit", image.s[1], false));
-    [...rank].sort((a, b) => (b === j) - (a === j) || Math.abs(g.effects[i][b]) - Math.abs(g.effects[i][a])).forEach((f) =>
+    [...rank].sort((a, b) => (b === j) - (a === j) || counted(i, b) - counted(i, a) || Math.abs(g.effects[i][b]) - Math.abs(g.effects[i][a])).forEach((f) =>
       list.append(tile(f + 2, g.features[f].n, says(g.effects[i][f]), f === j, why(g.flags[i][f]))));
     const title = make("h3", "", image.n), close = make("button", "plain", "✕");
     close.type = "button";
