@@ -453,6 +453,6 @@ def applied(name: str = "Round glasses", images: int = 30) -> Applied:
     return Applied(
         "people", name, "v1", "editor", 'probability of "senior"', "", True, datetime(2026, 1, 2, tzinfo=UTC),
         f"diffex apply people v1 --images {name}", f"/pictures/{name}", False, images, images, "a judge", 0.04, 0.01,
-        0.12, False, tuple(features), tuple(rows), ((f"{name}.png", "not a picture of a known format"),),
-        ("Look here.",), pictures,
+        0.12, "study", tuple(features), tuple(rows), ((f"{name}.png", "not a picture of a known format"),),
+        (f"1 other file ({name})",), ("Look here.",), pictures,
     )  # fmt: skip
