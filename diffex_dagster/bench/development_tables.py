@@ -13,9 +13,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from diffex_dagster.bench.exam_tables import DIGITS, DOCS
-from diffex_dagster.bench.pages import write_between
-from diffex_dagster.errors import DiffExError
+from diffex_dagster.bench.exam_tables import DOCS
+from diffex_dagster.bench.pages import commit_of, missed_effects, rounded, table, write_between
 
 MARK = "development"
 # With exact edits the rest are identities: estimate and truth are one drawing.
@@ -38,23 +37,20 @@ def published(whole: Mapping[str, Any], commit: str | None = None) -> dict[str, 
     Raises:
         DiffExError: neither says at which commit it ran.
     """
-    ran_at = whole.get("commit") or commit
-    if not ran_at:
-        raise DiffExError("the file does not say at which commit it was measured; name it with --commit")
     arm = whole["arms"]["exact"]
     rows: dict[str, dict[str, float | None]] = {
-        name: {key: _rounded(row["resampled"][key]) for key in RATES} | {"beam_recall": _rounded(row["beam_recall"])}
+        name: {key: rounded(row["resampled"][key]) for key in RATES} | {"beam_recall": rounded(row["beam_recall"])}
         for name, row in arm["classifiers"].items()
     }
     keys = (*RATES, "beam_recall")
     known = {key: [value for row in rows.values() if (value := row[key]) is not None] for key in keys}
     return {
-        "commit": ran_at,
+        "commit": commit_of(whole, commit),
         "images": whole["images"],
         "population": whole["population"],
         "studies": next(iter(arm["classifiers"].values()))["resampled"]["studies"],
         "classifiers": rows,
-        "mean": {key: _rounded(fmean(of)) if of else None for key, of in known.items()},
+        "mean": {key: rounded(fmean(of)) if of else None for key, of in known.items()},
         "missed": arm["missed"],
     }
 
@@ -67,23 +63,18 @@ def as_markdown(figures: Mapping[str, Any]) -> str:
     """
     head = ["", *RATES.values(), "beam"]
     rows = [[name, *_cells(row)] for name, row in (*figures["classifiers"].items(), ("mean", figures["mean"]))]
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    said = ", ".join(f"{why} {count}" for why, count in sorted(figures["missed"].items(), key=lambda item: -item[1]))
     return (
         f"Commit {figures['commit']}; {figures['images']} images, {figures['studies']} resampled studies of "
         f"{figures['images']} of {figures['population']} drawings for each classifier.\n\n"
-        + "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        + f"\n\nTrue effects above 0.02 that are not claimed, of the study's own images: {said}.\n"
+        f"{table(head, rows)}\n\n"
+        "True effects above 0.02 that are not claimed, of the study's own images: "
+        f"{missed_effects(figures['missed'])}.\n"
     )
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     rates = ["–" if row[key] is None else f"{100 * row[key]:.1f}%" for key in RATES]
     return [*rates, "–" if row["beam_recall"] is None else f"{row['beam_recall']:.2f}"]
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, DIGITS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,13 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffex_dagster.bench.pages import write_between
+from diffex_dagster.bench.pages import commit_of, missed_effects, rounded, table, write_between
 from diffex_dagster.errors import DiffExError
 
 Figures = Mapping[str, Any]
 DOCS = Path(__file__).parents[2] / "docs"
 MARK = "exam"
-DIGITS = 4  # of a published figure
 AIMS = {"spearman_whole": 0.85, "precision_at_5": 0.85, "coverage": 0.93, "fdr": 0.05}
 AIMS |= {"control_claims": 0.05, "decoy_claims": 0.05}
 SMALLER = ("fdr", "control_claims", "decoy_claims")  # what an aim bounds from above
@@ -72,9 +71,7 @@ def published(whole: Figures, commit: str | None = None) -> list[dict[str, Any]]
     Raises:
         DiffExError: neither says at which commit it ran.
     """
-    ran_at = whole.get("commit") or commit
-    if not ran_at:
-        raise DiffExError("the exam's file does not say at which commit it ran; name it with --commit")
+    ran_at = commit_of(whole, commit)
     return [
         {"commit": ran_at, "proposal": name, "classifiers": len(whole["classifiers"])}
         | {key: value for key, value in found.items() if key != "arms"}
@@ -109,26 +106,16 @@ def latest(history: Iterable[Figures]) -> dict[str, Figures]:
 
 def _arm(figures: Figures) -> dict[str, Any]:
     return {
-        "mean": _rounded(figures["mean"]),
-        "interval": _rounded(figures["interval"]),
+        "mean": rounded(figures["mean"]),
+        "interval": rounded(figures["interval"]),
         "missed": figures["missed"],
         "baselines": {
-            title: {"mean": _rounded(each["mean"]), "interval": _rounded(each["interval"])}
-            | ({"classifiers": len(each["classifiers"]), "ours": _rounded(each["ours"])} if "ours" in each else {})
+            title: {"mean": rounded(each["mean"]), "interval": rounded(each["interval"])}
+            | ({"classifiers": len(each["classifiers"]), "ours": rounded(each["ours"])} if "ours" in each else {})
             for title, each in figures["baselines"].items()
         },
-        "classifiers": {
-            name: _rounded({key: row[key] for key in ROWS}) for name, row in figures["classifiers"].items()
-        },
+        "classifiers": {name: rounded({key: row[key] for key in ROWS}) for name, row in figures["classifiers"].items()},
     }
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _rounded(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_rounded(each) for each in value]
-    return round(value, DIGITS) if isinstance(value, float) else value
 
 
 def as_markdown(history: Sequence[Figures]) -> str:
@@ -148,7 +135,7 @@ def as_markdown(history: Sequence[Figures]) -> str:
         if arm == "diffusion":
             for name, run in having.items():
                 parts += [f"Other readings of the same edits, proposal *{_words(name)}*:", _baselines(run["arms"][arm])]
-                parts += [f"Missed true effects: {_missed(run['arms'][arm])}."]
+                parts += [f"Missed true effects: {missed_effects(run['arms'][arm]['missed'])}."]
     return "\n\n".join([*parts, "**Every exam**, the oldest first", _history(history)]) + "\n"
 
 
@@ -181,7 +168,7 @@ def _marks(runs: Mapping[str, Figures], arm: str, keys: Sequence[str]) -> str:
     head = ["", *map(_words, runs), "aim"]
     rows = [[title, *(str(run[key]) for run in runs.values()), ""] for key, title in FACTS.items()]
     rows += [[ROWS[key], *(_cell(key, run["arms"][arm]) for run in runs.values()), _aim(key)] for key in keys]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _history(history: Iterable[Figures]) -> str:
@@ -192,7 +179,7 @@ def _history(history: Iterable[Figures]) -> str:
         for arm in ARMS
         if arm in run["arms"]
     ]
-    return _table(["commit", "proposal", "editor", "classifiers", *PAST.values()], rows)
+    return table(["commit", "proposal", "editor", "classifiers", *PAST.values()], rows)
 
 
 def _baselines(arm: Figures) -> str:
@@ -202,17 +189,7 @@ def _baselines(arm: Figures) -> str:
         rows.append([title + some, *(_cell(key, each) for key in BESIDE)])
         if some:
             rows.append([f"this project on the same{some}", *(_cell(key, each["ours"]) for key in BESIDE)])
-    return _table(["", *SHORT], rows)
-
-
-def _missed(arm: Figures) -> str:
-    causes = sorted(arm["missed"].items(), key=lambda item: -item[1])
-    return ", ".join(f"{why} {count}" for why, count in causes) or "none"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return table(["", *SHORT], rows)
 
 
 def _cell(key: str, figures: Figures) -> str:

@@ -3,7 +3,49 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from diffex_dagster.errors import DiffExError
+
+DIGITS = 4  # of a published figure
+
+
+def commit_of(whole: Mapping[str, Any], commit: str | None) -> str:
+    """The commit that figures were measured at.
+
+    Args:
+        whole: what a benchmark wrote.
+        commit: what a person says, of a file that does not say.
+
+    Raises:
+        DiffExError: neither says it.
+    """
+    if ran_at := whole.get("commit") or commit:
+        return str(ran_at)
+    raise DiffExError("the file does not say at which commit it ran; name it with --commit")
+
+
+def rounded(value: Any) -> Any:
+    """Figures with `DIGITS` decimals, also those within lists and mappings."""
+    if isinstance(value, Mapping):
+        return {key: rounded(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [rounded(each) for each in value]
+    return round(value, DIGITS) if isinstance(value, float) else value
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; all columns but the first are numbers."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def missed_effects(missed: Mapping[str, int]) -> str:
+    """How many true effects were missed for which reason, the commonest first."""
+    causes = sorted(missed.items(), key=lambda item: -item[1])
+    return ", ".join(f"{why} {count}" for why, count in causes) or "none"
 
 
 def write_between(page: Path, name: str, text: str) -> None:

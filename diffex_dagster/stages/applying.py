@@ -55,7 +55,7 @@ def apply_study(asked: AskedOfPictures, command: str) -> Applied:
     for row in asked.rows:
         found = _Attribute(asked, row, evidence[row.prompt], sight.levels.get(row.feature), scored)
         features.append(found.feature(*sight.in_edits.get(row.feature, (None, 0))))
-        rows += found.rows()
+        rows += found.rows
     return Applied(
         study=study.name, title=study.title or study.name, classifier=subject.name, editor=study.editor_name,
         target=study.target.describe(), unit=study.target.effect_unit, bounded=study.target.bounded,
@@ -126,7 +126,7 @@ class _Attribute:
     level: float | None
     scored: _Scored
 
-    @property
+    @cached_property
     def shift(self) -> Shift:
         effects = self.asked.subject.study.effects
         return taken_away(self.row, effects.min_edit_success, effects.level)
@@ -134,7 +134,7 @@ class _Attribute:
     def feature(self, in_edits: float | None, edits: int) -> AppliedFeature:
         """The attribute over all different pictures: a copy of a file says nothing more about how common it is."""
         row, shift = self.row, self.shift
-        rows = list({each.image: each for each in self.rows()}.values())
+        rows = list({each.image: each for each in self.rows}.values())
         here = [each for each in rows if each.carries]
         others = [each for each in rows if each.carries is False]
         low, high = (None, None) if self.level is None else share_interval(len(here), len(rows))
@@ -153,6 +153,7 @@ class _Attribute:
             at_risk=sum(bool(each.changes) for each in here) if decided else None,
         )  # fmt: skip
 
+    @cached_property
     def rows(self) -> list[AppliedRow]:
         """A row a file, the most at risk first, then the others that show it, then the rest in name order."""
         folder = self.asked.folder

@@ -96,14 +96,12 @@ def connected(
 
     def end() -> None:
         _USERS.discard(user)
-        if not ray.is_initialized() or ray.get_runtime_context().get_node_id() != where:  # theirs is gone
-            there.clear()
-            return
-        for actor in there:
+        same = ray.is_initialized() and ray.get_runtime_context().get_node_id() == where  # else theirs is gone
+        for actor in there if same else ():
             with contextlib.suppress(Exception):  # it may be gone already
                 ray.kill(actor)
         there.clear()
-        if _STARTED and not _USERS:
+        if same and _STARTED and not _USERS:
             _STARTED.clear()
             ray.shutdown()
             while _REAPERS:

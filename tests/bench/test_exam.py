@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffex_dagster.bench import exam, exam_tables, true_effects, truth, truth_tables
+from diffex_dagster.bench import exam, exam_tables, pages, true_effects, truth, truth_tables
 from diffex_dagster.bench.exam_classifiers import Recipe
 from diffex_dagster.bench.pages import write_between
 from diffex_dagster.classifying.protocol import Classifier
@@ -310,5 +310,5 @@ def test_the_page_shows_the_exams_that_are_committed(tmp_path: Path) -> None:
 
 
 def test_a_title_with_bars_stays_in_its_cell() -> None:
-    table = exam_tables._table(["", "ρ"], [["|mean d| top B", "0.1"]])
+    table = pages.table(["", "ρ"], [["|mean d| top B", "0.1"]])
     assert table.splitlines()[-1] == r"| \|mean d\| top B | 0.1 |"
