@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections import Counter
@@ -47,7 +48,11 @@ def as_users_open_it(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Workers get files in the order below, where pytest-xdist would go by the number of tests alone."""
+    """One token for every Ray of the tests; the order of files below, where pytest-xdist would count their tests.
+
+    Ray knows one mode a process, from when it is loaded, and would write a token into the home folder.
+    """
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
 

@@ -38,6 +38,7 @@ from diffex_dagster.stages.deciding import decision_options, reach_of
 from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.setup import build_proposer
 from diffex_dagster.study import Study
+from diffex_dagster.study.sections import EffectsPart, SearchPart
 from diffex_dagster.utils.progress import Reporter, silent
 from diffex_dagster.worlds.base import World
 from diffex_dagster.worlds.exact import read_states
@@ -90,7 +91,9 @@ SETTINGS: Mapping[str, Mapping[str, object]] = {
 
 
 def with_settings(study: Study, settings: str) -> Study:
-    """The study as somebody writes it who has tuned no editor: of each LEDITS++ editor only the checkpoint stays.
+    """The study as somebody writes it who has tuned nothing.
+
+    Of each LEDITS++ editor only the checkpoint stays, of `search` nothing, and of `effects` the control prompts.
 
     Args:
         settings: of `SETTINGS`, or "tuned" for the study as it is.
@@ -105,7 +108,8 @@ def with_settings(study: Study, settings: str) -> Study:
         return LeditsEditorPart(**{**part.model_dump(include=kept), **SETTINGS[settings]})
 
     editors = {name: untuned(part) for name, part in study.editors.items()}
-    return study.changed(name=f"{study.name}_{settings}", editors=editors)
+    effects = EffectsPart(control_prompts=study.effects.control_prompts)
+    return study.changed(name=f"{study.name}_{settings}", editors=editors, search=SearchPart(), effects=effects)
 
 
 def world_of(study: Study) -> World:

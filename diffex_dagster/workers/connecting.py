@@ -1,7 +1,9 @@
 """This process's connection to Ray: which pools use it, who started it, and who ends it.
 
-A Ray that starts anew in a process numbers its actors from one again. So no pool may keep a handle of one Ray into the
-next: whoever ends a Ray, or starts another, closes every pool before.
+No pool may keep what it has of one Ray into the next: whoever ends a Ray, or starts another, closes every pool before.
+
+A private Ray works with a token, also where nobody asks for one (`RAY_AUTH_MODE`). Ray switches that on for the whole
+process and for good. A cluster without a token cannot reach such a process: it would end each worker at once.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ OPEN: weakref.WeakSet[Closes] = weakref.WeakSet()  # pools of this process that 
 _USERS: set[object] = set()  # the same, until what they made is ended
 _REAPERS: list[subprocess.Popen[bytes]] = []  # programs that end what is left where this process is killed
 _STARTED: list[bool] = []  # whether they started Ray, or connected to it
+_TOKEN: list[bool] = []  # whether a private Ray has switched its token on, unasked
 TRIES = 3  # to start a Ray here
 _TOO_LATE = "timed out during startup"  # Ray waits for its own processes, and no longer than 30 s
 STORE_MB = 100  # of shared memory that a private Ray sets aside: pictures on their way to workers
@@ -132,6 +135,12 @@ def _connect(options: Workers) -> None:
     if threading.current_thread() is not threading.main_thread():
         raise EditorError("workers can be started by a process's main thread only: call it from there")
     address = options.address or os.environ.get("RAY_ADDRESS") or "local"
+    mode = os.environ.get("RAY_AUTH_MODE")
+    if address != "local" and mode is None and _TOKEN:
+        raise EditorError(
+            f"this process has had a Ray of its own, with a token, and cannot join the cluster at {address} without "
+            "one: start another process for it, or set RAY_AUTH_MODE (token, disabled) before this one starts"
+        )
     here: dict[str, Any] = {}
     if address == "local":
         here = {"include_dashboard": False, "object_store_memory": STORE_MB * 2**20}
@@ -154,6 +163,8 @@ def _connect(options: Workers) -> None:
             "cluster asks for one"
         ) from error
     finally:  # Ray sets handlers of its own, and Dagster cancels a run by a signal
+        if mode is None and os.environ.pop("RAY_AUTH_MODE", ""):  # for programs that this process starts
+            _TOKEN.append(True)
         signal.signal(signal.SIGTERM, asked)
         signal.signal(signal.SIGINT, interrupted)
     if address == "local":

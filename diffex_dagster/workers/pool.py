@@ -52,11 +52,7 @@ class _Worker:
     made: int = 0
 
     def let_go(self) -> None:
-        """Keep nothing of Ray's.
-
-        A Ray that starts anew in this process numbers its actors from one again. A handle that is collected only then
-        ends the actor that has its number now.
-        """
+        """Keep nothing of Ray's: it means nothing to the next one."""
         self.actor, self.hello, self.batches = None, None, []
 
 
@@ -276,7 +272,7 @@ class Pool:
             if self._failed_starts >= STARTS:
                 raise EditorError(
                     f"{self._failed_starts} workers ended before they were ready ({first_line(error)}): is "
-                    "diffex_dagster installed in the same version wherever Ray works?"
+                    "diffex_dagster installed in the same version wherever Ray works, and RAY_AUTH_MODE the same?"
                 ) from error
             return []
         self.lost += 1

@@ -22,6 +22,8 @@ def test_a_study_can_be_graded_as_somebody_writes_it_who_has_tuned_nothing() -> 
             "auto" if settings == "default" else "none",
         ) and part.mask == "intersection"
         assert study.calibrates == (settings in ("default", "no_vocabulary"))
+        assert tuned.search.beam == 6 and study.search.beam is None and tuned.effects.min_edit_success == 0.4
+        assert study.effects == type(study.effects)(control_prompts=tuned.effects.control_prompts)
         assert study.name != tuned.name and study.editors["exact"] == tuned.editors["exact"]
         assert settings in set(EditorSettings)
         assert editors(study) == {"exact": "exact", "diffusion": "diffusion"}

@@ -17,7 +17,6 @@ def ray_here() -> Iterator[None]:
     ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
         ray.init(
             address="local", num_cpus=1, include_dashboard=False, log_to_driver=False,

@@ -59,7 +59,7 @@ def test_a_device_that_is_found_out_is_refused_with_workers(tmp_path: Path) -> N
 
 def started(study: Study) -> subprocess.Popen[bytes]:
     """`diffex run` in a process of its own, once it has kept edits and works on others."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled", "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "diffex_dagster", "run", str(study.file), "--classifier", "v1", "--workers", "2"]
     run = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, start_new_session=True)
     end = time.monotonic() + 240
