@@ -55,7 +55,7 @@ class TrueEffects:
 
 @dataclass(frozen=True)
 class Point:
-    """One feature in the figure."""
+    """One feature in the figure; `edit_success` is the share of its edits that show it, where a judge says so."""
 
     feature: str
     name: str
@@ -64,6 +64,7 @@ class Point:
     low: float
     high: float
     decision: str
+    edit_success: float | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def mark(
         grade(unsaid | alone.effects, truth, relevant_above=relevant),
         None,
         tuple(
-            Point(f.feature, f.name, truth[f.feature], f.effect, f.ci_low, f.ci_high, f.decision)
+            Point(f.feature, f.name, truth[f.feature], f.effect, f.ci_low, f.ci_high, f.decision, f.edit_success)
             for f in explanation.features
         ),
         controls=len(explanation.controls),

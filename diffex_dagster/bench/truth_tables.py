@@ -152,11 +152,14 @@ def _mean(rows: Any) -> dict[str, float | None]:
     return {key: float(np.nanmean(v)) if np.isfinite(v).any() else None for key, v in table.items()}
 
 
-def intervals(rows: Sequence[Mapping[str, Any]], confidence: float = 0.95) -> dict[str, list[float] | None]:
+def intervals(
+    rows: Sequence[Mapping[str, Any]], confidence: float = 0.95, keys: Sequence[str] = tuple(MARKS)
+) -> dict[str, list[float] | None]:
     """An interval for every mean: the classifiers resampled with replacement (bootstrap percentiles, Efron 1979).
 
     Args:
         rows: the marks of each classifier.
+        keys: the marks that are wanted.
 
     Returns:
         Mark -> [low, high]; None with fewer than three classifiers that the mark judges.
@@ -164,7 +167,7 @@ def intervals(rows: Sequence[Mapping[str, Any]], confidence: float = 0.95) -> di
     rng = np.random.default_rng(0)
     draws = rng.integers(len(rows), size=(RESAMPLES, len(rows))) if rows else np.empty((RESAMPLES, 0), int)
     found: dict[str, list[float] | None] = {}
-    for key in MARKS:
+    for key in keys:
         values = np.array([row[key] for row in rows], dtype=float)
         if np.isfinite(values).sum() < 3:
             found[key] = None

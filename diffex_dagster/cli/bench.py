@@ -132,7 +132,7 @@ def truth(
         for of, values in each["arms"].items():
             console.print(truth_tables.table(f"{name}, {of}" if name else of, values))
             console.print(truth_tables.missed_line(values), highlight=False)
-    whole = whole_exam(figures) if exam else {"commit": ran_at, **figures[""]}
+    whole = whole_exam(figures) if exam else {"commit": ran_at, "settings": settings.value, **figures[""]}
     kind, folder = "exam" if exam else "truth", loaded.results_folder / "bench"
     for name, benchmark in found.items():
         picture = figure or folder / f"{'_'.join(filter(None, (kind, name)))}.png"

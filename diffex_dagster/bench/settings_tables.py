@@ -1,0 +1,207 @@
+"""The same classifiers explained with the editor options of several people, as the table of docs/validity.md.
+
+`python -m diffex_dagster.bench.settings_tables FILE...` takes what `diffex bench truth --settings NAME --json FILE`
+wrote, one file for each of the settings. It keeps what is published of them in `docs/figures/settings.json`, where a
+file takes the place of an earlier one of the same settings, writes the page's table from that, and prints which aims
+the default settings miss.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffex_dagster.bench.exam_tables import DOCS
+from diffex_dagster.bench.pages import commit_of, missed_effects, rounded, table, write_between
+from diffex_dagster.bench.truth_tables import intervals
+from diffex_dagster.errors import DiffExError
+
+Figures = Mapping[str, Any]
+MARK = "settings"
+TUNED = "tuned"
+WORDS = {
+    TUNED: "tuned by hand (the demo study)",
+    "default": "default",
+    "no_vocabulary": "no vocabulary",
+    "diffusers": "diffusers' defaults",
+    "authors": "the authors' defaults",
+}
+MARKS = {  # mark -> its column
+    "spearman": "ρ",
+    "spearman_whole": "ρ, every feature",
+    "precision_at_5": "P@5",
+    "sign_accuracy": "signs",
+    "effect_mae": "error",
+    "coverage": "coverage",
+    "fdr": "false claims",
+    "control_claims": "control claims",
+    "edit_success": "edits that show",
+    "edits_failed": "edit failed",
+}
+PER_CENT = ("sign_accuracy", "coverage", "fdr", "control_claims", "edit_success", "edits_failed")
+OF_POINTS = ("edit_success", "edits_failed")  # read from the features, not marks of the benchmark
+NEAR = 0.05  # how much less than the tuned study's ρ and precision@5 the default's may be
+AT_MOST = {"fdr": 0.05, "control_claims": 0.05}
+AT_LEAST = {"sign_accuracy": 0.95}
+
+
+def published(whole: Figures, settings: str | None = None, commit: str | None = None) -> dict[str, Any]:
+    """What is kept of one benchmark: its marks a classifier, their means and intervals, and why effects were missed.
+
+    Args:
+        whole: what `diffex bench truth --settings` wrote, with a diffusion arm.
+        settings: whose they are, where the file does not say.
+        commit: that it ran at, where the file does not say.
+
+    Raises:
+        DiffExError: it does not say whose settings, at which commit, or holds no diffusion arm.
+    """
+    name = whole.get("settings") or settings
+    if name not in WORDS:
+        raise DiffExError(
+            f"{name!r} are no settings of `diffex bench truth`: {', '.join(WORDS)}; name the file after them"
+        )
+    if "diffusion" not in whole.get("arms", {}):
+        raise DiffExError(f"the file of the settings {name} holds no diffusion arm, which alone depends on them")
+    arm = whole["arms"]["diffusion"]
+    own = [key for key in MARKS if key not in OF_POINTS]
+    rows = {
+        subject: {key: row[key] for key in own} | _of_points(arm["points"].get(subject, ()))
+        for subject, row in arm["classifiers"].items()
+    }
+    return {
+        "settings": name,
+        "commit": commit_of(whole, commit),
+        "images": whole["images"],
+        "population": whole["population"],
+        "features": whole["features"],
+        "mean": rounded({key: _mean(row[key] for row in rows.values()) for key in MARKS}),
+        "interval": rounded(intervals(list(rows.values()), keys=tuple(MARKS))),
+        "missed": arm["missed"],
+        "classifiers": rounded(rows),
+    }
+
+
+def _of_points(points: Iterable[Figures]) -> dict[str, float | None]:
+    """Of a classifier's report: the mean share of edits that show their feature, and the share of *edit failed*."""
+    found = list(points)
+    said = [point["edit_success"] for point in found if point.get("edit_success") is not None]
+    failed = [point["decision"] == "edit failed" for point in found]
+    return {"edit_success": _mean(said), "edits_failed": _mean(failed)}
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [float(value) for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def with_runs(kept: Sequence[Figures], new: Iterable[Figures]) -> list[Figures]:
+    """The runs, one for each of the settings in the order of the table, where a new one replaces its predecessor."""
+    of = {run["settings"]: run for run in (*kept, *new)}
+    return [of[name] for name in WORDS if name in of]
+
+
+def alike(runs: Sequence[Figures]) -> bool:
+    """Whether the runs can be compared: of the same classifiers, as many images and as large a population."""
+    facts = [(run["images"], run["population"], run["features"], sorted(run["classifiers"])) for run in runs]
+    return all(each == facts[0] for each in facts)
+
+
+def as_markdown(runs: Sequence[Figures]) -> str:
+    """The table, what it was measured on, why true effects were missed, and every classifier's ρ and precision.
+
+    Args:
+        runs: as `with_runs` gives them, at least one.
+
+    Raises:
+        DiffExError: the runs are of different classifiers, images or populations.
+    """
+    if not alike(runs):
+        raise DiffExError(
+            "the settings were measured on different classifiers, images or populations, and cannot stand in one "
+            "table: run them again alike"
+        )
+    first, subjects = runs[0], list(runs[0]["classifiers"])
+    rows = [[WORDS[run["settings"]], *(_cell(key, run) for key in MARKS), run["commit"]] for run in runs]
+    each = [
+        [subject, *(_pair(run["classifiers"][subject]) for run in runs)] for subject in subjects
+    ]  # fmt: skip
+    missed = [f"- {WORDS[run['settings']]}: {missed_effects(run['missed'])}." for run in runs]
+    return "\n\n".join(
+        [
+            f"{len(subjects)} classifiers ({', '.join(subjects)}), {first['images']} images, {first['population']} "
+            f"drawings of the population, {first['features']} features. Each cell is a mean over the classifiers with "
+            "its 95% interval (classifiers resampled).",
+            table(["settings", *MARKS.values(), "commit"], rows),
+            "ρ, and precision@5, of each classifier:",
+            table(["", *(WORDS[run["settings"]] for run in runs)], each),
+            "True effects above 0.02 that are not claimed:\n\n" + "\n".join(missed),
+        ]
+    ) + "\n"  # fmt: skip
+
+
+def verdicts(runs: Iterable[Figures]) -> list[tuple[str, bool]]:
+    """Each aim of the default settings in words, and whether it is met; none without them."""
+    of = {run["settings"]: run["mean"] for run in runs}
+    found: list[tuple[str, bool]] = []
+    if "default" not in of:
+        return found
+    mean = of["default"]
+    for key in ("spearman", "precision_at_5"):
+        tuned = of.get(TUNED, {}).get(key)
+        if tuned is not None and mean[key] is not None:
+            words = f"{MARKS[key]} {mean[key]:.2f}, within {NEAR} of the tuned study's {tuned:.2f}"
+            found.append((words, mean[key] >= tuned - NEAR))
+    for aims, least in ((AT_LEAST, True), (AT_MOST, False)):
+        for key, aim in aims.items():
+            if mean[key] is not None:
+                met = mean[key] >= aim if least else mean[key] <= aim
+                found.append((f"{MARKS[key]} {_number(key, mean[key])}, {'≥' if least else '≤'} {aim:.0%}", met))
+    return found
+
+
+def _cell(key: str, run: Figures) -> str:
+    value, bounds = run["mean"][key], run["interval"][key]
+    if value is None:
+        return "–"
+    return _number(key, value) + (f" ({_number(key, bounds[0])} to {_number(key, bounds[1])})" if bounds else "")
+
+
+def _pair(row: Figures) -> str:
+    return ", ".join("–" if row[key] is None else f"{row[key]:.2f}" for key in ("spearman", "precision_at_5"))
+
+
+def _number(key: str, value: float) -> str:
+    if key in PER_CENT:
+        return f"{100 * value:.0f}%"
+    return f"{value:.3f}" if key.endswith("_mae") else f"{value:.2f}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Publish what the editor options of several people come to."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument(
+        "files", type=Path, nargs="*", help="what `diffex bench truth --settings NAME --json FILE` wrote"
+    )
+    parser.add_argument("--commit", help="that they ran at, of files that do not say")
+    parser.add_argument("--docs", type=Path, default=DOCS)
+    options = parser.parse_args(arguments)
+    kept = options.docs / "figures" / "settings.json"
+    runs: Sequence[Figures] = json.loads(kept.read_text("utf-8"))["runs"] if kept.exists() else []
+    new = [published(json.loads(file.read_text("utf-8")), file.stem, options.commit) for file in options.files]
+    runs = with_runs(runs, new)
+    text = as_markdown(runs)
+    kept.write_text(json.dumps({"runs": runs}, indent=1) + "\n", "utf-8")
+    write_between(options.docs / "validity.md", MARK, text)
+    for words, met in verdicts(runs):
+        print(f"{'met' if met else 'missed'}: {words}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,111 @@
+"""The published table of whose editor options were used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffex_dagster.bench import settings_tables, truth_tables
+from diffex_dagster.bench.pages import write_between
+from diffex_dagster.cli.bench import EditorSettings
+from diffex_dagster.errors import DiffExError
+
+DOCS = Path(__file__).parents[2] / "docs"
+SUBJECTS = ("colour_rule", "eyebrow_rule", "interaction")
+
+
+def point(decision: str, success: float | None) -> dict[str, Any]:
+    return {"decision": decision} if success is None else {"decision": decision, "edit_success": success}
+
+
+def written(spearman: float, precision: float, success: float | None = 0.8, **fields: Any) -> dict[str, Any]:
+    """What the benchmark writes of three classifiers, the last of which has no ranking to judge."""
+    marks = dict.fromkeys(truth_tables.MARKS, 0.0) | {"precision_at_5": precision, "sign_accuracy": 0.96}
+    rows = {
+        name: marks | {"spearman": None if i == 2 else spearman + 0.1 * i, "fdr": 0.3 * i}
+        for i, name in enumerate(SUBJECTS)
+    }
+    arm = {
+        "classifiers": rows,
+        "missed": {"inconclusive": 2, "edit failed": 5},
+        "points": {name: [point("raises", success), point("edit failed", success and 0.2)] for name in SUBJECTS},
+    }
+    whole = {"commit": "aaaaaaa", "images": 12, "population": 60, "features": 68, "arms": {"diffusion": arm}}
+    return whole | fields
+
+
+def publish(folder: Path, **files: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:
+    """What is kept of these files, and the page."""
+    (folder / "figures").mkdir(exist_ok=True)
+    page, paths = folder / "validity.md", []
+    if not page.exists():
+        page.write_text("before\n<!-- settings begins -->\n<!-- settings ends -->\nafter\n", "utf-8")
+    for name, whole in files.items():
+        paths.append(folder / f"{name}.json")
+        paths[-1].write_text(json.dumps(whole))
+    assert settings_tables.main([*map(str, paths), "--docs", str(folder)]) == 0
+    runs: list[dict[str, Any]] = json.loads((folder / "figures" / "settings.json").read_text("utf-8"))["runs"]
+    return runs, page.read_text("utf-8")
+
+
+def cells(page: str, title: str) -> dict[str, str]:
+    lines = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("|")]
+    head, row = lines[0], next(line for line in lines if line[0] == title)
+    return dict(zip(head, row, strict=True))
+
+
+def test_one_command_makes_one_table_of_all_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    early = written(0.7, 0.5, success=None)  # of before a file said whose settings, and how many edits show
+    runs, page = publish(tmp_path, authors=written(0.2, 0.1), default=early, tuned=written(0.8, 0.54, settings="tuned"))
+    assert [run["settings"] for run in runs] == ["tuned", "default", "authors"]
+    of = cells(page, "default")
+    assert of["ρ"] == "0.75" and of["P@5"] == "0.50 (0.50 to 0.50)"  # two rankings have no interval
+    assert of["edits that show"] == "–" and of["edit failed"] == "50% (50% to 50%)" and of["commit"] == "aaaaaaa"
+    assert cells(page, "the authors' defaults")["edits that show"] == "50% (50% to 50%)"
+    assert of["false claims"].startswith("30% (0% to 60%)")
+    assert "- default: edit failed 5, inconclusive 2." in page and "| interaction | –, 0.54 | –, 0.50 |" in page
+    said = capsys.readouterr().out.splitlines()
+    assert "missed: ρ 0.75, within 0.05 of the tuned study's 0.85" in said
+    assert "met: P@5 0.50, within 0.05 of the tuned study's 0.54" in said
+    assert "met: signs 96%, ≥ 95%" in said and "missed: false claims 30%, ≤ 5%" in said
+
+
+def test_a_run_takes_the_place_of_an_earlier_one_of_its_settings(tmp_path: Path) -> None:
+    publish(tmp_path, default=written(0.5, 0.5), tuned=written(0.8, 0.8))
+    runs, page = publish(tmp_path, default=written(0.6, 0.6, commit="bbbbbbb"))
+    assert [(run["settings"], run["commit"]) for run in runs] == [("tuned", "aaaaaaa"), ("default", "bbbbbbb")]
+    again, same = publish(tmp_path)
+    assert (again, same) == (runs, page)
+
+
+@pytest.mark.parametrize(
+    ("name", "whole", "says"),
+    [
+        ("mine", written(0.5, 0.5), "'mine' are no settings"),
+        ("default", {**written(0.5, 0.5), "arms": {"exact": {}}}, "no diffusion arm"),
+        ("default", {**written(0.5, 0.5), "commit": None}, "--commit"),
+        ("default", written(0.5, 0.5, images=24), "cannot stand in one table"),
+    ],
+)
+def test_what_cannot_be_published_is_refused_and_nothing_is_written(
+    name: str, whole: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    before = publish(tmp_path, tuned=written(0.8, 0.8))
+    with pytest.raises(DiffExError, match=says):
+        publish(tmp_path, **{name: whole})
+    assert publish(tmp_path) == before
+
+
+def test_every_setting_of_the_command_has_a_row() -> None:
+    assert set(settings_tables.WORDS) == set(EditorSettings)
+
+
+def test_the_page_shows_the_settings_that_are_committed(tmp_path: Path) -> None:
+    copy = tmp_path / "validity.md"
+    copy.write_bytes((DOCS / "validity.md").read_bytes())
+    runs = json.loads((DOCS / "figures" / "settings.json").read_text("utf-8"))["runs"]
+    write_between(copy, settings_tables.MARK, settings_tables.as_markdown(runs))
+    assert copy.read_text("utf-8") == (DOCS / "validity.md").read_text("utf-8"), "publish the settings again"
