@@ -12,6 +12,7 @@ draws are enough.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -45,27 +46,39 @@ def errors(
         latents: clean, (N, C, H, W), on the engine's device.
         prompts: of each picture, N lists.
         levels: noise level of each draw, as a share of the noise schedule; noise comes from the CPU on every device.
-        rows: the largest UNet batch, in which the draws stand beside each other.
+        rows: the largest UNet batch, in which the draws stand beside each other. What is held at a time grows with it
+            alone, and not with the prompts or draws.
 
     Returns:
         For each picture its mean squared errors, of shape (its prompts, draws), float64.
     """
-    owner = torch.tensor([i for i, some in enumerate(prompts) for _ in some], device=engine.device, dtype=torch.long)
-    texts = Texts.stack([engine.text(prompt) for some in prompts for prompt in some] * len(levels))
-    clean = latents[owner]
+    said = [(i, prompt) for i, some in enumerate(prompts) for prompt in some]
     steps = [min(engine.steps, key=lambda each: abs(each.timestep - at * engine.train_timesteps)) for at in levels]
-    noise = [
-        torch.randn(tuple(latents.shape[1:]), generator=torch.Generator().manual_seed(i)) for i in range(len(steps))
-    ]
-    noised = [step.noised(clean, of.to(engine.device)) for step, of in zip(steps, noise, strict=True)]
-    timesteps = torch.tensor([step.timestep for step in steps], device=engine.device).repeat_interleave(len(clean))
-    with torch.no_grad():
-        outputs, _ = engine.predict(torch.cat(noised), timesteps, texts, None, rows)
-    draws = [
-        noise_error(step, clean, x, output).double()
-        for step, x, output in zip(steps, noised, outputs.split(len(clean)), strict=True)
-    ]
-    return list(torch.stack(draws, dim=1).split([len(some) for some in prompts]))
+    wrong = torch.empty(len(steps) * len(said), dtype=torch.float64, device=engine.device)
+    for start in range(0, len(wrong), rows):  # draw after draw; nothing is made that is larger than a batch
+        drawn = [divmod(row, len(said)) for row in range(start, min(start + rows, len(wrong)))]
+        texts = Texts.stack([engine.text(said[which][1]) for _, which in drawn])
+        timesteps = torch.tensor([steps[draw].timestep for draw, _ in drawn], device=engine.device)
+        clean = latents[[said[which][0] for _, which in drawn]]
+        of_draw = Counter(draw for draw, _ in drawn)
+        sizes = list(of_draw.values())
+        noised = torch.cat(
+            [
+                steps[draw].noised(some, _noise(draw, clean).to(engine.device))
+                for draw, some in zip(of_draw, clean.split(sizes), strict=True)
+            ]
+        )
+        with torch.no_grad():
+            outputs, _ = engine.predict(noised, timesteps, texts, None, rows)
+        parts = zip(of_draw, clean.split(sizes), noised.split(sizes), outputs.split(sizes), strict=True)
+        found = [noise_error(steps[draw], *of).double() for draw, *of in parts]
+        wrong[start : start + len(drawn)] = torch.cat(found)
+    return list(wrong.view(len(steps), len(said)).T.contiguous().split([len(some) for some in prompts]))
+
+
+def _noise(draw: int, like: torch.Tensor) -> torch.Tensor:
+    """The noise of a draw, (C, H, W), from the CPU: the same for every picture of a shape and all words."""
+    return torch.randn(tuple(like.shape[1:]), generator=torch.Generator().manual_seed(draw))
 
 
 def noise_error(step: Step, clean: torch.Tensor, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:

@@ -11,8 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from diffex_dagster.editing.diffusion_classifier import noise_error
+from diffex_dagster.editing.diffusion_classifier import errors, noise_error
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
+from diffex_dagster.editing.models import Texts
+from diffex_dagster.editing.solver import Step
 from diffex_dagster.judging.diffusion import DiffusionJudge
 from diffex_dagster.worlds import avatars
 from tests.support.checkpoints import build_checkpoint, noisy_pictures
@@ -72,6 +74,62 @@ def test_an_answer_does_not_depend_on_what_else_is_asked(checkpoint: Path, image
     assert answers(judge, images, []) == {}
     many = [("one", f"thing {'abcdefghij'[i % 10]} {'klmnopqrst'[i // 10]}") for i in range(50)]
     assert set(answers(judge, images, many)) == set(many)  # more concepts than a batch has rows
+
+
+def test_what_is_held_at_a_time_is_bounded_by_a_batch_and_the_numbers_are_those_of_all_at_once(
+    checkpoint: Path, images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cuts in the middle of a draw and of a picture's words, and batches that end with fewer rows."""
+    engine, rows = judge_on(checkpoint).editor.engine(), 5
+    pixels = np.stack([np.asarray(images[key], dtype=np.float32) for key in ("one", "two", "three")])
+    latents = engine.encode(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1)
+    prompts, levels = [["", "hat", "beard"], ["", "hat", "smile", "a red hat"], [""]], (0.8, 0.7, 0.9)
+    expected = _all_at_once(engine, latents, prompts, levels, rows)
+    largest = {"unet": 0, "texts": 0, "noised": 0, "noise": 0}
+
+    def note(what: str, size: int) -> None:
+        largest[what] = max(largest[what], size)
+
+    def predict(x, timesteps, texts, words, most, asked=engine.predict):
+        note("unet", len(x))
+        note("texts", len(texts.embeddings))
+        return asked(x, timesteps, texts, words, most)
+
+    def noised(self, clean, noise, asked=Step.noised):
+        note("noised", len(clean))
+        return asked(self, clean, noise)
+
+    def randn(*arguments, asked=torch.randn, **options):
+        made = asked(*arguments, **options)
+        note("noise", made.numel())
+        return made
+
+    monkeypatch.setattr(engine, "predict", predict)
+    monkeypatch.setattr(Step, "noised", noised)
+    monkeypatch.setattr("torch.randn", randn)
+    found = errors(engine, latents, prompts, levels, rows)
+    assert [of.shape for of in found] == [(len(some), len(levels)) for some in prompts]
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    assert largest == {"unet": rows, "texts": rows, "noised": rows, "noise": latents[0].numel()}
+    few = dict(largest)
+    errors(engine, latents, [[f"{word} {i}" for i in range(6)] for word in ("", "hat", "beard")], levels * 2, rows)
+    assert largest == few  # many words and draws need no more
+
+
+def _all_at_once(engine, latents, prompts, levels, rows: int) -> list[torch.Tensor]:
+    """The same with every draw of every prompt in one tensor, which the engine cuts."""
+    owner = torch.tensor([i for i, some in enumerate(prompts) for _ in some])
+    texts = Texts.stack([engine.text(prompt) for some in prompts for prompt in some] * len(levels))
+    steps = [min(engine.steps, key=lambda each: abs(each.timestep - at * 1000)) for at in levels]
+    noise = [torch.randn(latents.shape[1:], generator=torch.Generator().manual_seed(i)) for i in range(len(levels))]
+    clean = latents[owner]
+    noised = [step.noised(clean, of) for step, of in zip(steps, noise, strict=True)]
+    timesteps = torch.tensor([step.timestep for step in steps]).repeat_interleave(len(clean))
+    with torch.no_grad():
+        outputs, _ = engine.predict(torch.cat(noised), timesteps, texts, None, rows)
+    each = zip(steps, noised, outputs.split(len(clean)), strict=True)
+    draws = [noise_error(step, clean, x, output).double() for step, x, output in each]
+    return list(torch.stack(draws, dim=1).split([len(some) for some in prompts]))
 
 
 def test_no_words_are_no_evidence_and_a_perfect_prediction_no_error(checkpoint: Path, images) -> None:
