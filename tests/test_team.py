@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -26,10 +27,10 @@ from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 from ruamel.yaml import YAML
 
-from diffex_dagster.assets.build import build_study
+from diffex_dagster.assets.editors import build_under_editors
 from diffex_dagster.deployment import Deployment
 from diffex_dagster.resources import ResultsResource
-from diffex_dagster.resources.queue import STUDY_TAG, StudyQueue
+from diffex_dagster.resources.queue import STUDY_TAG, StudyQueue, _studies
 from diffex_dagster.study import load_study
 from tests.support.project import ROOT
 from tests.support.toys import write_study
@@ -71,11 +72,20 @@ def test_the_team_s_settings_load_and_differ_in_storage_places_and_runs_of_a_stu
     assert team == alone
 
 
+PAINT = {"kind": "python", "factory": "tests.support.toys:PaintEditor"}
+
+
+def located(file: str, attribute: str) -> InProcessWorkspaceLoadTarget:
+    loadable = LoadableTargetOrigin(python_file=file, attribute=attribute)
+    return InProcessWorkspaceLoadTarget(InProcessCodeLocationOrigin(loadable, location_name="us"))
+
+
 def alice() -> dg.RepositoryDefinition:
-    """A code location with two studies in a space of alice's."""
+    """A code location with two studies in a space of alice's, and an asset of nobody's."""
     space = {"diffex_results": ResultsResource(space="alice")}
     studies = [load_study(Path(os.environ["TOY_ROOT"]) / name) for name in ("faces", "dogs")]
-    return dg.Definitions.merge(*(build_study(each, resources=space) for each in studies)).get_repository_def()
+    built = [build_under_editors(each, resources=space) for each in studies]
+    return dg.Definitions.merge(*built, dg.Definitions([dg.AssetSpec("of_nobody")])).get_repository_def()
 
 
 def test_a_team_runs_a_study_once_at_a_time_however_its_runs_are_started(
@@ -90,12 +100,9 @@ def test_a_team_runs_a_study_once_at_a_time_however_its_runs_are_started(
     for name in ("faces", "dogs"):
         write_study(tmp_path / name, 2, name=name)
     monkeypatch.setenv("TOY_ROOT", str(tmp_path))
-    target = InProcessWorkspaceLoadTarget(
-        InProcessCodeLocationOrigin(LoadableTargetOrigin(python_file=__file__, attribute="alice"), location_name="us")
-    )
     with (
         dg.DagsterInstance.from_config(str(tmp_path)) as home,
-        WorkspaceProcessContext(home, target) as process,
+        WorkspaceProcessContext(home, located(__file__, "alice")) as process,
     ):
         workspace = process.create_request_context()
         repository = workspace.get_code_location("us").get_repository("__repository__")
@@ -131,6 +138,38 @@ def test_a_team_runs_a_study_once_at_a_time_however_its_runs_are_started(
         assert now() == ["FAILURE", "STARTING", "STARTING", "QUEUED", "STARTING"]
         sensors = {each.name: each for each in alice().sensor_defs}
         assert sensors["faces_automation"].run_tags == {STUDY_TAG: "alice/faces"}  # type: ignore[attr-defined]
+
+
+def test_every_asset_of_a_study_says_whose_it_is_also_one_that_is_in_no_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = {"vlm": {"kind": "openai", "model": "a-model"}}, {name: dict(PAINT) for name in ("paint", "other")}
+    write_study(tmp_path / "faces", 2, name="faces", corpus=two[0], editors=two[1], second_editor="other")
+    write_study(tmp_path / "dogs", 2, name="dogs")
+    monkeypatch.setenv("TOY_ROOT", str(tmp_path))
+    with (
+        dg.DagsterInstance.local_temp(str(tmp_path)) as home,
+        WorkspaceProcessContext(home, located(__file__, "alice")) as process,
+    ):
+        workspace = process.create_request_context()
+        repository = workspace.get_code_location("us").get_repository("__repository__")
+
+        def said(job: str = "__ASSET_JOB", **chosen: Any) -> set[str]:
+            origin = repository.get_full_job(job).get_remote_origin()
+            run = dg.DagsterRun(job, **chosen, remote_job_origin=origin)
+            return _studies(SimpleNamespace(dagster_run=run, workspace=workspace))  # type: ignore[arg-type]
+
+        of = {node.asset_key.to_user_string(): node for node in repository.get_asset_node_snaps()}
+        in_no_job = {key for key, node in of.items() if not set(node.job_names) - {"__ASSET_JOB"}}
+        assert {"faces/corpus_suggestions", "faces/editor_comparison", "of_nobody"} <= in_no_job
+        assert {"faces/editor", "faces/v1/classifier", "faces_other/v2/ranked_report", "dogs/corpus"} <= set(of)
+        for key, node in of.items():
+            alone = {"of_nobody": set()}.get(key, {f"alice/{'dogs' if key.startswith('dogs') else 'faces'}"})
+            assert said(asset_selection=frozenset([node.asset_key])) == alone, key
+        for check in repository.get_asset_check_node_snaps():
+            owner = f"alice/{check.asset_key.path[0].partition('_')[0]}"
+            assert said(asset_selection=frozenset(), asset_check_selection=frozenset([check.key])) == {owner}
+        assert said("faces_explain") == {"alice/faces"} and said() == {"alice/faces", "alice/dogs"}
 
 
 def test_a_run_whose_study_cannot_be_found_out_is_queued_all_the_same(

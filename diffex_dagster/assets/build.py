@@ -55,8 +55,9 @@ def build_study(
             left out are as the environment says; an empty mapping brings none, for definitions that have their own.
     """
     chosen = list(study.classifiers if classifiers is None else classifiers)
+    tags = run_tags(study, getattr((resources or {}).get("diffex_results"), "space", None))
     everything: list[Any] = [
-        *lineage.build_sources(study, chosen), images.build(study), *corpus.build(study, chosen),
+        *lineage.build_sources(study, chosen, tags), images.build(study), *corpus.build(study, chosen),
         *(source_prompts.build(study) if study.finds_source_prompts else ()),
         *(calibration.build(study) if study.calibrates else ()), *edits.build(study)
     ]  # fmt: skip
@@ -65,9 +66,8 @@ def build_study(
     if len(study.comparable) > 1 and set(study.comparable) <= set(chosen):
         everything.append(report.build_comparison(study))
     checks = [each for each in everything if isinstance(each, dg.AssetChecksDefinition)]
-    assets = with_code(study, [each for each in everything if not isinstance(each, dg.AssetChecksDefinition)])
+    assets = with_code(study, [each for each in everything if not isinstance(each, dg.AssetChecksDefinition)], tags)
     stages = [each for each in assets if isinstance(each, dg.AssetsDefinition)]
-    tags = run_tags(study, getattr((resources or {}).get("diffex_results"), "space", None))
     job = dg.define_asset_job(
         f"{study.prefix}_explain",
         dg.AssetSelection.assets(*stages),
@@ -75,9 +75,7 @@ def build_study(
         tags=tags,
         executor_def=dg.in_process_executor,  # the model is loaded once for a run, in whatever project
     )
-    by_hand = with_code(
-        study, suggestions.build(study, chosen)
-    )  # after the job: who runs a study does not ask for them
+    by_hand = with_code(study, suggestions.build(study, chosen), tags)  # in no job: who runs a study asks for none
     return dg.Definitions(
         assets=[*assets, *by_hand],
         asset_checks=checks,

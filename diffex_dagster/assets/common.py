@@ -30,7 +30,6 @@ from diffex_dagster.stages.settings import Stage, stage_version
 from diffex_dagster.store import Store
 from diffex_dagster.study import Study
 from diffex_dagster.utils.secrets import none_raised
-from diffex_dagster.version import __version__
 
 GPU_MEMORY = "gpu_memory_gb"  # metadata of an edit stage: the most it held, which `diffex plan` expects again
 
@@ -58,7 +57,7 @@ class Names:
         return {
             "group_name": f"{self.study.prefix}_{group}",
             "owners": list(self.study.owners) or None,
-            "code_version": f"{__version__}-{stage_version(self.study, stage)}",
+            "code_version": stage_version(self.study, stage),
             "automation_condition": when_unsynced(
                 dg.AssetSelection.assets(*(self.key(each) for each in waits_for)),
                 new=stage
@@ -103,8 +102,12 @@ def feature_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str])
     )
 
 
-def with_code(study: Study, assets: Sequence[Any]) -> Sequence[Any]:
-    """The assets, each with links to its code and to the study file; see `links`."""
+def with_code(study: Study, assets: Sequence[Any], tags: Mapping[str, str]) -> Sequence[Any]:
+    """The assets, each with links to its code and to the study file (see `links`), and with whose it is.
+
+    Args:
+        tags: of the study's runs.
+    """
 
     def linked(spec: dg.AssetSpec) -> dg.AssetSpec:
         known = spec.metadata.get(_CODE)
@@ -112,7 +115,7 @@ def with_code(study: Study, assets: Sequence[Any]) -> Sequence[Any]:
         found = [each for each in code if isinstance(each, dg.LocalFileCodeReference)]
         label = f"code of {spec.key.path[-1]}"
         files = [(Path(each.file_path), each.line_number, label) for each in found]
-        return spec.merge_attributes(metadata=links(study, *files))
+        return spec.merge_attributes(metadata={**tags, **links(study, *files)})
 
     located = dg.with_source_code_references(assets)
     return [each.map_asset_specs(linked) if isinstance(each, dg.AssetsDefinition) else each for each in located]

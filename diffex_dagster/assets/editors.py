@@ -7,7 +7,7 @@ import dagster as dg
 from diffex_dagster.assets import kept
 from diffex_dagster.assets.automation import automation_sensor, when_unsynced
 from diffex_dagster.assets.build import build_study
-from diffex_dagster.assets.common import Names, clear_errors, feature_table, page_metadata
+from diffex_dagster.assets.common import Names, clear_errors, feature_table, page_metadata, quiet, with_code
 from diffex_dagster.report.markdown_tables import markdown_text
 from diffex_dagster.report.rows import editor_rows
 from diffex_dagster.report.verdict import agreement_sentences
@@ -15,14 +15,15 @@ from diffex_dagster.resources import ClassifierResource, EditorResource, Place, 
 from diffex_dagster.resources.queue import run_tags
 from diffex_dagster.results import AgreedFeature
 from diffex_dagster.stages.agreement import agreement_version, editors_page
+from diffex_dagster.stages.settings import stage_version
 from diffex_dagster.study import Study
 from diffex_dagster.utils.columns import columns
 from diffex_dagster.utils.hashing import digest
-from diffex_dagster.version import __version__
 
 _COLUMNS = {"classifier": "string", **columns(AgreedFeature, listed=True)}
 
 
+@quiet()
 def build_under_editors(
     study: Study, classifiers: Sequence[str] | None = None, resources: Mapping[str, Place] | None = None
 ) -> dg.Definitions:
@@ -36,8 +37,8 @@ def build_under_editors(
     if not study.second_editor:
         return definitions
     second = build_study(study.with_editor(study.second_editor), classifiers, resources=resources)
-    both = build_editors(study, classifiers)
     tags = run_tags(study, getattr(resources.get("diffex_results"), "space", None))
+    (both,) = with_code(study, [build_editors(study, classifiers)], tags)
     sensor = automation_sensor(study, [both], tags, "_editors")
     return dg.Definitions.merge(definitions, second, dg.Definitions([both], sensors=[sensor]))
 
@@ -54,7 +55,7 @@ def build_editors(study: Study, classifiers: Sequence[str] | None = None) -> dg.
         kinds={"html"},
         group_name=f"{study.prefix}_shared",
         owners=list(study.owners) or None,
-        code_version=__version__,
+        code_version=stage_version(study, "editor_comparison"),
         automation_condition=when_unsynced(dg.AssetSelection.assets(*(arm.key("corpus") for arm in arms))),
     )
     def editor_comparison(

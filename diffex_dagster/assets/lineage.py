@@ -27,7 +27,6 @@ from diffex_dagster.stages.setup import judges_beside_the_editor
 from diffex_dagster.stages.source_prompts import source_prompts_version
 from diffex_dagster.stages.sources import JUDGES, SHARED, Sources
 from diffex_dagster.study import Study
-from diffex_dagster.version import __version__
 
 _EDITS = ("editor", "results")
 _CALIBRATION = ("editor", "judge", "results")
@@ -95,12 +94,16 @@ def upstream(study: Study, stage: Stage, classifiers: Sequence[str] = ()) -> lis
     return [names.key(*each.split("/")) for each in (*sources_read(study, stage, classifiers), *parents)]
 
 
-def build_sources(study: Study, classifiers: Sequence[str]) -> list[dg.SourceAsset]:
-    """The study's sources as assets that are observed."""
-    return [_source(study, source, classifiers) for source in _known(study, classifiers).names]
+def build_sources(study: Study, classifiers: Sequence[str], tags: Mapping[str, str]) -> list[dg.SourceAsset]:
+    """The study's sources as assets that are observed.
+
+    Args:
+        tags: of the study's runs, which are metadata of its assets too.
+    """
+    return [_source(study, source, classifiers, tags) for source in _known(study, classifiers).names]
 
 
-def _source(study: Study, source: str, classifiers: Sequence[str]) -> Any:
+def _source(study: Study, source: str, classifiers: Sequence[str], tags: Mapping[str, str]) -> Any:
     classifier = source.partition("/")[0] if "/" in source else None
     about = SHARED | JUDGES
     what = about[source] if classifier is None else (
@@ -115,7 +118,7 @@ def _source(study: Study, source: str, classifiers: Sequence[str]) -> Any:
         key=Names(study).key(*source.split("/")),
         group_name=f"{study.prefix}_{classifier or 'shared'}",
         description=what,
-        metadata={**file, **links(study, *code)},
+        metadata={**file, **tags, **links(study, *code)},
     )
     def observe(
         diffex_editor: EditorResource, diffex_classifiers: ClassifierResource, diffex_results: ResultsResource
@@ -223,5 +226,5 @@ class Reading:
             if observed(self._context.instance, key) != now:
                 self._context.log_event(observation(key, now, self._known.numbers(source)))
         inputs = {self._names.key(*each.split("/")): v for each, v in read.items()}
-        tags = made_from(f"{__version__}-{stage_version(self._study, self._stage)}", inputs)
+        tags = made_from(stage_version(self._study, self._stage), inputs)
         return kept.materialized(version, metadata, tags, checks)

@@ -10,10 +10,10 @@ from diffex_dagster.report.markdown_tables import markdown_text
 from diffex_dagster.report.wording import plain, share
 from diffex_dagster.resources import ClassifierResource, EditorResource, Resources, ResultsResource, VLMResource
 from diffex_dagster.stages.corpus import NO_PRICE
+from diffex_dagster.stages.settings import stage_version
 from diffex_dagster.stages.suggestions import Suggested, suggest
 from diffex_dagster.study import Study
 from diffex_dagster.utils.hashing import digest
-from diffex_dagster.version import __version__
 
 
 def build(study: Study, classifiers: Sequence[str]) -> list[dg.AssetsDefinition]:
@@ -28,7 +28,7 @@ def build(study: Study, classifiers: Sequence[str]) -> list[dg.AssetsDefinition]
         kinds={"openai", "duckdb"},
         group_name=f"{study.prefix}_shared",
         owners=list(study.owners) or None,
-        code_version=__version__,
+        code_version=stage_version(study, "corpus_suggestions"),
     )
     def corpus_suggestions(
         context: dg.AssetExecutionContext,

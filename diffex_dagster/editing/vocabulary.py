@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from diffex_dagster.corpus.tree import Corpus, Feature
 
+DESCRIBING = 1  # raised when a change of the code says something else of a picture; 1 is hashed as nothing
+
 SourcePrompt = tuple[tuple[str, str], ...]  # (group, words), in the order of the vocabulary
 
 

@@ -2,7 +2,7 @@
 
 Runs of a study's job, of its automation and of the command line carry the tag `diffex/study` by themselves. What
 somebody starts from the asset graph belongs to no job, and Dagster gives such a run no tags: `StudyQueue` does, where
-`dagster.yaml` names it, when the run is put into the queue.
+`dagster.yaml` names it, when the run is put into the queue. Every asset of a study says in its metadata whose it is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ log = logger(__name__)
 
 
 def run_tags(study: Study, space: str | None = None) -> dict[str, str]:
-    """The tags of a run of this study: what its own rows are kept under, `space/name`, or `name` alone.
+    """The tags of a run of this study, and metadata of its assets: what its own rows are kept under, `space/name`, or
+    `name` alone.
 
     Args:
         space: where a resource says another one than the study and the environment.
@@ -29,7 +30,7 @@ def run_tags(study: Study, space: str | None = None) -> dict[str, str]:
 
 
 class StudyQueue(dg.QueuedRunCoordinator):
-    """Dagster's own queue; a run without the tag gets that of the study whose stages it materializes.
+    """Dagster's own queue; a run without the tag gets that of the study whose assets it makes, observes or checks.
 
     One of several studies, or of none, gets none, and waits for nobody.
     """
@@ -49,14 +50,14 @@ class StudyQueue(dg.QueuedRunCoordinator):
 
 
 def _studies(context: dg.SubmitRunContext) -> set[str]:
-    """The tags of the jobs to which the assets of a run belong."""
+    """What the assets of a run, and those of its checks, say that they belong to."""
     run = context.dagster_run
     if run.remote_job_origin is None:
         return set()
     origin = run.remote_job_origin.repository_origin
     location = context.workspace.get_code_location(origin.code_location_origin.location_name)
     repository = location.get_repository(origin.repository_name)
-    nodes = [repository.get_asset_node_snap(key) for key in run.asset_selection or ()]
-    jobs = {name for node in nodes if node for name in node.job_names if repository.has_job(name)}
-    tags = (repository.get_full_job(name).tags for name in sorted(jobs))
-    return {each[STUDY_TAG] for each in tags if STUDY_TAG in each}
+    keys = {*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())}
+    chosen = [repository.get_asset_node_snap(key) for key in keys]
+    nodes = chosen or repository.get_asset_node_snaps(run.job_name)  # a run that chooses none makes all of its job
+    return {str(node.metadata[STUDY_TAG].value) for node in nodes if node and STUDY_TAG in node.metadata}

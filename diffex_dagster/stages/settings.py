@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from diffex_dagster.corpus.wording import RULES as CORPUS_RULES
+from diffex_dagster.editing.vocabulary import DESCRIBING
 from diffex_dagster.images.sources.kinds import AnyImageSource
 from diffex_dagster.search.options import BEAM
 from diffex_dagster.study import Study
@@ -24,6 +25,7 @@ Stage = Literal[
     "level2_scores", "ranked_report", "classifier_comparison",
 ]  # fmt: skip
 STAGES: tuple[Stage, ...] = typing.get_args(Stage)
+Beside = Literal["corpus_suggestions", "editor_comparison"]  # assets of a study that are no stage of an explanation
 
 _IMAGES: tuple[Stage, ...] = ("sample_images",)
 _PROPOSAL: tuple[Stage, ...] = ("vlm_corpus",)
@@ -143,10 +145,12 @@ _ONLY_WHERE: Mapping[tuple[str, str], Callable[[Study], bool]] = {
     ("search.racing_start", "level1_scores"): lambda study: study.search.allocation == "racing",
 }
 
-REVISIONS: Mapping[Stage, Mapping[str, int]] = {
+REVISIONS: Mapping[Stage | Beside, Mapping[str, int]] = {
     "vlm_corpus": {"rules": CORPUS_RULES},  # by which a corpus is cleaned and merged
     "corpus": {"rules": CORPUS_RULES},
     "ranked_report": {"revision": 1},  # 1: how much of the classifier the features explain is in it
+    "corpus_suggestions": {"revision": 1},
+    "editor_comparison": {"revision": 1},
 }
 """What a stage makes of the same settings and data, by number: raised when the code comes to make something else.
 
@@ -213,15 +217,29 @@ def stage_settings(study: Study, stage: Stage) -> dict[str, Any]:
     if stage in DECIDES["calibrate"] and study.pinned:  # a prompt's own options are no part of the editor's fingerprint
         found["pinned"] = study.pinned
     if stage in DECIDES["calibrate"] and study.finds_source_prompts:
-        found["source_prompts"] = "auto"  # another editor than without, of the same observed fingerprint
+        # Another editor than without, of the same observed fingerprint, which knows no rule by which it describes.
+        found["source_prompts"] = "auto" if DESCRIBING == 1 else f"auto {DESCRIBING}"
     if stage == "vlm_corpus":  # no feature may restate a class that any classifier explains
         found["target"] = list(study.labels)
     return found
 
 
-def stage_version(study: Study, stage: Stage) -> str:
-    """Hash of `stage_settings` and `REVISIONS`: an asset's code version."""
-    return digest({**as_hashed(stage_settings(study, stage)), **REVISIONS.get(stage, {})})[:16]
+_SETTINGS_OF: Mapping[Stage | Beside, Stage] = {
+    "corpus_suggestions": "vlm_corpus",  # the same model is asked about the same domain
+    "editor_comparison": "classifier_comparison",
+}
+
+
+def stage_version(study: Study, stage: Stage | Beside) -> str:
+    """Hash of settings and `REVISIONS`: an asset's code version, whole.
+
+    The package's own version has no part in it: a release makes nothing out of date that it makes as before.
+
+    Args:
+        stage: or an asset beside the stages, whose settings are those of the stage that it resembles.
+    """
+    settings = stage_settings(study, typing.cast(Stage, _SETTINGS_OF.get(stage, stage)))
+    return digest({**as_hashed(settings), **REVISIONS.get(stage, {})})[:16]
 
 
 def as_hashed(settings: Mapping[str, Any], within: str = "") -> dict[str, Any]:

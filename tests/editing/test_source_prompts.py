@@ -408,6 +408,19 @@ def test_a_second_process_describes_no_picture_again(
     assert LeditsEditor(first.options.model_copy(update=plain)).describer == "" == describer_of(object())
 
 
+def test_other_rules_of_describing_are_another_editor_where_pictures_are_described(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prints(words: Any) -> tuple[str, str]:
+        options = LeditsOptions(checkpoint=str(checkpoint), steps=3, device="cpu", source_prompts=words)
+        editor = LeditsEditor(options)
+        return editor.fingerprint, editor.describer
+
+    described, plain = prints(VOCABULARY), prints("none")
+    monkeypatch.setattr("diffex_dagster.editing.ledits_options.DESCRIBING", 2)
+    assert all(a != b for a, b in zip(described, prints(VOCABULARY), strict=True)) and plain == prints("none")
+
+
 def test_workers_tell_each_other_what_pictures_show(checkpoint: Path, images: dict[str, Image.Image]) -> None:
     options = LeditsOptions(checkpoint=str(checkpoint), steps=3, mask="none", device="cpu", source_prompts=VOCABULARY)
     told: list[set[str]] = []
