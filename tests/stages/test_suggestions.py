@@ -312,7 +312,9 @@ def test_where_nothing_was_suggested_nothing_is_made(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match=r"no suggestion yet; run `diffex refine study` first"):
             refine_cli.take_up(study, [], everything, console)
     assert not study.results_folder.exists()
-    StudyContext(study).store.put_suggestions(study.kept_as, "rule", "v1", [], "m")
+    store = StudyContext(study).store
+    store.put_images({"one": Image.new("RGB", (8, 8))})  # results are there, in whatever database
+    store.put_suggestions(study.kept_as, "rule", "v1", [], "m")
     refine_cli.take_up(study, [], False, console)
     assert "there is no suggestion to take up; `diffex refine study`" in console.file.getvalue()  # type: ignore[attr-defined]
 
