@@ -22,13 +22,18 @@ from diffex_dagster.errors import EditorError
 from diffex_dagster.judging.parts import JudgePart, Where
 from diffex_dagster.judging.protocol import Judge, Pair
 from diffex_dagster.utils.imports import at_own_code
+from diffex_dagster.utils.secrets import logger
 
 if TYPE_CHECKING:
+    import torch
+
     from diffex_dagster.editing.engine import Engine
+
+log = logger(__name__)
 
 ALGORITHM = 1  # raised when a change of the code changes answers
 NOISE_LEVELS = (0.8, 0.7, 0.9, 0.6)  # shares of the noise schedule; a concept shows best where composition is decided
-_ROWS = 32  # UNet rows at a time
+_ROWS = 32  # UNet rows at a time, where memory suffices
 
 
 class DiffusionJudgePart(JudgePart):
@@ -84,6 +89,7 @@ class DiffusionJudge:
 
     def __init__(self, editor: HasEngine, draws: int = 2) -> None:
         self.editor, self.draws = editor, draws
+        self._rows = _ROWS  # halved where memory does not suffice
 
     @property
     def fingerprint(self) -> str:
@@ -97,7 +103,7 @@ class DiffusionJudge:
         """See `Judge.evidence`; pictures are judged as many at a time as fill a UNet batch.
 
         Raises:
-            EditorError: the checkpoint is missing or cannot be loaded.
+            EditorError: the checkpoint is missing or cannot be loaded, or one row does not fit into memory.
         """
         if not pairs:
             return
@@ -122,15 +128,44 @@ class DiffusionJudge:
     def _judge(
         self, engine: Engine, pictures: Mapping[str, Image.Image], batch: Mapping[str, Sequence[str]]
     ) -> list[tuple[Pair, float]]:
-        import torch
-
-        from diffex_dagster.editing.diffusion_classifier import evidence
-
-        latents = engine.encode(torch.stack([picture_tensor(pictures[key], engine.resolution) for key in batch]))
-        levels = [NOISE_LEVELS[i % len(NOISE_LEVELS)] for i in range(self.draws)]
-        judged = evidence(engine, latents, list(batch.values()), levels, _ROWS)
+        while (judged := self._try(engine, pictures, batch)) is None:
+            self._rows //= 2
+            log.warning(
+                "out of memory: judging goes on with %d UNet rows at a time; answers differ by rounding from those of "
+                "a run that has memory for more",
+                self._rows,
+            )
         return [
             ((key, prompt), float(value))
             for (key, prompts), values in zip(batch.items(), judged, strict=True)
             for prompt, value in zip(prompts, values.mean(dim=1), strict=True)
         ]
+
+    def _try(
+        self, engine: Engine, pictures: Mapping[str, Image.Image], batch: Mapping[str, Sequence[str]]
+    ) -> list[torch.Tensor] | None:
+        """The evidence for each picture's words, (words, draws), or None if it did not fit into memory."""
+        import torch
+
+        from diffex_dagster.editing.diffusion_classifier import evidence
+        from diffex_dagster.utils.devices import free_memory, is_out_of_memory
+
+        keys, at_once = list(batch), max(self._rows // 2, 1)  # a batch of `_ROWS` has no more pictures
+        levels = [NOISE_LEVELS[i % len(NOISE_LEVELS)] for i in range(self.draws)]
+        try:
+            encoded = [
+                engine.encode(torch.stack([picture_tensor(pictures[key], engine.resolution) for key in some]))
+                for some in (keys[start : start + at_once] for start in range(0, len(keys), at_once))
+            ]
+            return evidence(engine, torch.cat(encoded), list(batch.values()), levels, self._rows)
+        except RuntimeError as error:  # torch.OutOfMemoryError is one; mps and cpu raise plain ones
+            if not is_out_of_memory(error):
+                raise
+            if self._rows == 1:
+                raise EditorError(
+                    "to judge one edit at a time does not fit into the device's memory: ask for a smaller resolution, "
+                    'dtype: "float16", another device, or another judge'
+                ) from error
+        # Outside the handler: the traceback holds the tensors that have to go.
+        free_memory(engine.device.type)
+        return None

@@ -15,6 +15,7 @@ from diffex_dagster.editing.diffusion_classifier import errors, noise_error
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
 from diffex_dagster.editing.models import Texts
 from diffex_dagster.editing.solver import Step
+from diffex_dagster.errors import EditorError
 from diffex_dagster.judging.diffusion import DiffusionJudge
 from diffex_dagster.worlds import avatars
 from tests.support.checkpoints import build_checkpoint, noisy_pictures
@@ -130,6 +131,36 @@ def _all_at_once(engine, latents, prompts, levels, rows: int) -> list[torch.Tens
     each = zip(steps, noised, outputs.split(len(clean)), strict=True)
     draws = [noise_error(step, clean, x, output).double() for step, x, output in each]
     return list(torch.stack(draws, dim=1).split([len(some) for some in prompts]))
+
+
+def test_where_memory_does_not_suffice_less_is_judged_at_a_time_and_one_row_that_does_not_fit_is_one_sentence(
+    checkpoint: Path, images, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    judge = judge_on(checkpoint)
+    expected = answers(judge, images, PAIRS)
+    engine = judge.editor.engine()
+    room, encoded = {"rows": 5}, []
+
+    def predict(x, *rest, asked=engine.predict):
+        if len(x) > room["rows"]:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        return asked(x, *rest)
+
+    def encode(batch, asked=engine.encode):
+        encoded.append(len(batch))
+        return asked(batch)
+
+    monkeypatch.setattr(engine, "predict", predict)
+    monkeypatch.setattr(engine, "encode", encode)
+    assert answers(judge, images, PAIRS) == pytest.approx(expected, rel=1e-3, abs=1e-7)
+    assert encoded[0] == 3 and encoded[-2:] == [2, 1]  # pictures too
+    assert "judging goes on with 4 UNet rows at a time" in caplog.text
+    room["rows"] = 0
+    with pytest.raises(EditorError, match=r"to judge one edit at a time does not fit .*another judge"):
+        answers(judge, images, PAIRS)
+    monkeypatch.setattr(engine, "encode", lambda batch: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        answers(judge, images, PAIRS)
 
 
 def test_no_words_are_no_evidence_and_a_perfect_prediction_no_error(checkpoint: Path, images) -> None:
