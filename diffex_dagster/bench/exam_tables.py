@@ -2,7 +2,8 @@
 
 `python -m diffex_dagster.bench.exam_tables FILE...` takes what `diffex bench truth --exam --json FILE` wrote, one file
 or several. It adds what is published of each proposal to `docs/figures/exam.json`, which keeps every exam, and writes
-the page's tables from that: the last exam of each proposal, and the history of all.
+the page's tables from that: the last exam of each proposal, and the history of all. With `--world NAME` it does so for
+another world than the avatars: `docs/figures/exam_NAME.json`, and docs/worlds.md.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from diffex_dagster.errors import DiffExError
 Figures = Mapping[str, Any]
 DOCS = Path(__file__).parents[2] / "docs"
 MARK = "exam"
+AVATARS = "avatars"  # whose exam stands on the page about validity
 AIMS = {"spearman_whole": 0.85, "precision_at_5": 0.85, "coverage": 0.93, "fdr": 0.05}
 AIMS |= {"control_claims": 0.05, "decoy_claims": 0.05}
 SMALLER = ("fdr", "control_claims", "decoy_claims")  # what an aim bounds from above
@@ -224,14 +226,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("files", type=Path, nargs="*", help="what `diffex bench truth --exam --json FILE` wrote")
     parser.add_argument("--commit", help="that the exams ran at, of files that do not say")
+    parser.add_argument("--world", default=AVATARS, help="whose exam it is")
     parser.add_argument("--docs", type=Path, default=DOCS)
     options = parser.parse_args(arguments)
-    kept = options.docs / "figures" / "exam.json"
+    own = options.world == AVATARS
+    kept = options.docs / "figures" / ("exam.json" if own else f"exam_{options.world}.json")
     history = json.loads(kept.read_text("utf-8"))["runs"] if kept.exists() else []
     for file in options.files:
         history = with_runs(history, published(json.loads(file.read_text("utf-8")), options.commit))
     kept.write_text(json.dumps({"runs": history}, indent=1) + "\n", "utf-8")
-    write_between(options.docs / "validity.md", MARK, as_markdown(history))
+    page = options.docs / ("validity.md" if own else "worlds.md")
+    write_between(page, MARK if own else f"{MARK} of {options.world}", as_markdown(history))
     print(missed_aims(history))
     return 0
 

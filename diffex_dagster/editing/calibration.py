@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 OWN = "the editor's own options"  # what the empty setting is called
@@ -29,12 +29,18 @@ NEAR = 0.85  # share of the best setting's success that a gentler one needs
 
 @dataclass(frozen=True, order=True)
 class Wanted:
-    """A prompt that needs options: what it is pooled with is its group, and the region where it is known."""
+    """A prompt that needs options: what it is pooled with is its group, and the region where it is known.
+
+    Attributes:
+        coarse: whether the corpus has finer words for it. It may mean any of these, so that no edit with little push
+            draws one, and says less than they do of what suits most prompts.
+    """
 
     prompt: str
     direction: Literal["add", "remove"]
     group: str
     region: str = ""
+    coarse: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -42,9 +48,11 @@ class Try:
     """One edit of one image under one setting.
 
     Attributes:
-        succeeded: whether it shows the attribute, by more than control prompts under the same setting do, and changed
-            the picture.
-        harm: what else it changed, from 0 (nothing) to 1: outside the editor's mask, and attributes of other groups.
+        succeeded: whether it shows the attribute, by more than control prompts under the same setting do and more than
+            a trace of what the best setting does, and changed the picture.
+        harm: what it changed, from 0 (nothing) to 1: the picture, and attributes of other groups. What shows the
+            attribute is in it, which costs all settings that show it alike; the mask is not left out, since each
+            setting has another.
     """
 
     wanted: Wanted
@@ -157,29 +165,25 @@ def cost(rounds: Sequence[Round]) -> int:
 
 
 def interleaved(prompts: Iterable[Wanted]) -> list[Wanted]:
-    """The first prompt of every group, then the second of each ...: any beginning is spread over the groups."""
+    """The first prompt of every group, then the second of each ...: any beginning is spread over the groups.
+
+    Neighbours in a corpus are of one kind, so that the groups are taken far apart (as the bits of their numbers read
+    backwards have them: van der Corput's sequence). Of a group, a coarse prompt comes last.
+    """
     groups: dict[str, list[Wanted]] = {}
     for wanted in prompts:
         groups.setdefault(wanted.group, []).append(wanted)
-    most = max(map(len, groups.values()), default=0)
-    return [of[i] for i in range(most) for of in groups.values() if i < len(of)]
+    bits = len(groups).bit_length()
+    apart = [of for _, of in sorted(enumerate(groups.values()), key=lambda each: f"{each[0]:0{bits}b}"[::-1])]
+    typical = [sorted(of, key=lambda wanted: wanted.coarse) for of in apart]
+    most = max(map(len, typical), default=0)
+    return [of[i] for i in range(most) for of in typical if i < len(of)]
 
 
 def spread(prompts: Sequence[Wanted], images: Mapping[Wanted, Sequence[str]]) -> list[tuple[Wanted, str]]:
     """(prompt, image) pairs, every prompt's first image before any one's second, spread over the groups."""
     most = max((len(of) for of in images.values()), default=0)
     return [(w, images[w][i]) for i in range(most) for w in interleaved(prompts) if i < len(images[w])]
-
-
-def evenly(pairs: Sequence[tuple[Wanted, str]], count: int) -> list[tuple[Wanted, str]]:
-    """So many of the pairs of `spread`, of groups at even distances: the first few may all be of one kind."""
-    groups: dict[str, tuple[Wanted, str]] = {}
-    for pair in pairs:
-        groups.setdefault(pair[0].group, pair)
-    first = list(groups.values())
-    if len(first) < count:
-        return list(pairs[:count])
-    return [first[i * len(first) // count] for i in range(count)]
 
 
 def better(tries: Iterable[Try], arms: Sequence[str], keep: int) -> list[str]:

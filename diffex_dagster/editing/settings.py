@@ -8,7 +8,8 @@ the values come from:
 - scale 5, threshold 0.9, skip 0.15, 30 steps: diffusers' pipeline. Ours are its scale and threshold with 20 steps, of
   which each costs as much as any other, and skip 0.1, which lets larger changes through.
 - no mask, scale 1: the model's own answer to the prompt with no exaggeration, for small pictures, whose latents have no
-  room for a mask, and for what fills the picture.
+  room for a mask, and for what fills the picture. It comes with no skip: an edit that is not pushed draws what the
+  model expects from the noise that it starts at, and what the steps that are left out decide stays as it was.
 """
 
 from __future__ import annotations
@@ -89,6 +90,8 @@ _FACE = re.compile(
 )
 _COLOUR = re.compile(r"\b(colou?rs?|tones?|hues?)\b")
 
+UNPUSHED = 1.0  # the scale up to which an edit without a mask is the model's own answer, not pushed beyond it
+
 # (scale, threshold) under a mask, and scales without one, in the order in which they are tried. A threshold is the
 # share of the picture that stays as it is: most where a part of a face changes, less where a thing does or the colour
 # of one, least where a style does.
@@ -125,8 +128,8 @@ def worth_trying(
 ) -> list[Setting]:
     """The settings that calibration tries, the editor's own first, so that any beginning of the list is a fair choice.
 
-    First how hard and where (scale and mask) as the editor's own skip has it, gentle and hard in turn; then the same
-    with no skip and with much, and with a later start.
+    First how hard and where (scale and mask) as the editor's own skip has it, gentle and hard in turn, the gentlest of
+    all without a skip; then the same with no skip and with much, and with a later start.
 
     Args:
         own: what the editor was made with.
@@ -139,7 +142,11 @@ def worth_trying(
     masked, free = _PRESETS[kind]
 
     def place(scale: float, threshold: float | None) -> Setting:
-        where = {"mask": "none"} if threshold is None else {"mask": "intersection", "threshold": threshold}
+        where: dict[str, object] = (
+            {"mask": "none"} if threshold is None else {"mask": "intersection", "threshold": threshold}
+        )
+        if skips and threshold is None and scale <= UNPUSHED:
+            where["skip"] = 0.0
         return own.model_copy(update={"scale": scale, "warmup": 0, "cooldown": None, **where})
 
     def cores() -> Iterator[Setting]:
@@ -151,7 +158,7 @@ def worth_trying(
     core = list(cores())
     found = [*core]
     if skips:
-        found += [each.model_copy(update={"skip": skip}) for skip in (0.0, 0.3) for each in core]
+        found += [each.model_copy(update={"skip": skip}) for skip in (0.0, own.skip, 0.3) for each in core]
     found += [each.model_copy(update={"warmup": max(1, steps // 5)}) for each in core]
     found += [each.model_copy(update={"described": False}) for each in core if words]
     return list(dict.fromkeys(found))

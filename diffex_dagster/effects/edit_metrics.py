@@ -85,28 +85,6 @@ def similarity(edit: Image.Image, null: Image.Image) -> float:
     return float(structural_similarity(pixels[0], pixels[1], win_size=window, channel_axis=2, data_range=1.0))
 
 
-def similarity_outside(edit: Image.Image, null: Image.Image, mask: Image.Image | None) -> float:
-    """As `similarity`, over the windows whose middle lies outside a mask; over all where it covers all or is missing.
-
-    Args:
-        edit, null: of one size.
-        mask: mode L, stretched over the picture; not 0 inside.
-    """
-    if mask is None:
-        return similarity(edit, null)
-    from skimage.metrics import structural_similarity
-
-    pixels = [np.asarray(picture.convert("RGB"), dtype=np.float32) / 255 for picture in (edit, null)]
-    height, width = pixels[0].shape[:2]
-    outside = np.asarray(mask.convert("L").resize((width, height), Image.Resampling.NEAREST)) == 0
-    if not outside.any():
-        return similarity(edit, null)
-    shortest = min(height, width)
-    window = min(7, shortest - 1 + shortest % 2)
-    _, at = structural_similarity(pixels[0], pixels[1], win_size=window, channel_axis=2, data_range=1.0, full=True)
-    return float(at[outside].mean())
-
-
 def share_inside(change: NDArray[np.float64], mask: Image.Image) -> tuple[float | None, float]:
     """The share of a change that lies inside a mask, and the share of the picture that the mask covers.
 

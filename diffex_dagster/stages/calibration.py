@@ -68,7 +68,7 @@ def wanted_prompts(corpus: Corpus) -> list[Wanted]:
     for f in corpus.walk():
         if f.editable:
             region = (f.region or corpus[f.group].region or "").casefold()
-            found.setdefault((f.prompt, f.direction), Wanted(f.prompt, f.direction, f.group, region))
+            found.setdefault((f.prompt, f.direction), Wanted(f.prompt, f.direction, f.group, region, bool(f.children)))
     return list(found.values())
 
 

@@ -14,7 +14,6 @@ import numpy as np
 from diffex_dagster.editing import calibration as planning
 from diffex_dagster.editing.calibration import Try, Wanted
 from diffex_dagster.editing.protocol import Concept, EditRequest
-from diffex_dagster.effects.edit_metrics import similarity_outside
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edit_metrics import edit_metrics_of
 from diffex_dagster.stages.edits import EditCounts, make_edits
@@ -24,6 +23,7 @@ from diffex_dagster.store import StoredPicture, edit_key
 Settings = Callable[[str | None, str | None], Sequence[str]]
 """`Calibrates.settings` of an editor."""
 OTHERS = 4  # groups whose attribute every edit is looked at for
+PART = 0.25  # of the most that any setting gains on an image: with less an edit shows a trace of its attribute
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class _Seen:
     setting: str
     gain: float
     strength: float
-    kept: float  # structural similarity outside the mask
+    kept: float  # structural similarity to the null edit
     others: Mapping[str, float]  # prompt of another group -> gain
 
 
@@ -139,7 +139,7 @@ class Trying:
             pairs: those that another editor was tried on.
         """
         self._begin(new, ())
-        pairs = pairs or planning.evenly(self._in_order(new), most)
+        pairs = pairs or self._in_order(new)[:most]
         self._try(settings, pairs, controls)
         return pairs
 
@@ -163,18 +163,26 @@ class Trying:
 
     @property
     def tries(self) -> list[Try]:
-        """What was tried so far; harm is measured against what edits of the other attributes do to theirs."""
+        """What was tried so far; harm is measured against what edits of the other attributes do to theirs.
+
+        An edit shows its attribute where it gains more than chance, and at least `PART` of what the best setting gains
+        for the same prompt on the same image: the gentlest setting would else be one that hardly begins.
+        """
         of = {prompt: list(gains) for prompt, gains in self._whole.items()}
         for each in self._seen.values():
             if each.gain > self._chance[each.setting]:
                 of.setdefault(each.wanted.prompt, []).append(each.gain)
         whole = {prompt: float(np.mean(gains)) for prompt, gains in of.items()}
         weak = self._study.effects.min_edit_strength
+        most: dict[tuple[Wanted, str], float] = {}
+        for each in self._seen.values():
+            most[each.wanted, each.image] = max(each.gain, most.get((each.wanted, each.image), 0.0))
         found = []
         for each in self._seen.values():
             spilled = [min(1.0, abs(gain) / whole[p]) for p, gain in each.others.items() if whole.get(p, 0.0) > 0.0]
             spill = float(np.mean(spilled)) if spilled else 0.0
-            succeeded = each.gain > self._chance[each.setting] and each.strength >= weak
+            shows = each.gain > self._chance[each.setting] and each.gain >= PART * most[each.wanted, each.image]
+            succeeded = shows and each.strength >= weak
             harm = 1.0 - max(0.0, each.kept) * (1.0 - spill)
             found.append(Try(each.wanted, each.image, each.setting, bool(succeeded), harm))
         return found
@@ -247,15 +255,12 @@ class Trying:
         keys = {of: edit_key(request, fingerprint) for of, request in asked.items()}
         pairs = {keys[of]: (stored[request], stored[nulls[of[1]]]) for of, request in asked.items()}
         metrics, _ = edit_metrics_of(store, pairs, editor=self._editor)
-        masks = store.stored_masks(keys.values())
-        with store.let_go():
-            kept = {key: similarity_outside(edit(), null(), masks.get(key)) for key, (edit, null) in pairs.items()}
         for of, request in asked.items():
             (wanted, image, setting), null = of, nulls[of[1]]
             rise = {p: evidence[request, p] - evidence[null, p] for p in looked_for[of]}
             gain = rise.pop(wanted.prompt) * (1.0 if wanted.direction == "add" else -1.0)
-            key = keys[of]
-            self._seen[of] = _Seen(wanted, image, setting, gain, metrics[key].strength, kept[key], rise)
+            found = metrics[keys[of]]
+            self._seen[of] = _Seen(wanted, image, setting, gain, found.strength, found.ssim, rise)
 
 
 def _others(new: Sequence[Wanted], before: Sequence[Try]) -> dict[Wanted, tuple[str, ...]]:

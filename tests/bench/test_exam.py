@@ -292,6 +292,16 @@ def test_an_exam_adds_to_the_history_and_replaces_nothing(graded: Graded, tmp_pa
         publish({**other, "classifiers": {"v1": {}, "v2": {}}})
 
 
+def test_another_world_s_exam_has_a_history_and_a_page_of_its_own(graded: Graded, tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    page, file = tmp_path / "worlds.md", tmp_path / "written.json"
+    page.write_text("<!-- exam of scenes begins -->\n<!-- exam of scenes ends -->\n", "utf-8")
+    file.write_text(json.dumps(_written(graded)))
+    assert exam_tables.main([str(file), "--docs", str(tmp_path), "--world", "scenes"]) == 0
+    assert [each.name for each in (tmp_path / "figures").iterdir()] == ["exam_scenes.json"]
+    assert "**Exact editor**" in page.read_text("utf-8") and not (tmp_path / "validity.md").exists()
+
+
 def test_an_exam_notes_the_commit_that_its_code_is_at() -> None:
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(exam.__file__).parent, capture_output=True, text=True)
     if head.returncode:

@@ -14,7 +14,6 @@ from diffex_dagster.editing.calibration import (
     better,
     choose,
     cost,
-    evenly,
     expected,
     halving,
     in_turn,
@@ -58,9 +57,16 @@ def test_any_beginning_of_the_pairs_is_spread_over_groups_and_prompts() -> None:
     assert interleaved([HAT, CAP, BEARD]) == [HAT, BEARD, CAP]
     pairs = spread([HAT, CAP, BEARD], {HAT: ["a", "b"], CAP: ["c", "a"], BEARD: ["b"]})
     assert pairs == [(HAT, "a"), (BEARD, "b"), (CAP, "c"), (HAT, "b"), (CAP, "a")]
-    assert evenly(pairs, 1) == pairs[:1] and evenly(pairs, 2) == pairs[:2] and evenly(pairs, 4) == pairs[:4]
-    many = [(Wanted(f"p{i}", "add", f"g{i}"), "a") for i in range(9)]
-    assert evenly([*many, *many], 3) == [many[0], many[3], many[6]]
+
+
+def test_groups_that_stand_beside_each_other_are_tried_far_apart_and_typical_prompts_first() -> None:
+    groups = [[Wanted(f"coarse {i}", "add", f"g{i}", "", True), Wanted(f"fine {i}", "add", f"g{i}")] for i in range(14)]
+    order = interleaved([each for group in groups for each in group])
+    assert sorted(order) == sorted(each for group in groups for each in group)
+    assert [each.prompt.split()[0] for each in order] == ["fine"] * 14 + ["coarse"] * 14
+    for beginning in (2, 3, 4, 7):  # no two of the first few groups are nearer than half of what would be even
+        at = sorted(int(each.group[1:]) for each in order[:beginning])
+        assert min(b - a for a, b in pairwise(at)) >= 14 / beginning / 2, at
 
 
 def test_an_edit_that_takes_and_leaves_the_rest_alone_is_of_use() -> None:

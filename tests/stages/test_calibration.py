@@ -57,6 +57,17 @@ def test_each_prompt_gets_the_gentlest_knob_that_shows_it(tmp_path: Path) -> Non
     assert (again.edits.made, again.new, again.version) == (0, [], found.version)
 
 
+def test_a_trace_of_an_attribute_is_not_the_gentlest_edit_that_shows_it(tmp_path: Path) -> None:
+    """A knob of 10 gains a tenth of what the last one does, more than control prompts and enough to be seen."""
+    found = calibrate(set_up(study_in(tmp_path, images=24)))
+    took: dict[str, set[bool]] = {}
+    for each in found.tries:
+        if each.wanted.prompt == "red patch":
+            took.setdefault(each.setting, set()).add(each.succeeded)
+    assert took["10"] == {False} and took["100"] == {True}, took
+    assert chosen(found)["red patch"] in ("", "30", "50")
+
+
 def test_variants_of_the_best_setting_are_tried_though_the_budget_never_reaches_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
