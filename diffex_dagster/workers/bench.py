@@ -23,7 +23,7 @@ from diffex_dagster.editing.asking import made_edits
 from diffex_dagster.editing.descriptions import Description, descriptions_of
 from diffex_dagster.editing.protocol import Editor, EditRequest, FiledPicture, TakesSourcePrompts
 from diffex_dagster.effects.edit_metrics import EditMetrics, measure_edit
-from diffex_dagster.errors import ClassifierError, DiffExError
+from diffex_dagster.errors import ClassifierError, DiffExError, EditorError
 from diffex_dagster.judging.asking import evidence_of
 from diffex_dagster.judging.protocol import Judge, Pair
 from diffex_dagster.store.files import PictureFiles
@@ -118,18 +118,25 @@ class Bench:
         requests: Sequence[EditRequest],
         words: Mapping[str, WordGroup] | None = None,
         told: Mapping[str, Description] | None = None,
+        fingerprint: str = "",
     ) -> Made | Problem:
         """Make one batch of edits and write their pictures: only what names them goes back.
 
         Args:
             words: that pictures are described in, where those are not in the study.
             told: what pictures show, of those of which it is known.
+            fingerprint: that the edits are kept under, where there are words: `hello` told it of an editor without.
         """
 
         def made() -> Made:
             editor = self.editor
             if words is not None:
                 editor = cast(TakesSourcePrompts, editor).with_source_prompts(words)
+                if fingerprint and editor.fingerprint != fingerprint:
+                    raise EditorError(
+                        f"the worker on {socket.gethostname()} would describe pictures otherwise than this process "
+                        "keeps their edits as: install the same version of diffex_dagster everywhere"
+                    )
             before = frozenset(getattr(editor, "shortened", ()))
             if known := descriptions_of(editor):
                 known.tell(told or {})

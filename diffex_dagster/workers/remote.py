@@ -79,9 +79,11 @@ class RemoteEditor(_Local):
     def _asked(self, images: Mapping[str, Image.Image]) -> Callable[[Sequence[EditRequest]], tuple[Any, ...]]:
         """What `Bench.edit` is given for a batch, with what is known by then of its pictures."""
 
+        words, kept_under = self._words, "" if self._words is None else self.fingerprint
+
         def asked(batch: Sequence[EditRequest]) -> tuple[Any, ...]:
             told = {each.image: self._told[each.image] for each in batch if each.image in self._told}
-            return _sent(images, [each.image for each in batch]), list(batch), self._words, told
+            return _sent(images, [each.image for each in batch]), list(batch), words, told, kept_under
 
         return asked
 

@@ -34,7 +34,7 @@ from diffex_dagster.stages.edits import ensure_edits
 from diffex_dagster.stages.setup import build_editor
 from diffex_dagster.store import Store
 from diffex_dagster.study import load_study
-from diffex_dagster.workers.bench import Bench
+from diffex_dagster.workers.bench import Bench, Problem
 from diffex_dagster.workers.remote import RemoteEditor
 from diffex_dagster.worlds import avatars
 from tests.support.parity import distance
@@ -419,6 +419,31 @@ def test_other_rules_of_describing_are_another_editor_where_pictures_are_describ
     described, plain = prints(VOCABULARY), prints("none")
     monkeypatch.setattr("diffex_dagster.editing.ledits_options.DESCRIBING", 2)
     assert all(a != b for a, b in zip(described, prints(VOCABULARY), strict=True)) and plain == prints("none")
+
+
+def test_a_worker_that_describes_by_other_rules_is_refused(
+    checkpoint: Path, images: dict[str, Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The editor without words, which it has said it is, is the same one."""
+    options = LeditsOptions(checkpoint=str(checkpoint), steps=3, device="cpu")
+    bench, sent = Bench(None), list[Any]()  # type: ignore[arg-type]
+    bench.__dict__["editor"] = LeditsEditor(options)
+
+    class Pool:
+        in_flight = 1
+
+        def run(self, method: str, batches: Any, given: Any, *_: Any) -> Any:
+            with monkeypatch.context() as other:
+                other.setattr("diffex_dagster.editing.ledits_options.DESCRIBING", 2)
+                sent.extend(getattr(bench, method)(*given(batch)) for batch in batches)
+            return iter(())
+
+    described: Any = RemoteEditor(LeditsEditor(options), Pool()).with_source_prompts(VOCABULARY)  # type: ignore[arg-type]
+    own = described.fingerprint
+    assert list(described.edit(images, [EditRequest(next(iter(images)), (Concept("a bob"),))])) == []
+    (said,) = sent
+    assert isinstance(said, Problem) and "would describe pictures otherwise" in said.sentence
+    assert described.fingerprint == own != bench.editor.fingerprint == LeditsEditor(options).fingerprint
 
 
 def test_workers_tell_each_other_what_pictures_show(checkpoint: Path, images: dict[str, Image.Image]) -> None:
