@@ -25,11 +25,16 @@ from diffex_dagster.editing.precomputed import PrecomputedEditor, edits_in_folde
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.judging.clip import ClipJudge
 from diffex_dagster.judging.diffusion import DiffusionJudge
+from diffex_dagster.stages.context import at_work
+from diffex_dagster.stages.corpus import merge_edits, propose
+from diffex_dagster.stages.edits import concepts_of, control_edits, edit_requests
+from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.settings import DECIDES, fields, stage_version, undecided
 from diffex_dagster.stages.setup import build_classifier, build_editor
 from diffex_dagster.store.keys import edit_key, image_key
 from diffex_dagster.study import Study, load_study
 from diffex_dagster.utils.hashing import digest, file_fingerprint, folder_fingerprint
+from tests.support.project import ROOT
 from tests.support.toys import picture, write_study
 
 IMAGE = "07a3f8a33b08dbf0a0ddb7f1ef6e2b9a"
@@ -145,6 +150,40 @@ def test_of_edits_that_another_tool_made(tmp_path: Path) -> None:
     assert editor.fingerprint == GOLDEN["precomputed"]
 
 
+@pytest.mark.usefixtures("versions")
+def test_of_the_demo(tmp_path: Path) -> None:
+    """What b82a64b, the last commit before the package was laid out anew, computes of the demo's own files.
+
+    A demo that it ran is read as it is: each edit of a feature of the corpus, the edits towards nothing and towards
+    control prompts, and the scores of both classifiers are found under these keys.
+    """
+    study = load_study(ROOT / "studies" / "avatars")
+    editor = study.editors["diffusion"].model_copy(update={"device": "cpu"})  # kinds of device are kept apart
+    study = study.changed(editors={"diffusion": editor})
+    work, names = at_work(study.deployed(results={"folder": str(tmp_path), "pictures": None})), tuple(study.classifiers)
+    pictures, made_by = sample_images(work).pictures, build_editor(study).fingerprint
+    propose(work, names)
+    corpus, _ = merge_edits(work, names)
+    images = sorted(image_key(picture) for picture in pictures.values())
+    first = image_key(pictures["avatar_00.png"])
+    glasses, hair = Concept("round glasses"), Concept("grey hair")
+    features = [concepts_of([feature]) for feature in corpus.walk() if feature.editable]
+    every = edit_requests(images, [(), *control_edits(study), *features], study.seeds)
+    assert (len(images), len(every)) == (24, 1728)
+    assert {
+        "corpus": corpus.version,
+        "editor": made_by,
+        **{name: build_classifier(study, name).fingerprint for name in study.classifiers},
+        "image": first,
+        "null edit": edit_key(EditRequest(first), made_by),
+        "control prompt": edit_key(EditRequest(first, (Concept("florn"),)), made_by),
+        "edit": edit_key(EditRequest(first, (glasses,)), made_by),
+        "joint edit": edit_key(EditRequest(first, (glasses, hair)), made_by),
+        "images": digest(images),
+        "every edit": digest(sorted(edit_key(request, made_by) for request in every)),
+    } == DEMO
+
+
 class Model:
     """A callable that knows its own fingerprint."""
 
@@ -202,4 +241,18 @@ GOLDEN: dict[str, str] = {
     "clip probe": "37fd71d071ccd1b70db36d3dc75d933d18976d325d25f6ad7b4bd983a264d2f1",
     "file": "f9d86028c6e0d64e225186f96acb69338b2c59764df79162107f5c4bb34d1310",
     "folder": "4d6a3e44ad937aa7684be8c4c062a8d42a62bc5579c13d13215b85ff1e86cbc3",
+}
+
+DEMO: dict[str, str] = {
+    "corpus": "e9cf50f7a1b1080e",
+    "editor": "b6fbd77f900597e4e7153b425fb34684279027a5d3d0b972128a2ff6886269da",
+    "persona_v1": "8b12a7c6e24e7ebf",
+    "persona_v2": "d33cc6cdcfda6418",
+    "image": "810ee3131ff622d5eaac6752a7476eff",
+    "null edit": "95f13e28327c4215950654627680c23b",
+    "control prompt": "4b0d3aa602a36700be63d4ceb8a7f898",
+    "edit": "7c8f29f6fa10907485c5a9c0741154d7",
+    "joint edit": "ef03d593c207e4dfc9d6b1f6a4603f4d",
+    "images": "5014d5324d4acf1754b2b6844f568845",
+    "every edit": "216b1117a0aad00bbc6a5e387e04f784",
 }

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diffex_dagster.bench.marks import RELEVANT
+from diffex_dagster.bench.pages import table
 from diffex_dagster.bench.truth import subjects, world_of
 from diffex_dagster.classifying.parts import Target
 from diffex_dagster.classifying.protocol import Classifier
@@ -124,29 +125,36 @@ class Found:
     precision: float
 
 
-def seen(
-    world: World,
-    corpus: Corpus,
-    states: Sequence[State],
-    base: Effects,
-    changed: Mapping[str, Effects],
-    exact: bool,
-    rng: np.random.Generator,
-    judge: tuple[float, float] = JUDGE,
-) -> Subject:
-    """What edits show of a classifier whose every answer is known.
+@dataclass(frozen=True)
+class Answers:
+    """What a classifier says of every state: `base` as it is, (images,), and feature id -> with the feature changed."""
 
-    Args:
-        base: f of each state, (images,), a probability.
-        changed: feature id -> f of each state with the feature changed.
-        exact: the editor makes every change and nothing else, and its judge knows.
-        judge: as `JUDGE`, of edits that are not exact.
+    base: Effects
+    changed: Mapping[str, Effects]
+
+
+@dataclass(frozen=True)
+class Hand:
+    """How edits are made: `exact` ones change what they should and nothing else, and their judge knows.
+
+    Attributes:
+        rng: what the others are drawn with.
+        judge: as `JUDGE`, of the others.
     """
+
+    exact: bool
+    rng: np.random.Generator
+    judge: tuple[float, float] = JUDGE
+
+
+def seen(world: World, corpus: Corpus, states: Sequence[State], answers: Answers, hand: Hand) -> Subject:
+    """What edits show of a classifier whose every answer, a probability, is known."""
+    base, changed, exact, rng = answers.base, answers.changed, hand.exact, hand.rng
     moved = (lambda p: p) if exact else (lambda p: _sigmoid(_logit(p) + rng.normal(0.0, NOISE, p.shape)))
     words = np.stack([moved(base) for _ in range(CONTROLS)], axis=1)
     placebo = words.mean(axis=1)
     others = (words.sum(axis=1, keepdims=True) - words) / (CONTROLS - 1)
-    sees, imagines = judge
+    sees, imagines = hand.judge
     effects, without, failed, truth = {}, {}, {}, {}
     for feature in (each for each in corpus.walk() if each.editable):
         shown = np.array([world.has_feature(state, feature.prompt) for state in states], dtype=bool)
@@ -224,8 +232,8 @@ def of_rules(
     rows = []
     for seed in range(FIRST, FIRST + rules):
         rule, states = draw_rule(world, seed), sample_states(IMAGES, seed, world)
-        answer = _answers(partial(_probability, rule, world), world, corpus, states)
-        subject = seen(world, corpus, states, *answer, exact, np.random.default_rng(seed), judge)
+        answers = _answers(partial(_probability, rule, world), world, corpus, states)
+        subject = seen(world, corpus, states, answers, Hand(exact, np.random.default_rng(seed), judge))
         rows.append([tried(way, corpus, subject) for way in WAYS])
     return rows
 
@@ -234,9 +242,7 @@ def _probability(rule: Rule, world: World, state: State) -> float:
     return float(_sigmoid(rule.log_odds(world, state)))
 
 
-def _answers(
-    f: Callable[[State], float], world: World, corpus: Corpus, states: Sequence[State]
-) -> tuple[Effects, dict[str, Effects]]:
+def _answers(f: Callable[[State], float], world: World, corpus: Corpus, states: Sequence[State]) -> Answers:
     changed = {
         each.id: np.array([f(world.set_feature(s, each.prompt, each.direction == "remove")) for s in states])
         if world.meaning(each.prompt)
@@ -244,7 +250,7 @@ def _answers(
         for each in corpus.walk()
         if each.editable
     }
-    return np.array([f(state) for state in states]), changed
+    return Answers(np.array([f(state) for state in states]), changed)
 
 
 def of_classifiers(study: Study, corpus: Corpus) -> list[list[Found]]:
@@ -269,7 +275,7 @@ def of_classifiers(study: Study, corpus: Corpus) -> list[list[Found]]:
         base = score([Image.fromarray(each) for each in drawn.base])
         moved = drawn.effects(score)
         changed = {feature: base + moved.get(name, 0.0) for feature, name in features}
-        subject = seen(world, corpus, states, base, changed, True, np.random.default_rng(0))
+        subject = seen(world, corpus, states, Answers(base, changed), Hand(True, np.random.default_rng(0)))
         rows.append([tried(way, corpus, subject) for way in WAYS])
     return rows
 
@@ -290,7 +296,7 @@ def _logit(p: Effects) -> Effects:
 
 def as_markdown(tables: Mapping[str, Sequence[Sequence[Found]]]) -> str:
     """Setting -> a row a rule, as a table: a line a way; of each setting what is edited, recall and precision@5."""
-    lines = [["edited, recall, P@5", *tables], ["---", *["---:"] * len(tables)]]
+    lines = []
     for i, way in enumerate(WAYS):
         cells = [
             f"{np.mean([row[i].edited for row in rows]):.0%}, {_mean(row[i].recall for row in rows):.3f}, "
@@ -298,7 +304,7 @@ def as_markdown(tables: Mapping[str, Sequence[Sequence[Found]]]) -> str:
             for rows in tables.values()
         ]
         lines.append([way.title, *cells])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return table(["edited, recall, P@5", *tables], lines)
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from diffex_dagster.bench.contenders import TITLES
-from diffex_dagster.bench.pages import write_between
+from diffex_dagster.bench.pages import table, write_between
 
 Figures = dict[str, Any]
 AIMS = {"vs_authors": 6.0, "vs_invert_once": 4.0, "of_limit": 0.85}
@@ -90,18 +90,13 @@ def _machine(found: Figures) -> str:
     return f"Measured on {', '.join(parts)}; random weights."
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
-    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
-
-
 def _speed(size: str, found: Figures) -> Iterator[str]:
     plan, samples = found["plan"], found["samples"]
     yield (
         f"**{size}**: {plan['pictures']} pictures towards {plan['prompts']} prompts each, {plan['steps']} steps, mask "
         f"`intersection`, {len(samples['engine'])} round{'s' if len(samples['engine']) > 1 else ''}."
     )
-    yield _table(
+    yield table(
         ["contender", "ms an edit", "UNet rows an edit", "edits timed"],
         [
             [
@@ -112,7 +107,7 @@ def _speed(size: str, found: Figures) -> Iterator[str]:
             for name, title in TITLES.items()
         ],
     )  # fmt: skip
-    yield _table(
+    yield table(
         ["ratio", "median", "smallest and largest round", "aim"],
         [
             [
@@ -122,7 +117,7 @@ def _speed(size: str, found: Figures) -> Iterator[str]:
             for name, ratio in found["ratios"].items()
         ],
     )  # fmt: skip
-    yield _table(
+    yield table(
         ["edits at a time", "ms an edit", "peak GPU memory, GB"],
         [
             [batch, f"{1000 * sample['seconds'] / sample['edits']:.0f}", f"{sample['peak_mb'] / 1024:.1f}"]
@@ -147,7 +142,7 @@ def _parity(parity: Figures) -> str:
                 ]
             )  # fmt: skip
     head = ["", "latents apart, mean", "largest", "the edit itself, mean", "pixels apart, of 255", "by more than 1"]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _bits(found: Figures) -> str:
@@ -195,7 +190,7 @@ def _workers(found: Figures) -> str:
 def _rows(found: Figures) -> str:
     sizes = sorted(found["channels_last"], key=int)
     kinds = {name: of for name, of in found.items() if isinstance(of, dict) and "error" not in of}
-    return _table(
+    return table(
         ["", *[f"{size} at once" for size in sizes]],
         [[name.replace("_", " "), *[f"{of[s]:.2f}" if s in of else "–" for s in sizes]] for name, of in kinds.items()],
     )
@@ -209,4 +204,4 @@ def _operators(size: str, found: Figures) -> Iterator[str]:
     )
     total = 1000 * found["busy_seconds"]
     shown = [[f"`{o['name'][:70]}`", f"{o['ms'] / total:.1%}", str(o["calls"])] for o in found["operators"][:10]]
-    yield _table(["kernel", "share", "calls"], shown)
+    yield table(["kernel", "share", "calls"], shown)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from diffex_dagster.bench.pages import write_between
+from diffex_dagster.bench.pages import table, write_between
 from diffex_dagster.editing.batches import AT_ONCE
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.errors import EditorError
@@ -313,13 +313,13 @@ def as_markdown(figures: Figures) -> str:
             f"{figures['ideal_edits_per_second']:.0f} that are possible, a share of {share:.2f} (at least "
             f"{AIMS['share_of_ideal']:g}: {_aim(share >= AIMS['share_of_ideal'])}). Milliseconds of processor time of "
             "the process in charge:",
-            _table(["", "with workers", "without", f"at most {AIMS['driver_ms']:g} ms"], rows),
+            table(["", "with workers", "without", f"at most {AIMS['driver_ms']:g} ms"], rows),
             f"What that comes to for a study of {of.edits} edits. **Worked out, not measured**; assumed are "
             f"{of.edit_s:g} s an edit (Stable Diffusion 1.5 on one H200, [speed](../speed.md)), {of.judge_s:g} s to "
             f"judge it, {of.score_s * 1000:g} ms to score it, {of.reported:.0%} of the changes measured, {of.rounds} "
             f"rounds of the search that wait for their slowest worker, {of.start_s:.0f} s until models are loaded, and "
             "a network and disks that keep up:",
-            _table(
+            table(
                 ["GPUs", "workers only edit", "workers do all", "times one GPU", "process in charge busy"],
                 [
                     [str(g.gpus), _clock(g.editing), _clock(g.all), f"{g.gain(grown[0].all):.0f}", f"{g.busy:.1%}"]
@@ -336,11 +336,6 @@ def _aim(met: bool) -> str:
 
 def _clock(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
-    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
 
 
 def main(arguments: Sequence[str]) -> None:

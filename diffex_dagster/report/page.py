@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +23,6 @@ from diffex_dagster.results import (
     JointCombination,
     RankedFeature,
     Report,
-    Turn,
 )
 
 HIGHLIGHTS = 3  # features shown large beside the verdict
@@ -47,6 +46,10 @@ class Branch:
     name: str
     group: Group | None  # None: ranked features name a group that the corpus does not list
     rows: tuple[Row, ...]
+
+
+_Written = Callable[[Example], dict[str, Any]]
+"""An example for the script."""
 
 
 @dataclass(frozen=True)
@@ -126,25 +129,28 @@ def _axis(features: Sequence[RankedFeature], noise: float, joint: JointCombinati
 
 
 def _pictures(explanation: Report, book: Book, digits: int, failures: Failures) -> _Pictures:
-    rows, data, shown, total, turn = [], [], 0, 0, explanation.turn
+    def written(example: Example) -> dict[str, Any]:
+        return entry(example, book, digits, failures, explanation.turn)
+
+    rows, data, shown, total = [], [], 0, 0
     for number, feature in enumerate(explanation.features):
         examples = explanation.examples.get(feature.feature, ())
-        block, kept = _block(titled(feature, None), examples, feature.effect, book, digits, failures, turn)
+        strips = sections(examples, feature.effect, book.fit.examples, failures)
+        block, kept = _block(titled(feature, None), examples, strips, book.fit.examples, written)
         example = typical(examples, feature.magnitude if feature.decision == "mixed" else feature.effect, failures)
         data.append(block)
         shown, total = shown + kept, total + len(examples)
-        rows.append(
-            Row(number, feature, entry(example, book, digits, failures, turn) if example else None, bool(examples))
-        )
+        rows.append(Row(number, feature, written(example) if example else None, bool(examples)))
     joint = None
     if explanation.joint and explanation.joint.examples:
         joint = len(data)
         name = " + ".join(explanation.joint.names)
         ordered = sorted(explanation.joint.examples, key=lambda example: -example.effect)
-        block, kept = _block(name, ordered, explanation.joint.effect, book, digits, failures, turn)
+        strips = sections(ordered, explanation.joint.effect, book.fit.examples, failures)
+        block, kept = _block(name, ordered, strips, book.fit.examples, written)
         data.append(block)
         shown, total = shown + kept, total + len(ordered)
-    highlights = _highlights(explanation, rows, book, digits, failures)
+    highlights = _highlights(explanation, rows, failures, written)
     seen, least = _attributions(explanation.attributions, book), for_template(explanation, book)
     return _Pictures(tuple(rows), highlights, seen, joint, least, data, shown, total)
 
@@ -161,40 +167,36 @@ def _attributions(found: Sequence[Attribution], book: Book) -> list[dict[str, An
     return shown
 
 
-def _highlights(explanation: Report, rows: Sequence[Row], book: Book, digits: int, failures: Failures) -> list[Row]:
+def _highlights(explanation: Report, rows: Sequence[Row], failures: Failures, written: _Written) -> list[Row]:
     """The rows to show large, each with a typical image of its own."""
     by_feature = {row.feature.feature: row for row in rows}
     shown: list[Row] = []
     used: list[str] = []
-    turn = explanation.turn
     for feature in one_a_group(explanation.features):
         examples = explanation.examples.get(feature.feature, ())
         mean = feature.magnitude if feature.decision == "mixed" else feature.effect
         example = typical(examples, mean, failures, but=used)
         if example and len(shown) < HIGHLIGHTS:
             used.append(example.image)
-            shown.append(replace(by_feature[feature.feature], typical=entry(example, book, digits, failures, turn)))
+            shown.append(replace(by_feature[feature.feature], typical=written(example)))
     return shown
 
 
 def _block(
     name: str,
     examples: Sequence[Example],
-    effect: float,
-    book: Book,
-    digits: int,
-    failures: Failures,
-    turn: Turn | None,
+    strips: Sequence[tuple[str, Sequence[int]]],
+    most: int | None,
+    written: _Written,
 ) -> tuple[dict[str, Any], int]:
-    """A feature's examples for the script, and how many of them the page holds."""
-    strips = sections(examples, effect, book.fit.examples, failures)
-    chosen = range(len(examples))
-    if book.fit.examples is not None and len(examples) > book.fit.examples:
-        chosen = sorted({i for _, indices in strips for i in indices})  # type: ignore[assignment]
+    """A feature's examples for the script, and how many of them the page holds: those of `strips` if above `most`."""
+    chosen: Sequence[int] = range(len(examples))
+    if most is not None and len(examples) > most:
+        chosen = sorted({i for _, indices in strips for i in indices})
     place = {index: position for position, index in enumerate(chosen)}
     block = {
         "name": name,
-        "items": [entry(examples[i], book, digits, failures, turn) for i in chosen],
+        "items": [written(examples[i]) for i in chosen],
         "parts": [[title, [place[i] for i in indices]] for title, indices in strips],
         "total": len(examples),
     }
