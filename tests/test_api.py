@@ -15,7 +15,7 @@ from dagster.components.testing import create_defs_folder_sandbox
 from PIL import Image
 
 import diffex_dagster
-from diffex_dagster.errors import ClassifierError, StudyError
+from diffex_dagster.errors import ClassifierError, DiffExError, StudyError
 from diffex_dagster.results import opened
 from tests.support.toys import KnobEditor, PaintEditor, WarmClassifier, edits_made, picture, warm, write_study
 
@@ -42,6 +42,13 @@ def test_explain_takes_objects_and_gives_numbers_figures_and_a_page(tmp_path: Pa
     assert found.plot(tmp_path / "bars.svg").width > 500 and (tmp_path / "bars.svg").read_bytes().startswith(b"<?xml")
     with pytest.raises(StudyError, match=r"figures end in \.png or \.svg"):
         found.plot(tmp_path / "bars.gif")
+    for write in (found.to_json, found.plot):
+        with pytest.raises(
+            DiffExError, match=r"a\.svg: this file cannot be written \(it would be inside of a file\); name"
+        ):
+            write(tmp_path / "x.json" / "a.svg")
+    with pytest.raises(DiffExError, match=r"The report cannot be written to .*x\.json"):
+        found.to_html(tmp_path / "x.json")
     assert "Red" in found.to_html(tmp_path / "page").read_text("utf-8")
     made = len(edits_made(tmp_path))
     diffex_dagster.explain(
@@ -119,6 +126,9 @@ def test_explain_image_takes_the_same_parts_and_finds_what_flips_one_picture(tmp
     assert found.to_frame()["verdict"].tolist()[0] == "raises"
     assert json.loads(found.to_json())["flips"][0]["decision"] == "the prediction becomes “warm”"
     assert "Red" in found.to_html(tmp_path / "page.html").read_text("utf-8") and "<img" in found._repr_html_()
+    for write in (found.to_html, found.to_json):
+        with pytest.raises(DiffExError, match=r"a\.html: this file cannot be written .*; name another one"):
+            write(tmp_path / "page.html" / "a.html")
     alone = diffex_dagster.explain_image(picture(90), warm, editor, TREE, "warm", progress=False, **parts)
     assert alone.folder is None and all(isinstance(f.edit, Image.Image) for f in alone.finding.features)
     assert alone._repr_html_().count("<img") == found._repr_html_().count("<img")  # its folder is gone, it is not

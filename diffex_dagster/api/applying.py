@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffex_dagster.errors import StudyError
+from diffex_dagster.utils.files import write_output
 from diffex_dagster.utils.progress import shown, silent
 from diffex_dagster.utils.secrets import none_raised
 
@@ -73,7 +74,7 @@ class Application:
 
         text = json.dumps(applied_data(self.found), indent=2, ensure_ascii=False)
         if file is not None:
-            file.write_text(text + "\n", "utf-8")
+            write_output(file, f"{text}\n".encode())
         return text
 
     def to_html(self, folder: Path) -> Path:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from diffex_dagster.errors import DiffExError, StudyError, in_words
+from diffex_dagster.utils.files import write_output
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,7 +98,7 @@ class Explanation:
 
         text = json.dumps({"meta": self.meta, "features": rows(self.report.features)}, indent=2, ensure_ascii=False)
         if file is not None:
-            file.write_text(text + "\n", "utf-8")
+            write_output(file, f"{text}\n".encode())
         return text
 
     def plot(self, file: Path | None = None, limit: int = 25) -> Image.Image:
@@ -109,6 +110,7 @@ class Explanation:
 
         Raises:
             StudyError: the file ends in neither.
+            DiffExError: it cannot be written.
         """
         import io
 
@@ -118,7 +120,7 @@ class Explanation:
         if file is not None:
             if file.suffix.lstrip(".") not in drawn:
                 raise StudyError(f"{file}: figures end in .png or .svg; choose one of them")
-            file.write_bytes(drawn[file.suffix.lstrip(".")])
+            write_output(file, drawn[file.suffix.lstrip(".")])
         return Image.open(io.BytesIO(drawn["png"]))
 
     def to_html(self, folder: Path) -> Path:
@@ -185,7 +187,7 @@ class ImageExplanation:
 
         text = json.dumps(finite(finding_data(self.finding)), indent=2, ensure_ascii=False)
         if file is not None:
-            file.write_text(text + "\n", "utf-8")
+            write_output(file, f"{text}\n".encode())
         return text
 
     def to_html(self, file: Path) -> Path:
@@ -196,9 +198,11 @@ class ImageExplanation:
 
         Returns:
             The file.
+
+        Raises:
+            DiffExError: it cannot be written.
         """
         from diffex_dagster.report.image_page import render_image
 
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(render_image(self.finding), "utf-8")
+        write_output(file, render_image(self.finding).encode("utf-8"))
         return file

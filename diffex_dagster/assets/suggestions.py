@@ -40,7 +40,7 @@ def build(study: Study, classifiers: Sequence[str]) -> list[dg.AssetsDefinition]
         """The attributes that a vision-language model would try next, after every classifier's report.
 
         Nothing follows from them. Take them up with `diffex corpus accept`, or write them into the corpus file. One row
-        of `suggestions` is one of them.
+        of `round_suggestions` is one of them.
         """
         with (
             clear_errors(),
@@ -56,7 +56,7 @@ def build(study: Study, classifiers: Sequence[str]) -> list[dg.AssetsDefinition]
                     "calls_made": sum(each.answer.usage.made for each in found),
                     "calls_reused": sum(each.answer.usage.reused for each in found),
                     "price_usd": NO_PRICE if None in prices else sum(price or 0.0 for price in prices),
-                    **table_metadata(work.store, "suggestions", sum(len(each.suggestions) for each in found)),
+                    **table_metadata(work.store, "round_suggestions", sum(len(each.suggestions) for each in found)),
                 },
                 {},
             )

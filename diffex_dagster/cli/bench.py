@@ -11,6 +11,7 @@ import typer
 
 from diffex_dagster.cli.console import Console, load, terminal
 from diffex_dagster.errors import DiffExError
+from diffex_dagster.utils.files import check_output, write_output
 
 bench = typer.Typer(no_args_is_help=True, help="Measure the tool itself: its speed, its savings, its truth.")
 StudyArgument = Annotated[str, typer.Argument(help="a study whose editor is a diffusion editor")]
@@ -19,7 +20,19 @@ PromptsOption = Annotated[int, typer.Option(min=1, help="features of its corpus 
 MaskOption = Annotated[str | None, typer.Option(help="another mask than the study's editor has")]
 DeviceOption = Annotated[str | None, typer.Option(help="another device: cuda, mps, cpu")]
 NumbersOption = Annotated[str | None, typer.Option(help="another number format: float32, float16, bfloat16")]
-JsonOption = Annotated[Path | None, typer.Option("--json", help="write every figure and raw sample to this file")]
+
+
+def _writable(file: Path | None) -> Path | None:
+    """Said before hours are spent, not after."""
+    if file is not None:
+        check_output(file)
+    return file
+
+
+JsonOption = Annotated[
+    Path | None,
+    typer.Option("--json", help="write every figure and raw sample to this file", callback=_writable),
+]
 
 
 class EditorSettings(StrEnum):
@@ -53,7 +66,7 @@ def refine(
     found = measure(range(seeds))
     print(as_markdown(found))
     if output is not None:
-        output.write_text(json.dumps([asdict(each) for each in found], indent=2) + "\n", "utf-8")
+        write_output(output, (json.dumps([asdict(each) for each in found], indent=2) + "\n").encode())
 
 
 @bench.command()
@@ -138,8 +151,7 @@ def truth(
         picture = figure or folder / f"{'_'.join(filter(None, (kind, name)))}.png"
         if figure and len(found) > 1:
             picture = figure.with_stem(f"{figure.stem}_{name}")
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        picture.write_bytes(truth_tables.figure(benchmark))
+        write_output(picture, truth_tables.figure(benchmark))
         Console(stderr=True).print(f"figure: {picture}", highlight=False, soft_wrap=True)
     _write(folder / f"{kind}.json", whole)
     _write(file, whole)
@@ -351,5 +363,4 @@ def _numbers(text: str, option: str) -> list[int]:
 
 def _write(file: Path | None, figures: dict[str, Any]) -> None:
     if file:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+        write_output(file, (json.dumps(figures, indent=1) + "\n").encode())

@@ -30,7 +30,7 @@ from diffex_dagster.stages.scores import check_classifier
 from diffex_dagster.stages.setup import image_page, link_pages, reports_folder
 from diffex_dagster.study import Study
 from diffex_dagster.utils.columns import finite
-from diffex_dagster.utils.files import write_atomically
+from diffex_dagster.utils.files import write_output
 from diffex_dagster.utils.output import print_exact
 from diffex_dagster.utils.progress import Reporter
 
@@ -100,13 +100,12 @@ def make(
 
 def _write_page(study: Study, classifier: str, finding: ImageFinding) -> Path:
     page = image_page(study, classifier, finding.image)
-    page.parent.mkdir(parents=True, exist_ok=True)
     there = reports_folder(study, classifier) / "index.html"
     address = Path(os.path.relpath(there, page.parent)).as_posix() if there.is_file() else ""
-    write_atomically(page, render_image(finding, address).encode("utf-8"))
+    write_output(page, render_image(finding, address).encode("utf-8"))
     data = json.dumps(finite(finding_data(finding)), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-    write_atomically(page.with_suffix(".json"), data.encode("utf-8"))
-    write_atomically(page.with_suffix(".csv"), effects_csv(feature_rows(finding.features)).encode("utf-8"))
+    write_output(page.with_suffix(".json"), data.encode("utf-8"))
+    write_output(page.with_suffix(".csv"), effects_csv(feature_rows(finding.features)).encode("utf-8"))
     return page
 
 

@@ -17,7 +17,7 @@ from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.corpus_now import corpus_now
 from diffex_dagster.stages.preview import choose_features, preview
 from diffex_dagster.study import Study
-from diffex_dagster.utils.files import write_atomically
+from diffex_dagster.utils.files import write_output
 from diffex_dagster.utils.progress import Reporter
 
 
@@ -44,8 +44,7 @@ def make(
     work = StudyContext(study, report=report)
     found = in_gpu_pool(study, "preview", lambda: preview(work, chosen, images, grid, corpus), say)
     page = study.results_folder / "preview" / f"{study.editor_name}.html"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(page, render_preview(found).encode())
+    write_output(page, render_preview(found).encode())
     return found, page
 
 

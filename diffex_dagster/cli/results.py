@@ -174,14 +174,14 @@ def survey(study: Study, classifier: str, questions: int) -> None:
     """Write a survey about a classifier's features beside its report, and print where it is."""
     from diffex_dagster.report.survey import render_survey
     from diffex_dagster.stages.report import classifier_report
-    from diffex_dagster.utils.files import write_atomically
+    from diffex_dagster.utils.files import write_output
 
     work = to_read(study)
     latest_ranking(study, classifier, work)  # says which run is missing
     command = f"diffex survey make {study.folder.name} {classifier}"
     explanation, _ = classifier_report(work.subject(classifier), command)
     page = reports_folder(study, classifier) / "survey.html"
-    write_atomically(page, render_survey(explanation, questions, study.seed).encode("utf-8"))
+    write_output(page, render_survey(explanation, questions, study.seed).encode("utf-8"))
     print(page)
 
 

@@ -6,13 +6,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
 from rich.markup import escape
 
 from diffex_dagster.assets.running import Outcome, report_paths
-from diffex_dagster.classifying.asking import said_outputs
-from diffex_dagster.classifying.target import measure
 from diffex_dagster.cli.console import terminal
 from diffex_dagster.effects.grading import Grade, grade
 from diffex_dagster.errors import DiffExError
@@ -20,11 +16,9 @@ from diffex_dagster.report.tables import rich_table
 from diffex_dagster.results import Comparison, RankedFeature
 from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.context import StudyContext, at_work
-from diffex_dagster.stages.scores import picture_scores
+from diffex_dagster.stages.known_truth import true_effects
 from diffex_dagster.stages.setup import build_store
-from diffex_dagster.store import image_key
 from diffex_dagster.study import Study
-from diffex_dagster.utils.imports import at_own_code, load_object
 
 
 def to_read(study: Study) -> StudyContext:
@@ -97,21 +91,8 @@ def _look_first(page: Path | None) -> list[str]:
 
 def graded(study: Study, classifier: str, ranking: Sequence[RankedFeature]) -> Grade:
     """Grade a ranked list against the known truth of the study's world."""
-    assert study.truth is not None
-    truth_of = load_object(study.truth, study.folder, "truth")
-    subject = StudyContext(study).subject(classifier)
-    model, target, store = subject.classifier, subject.study.target, subject.store
-
-    def score(pictures: list[Image.Image]) -> np.ndarray:
-        keys = [image_key(picture) for picture in pictures]
-        known = picture_scores(store, model, dict(zip(keys, pictures, strict=True)))
-        return measure(np.stack([known[key] for key in keys]), model.labels, target, study.folder, said_outputs(model))
-
     prompts = {row.feature: (row.prompt, row.direction) for row in ranking}
-    samples = subject.samples
-    names = [samples[image] for image in subject.split.reported]
-    with at_own_code(f"{study.file}: truth: {study.truth} fails", "mend it, or leave truth out of the study"):
-        true = truth_of(study.folder, list(dict.fromkeys(prompts.values())), score, names, store.folder / "drawings")
+    true = true_effects(StudyContext(study).subject(classifier), list(prompts.values()))
     return grade(
         {row.feature: row.effect if row.effect_all is None else row.effect_all for row in ranking},  # as the truth is
         {feature: true[prompt] for feature, prompt in prompts.items()},

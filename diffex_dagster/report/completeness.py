@@ -35,15 +35,24 @@ def completeness_sentences(explanation: Report) -> list[str]:
     found = explanation.completeness
     if found is None:
         return []
+    recall = [said for said in [_recall(found)] if said]
+    if found.varies is False:
+        return [f"There is nothing to explain of {plain(explanation.classifier)}: {plain(found.why)}.", *recall]
     if found.score is None:
-        return [f"How much of what {plain(explanation.classifier)} says is explained is not known: {plain(found.why)}."]
-    of = f"how the {measured(explanation)} varies over the {count(found.images, 'image')}"
+        unknown = f"How much of what {plain(explanation.classifier)} says is explained is not known"
+        return [f"{unknown}: {plain(found.why)}.", *recall]
+    of = f"how the {measured(explanation)} varies over the {count(found.images, 'image')}{_by(found)}"
     said = [
         f"What the images show, with what the edits did, explains {share(found.score)} of {of} (95% interval "
         f"{share(found.low)} to {share(found.high)}), each predicted from the others."
     ]
     beside = (_part(found, len(explanation.features)), _scale(found), _fitted(found), _ceiling(found), _judge(found))
-    return said + [each for each in beside if each]
+    return said + [each for each in beside if each] + recall
+
+
+def _by(found: Completeness) -> str:
+    """How much that is: a share of little is little."""
+    return "" if found.spread is None else f" by {found.spread:.2g} (standard deviation)"
 
 
 def _part(found: Completeness, scored: int) -> str:
@@ -107,6 +116,17 @@ def _judge(found: Completeness) -> str:
     if found.corrected is not False:
         return ""
     return "Which images show what is the judge’s word as it is: how often it errs is not known."
+
+
+def _recall(found: Completeness) -> str:
+    """How much of what matters the corpus names, where the images' world knows; a count of all, so of no interval."""
+    if found.recall is None:
+        return f"Corpus recall is not known: {plain(found.recall_why)}." if found.recall_why else ""
+    strongest = "attribute" if found.recall_of == 1 else f"{found.recall_of} attributes"
+    has = found.recall_of - len(found.missing)
+    said = f"Of the {strongest} with the largest true effects on these images, the corpus names {has or 'none'}"
+    lacks = listing([f"“{plain(name, 40)}”" for name in found.missing])
+    return f"{said} (corpus recall {share(found.recall)})" + (f"; it lacks {lacks}." if lacks else ".")
 
 
 def _interval(low: float | None, high: float | None) -> str:

@@ -67,3 +67,26 @@ class Completeness:
             "of a judge that knows, and in reports from before it"
         ),
     ] = None
+    spread: Annotated[
+        Maybe, Says("standard deviation of the outputs over the images: what the scores are shares of the square of")
+    ] = None
+    varies: Annotated[
+        bool | None,
+        Says(
+            "whether any output is further from the mean of all than effects.margin; where none is, there is nothing "
+            "to explain, and no score; null where nobody looked, and in reports from before it"
+        ),
+    ] = None
+    recall: Annotated[
+        Maybe,
+        Says(
+            "share of the strongest attributes of the images' world that the corpus names (corpus recall); null where "
+            "the truth is not known",
+            **SHARE,
+        ),
+    ] = None
+    recall_of: Annotated[int, Says("how many these are: at most ten, by their true mean effect on the images")] = 0
+    missing: Annotated[tuple[str, ...], Says("those of them that the corpus does not name, the strongest first")] = ()
+    recall_why: Annotated[
+        str, Says("why there is no corpus recall though the study names a truth; empty elsewhere")
+    ] = ""

@@ -12,7 +12,7 @@ from diffex_dagster.stages.calibration import Calibration, wanted_prompts
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.store import Store, StoredPicture
 from diffex_dagster.study import Study
-from diffex_dagster.utils.files import write_atomically
+from diffex_dagster.utils.files import write_output
 
 
 def page_path(study: Study) -> Path:
@@ -26,8 +26,7 @@ def write_page(work: StudyContext, found: Calibration) -> Path:
     with work.store.hold():
         page = _page(work.study, work.store, editor, found)
     file = page_path(work.study)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, render_calibration(page).encode())
+    write_output(file, render_calibration(page).encode())
     return file
 
 

@@ -32,6 +32,9 @@ FURTHEST = 12
 SEES = 0.8
 """The least share of a judge's edits that is taken for what it sees of what is there. Less may be the editor's."""
 
+ROUNDING = 1e-6
+"""Of the largest output: outputs that differ by less are the same."""
+
 CANNOT_EMBED = (DiffExError, ImportError, MemoryError, OSError, RuntimeError)
 """What a judge's model fails with where it is asked in a process that lacks its weights, its GPU or memory for it."""
 
@@ -51,6 +54,9 @@ def completeness_of(
     images = len(searched.split.reported)
     if why := why_unknown(measured, judge):
         return Completeness(images=images, why=why)
+    spread, still = float(outputs.std()), measured.reach.still
+    if not varies(outputs, still):
+        return Completeness(images=images, spread=spread, varies=False, why=why_nothing(outputs, still))
     failed = {row.feature for row in ranked if row.decision == "edit failed"}
     effects = {f.id: both_ways(measured, f) for f in measured.features if f.id in searched.shown}
     used = [f for f in measured.features if f.id in effects and f.id not in failed and _known(effects[f.id])]
@@ -73,10 +79,10 @@ def completeness_of(
         embedding=embedding,
     )
     best = found.by_effects
-    if math.isnan(best.score):
-        return Completeness(images=images, why="the outputs are the same on all images, so that nothing varies")
     return Completeness(
         images=images,
+        spread=spread,
+        varies=True,
         features=len(used),
         score=best.score,
         low=best.low,
@@ -107,6 +113,30 @@ def why_unknown(measured: Measured, judge: JudgeCheck | None) -> str:
     if not any(f.id in searched.shown for f in measured.features):
         return "the judge cannot say of any feature which images show it"
     return ""
+
+
+def varies(outputs: np.ndarray, margin: float) -> bool:
+    """Whether the outputs differ by more than a reader of the study cares for: one is further from the mean of all.
+
+    A share of what varies less would be a share of nothing: 53% of the classifier that was never trained, whose
+    outputs differ in the third decimal. One image that stands out is enough, be it one in a thousand.
+
+    Args:
+        outputs: target measure of each image, (images,).
+        margin: effects inside ± margin do not matter to the study.
+    """
+    return bool(np.abs(outputs - outputs.mean()).max() > max(margin, ROUNDING * np.abs(outputs).max()))
+
+
+def why_nothing(outputs: np.ndarray, margin: float) -> str:
+    """Why there is nothing to explain."""
+    furthest = float(np.abs(outputs - outputs.mean()).max())
+    if furthest <= ROUNDING * np.abs(outputs).max():
+        return "it says the same of all images"
+    return (
+        f"what it says of an image is at most {furthest:.2g} from the mean of all, and {margin:.2g} does not matter to "
+        "this study (`effects.margin`)"
+    )
 
 
 def hit_rate(subject: Subject, features: Sequence[Feature], searched: Searched) -> float | None:

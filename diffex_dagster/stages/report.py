@@ -22,11 +22,18 @@ from diffex_dagster.results import Group, JointCombination, JudgeCheck, RankedFe
 from diffex_dagster.stages.attribution import attributions
 from diffex_dagster.stages.completeness import completeness_of
 from diffex_dagster.stages.context import Subject
-from diffex_dagster.stages.deciding import control_rows, control_warnings, decision_options, noise_warning
+from diffex_dagster.stages.deciding import (
+    control_rows,
+    control_warnings,
+    decision_options,
+    measure_reach,
+    noise_warning,
+)
 from diffex_dagster.stages.edits import Concepts, concepts_of, control_edits, controls_like
 from diffex_dagster.stages.hints import hints
 from diffex_dagster.stages.interactions import possible_pairs
 from diffex_dagster.stages.judging import check_judge, first_metrics, held_against_second, judge_name, judge_warnings
+from diffex_dagster.stages.known_truth import with_corpus_recall
 from diffex_dagster.stages.notes import caveats, placed, racing_notes, settings_shown, turn_of
 from diffex_dagster.stages.pictures import Album, Pictures
 from diffex_dagster.stages.ranking import Measured, confounded, features_side_effects, image_rows, rank
@@ -239,6 +246,14 @@ def pairs_found(measured: Measured) -> tuple[Interaction, ...]:
     )
 
 
+def graded(subject: Subject, explanation: Report, searched: Searched) -> Report:
+    """The report with what its world knows of it, where it knows: of no report that anything follows from."""
+    if explanation.completeness is None:
+        return explanation
+    still = measure_reach(subject.study, searched.paired).still
+    return replace(explanation, completeness=with_corpus_recall(explanation.completeness, subject, still))
+
+
 def keep(subject: Subject, explanation: Report, run: str) -> None:
     """Keep what the report shows (`Store.put_report`); what it is kept under, see `Study.subject`."""
     identity = {
@@ -280,7 +295,7 @@ def ranked_report(subject: Subject, run: str, folder: Path, command: str) -> tup
     """Explain one classifier, keep the numbers, write the report; returns it with the files written."""
     from diffex_dagster.report.files import write_report
 
-    explanation, _ = classifier_report(subject, command)
+    explanation = graded(subject, *classifier_report(subject, command))
     keep(subject, explanation, run)
     files = write_report(explanation, folder, keep_same=True)
     link_pages(subject.study)

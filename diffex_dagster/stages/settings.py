@@ -148,7 +148,8 @@ _ONLY_WHERE: Mapping[tuple[str, str], Callable[[Study], bool]] = {
 REVISIONS: Mapping[Stage | Beside, Mapping[str, int]] = {
     "vlm_corpus": {"rules": CORPUS_RULES},  # by which a corpus is cleaned and merged
     "corpus": {"rules": CORPUS_RULES},
-    "ranked_report": {"revision": 1},  # 1: how much of the classifier the features explain is in it
+    # 1: how much of the classifier the features explain is in it; 2: of outputs that hardly vary there is no such share
+    "ranked_report": {"revision": 2},
     "corpus_suggestions": {"revision": 1},
     "editor_comparison": {"revision": 1},
 }

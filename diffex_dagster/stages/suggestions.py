@@ -84,9 +84,9 @@ def question_of(subject: Subject) -> tuple[Refinement, Report]:
     corpus, study = subject.corpus, subject.study
     there = {feature.id for feature in corpus.walk()}
     before = [
-        one.name
-        for _, version, one, _ in subject.store.suggestions(study.kept_as)
-        if version != corpus.version and there.isdisjoint(one.brings or (one.id,))
+        each.suggestion.name
+        for each in subject.store.suggestions(study.kept_as)
+        if each.corpus_version != corpus.version and there.isdisjoint(each.suggestion.brings or (each.suggestion.id,))
     ]
     names = {subject.name: subject.classifier.labels}
     asked = Refinement(
@@ -195,7 +195,7 @@ def suggest(subject: Subject) -> Suggested:
         if isinstance(proposer, HelpingProposer):
             options = helped(options, proposer.help(answer.usage))
         found = usable_suggestions(read_suggestions(answer.answer), corpus, asked.class_labels, options)
-    store.put_suggestions(study.kept_as, subject.name, report.corpus_version, found, answer.model)
+    store.put_suggestions(compared_rounds(subject), report.corpus_version, found, answer.model)
     rounds = store.rounds(compared_rounds(subject))
     return Suggested(subject.name, report.corpus_version, tuple(found), answer, tuple(rounds))
 
@@ -246,11 +246,12 @@ def open_suggestions(work: StudyContext, proposal: Corpus) -> list[tuple[Suggest
         proposal: what the file changes.
     """
     file = read_overrides(work.study.path(work.study.corpus.overrides))
-    rounds: dict[tuple[str, str], list[tuple[Suggestion, str]]] = {}
-    for classifier, version, one, model in work.store.suggestions(work.study.kept_as):
+    rounds: dict[tuple[str, ...], list[tuple[Suggestion, str]]] = {}
+    for each in work.store.suggestions(work.study.kept_as):
+        one, model = each.suggestion, each.model
         entries = tuple(entry for entry in one.entries if not one.left_out and not why_not_added(proposal, file, entry))
         if entries:
-            rounds.setdefault((classifier, version), []).append((replace(one, entries=entries), model))
+            rounds.setdefault((*each.after, model), []).append((replace(one, entries=entries), model))
     found: dict[str, tuple[Suggestion, str]] = {}
     for one, model in itertools.chain.from_iterable(reversed(rounds.values())):
         found.setdefault(one.id, (one, model))

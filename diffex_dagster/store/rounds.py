@@ -41,8 +41,29 @@ class Round:
     created: datetime
 
 
+@dataclass(frozen=True)
+class Suggested:
+    """One attribute that was suggested.
+
+    Attributes:
+        after: the round: name, weights and the like, editor, corpus version; the two in the middle are empty where that
+            was not kept.
+        suggestion: what was suggested.
+        model: who was asked.
+    """
+
+    after: tuple[str, str, str, str]
+    suggestion: Suggestion
+    model: str
+
+    @property
+    def corpus_version(self) -> str:
+        """With which the classifier had been explained."""
+        return self.after[3]
+
+
 class RoundTables(Tables):
-    """`completeness` and `suggestions`."""
+    """`completeness`, `round_suggestions` and `suggestions`."""
 
     def put_completeness(
         self, compared: Mapping[str, str], corpus_version: str, found: Mapping[str, float | int | None]
@@ -75,37 +96,44 @@ class RoundTables(Tables):
         return [Round(*row) for row in rows]
 
     def put_suggestions(
-        self, study: str, classifier_name: str, corpus_version: str, found: Sequence[Suggestion], model: str
+        self, compared: Mapping[str, str], corpus_version: str, found: Sequence[Suggestion], model: str
     ) -> None:
-        """Keep what was suggested after a round, in place of what was suggested after it before."""
-        of = {"study": study, "classifier_name": classifier_name, "corpus_version": corpus_version}
+        """Keep what a model suggested after a round, in place of what the same one suggested after it before.
+
+        Args:
+            compared, corpus_version: the round, as of `put_completeness`.
+            model: who was asked.
+        """
+        of = {**compared, "corpus_version": corpus_version, "model": model}
         rows = [
             {
                 **of, "suggestion": s.id, "position": i, "kind": s.kind, "under": s.under, "name": s.name,
                 "entries": json.dumps([dict(entry) for entry in s.entries]), "why": s.why, "left_out": s.left_out,
-                "model": model,
             }
             for i, s in enumerate(found)
         ]  # fmt: skip
 
         def put(connection: Connection) -> None:
             connection.execute(
-                "DELETE FROM suggestions WHERE study = ? AND classifier_name = ? AND corpus_version = ?",
-                list(of.values()),
+                f"DELETE FROM round_suggestions {_OF} AND corpus_version = ? AND model = ?",  # noqa: S608 (our own names)
+                [*_values(compared), corpus_version, model],
             )
             if rows:
-                connection.insert("suggestions", rows)
+                connection.insert("round_suggestions", rows)
 
         self.database.write(put)
 
-    def suggestions(self, study: str) -> list[tuple[str, str, Suggestion, str]]:
-        """(classifier, corpus version, suggestion, model) of all rounds of a study, the latest round last."""
+    def suggestions(self, study: str) -> list[Suggested]:
+        """What was suggested after all rounds of a study, the latest round last."""
+        columns = "corpus_version, suggestion, kind, under, name, entries, why, left_out, model, created, position"
         rows = self.rows(
-            """SELECT classifier_name, corpus_version, suggestion, kind, under, name, entries, why, left_out, model
-            FROM suggestions WHERE study = ? ORDER BY created, classifier_name, position""",
-            [study],
+            f"""SELECT classifier_name, classifier, editor, {columns} FROM round_suggestions WHERE study = ?
+            UNION ALL SELECT classifier_name, '', '', {columns} FROM suggestions WHERE study = ?
+            ORDER BY created, classifier_name, classifier, editor, model, position""",  # noqa: S608 (our own names)
+            [study, study],
         )
         return [
-            (name, version, Suggestion(one, kind, under, called, tuple(json.loads(entries)), why, left_out), model)
-            for name, version, one, kind, under, called, entries, why, left_out, model in rows
-        ]
+            Suggested((name, weights, editor, version), Suggestion(one, kind, under, called,
+                      tuple(json.loads(entries)), why, left_out), model)
+            for name, weights, editor, version, one, kind, under, called, entries, why, left_out, model, _, _ in rows
+        ]  # fmt: skip

@@ -50,7 +50,21 @@ CREATE TABLE IF NOT EXISTS completeness (
     created TIMESTAMPTZ DEFAULT now(),
     PRIMARY KEY (study, classifier_name, classifier, editor, corpus_version)
 );
--- One row of `suggestions` is an attribute that a model named as the next one to try, after a round.
+-- One row of `round_suggestions` is an attribute that a model named as the next one to try, after a round.
+CREATE TABLE IF NOT EXISTS round_suggestions (
+    study VARCHAR, classifier_name VARCHAR,
+    classifier VARCHAR, editor VARCHAR, corpus_version VARCHAR, -- the round, as of `completeness`
+    model VARCHAR,                      -- that was asked
+    suggestion VARCHAR,                 -- the id it would have
+    position INTEGER NOT NULL,
+    kind VARCHAR NOT NULL, under VARCHAR NOT NULL, name VARCHAR NOT NULL,
+    entries VARCHAR NOT NULL,           -- JSON: what would stand under `add:` in the corpus file
+    why VARCHAR NOT NULL,               -- in the model's words
+    left_out VARCHAR NOT NULL,          -- why it cannot be tried; empty where it can
+    created TIMESTAMPTZ DEFAULT now(),
+    PRIMARY KEY (study, classifier_name, classifier, editor, corpus_version, model, suggestion)
+);
+-- The same from before it was kept after which weights, target, images, judge and editor; nothing is added to it.
 CREATE TABLE IF NOT EXISTS suggestions (
     study VARCHAR, classifier_name VARCHAR, corpus_version VARCHAR, suggestion VARCHAR, -- the id it would have
     position INTEGER NOT NULL,

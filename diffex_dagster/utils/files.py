@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from diffex_dagster.errors import DiffExError, in_words
 
 
 def write_atomically(path: Path, content: bytes, durable: bool = True) -> None:
@@ -34,6 +39,43 @@ def write_atomically(path: Path, content: bytes, durable: bool = True) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_output(file: Path, content: bytes) -> None:
+    """Write a file that somebody asked for, whole or not at all; its folder is made if need be.
+
+    Raises:
+        DiffExError: it cannot be written.
+    """
+    with _named(file):
+        write_atomically(file, content)
+
+
+def check_output(file: Path) -> None:
+    """See that a file can be written, before anything is spent on what it will hold. Its folder is made.
+
+    Raises:
+        DiffExError: it cannot.
+    """
+    with _named(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+
+
+@contextmanager
+def _named(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        no_folder = isinstance(error, FileExistsError | NotADirectoryError)
+        why = "it would be inside of a file" if no_folder else error.strerror or in_words(error)
+        raise DiffExError(
+            f"{file}: this file cannot be written ({why}); name another one, in a folder that you may write to, on a "
+            "disk with room left"
+        ) from error
 
 
 def unfinished(folder: Path, names: str) -> Iterator[Path]:

@@ -86,49 +86,70 @@ def redraw(
     return Redrawn(base, np.concatenate(pixels), np.concatenate(index), tuple(features))
 
 
-def study_truth(
-    folder: Path,
-    prompts: Sequence[tuple[str, str]],
-    score: Score,
-    images: Sequence[str],
-    cache: Path | None = None,
-    world: World = AVATARS,
-) -> dict[tuple[str, str], float]:
-    """True mean effects over the images that a study edits, for `truth:` in a study file.
+@dataclass(frozen=True)
+class StudyTruth:
+    """What is true of a study's images, for `truth:` in a study file.
 
-    Args:
-        folder: the study's folder, with `images/attributes.json`.
-        prompts: (edit prompt, direction) of each feature.
-        score: pictures -> target measure, shape (N,).
-        images: file names of the study's sample images.
-        cache: see `redraw`.
-
-    Returns:
-        (prompt, direction) -> mean true effect; 0 where the world cannot draw the feature.
-
-    Raises:
-        EditorError: `attributes.json` cannot be read, or does not describe one of the images.
+    Attributes:
+        found: finds the world, when it is asked.
     """
-    states = read_states(folder / "images" / "attributes.json", world, images)
-    if not prompts:
-        return {}
-    features = {(prompt, direction): (prompt, direction == "remove") for prompt, direction in prompts}
-    drawn = redraw([states[name] for name in images], list(dict.fromkeys(features.values())), cache=cache, world=world)
-    effects = drawn.effects(score)
-    return {prompt: float(effects[feature].mean()) for prompt, feature in features.items()}
+
+    found: Callable[[], World]
+
+    def __call__(
+        self,
+        folder: Path,
+        prompts: Sequence[tuple[str, str]],
+        score: Score,
+        images: Sequence[str],
+        cache: Path | None = None,
+    ) -> dict[tuple[str, str], float]:
+        """True mean effects over the images that a study edits.
+
+        Args:
+            folder: the study's folder, with `images/attributes.json`.
+            prompts: (edit prompt, direction) of each feature.
+            score: pictures -> target measure, shape (N,).
+            images: file names of the study's sample images.
+            cache: see `redraw`.
+
+        Returns:
+            (prompt, direction) -> mean true effect; 0 where the world cannot draw the feature.
+
+        Raises:
+            EditorError: `attributes.json` cannot be read, or does not describe one of the images.
+        """
+        world = self.found()
+        states = read_states(folder / "images" / "attributes.json", world, images)
+        if not prompts:
+            return {}
+        features = {(prompt, direction): (prompt, direction == "remove") for prompt, direction in prompts}
+        which = list(dict.fromkeys(features.values()))
+        effects = redraw([states[name] for name in images], which, cache=cache, world=world).effects(score)
+        return {prompt: float(effects[feature].mean()) for prompt, feature in features.items()}
+
+    def attributes(self, prompts: Sequence[str]) -> dict[str, bool]:
+        """Every attribute of the world that words name, and whether one of the prompts names it.
+
+        An attribute that a prompt names stands under that prompt, so that what is drawn for one is there for the other.
+        """
+        world = self.found()
+        named = {world.meaning(prompt): prompt for prompt in reversed(prompts)}
+        phrases = [value.phrases[0] for values in world.factors.values() for value in values.values() if value.phrases]
+        meant = {phrase: world.phrases[phrase] for phrase in phrases}
+        return {named.get(meaning, phrase): meaning in named for phrase, meaning in meant.items()}
 
 
-def scenes_truth(
-    folder: Path,
-    prompts: Sequence[tuple[str, str]],
-    score: Score,
-    images: Sequence[str],
-    cache: Path | None = None,
-) -> dict[tuple[str, str], float]:
-    """`study_truth` of the scenes world."""
+def _scenes() -> World:
     from diffex_dagster.worlds.scenes import WORLD
 
-    return study_truth(folder, prompts, score, images, cache, WORLD)
+    return WORLD
+
+
+study_truth = StudyTruth(lambda: AVATARS)
+"""Of the avatars."""
+scenes_truth = StudyTruth(_scenes)
+"""Of the scenes."""
 
 
 def _pictures(pixels: NDArray[np.uint8]) -> list[Image.Image]:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from diffex_dagster.bench.flips import SEED, _Redrawn, as_json, as_markdown, mark_flips, measure_flips
+from diffex_dagster.errors import DiffExError
 from diffex_dagster.stages.context import at_work
 from diffex_dagster.study import Study, load_study
 from diffex_dagster.worlds import redrawing
@@ -59,3 +60,14 @@ def test_what_a_study_that_nobody_has_run_lacks_is_found_first(tmp_path: Path, m
     monkeypatch.setattr("diffex_dagster.bench.flips._editor", lambda of, world, named: at_work(of).bare_editor)
     (v1, v2) = measure_flips(study, {"knob": "knob"}, 2)
     assert (v1.pictures, v1.flippable, v1.other) == (2, 0, 2) == (v2.pictures, v2.flippable, v2.other)
+
+
+def test_a_file_that_cannot_be_written_is_said_before_anything_is_measured(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from diffex_dagster.cli.bench import bench
+
+    (tmp_path / "file").touch()
+    for name in ("file/figures.json", "."):
+        found = CliRunner().invoke(bench, ["flips", "no-such-study", "--json", str(tmp_path / name)])
+        assert isinstance(found.exception, DiffExError) and "this file cannot be written" in str(found.exception)

@@ -47,6 +47,7 @@ def write_tiles(folder: Path, left_out: str = "", **changes: Any) -> Path:
                       "options": {"shade": 4.0}},
         },
         "target": {"label": "yes"}, "search": {"probes": 2, "beam": 9}, "effects": {"control_prompts": ["flornip"]},
+        "truth": "tests.support.tile_truth:tile_truth",
     } | changes  # fmt: skip
     with (folder / "study.yaml").open("w") as file:
         YAML().dump(study, file)
@@ -75,6 +76,43 @@ def test_a_rule_is_explained_and_less_so_without_its_strongest_group(
     without = explained(load_study(write_tiles(tmp_path / "s", TOP)), "rule")
     assert of(without) < of(rule) - 0.3
     assert of(shade) < 0.1
+    corpus_recall_is_said(rule, without, shade)
+
+
+def corpus_recall_is_said(rule: Report, without: Report, shade: Report) -> None:
+    """What the corpus lacks of what matters in truth, by the world that the study names."""
+    from diffex_dagster.report.completeness import completeness_sentences
+
+    whole, less, none = (report.completeness for report in (rule, without, shade))
+    assert whole and less and none
+    assert (whole.recall, whole.recall_of, whole.missing) == (1.0, len(WEIGHTS), ())
+    lacking = {prompt for prompt in WEIGHTS if prompt.endswith(f"at the {TOP}")}
+    assert set(less.missing) == lacking and less.recall == pytest.approx(1 - len(lacking) / len(WEIGHTS))
+    assert abs(WEIGHTS[less.missing[0]]) > abs(WEIGHTS[less.missing[1]])  # the strongest first
+    said = completeness_sentences(without)[-1]
+    assert said.startswith(
+        f"Of the {len(WEIGHTS)} attributes with the largest true effects on these images, the corpus"
+    )
+    assert f"names {len(WEIGHTS) - len(lacking)} (corpus recall 67%); it lacks “{less.missing[0]}” and “" in said
+    assert none.recall is None and "no attribute of its world moves it" in completeness_sentences(shade)[-1]
+
+
+def test_a_report_does_not_depend_on_who_knows_the_truth(whole: tuple[Report, Report]) -> None:
+    from diffex_dagster.stages.known_truth import with_corpus_recall
+
+    found = whole[0].completeness
+    assert found
+    broken: Any = SimpleNamespace(walk=lambda: [SimpleNamespace(prompt="broken", editable=True, direction="add")])
+    subject: Any = SimpleNamespace(
+        study=SimpleNamespace(truth="tests.support.tile_truth:tile_truth", folder=Path(), file="study.yaml"),
+        corpus=broken, split=SimpleNamespace(reported=range(32)),
+    )  # fmt: skip
+    failed = with_corpus_recall(replace(found, recall=None), subject, 0.02)
+    assert failed.recall is None and "study.yaml: truth: tests.support.tile_truth:tile_truth fails" in failed.recall_why
+    subject.study.truth = "builtins:print"  # knows effects, and not which attributes there are
+    assert with_corpus_recall(found, subject, 0.02) is found
+    subject.study.truth = None
+    assert with_corpus_recall(found, subject, 0.02) is found
 
 
 def test_the_images_that_are_explained_least_are_those_with_what_nobody_named(tmp_path: Path) -> None:
@@ -129,6 +167,32 @@ def test_where_it_cannot_be_known_it_says_why(tmp_path: Path) -> None:
     assert unjudged and unjudged.score is None and "nobody judges" in unjudged.why
     few = explained(load_study(write_tiles(tmp_path / "b", images={"size": 24, "limit": 6})), "rule").completeness
     assert few and few.score is None and "fewer than 8 images" in few.why
+
+
+def test_of_outputs_that_hardly_vary_there_is_nothing_to_explain(tmp_path: Path) -> None:
+    """A share of nearly nothing would be near 1 here, as of any rule, and read as if something were found."""
+    from diffex_dagster.report.completeness import completeness_sentences
+
+    little = {"kind": "python", "factory": "diffex_dagster.bench.tiles:TileClassifier",
+              "options": {"weights": {prompt: weight / 100 for prompt, weight in WEIGHTS.items()}}}  # fmt: skip
+    report = explained(load_study(write_tiles(tmp_path / "s", classifiers={"little": little})), "little")
+    found = report.completeness
+    assert found and found.score is None and found.varies is False and found.spread and found.spread < 0.01
+    (said,) = completeness_sentences(report)
+    assert said.startswith("There is nothing to explain of little: what it says of an image is at most 0.0")
+    assert said.endswith("from the mean of all, and 0.02 does not matter to this study (`effects.margin`).")
+    cared_for = {"control_prompts": ["flornip"], "margin": 0.0}
+    cared = explained(
+        load_study(write_tiles(tmp_path / "m", classifiers={"little": little}, effects=cared_for)), "little"
+    )
+    assert of(cared) > 0.9 and "by 0.0" in completeness_sentences(cared)[0]
+
+
+def test_one_output_that_stands_out_is_something_to_explain() -> None:
+    outputs = np.full(1000, 0.5)
+    assert not stage.varies(outputs, 0.0) and "the same of all" in stage.why_nothing(outputs, 0.0)
+    outputs[0] = 0.53
+    assert stage.varies(outputs, 0.02) and not stage.varies(outputs, 0.05) and stage.varies(outputs, 0.0)
 
 
 def test_a_probe_on_an_embedding_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

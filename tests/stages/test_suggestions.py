@@ -194,8 +194,12 @@ def test_a_question_is_asked_once_and_only_what_is_accepted_is_edited(server: Se
     asked = len(server.questions)
     found = suggest(work.subject("rule"))
     assert [one.id for one in found.suggestions if not one.left_out] == [TOP] and found.answer.usage.made == 1
+    other = {**compared_rounds(work.subject("rule")), "classifier": "other weights"}
+    work.store.put_suggestions(other, found.corpus_version, [replace(found.suggestions[0], why="other")], "m")
     again = suggest(work.changed().subject("rule"))
     assert len(server.questions) == asked + 1 and again.answer.usage.reused == 1
+    kept = [each.suggestion for each in work.store.suggestions(study.kept_as)]
+    assert len(kept) == 1 + len(found.suggestions) and {one.why for one in kept} > {"other"}
     assert again.suggestions == found.suggestions
     assert work.corpus == before and not (study.folder / "corpus.yaml").exists()  # nothing is applied by itself
     proposal = work.store.current_corpus(study.kept_as, "proposal")
@@ -249,7 +253,12 @@ def suggested(work: StudyContext, version: str, *said: tuple[str, str, str]) -> 
         entry = {"group": under, "name": name, "prompt": prompt} if under else {"name": name, "prompt": prompt}
         own = f"{under}/{slug(name)}" if under else slug(name)
         found.append(Suggestion(own, "finer" if under else "group", under, name, (entry,), "why"))
-    work.store.put_suggestions(work.study.kept_as, "rule", version, found, "m")
+    work.store.put_suggestions(round_of(work, "w"), version, found, "m")
+
+
+def round_of(work: StudyContext, weights: str) -> dict[str, str]:
+    """What the rounds of a classifier with these weights are kept under."""
+    return {"study": work.study.kept_as, "classifier_name": "rule", "classifier": weights, "editor": "paint"}
 
 
 @pytest.fixture
@@ -285,6 +294,29 @@ def test_all_of_them_are_taken_one_by_one_the_latest_round_first(of_hats: tuple[
         accept(work, proposal, [])
 
 
+def test_what_was_suggested_after_other_weights_or_by_another_model_is_kept(
+    of_hats: tuple[StudyContext, Corpus, Path],
+) -> None:
+    """One corpus version; only the same question of the same model takes the place of its answer of before."""
+    work, proposal, _ = of_hats
+    store, columns = work.store, "study, classifier_name, corpus_version, suggestion, position, kind, under, name"
+    store.database.write(
+        lambda c: c.execute(
+            f"INSERT INTO suggestions ({columns}, entries, why, left_out, model) VALUES (?, 'rule', 'v1', 'old', 0, "
+            "'group', '', 'Old', '[{\"name\": \"Old\", \"prompt\": \"old\"}]', 'why', '', 'm')",
+            [work.study.kept_as],
+        )
+    )
+    named = {}
+    for weights, model, name in (("w", "m", "Tie"), ("x", "m", "Beard"), ("w", "n", "Shawl"), ("w", "m", "Scarf")):
+        one = Suggestion(slug(name), "group", "", name, ({"name": name, "prompt": name},), "why")
+        store.put_suggestions(round_of(work, weights), "v1", [one], model)
+        named[weights, model] = name
+    kept = {(each.after[1], each.model): each.suggestion.name for each in store.suggestions(work.study.kept_as)}
+    assert kept == {**named, ("", "m"): "Old"} and len(store.suggestions(work.study.kept_as)) == 4
+    assert {one.id for one, _ in open_suggestions(work, proposal)} == {"scarf", "beard", "shawl", "old"}
+
+
 @pytest.mark.parametrize(
     ("said", "taken"),
     [("remove: [headgear/hat]\n", []), ("rename: {headgear/hat: Cover}\n", ["headgear/cover/top-hat"]),
@@ -312,9 +344,9 @@ def test_where_nothing_was_suggested_nothing_is_made(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match=r"no suggestion yet; run `diffex refine study` first"):
             refine_cli.take_up(study, [], everything, console)
     assert not study.results_folder.exists()
-    store = StudyContext(study).store
-    store.put_images({"one": Image.new("RGB", (8, 8))})  # results are there, in whatever database
-    store.put_suggestions(study.kept_as, "rule", "v1", [], "m")
+    work = StudyContext(study)
+    work.store.put_images({"one": Image.new("RGB", (8, 8))})  # results are there, in whatever database
+    work.store.put_suggestions(round_of(work, "w"), "v1", [], "m")
     refine_cli.take_up(study, [], False, console)
     assert "there is no suggestion to take up; `diffex refine study`" in console.file.getvalue()  # type: ignore[attr-defined]
 

@@ -117,3 +117,17 @@ def test_the_exact_editor_s_judge_knows_what_every_edit_shows(world: World, tmp_
     assert (judge.evidence_of(null, added), judge.evidence_of(edit, added)) == (0.0, 1.0)
     assert judge.evidence_of(EditRequest(image, (Concept("florn"),)), "florn") == 0.0
     assert judge.absolute and judge.fingerprint != editor.fingerprint
+
+
+def test_the_truth_of_a_study_says_which_attributes_there_are_and_which_are_named() -> None:
+    from diffex_dagster.worlds.avatars import WORLD
+    from diffex_dagster.worlds.redrawing import study_truth
+
+    synonym, meaning = next((words, meant) for words, meant in WORLD.synonyms.items() if len(meant[1]) == 1)
+    coarse = next(iter(WORLD.coarse))
+    found = study_truth.attributes([synonym, coarse, "a bicycle"])
+    assert [prompt for prompt, named in found.items() if named] == [synonym]
+    assert {WORLD.meaning(prompt) for prompt in found} == {
+        (factor, (name,)) for factor, values in WORLD.factors.items() for name, value in values.items() if value.phrases
+    }
+    assert WORLD.meaning(synonym) == meaning and coarse not in found

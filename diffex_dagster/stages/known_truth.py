@@ -1,0 +1,79 @@
+"""What a study's world says of itself, where it knows the truth (`truth` of a study file).
+
+No other stage asks it, and nothing that is decided depends on it: it grades what is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from diffex_dagster.classifying.asking import said_outputs
+from diffex_dagster.classifying.target import measure
+from diffex_dagster.effects.completeness import LEAST
+from diffex_dagster.errors import DiffExError
+from diffex_dagster.results import Completeness
+from diffex_dagster.stages.context import Subject
+from diffex_dagster.stages.scores import picture_scores
+from diffex_dagster.store import image_key
+from diffex_dagster.utils.imports import at_own_code, load_object
+
+TOP = 10
+"""Attributes of a world with the largest true effects, of which a corpus should name as many as it can."""
+
+Prompt = tuple[str, str]  # with its direction
+
+
+def true_effects(subject: Subject, prompts: Sequence[Prompt]) -> dict[Prompt, float]:
+    """The true mean effect of each prompt on the reported images, by the world that the study names.
+
+    Raises:
+        DiffExError: it fails.
+    """
+    study, model, store = subject.study, subject.classifier, subject.store
+    assert study.truth is not None
+    truth_of = load_object(study.truth, study.folder, "truth")
+
+    def score(pictures: list[Image.Image]) -> np.ndarray:
+        keys = [image_key(picture) for picture in pictures]
+        known = picture_scores(store, model, dict(zip(keys, pictures, strict=True)))
+        outputs = np.stack([known[key] for key in keys])
+        return measure(outputs, model.labels, study.target, study.folder, said_outputs(model))
+
+    names = [subject.samples[image] for image in subject.split.reported]
+    with at_own_code(f"{study.file}: truth: {study.truth} fails", "mend it, or leave truth out of the study"):
+        found = truth_of(study.folder, list(dict.fromkeys(prompts)), score, names, store.folder / "drawings")
+        return {prompt: float(found[prompt]) for prompt in prompts}
+
+
+def with_corpus_recall(found: Completeness, subject: Subject, margin: float) -> Completeness:
+    """The same with how many of the attributes that matter most in truth the corpus names.
+
+    As it is where the study's world does not say which attributes there are (`attributes` of the object that `truth`
+    names), and of fewer images than completeness takes. A report does not depend on it: where it cannot be found out,
+    that is said.
+
+    Args:
+        margin: true effects up to it do not matter.
+    """
+    study, corpus = subject.study, subject.corpus
+    if study.truth is None or len(subject.split.reported) < LEAST:
+        return found
+    try:
+        attributes = getattr(load_object(study.truth, study.folder, "truth"), "attributes", None)
+        if attributes is None:
+            return found
+        with at_own_code(f"{study.file}: truth: {study.truth} fails", "mend it, or leave truth out of the study"):
+            named = dict(attributes([f.prompt for f in corpus.walk() if f.editable and f.direction == "add"]))
+        true = {name: abs(effect) for (name, _), effect in true_effects(subject, [(n, "add") for n in named]).items()}
+    except DiffExError as error:
+        return replace(found, recall_why=str(error))
+    strongest = sorted((name for name in named if true[name] > margin), key=lambda name: -true[name])[:TOP]
+    if not strongest:
+        return replace(found, recall_why="no attribute of its world moves it by more than the margin, in truth")
+    missing = tuple(name for name in strongest if not named[name])
+    share = 1 - len(missing) / len(strongest)
+    return replace(found, recall=share, recall_of=len(strongest), missing=missing)
