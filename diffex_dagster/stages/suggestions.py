@@ -78,9 +78,12 @@ def question_of(subject: Subject) -> tuple[Refinement, Report]:
     if subject.split.held_out:
         seen = on_discovery(subject)
         report, _ = classifier_report(seen, "", replay_search(seen, judging=True))
-    if report.completeness is None or report.completeness.score is None:
-        why = report.completeness.why if report.completeness else "this report does not say"
-        raise CorpusError(f"{subject.study.file}: nothing can be refined where what is explained is not known: {why}")
+    found = report.completeness
+    if found is None or found.score is None:
+        nothing = found is not None and found.varies is False
+        where = "there is nothing to explain" if nothing else "what is explained is not known"
+        why = found.why if found else "this report does not say"
+        raise CorpusError(f"{subject.study.file}: nothing can be refined where {where}: {why}")
     corpus, study = subject.corpus, subject.study
     there = {feature.id for feature in corpus.walk()}
     before = [

@@ -15,16 +15,18 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from diffex_dagster.bench.tiles import PLACES, draw_weights, group_of, sample
-from diffex_dagster.errors import ClassifierError
+from diffex_dagster.errors import ClassifierError, CorpusError
 from diffex_dagster.results import Report
 from diffex_dagster.stages import completeness as stage
 from diffex_dagster.stages.absence import OtherWay
 from diffex_dagster.stages.completeness import both_ways
 from diffex_dagster.stages.judging import Sight
+from diffex_dagster.stages.suggestions import question_of
 from diffex_dagster.stages.versions import report_version
 from diffex_dagster.study import load_study
 from tests.support import material
 from tests.support.explaining import explained
+from tests.support.toys import prepared
 
 WEIGHTS, TOP = draw_weights(1)
 
@@ -178,6 +180,8 @@ def test_of_outputs_that_hardly_vary_there_is_nothing_to_explain(tmp_path: Path)
     report = explained(load_study(write_tiles(tmp_path / "s", classifiers={"little": little})), "little")
     found = report.completeness
     assert found and found.score is None and found.varies is False and found.spread and found.spread < 0.01
+    with pytest.raises(CorpusError, match="nothing can be refined where there is nothing to explain: what it says"):
+        question_of(prepared(load_study(tmp_path / "s")).subject("little"))
     said = completeness_sentences(report)[0]
     assert said.startswith("There is nothing to explain of little: what it says of an image is at most 0.0")
     assert said.endswith("from the mean of all, and 0.02 does not matter to this study (`effects.margin`).")
