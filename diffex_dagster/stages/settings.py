@@ -231,6 +231,12 @@ _SETTINGS_OF: Mapping[Stage | Beside, Stage] = {
 }
 
 
+def decided_by(field: str) -> set[Stage | Beside]:
+    """The assets whose code version a field of `DECIDES` is part of, those beside the stages too."""
+    stages = DECIDES[field]
+    return {*stages, *(asset for asset, stage in _SETTINGS_OF.items() if stage in stages)}
+
+
 def stage_version(study: Study, stage: Stage | Beside) -> str:
     """Hash of settings and `REVISIONS`: an asset's code version, whole.
 
