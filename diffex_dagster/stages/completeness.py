@@ -118,8 +118,8 @@ def why_unknown(measured: Measured, judge: JudgeCheck | None) -> str:
 def varies(outputs: np.ndarray, margin: float) -> bool:
     """Whether the outputs differ by more than a reader of the study cares for: one is further from the mean of all.
 
-    A share of what varies less would be a share of nothing: 53% of the classifier that was never trained, whose
-    outputs differ in the third decimal. One image that stands out is enough, be it one in a thousand.
+    A share of what varies less would be a share of nothing, and read as if something were found. One image that stands
+    out is enough, be it one in a thousand.
 
     Args:
         outputs: target measure of each image, (images,).
