@@ -30,7 +30,7 @@ from ruamel.yaml import YAMLError
 from diffex_dagster.bench.exam import exact_editors_on
 from diffex_dagster.bench.truth import Scope, attributes, world_of
 from diffex_dagster.editing.protocol import EditRequest
-from diffex_dagster.effects.presence import seen_between, share_interval
+from diffex_dagster.effects.presence import clustered_interval, seen_between
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.judging.kinds import AnyJudgePart
 from diffex_dagster.judging.none import NoJudgePart
@@ -51,22 +51,42 @@ DRAWINGS, CHANGES = 48, 4
 
 @dataclass(frozen=True)
 class Rate:
-    """A share with Clopper and Pearson's interval; NaN where there was nothing to ask."""
+    """A share of questions, with an interval over pictures; NaN where there was nothing to ask.
 
-    yes: int
-    asked: int
+    Attributes:
+        yes_of, asked_of: how many questions were asked of each picture, and how many of them were answered with yes.
+            A picture and what it was changed into are one.
+    """
+
+    yes_of: tuple[int, ...]
+    asked_of: tuple[int, ...]
+
+    @property
+    def yes(self) -> int:
+        """Questions answered with yes."""
+        return sum(self.yes_of)
+
+    @property
+    def asked(self) -> int:
+        """Questions asked."""
+        return sum(self.asked_of)
 
     @property
     def share(self) -> float:
         """Of what was asked."""
         return self.yes / self.asked if self.asked else math.nan
 
+    def interval(self) -> tuple[float, float]:
+        """95% interval of the share; answers about one picture are not independent (`clustered_interval`)."""
+        return clustered_interval(self.yes_of, self.asked_of) if self.asked else (math.nan, math.nan)
+
     def as_json(self) -> dict[str, Any]:
-        """With its interval; null where there was nothing to ask."""
+        """With its interval, and the pictures that it is of; null where there was nothing to ask."""
         if not self.asked:
-            return {"share": None, "low": None, "high": None, "asked": 0}
-        low, high = share_interval(self.yes, self.asked)
-        return {"share": self.share, "low": low, "high": high, "asked": self.asked}
+            return {"share": None, "low": None, "high": None, "asked": 0, "pictures": 0}
+        low, high = self.interval()
+        pictures = sum(asked > 0 for asked in self.asked_of)
+        return {"share": self.share, "low": low, "high": high, "asked": self.asked, "pictures": pictures}
 
 
 @dataclass(frozen=True)
@@ -211,13 +231,16 @@ def _errors(work: StudyContext, world: World, drawn: Drawn) -> JudgeErrors:
     chance = max(sight.chances.values(), default=0.0)
     shown, mistaken = (np.diff(each, axis=1)[:, 0] > chance for each in (of_put, of_other))
     levels = _levels(sight, phrases, [put for _, _, put, _ in drawn.pairs], of_put, shown)
-    seen = {p: before[p] > levels[p] for p in phrases if p in levels}
+    told = [p for p in phrases if p in levels]
+    seen = np.array([before[p] > levels[p] for p in told], dtype=bool).reshape(-1, len(drawn.base))
+    there = np.array([truth[p] for p in told], dtype=bool).reshape(seen.shape)
+    pairs_of = np.array([[first == key for key in drawn.base] for first, *_ in drawn.pairs], dtype=bool)
     return JudgeErrors(
         judge_name(work.judge),
-        _rate([seen[p][truth[p]] for p in seen]),
-        _rate([seen[p][~truth[p]] for p in seen]),
-        _rate([shown]),
-        _rate([mistaken]),
+        _rate(seen, there),
+        _rate(seen, ~there),
+        _rate(shown[:, None], pairs_of),
+        _rate(mistaken[:, None], pairs_of),
         _auc_by_factor(world, before, truth),
         sight.control_words,
     )
@@ -250,9 +273,9 @@ def _levels(
     return found
 
 
-def _rate(answers: Sequence[NDArray[np.bool_]]) -> Rate:
-    every = np.concatenate(answers) if answers else np.empty(0, dtype=bool)
-    return Rate(int(every.sum()), every.size)
+def _rate(yes: NDArray[np.bool_], asked: NDArray[np.bool_]) -> Rate:
+    """Of the questions that were asked of each picture, (questions, pictures)."""
+    return Rate(tuple((yes & asked).sum(axis=0).tolist()), tuple(asked.sum(axis=0).tolist()))
 
 
 def auc(there: NDArray[np.float64], absent: NDArray[np.float64]) -> float:
@@ -291,5 +314,5 @@ def as_markdown(found: Sequence[JudgeErrors]) -> str:
 def _percent(rate: Rate) -> str:
     if not rate.asked:
         return "–"
-    low, high = share_interval(rate.yes, rate.asked)
+    low, high = rate.interval()
     return f"{rate.share:.0%} [{low:.0%}, {high:.0%}] of {rate.asked}"

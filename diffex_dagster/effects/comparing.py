@@ -14,7 +14,8 @@ to the versions' noise floors.
 
 A change that is claimed is at least as large as the margin: with enough images a change of 0.001 is told from none, and
 it is still no change that a release should fail for. A feature whose edits failed says nothing about either version.
-That nothing changed is only said where the images that nobody has looked at cannot have changed much either, as far as
+Nor is one claimed that a single further image would undo, if it changed as far the other way as any image did under any
+edit. That nothing changed is only said where the images that nobody has looked at cannot have changed much either, as far as
 the sample rules them out (`effects.paired.unseen_bounds`): a probability with the default margin needs about 300.
 """
 
@@ -22,16 +23,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diffex_dagster.effects.deciding import adjust_holm, flips_for, stack, who_has_it
+from diffex_dagster.effects.deciding import adjust_holm, flips_for, furthest_moves, stack, who_has_it
 from diffex_dagster.effects.options import DecisionOptions
-from diffex_dagster.effects.paired import Reach, interval, unseen_bounds
+from diffex_dagster.effects.paired import Reach, images_that_undo, interval, unseen_bounds
 from diffex_dagster.effects.presence import enough
-from diffex_dagster.effects.signflip import sign_flips
+from diffex_dagster.effects.signflip import masked, sign_flips
 
 ComparisonText = Literal[
     "more reliant",
@@ -90,7 +91,8 @@ def compare(
     the tested family), *more reliant* / *less reliant* (mean |d| changed, by the margin or more), *direction changed*
     (mean |d| is not shown to have changed, the signed effect is, by the margin or more), *no change shown* (the
     intervals of both changes lie inside ± margin, and so does what unseen images may do), *inconclusive*. A change is
-    only claimed where its interval does not hold zero.
+    only claimed where its interval does not hold zero, and where one more image would not undo it that changed as far
+    the other way as any image did under any edit (`effects.paired.images_that_undo`).
 
     Args:
         first, last: feature -> paired differences, shape (images,), images in the same order in both.
@@ -132,6 +134,9 @@ def compare(
     flipped = sign_flips(family, flips=flips, seed=options.seed, on=of_family)
     p = adjust_holm(np.append(flipped.p_raw, np.ones(2 * left)))[: family.shape[1]] if left else flipped.p_max
     p_of = {j: (float(p[place]), float(p[len(tested) + place])) for place, j in enumerate(tested)}
+    furthest_change, furthest_difference = (
+        furthest_moves(masked(of[:, tested], on[:, tested])) for of in (change, difference)
+    )
     furthest = (reach or Reach()).furthest
     of_change, of_difference = (Reach(far, -far, far, options.margin) for far in (furthest, 2.0 * furthest))
 
@@ -150,8 +155,20 @@ def compare(
             decision, p_value, reason = _decide_one(
                 effects,
                 reliance,
-                (p_change, reliance_low, reliance_high, _nothing_unseen(by, of_change, options)),
-                (p_signed, low, high, _nothing_unseen(moved, of_difference, options)),
+                Tested(
+                    p_change,
+                    reliance_low,
+                    reliance_high,
+                    _nothing_unseen(by, of_change, options),
+                    _undone(by, furthest_change),
+                ),
+                Tested(
+                    p_signed,
+                    low,
+                    high,
+                    _nothing_unseen(moved, of_difference, options),
+                    _undone(moved, furthest_difference),
+                ),
                 options,
             )
         compared[name] = ComparedEffect(
@@ -171,12 +188,24 @@ def compare(
     return compared
 
 
-Tested = tuple[float, float, float, bool]  # adjusted p, interval, whether unseen images cannot have changed much
+class Tested(NamedTuple):
+    """A change as it was tested: adjusted p, interval, and what images that nobody has looked at can do to it."""
+
+    p: float
+    low: float
+    high: float
+    nothing_unseen: bool  # they cannot have changed much
+    undone: bool  # one more would undo it
 
 
 def _nothing_unseen(d: NDArray[np.float64], reach: Reach, options: DecisionOptions) -> bool:
     low, high = unseen_bounds(d, reach, 1.0 - options.confidence)
     return -options.margin <= low and high <= options.margin
+
+
+def _undone(d: NDArray[np.float64], furthest: tuple[float, float]) -> bool:
+    mean = float(d.mean())
+    return images_that_undo(mean, len(d), furthest[1] if mean > 0 else furthest[0]) <= 1
 
 
 def _decide_one(
@@ -190,23 +219,22 @@ def _decide_one(
     margin = options.margin
 
     def claimed(moved: float, of: Tested) -> bool:
-        p, low, high, _ = of
-        inside = -margin <= low and high <= margin
-        return p <= options.level and (low > 0.0 or high < 0.0) and not inside and abs(moved) >= margin
+        if of.undone or abs(moved) < margin or (-margin <= of.low and of.high <= margin):
+            return False
+        return of.p <= options.level and (of.low > 0.0 or of.high < 0.0)
 
     def nothing(of: Tested) -> bool:
-        _, low, high, unseen = of
-        return -margin <= low and high <= margin and unseen
+        return -margin <= of.low and of.high <= margin and of.nothing_unseen
 
     by, moved = reliance[1] - reliance[0], effects[1] - effects[0]
     in_words = f"mean |d| {reliance[0]:.3f} → {reliance[1]:.3f}, effect {effects[0]:+.3f} → {effects[1]:+.3f}"
     if claimed(by, change):
         turned = ", in the opposite direction" if effects[0] * effects[1] < 0 else ""
         text: ComparisonText = "more reliant" if by > 0 else "less reliant"
-        return text, change[0], in_words + turned
+        return text, change.p, in_words + turned
     if claimed(moved, signed):
-        return "direction changed", signed[0], in_words
-    p = min(change[0], signed[0])
+        return "direction changed", signed.p, in_words
+    p = min(change.p, signed.p)
     if nothing(change) and nothing(signed):
         return "no change shown", p, f"{in_words}, both changes inside ±{margin:g}"
     return "inconclusive", p, in_words

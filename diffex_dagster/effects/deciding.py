@@ -19,7 +19,9 @@ What is assumed: images are independent of each other, and a feature without eff
 their opposites (sign symmetry, jointly over such features) or whose edits do what those of the control prompts do
 (exchangeability; `effects.placebo`). A claim has to stand against both: the p-value is the larger of the two. Then the
 rates hold for any number of images. If the differences of a feature with mean zero are skewed otherwise, they hold
-approximately, better with more images; docs/validity.md has the figures.
+approximately, better with more images: the few images that move far may all be missing. A claim therefore also has to
+stand against one more image that moves as far the other way as any edit of the study moved one
+(`effects.paired.images_that_undo`); docs/validity.md has the figures.
 
 Choosing features by mean |d| (the magnitude gate) on the same images does not invalidate the p-values: |d| does not
 change when signs flip. Choosing them by signed mean does. Both bias the *effects* of the chosen upwards, see
@@ -36,13 +38,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diffex_dagster.effects.options import DecisionOptions
-from diffex_dagster.effects.paired import Reach, interval, unseen_bounds
+from diffex_dagster.effects.paired import Reach, images_that_undo, interval, unseen_bounds
 from diffex_dagster.effects.placebo import control_effects, exchange_e_values, exchanges, placebo_effects
 from diffex_dagster.effects.presence import Mask, enough
 from diffex_dagster.effects.signflip import SignFlips, adjust_by, adjust_ebh, e_values, masked, sign_flips
 
 Controls = ArrayLike | Mapping[str, ArrayLike]
 """d of control edits, (images, control prompts): the same for all features, or by feature."""
+FEW = 3
+"""A claim that so many more images would undo, or fewer, says so."""
 DecisionText = Literal["raises", "lowers", "mixed", "no effect shown", "inconclusive", "already there", "edit failed"]
 
 
@@ -81,8 +85,9 @@ def decide(
       are left out of the tested family (presence is seen on the null edit, so the error rates stand).
     - *edit failed*: too few edits show the attribute, so that d says nothing about it. Such features are left out of
       the tested family (edit success does not look at the sign of d, so the error rates stand).
-    - *raises*, *lowers*: the mean of D differs from zero (from ± `minimum_effect`) at the chosen error rate, and its
-      interval does not hold zero and is not inside ± margin.
+    - *raises*, *lowers*: the mean of D differs from zero (from ± `minimum_effect`) at the chosen error rate, its
+      interval does not hold zero and is not inside ± margin, and one more image would not undo it, if it moved as far
+      the other way as any edit of these features moved one (`effects.paired.images_that_undo`).
     - *mixed*: more than `mixed_share` of images move up and more than that move down, each by more than the margin and
       the noise of a single image. Exact binomial tests of both directions, the larger p-value counts (both must hold),
       adjusted by Holm (Benjamini–Yekutieli under an FDR rate): an error rate of its own, at the same level, that needs
@@ -131,6 +136,7 @@ def decide(
 
     p_mean, p_raw = _adjusted(raw, of_controls, options, left, on)
     counts, p_mixed = _mixed(table, options, max(options.margin, image_noise), left, on)
+    furthest = furthest_moves(masked(table, on))
 
     decided: dict[str, Decision] = {}
     for name in there:
@@ -147,7 +153,9 @@ def decide(
         seen = table[on[:, j], j]
         of = reach.get(name) if isinstance(reach, Mapping) else reach
         of = replace(of or Reach(), still=options.margin)
-        decided[name] = _decide_one(seen, float(p_mean[j]), alone, float(p_mixed[j]), moved, options=options, reach=of)
+        decided[name] = _decide_one(
+            seen, float(p_mean[j]), alone, float(p_mixed[j]), moved, furthest, options=options, reach=of
+        )
     return {name: decided[name] for name in d}
 
 
@@ -196,11 +204,17 @@ def decide_controls(
             alone[j],
             1.0,
             (int(counts[0, j]), int(counts[1, j])),
+            furthest_moves(against),
             options=settings,
             reach=reach,
         )
         for j, name in enumerate(controls)
     }
+
+
+def furthest_moves(table: NDArray[np.float64]) -> tuple[float, float]:
+    """How far any image was moved upwards and downwards, both >= 0, of a table (images, features)."""
+    return max(0.0, float(table.max(initial=0.0))), max(0.0, -float(table.min(initial=0.0)))
 
 
 def controls_of(controls: Controls | None, feature: str) -> ArrayLike | None:
@@ -325,10 +339,12 @@ def _decide_one(
     p_raw: float | None,
     p_mixed: float,
     counts: tuple[int, int],
+    furthest: tuple[float, float],
     *,
     options: DecisionOptions,
     reach: Reach,
 ) -> Decision:
+    """One feature; `furthest` is how far any edit of its family moved an image up and down."""
     low, high = interval(d, options.confidence, reach)
     mean, images = float(d.mean()), len(d)
     up, down = counts
@@ -336,9 +352,14 @@ def _decide_one(
     inside = -margin <= low and high <= margin
     moves = f"{up} of {images} images move up and {down} down by more than the margin or the noise"
     shown = f"mean {mean:+.3f}, interval [{low:+.3f}, {high:+.3f}]"
-    if p_mean <= options.level and (low > 0.0 or high < 0.0) and not inside:
+    against = furthest[1] if mean > 0 else furthest[0]
+    undone_by = images_that_undo(mean, images, against, options.minimum_effect)
+    beyond_noise = p_mean <= options.level and (low > 0.0 or high < 0.0) and not inside
+    if beyond_noise and undone_by > 1:
         other = down if mean > 0 else up
         despite = f"; {other} of {images} images move the other way" if other else ""
+        if undone_by <= FEW:
+            despite += f"; {undone_by:.0f} more that move by {against:.2g} that way would undo it"
         return Decision("raises" if mean > 0 else "lowers", p_mean, f"{shown}, p = {p_mean:.2g}{despite}", p_raw)
     if p_mixed <= options.level:
         return Decision("mixed", p_mixed, f"{moves}, p = {p_mixed:.2g}", p_raw)
@@ -350,4 +371,9 @@ def _decide_one(
     if unmoved:
         seen = f"no image moves by more than ±{margin:g}, but {images} images do not rule out that others do"
         return Decision("inconclusive", p_mean, f"{seen}: {shown}", p_raw)
-    return Decision("inconclusive", p_mean, f"{shown}, p = {p_mean:.2g}", p_raw)
+    undone = (
+        f", but one more image that moves by {against:.2g} the other way, as far as one here did, would undo it"
+        if beyond_noise
+        else ""
+    )
+    return Decision("inconclusive", p_mean, f"{shown}, p = {p_mean:.2g}{undone}", p_raw)

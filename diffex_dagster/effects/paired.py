@@ -85,6 +85,26 @@ def unseen_bounds(d: ArrayLike, reach: Reach, level: float = 0.05) -> tuple[floa
     return rest_low - down * (reach.furthest + rest_low), rest_high + up * (reach.furthest - rest_high)
 
 
+def images_that_undo(mean: float, images: int, against: float, least: float = 0.0) -> float:
+    """How many more images would undo a mean, if each moved as far against it as the furthest that was seen.
+
+    A sample in which no image moves against its mean says little of a population in which one in fifty moves far: such
+    images are missing from most samples of 24, and what is left of the effect then has the wrong sign. How far they
+    would move, the other features of the same study tell.
+
+    Args:
+        mean, images: of the sample.
+        against: how far an image was moved against the mean's direction by any edit of the study, >= 0.
+        least: |mean| that has to be left.
+
+    Returns:
+        The number k, at least 1, with (images |mean| − k against) / (images + k) <= least; infinite where none is.
+    """
+    beyond = images * (abs(mean) - least)
+    pull = against + least
+    return math.inf if pull <= 0.0 else max(1.0, math.ceil(beyond / pull))
+
+
 def images_for_no_effect(reach: Reach, confidence: float = 0.95, most: int = 100_000) -> int:
     """How many images it takes, none of which moves, before a study may say that a feature has no effect.
 

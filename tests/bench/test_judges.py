@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from diffex_dagster.bench import judges
-from diffex_dagster.bench.judges import JudgeErrors, Rate, as_markdown, auc
+from diffex_dagster.bench.judges import JudgeErrors, Rate, _percent, as_markdown, auc
 from diffex_dagster.bench.truth import attributes
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.stages.judging import Sight
@@ -28,8 +28,19 @@ AVATARS = Path(__file__).parents[2] / "studies" / "avatars"
 
 
 def test_a_rate_has_its_interval_and_nothing_asked_has_none() -> None:
-    assert Rate(0, 10).as_json() == {"share": 0.0, "low": 0.0, "high": pytest.approx(0.3085, abs=1e-4), "asked": 10}
-    assert Rate(0, 0).as_json() == {"share": None, "low": None, "high": None, "asked": 0}
+    none = {"share": None, "low": None, "high": None, "asked": 0, "pictures": 0}
+    assert Rate((0, 0), (0, 0)).as_json() == Rate((), ()).as_json() == none
+    once = Rate((0,) * 10, (1,) * 10).as_json()  # a question a picture: Clopper and Pearson's
+    assert once == {"share": 0.0, "low": 0.0, "high": pytest.approx(0.3085, abs=1e-4), "asked": 10, "pictures": 10}
+
+
+def test_many_questions_about_few_pictures_say_less_than_as_many_about_many() -> None:
+    """Forty questions, half of them yes: of two pictures that answer all alike, or of forty."""
+    alike, apart = Rate((10, 0, 10, 0), (10,) * 4), Rate((1, 0) * 20, (1,) * 40)
+    assert (alike.share, alike.asked) == (apart.share, apart.asked) == (0.5, 40)
+    (low, high), (least, most) = alike.interval(), apart.interval()
+    assert low < 0.1 < least and most < 0.9 < high
+    assert _percent(alike) == f"50% [{low:.0%}, {high:.0%}] of 40"
 
 
 def test_auc_is_the_share_of_pairs_in_the_right_order() -> None:
@@ -103,7 +114,10 @@ def test_what_is_no_judge_is_one_sentence(given: list[str], fault: str) -> None:
 
 
 def test_the_table_has_a_row_for_each_judge() -> None:
-    one = JudgeErrors("a judge", Rate(3, 4), Rate(1, 10), Rate(9, 10), Rate(0, 0), {"eyes": 0.625}, None)
+    def of(yes: int, asked: int) -> Rate:
+        return Rate((1,) * yes + (0,) * (asked - yes), (1,) * asked)
+
+    one = JudgeErrors("a judge", of(3, 4), of(1, 10), of(9, 10), of(0, 0), {"eyes": 0.625}, None)
     _, _, first, second = as_markdown([one, replace(one, judge="another", auc={})]).splitlines()
-    assert first == ("| a judge | 75% [19%, 99%] of 4 | 10% [0%, 45%] of 10 | 90% [55%, 100%] of 10 | – | eyes 0.62 |")
+    assert first == ("| a judge | 75% [13%, 100%] of 4 | 10% [0%, 47%] of 10 | 90% [53%, 100%] of 10 | – | eyes 0.62 |")
     assert second.startswith("| another |") and second.endswith("| – |")
