@@ -14,9 +14,10 @@ to the versions' noise floors.
 
 A change that is claimed is at least as large as the margin: with enough images a change of 0.001 is told from none, and
 it is still no change that a release should fail for. A feature whose edits failed says nothing about either version.
-Nor is one claimed that a single further image would undo, if it changed as far the other way as any image did under any
-edit. That nothing changed is only said where the images that nobody has looked at cannot have changed much either, as far as
-the sample rules them out (`effects.paired.unseen_bounds`): a probability with the default margin needs about 300.
+Nor is one claimed that a single further image would undo, if it changed as far the other way as images here do under
+other edits. That nothing changed is only said where the images that nobody has looked at cannot have changed much
+either, as far as the sample rules them out (`effects.paired.unseen_bounds`): a probability with the default margin
+needs about 300.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from diffex_dagster.effects.deciding import adjust_holm, flips_for, furthest_mov
 from diffex_dagster.effects.options import DecisionOptions
 from diffex_dagster.effects.paired import Reach, images_that_undo, interval, unseen_bounds
 from diffex_dagster.effects.presence import enough
-from diffex_dagster.effects.signflip import masked, sign_flips
+from diffex_dagster.effects.signflip import sign_flips
 
 ComparisonText = Literal[
     "more reliant",
@@ -92,7 +93,7 @@ def compare(
     (mean |d| is not shown to have changed, the signed effect is, by the margin or more), *no change shown* (the
     intervals of both changes lie inside ± margin, and so does what unseen images may do), *inconclusive*. A change is
     only claimed where its interval does not hold zero, and where one more image would not undo it that changed as far
-    the other way as any image did under any edit (`effects.paired.images_that_undo`).
+    the other way as images here do (`effects.deciding.furthest_moves`).
 
     Args:
         first, last: feature -> paired differences, shape (images,), images in the same order in both.
@@ -134,9 +135,7 @@ def compare(
     flipped = sign_flips(family, flips=flips, seed=options.seed, on=of_family)
     p = adjust_holm(np.append(flipped.p_raw, np.ones(2 * left)))[: family.shape[1]] if left else flipped.p_max
     p_of = {j: (float(p[place]), float(p[len(tested) + place])) for place, j in enumerate(tested)}
-    furthest_change, furthest_difference = (
-        furthest_moves(masked(of[:, tested], on[:, tested])) for of in (change, difference)
-    )
+    furthest_change, furthest_difference = (furthest_moves(of[:, tested], on[:, tested]) for of in (change, difference))
     furthest = (reach or Reach()).furthest
     of_change, of_difference = (Reach(far, -far, far, options.margin) for far in (furthest, 2.0 * furthest))
 

@@ -20,7 +20,7 @@ their opposites (sign symmetry, jointly over such features) or whose edits do wh
 (exchangeability; `effects.placebo`). A claim has to stand against both: the p-value is the larger of the two. Then the
 rates hold for any number of images. If the differences of a feature with mean zero are skewed otherwise, they hold
 approximately, better with more images: the few images that move far may all be missing. A claim therefore also has to
-stand against one more image that moves as far the other way as any edit of the study moved one
+stand against one more image that moves as far the other way as edits of this study do
 (`effects.paired.images_that_undo`); docs/validity.md has the figures.
 
 Choosing features by mean |d| (the magnitude gate) on the same images does not invalidate the p-values: |d| does not
@@ -47,6 +47,8 @@ Controls = ArrayLike | Mapping[str, ArrayLike]
 """d of control edits, (images, control prompts): the same for all features, or by feature."""
 FEW = 3
 """A claim that so many more images would undo, or fewer, says so."""
+RARE = 400
+"""Of so many edits of an image, one counts as rarer than what is to be expected of a further image."""
 DecisionText = Literal["raises", "lowers", "mixed", "no effect shown", "inconclusive", "already there", "edit failed"]
 
 
@@ -87,7 +89,7 @@ def decide(
       the tested family (edit success does not look at the sign of d, so the error rates stand).
     - *raises*, *lowers*: the mean of D differs from zero (from ± `minimum_effect`) at the chosen error rate, its
       interval does not hold zero and is not inside ± margin, and one more image would not undo it, if it moved as far
-      the other way as any edit of these features moved one (`effects.paired.images_that_undo`).
+      the other way as edits of these features do (`furthest_moves`, `effects.paired.images_that_undo`).
     - *mixed*: more than `mixed_share` of images move up and more than that move down, each by more than the margin and
       the noise of a single image. Exact binomial tests of both directions, the larger p-value counts (both must hold),
       adjusted by Holm (Benjamini–Yekutieli under an FDR rate): an error rate of its own, at the same level, that needs
@@ -136,7 +138,7 @@ def decide(
 
     p_mean, p_raw = _adjusted(raw, of_controls, options, left, on)
     counts, p_mixed = _mixed(table, options, max(options.margin, image_noise), left, on)
-    furthest = furthest_moves(masked(table, on))
+    furthest = furthest_moves(table, on)
 
     decided: dict[str, Decision] = {}
     for name in there:
@@ -212,9 +214,17 @@ def decide_controls(
     }
 
 
-def furthest_moves(table: NDArray[np.float64]) -> tuple[float, float]:
-    """How far any image was moved upwards and downwards, both >= 0, of a table (images, features)."""
-    return max(0.0, float(table.max(initial=0.0))), max(0.0, -float(table.min(initial=0.0)))
+def furthest_moves(table: NDArray[np.float64], on: Mask | None = None) -> tuple[float, float]:
+    """How far edits move an image upwards and downwards, both >= 0: one edit in `RARE` moves one further.
+
+    Args:
+        table: (images, features); on which images each feature counts, all unless given.
+    """
+    moves = table[np.ones(table.shape, dtype=bool) if on is None else on]
+    if not moves.size:
+        return 0.0, 0.0
+    up, down = np.quantile(moves, 1 - 1 / RARE, method="higher"), np.quantile(moves, 1 / RARE, method="lower")
+    return max(0.0, float(up)), max(0.0, -float(down))
 
 
 def controls_of(controls: Controls | None, feature: str) -> ArrayLike | None:
@@ -344,7 +354,7 @@ def _decide_one(
     options: DecisionOptions,
     reach: Reach,
 ) -> Decision:
-    """One feature; `furthest` is how far any edit of its family moved an image up and down."""
+    """One feature; `furthest` is how far edits of its family move an image up and down (`furthest_moves`)."""
     low, high = interval(d, options.confidence, reach)
     mean, images = float(d.mean()), len(d)
     up, down = counts
@@ -359,7 +369,7 @@ def _decide_one(
         other = down if mean > 0 else up
         despite = f"; {other} of {images} images move the other way" if other else ""
         if undone_by <= FEW:
-            despite += f"; {undone_by:.0f} more that move by {against:.2g} that way would undo it"
+            despite += f"; {undone_by:.0f} more that move by {against:.2g} the other way would undo it"
         return Decision("raises" if mean > 0 else "lowers", p_mean, f"{shown}, p = {p_mean:.2g}{despite}", p_raw)
     if p_mixed <= options.level:
         return Decision("mixed", p_mixed, f"{moves}, p = {p_mixed:.2g}", p_raw)
@@ -372,7 +382,7 @@ def _decide_one(
         seen = f"no image moves by more than ±{margin:g}, but {images} images do not rule out that others do"
         return Decision("inconclusive", p_mean, f"{seen}: {shown}", p_raw)
     undone = (
-        f", but one more image that moves by {against:.2g} the other way, as far as one here did, would undo it"
+        f", but one more image that moves by {against:.2g} the other way, as edits here do, would undo it"
         if beyond_noise
         else ""
     )

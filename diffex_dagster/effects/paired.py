@@ -86,7 +86,7 @@ def unseen_bounds(d: ArrayLike, reach: Reach, level: float = 0.05) -> tuple[floa
 
 
 def images_that_undo(mean: float, images: int, against: float, least: float = 0.0) -> float:
-    """How many more images would undo a mean, if each moved as far against it as the furthest that was seen.
+    """How many more images would undo a mean, if each moved as far against it as edits of the study move one.
 
     A sample in which no image moves against its mean says little of a population in which one in fifty moves far: such
     images are missing from most samples of 24, and what is left of the effect then has the wrong sign. How far they
@@ -94,7 +94,7 @@ def images_that_undo(mean: float, images: int, against: float, least: float = 0.
 
     Args:
         mean, images: of the sample.
-        against: how far an image was moved against the mean's direction by any edit of the study, >= 0.
+        against: how far edits of the study move an image against the mean's direction, >= 0.
         least: |mean| that has to be left.
 
     Returns:

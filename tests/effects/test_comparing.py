@@ -142,3 +142,12 @@ def test_features_that_left_a_race_count_as_two_changes_without_a_difference() -
     none = {"a": np.zeros(10)}
     assert compare(weak, none)["a"].decision == "less reliant"  # p = 2/512 for each of two changes
     assert compare(weak, none, left=40)["a"].decision == "inconclusive"  # 82 changes: Holm asks for more
+
+
+def test_a_change_that_one_more_image_would_undo_is_not_claimed() -> None:
+    rng = np.random.default_rng(5)
+    hair, moustache = rng.normal(0.1, 0.01, 21), np.r_[np.full(20, 0.0), 0.9]
+    less, more = {"hair": hair - 0.03}, {"hair": hair}
+    assert compare(more, less)["hair"].decision == "less reliant"
+    without = compare(more | {"moustache": 0 * moustache}, less | {"moustache": moustache})
+    assert without["hair"].decision == "inconclusive"  # another image may become more reliant by 0.9

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from diffex_dagster.effects.deciding import adjust_holm, decide
 from diffex_dagster.effects.options import DecisionOptions, ErrorRate
-from diffex_dagster.effects.paired import Reach, interval
+from diffex_dagster.effects.paired import Reach, images_that_undo, interval
 from tests.support import simulations
 
 PATIENT = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # busy machines
@@ -226,3 +226,29 @@ def test_a_decision_and_its_interval_never_contradict_each_other() -> None:
             claimed += decision.decision in ("raises", "lowers")
             quiet += decision.decision == "no effect shown"
     assert claimed > 20 and quiet > 5
+
+
+def test_one_more_image_undoes_a_claim_of_little() -> None:
+    """A hair style that lowers most of 21 pictures by 0.03; a moustache of the same study raises one by 0.9."""
+    rng = np.random.default_rng(7)
+    hair, moustache = rng.normal(-0.03, 0.02, 21), np.r_[np.full(20, 0.0), 0.9]
+    assert images_that_undo(float(hair.mean()), 21, 0.9) == 1
+    assert decide({"hair": hair})["hair"].decision == "lowers"  # nothing says that an image could move further
+    beside = decide({"hair": hair, "moustache": moustache})["hair"]
+    assert beside.decision == "inconclusive" and "one more image that moves by 0.9 the other way" in beside.reason
+    assert decide({"hair": hair, "moustache": -moustache})["hair"].decision == "lowers"  # not against its mean
+    assert decide({"hair": np.tile(hair, 3), "moustache": np.tile(moustache, 3)})["hair"].decision == "lowers"
+    strong = decide({"hair": hair - 0.05, "moustache": moustache})["hair"]
+    assert strong.decision == "lowers" and "3 more that move by 0.9 the other way would undo it" in strong.reason
+    many = {f"nothing {j}": np.zeros(21) for j in range(20)}  # one move in 462 is rarer than one in 400
+    assert decide({"hair": hair, "moustache": moustache} | many)["hair"].decision == "lowers"
+    failed = decide({"hair": hair, "moustache": moustache}, edit_success={"moustache": 0.1})
+    assert failed["hair"].decision == "lowers"  # an edit that failed says nothing of how far an image can move
+
+
+def test_images_that_undo_a_mean() -> None:
+    for mean, images, against, least in ((0.1, 24, 0.5, 0.0), (-0.3, 12, 0.9, 0.02), (0.04, 48, 0.9, 0.0)):
+        k = images_that_undo(mean, images, against, least)
+        left = [(images * abs(mean) - more * against) / (images + more) for more in (k - 1, k)]
+        assert left[0] > least >= left[1]
+    assert images_that_undo(0.01, 6, 0.9) == 1.0 and images_that_undo(0.01, 6, 0.0) == np.inf

@@ -18,11 +18,14 @@ SLACK = 3 * (LEVEL * (1 - LEVEL) / 2000) ** 0.5  # three standard errors of a ra
 @pytest.mark.parametrize("family", simulations.families(), ids=lambda family: family.name)
 def test_error_rates_hold_for_dependent_features(family: simulations.Family) -> None:
     rates = simulations.error_rates(family)
+    used = rates[simulations.METHODS[0]]
+    assert used.fwer <= rates["max-T"].fwer
     assert rates["max-T"].fwer <= LEVEL + SLACK
     assert rates["BY"].fdr <= LEVEL + SLACK
     assert rates["e-BH"].fdr <= LEVEL + SLACK
     assert rates["no correction"].fwer > 0.2  # the test can fail
     if family.effects.any():
+        assert rates["max-T"].power - used.power <= 0.03  # what it costs that one more image must not undo a claim
         assert rates["max-T"].power > 0.5 and rates["e-BH"].power > 0.4
         assert rates["max-T"].power >= rates["BY"].power >= rates["e-BH"].power  # why max-T is the default
 
@@ -43,6 +46,13 @@ def test_mild_skewness_is_tolerated_and_strong_skewness_is_not() -> None:
     rates = simulations.skewed_fwer(32, studies=1000)
     assert rates["mild (skewness 0.8)"] <= 0.12
     assert rates["strong (skewness 1.5)"] > 0.12  # docs/validity.md says so; if this ever holds, say that instead
+
+
+def test_what_one_more_image_would_undo_is_not_claimed_where_few_images_move_far() -> None:
+    rates = simulations.few_far(24, 0.02)
+    assert rates["max-T"][0] > 0.5 and rates["used"][0] <= 0.05
+    assert rates["max-T"][1] - rates["used"][1] <= 0.05 and rates["used"][1] > 0.9
+    assert simulations.few_far(24, 0.08, 40)["used"][0] > 0.5  # docs/validity.md says so; if this ever holds, say that
 
 
 def test_choosing_by_magnitude_leaves_the_test_valid_and_choosing_by_mean_does_not() -> None:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from diffex_dagster.effects.deciding import decide
+from diffex_dagster.effects.deciding import decide, furthest_moves
 from diffex_dagster.effects.options import DecisionOptions
-from diffex_dagster.effects.paired import Reach, interval, unseen_bounds
+from diffex_dagster.effects.paired import Reach, images_that_undo, interval, unseen_bounds
 from diffex_dagster.effects.placebo import exchanges, placebo_effects
 from diffex_dagster.effects.signflip import adjust_by, adjust_ebh, e_values, sign_flips
 from diffex_dagster.effects.splitting import split
@@ -166,7 +166,13 @@ class Rates:
     power: float
 
 
-METHODS = ("max-T", "BY", "e-BH", "BH (not offered)", "no correction")
+METHODS = ("max-T and one more image (used)", "max-T", "BY", "e-BH", "BH (not offered)", "no correction")
+
+
+def stands(d: Array) -> NDArray[np.bool_]:
+    """Which features' means one more image would not undo, (features,), as `effects.deciding` has it."""
+    up, down = furthest_moves(d)
+    return np.array([images_that_undo(m, len(d), down if m > 0 else up) > 1 for m in d.mean(axis=0)], dtype=bool)
 
 
 def error_rates(family: Family, studies: int = 2000, level: float = 0.05, seed: int = 0) -> dict[str, Rates]:
@@ -179,6 +185,7 @@ def error_rates(family: Family, studies: int = 2000, level: float = 0.05, seed: 
         d = family.draw(rng)
         flipped = sign_flips(d, flips=2999, seed=study)
         adjusted = {
+            METHODS[0]: np.where(stands(d), flipped.p_max, 1.0),
             "max-T": flipped.p_max,
             "BY": adjust_by(flipped.p_raw),
             "e-BH": adjust_ebh(e_values(d, level=level)),
@@ -219,6 +226,38 @@ def skewed_fwer(images: int, studies: int = 2000, features: int = 30, seed: int 
             d = draw() * rng.gamma(2.0, 0.5, (images, 1))
             false += bool((sign_flips(d, flips=999, seed=study).p_max <= 0.05).any())
         rates[name] = false / studies
+    return rates
+
+
+def few_far(
+    images: int, share: float, studies: int = 150, features: int = 30, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """Skewness that samples do not show: a few images move far, the others a little the other way, the mean being zero.
+
+    Eight of the features have effects of 0.04 to 0.3, whichever way; of the others, half have their far images above
+    and half below (0.45 to 0.9).
+
+    Returns:
+        Method -> (chance of any false claim at 5%, share of the eight that are claimed): max-T alone, and as decided.
+    """
+    rng = np.random.default_rng(seed)
+    truth = np.zeros(features)
+    truth[:8] = np.linspace(0.04, 0.3, 8) * np.where(np.arange(8) % 2, -1, 1)
+    turned = np.where(np.arange(features) % 2, -1.0, 1.0)
+    claims = {"max-T": np.zeros((studies, features)), "used": np.zeros((studies, features))}
+    for study in range(studies):
+        size = (images, features)
+        near = -share * 0.675 / (1 - share) * rng.exponential(1.0, size)  # 0.675 is the mean of the far ones
+        d = turned * np.where(rng.random(size) < share, rng.uniform(0.45, 0.9, size), near) + rng.normal(0, 0.01, size)
+        d[:, :8] = truth[:8] * (1 + 0.8 * rng.normal(size=(images, 8))) + rng.normal(0, 0.03, (images, 8))
+        alone = (sign_flips(d, flips=499, seed=study).p_max <= 0.05) * np.sign(d.mean(axis=0))
+        decided = decide({str(j): d[:, j] for j in range(features)}, DecisionOptions(flips=499, seed=study)).values()
+        claims["max-T"][study] = alone
+        claims["used"][study] = [{"raises": 1, "lowers": -1}.get(each.decision, 0) for each in decided]
+    rates = {}
+    for method, claimed in claims.items():
+        false = (claimed != 0) & (np.sign(truth) != claimed)
+        rates[method] = (float(false.any(axis=1).mean()), float((claimed == np.sign(truth))[:, :8].mean()))
     return rates
 
 
@@ -382,6 +421,12 @@ def main() -> None:
     print("\n| shape | " + " | ".join(f"{n} images" for n in skewed) + " |\n|---|" + "---:|" * len(skewed))
     for name in skewed[16]:
         print(f"| {name} | " + " | ".join(f"{100 * skewed[n][name]:.1f}" for n in skewed) + " |")
+    print("\nFew images move far, of mean zero: any false claim, effects found, % (max-T, as decided)")
+    for images in (24, 48):
+        for share in (0.01, 0.02, 0.04, 0.08):
+            few = few_far(images, share, 400)
+            shown = " | ".join(f"{100 * few[m][i]:.1f}" for i in (0, 1) for m in ("max-T", "used"))
+            print(f"| {images} | {share:.0%} | {shown} |")
     print("\nFeatures that do what control prompts do, any claim, % (against null edits, against controls)")
     for setting in PLACEBOS:
         rates = placebo_claims(setting, 1000)
