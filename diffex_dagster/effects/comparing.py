@@ -34,6 +34,7 @@ from diffex_dagster.effects.options import DecisionOptions
 from diffex_dagster.effects.paired import Reach, images_that_undo, interval, unseen_bounds
 from diffex_dagster.effects.presence import enough
 from diffex_dagster.effects.signflip import sign_flips
+from diffex_dagster.utils.lines import decimals
 
 ComparisonText = Literal[
     "more reliant",
@@ -226,7 +227,10 @@ def _decide_one(
         return -margin <= of.low and of.high <= margin and of.nothing_unseen
 
     by, moved = reliance[1] - reliance[0], effects[1] - effects[0]
-    in_words = f"mean |d| {reliance[0]:.3f} → {reliance[1]:.3f}, effect {effects[0]:+.3f} → {effects[1]:+.3f}"
+    at = decimals((*reliance, *effects))
+    in_words = (
+        f"mean |d| {reliance[0]:.{at}f} → {reliance[1]:.{at}f}, effect {effects[0]:+.{at}f} → {effects[1]:+.{at}f}"
+    )
     if claimed(by, change):
         turned = ", in the opposite direction" if effects[0] * effects[1] < 0 else ""
         text: ComparisonText = "more reliant" if by > 0 else "less reliant"

@@ -42,6 +42,7 @@ from diffex_dagster.effects.paired import Reach, images_that_undo, interval, uns
 from diffex_dagster.effects.placebo import control_effects, exchange_e_values, exchanges, placebo_effects
 from diffex_dagster.effects.presence import Mask, enough
 from diffex_dagster.effects.signflip import SignFlips, adjust_by, adjust_ebh, e_values, masked, sign_flips
+from diffex_dagster.utils.lines import decimals
 
 Controls = ArrayLike | Mapping[str, ArrayLike]
 """d of control edits, (images, control prompts): the same for all features, or by feature."""
@@ -361,7 +362,8 @@ def _decide_one(
     margin = options.margin
     inside = -margin <= low and high <= margin
     moves = f"{up} of {images} images move up and {down} down by more than the margin or the noise"
-    shown = f"mean {mean:+.3f}, interval [{low:+.3f}, {high:+.3f}]"
+    places = decimals((mean, low, high))
+    shown = f"mean {mean:+.{places}f}, interval [{low:+.{places}f}, {high:+.{places}f}]"
     against = furthest[1] if mean > 0 else furthest[0]
     undone_by = images_that_undo(mean, images, against, options.minimum_effect)
     beyond_noise = p_mean <= options.level and (low > 0.0 or high < 0.0) and not inside

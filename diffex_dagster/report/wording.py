@@ -11,7 +11,7 @@ from diffex_dagster.corpus.wording import same_key
 from diffex_dagster.effects.interactions import Interaction
 from diffex_dagster.effects.subgroups import SubgroupEffect, opposite
 from diffex_dagster.results import ComparedFeature, RankedFeature
-from diffex_dagster.utils.lines import one_line
+from diffex_dagster.utils.lines import decimals, one_line
 
 MINUS = "−"  # U+2212, as wide as the plus sign in tabular figures
 SHOWN = ("raises", "lowers", "mixed")
@@ -119,8 +119,7 @@ def capitalised(text: str) -> str:
 
 def digits_for(values: Iterable[float | None]) -> int:
     """Decimals that the given effects deserve: more where all of them are small."""
-    largest = max((abs(value) for value in values if value is not None and math.isfinite(value)), default=1.0)
-    return 2 if largest >= 0.095 else 3
+    return decimals(values, 2)
 
 
 def signed(value: float | None, digits: int = 2) -> str:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.effects.presence import Mask, enough
 from diffex_dagster.search.options import SearchOptions
+from diffex_dagster.utils.lines import decimals
 
 Scores = Mapping[str, NDArray[np.float64]]
 Floor = float | Callable[..., float]
@@ -209,7 +210,7 @@ def _gate(
             passes, why = _passes_signed(found, scores, options, parents.get(node.id))
             judged.append((found, 0 if passes else _OUT, found.signed, why))
         elif absolute:
-            judged.append((found, 0, found.absolute, f"|mean d| {found.absolute:.3f}"))
+            judged.append((found, 0, found.absolute, f"|mean d| {_said(found.absolute)[0]}"))
         else:
             kind, why = _passes_magnitude(found, noise_floor)
             judged.append((found, kind, found.magnitude - floor_of(noise_floor, len(found.by), found.images), why))
@@ -250,19 +251,28 @@ def _passes_magnitude(node: NodeScore, noise_floor: Floor) -> tuple[int, str]:
     passes = node.magnitude > floor
     where = "above" if passes else "not above"
     on = "" if node.images is None else f" on the {node.images} images without it"
-    return 0 if passes else _BELOW, f"mean |d| {node.magnitude:.3f}{on} {where} the noise floor {floor:.3f}"
+    magnitude, limit = _said(node.magnitude, floor)
+    return 0 if passes else _BELOW, f"mean |d| {magnitude}{on} {where} the noise floor {limit}"
 
 
 def _passes_signed(node: NodeScore, scores: Scores, options: SearchOptions, parent: Feature | None) -> tuple[bool, str]:
+    mean, threshold = _said(node.signed, options.delta, signed=True)
     if node.signed < options.delta:
-        return False, f"mean d {node.signed:+.3f} below the threshold {options.delta:+.3f}"
-    why = f"mean d {node.signed:+.3f} at or above the threshold {options.delta:+.3f}"
+        return False, f"mean d {mean} below the threshold {threshold}"
+    why = f"mean d {mean} at or above the threshold {threshold}"
     if parent is not None and parent.id in scores:
         of_parent = float(np.mean(scores[parent.id]))
+        mean, above = _said(node.signed, of_parent, signed=True)
         if node.signed <= of_parent:
-            return False, f"mean d {node.signed:+.3f} does not beat its parent's {of_parent:+.3f}"
-        why += f" and above its parent's {of_parent:+.3f}"
+            return False, f"mean d {mean} does not beat its parent's {above}"
+        why += f" and above its parent's {above}"
     return True, why
+
+
+def _said(*values: float, signed: bool = False) -> list[str]:
+    """Numbers in as many decimals as the largest of them deserves."""
+    at = decimals(values)
+    return [f"{value:+.{at}f}" if signed else f"{value:.{at}f}" for value in values]
 
 
 def kept_ids(outcomes: Iterable[GateOutcome]) -> list[str]:

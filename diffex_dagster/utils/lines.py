@@ -1,8 +1,10 @@
-"""Text from a model, a file or a person as one line that is safe to print."""
+"""What is printed on one line: text from a model, a file or a person, safe to print; decimals of numbers."""
 
 from __future__ import annotations
 
+import math
 import unicodedata
+from collections.abc import Iterable
 
 
 def one_line(text: str) -> str:
@@ -23,3 +25,17 @@ def in_print(text: str) -> str:
 def printable(char: str) -> bool:
     """Whether it is no control, format, private-use, surrogate or unassigned character."""
     return unicodedata.category(char)[0] != "C"
+
+
+def decimals(values: Iterable[float | None], least: int = 3) -> int:
+    """Decimals in which the largest of some numbers has two digits: a measure may be in hundred thousandths.
+
+    Args:
+        least: never fewer than these.
+    """
+    largest = max((abs(value) for value in values if value is not None and math.isfinite(value)), default=1.0)
+    if largest == 0.0:
+        return max(least, 3)
+    while largest < 9.5 * 10.0**-least and least < 15:
+        least += 1
+    return least

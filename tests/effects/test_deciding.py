@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from diffex_dagster.effects.comparing import compare
 from diffex_dagster.effects.deciding import adjust_holm, decide
 from diffex_dagster.effects.options import DecisionOptions, ErrorRate
 from diffex_dagster.effects.paired import Reach, images_that_undo, interval
@@ -252,3 +253,12 @@ def test_images_that_undo_a_mean() -> None:
         left = [(images * abs(mean) - more * against) / (images + more) for more in (k - 1, k)]
         assert left[0] > least >= left[1]
     assert images_that_undo(0.01, 6, 0.9) == 1.0 and images_that_undo(0.01, 6, 0.0) == np.inf
+
+
+def test_an_interval_of_a_small_measure_is_never_printed_as_nothing() -> None:
+    """A class of a thousand has probabilities of hundred thousandths; its effects have digits all the same."""
+    d = np.random.default_rng(3).normal(2e-5, 1e-5, 24)
+    reason = decide({"x": d}, DecisionOptions(margin=1e-6), reach=Reach(1e-3))["x"].reason
+    assert "0.000," not in reason and "0.000]" not in reason and "mean +0.000020" in reason.replace("19", "20")
+    changed = compare({"x": d}, {"x": 3 * d}, DecisionOptions(margin=1e-6), reach=Reach(1e-3))["x"].reason
+    assert "0.000 " not in changed and "0.000," not in changed

@@ -424,7 +424,7 @@ def main() -> None:
     print("\nFew images move far, of mean zero: any false claim, effects found, % (max-T, as decided)")
     for images in (24, 48):
         for share in (0.01, 0.02, 0.04, 0.08):
-            few = few_far(images, share, 400)
+            few = few_far(images, share, 200)
             shown = " | ".join(f"{100 * few[m][i]:.1f}" for i in (0, 1) for m in ("max-T", "used"))
             print(f"| {images} | {share:.0%} | {shown} |")
     print("\nFeatures that do what control prompts do, any claim, % (against null edits, against controls)")
