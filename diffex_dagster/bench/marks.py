@@ -129,7 +129,12 @@ class Marked:
 
 
 def mark(
-    subject: Subject, true: TrueEffects, true_world: TrueEffects, unit: float = 1.0, combinations: bool = True
+    subject: Subject,
+    true: TrueEffects,
+    true_world: TrueEffects,
+    unit: float = 1.0,
+    combinations: bool = True,
+    plain: bool = True,
 ) -> Marked:
     """Search and explain as the pipeline does, and mark what it says, with every other reading of the method beside it.
 
@@ -137,7 +142,8 @@ def mark(
         true: of the images that are edited; effects are held against it.
         true_world: of the population; claims are held against it.
         unit: what a probability's 1 is of the study's measure; thresholds on effects are in it.
-        combinations: make the edits that no other reading shares: those of Algorithm 1, and those without descriptions.
+        combinations, plain: make the edits that no other reading shares: those of Algorithm 1, and those without
+            descriptions.
     """
     relevant = RELEVANT * unit
     subject = prepared(subject)
@@ -167,7 +173,7 @@ def mark(
         ),
         controls=len(explanation.controls),
         control_claims=sum(each.decision in CLAIMS for each in explanation.controls),
-        baselines=_baselines(subject, truth, world, alone, unit, combinations),
+        baselines=_baselines(subject, truth, world, alone, unit, combinations, plain),
         **presence_marks(explanation.features, true),  # type: ignore[arg-type]
     )
 
@@ -179,6 +185,7 @@ def _baselines(
     alone: Reading,
     unit: float,
     combinations: bool,
+    plain: bool,
 ) -> dict[str, tuple[Beside, ...]]:
     """Every other reading of the method, and the pipeline with one choice undone, on the same images and edits.
 
@@ -200,8 +207,8 @@ def _baselines(
             for each in readings
         )
     others = {title: subject.changed(changed) for title, changed in variants(subject.study).items()}
-    if combinations and (plain := undescribed(subject)):
-        others[UNDESCRIBED] = plain
+    if plain and (untold := undescribed(subject)):
+        others[UNDESCRIBED] = untold
     for title, variant in others.items():
         run_search(variant)
         explanation, searched = classifier_report(variant, "diffex bench truth")

@@ -167,8 +167,10 @@ class Scope:
         images: use so many of the study's images; the study's own limit when None.
         population, population_seed: how many drawings stand for the world, and the seed of their states.
         resamples: resampled studies of the exact arm.
-        combinations: Algorithm 1, and the pipeline without descriptions, are read with the diffusion editor for the
-            first so many classifiers only; all when None. They edit what no other reading needs.
+        combinations: Algorithm 1, whose edits no other reading needs, is read with the diffusion editor for the first
+            so many classifiers only; for all when None.
+        undescribed: so is the pipeline without descriptions, for the first so many; as many as `combinations` when
+            None. Its edits are the same for all classifiers: the first one makes them.
         report: told how far each stage is.
         say: is told what is going on.
     """
@@ -178,6 +180,7 @@ class Scope:
     population_seed: int = SEED
     resamples: int = 200
     combinations: int | None = None
+    undescribed: int | None = None
     report: Reporter = silent
     say: Callable[[str], None] = lambda text: None
 
@@ -241,8 +244,9 @@ def grade_all(
             in_arm = one.with_editor(editor_name)
             own = {subject.name: classifier}
             at = at_work(in_arm, store=store, editor=made_by[arm], classifiers=own, report=scope.report)
-            combined = arm == "exact" or scope.combinations is None or i < scope.combinations
-            marked = mark(at.subject(subject.name), true, true_world, unit, combined)
+            only = scope.combinations, scope.combinations if scope.undescribed is None else scope.undescribed
+            combined, plain = (arm == "exact" or some is None or i < some for some in only)
+            marked = mark(at.subject(subject.name), true, true_world, unit, combined, plain)
             if arm == "exact":
                 reach = None if subject.target.bounded else reach_of(in_arm, unit)
                 options = decision_options(in_arm, reach).replaced(flips=1999)

@@ -100,6 +100,10 @@ def truth(
         int | None,
         typer.Option(min=0, help="read Algorithm 1, which edits hundreds of combinations, for the first N classifiers"),
     ] = None,
+    undescribed: Annotated[
+        int | None,
+        typer.Option(min=0, help="read the pipeline without descriptions for the first N; as --combinations"),
+    ] = None,
     figure: Annotated[Path | None, typer.Option(help="where the figure goes; among the results")] = None,
     file: JsonOption = None,
 ) -> None:
@@ -124,19 +128,19 @@ def truth(
         def say(text: str) -> None:
             report(text, 0, 1, 0)
 
+        some: dict[str, Any] = {
+            "resamples": resamples, "combinations": combinations, "undescribed": undescribed,
+            "report": report, "say": say,
+        }  # fmt: skip
         if exam:
             chosen = examination.exam_subjects(loaded, count, say=say)
-            scope = examination.exam_scope(
-                images, population, resamples=resamples, combinations=combinations, report=report, say=say
-            )
+            scope = examination.exam_scope(images, population, **some)
             found = examination.grade_exam(
                 loaded, arms, chosen, examination.proposals(loaded, proposal), scope, written
             )
         else:
             chosen = grading.subjects(loaded, classifier or (), label)
-            scope = grading.Scope(
-                images, population or 200, resamples=resamples, combinations=combinations, report=report, say=say
-            )
+            scope = grading.Scope(images, population or 200, **some)
             benchmark = grading.grade_all(loaded, arms, chosen, scope)
             found = {"": benchmark}
     console = terminal(200)

@@ -253,6 +253,24 @@ def test_a_baseline_read_for_some_classifiers_stands_beside_the_pipeline_on_the_
     assert rows[rows.index(with_count) + 1].startswith("| this project on the same (1 classifiers) |")
 
 
+@pytest.mark.parametrize(("combinations", "undescribed", "read"), [(0, 1, (0, 1)), (1, None, (1, 1)), (1, 0, (1, 0))])
+def test_algorithm_1_and_the_pipeline_without_descriptions_are_read_for_as_many_classifiers_as_is_said(
+    small: Study, monkeypatch: pytest.MonkeyPatch, combinations: int, undescribed: int | None, read: tuple[int, int]
+) -> None:
+    some, asked = truth.subjects(small)[0], []
+
+    def noted(subject: object, true: object, world: object, unit: float, combined: bool, plain: bool) -> None:
+        asked.append((combined, plain))
+        raise ZeroDivisionError  # nothing of what follows is needed
+
+    monkeypatch.setattr(truth, "mark", noted)
+    arms = {"diffusion": truth.editors(small, "exact")["exact"]}  # only the arm's name decides
+    scope = truth.Scope(population=12, resamples=2, combinations=combinations, undescribed=undescribed)
+    with pytest.raises(ZeroDivisionError):
+        truth.grade_all(small, arms, [some], scope)
+    assert asked == [tuple(map(bool, read))]
+
+
 def test_the_pipeline_without_descriptions_edits_and_keeps_its_judge(toy: Study) -> None:
     class Describing:
         def __init__(self, words: str) -> None:
