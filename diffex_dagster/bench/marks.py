@@ -173,7 +173,7 @@ def mark(
         ),
         controls=len(explanation.controls),
         control_claims=sum(each.decision in CLAIMS for each in explanation.controls),
-        baselines=_baselines(subject, truth, world, alone, unit, combinations, plain),
+        baselines=_baselines(subject, truth, world, alone, unit, combinations=combinations, plain=plain),
         **presence_marks(explanation.features, true),  # type: ignore[arg-type]
     )
 
@@ -184,6 +184,7 @@ def _baselines(
     world: Mapping[str, float],
     alone: Reading,
     unit: float,
+    *,
     combinations: bool,
     plain: bool,
 ) -> dict[str, tuple[Beside, ...]]:
