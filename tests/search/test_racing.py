@@ -63,6 +63,8 @@ def test_bounded_needs_more_images_and_agrees() -> None:
     quick, _ = race_over(d, [effect_need(d)])
     assert set(ARMS[:5]) <= set(careful.finalists())
     assert quick.spent < careful.spent < careful.exhaustive
+    fails = "does not hold where a few images in a hundred carry an effect"
+    assert fails in quick.describe() and fails not in careful.describe()
 
 
 def test_near_ties_are_all_measured_unless_tolerated() -> None:

@@ -45,5 +45,8 @@ def test_a_small_study_uses_all_its_images_twice_and_says_so(tmp_path: Path) -> 
     of = image_split(study, list(build_store(study).samples(study.kept_as)))
     assert not of.held_out and len(of.reported) == 6
     assert "winner's curse). From 40 images on" in " ".join(caveats(study, of))
+    for gate, warned in (("signed", True), ("absolute", True), ("magnitude", False)):
+        by = study.changed(search=study.search.model_copy(update={"gate": gate}))
+        assert ("claims are then false more often than the stated rate" in " ".join(caveats(by, of))) == warned, gate
     off = load_study(write_study(tmp_path, 6, effects={"confirmation": 0.0, "confirmation_from": 4}))
     assert not image_split(off, list(build_store(off).samples(off.kept_as))).held_out
