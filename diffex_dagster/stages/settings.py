@@ -148,7 +148,7 @@ _ONLY_WHERE: Mapping[tuple[str, str], Callable[[Study], bool]] = {
 REVISIONS: Mapping[Stage | Beside, Mapping[str, int]] = {
     "vlm_corpus": {"rules": CORPUS_RULES},  # by which a corpus is cleaned and merged
     "corpus": {"rules": CORPUS_RULES},
-    # 1: how much of the classifier the features explain is in it; 2: of outputs that hardly vary there is no such share;
+    # 1: how much of the classifier the features explain is in it; 2: of outputs that hardly vary there is no share;
     # 3: no claim that one more image would undo
     "ranked_report": {"revision": 3},
     "classifier_comparison": {"revision": 1},  # the same of changes
