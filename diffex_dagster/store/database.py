@@ -98,14 +98,12 @@ class Database(ABC):
             self.held.holds = holds
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """A connection whose work is kept as a whole, or not at all where something raises."""
+    def asking(self) -> Iterator[Connection]:
+        """A connection for one statement, which is a transaction by itself."""
         kept = self.held.kept
         with kept.using(self.open) as connection:
             try:
-                connection.execute("BEGIN")
                 yield connection
-                connection.execute("COMMIT")
             except BaseException as error:
                 kept.close()  # without a commit, closing rolls back
                 plain = self.plain(error)
@@ -117,11 +115,19 @@ class Database(ABC):
         else:
             kept.close()
 
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A connection whose work is kept as a whole, or not at all where something raises."""
+        with self.asking() as connection:
+            connection.execute("BEGIN")
+            yield connection
+            connection.execute("COMMIT")
+
     def close(self) -> None:
         """Close this thread's connection, where it has one."""
         self.held.kept.close()
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """The rows of a query; raises StoreError when the database cannot be opened."""
-        with self.transaction() as connection:
+        """The rows of a query, one statement; raises StoreError when the database cannot be opened."""
+        with self.asking() as connection:
             return connection.execute(sql, parameters)

@@ -36,8 +36,8 @@ class Tables:
         return self.database.let_go()
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
-        """Run a query and return its rows; raises StoreError when the database cannot be opened."""
-        with self.database.transaction() as connection:
+        """Run a query, one statement, and return its rows; raises StoreError when the database cannot be opened."""
+        with self.database.asking() as connection:
             return connection.frame(sql, parameters)
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

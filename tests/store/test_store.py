@@ -20,6 +20,7 @@ from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.errors import StoreError
 from diffex_dagster.results import Confounder, RankedFeature
 from diffex_dagster.store import Store, edit_key, image_key
+from diffex_dagster.store.duck import DuckConnection
 from diffex_dagster.store.holding import Held
 from tests.support.toys import picture
 
@@ -82,6 +83,25 @@ def test_a_failure_inside_a_batch_leaves_no_row(store: Store) -> None:
         connection.execute("INSERT INTO currents VALUES ('s', 'corpus', 'v')")
         raise KeyError
     assert store.query("SELECT * FROM currents").empty
+
+
+def test_a_question_is_one_statement_and_what_is_kept_together_is_one_transaction(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    real = DuckConnection.execute
+    monkeypatch.setattr(DuckConnection, "execute", lambda self, sql, of=(): (said.append(sql), real(self, sql, of))[1])
+    store.set_current("s", "corpus", "v")
+    assert said == ["BEGIN", "COMMIT"]  # around the row
+    said.clear()
+    assert store.current("s", "corpus") == "v"
+    assert [sql.split()[0] for sql in said] == ["SELECT"]
+    said.clear()
+    assert store.query("SELECT version FROM currents")["version"].tolist() == ["v"]
+    assert not said  # a table is one statement too
+    with pytest.raises(duckdb.CatalogException):
+        store.rows("SELECT * FROM nowhere")
+    assert store.current("s", "corpus") == "v"
 
 
 HOLD = "import duckdb, sys, time; c = duckdb.connect(sys.argv[1]); print('held', flush=True); time.sleep(60)"
