@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from diffex_dagster.corpus.tree import Corpus, Drop, Feature
@@ -68,11 +69,17 @@ class CorpusTables(Tables):
             StoreError: there is none yet.
         """
         with self.hold():
-            found = self.rows("SELECT version FROM currents WHERE study = ? AND what = ?", [study, what])
+            found = self.rows(
+                """SELECT version, name, reason FROM currents c
+                LEFT JOIN drops d ON d.study = c.study AND d.corpus_version = c.version
+                WHERE c.study = ? AND c.what = ? ORDER BY name""",
+                [study, what],
+            )
             if not found:
                 stage = "corpus" if what == "corpus" else "vlm_corpus"
                 raise StoreError(f"{self.place}: study {study!r} has no {what} yet; materialize {stage} first")
-            return self._corpus(study, found[0][0])
+            drops = tuple(Drop(name, reason) for _, name, reason in found if name is not None)
+            return Corpus(self._groups(study, found[0][0]), drops)
 
     def corpus_version(self, study: str, version: str) -> Corpus:
         """One version of a study's corpus, by its hash or the beginning of it.
@@ -86,19 +93,25 @@ class CorpusTables(Tables):
         if len(matching) != 1:
             raise StoreError(f"{self.place}: no single corpus version of {study!r} begins with {version!r}; there are "
                              f"{', '.join(known) or 'none'}")  # fmt: skip
-        return self._corpus(study, matching[0])
+        drops = self.rows(
+            "SELECT name, reason FROM drops WHERE study = ? AND corpus_version = ? ORDER BY name", [study, matching[0]]
+        )
+        return Corpus(self._groups(study, matching[0]), tuple(Drop(*drop) for drop in drops))
 
-    def _corpus(self, study: str, version: str) -> Corpus:
-        with self.hold():
+    @cached_property
+    def _groups_of(self) -> dict[tuple[str, str], tuple[Feature, ...]]:
+        """(study, corpus version) -> its groups, of those that were read: a version is a hash of all that they say."""
+        return {}
+
+    def _groups(self, study: str, version: str) -> tuple[Feature, ...]:
+        if not self._groups_of.get((study, version)):
             rows = self.rows(
                 """SELECT feature, name, prompt, direction, editable, support, region, source, exclusive FROM features
                 WHERE study = ? AND corpus_version = ? ORDER BY position""",
                 [study, version],
             )
-            drops = self.rows(
-                "SELECT name, reason FROM drops WHERE study = ? AND corpus_version = ? ORDER BY name", [study, version]
-            )
-        return _tree(rows, tuple(Drop(*drop) for drop in drops))
+            self._groups_of[study, version] = _tree(rows)
+        return self._groups_of[study, version]
 
     def put_gates(self, identity: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
         """Keep which groups the beam kept; `identity` has study, classifier, editor and corpus_version."""
@@ -225,14 +238,16 @@ class CorpusTables(Tables):
         return found, sorted({row[5] for row in rows if row[8]})
 
 
-def _tree(rows: Sequence[tuple[Any, ...]], drops: tuple[Drop, ...]) -> Corpus:
-    """Rows of `features` (parents before children) -> the tree; an id is its path."""
+def _tree(rows: Sequence[tuple[Any, ...]]) -> tuple[Feature, ...]:
+    """Rows of `features` (parents before children) -> the groups; an id is its path."""
+    below: dict[str, list[tuple[Any, ...]]] = {}
+    for row in rows:
+        below.setdefault(row[0].rpartition("/")[0], []).append(row)
 
     def children(parent: str) -> tuple[Feature, ...]:
         return tuple(
             Feature(row[0], row[1], row[2], row[3], row[4], children(row[0]), *row[5:9])
-            for row in rows
-            if row[0].rpartition("/")[0] == parent
+            for row in below.get(parent, ())
         )
 
-    return Corpus(children(""), drops)
+    return children("")

@@ -78,6 +78,30 @@ def test_a_corpus_comes_back_as_the_same_tree(store: Store) -> None:
     assert (loaded, loaded.drops, loaded.version) == (corpus, corpus.drops, corpus.version)
 
 
+def test_a_corpus_that_was_read_costs_one_question_and_an_edited_one_is_seen_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kept(by: Store, *names: str, dropped: str = "") -> Corpus:
+        drops = (Drop(dropped, "the class"),) if dropped else ()
+        corpus = Corpus(tuple(Feature(name, name, name) for name in names), drops)
+        by.put_corpus("s", corpus)
+        by.set_current("s", "corpus", corpus.version)
+        return corpus
+
+    first = kept(store, "hat")
+    assert store.current_corpus("s") == first
+    asked, rows = [], store.database.rows
+    monkeypatch.setattr(store.database, "rows", lambda *question: (asked.append(1), rows(*question))[1])
+    assert store.current_corpus("s") == first and len(asked) == 1
+    somebody = Store(store.folder, lock_timeout=1.0)
+    second = kept(somebody, "hat", "beard", dropped="scarf")
+    found = store.current_corpus("s")
+    assert (found, found.drops) == (second, second.drops) and found != first
+    again = kept(somebody, "hat", "beard", dropped="mask")  # the same tree: the same version
+    assert again.version == second.version and store.current_corpus("s").drops == again.drops
+    assert store.corpus_version("s", first.version) == first
+
+
 def test_a_failure_inside_a_batch_leaves_no_row(store: Store) -> None:
     with pytest.raises(KeyError), store.database.transaction() as connection:
         connection.execute("INSERT INTO currents VALUES ('s', 'corpus', 'v')")
