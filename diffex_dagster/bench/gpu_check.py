@@ -32,6 +32,7 @@ from diffex_dagster.bench.gpu_plan import FULL, TINY, Check, Figures
 from diffex_dagster.bench.gpu_speed import operators, rows, speed
 from diffex_dagster.bench.gpu_tables import as_markdown, merged, write_into
 from diffex_dagster.bench.gpu_workers import two_workers
+from diffex_dagster.utils.files import check_output, write_output
 
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow")
 
@@ -110,11 +111,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if given.merge:
         runs = [json.loads(file.read_text("utf-8")) for file in given.merge]
-        given.json.write_text(json.dumps(merged(runs), indent=1) + "\n", "utf-8")
+        write_output(given.json, (json.dumps(merged(runs), indent=1) + "\n").encode())
         return 0
     if given.write:
         write_into(given.write, json.loads(given.json.read_text("utf-8")))
         return 0
+    check_output(given.json)
     import torch
 
     if given.device.startswith("cuda") and not torch.cuda.is_available():

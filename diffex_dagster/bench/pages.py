@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diffex_dagster.errors import DiffExError
+from diffex_dagster.utils.files import write_output
 
 DIGITS = 4  # of a published figure
 
@@ -64,4 +65,4 @@ def write_between(page: Path, name: str, text: str) -> None:
     marked = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
     if not marked.search(whole):
         raise ValueError(f"{page} has no {begin} ... {end}: write them where the tables belong")
-    page.write_text(marked.sub(lambda _: f"{begin}\n\n{text}\n{end}", whole), "utf-8")
+    write_output(page, marked.sub(lambda _: f"{begin}\n\n{text}\n{end}", whole).encode())

@@ -104,7 +104,9 @@ def truth(
         int | None,
         typer.Option(min=0, help="read the pipeline without descriptions for the first N; as --combinations"),
     ] = None,
-    figure: Annotated[Path | None, typer.Option(help="where the figure goes; among the results")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="where the figure goes; among the results", callback=_writable)
+    ] = None,
     file: JsonOption = None,
 ) -> None:
     """Grade the explanations where the truth is known: estimated against true effects, decisions, the beam."""

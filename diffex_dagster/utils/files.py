@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -44,11 +45,16 @@ def write_atomically(path: Path, content: bytes, durable: bool = True) -> None:
 def write_output(file: Path, content: bytes) -> None:
     """Write a file that somebody asked for, whole or not at all; its folder is made if need be.
 
+    A symbolic link is followed. What is no regular file (a pipe, a device, `/dev/stdout`) is written into.
+
     Raises:
         DiffExError: it cannot be written.
     """
     with _named(file):
-        write_atomically(file, content)
+        if not _is_stream(file):
+            return write_atomically(_followed(file), content)
+        with file.open("ab") as stream:
+            stream.write(content)
 
 
 def check_output(file: Path) -> None:
@@ -58,11 +64,27 @@ def check_output(file: Path) -> None:
         DiffExError: it cannot.
     """
     with _named(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if file.is_dir():
+        if _is_stream(file):  # not opened: the reader of a pipe would take the end of this for the end of all
+            if not os.access(file, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return
+        there = _followed(file)
+        there.parent.mkdir(parents=True, exist_ok=True)
+        if there.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        with tempfile.TemporaryFile(dir=file.parent):
+        with tempfile.TemporaryFile(dir=there.parent):
             pass
+
+
+def _is_stream(file: Path) -> bool:
+    """Whether a file stands for something else than its content: a pipe, a device, or what a program has open."""
+    if file.is_file():
+        return bool(_OPEN.fullmatch(str(file)))
+    return file.exists() and not file.is_dir()
+
+
+def _followed(file: Path) -> Path:
+    return Path(os.path.realpath(file))
 
 
 @contextmanager
@@ -70,12 +92,19 @@ def _named(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        no_folder = isinstance(error, FileExistsError | NotADirectoryError)
-        why = "it would be inside of a file" if no_folder else error.strerror or in_words(error)
-        raise DiffExError(
-            f"{file}: this file cannot be written ({why}); name another one, in a folder that you may write to, on a "
-            "disk with room left"
-        ) from error
+        why = error.strerror or in_words(error)
+        remedy = _REMEDIES.get(error.errno or 0, "name another one")
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            inside = [each for each in _followed(file).parents if each.exists() and not each.is_dir()]
+            why = f"{inside[0]} is no folder" if inside else why
+        raise DiffExError(f"{file}: this file cannot be written ({why}); {remedy}") from error
+
+
+_OPEN = re.compile(r"/dev/(stdout|stderr|fd/\d+)|/proc/\w+/fd/\d+")
+_REMEDIES = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "name another one, in a folder that you may write to"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room, or name another one, on a disk with room left"),
+}
 
 
 def unfinished(folder: Path, names: str) -> Iterator[Path]:
