@@ -30,7 +30,7 @@ from ruamel.yaml import YAML
 from diffex_dagster.assets.editors import build_under_editors
 from diffex_dagster.deployment import Deployment
 from diffex_dagster.resources import ResultsResource
-from diffex_dagster.resources.queue import STUDY_TAG, StudyQueue, _studies
+from diffex_dagster.resources.queue import STUDY_TAG, StudyQueue, studies_of
 from diffex_dagster.study import load_study
 from tests.support.project import ROOT
 from tests.support.toys import write_study
@@ -39,6 +39,7 @@ DEPLOY = ROOT / "deploy"
 SECRETS = {"PGPASSWORD": "of-the-database", "AWS_ACCESS_KEY_ID": "diffex", "AWS_SECRET_ACCESS_KEY": "of-the-pictures"}
 OF_OTHERS = {"DAGSTER_HOME", "DAGSTER_PG_URL", "PGPASSWORD", "RAY_ADDRESS"}  # PostgreSQL's, Dagster's and Ray's own
 OF_S3 = {"AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+PAINT = {"kind": "python", "factory": "tests.support.toys:PaintEditor"}
 
 
 def read(name: str) -> Any:
@@ -52,6 +53,11 @@ def filled(value: str) -> str:
 
 def environment(service: str) -> dict[str, str]:
     return {name: filled(value) for name, value in read("compose.yaml")["services"][service]["environment"].items()}
+
+
+def located(file: str, attribute: str) -> InProcessWorkspaceLoadTarget:
+    loadable = LoadableTargetOrigin(python_file=file, attribute=attribute)
+    return InProcessWorkspaceLoadTarget(InProcessCodeLocationOrigin(loadable, location_name="us"))
 
 
 def test_the_team_s_settings_load_and_differ_in_storage_places_and_runs_of_a_study_only(
@@ -70,14 +76,6 @@ def test_the_team_s_settings_load_and_differ_in_storage_places_and_runs_of_a_stu
     }
     assert team.pop("run_coordinator") == {"module": StudyQueue.__module__, "class": StudyQueue.__name__}
     assert team == alone
-
-
-PAINT = {"kind": "python", "factory": "tests.support.toys:PaintEditor"}
-
-
-def located(file: str, attribute: str) -> InProcessWorkspaceLoadTarget:
-    loadable = LoadableTargetOrigin(python_file=file, attribute=attribute)
-    return InProcessWorkspaceLoadTarget(InProcessCodeLocationOrigin(loadable, location_name="us"))
 
 
 def alice() -> dg.RepositoryDefinition:
@@ -143,8 +141,9 @@ def test_a_team_runs_a_study_once_at_a_time_however_its_runs_are_started(
 def test_every_asset_of_a_study_says_whose_it_is_also_one_that_is_in_no_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    two = {"vlm": {"kind": "openai", "model": "a-model"}}, {name: dict(PAINT) for name in ("paint", "other")}
-    write_study(tmp_path / "faces", 2, name="faces", corpus=two[0], editors=two[1], second_editor="other")
+    asked = {"vlm": {"kind": "openai", "model": "a-model"}}
+    editors = {name: dict(PAINT) for name in ("paint", "other")}
+    write_study(tmp_path / "faces", 2, name="faces", corpus=asked, editors=editors, second_editor="other")
     write_study(tmp_path / "dogs", 2, name="dogs")
     monkeypatch.setenv("TOY_ROOT", str(tmp_path))
     with (
@@ -157,7 +156,7 @@ def test_every_asset_of_a_study_says_whose_it_is_also_one_that_is_in_no_job(
         def said(job: str = "__ASSET_JOB", **chosen: Any) -> set[str]:
             origin = repository.get_full_job(job).get_remote_origin()
             run = dg.DagsterRun(job, **chosen, remote_job_origin=origin)
-            return _studies(SimpleNamespace(dagster_run=run, workspace=workspace))  # type: ignore[arg-type]
+            return studies_of(SimpleNamespace(dagster_run=run, workspace=workspace))  # type: ignore[arg-type]
 
         of = {node.asset_key.to_user_string(): node for node in repository.get_asset_node_snaps()}
         in_no_job = {key for key, node in of.items() if not set(node.job_names) - {"__ASSET_JOB"}}
@@ -170,6 +169,10 @@ def test_every_asset_of_a_study_says_whose_it_is_also_one_that_is_in_no_job(
             owner = f"alice/{check.asset_key.path[0].partition('_')[0]}"
             assert said(asset_selection=frozenset(), asset_check_selection=frozenset([check.key])) == {owner}
         assert said("faces_explain") == {"alice/faces"} and said() == {"alice/faces", "alice/dogs"}
+        for node in of.values():  # as a code location says it that has the version before: by its jobs
+            node.metadata.pop(STUDY_TAG, None)  # type: ignore[attr-defined]
+        assert said(asset_selection=frozenset([dg.AssetKey(["faces", "corpus"])])) == {"alice/faces"}
+        assert said("faces_explain") == {"alice/faces"} and said() == {"alice/faces", "alice/dogs"}
 
 
 def test_a_run_whose_study_cannot_be_found_out_is_queued_all_the_same(
@@ -180,7 +183,7 @@ def test_a_run_whose_study_cannot_be_found_out_is_queued_all_the_same(
     run = dg.DagsterRun("job", run_id="7", remote_job_origin=None, asset_selection=None, tags={})
     away = type("Away", (), {"dagster_run": run, "workspace": None})()
     StudyQueue().submit_run(away)
-    monkeypatch.setattr("diffex_dagster.resources.queue._studies", lambda context: 1 / 0)
+    monkeypatch.setattr("diffex_dagster.resources.queue.studies_of", lambda context: 1 / 0)
     StudyQueue().submit_run(away)
     assert queued == [away, away] and "run 7: its study is not known" in caplog.text
 

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from diffex_dagster.editing.loading import LOADING, LoadingOptions
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.editing.settings import ConceptOptions, Setting, read_setting
-from diffex_dagster.editing.vocabulary import DESCRIBING, Vocabulary, WordGroup
+from diffex_dagster.editing.vocabulary import Vocabulary, WordGroup, describing
 
 ALGORITHM = 2  # raised when a change of the code changes pixels: it is part of the fingerprint
 _version = functools.cache(version)  # reads a file each time, and a fingerprint is asked for often
@@ -111,8 +111,8 @@ class LeditsOptions(ConceptOptions, LoadingOptions):
             options["describe"] = {name: group.model_dump(mode="json") for name, group in words.items()}
             if in_order:
                 options["order"] = list(words)
-            if DESCRIBING > 1:
-                options["describing"] = DESCRIBING
+            if rules := describing():
+                options["describing"] = rules
         return {
             "editor": "ledits",
             "algorithm": ALGORITHM,

@@ -22,7 +22,8 @@ def run_tags(study: Study, space: str | None = None) -> dict[str, str]:
     `name` alone.
 
     Args:
-        space: where a resource says another one than the study and the environment.
+        space: where a resource says another one than the study and the environment. That of an environment variable
+            is read now: definitions keep what it was when they were loaded.
     """
     if isinstance(space, dg.EnvVar):
         space = space.get_value()
@@ -40,7 +41,7 @@ class StudyQueue(dg.QueuedRunCoordinator):
         run = context.dagster_run
         if STUDY_TAG not in run.tags:
             try:
-                studies = _studies(context)
+                studies = studies_of(context)
             except Exception as error:  # a code location that is away: the run is worth more than its tag
                 log.warning("run %s: its study is not known (%s)", run.run_id, error)
                 studies = set()
@@ -49,8 +50,11 @@ class StudyQueue(dg.QueuedRunCoordinator):
         return super().submit_run(context)
 
 
-def _studies(context: dg.SubmitRunContext) -> set[str]:
-    """What the assets of a run, and those of its checks, say that they belong to."""
+def studies_of(context: dg.SubmitRunContext) -> set[str]:
+    """What the assets of a run, and those of its checks, say that they belong to.
+
+    Those of a code location whose package is older than this say nothing: of them the jobs that make them say it.
+    """
     run = context.dagster_run
     if run.remote_job_origin is None:
         return set()
@@ -60,4 +64,11 @@ def _studies(context: dg.SubmitRunContext) -> set[str]:
     keys = {*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())}
     chosen = [repository.get_asset_node_snap(key) for key in keys]
     nodes = chosen or repository.get_asset_node_snaps(run.job_name)  # a run that chooses none makes all of its job
-    return {str(node.metadata[STUDY_TAG].value) for node in nodes if node and STUDY_TAG in node.metadata}
+    found = set[str]()
+    for node in filter(None, nodes):
+        if STUDY_TAG in node.metadata:
+            found.add(str(node.metadata[STUDY_TAG].value))
+        else:
+            jobs = (repository.get_full_job(name) for name in node.job_names)
+            found |= {job.tags[STUDY_TAG] for job in jobs if STUDY_TAG in job.tags}
+    return found

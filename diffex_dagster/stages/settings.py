@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from diffex_dagster.corpus.wording import RULES as CORPUS_RULES
-from diffex_dagster.editing.vocabulary import DESCRIBING
+from diffex_dagster.editing.vocabulary import describing
 from diffex_dagster.images.sources.kinds import AnyImageSource
 from diffex_dagster.search.options import BEAM
 from diffex_dagster.study import Study
@@ -221,13 +221,15 @@ def stage_settings(study: Study, stage: Stage) -> dict[str, Any]:
         found["pinned"] = study.pinned
     if stage in DECIDES["calibrate"] and study.finds_source_prompts:
         # Another editor than without, of the same observed fingerprint, which knows no rule by which it describes.
-        found["source_prompts"] = "auto" if DESCRIBING == 1 else f"auto {DESCRIBING}"
+        rules = describing()
+        found["source_prompts"] = f"auto {rules}" if rules else "auto"
     if stage == "vlm_corpus":  # no feature may restate a class that any classifier explains
         found["target"] = list(study.labels)
     return found
 
 
 _SETTINGS_OF: Mapping[Stage | Beside, Stage] = {
+    **{stage: stage for stage in STAGES},
     "corpus_suggestions": "vlm_corpus",  # the same model is asked about the same domain
     "editor_comparison": "classifier_comparison",
 }
@@ -235,8 +237,7 @@ _SETTINGS_OF: Mapping[Stage | Beside, Stage] = {
 
 def decided_by(field: str) -> set[Stage | Beside]:
     """The assets whose code version a field of `DECIDES` is part of, those beside the stages too."""
-    stages = DECIDES[field]
-    return {*stages, *(asset for asset, stage in _SETTINGS_OF.items() if stage in stages)}
+    return {asset for asset, stage in _SETTINGS_OF.items() if stage in DECIDES[field]}
 
 
 def stage_version(study: Study, stage: Stage | Beside) -> str:
@@ -247,8 +248,8 @@ def stage_version(study: Study, stage: Stage | Beside) -> str:
     Args:
         stage: or an asset beside the stages, whose settings are those of the stage that it resembles.
     """
-    settings = stage_settings(study, typing.cast(Stage, _SETTINGS_OF.get(stage, stage)))
-    return digest({**as_hashed(settings), **REVISIONS.get(stage, {})})[:16]
+    settings = as_hashed(stage_settings(study, _SETTINGS_OF[stage]))
+    return digest({**settings, **REVISIONS.get(stage, {})})[:16]
 
 
 def as_hashed(settings: Mapping[str, Any], within: str = "") -> dict[str, Any]:

@@ -417,7 +417,7 @@ def test_other_rules_of_describing_are_another_editor_where_pictures_are_describ
         return editor.fingerprint, editor.describer
 
     described, plain = prints(VOCABULARY), prints("none")
-    monkeypatch.setattr("diffex_dagster.editing.ledits_options.DESCRIBING", 2)
+    monkeypatch.setattr("diffex_dagster.editing.vocabulary.DESCRIBING", 2)
     assert all(a != b for a, b in zip(described, prints(VOCABULARY), strict=True)) and plain == prints("none")
 
 
@@ -434,7 +434,7 @@ def test_a_worker_that_describes_by_other_rules_is_refused(
 
         def run(self, method: str, batches: Any, given: Any, *_: Any) -> Any:
             with monkeypatch.context() as other:
-                other.setattr("diffex_dagster.editing.ledits_options.DESCRIBING", 2)
+                other.setattr("diffex_dagster.editing.vocabulary.DESCRIBING", 2)
                 sent.extend(getattr(bench, method)(*given(batch)) for batch in batches)
             return iter(())
 

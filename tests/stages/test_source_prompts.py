@@ -288,7 +288,7 @@ def test_stages_know_whether_words_are_taken_from_the_corpus(tmp_path: Path, mon
 
     assert not others()
     with monkeypatch.context() as raised:  # the rules by which pictures are described: no observed fingerprint has them
-        raised.setattr("diffex_dagster.stages.settings.DESCRIBING", 2)
+        raised.setattr("diffex_dagster.editing.vocabulary.DESCRIBING", 2)
         assert others()
     monkeypatch.setattr(Study, "finds_source_prompts", False)
     assert others()

@@ -27,7 +27,7 @@ from tests.support.project import Run
 from tests.support.toys import edits_made, prepared, write_study
 
 
-def test_sixty_four_workers_make_the_bits_of_one_process(tmp_path: Path) -> None:
+def test_batches_of_sixty_four_workers_that_come_back_in_any_order_are_the_bits_of_one_process(tmp_path: Path) -> None:
     whole, other = (prepared(crew_study(tmp_path / name)) for name in ("whole", "other"))
     requests = asked(list(whole.samples), *(f"word {i}" for i in range(12)))
     ensure_edits(whole.store, whole.editor, requests)
