@@ -27,6 +27,7 @@ from diffex_dagster.errors import ClassifierError, DiffExError, EditorError
 from diffex_dagster.judging.asking import evidence_of
 from diffex_dagster.judging.protocol import Judge, Pair
 from diffex_dagster.store.files import PictureFiles
+from diffex_dagster.version import __version__
 
 if TYPE_CHECKING:
     from diffex_dagster.editing.vocabulary import WordGroup
@@ -60,6 +61,7 @@ class Hello:
     fingerprint: str  # of the editor, as this process edits
     identity: Mapping[str, Any] = field(default_factory=dict)  # what that is a hash of, where the editor says so
     gpu: str | None = None
+    version: str = ""  # of diffex_dagster; a worker that does not say has one of before
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class Bench:
     def _hello(self) -> Hello:
         identity = getattr(self.editor, "identity", None)
         said = identity if isinstance(identity, Mapping) else {}
-        return Hello(socket.gethostname(), os.getpid(), self.editor.fingerprint, said, _gpu(said))
+        return Hello(socket.gethostname(), os.getpid(), self.editor.fingerprint, said, _gpu(said), __version__)
 
     def edit(
         self,

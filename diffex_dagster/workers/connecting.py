@@ -2,8 +2,9 @@
 
 No pool may keep what it has of one Ray into the next: whoever ends a Ray, or starts another, closes every pool before.
 
-A private Ray works with a token, also where nobody asks for one (`RAY_AUTH_MODE`). Ray switches that on for the whole
-process and for good. A cluster without a token cannot reach such a process: it would end each worker at once.
+A private Ray works with a token, also where nobody asks for one (`RAY_AUTH_MODE`); a cluster does where it was started so.
+Ray keeps a process's first mode for good. A cluster without a token cannot answer a process that has one, and ends each
+of its workers at once. So a process keeps to its first mode.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ OPEN: weakref.WeakSet[Closes] = weakref.WeakSet()  # pools of this process that 
 _USERS: set[object] = set()  # the same, until what they made is ended
 _REAPERS: list[subprocess.Popen[bytes]] = []  # programs that end what is left where this process is killed
 _STARTED: list[bool] = []  # whether they started Ray, or connected to it
-_TOKEN: list[bool] = []  # whether a private Ray has switched its token on, unasked
+_MODES: list[str] = []  # of the first Ray of this process: see `_mode`
 TRIES = 3  # to start a Ray here
 _TOO_LATE = "timed out during startup"  # Ray waits for its own processes, and no longer than 30 s
 STORE_MB = 100  # of shared memory that a private Ray sets aside: pictures on their way to workers
@@ -135,11 +136,13 @@ def _connect(options: Workers) -> None:
     if threading.current_thread() is not threading.main_thread():
         raise EditorError("workers can be started by a process's main thread only: call it from there")
     address = options.address or os.environ.get("RAY_ADDRESS") or "local"
-    mode = os.environ.get("RAY_AUTH_MODE")
-    if address != "local" and mode is None and _TOKEN:
+    asked_for = os.environ.get("RAY_AUTH_MODE")
+    mode = _mode(address, asked_for)
+    if _MODES and mode not in (None, _MODES[0]):
         raise EditorError(
-            f"this process has had a Ray of its own, with a token, and cannot join the cluster at {address} without "
-            "one: start another process for it, or set RAY_AUTH_MODE (token, disabled) before this one starts"
+            f"this process has worked with a Ray {_MODES[0]} and cannot work with one {mode} now "
+            f"({'of its own' if address == 'local' else address}): start another process for it, or set RAY_AUTH_MODE "
+            "(token, disabled) before this one starts"
         )
     here: dict[str, Any] = {}
     if address == "local":
@@ -163,12 +166,27 @@ def _connect(options: Workers) -> None:
             "cluster asks for one"
         ) from error
     finally:  # Ray sets handlers of its own, and Dagster cancels a run by a signal
-        if mode is None and os.environ.pop("RAY_AUTH_MODE", ""):  # for programs that this process starts
-            _TOKEN.append(True)
+        now = os.environ.get("RAY_AUTH_MODE")
+        if asked_for is None:  # programs that this process starts are told what it was told
+            os.environ.pop("RAY_AUTH_MODE", None)
         signal.signal(signal.SIGTERM, asked)
         signal.signal(signal.SIGINT, interrupted)
+    if not _MODES:
+        _MODES.append(mode or ("with a token" if now == "token" else "without a token"))
     if address == "local":
         _watch_nodes()
+
+
+def _mode(address: str, asked_for: str | None) -> str | None:
+    """Whether a Ray works with a token; None for "auto", where Ray itself looks for one in the home folder."""
+    if asked_for is not None:
+        return "with a token" if asked_for.lower() == "token" else "without a token"
+    return {"local": "with a token", "auto": None}.get(address, "without a token")
+
+
+def with_a_token() -> bool:
+    """Whether this process works with a Ray that has a token, or that it takes to have one."""
+    return _MODES[:1] == ["with a token"]
 
 
 def _end_half_started(error: BaseException) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from diffex_dagster.errors import DiffExError, EditorError, at_the_boundary, first_line
 from diffex_dagster.study.sections import Workers
 from diffex_dagster.utils.secrets import logger
+from diffex_dagster.version import __version__
 from diffex_dagster.workers import connecting
 from diffex_dagster.workers.bench import Hello, Problem
 
@@ -270,9 +271,12 @@ class Pool:
         if worker.said is None:
             self._failed_starts += 1
             if self._failed_starts >= STARTS:
+                token = connecting.with_a_token() and self.options.address != "local"
                 raise EditorError(
                     f"{self._failed_starts} workers ended before they were ready ({first_line(error)}): is "
-                    "diffex_dagster installed in the same version wherever Ray works, and RAY_AUTH_MODE the same?"
+                    "diffex_dagster installed in the same version wherever Ray works?"
+                    + token
+                    * " Or has the cluster no token? This process has one: then set RAY_AUTH_MODE=disabled"
                 ) from error
             return []
         self.lost += 1
@@ -347,6 +351,11 @@ def differs(mine: Any, theirs: Hello, named: str) -> None:
         theirs: what the worker says of itself.
         named: what the editor is called in the study.
     """
+    if theirs.version != __version__:
+        raise EditorError(
+            f"the worker on {theirs.host} has diffex_dagster {theirs.version or 'of an earlier version'}, this process "
+            f"{__version__}: install the same version wherever Ray works"
+        )
     if theirs.fingerprint == mine.fingerprint:
         return
     own = getattr(mine, "identity", None) or {}

@@ -13,6 +13,7 @@ from diffex_dagster.judging.vlm import VlmJudge
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.setup import build_judge
 from diffex_dagster.study.sections import Workers
+from diffex_dagster.version import __version__
 from diffex_dagster.workers import connecting
 from diffex_dagster.workers.bench import Hello, Problem
 from diffex_dagster.workers.connecting import TRIES, _connect, close_all
@@ -50,7 +51,7 @@ class Crew:
 
     def worker(self) -> Any:
         self.started += 1
-        said = next(self.hellos) if self.hellos else Hello("host", self.started, "same")
+        said = next(self.hellos) if self.hellos else Hello("host", self.started, "same", version=__version__)
 
         def hello() -> Any:
             if isinstance(said, Exception):
@@ -216,7 +217,7 @@ def test_what_a_ray_that_did_not_start_in_time_has_started_is_ended(monkeypatch:
 @pytest.mark.parametrize(
     ("said", "says"),
     [
-        (Hello("far", 1, "another"), "far would make other edits"),
+        (Hello("far", 1, "another", version=__version__), "far would make other edits"),
         (Problem(EditorError, "there is no checkpoint"), "there is no checkpoint"),
         (exceptions.RayTaskError("hello", "in a worker", ValueError("broken")), "a worker fails: broken"),
     ],
@@ -224,7 +225,7 @@ def test_what_a_ray_that_did_not_start_in_time_has_started_is_ended(monkeypatch:
 def test_a_refused_worker_is_ended_and_the_next_run_asks_a_new_one(
     monkeypatch: pytest.MonkeyPatch, said: Any, says: str
 ) -> None:
-    crew = Crew(monkeypatch, lambda items: items, iter([said, Hello("near", 2, "same")]))
+    crew = Crew(monkeypatch, lambda items: items, iter([said, Hello("near", 2, "same", version=__version__)]))
     with pytest.raises(EditorError, match=says):
         crew.run([[1]])
     assert len(crew.ended) == 1 and crew.pool.made() == {}

@@ -18,6 +18,7 @@ from diffex_dagster.errors import EditorError
 from diffex_dagster.stages.edits import EditCounts, ensure_edits
 from diffex_dagster.study import load_study
 from diffex_dagster.study.sections import Workers
+from diffex_dagster.version import __version__
 from diffex_dagster.workers.bench import Bench, Hello
 from diffex_dagster.workers.connecting import _connect
 from diffex_dagster.workers.pool import differs
@@ -39,15 +40,17 @@ def test_batches_of_sixty_four_workers_that_come_back_in_any_order_are_the_bits_
 def test_a_refused_worker_is_told_by_what_it_differs_in() -> None:
     here = {"checkpoint": "ab12", "device": "cpu", "libraries": {"torch": "2.11.0"}}
     mine = SimpleNamespace(fingerprint="here", identity=here)
-    differs(mine, Hello("far", 1, "here", {}), "editors.sd15")  # the same, whatever else it says
-    there = Hello("far", 1, "there", here | {"device": "cuda", "libraries": {"torch": "2.10.0"}})
+    with pytest.raises(EditorError, match=r"far has diffex_dagster of an earlier version, this process 0"):
+        differs(mine, Hello("far", 1, "here"), "editors.sd15")
+    differs(mine, Hello("far", 1, "here", {}, version=__version__), "editors.sd15")  # the same, whatever else it says
+    there = Hello("far", 1, "there", here | {"device": "cuda", "libraries": {"torch": "2.10.0"}}, version=__version__)
     with pytest.raises(EditorError) as refused:
         differs(mine, there, "editors.sd15")
     said = str(refused.value)
     assert "the worker on far would make other edits" in said and "give editors.sd15 the same" in said
     assert "device 'cpu' here, 'cuda' there" in said and "{'torch': '2.10.0'} there" in said and "ab12" not in said
     with pytest.raises(EditorError, match="its fingerprint is another"):  # of an editor that says no more of itself
-        differs(SimpleNamespace(fingerprint="here"), Hello("far", 1, "there"), "editors.own")
+        differs(SimpleNamespace(fingerprint="here"), Hello("far", 1, "there", version=__version__), "editors.own")
 
 
 def test_dagster_shows_who_made_a_stage_s_edits() -> None:
@@ -90,7 +93,6 @@ def test_ray_takes_no_signal_from_its_process_and_starts_in_the_main_thread_alon
 ) -> None:
     """Dagster cancels a run by a signal, which Ray would take for itself."""
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
 
     def taken(error: Exception | None) -> Callable[..., None]:
         def init(**_: Any) -> None:
