@@ -2,9 +2,9 @@
 
 No pool may keep what it has of one Ray into the next: whoever ends a Ray, or starts another, closes every pool before.
 
-A private Ray works with a token, also where nobody asks for one (`RAY_AUTH_MODE`); a cluster does where it was started so.
-Ray keeps a process's first mode for good. A cluster without a token cannot answer a process that has one, and ends each
-of its workers at once. So a process keeps to its first mode.
+A private Ray works with a token, also where nobody asks for one (`RAY_AUTH_MODE`); a cluster does where it was started
+with one. Ray keeps a process's first mode for good. A cluster without a token cannot answer a process that has one, and
+ends each of its workers at once. So a process keeps to its first mode.
 """
 
 from __future__ import annotations
