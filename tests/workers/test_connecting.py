@@ -27,10 +27,10 @@ class Pool:
     def close(self):
         pass
 
-study, asked = crew_study(Path("toy")), ["local", "local", "127.0.0.1:1"]
+study, pool, asked = crew_study(Path("toy")), Pool(), ["local", "local", "127.0.0.1:1"]
 while asked:
     try:
-        make, end = connected(Pool(), study, Workers(count=1, address=asked.pop(0)), 0)
+        make, end = connected(pool, study, Workers(count=1, address=asked.pop(0)), 0)
         print("connected;", "RAY_AUTH_MODE" in os.environ)
         if len(asked) == 1:
             import ray
