@@ -32,6 +32,7 @@ _LONGEST_WAIT = 30.0  # seconds between two attempts, whatever Retry-After says
 class HttpPart(ClassifierPart):
     """A service that answers with one row of outputs for each picture."""
 
+    service: ClassVar[bool] = True
     short: ClassVar[str] = "url"
 
     kind: Literal["http"] = "http"

@@ -133,6 +133,7 @@ class ClassifierPart(Part):
     A kind is a subclass beside its adapter, with `kind`, and one line in `classifying.kinds`.
     """
 
+    service: ClassVar[bool] = False  # whether it answers over a network, where an answer may cost money
     short: ClassVar[str] = (
         ""  # the field that a kind's own name stands for: {onnx: m.onnx} is {kind: onnx, file: m.onnx}
     )

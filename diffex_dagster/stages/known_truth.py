@@ -5,8 +5,10 @@ No other stage asks it, and nothing that is decided depends on it: it grades wha
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,7 +16,7 @@ from PIL import Image
 from diffex_dagster.classifying.asking import said_outputs
 from diffex_dagster.classifying.target import measure
 from diffex_dagster.effects.completeness import LEAST
-from diffex_dagster.errors import DiffExError
+from diffex_dagster.errors import DiffExError, StudyError
 from diffex_dagster.results import Completeness
 from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.scores import picture_scores
@@ -24,53 +26,91 @@ from diffex_dagster.utils.imports import at_own_code, load_object
 TOP = 10
 """Attributes of a world with the largest true effects, of which a corpus should name as many as it can."""
 
+NOT_ASKED = "its classifier is a service, which is not asked to score drawings of every attribute"
+FAILS = "what the study’s truth names fails; the log of the run says how"
+
+log = logging.getLogger(__name__)
+
 Prompt = tuple[str, str]  # with its direction
+
+
+class TruthError(DiffExError):
+    """What a study's `truth` names cannot be imported, or fails by itself, not by what it asks."""
 
 
 def true_effects(subject: Subject, prompts: Sequence[Prompt]) -> dict[Prompt, float]:
     """The true mean effect of each prompt on the reported images, by the world that the study names.
 
     Raises:
-        DiffExError: it fails.
+        TruthError: it fails.
+        DiffExError: the classifier that it asks fails, or the store of its answers.
     """
     study, model, store = subject.study, subject.classifier, subject.store
     assert study.truth is not None
-    truth_of = load_object(study.truth, study.folder, "truth")
+    truth_of, failed = _truth_of(subject), list[Exception]()
 
-    def score(pictures: list[Image.Image]) -> np.ndarray:
+    def scores(pictures: list[Image.Image]) -> np.ndarray:
         keys = [image_key(picture) for picture in pictures]
         known = picture_scores(store, model, dict(zip(keys, pictures, strict=True)))
         outputs = np.stack([known[key] for key in keys])
         return measure(outputs, model.labels, study.target, study.folder, said_outputs(model))
 
+    def score(pictures: list[Image.Image]) -> np.ndarray:
+        try:
+            return scores(pictures)
+        except Exception as error:
+            failed.append(error)
+            raise
+
     names = [subject.samples[image] for image in subject.split.reported]
-    with at_own_code(f"{study.file}: truth: {study.truth} fails", "mend it, or leave truth out of the study"):
-        found = truth_of(study.folder, list(dict.fromkeys(prompts)), score, names, store.folder / "drawings")
-        return {prompt: float(found[prompt]) for prompt in prompts}
+    try:
+        with at_own_code(f"{study.file}: truth: {study.truth} fails", "mend it, or leave truth out of the study"):
+            found = truth_of(study.folder, list(dict.fromkeys(prompts)), score, names, store.folder / "drawings")
+            return {prompt: float(found[prompt]) for prompt in prompts}
+    except DiffExError as error:
+        if failed:
+            raise failed[0] from None
+        raise TruthError(str(error)) from error
+
+
+def _truth_of(subject: Subject) -> Any:
+    study = subject.study
+    assert study.truth is not None
+    try:
+        return load_object(study.truth, study.folder, "truth")
+    except StudyError as error:
+        raise TruthError(str(error)) from error
 
 
 def with_corpus_recall(found: Completeness, subject: Subject, margin: float) -> Completeness:
     """The same with how many of the attributes that matter most in truth the corpus names.
 
     As it is where the study's world does not say which attributes there are (`attributes` of the object that `truth`
-    names), and of fewer images than completeness takes. A report does not depend on it: where it cannot be found out,
-    that is said.
+    names), and of fewer images than completeness takes. A report does not depend on it: where the truth fails, the log
+    says how and the report that it did. A classifier behind a service is not asked: it may cost what nobody agreed to.
 
     Args:
         margin: true effects up to it do not matter.
+
+    Raises:
+        DiffExError: the classifier fails on what the world draws, or the store of its answers.
     """
     study, corpus = subject.study, subject.corpus
     if study.truth is None or len(subject.split.reported) < LEAST:
         return found
     try:
-        attributes = getattr(load_object(study.truth, study.folder, "truth"), "attributes", None)
+        attributes = getattr(_truth_of(subject), "attributes", None)
         if attributes is None:
             return found
-        with at_own_code(f"{study.file}: truth: {study.truth} fails", "mend it, or leave truth out of the study"):
+        if study.classifiers[subject.name].service:
+            return replace(found, recall_why=NOT_ASKED)
+        remedy = "mend it, or leave truth out of the study"
+        with at_own_code(f"{study.file}: truth: {study.truth} fails", remedy, TruthError):
             named = dict(attributes([f.prompt for f in corpus.walk() if f.editable and f.direction == "add"]))
         true = {name: abs(effect) for (name, _), effect in true_effects(subject, [(n, "add") for n in named]).items()}
-    except DiffExError as error:
-        return replace(found, recall_why=str(error))
+    except TruthError as error:
+        log.warning("%s: corpus recall is not known: %s", subject.name, error)
+        return replace(found, recall_why=FAILS)
     strongest = sorted((name for name in named if true[name] > margin), key=lambda name: -true[name])[:TOP]
     if not strongest:
         return replace(found, recall_why="no attribute of its world moves it by more than the margin, in truth")

@@ -120,8 +120,7 @@ def caveats(study: Study, of: Split, reach: Reach | None = None) -> tuple[str, .
         notes.append("With a single control prompt nothing tells whether it is one: two or more can be held together.")
     if study.truth:
         notes.append(
-            "The images come from a world with known truth. How many of the attributes that matter most in truth the "
-            "corpus names is said with what is explained, and the command line prints how the estimates compare."
+            "The images come from a world with known truth: the command line prints how the estimates compare with it."
         )
     return tuple(notes)
 

@@ -19,6 +19,7 @@ from diffex_dagster.images.sources.kinds import AnyImageSource
 from diffex_dagster.search.options import BEAM
 from diffex_dagster.study import Study
 from diffex_dagster.utils.hashing import digest
+from diffex_dagster.utils.own_code import code_digest
 
 Stage = Literal[
     "sample_images", "vlm_corpus", "corpus", "source_prompts", "editor_calibration", "level1_edits", "level1_scores",
@@ -132,7 +133,7 @@ DECIDES: Mapping[str, tuple[Stage, ...]] = {
     "results.database": _NONE,
     "results.space": _NONE,
     "owners": _NONE,
-    "truth": _REPORT,  # a caveat on the page
+    "truth": _REPORT,  # a caveat, and corpus recall; its code is in the version too (`stage_version`)
 }
 
 # (field, stage) -> when the field has a part in the stage after all.
@@ -243,13 +244,22 @@ def decided_by(field: str) -> set[Stage | Beside]:
 def stage_version(study: Study, stage: Stage | Beside) -> str:
     """Hash of settings and `REVISIONS`: an asset's code version, whole.
 
-    The package's own version has no part in it: a release makes nothing out of date that it makes as before.
+    The package's own version has no part in it: a release makes nothing out of date that it makes as before. Of a
+    report the code of the study's `truth` has, as far as it is beside the study file.
 
     Args:
         stage: or an asset beside the stages, whose settings are those of the stage that it resembles.
     """
     settings = as_hashed(stage_settings(study, _SETTINGS_OF[stage]))
-    return digest({**settings, **REVISIONS.get(stage, {})})[:16]
+    code = _code_of_truth(study) if stage == "ranked_report" else {}
+    return digest({**settings, **REVISIONS.get(stage, {}), **code})[:16]
+
+
+def _code_of_truth(study: Study) -> dict[str, str]:
+    """What a report's corpus recall is made by, where that is code beside the study file."""
+    if study.truth is None or not (code := code_digest(study.truth, study.folder, {})):
+        return {}
+    return {"truth_code": code}
 
 
 def as_hashed(settings: Mapping[str, Any], within: str = "") -> dict[str, Any]:

@@ -14,6 +14,9 @@ from diffex_dagster.results import Comparison, Completeness, Report
 from diffex_dagster.stages.searched import Level1, Searched
 from diffex_dagster.utils.hashing import digest
 
+KNOWN_IN_TRUTH = ("recall", "recall_of", "missing", "recall_why")
+"""Of `Completeness`: what only a world with known truth can say."""
+
 
 def overrides_version(keys: Sequence[str]) -> str:
     """Of level-1 edits, by their keys."""
@@ -53,8 +56,12 @@ def report_version(explanation: Report) -> str:
 
 
 def _explained(found: Completeness) -> list[object]:
-    """How much is explained, and the images that are explained least: all that the report says of it but pictures."""
-    said = {name: value for name, value in vars(found).items() if name != "least_explained"}
+    """How much is explained, and the images that are explained least: all that the report says of it but pictures.
+
+    Without what the images' world says of the corpus: nothing follows from it, and it may be known on one machine only.
+    """
+    apart = {"least_explained", *KNOWN_IN_TRUTH}
+    said = {name: value for name, value in vars(found).items() if name not in apart}
     least = [{name: value for name, value in vars(each).items() if name != "picture"} for each in found.least_explained]
     return [said, least]
 

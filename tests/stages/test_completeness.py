@@ -16,7 +16,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from diffex_dagster.bench.tiles import PLACES, draw_weights, group_of, sample
-from diffex_dagster.errors import ClassifierError, CorpusError
+from diffex_dagster.errors import ClassifierError, CorpusError, StoreError
 from diffex_dagster.results import Report
 from diffex_dagster.stages import completeness as stage
 from diffex_dagster.stages.absence import OtherWay
@@ -100,22 +100,64 @@ def corpus_recall_is_said(rule: Report, without: Report, shade: Report) -> None:
     assert none.recall is None and "no attribute of its world moves it" in completeness_sentences(shade)[-1]
 
 
-def test_a_report_does_not_depend_on_who_knows_the_truth(whole: tuple[Report, Report]) -> None:
-    from diffex_dagster.stages.known_truth import with_corpus_recall
+def test_a_report_does_not_depend_on_who_knows_the_truth(
+    whole: tuple[Report, Report], caplog: pytest.LogCaptureFixture
+) -> None:
+    from diffex_dagster.stages.known_truth import FAILS, NOT_ASKED, with_corpus_recall
 
     found = whole[0].completeness
     assert found
     broken: Any = SimpleNamespace(walk=lambda: [SimpleNamespace(prompt="broken", editable=True, direction="add")])
     subject: Any = SimpleNamespace(
-        study=SimpleNamespace(truth="tests.support.tile_truth:tile_truth", folder=Path(), file="study.yaml"),
-        corpus=broken, split=SimpleNamespace(reported=range(32)),
+        study=SimpleNamespace(truth="tests.support.tile_truth:tile_truth", folder=Path(), file="study.yaml",
+                              classifiers={"rule": SimpleNamespace(service=False)}),
+        name="rule", corpus=broken, split=SimpleNamespace(reported=range(32)),
     )  # fmt: skip
     failed = with_corpus_recall(replace(found, recall=None), subject, 0.02)
-    assert failed.recall is None and "study.yaml: truth: tests.support.tile_truth:tile_truth fails" in failed.recall_why
+    assert failed.recall is None and failed.recall_why == FAILS
+    assert "study.yaml: truth: tests.support.tile_truth:tile_truth fails" in caplog.text
+    subject.study.truth = "tests.support.no_such_module:truth"
+    assert with_corpus_recall(replace(found, recall=None), subject, 0.02).recall_why == FAILS
+    subject.study.truth = "tests.support.tile_truth:tile_truth"
+    subject.study.classifiers["rule"].service = True  # may cost, and nobody has agreed to it
+    assert with_corpus_recall(replace(found, recall=None), subject, 0.02).recall_why == NOT_ASKED
     subject.study.truth = "builtins:print"  # knows effects, and not which attributes there are
     assert with_corpus_recall(found, subject, 0.02) is found
     subject.study.truth = None
     assert with_corpus_recall(found, subject, 0.02) is found
+
+
+@pytest.mark.parametrize("error", [StoreError("the disk is full"), ClassifierError("gone"), RuntimeError("no memory")])
+def test_only_errors_of_the_truth_itself_are_passed_over(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report that lacks something because a disk was full would count as whole."""
+    from diffex_dagster.stages import known_truth
+
+    def fails(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(known_truth, "picture_scores", fails)
+    study = SimpleNamespace(truth="tests.stages.test_completeness:asks", folder=Path(), file="study.yaml")
+    subject: Any = SimpleNamespace(
+        study=study,
+        classifier=None,
+        store=SimpleNamespace(folder=Path()),
+        samples={},
+        split=SimpleNamespace(reported=()),
+    )
+    with pytest.raises(type(error)) as raised:
+        known_truth.true_effects(subject, [("x", "add")])
+    assert raised.value is error
+    study.truth = "tests.stages.test_completeness:asks_nobody"
+    with pytest.raises(known_truth.TruthError, match="study.yaml: truth: .*asks_nobody fails"):
+        known_truth.true_effects(subject, [("x", "add")])
+
+
+def asks(folder: Path, prompts: Any, score: Any, images: Any, cache: Path) -> Any:
+    return score([])
+
+
+def asks_nobody(folder: Path, prompts: Any, score: Any, images: Any, cache: Path) -> Any:
+    raise ZeroDivisionError
 
 
 def test_the_images_that_are_explained_least_are_those_with_what_nobody_named(tmp_path: Path) -> None:
@@ -160,7 +202,9 @@ def test_a_report_that_says_anything_else_of_it_has_another_version(whole: tuple
         if each.name != "picture":
             other = replace(first, **{each.name: _other(getattr(first, each.name))})
             changed.append(replace(said, least_explained=(other, *rest)))
-    assert [found for found in changed if report_version(replace(rule, completeness=found)) == before] == []
+    same = [found for found in changed if report_version(replace(rule, completeness=found)) == before]
+    apart = {name for found in same for name in vars(said) if getattr(found, name) != getattr(said, name)}
+    assert apart == {"recall", "recall_of", "missing", "recall_why"}  # the truth's: nothing follows from them
     assert report_version(replace(rule, completeness=replace(said))) == before
 
 
@@ -295,3 +339,16 @@ def test_the_head_concludes_only_what_the_figures_support() -> None:
     assert "than the corpus names" in said(fitted=0.1, fitted_low=0.0, fitted_high=0.3)
     assert "word as it is" in said(corrected=False) and "word as it is" not in said(corrected=True)
     assert "not measured: no GPU." in said(ceiling=None, ceiling_why="no GPU")
+
+
+def test_the_code_of_a_truth_beside_the_study_is_part_of_what_a_report_is_made_by(tmp_path: Path) -> None:
+    from diffex_dagster.stages.settings import stage_version
+
+    study, code = load_study(write_tiles(tmp_path / "s")), tmp_path / "s" / "mine.py"
+    assert study.truth  # of an installed package, which is known by its revision
+    mine, versions = study.changed(truth="mine:truth"), []
+    for text in ("truth = 1", "truth = 2", "truth = 2  # a remark", "truth = "):
+        code.write_text(text)
+        versions.append((stage_version(mine, "ranked_report"), stage_version(mine, "level2_scores")))
+    (first, search), (second, _), (third, _), _ = versions
+    assert first != second == third and {each for _, each in versions} == {search}
