@@ -89,7 +89,8 @@ def question_of(subject: Subject) -> tuple[Refinement, Report]:
     before = [
         each.suggestion.name
         for each in subject.store.suggestions(study.kept_as)
-        if each.corpus_version != corpus.version and there.isdisjoint(each.suggestion.brings or (each.suggestion.id,))
+        if each.after.corpus_version != corpus.version
+        and there.isdisjoint(each.suggestion.brings or (each.suggestion.id,))
     ]
     names = {subject.name: subject.classifier.labels}
     asked = Refinement(

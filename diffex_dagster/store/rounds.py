@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from diffex_dagster.corpus.refining import Suggestion
 from diffex_dagster.store.connection import Connection
@@ -41,25 +42,34 @@ class Round:
     created: datetime
 
 
+class After(NamedTuple):
+    """Which round of a study something was suggested after.
+
+    Attributes:
+        classifier: its name.
+        weights, editor: fingerprints of the classifier and the editor; empty where they were not kept.
+        corpus_version: with which the classifier had been explained.
+    """
+
+    classifier: str
+    weights: str
+    editor: str
+    corpus_version: str
+
+
 @dataclass(frozen=True)
-class Suggested:
+class KeptSuggestion:
     """One attribute that was suggested.
 
     Attributes:
-        after: the round: name, weights and the like, editor, corpus version; the two in the middle are empty where that
-            was not kept.
+        after: the round.
         suggestion: what was suggested.
         model: who was asked.
     """
 
-    after: tuple[str, str, str, str]
+    after: After
     suggestion: Suggestion
     model: str
-
-    @property
-    def corpus_version(self) -> str:
-        """With which the classifier had been explained."""
-        return self.after[3]
 
 
 class RoundTables(Tables):
@@ -123,7 +133,7 @@ class RoundTables(Tables):
 
         self.database.write(put)
 
-    def suggestions(self, study: str) -> list[Suggested]:
+    def suggestions(self, study: str) -> list[KeptSuggestion]:
         """What was suggested after all rounds of a study, the latest round last."""
         columns = "corpus_version, suggestion, kind, under, name, entries, why, left_out, model, created, position"
         rows = self.rows(
@@ -133,7 +143,7 @@ class RoundTables(Tables):
             [study, study],
         )
         return [
-            Suggested((name, weights, editor, version), Suggestion(one, kind, under, called,
+            KeptSuggestion(After(name, weights, editor, version), Suggestion(one, kind, under, called,
                       tuple(json.loads(entries)), why, left_out), model)
             for name, weights, editor, version, one, kind, under, called, entries, why, left_out, model, _, _ in rows
         ]  # fmt: skip

@@ -312,7 +312,7 @@ def test_what_was_suggested_after_other_weights_or_by_another_model_is_kept(
         one = Suggestion(slug(name), "group", "", name, ({"name": name, "prompt": name},), "why")
         store.put_suggestions(round_of(work, weights), "v1", [one], model)
         named[weights, model] = name
-    kept = {(each.after[1], each.model): each.suggestion.name for each in store.suggestions(work.study.kept_as)}
+    kept = {(each.after.weights, each.model): each.suggestion.name for each in store.suggestions(work.study.kept_as)}
     assert kept == {**named, ("", "m"): "Old"} and len(store.suggestions(work.study.kept_as)) == 4
     assert {one.id for one, _ in open_suggestions(work, proposal)} == {"scarf", "beard", "shawl", "old"}
 
