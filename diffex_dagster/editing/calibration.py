@@ -6,7 +6,7 @@ push at the same place is tried without words of what else the picture shows, wi
 Every prompt is tried with the finalists, as far as the budget goes. What is known of a prompt is pooled with its group,
 its region and everything else, so that a prompt with few tries, or none, starts from what suits its like.
 
-Nothing here knows a classifier: a try says whether an edit shows its attribute and what else it changed. A choice that
+Nothing here knows a classifier: a try says whether an edit shows its attribute and how much it changed. A choice that
 cannot follow a score cannot favour an effect, and decisions about effects stay what they are for options fixed
 beforehand.
 """
@@ -24,6 +24,7 @@ FINALISTS = 3  # settings that every prompt is tried with: each that is chosen n
 PAIRS = 4  # (prompt, image) pairs of the first round
 VARIANTS = 0.2  # of the budget goes to other skips and starts of the best finalist
 WEIGHT = 2.0  # tries that what a prompt's like did counts for
+METHOD = 1  # of trying and choosing: raised where a try is made, judged or measured otherwise; 0 before it had a number
 NEAR = 0.85  # share of the best setting's success that a gentler one needs
 
 
@@ -51,8 +52,9 @@ class Try:
         succeeded: whether it shows the attribute, by more than control prompts under the same setting do and more than
             a trace of what the best setting does, and changed the picture.
         harm: what it changed, from 0 (nothing) to 1: the picture, and attributes of other groups. What shows the
-            attribute is in it, which costs all settings that show it alike; the mask is not left out, since each
-            setting has another.
+            attribute is in it, so that of two settings the one that draws it larger has more; the mask is not left out,
+            since each setting has another.
+        method: `METHOD` by which it was made: what another one found is not comparable.
     """
 
     wanted: Wanted
@@ -60,10 +62,11 @@ class Try:
     setting: str
     succeeded: bool
     harm: float
+    method: int = METHOD
 
     @property
     def use(self) -> float:
-        """1 for an edit that took and changed nothing else, 0 for one that did not take."""
+        """0 for an edit that did not take; else the more the less it changed, below 1 since the attribute counts."""
         return (1.0 - self.harm) if self.succeeded else 0.0
 
 
@@ -75,6 +78,7 @@ class Choice:
         success, harm: expected of its edits, pooled; None where nothing was tried (a pinned prompt, no budget).
         tries: edits of this prompt under this setting.
         why: in a few words.
+        method: `METHOD` by which it was chosen.
     """
 
     setting: str
@@ -82,6 +86,12 @@ class Choice:
     harm: float | None
     tries: int
     why: str
+    method: int = METHOD
+
+    @property
+    def earlier(self) -> bool:
+        """Whether it was chosen among tries, by a rule that is no longer the one in use."""
+        return self.success is not None and self.method != METHOD
 
 
 @dataclass(frozen=True)

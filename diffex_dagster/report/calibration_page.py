@@ -17,9 +17,10 @@ class Tried:
     Attributes:
         name: in words.
         tries, succeeded: how many edits, and how many of them show their attribute.
-        harm: the mean of what else they changed, 0 to 1.
+        harm: the mean of how much they changed, 0 to 1.
         final: whether every prompt was to be tried with it.
-        chosen: how many prompts are edited with it.
+        chosen: how many prompts are edited with it, chosen by the same rule.
+        earlier: whether these tries were made and judged by an earlier rule.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Tried:
     harm: float
     final: bool
     chosen: int
+    earlier: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,10 @@ class Shot:
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt: what it is edited with and why, and its tries on one image beside that image's null edit."""
+    """One prompt: what it is edited with and why, and its tries on one image beside that image's null edit.
+
+    `earlier` says that its options were chosen by an earlier rule.
+    """
 
     prompt: str
     direction: str
@@ -54,6 +59,7 @@ class Prompt:
     why: str
     null: Picture | None
     shots: tuple[Shot, ...]
+    earlier: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,11 @@ class CalibrationPage:
     note: str
     settings: Sequence[Tried]
     prompts: Sequence[Prompt]
+
+    @property
+    def earlier(self) -> bool:
+        """Whether any of it is of an earlier rule."""
+        return any(each.earlier for each in (*self.settings, *self.prompts))
 
 
 def render_calibration(found: CalibrationPage, budget: int = BUDGET) -> str:

@@ -2,7 +2,8 @@
 
 Nothing here knows a classifier: edits are judged against control prompts under the same options, and by what else they
 change. What was found for a prompt stays: an edited corpus calibrates its new prompts only, so that nothing else is
-edited again. See `editing.calibration` for what is tried and chosen.
+edited again. Tries by an earlier method decide nothing any more. What is tried and chosen is in
+`editing.calibration`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from diffex_dagster.store import Store
 from diffex_dagster.study import Study
 from diffex_dagster.utils.hashing import digest
 
+EARLIER = "chosen by an earlier rule"
 SOURCE_PROMPTS = 0.2  # of the budget goes to whether the words that pictures are described in do harm
 
 
@@ -33,8 +35,8 @@ class Calibration:
 
     Attributes:
         choices: (prompt, direction) -> choice, of every feature of the corpus that can be edited.
-        tries: all that they rest on.
-        finalists: the settings that every prompt was tried with, as far as the budget went.
+        tries: all that they rest on, by whatever method.
+        finalists: the settings that every prompt was tried with by the method in use, as far as the budget went.
         new: prompts that were calibrated now.
         budget: edits that this was allowed to take now; `edits` says how many it took.
         images: keys of the images that it was done on.
@@ -133,7 +135,8 @@ def calibrate(work: StudyContext) -> Calibration:
             note = f"nobody judges what the options do: {why_unjudged(study)}"
         counts = EditCounts()
         if new and settings and work.judge:
-            tries, final = store.tries(study.kept_as, fingerprint)
+            kept, final = store.tries(study.kept_as, fingerprint)
+            tries = [each for each in kept if each.method == planning.METHOD]
             trying = Trying(work, images)
             final = trying.run(new, settings, tries, final, budget)
             counts, tries = trying.counts, [*tries, *trying.tries]
@@ -174,7 +177,7 @@ def calibration_rows(found: Calibration) -> list[dict[str, object]]:
             "options": planning.in_words(choice.setting),
             "success": choice.success,
             "tries": choice.tries,
-            "why": choice.why,
+            "why": f"{choice.why}; {EARLIER}" if choice.earlier else choice.why,
         }
         for (prompt, direction), choice in found.choices.items()
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from diffex_dagster.editing.calibration import Choice, Try, in_words
+from diffex_dagster.editing.calibration import METHOD, Choice, Try, in_words
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.report.calibration_page import CalibrationPage, Prompt, Shot, Tried, render_calibration
 from diffex_dagster.stages.calibration import Calibration, wanted_prompts
@@ -82,23 +82,24 @@ def _prompt(
     picture = None if null is None else pictures.get(null)
     group = tries[0].wanted.group if tries else ""
     return Prompt(*of, group, in_words(choice.setting), choice.success, choice.tries, choice.why, picture,
-                  tuple(shots) if picture else ())  # fmt: skip
+                  tuple(shots) if picture else (), choice.earlier)  # fmt: skip
 
 
 def _settings(found: Calibration) -> list[Tried]:
-    by: dict[str, list[Try]] = {}
+    by: dict[tuple[str, bool], list[Try]] = {}
     for each in found.tries:
-        by.setdefault(each.setting, []).append(each)
-    chosen = [choice.setting for choice in found.choices.values()]
+        by.setdefault((each.setting, each.method != METHOD), []).append(each)
+    chosen = [(choice.setting, choice.earlier) for choice in found.choices.values()]
     rows = [
         Tried(
             in_words(setting),
             len(some),
             sum(each.succeeded for each in some),
             sum(each.harm for each in some) / len(some),
-            setting in found.finalists,
-            chosen.count(setting),
+            not earlier and setting in found.finalists,
+            chosen.count((setting, earlier)),
+            earlier,
         )
-        for setting, some in by.items()
+        for (setting, earlier), some in by.items()
     ]
-    return sorted(rows, key=lambda row: (-row.chosen, not row.final, -row.tries, row.harm))
+    return sorted(rows, key=lambda row: (row.earlier, -row.chosen, not row.final, -row.tries, row.harm))

@@ -149,6 +149,9 @@ _ONLY_WHERE: Mapping[tuple[str, str], Callable[[Study], bool]] = {
 REVISIONS: Mapping[Stage | Beside, Mapping[str, int]] = {
     "vlm_corpus": {"rules": CORPUS_RULES},  # by which a corpus is cleaned and merged
     "corpus": {"rules": CORPUS_RULES},
+    # 1: a trace is no edit that shows its attribute, and what changed is measured on the whole picture
+    "source_prompts": {"revision": 1},
+    "editor_calibration": {"revision": 1},
     # 1: how much of the classifier the features explain is in it; 2: of outputs that hardly vary there is no share;
     # 3: no claim that one more image would undo
     "ranked_report": {"revision": 3},

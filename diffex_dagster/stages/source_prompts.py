@@ -200,13 +200,16 @@ def _tried(work: StudyContext, words: Vocabulary, samples: Sequence[str]) -> tup
     if len(wanted) * len(images) < PAIRS[1]:
         few = f"{len(wanted)} prompts to calibrate on {len(images)} pictures are too few"
         return True, f"not compared with edits without: {few}", EditCounts()
-    worth, counts = [], EditCounts()
+    sides, counts = [], EditCounts()
     tried: Sequence[tuple[Wanted, str]] = ()
     for editor in (work.bare_editor, cast(TakesSourcePrompts, work.bare_editor).with_source_prompts(words)):
         trying = Trying(work.editing_with(editor), images)
         tried = trying.compare(wanted, arms, controls, pairs, tried)
         counts += trying.counts
-        worth.append(_worth(trying))
+        sides.append(trying)
+    sides[0].hold_against(sides[1].best)  # words that shrink every edit would else be judged by what is left of it
+    sides[1].hold_against(sides[0].best)
+    worth = [_worth(trying) for trying in sides]
     better = np.array([worth[1][pair] - worth[0][pair] for pair in worth[0]])
     error = better.std(ddof=1) / len(better) ** 0.5
     used = bool(better.mean() >= -error)

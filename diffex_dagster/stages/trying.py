@@ -1,4 +1,4 @@
-"""Try options of an editor on a few images: make the edits, have them judged, and measure what else they change.
+"""Try options of an editor on a few images: make the edits, have them judged, and measure how much they change.
 
 What is tried next, and what is chosen of it, is in `editing.calibration`.
 """
@@ -54,6 +54,7 @@ class Trying:
         self._seen: dict[tuple[Wanted, str, str], _Seen] = {}
         self._chance: dict[str, float] = {}
         self._controls: dict[str, int] = {}
+        self._best: Mapping[tuple[Wanted, str], float] = {}  # gains elsewhere that edits are held against too
         self._whole: dict[str, list[float]] = {}  # prompt -> gains of its edits of earlier calibrations
         self.counts = EditCounts()
 
@@ -165,8 +166,9 @@ class Trying:
     def tries(self) -> list[Try]:
         """What was tried so far; harm is measured against what edits of the other attributes do to theirs.
 
-        An edit shows its attribute where it gains more than chance, and at least `PART` of what the best setting gains
-        for the same prompt on the same image: the gentlest setting would else be one that hardly begins.
+        An edit shows its attribute where it gains more than chance, and at least `PART` of what the best setting tried
+        gains for the same prompt on the same image: the gentlest setting would else be one that hardly begins.
+        What was tried is a scale of its own: a pair with fewer settings is judged less strictly.
         """
         of = {prompt: list(gains) for prompt, gains in self._whole.items()}
         for each in self._seen.values():
@@ -174,9 +176,7 @@ class Trying:
                 of.setdefault(each.wanted.prompt, []).append(each.gain)
         whole = {prompt: float(np.mean(gains)) for prompt, gains in of.items()}
         weak = self._study.effects.min_edit_strength
-        most: dict[tuple[Wanted, str], float] = {}
-        for each in self._seen.values():
-            most[each.wanted, each.image] = max(each.gain, most.get((each.wanted, each.image), 0.0))
+        most = self.best
         found = []
         for each in self._seen.values():
             spilled = [min(1.0, abs(gain) / whole[p]) for p, gain in each.others.items() if whole.get(p, 0.0) > 0.0]
@@ -186,6 +186,18 @@ class Trying:
             harm = 1.0 - max(0.0, each.kept) * (1.0 - spill)
             found.append(Try(each.wanted, each.image, each.setting, bool(succeeded), harm))
         return found
+
+    @property
+    def best(self) -> dict[tuple[Wanted, str], float]:
+        """What the best setting gains, of each pair of prompt and image that was tried."""
+        most = dict(self._best)
+        for each in self._seen.values():
+            most[each.wanted, each.image] = max(each.gain, most.get((each.wanted, each.image), 0.0))
+        return most
+
+    def hold_against(self, best: Mapping[tuple[Wanted, str], float]) -> None:
+        """Hold edits also against the best of another editor's, so that both are judged by one scale."""
+        self._best = best
 
     def _edit(self, requests: Sequence[EditRequest]) -> None:
         self.counts += make_edits(self.work, requests, "calibration edits")

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from diffex_dagster.corpus.tree import Corpus, Drop, Feature
-from diffex_dagster.editing.calibration import Choice, Try, Wanted
+from diffex_dagster.editing.calibration import METHOD, Choice, Try, Wanted
 from diffex_dagster.editing.descriptions import Description
 from diffex_dagster.editing.vocabulary import SourcePrompts, WordGroup
 from diffex_dagster.errors import StoreError
@@ -198,7 +198,7 @@ class CorpusTables(Tables):
             {
                 **of, "prompt": each.wanted.prompt, "direction": each.wanted.direction, "group": each.wanted.group,
                 "region": each.wanted.region, "image": each.image, "setting": each.setting, "took": each.succeeded,
-                "harm": each.harm, "final": each.setting in final,
+                "harm": each.harm, "final": each.setting in final, "method": each.method,
             }
             for each in tries
         ]  # fmt: skip
@@ -221,21 +221,21 @@ class CorpusTables(Tables):
     def calibration(self, study: str, editor: str) -> dict[tuple[str, str], Choice]:
         """(prompt, direction) -> what a study edits it with, for those that have been calibrated."""
         rows = self.rows(
-            """SELECT prompt, direction, setting, success, harm, tries, why FROM calibrations
+            """SELECT prompt, direction, setting, success, harm, tries, why, coalesce(method, 0) FROM calibrations
             WHERE study = ? AND editor = ? ORDER BY prompt, direction""",
             [study, editor],
         )
         return {(prompt, direction): Choice(*choice) for prompt, direction, *choice in rows}
 
     def tries(self, study: str, editor: str) -> tuple[list[Try], list[str]]:
-        """The tries of a study, and the settings that were tried last."""
+        """The tries of a study by whatever method, and the settings that were tried last by the one in use."""
         rows = self.rows(
-            """SELECT prompt, direction, "group", region, image, setting, took, harm, final FROM tries
-            WHERE study = ? AND editor = ? ORDER BY prompt, direction, image, setting""",
+            """SELECT prompt, direction, "group", region, image, setting, took, harm, coalesce(method, 0), final
+            FROM tries WHERE study = ? AND editor = ? ORDER BY prompt, direction, image, setting""",
             [study, editor],
         )
-        found = [Try(Wanted(*row[:4]), *row[4:8]) for row in rows]
-        return found, sorted({row[5] for row in rows if row[8]})
+        found = [Try(Wanted(*row[:4]), *row[4:9]) for row in rows]
+        return found, sorted({row[5] for row in rows if row[8] == METHOD and row[9]})
 
 
 def _tree(rows: Sequence[tuple[Any, ...]]) -> tuple[Feature, ...]:

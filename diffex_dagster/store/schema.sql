@@ -114,19 +114,23 @@ CREATE TABLE IF NOT EXISTS calibrations (
     tries INTEGER NOT NULL,             -- edits of this prompt with this setting
     why VARCHAR NOT NULL,
     created TIMESTAMPTZ DEFAULT now(),
+    method INTEGER,                     -- number of the rule that chose it; NULL before it had one
     PRIMARY KEY (study, editor, prompt, direction)
 );
+ALTER TABLE calibrations ADD COLUMN IF NOT EXISTS method INTEGER;
 -- One row of `tries` is one edit that options were chosen by.
 CREATE TABLE IF NOT EXISTS tries (
     study VARCHAR, editor VARCHAR, prompt VARCHAR, direction VARCHAR,
     "group" VARCHAR NOT NULL, region VARCHAR NOT NULL, -- of the prompt, "" where it is not known
     image VARCHAR, setting VARCHAR,
-    took BOOLEAN NOT NULL,              -- shows its attribute by more than control prompts with this setting do
-    harm DOUBLE NOT NULL,               -- what else it changed, 0 to 1
+    took BOOLEAN NOT NULL,              -- shows its attribute, by the rule of `method`
+    harm DOUBLE NOT NULL,               -- how much it changed, 0 to 1
     final BOOLEAN NOT NULL,             -- its setting is one of the last few, which every prompt is tried with
     created TIMESTAMPTZ DEFAULT now(),
+    method INTEGER,                     -- number of the rule that judged and measured it; NULL before it had one
     PRIMARY KEY (study, editor, prompt, direction, image, setting)
 );
+ALTER TABLE tries ADD COLUMN IF NOT EXISTS method INTEGER;
 -- One row of `masks` is where an edit was allowed to change its picture, for editors that know.
 CREATE TABLE IF NOT EXISTS masks (
     edit VARCHAR PRIMARY KEY,

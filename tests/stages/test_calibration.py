@@ -8,8 +8,17 @@ from typing import Any
 import pytest
 
 from diffex_dagster.cli.calibrate import make
+from diffex_dagster.editing.calibration import METHOD
 from diffex_dagster.errors import StoreError, StudyError
-from diffex_dagster.stages.calibration import Calibration, budget_of, calibrate, study_edits, wanted_prompts
+from diffex_dagster.stages.calibration import (
+    Calibration,
+    budget_of,
+    calibrate,
+    calibration_rows,
+    study_edits,
+    wanted_prompts,
+)
+from diffex_dagster.stages.calibration_page import write_page
 from diffex_dagster.stages.corpus_now import corpus_now
 from diffex_dagster.stages.edits import control_edits, level1_edits
 from diffex_dagster.stages.plan import plan_edits
@@ -119,6 +128,29 @@ def test_a_later_calibration_pays_for_missing_edits_only_and_keeps_to_its_budget
     assert later.edits.made == len(tries) <= later.budget  # the control edits are those of the first calibration
     assert len(tries) == min(later.budget // len(first.finalists), 4 * len(later.images)) * len(first.finalists)
     assert bool(tries) == (later.budget >= len(first.finalists)) and later.kept == len(first.choices)
+
+
+def test_tries_by_an_earlier_rule_decide_no_new_prompt_and_its_choices_stay(tmp_path: Path) -> None:
+    study = study_in(tmp_path, images=24)
+    first = calibrate(set_up(study))
+    store, editor = set_up(study).store, set_up(study).editor.fingerprint
+    for table in ("calibrations", "tries"):
+        store.database.write(lambda c, of=table: c.execute(f"UPDATE {of} SET method = NULL"))
+    kept, final = store.tries(study.name, editor)
+    assert kept and final == [] and {each.method for each in kept} == {0}
+    (tmp_path / "corpus.yaml").write_text("add:\n  - {name: Red 1, group: Red, prompt: red patch 1}\n")
+    work = set_up(load_study(study.file))
+    later = calibrate(work)
+    (new,) = later.new
+    mine = [each for each in later.tries if each.method == METHOD]
+    assert {each.wanted for each in mine} <= {new} and set(later.finalists) <= {"", "10", "30"}, later.finalists
+    before = {of: choice.setting for of, choice in first.choices.items()}
+    assert {of: choice.setting for of, choice in later.choices.items() if choice.earlier} == before
+    whys = {str(row["prompt"]): str(row["why"]) for row in calibration_rows(later)}
+    assert "earlier rule" in whys["red patch"] and "earlier rule" not in whys["red patch 1"]
+    page = write_page(work, later).read_text("utf-8")
+    assert page.count("; chosen by an earlier rule") == len(before) and "--again" in page
+    assert calibrate(work).edits.made == 0
 
 
 def test_a_new_prompt_that_shows_a_known_one_too_changes_something_else(
