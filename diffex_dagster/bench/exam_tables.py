@@ -3,7 +3,8 @@
 `python -m diffex_dagster.bench.exam_tables FILE...` takes what `diffex bench truth --exam --json FILE` wrote, one file
 or several. It adds what is published of each proposal to `docs/figures/exam.json`, which keeps every exam, and writes
 the page's tables from that: the last exam of each proposal, and the history of all. With `--world NAME` it does so for
-another world than the avatars: `docs/figures/exam_NAME.json`, and docs/worlds.md.
+another world than the avatars: `docs/figures/exam_NAME.json`, and docs/worlds.md. A file of another world is
+refused, and nothing is written then.
 """
 
 from __future__ import annotations
@@ -80,6 +81,12 @@ def published(whole: Figures, commit: str | None = None) -> list[dict[str, Any]]
         | {"arms": {arm: _arm(figures) for arm, figures in found["arms"].items()}}
         for name, found in whole["proposals"].items()
     ]
+
+
+def world_of(whole: Figures) -> str:
+    """The world that an exam was drawn in; files of before name it with their classifiers, or are the avatars'."""
+    of_classifiers = (fact.get("world", AVATARS) for fact in whole["classifiers"].values())
+    return str(whole.get("world") or next(of_classifiers, AVATARS))
 
 
 def with_runs(kept: Sequence[Figures], new: Iterable[Figures]) -> list[Figures]:
@@ -229,14 +236,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--world", default=AVATARS, help="whose exam it is")
     parser.add_argument("--docs", type=Path, default=DOCS)
     options = parser.parse_args(arguments)
-    own = options.world == AVATARS
-    kept = options.docs / "figures" / ("exam.json" if own else f"exam_{options.world}.json")
+    avatars = options.world == AVATARS
+    kept = options.docs / "figures" / ("exam.json" if avatars else f"exam_{options.world}.json")
     history = json.loads(kept.read_text("utf-8"))["runs"] if kept.exists() else []
     for file in options.files:
-        history = with_runs(history, published(json.loads(file.read_text("utf-8")), options.commit))
+        whole = json.loads(file.read_text("utf-8"))
+        if (world := world_of(whole)) != options.world:
+            raise DiffExError(f"{file} is an exam of the world {world!r}, not {options.world!r}: say --world {world}")
+        history = with_runs(history, published(whole, options.commit))
+    page = options.docs / ("validity.md" if avatars else "worlds.md")
+    write_between(page, MARK if avatars else f"{MARK} of {options.world}", as_markdown(history))
     kept.write_text(json.dumps({"runs": history}, indent=1) + "\n", "utf-8")
-    page = options.docs / ("validity.md" if own else "worlds.md")
-    write_between(page, MARK if own else f"{MARK} of {options.world}", as_markdown(history))
     print(missed_aims(history))
     return 0
 

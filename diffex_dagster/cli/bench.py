@@ -120,7 +120,8 @@ def truth(
     ran_at = examination.commit()
 
     def whole_exam(figures: dict[str, Any]) -> dict[str, Any]:
-        return {"commit": ran_at, "proposals": figures, "classifiers": examination.facts(chosen)}
+        world = grading.world_of(loaded).name
+        return {"commit": ran_at, "world": world, "proposals": figures, "classifiers": examination.facts(chosen)}
 
     def written(found: dict[str, grading.Benchmark]) -> None:
         _write(file, whole_exam({name: truth_tables.as_json(benchmark) for name, benchmark in found.items()}))

@@ -295,8 +295,18 @@ def test_an_exam_adds_to_the_history_and_replaces_nothing(graded: Graded, tmp_pa
 def test_another_world_s_exam_has_a_history_and_a_page_of_its_own(graded: Graded, tmp_path: Path) -> None:
     (tmp_path / "figures").mkdir()
     page, file = tmp_path / "worlds.md", tmp_path / "written.json"
-    page.write_text("<!-- exam of scenes begins -->\n<!-- exam of scenes ends -->\n", "utf-8")
+    page.write_bytes((Path(__file__).parent.parent.parent / "docs" / "worlds.md").read_bytes())
     file.write_text(json.dumps(_written(graded)))
+    with pytest.raises(DiffExError, match="exam of the world 'avatars', not 'scenes': say --world avatars"):
+        exam_tables.main([str(file), "--docs", str(tmp_path), "--world", "scenes"])
+    file.write_text(json.dumps({**_written(graded), "world": "scenes"}))
+    with pytest.raises(DiffExError, match="say --world scenes"):
+        exam_tables.main([str(file), "--docs", str(tmp_path)])
+    file.with_name("worlds.md").rename(tmp_path / "away.md")
+    with pytest.raises(FileNotFoundError):
+        exam_tables.main([str(file), "--docs", str(tmp_path), "--world", "scenes"])
+    assert not list((tmp_path / "figures").iterdir())
+    (tmp_path / "away.md").rename(page)
     assert exam_tables.main([str(file), "--docs", str(tmp_path), "--world", "scenes"]) == 0
     assert [each.name for each in (tmp_path / "figures").iterdir()] == ["exam_scenes.json"]
     assert "**Exact editor**" in page.read_text("utf-8") and not (tmp_path / "validity.md").exists()
