@@ -89,7 +89,7 @@ class CalibrationPage:
     @property
     def earlier(self) -> bool:
         """Whether any of it is of an earlier rule."""
-        return any(each.earlier for each in (*self.settings, *self.prompts))
+        return any(each.earlier for each in self.settings) or any(each.earlier for each in self.prompts)
 
 
 def render_calibration(found: CalibrationPage, budget: int = BUDGET) -> str:
