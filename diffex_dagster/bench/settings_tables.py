@@ -1,9 +1,12 @@
-"""The same classifiers explained with the editor options of several people, as the table of docs/validity.md.
+"""The same classifiers explained with settings of several people, as the table of docs/validity.md.
+
+Tuned are the demo study's: options of its editor, its beam, its share of successful edits. All others leave search and
+effects at their defaults, and have the editor options of the one who is named.
 
 `python -m diffex_dagster.bench.settings_tables FILE...` takes what `diffex bench truth --settings NAME --json FILE`
 wrote, one file for each of the settings. It keeps what is published of them in `docs/figures/settings.json`, where a
-file takes the place of an earlier one of the same settings, writes the page's table from that, and prints which aims
-the default settings miss.
+file takes the place of an earlier one of the same settings, writes the page's table from that, with the aims that
+the default settings meet and miss.
 """
 
 from __future__ import annotations
@@ -18,11 +21,10 @@ import numpy as np
 
 from diffex_dagster.bench.exam_tables import DOCS
 from diffex_dagster.bench.pages import commit_of, missed_effects, rounded, table, write_between
-from diffex_dagster.bench.truth_tables import intervals
 from diffex_dagster.errors import DiffExError
 
 Figures = Mapping[str, Any]
-MARK = "settings"
+PLACE = "settings"  # the marks of the page that the table stands between
 TUNED = "tuned"
 WORDS = {
     TUNED: "tuned by hand (the demo study)",
@@ -51,7 +53,7 @@ AT_LEAST = {"sign_accuracy": 0.95}
 
 
 def published(whole: Figures, settings: str | None = None, commit: str | None = None) -> dict[str, Any]:
-    """What is kept of one benchmark: its marks a classifier, their means and intervals, and why effects were missed.
+    """What is kept of one benchmark: its marks a classifier, their means, and why effects were missed.
 
     Args:
         whole: what `diffex bench truth --settings` wrote, with a diffusion arm.
@@ -71,7 +73,9 @@ def published(whole: Figures, settings: str | None = None, commit: str | None = 
     arm = whole["arms"]["diffusion"]
     own = [key for key in MARKS if key not in OF_POINTS]
     rows = {
-        subject: {key: row[key] for key in own} | _of_points(arm["points"].get(subject, ()))
+        subject: {key: row[key] for key in own}
+        | _of_points(arm["points"].get(subject, ()))
+        | {"reported": len(arm["points"].get(subject, ()))}
         for subject, row in arm["classifiers"].items()
     }
     return {
@@ -81,7 +85,6 @@ def published(whole: Figures, settings: str | None = None, commit: str | None = 
         "population": whole["population"],
         "features": whole["features"],
         "mean": rounded({key: _mean(row[key] for row in rows.values()) for key in MARKS}),
-        "interval": rounded(intervals(list(rows.values()), keys=tuple(MARKS))),
         "missed": arm["missed"],
         "classifiers": rounded(rows),
     }
@@ -119,27 +122,43 @@ def as_markdown(runs: Sequence[Figures]) -> str:
         runs: as `with_runs` gives them, at least one.
 
     Raises:
-        DiffExError: the runs are of different classifiers, images or populations.
+        DiffExError: there is no run, or they are of different classifiers, images or populations.
     """
+    if not runs:
+        raise DiffExError("nothing is published yet: name a file of `diffex bench truth --settings NAME --json`")
     if not alike(runs):
         raise DiffExError(
             "the settings were measured on different classifiers, images or populations, and cannot stand in one "
             "table: run them again alike"
         )
     first, subjects = runs[0], list(runs[0]["classifiers"])
-    rows = [[WORDS[run["settings"]], *(_cell(key, run) for key in MARKS), run["commit"]] for run in runs]
+    keys = [key for key in MARKS if any(run["mean"][key] is not None for run in runs)]
+    rows = [[WORDS[run["settings"]], _reported(run), *(_cell(key, run) for key in keys), run["commit"]] for run in runs]
+    others = [run for run in runs[1:] if first["settings"] == TUNED]
     each = [
-        [subject, *(_pair(run["classifiers"][subject]) for run in runs)] for subject in subjects
-    ]  # fmt: skip
+        [
+            subject,
+            *(_pair(run["classifiers"][subject]) for run in runs),
+            *(_less(run["classifiers"][subject], first["classifiers"][subject]) for run in others),
+        ]
+        for subject in subjects
+    ]
+    aims = [f"- {'met' if met else 'missed'}: {words}." for words, met in verdicts(runs)]
     missed = [f"- {WORDS[run['settings']]}: {missed_effects(run['missed'])}." for run in runs]
     return "\n\n".join(
         [
             f"{len(subjects)} classifiers ({', '.join(subjects)}), {first['images']} images, {first['population']} "
-            f"drawings of the population, {first['features']} features. Each cell is a mean over the classifiers with "
-            "its 95% interval (classifiers resampled).",
-            table(["settings", *MARKS.values(), "commit"], rows),
-            "ρ, and precision@5, of each classifier:",
-            table(["", *(WORDS[run["settings"]] for run in runs)], each),
+            f"drawings of the population, {first['features']} features of the corpus. Each cell is the mean over the "
+            "classifiers, with the least and the most of any in brackets; a mark is of the features that are reported, "
+            "unless it says *every*. "
+            "Rows of two commits also differ by what changed between these.",
+            table(["settings", "features reported", *(MARKS[key] for key in keys), "commit"], rows),
+            "ρ, and precision@5, of each classifier, and how much more they are than under the tuned settings:",
+            table(
+                ["", *(WORDS[run["settings"]] for run in runs), *(f"{run['settings']} less tuned" for run in others)],
+                each,
+            ),
+            *(["The aims of the default settings:\n\n" + "\n".join(aims)] if aims else []),
             "True effects above 0.02 that are not claimed:\n\n" + "\n".join(missed),
         ]
     ) + "\n"  # fmt: skip
@@ -166,10 +185,22 @@ def verdicts(runs: Iterable[Figures]) -> list[tuple[str, bool]]:
 
 
 def _cell(key: str, run: Figures) -> str:
-    value, bounds = run["mean"][key], run["interval"][key]
-    if value is None:
+    known = [row[key] for row in run["classifiers"].values() if row[key] is not None]
+    if not known:
         return "–"
-    return _number(key, value) + (f" ({_number(key, bounds[0])} to {_number(key, bounds[1])})" if bounds else "")
+    mean, least, most = (_number(key, value) for value in (run["mean"][key], min(known), max(known)))
+    return mean if least == most else f"{mean} ({least} to {most})"
+
+
+def _reported(run: Figures) -> str:
+    counts = [row["reported"] for row in run["classifiers"].values()]
+    return " to ".join(map(str, sorted({min(counts), max(counts)})))
+
+
+def _less(row: Figures, tuned: Figures) -> str:
+    """ρ and precision@5, less those of the same classifier under the tuned settings."""
+    pairs = [(row[key], tuned[key]) for key in ("spearman", "precision_at_5")]
+    return ", ".join("–" if None in pair else f"{pair[0] - pair[1]:+.2f}".replace("-", "−") for pair in pairs)
 
 
 def _pair(row: Figures) -> str:
@@ -183,7 +214,7 @@ def _number(key: str, value: float) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Publish what the editor options of several people come to."""
+    """Publish what the settings of several people come to."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument(
         "files", type=Path, nargs="*", help="what `diffex bench truth --settings NAME --json FILE` wrote"
@@ -197,7 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runs = with_runs(runs, new)
     text = as_markdown(runs)
     kept.write_text(json.dumps({"runs": runs}, indent=1) + "\n", "utf-8")
-    write_between(options.docs / "validity.md", MARK, text)
+    write_between(options.docs / "validity.md", PLACE, text)
     for words, met in verdicts(runs):
         print(f"{'met' if met else 'missed'}: {words}")
     return 0

@@ -128,8 +128,9 @@ def worth_trying(
 ) -> list[Setting]:
     """The settings that calibration tries, the editor's own first, so that any beginning of the list is a fair choice.
 
-    First how hard and where (scale and mask) as the editor's own skip has it, gentle and hard in turn, the gentlest of
-    all without a skip; then the same with no skip and with much, and with a later start.
+    First how hard and where (scale and mask), gentle and hard in turn, with the editor's own skip; only the gentlest
+    without a mask begins without one. Then the same without a skip, that gentlest one with the editor's own, all with
+    much, and with a later start.
 
     Args:
         own: what the editor was made with.

@@ -62,11 +62,12 @@ def test_one_command_makes_one_table_of_all_settings(tmp_path: Path, capsys: pyt
     runs, page = publish(tmp_path, authors=written(0.2, 0.1), default=early, tuned=written(0.8, 0.54, settings="tuned"))
     assert [run["settings"] for run in runs] == ["tuned", "default", "authors"]
     of = cells(page, "default")
-    assert of["ρ"] == "0.75" and of["P@5"] == "0.50 (0.50 to 0.50)"  # two rankings have no interval
-    assert of["edits that show"] == "–" and of["edit failed"] == "50% (50% to 50%)" and of["commit"] == "aaaaaaa"
-    assert cells(page, "the authors' defaults")["edits that show"] == "50% (50% to 50%)"
+    assert of["ρ"] == "0.75 (0.70 to 0.80)" and of["P@5"] == "0.50" and of["features reported"] == "2"
+    assert of["edits that show"] == "–" and of["edit failed"] == "50%" and of["commit"] == "aaaaaaa"
+    assert cells(page, "the authors' defaults")["edits that show"] == "50%"
     assert of["false claims"].startswith("30% (0% to 60%)")
-    assert "- default: edit failed 5, inconclusive 2." in page and "| interaction | –, 0.54 | –, 0.50 |" in page
+    assert "- default: edit failed 5, inconclusive 2." in page and "- missed: ρ 0.75, within 0.05" in page
+    assert "| interaction | –, 0.54 | –, 0.50 | –, 0.10 | –, −0.04 | –, −0.44 |" in page
     said = capsys.readouterr().out.splitlines()
     assert "missed: ρ 0.75, within 0.05 of the tuned study's 0.85" in said
     assert "met: P@5 0.50, within 0.05 of the tuned study's 0.54" in said
@@ -79,6 +80,14 @@ def test_a_run_takes_the_place_of_an_earlier_one_of_its_settings(tmp_path: Path)
     assert [(run["settings"], run["commit"]) for run in runs] == [("tuned", "aaaaaaa"), ("default", "bbbbbbb")]
     again, same = publish(tmp_path)
     assert (again, same) == (runs, page)
+    assert "edits that show" in page
+    _, page = publish(tmp_path, default=written(0.6, 0.6, success=None), tuned=written(0.8, 0.8, success=None))
+    assert "edits that show" not in page  # a column without a value
+
+
+def test_without_a_file_there_is_nothing_to_publish(tmp_path: Path) -> None:
+    with pytest.raises(DiffExError, match="nothing is published yet"):
+        publish(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -107,5 +116,5 @@ def test_the_page_shows_the_settings_that_are_committed(tmp_path: Path) -> None:
     copy = tmp_path / "validity.md"
     copy.write_bytes((DOCS / "validity.md").read_bytes())
     runs = json.loads((DOCS / "figures" / "settings.json").read_text("utf-8"))["runs"]
-    write_between(copy, settings_tables.MARK, settings_tables.as_markdown(runs))
+    write_between(copy, settings_tables.PLACE, settings_tables.as_markdown(runs))
     assert copy.read_text("utf-8") == (DOCS / "validity.md").read_text("utf-8"), "publish the settings again"
