@@ -5,7 +5,6 @@ No other stage asks it, and nothing that is decided depends on it: it grades wha
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,6 +21,7 @@ from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.scores import picture_scores
 from diffex_dagster.store import image_key
 from diffex_dagster.utils.imports import at_own_code, load_object
+from diffex_dagster.utils.secrets import logger
 
 TOP = 10
 """Attributes of a world with the largest true effects, of which a corpus should name as many as it can."""
@@ -29,7 +29,7 @@ TOP = 10
 NOT_ASKED = "its classifier is a service, which is not asked to score drawings of every attribute"
 FAILS = "what the study’s truth names fails; the log of the run says how"
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 Prompt = tuple[str, str]  # with its direction
 
