@@ -109,6 +109,7 @@ def test_a_failure_inside_a_batch_leaves_no_row(store: Store) -> None:
     assert store.query("SELECT * FROM currents").empty
 
 
+@pytest.mark.duckdb_file
 def test_a_question_is_one_statement_and_what_is_kept_together_is_one_transaction(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
