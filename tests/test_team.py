@@ -12,6 +12,8 @@ import re
 import shlex
 import subprocess
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -60,6 +62,14 @@ def located(file: str, attribute: str) -> InProcessWorkspaceLoadTarget:
     return InProcessWorkspaceLoadTarget(InProcessCodeLocationOrigin(loadable, location_name="us"))
 
 
+@contextmanager
+def opened(instance: dg.DagsterInstance) -> Iterator[tuple[dg.DagsterInstance, WorkspaceProcessContext, Any, Any]]:
+    """An instance, and as its daemon and webserver see them: the process, the workspace and what `alice` defines."""
+    with instance as home, WorkspaceProcessContext(home, located(__file__, "alice")) as process:
+        workspace = process.create_request_context()
+        yield home, process, workspace, workspace.get_code_location("us").get_repository("__repository__")
+
+
 def test_the_team_s_settings_load_and_differ_in_storage_places_and_runs_of_a_study_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,12 +108,7 @@ def test_a_team_runs_a_study_once_at_a_time_however_its_runs_are_started(
     for name in ("faces", "dogs"):
         write_study(tmp_path / name, 2, name=name)
     monkeypatch.setenv("TOY_ROOT", str(tmp_path))
-    with (
-        dg.DagsterInstance.from_config(str(tmp_path)) as home,
-        WorkspaceProcessContext(home, located(__file__, "alice")) as process,
-    ):
-        workspace = process.create_request_context()
-        repository = workspace.get_code_location("us").get_repository("__repository__")
+    with opened(dg.DagsterInstance.from_config(str(tmp_path))) as (home, process, workspace, repository):
 
         def submit(*assets: str, job: str = "__ASSET_JOB") -> str:
             """As the UI does with a job, or with assets of the graph, which are of no job."""
@@ -146,12 +151,7 @@ def test_every_asset_of_a_study_says_whose_it_is_also_one_that_is_in_no_job(
     write_study(tmp_path / "faces", 2, name="faces", corpus=asked, editors=editors, second_editor="other")
     write_study(tmp_path / "dogs", 2, name="dogs")
     monkeypatch.setenv("TOY_ROOT", str(tmp_path))
-    with (
-        dg.DagsterInstance.local_temp(str(tmp_path)) as home,
-        WorkspaceProcessContext(home, located(__file__, "alice")) as process,
-    ):
-        workspace = process.create_request_context()
-        repository = workspace.get_code_location("us").get_repository("__repository__")
+    with opened(dg.DagsterInstance.local_temp(str(tmp_path))) as (_, _, workspace, repository):
 
         def said(job: str = "__ASSET_JOB", **chosen: Any) -> set[str]:
             origin = repository.get_full_job(job).get_remote_origin()

@@ -26,8 +26,7 @@ from diffex_dagster.editing.pixels import Pictures
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
 from diffex_dagster.editing.settings import ConceptOptions, kind_of, read_setting, worth_trying
 from diffex_dagster.editing.vocabulary import Vocabulary, may_not_fit
-from diffex_dagster.errors import EditorError
-from diffex_dagster.utils.devices import free_memory, is_out_of_memory
+from diffex_dagster.utils.devices import made_if_it_fits
 from diffex_dagster.utils.hashing import digest
 from diffex_dagster.utils.secrets import logger
 
@@ -237,19 +236,13 @@ class LeditsEditor:
         self, engine: Engine, pictures: Pictures, batch: list[EditRequest], rows: int
     ) -> tuple[torch.Tensor, _Masks] | None:
         """The edited pictures and their masks, or None if they did not fit into memory."""
-        try:
-            return self._make(engine, pictures, batch, rows)
-        except RuntimeError as error:  # torch.OutOfMemoryError is one; mps and cpu raise plain ones
-            if not is_out_of_memory(error):
-                raise
-            if rows == 1:
-                raise EditorError(
-                    "one edit at a time does not fit into the device's memory: ask for a smaller resolution, "
-                    'dtype: "float16", or another device'
-                ) from error
-        # Outside the handler: the traceback holds the tensors that have to go.
-        free_memory(engine.device.type)
-        return None
+        too_large = (
+            "one edit at a time does not fit into the device's memory: ask for a smaller resolution, "
+            'dtype: "float16", or another device'
+        )
+        return made_if_it_fits(
+            lambda: self._make(engine, pictures, batch, rows), engine.device.type, too_large if rows == 1 else None
+        )
 
     def _make(
         self, engine: Engine, pictures: Pictures, batch: list[EditRequest], rows: int

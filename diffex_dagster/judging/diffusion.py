@@ -148,24 +148,20 @@ class DiffusionJudge:
         import torch
 
         from diffex_dagster.editing.diffusion_classifier import evidence
-        from diffex_dagster.utils.devices import free_memory, is_out_of_memory
+        from diffex_dagster.utils.devices import made_if_it_fits
 
         keys, at_once = list(batch), max(self._rows // 2, 1)  # a batch of `_ROWS` has no more pictures
         levels = [NOISE_LEVELS[i % len(NOISE_LEVELS)] for i in range(self.draws)]
-        try:
+
+        def made() -> list[torch.Tensor]:
             encoded = [
                 engine.encode(torch.stack([picture_tensor(pictures[key], engine.resolution) for key in some]))
                 for some in (keys[start : start + at_once] for start in range(0, len(keys), at_once))
             ]
             return evidence(engine, torch.cat(encoded), list(batch.values()), levels, self._rows)
-        except RuntimeError as error:  # torch.OutOfMemoryError is one; mps and cpu raise plain ones
-            if not is_out_of_memory(error):
-                raise
-            if self._rows == 1:
-                raise EditorError(
-                    "to judge one edit at a time does not fit into the device's memory: ask for a smaller resolution, "
-                    'dtype: "float16", another device, or another judge'
-                ) from error
-        # Outside the handler: the traceback holds the tensors that have to go.
-        free_memory(engine.device.type)
-        return None
+
+        too_large = (
+            "to judge one edit at a time does not fit into the device's memory: ask for a smaller resolution, "
+            'dtype: "float16", another device, or another judge'
+        )
+        return made_if_it_fits(made, engine.device.type, too_large if self._rows == 1 else None)

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.metadata import version
+from typing import TypeVar
+
+from diffex_dagster.errors import EditorError
+
+Made = TypeVar("Made")
 
 
 def pick_device(wanted: str = "auto") -> str:
@@ -109,6 +114,28 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(
         words in str(error).lower() for words in ("out of memory", "can't allocate memory")
     )
+
+
+def made_if_it_fits(make: Callable[[], Made], device: str, too_large: str | None) -> Made | None:
+    """What is made, or None if it did not fit into a device's memory; that is freed then, and less may be tried.
+
+    Args:
+        device: its kind: cuda, mps or cpu.
+        too_large: the error's sentence where nothing less can be tried; None where it can.
+
+    Raises:
+        EditorError: it did not fit, and nothing less can be tried.
+    """
+    try:
+        return make()
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; mps and cpu raise plain ones
+        if not is_out_of_memory(error):
+            raise
+        if too_large:
+            raise EditorError(too_large) from error
+    # Outside the handler: the traceback holds the tensors that have to go.
+    free_memory(device)
+    return None
 
 
 def free_memory(device: str) -> None:

@@ -271,12 +271,11 @@ class Pool:
         if worker.said is None:
             self._failed_starts += 1
             if self._failed_starts >= STARTS:
-                token = connecting.with_a_token() and self.options.address != "local"
+                joined = connecting.with_a_token() and self.options.address != "local"
+                remedy = " Or has the cluster no token? This process has one: then set RAY_AUTH_MODE=disabled"
                 raise EditorError(
                     f"{self._failed_starts} workers ended before they were ready ({first_line(error)}): is "
-                    "diffex_dagster installed in the same version wherever Ray works?"
-                    + token
-                    * " Or has the cluster no token? This process has one: then set RAY_AUTH_MODE=disabled"
+                    f"diffex_dagster installed in the same version wherever Ray works?{remedy if joined else ''}"
                 ) from error
             return []
         self.lost += 1
