@@ -21,8 +21,6 @@ import multiprocessing
 import os
 import random
 import shutil
-import subprocess
-import sys
 import tarfile
 import tempfile
 import time
@@ -72,23 +70,68 @@ class Clock:
             share = min((self.elapsed - begin) / span, 1.0)
             shape = min(1.0, (share + 0.002) / 0.05) * 0.5 * (1 + math.cos(math.pi * share))
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
-                group["lr"] = rate * max(shape, 0.002)
+                if isinstance(group["lr"], torch.Tensor):  # a recorded step reads it where it lies
+                    group["lr"].fill_(rate * max(shape, 0.002))
+                else:
+                    group["lr"] = rate * max(shape, 0.002)
             step += 1
             yield step
 
 
 class Ema:
-    """An exponential moving average of a module's weights, in a few fused operations."""
+    """An exponential moving average of a module's weights, in a few fused operations that a CUDA graph may record."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
-        self.module, self.decay, self.step = copy.deepcopy(module).eval().requires_grad_(False), decay, 0
-        self.pairs = [list(self.module.parameters()), [p.detach() for p in module.parameters()]]
+        self.module, self.decay = copy.deepcopy(module).eval().requires_grad_(False), decay
+        self.averaged, self.current = list(self.module.parameters()), [p.detach() for p in module.parameters()]
+        self.step = torch.zeros((), device=self.averaged[0].device)
 
     @torch.no_grad()
     def update(self) -> None:
         self.step += 1
-        decay = min(self.decay, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(self.pairs[0], self.pairs[1], 1 - decay)
+        share = 1 - ((1 + self.step) / (10 + self.step)).clamp(max=self.decay)
+        change = torch._foreach_sub(self.current, self.averaged)
+        torch._foreach_mul_(change, share)
+        torch._foreach_add_(self.averaged, change)
+
+
+def recorded(step: Callable[[], torch.Tensor], device: torch.device, generator: torch.Generator) -> Callable:
+    """A training step as one CUDA graph: the processor starts one thing a step in place of thousands.
+
+    A UNet as small as this one computes a step in less time than a processor takes to start its kernels one by one.
+
+    Args:
+        step: computes loss, gradients and new weights, and returns the loss; it may ask the device for nothing and
+            reads and writes the same tensors each time. It is called a few times before it is recorded.
+        generator: what it draws random numbers from, beside the device's own generator.
+
+    Returns:
+        The recorded step, or `step` itself on a CPU or where it cannot be recorded (which is logged).
+    """
+    if device.type != "cuda":
+        return step
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(4):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    try:
+        graph.register_generator_state(generator)
+        with torch.cuda.graph(graph):
+            loss = step()
+    except RuntimeError as error:
+        common.log.warning("not recorded, each step is started kernel by kernel: %s", error)
+        torch.cuda.synchronize()
+        return step
+
+    def replay() -> torch.Tensor:
+        graph.replay()
+        return loss
+
+    return replay
 
 
 @dataclass
@@ -156,9 +199,8 @@ def prepare(count: int, held_out: int, folder: Path, parts: Path) -> Material:
 class Run:
     """One training run: its clock, device, material, and the parts that have been learnt."""
 
-    def __init__(self, clock: Clock, device: torch.device, batch: int, parts: Path, out: Path, tried: Path) -> None:
+    def __init__(self, clock: Clock, device: torch.device, batch: int, parts: Path, out: Path) -> None:
         self.clock, self.device, self.batch, self.parts, self.out = clock, device, batch, parts, out
-        self.tried = tried  # what `try_compiling` writes, if it comes to an end in time
         name = torch.cuda.get_device_name() if device.type == "cuda" else "a CPU"
         self.quality: dict[str, object] = {"device": name, "batch": batch}
         self.generator = torch.Generator(device).manual_seed(0)
@@ -179,25 +221,34 @@ class Run:
         loss: Callable[[], torch.Tensor], decay: float, save: Callable[[nn.Module], None] | None = None,
     ) -> nn.Module:  # fmt: skip
         """Minimise `loss` until a share of the whole budget has passed; returns the averaged module."""
+        cuda = self.device.type == "cuda"
         optimiser = torch.optim.AdamW(
-            [{"params": parameters} for parameters, _ in groups], lr=1e-3, betas=(0.9, 0.98), weight_decay=1e-3,
-            fused=self.device.type == "cuda",
+            [{"params": each, "lr": torch.zeros((), device=self.device) if cuda else 0.0} for each, _ in groups],
+            betas=(0.9, 0.98), weight_decay=1e-3, fused=cuda, capturable=cuda,
         )  # fmt: skip
         learnt = [p for parameters, _ in groups for p in parameters]
         rates, ema, begun, smooth, saved = [rate for _, rate in groups], Ema(module, decay), self.clock.elapsed, None, 0
-        for step in self.clock.steps(until, optimiser, rates):
-            value = loss()
+
+        def once() -> torch.Tensor:
             optimiser.zero_grad(set_to_none=True)
+            value = loss()
             value.backward()
             nn.utils.clip_grad_norm_(learnt, 1.0)
             optimiser.step()
             ema.update()
+            return value.detach()
+
+        go = recorded(once, self.device, self.generator)
+        for step in self.clock.steps(until, optimiser, rates):
+            value = go()
             if step % 25 == 0 or step < 3:  # reading the loss waits for the device, so that the clock stays true
                 read = value.item()
                 if not math.isfinite(read):
                     common.log.warning("%s: loss %s at step %d; back to the average, half the rates", name, read, step)
                     module.load_state_dict(ema.module.state_dict())
-                    optimiser.state.clear()
+                    for state in optimiser.state.values():
+                        for kept in state.values():
+                            kept.zero_()
                     rates[:] = [rate / 2 for rate in rates]
                     continue
                 smooth = read if smooth is None else 0.8 * smooth + 0.2 * read
@@ -208,7 +259,9 @@ class Run:
                 save(ema.module)
         seconds = self.clock.elapsed - begun
         common.log.info("%s: %d steps in %.0f s, loss %.4f", name, step, seconds, smooth)
-        self.quality[name] = {"steps": step, "seconds": round(seconds, 1), "loss": round(smooth, 5)}
+        self.quality[name] = {
+            "steps": step, "seconds": round(seconds, 1), "loss": round(smooth, 5), "recorded": go is not once,
+        }  # fmt: skip
         return ema.module
 
     # the stages, in order
@@ -326,29 +379,12 @@ class Run:
             a = kept[when][:, None, None, None]
             noisy = (a.sqrt() * x + (1 - a).sqrt() * noise).contiguous(memory_format=torch.channels_last)
             with self.autocast():
-                predicted = forward(noisy, when, encoder(tokens).last_hidden_state, return_dict=False)[0]
+                predicted = module(noisy, when, encoder(tokens).last_hidden_state, return_dict=False)[0]
             return ((predicted.float() - noise).pow(2).mean(dim=(1, 2, 3)) * weights[when]).mean()
 
-        if self.compiles():
-            common.use_compilable_upsampling()
-            torch._dynamo.config.suppress_errors = True  # then it runs as it is
-            forward = torch.compile(module, dynamic=False)
-        else:
-            forward = module
         both = nn.ModuleDict({"unet": module, "text_encoder": encoder})
         groups = [(list(module.parameters()), 1e-3), (list(encoder.parameters()), 1e-4)]
         self.save_denoiser(self.learn("denoiser", until, both, groups, loss, 0.999, self.save_denoiser))
-
-    def compiles(self) -> bool:
-        """Whether the other process found that compiling is right and pays."""
-        if not self.tried.exists():
-            common.log.info("not compiled: no answer yet")
-            return False
-        found = json.loads(self.tried.read_text("utf-8"))
-        self.quality["compiling"] = found
-        good = found["wrong"] == [] and found["compiled_ms"] < 0.85 * found["eager_ms"]
-        common.log.info("compiled: %s %s", good, found)
-        return good
 
     def save_denoiser(self, averaged: nn.ModuleDict) -> None:
         averaged["unet"].save_pretrained(self.parts / "unet")
@@ -436,48 +472,6 @@ class Run:
         sheet([Image.fromarray(array) for array in arrays], self.out / "rebuilt.png")
 
 
-def try_compiling(device: torch.device, batch: int, answer: Path) -> None:
-    """Compile the UNet in a process of its own, so that the training process finds the kernels in the cache.
-
-    Says whether the compiled gradients are right (a compiled backward pass has been seen to return zeros) and how long
-    a step takes with and without.
-    """
-    common.setup(0)
-    common.use_compilable_upsampling()
-    module = unet.build(sample_size=LATENT_SIDE, text_width=TEXT_WIDTH).to(device)
-    noisy = torch.randn(batch, 4, LATENT_SIDE, LATENT_SIDE, device=device).contiguous(memory_format=torch.channels_last)
-    when = torch.randint(0, 1000, (batch,), device=device)
-    words = torch.randn(batch, MAX_TOKENS, TEXT_WIDTH, device=device, requires_grad=True)
-
-    def step(forward: nn.Module) -> list[torch.Tensor]:
-        module.zero_grad(set_to_none=True)
-        words.grad = None
-        with torch.autocast(device.type, torch.bfloat16):
-            predicted = forward(noisy, when, words, return_dict=False)[0]
-        (predicted.float() - noisy).pow(2).mean().backward()
-        return [p.grad for p in (words, *module.parameters())]
-
-    def seconds(forward: nn.Module) -> float:
-        begin = time.monotonic()
-        for _ in range(10):
-            float(step(forward)[0].sum())
-        return (time.monotonic() - begin) / 10
-
-    fast = torch.compile(module, dynamic=False)
-    right, found = [g.clone() for g in step(module)], [g.clone() for g in step(fast)]
-    norms = [float(g.norm()) for g in right]
-    names = ["words", *(name for name, _ in module.named_parameters())]
-    wrong = [
-        name
-        for name, a, b, norm in zip(names, right, found, norms, strict=True)
-        if norm > 1e-3 * max(norms) and float((a - b).norm()) > 0.5 * norm
-    ]
-    seconds(module)
-    result = {"eager_ms": 1000 * seconds(module), "compiled_ms": 1000 * seconds(fast), "wrong": wrong}
-    answer.with_suffix(".new").write_text(json.dumps(result), "utf-8")
-    answer.with_suffix(".new").replace(answer)
-
-
 def sheet(pictures: Sequence[Image.Image], path: Path, across: int = 16) -> None:
     """Pictures side by side."""
     side = WORLD.size
@@ -523,21 +517,13 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=8, help="pictures drawn from each prompt at the end; 0: none")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=torch.cuda.is_available())
-    parser.add_argument("--try-compiling", type=Path, metavar="ANSWER", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.try_compiling:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try_compiling(device, arguments.batch, arguments.try_compiling)
-        return
     clock = Clock(arguments.minutes)
     common.setup(0)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     arguments.out.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="scenes_"))
-    parts, tried = folder / "parts", folder / "compiling.json"
-    again = [sys.executable, "-m", "training.scenes_gpu", "--out", str(arguments.out), "--batch", str(arguments.batch)]
-    trial = subprocess.Popen([*again, "--try-compiling", str(tried)]) if arguments.compile else None
+    parts = folder / "parts"
     MATERIAL = prepare(arguments.count, arguments.held_out, folder, parts)
     learnt, held_out = (
         [range(i, min(i + 200, end)) for i in range(start, end, 200)]
@@ -552,7 +538,7 @@ def main() -> None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.backends.cudnn.benchmark = True
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-        run = Run(clock, device, arguments.batch, parts, arguments.out, tried)
+        run = Run(clock, device, arguments.batch, parts, arguments.out)
         run.load_captions(MATERIAL)
         run.text(until=0.12, known=first[-1].stop)
         rest.get()
@@ -563,8 +549,6 @@ def main() -> None:
     run.autoencoder(until=0.30)
     run.encode()
     run.denoiser(until=0.83)
-    if trial:
-        trial.kill()
     run.polish(until=0.90)
     run.probe(until=0.95)
     run.pack()

@@ -70,12 +70,12 @@ def run(check: Check) -> Figures:
     check.section(f"parity tiny {check.half}", 5, lambda: parity(check, tiny, check.half))
     for plan in check.plans:
         check.section(f"speed {plan.size}", 30, partial(speed, check, plan))
+    check.section("two workers", 40, lambda: two_workers(check, replace(small, pictures=3)))
+    for dtype in (check.half, "float32") if small is not tiny else ():
+        check.section(f"parity {small.size} {dtype}", 12, partial(parity, check, small, dtype))
     check.section(f"same bits {small.size}", 20, lambda: same_bits(check, replace(small, pictures=2)))
     check.section("two processes", 30, lambda: two_processes(check, replace(small, pictures=3)))
-    check.section("two workers", 40, lambda: two_workers(check, replace(small, pictures=3)))
     check.section("parity tiny float32", 5, lambda: parity(check, tiny, "float32"))
-    for dtype in ("float32", check.half) if small is not tiny else ():
-        check.section(f"parity {small.size} {dtype}", 12, partial(parity, check, small, dtype))
     check.section(f"operators {small.size}", 12, lambda: operators(check, small))
     check.section(f"rows {small.size}", 12, lambda: rows(check, small))
     check.section(f"operators {large.size}", 25, lambda: operators(check, replace(large, prompts=4)))
