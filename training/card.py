@@ -7,7 +7,7 @@ import json
 
 from diffex_dagster.worlds.base import World
 from diffex_dagster.worlds.rules import worlds
-from training.evaluate import STUDIES, probe_file
+from training.evaluate import PICTURES_A_PROMPT, STUDIES, probe_file
 
 AVATARS = """# Avatars: a small Stable-Diffusion-format checkpoint
 
@@ -76,11 +76,12 @@ Held-out scenes come from seed 2, the study's own from seed 3.
 
 ## Recipe
 
-`python -m training.scenes_gpu --minutes 6.3 --out FOLDER` on one GPU: every stage has a share of the minutes, and every
-rate follows the clock (five per cent of warm-up, then a half cosine). Text encoder: learns to say which concepts a
-caption names. Autoencoder: L1 + MSE + image-gradient loss + 1e-5 KL, AdamW 1.2e-3, EMA 0.995. UNet, with the text encoder
-at a tenth of its rate: noise prediction weighted by the square root of min-SNR-5, AdamW 1e-3, EMA 0.999, batches of 256,
-one caption in ten empty. Decoder alone, on the same latents: outlines relative to their own strength, AdamW 8e-4.
+`python -m training.scenes_gpu --minutes 7.9 --each 4 --out FOLDER` on one GPU: every stage has a share of the minutes, and
+every rate follows the clock (five per cent of warm-up, then a half cosine). A step is recorded once as one CUDA graph and
+replayed from then on; nothing is compiled. Text encoder: learns to say which concepts a caption names. Autoencoder: L1 +
+MSE + image-gradient loss + 1e-5 KL, AdamW 1.2e-3, EMA 0.995. UNet, with the text encoder at a tenth of its rate: noise
+prediction weighted by the square root of min-SNR-5, AdamW 1e-3, EMA 0.999, batches of 256, one caption in ten empty.
+Decoder alone, on the same latents: outlines relative to their own strength, AdamW 8e-4.
 {stages}
 """
 SCENES_LICENCE = """## Licence and credit
@@ -127,6 +128,8 @@ def main() -> None:
     )
     probed = ", ".join(f"{factor.replace('_', ' ')} {value:.1%}" for factor, value in probe.items())
     intro, licence = TEXTS[world.name]
+    arguments = "" if world.name == "avatars" else f" --world {world.name}"
+    arguments += "".join(f" --{name} {figures[name]}" for name in ("images", "each") if name in figures)
     (out / "README.md").write_text(
         f"""---
 license: mit
@@ -136,13 +139,13 @@ pipeline_tag: text-to-image
 {intro.replace("{stages}", stages(world))}
 ## Measured quality
 
-`python -m training.evaluate{"" if world.name == "avatars" else f" --world {world.name}"} --write`, on held-out {world.name}, judged by an attribute probe that was trained on drawings
+`python -m training.evaluate{arguments} --write`, on held-out {world.name}, judged by an attribute probe that was trained on drawings
 only (its accuracy on 1,000 held-out drawings: {probed}). Edit options: {options}.
 
 | figure | value |
 |---|---:|
 | reconstruction by the autoencoder, 200 {world.name} | {figures["vae_psnr_db"]:.1f} dB PSNR |
-| text to image: single-attribute prompts obeyed, 8 pictures each | {figures["prompts_obeyed"]:.0%} |
+| text to image: single-attribute prompts obeyed, {figures.get("pictures_a_prompt", PICTURES_A_PROMPT)} pictures each | {figures["prompts_obeyed"]:.0%} |
 | LEDITS++ edits that show the feature that was absent ({figures["edits"]} edits) | {figures["edits_took"]:.0%} |
 | the same, mean over {len(figures["features"])} features | {figures["edits_took_mean_over_features"]:.0%} |
 | other attribute groups that keep their value under an edit | {figures["other_factors_kept"]:.0%} |

@@ -33,6 +33,7 @@ from training.vae import psnr
 STUDIES = OUT.parent.parent
 PROBE = Path(__file__).parent / "probe" / "probe.safetensors"
 AVATARS = worlds()["avatars"]
+PICTURES_A_PROMPT = 8  # that are drawn from words alone
 
 
 def probe_file(world: World) -> Path:
@@ -187,7 +188,7 @@ def main() -> None:
     table, seconds = edits(editor, probe, arguments.images, arguments.each, world=world)
     kept = json.loads(file.read_text("utf-8")) if (file := out / "training.json").exists() else {}
     # where training ended with the same pictures, they are not drawn again
-    drawn = kept.get("prompts_obeyed") or text_to_image(world, out, probe, each=8)
+    drawn = kept.get("prompts_obeyed") or text_to_image(world, out, probe, each=PICTURES_A_PROMPT)
     vae = AutoencoderKL.from_pretrained(out / "vae", torch_dtype=torch.float32)
     held_out = common.to_tensor(
         np.stack([np.asarray(world.draw(state)) for state in states(world, data.HELD_OUT_SEED, 200)])
@@ -196,7 +197,10 @@ def main() -> None:
         "options": options.model_dump(include={"steps", "skip", "scale", "threshold", "mask", "mask_resolution"})
         | {"describe": list(options.vocabulary)},
         "vae_psnr_db": round(psnr(vae, held_out), 2),
+        "pictures_a_prompt": kept.get("pictures_a_prompt", PICTURES_A_PROMPT),
         "prompts_obeyed": round(float(np.mean(list(drawn.values()))), 3),
+        "images": arguments.images,
+        "each": arguments.each,
         "edits": int(sum(row["pairs"] for row in table.values())),
         "edits_took": round(mean(table, "took"), 3),
         "edits_took_mean_over_features": round(float(np.mean([row["took"] for row in table.values()])), 3),

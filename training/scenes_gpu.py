@@ -1,4 +1,4 @@
-"""Train the scenes checkpoint and probe on one GPU in a few minutes: `python -m training.scenes_gpu --minutes 6.3`.
+"""Train the scenes checkpoint and probe on one GPU in a few minutes: `python -m training.scenes_gpu --minutes 7.9`.
 
 Everything is budgeted in wall-clock time, and every learning rate follows the clock, so that the command ends when it
 was told to on whatever machine it runs. Pictures and captions are made by all processor cores while the text encoder
@@ -461,6 +461,7 @@ class Run:
         for i, prompt in enumerate(prompts):
             factor, values = WORLD.phrases[prompt]
             obeyed[prompt] = float(np.mean([s[factor] in values for s in read[i * each : (i + 1) * each]]))
+        self.quality["pictures_a_prompt"] = each
         self.quality["prompts_obeyed"] = obeyed
         self.quality["prompts_obeyed_mean"] = round(float(np.mean(list(obeyed.values()))), 4)
         sheet(made[:: max(1, each // 2)][:160], self.out / "drawn.png")
@@ -510,7 +511,7 @@ def main() -> None:
     """Train everything within the budget."""
     global MATERIAL
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=6.3, help="wall-clock budget of everything")
+    parser.add_argument("--minutes", type=float, default=7.9, help="wall-clock budget of everything")
     parser.add_argument("--count", type=int, default=100_000, help="pictures to learn from")
     parser.add_argument("--held-out", type=int, default=1000, help="pictures to measure on")
     parser.add_argument("--batch", type=int, default=256, help="latents of one step of the UNet")
