@@ -9,7 +9,7 @@ from diffex_dagster.report.markdown_tables import markdown_text
 from diffex_dagster.resources import ClassifierResource, EditorResource, Resources, ResultsResource
 from diffex_dagster.search.levels import GateOutcome
 from diffex_dagster.search.racing import Race
-from diffex_dagster.stages.plan import plan_edits
+from diffex_dagster.stages.plan import plan_of
 from diffex_dagster.stages.search import level1_scores, run_search
 from diffex_dagster.stages.versions import level1_version, search_version
 from diffex_dagster.study import Study
@@ -98,7 +98,7 @@ def build(study: Study, name: str) -> list[dg.AssetsDefinition]:
         ):
             subject = work.subject(name)
             reading = Reading(context, subject, "level2_scores", [name])
-            announce(context, plan_edits(subject, [name])[-1])
+            announce(context, plan_of(subject, f"{name}/level2_scores", [name]))
             searched = run_search(subject)
             store, corpus = subject.store, subject.corpus
             editor, classifier = subject.editor.fingerprint, subject.classifier.fingerprint

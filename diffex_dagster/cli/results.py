@@ -135,7 +135,7 @@ def _plan_row(name: str, known: Known, work: PlannedStage | None) -> dict[str, A
     counts = {field: getattr(work, field) if work else 0 for field in
               ("edits_missing", "edits_reused", "scores_missing", "scores_reused")}  # fmt: skip
     seconds = round(work.seconds, 1) if work and work.seconds is not None else None
-    note = work.note if work else ""
+    note = work.note if work and known.why != FRESH else ""  # what is up to date does nothing more
     return {"stage": name, "why": known.why, **counts, "edit_seconds": seconds, GPU_MEMORY: known.gpu_gb, "note": note}
 
 

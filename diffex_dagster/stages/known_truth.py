@@ -95,18 +95,13 @@ def with_corpus_recall(found: Completeness, subject: Subject, margin: float) -> 
     Raises:
         DiffExError: the classifier fails on what the world draws, or the store of its answers.
     """
-    study, corpus = subject.study, subject.corpus
-    if study.truth is None or len(subject.split.reported) < LEAST:
-        return found
     try:
-        attributes = getattr(_truth_of(subject), "attributes", None)
-        if attributes is None:
+        knows = _knows_attributes(subject)
+        if knows is None:
             return found
-        if study.classifiers[subject.name].service:
+        if subject.study.classifiers[subject.name].service:
             return replace(found, recall_why=NOT_ASKED)
-        remedy = "mend it, or leave truth out of the study"
-        with at_own_code(f"{study.file}: truth: {study.truth} fails", remedy, TruthError):
-            named = dict(attributes([f.prompt for f in corpus.walk() if f.editable and f.direction == "add"]))
+        named = _named(subject, knows)
         true = {name: abs(effect) for (name, _), effect in true_effects(subject, [(n, "add") for n in named]).items()}
     except TruthError as error:
         log.warning("%s: corpus recall is not known: %s", subject.name, error)
@@ -117,3 +112,39 @@ def with_corpus_recall(found: Completeness, subject: Subject, margin: float) -> 
     missing = tuple(name for name in strongest if not named[name])
     share = 1 - len(missing) / len(strongest)
     return replace(found, recall=share, recall_of=len(strongest), missing=missing)
+
+
+def recall_cost(subject: Subject) -> tuple[int, int]:
+    """What corpus recall takes of a classifier at most: (attributes of the world, drawings that are made and scored).
+
+    Each reported image is drawn as it is, and once with each attribute. Nothing where `with_corpus_recall` asks for
+    nothing, or the truth cannot be asked: the run says how it fails.
+    """
+    try:
+        knows = None if subject.study.classifiers[subject.name].service else _knows_attributes(subject)
+        named = _named(subject, knows) if knows else {}
+    except TruthError:
+        named = {}
+    return (len(named), (len(named) + 1) * len(subject.split.reported)) if named else (0, 0)
+
+
+def _knows_attributes(subject: Subject) -> Any:
+    """What says which attributes the study's world has; None where nothing does, and of too few images.
+
+    Raises:
+        TruthError: the truth cannot be imported.
+    """
+    if subject.study.truth is None or len(subject.split.reported) < LEAST:
+        return None
+    return getattr(_truth_of(subject), "attributes", None)
+
+
+def _named(subject: Subject, knows: Any) -> dict[str, bool]:
+    """Every attribute of the study's world, and whether the corpus names it.
+
+    Raises:
+        TruthError: the truth fails.
+    """
+    study, remedy = subject.study, "mend it, or leave truth out of the study"
+    with at_own_code(f"{study.file}: truth: {study.truth} fails", remedy, TruthError):
+        return dict(knows([f.prompt for f in subject.corpus.walk() if f.editable and f.direction == "add"]))

@@ -23,6 +23,7 @@ from diffex_dagster.stages.calibration import planned_tries
 from diffex_dagster.stages.context import Planned, StudyContext, Subject
 from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests, level1_combinations, level1_requests
 from diffex_dagster.stages.interactions import most_pair_edits
+from diffex_dagster.stages.known_truth import recall_cost
 from diffex_dagster.stages.search import Stored, run_search
 from diffex_dagster.stages.setup import know
 from diffex_dagster.stages.source_prompts import most_tries, still_to_find
@@ -170,7 +171,20 @@ def _plan_edits(work: StudyContext, at: Planned, classifiers: Sequence[str]) -> 
         edits, note = _follow(subject, planned, all(known.values()))
         scores = [exists for request, exists in _scored(subject, list(edits)).items() if request not in known]
         stages.append(stage(f"{name}/level2_scores", edits, scores, note))
+        stages += _corpus_recall(subject)
     return stages
+
+
+def _corpus_recall(subject: Subject) -> list[PlannedStage]:
+    """What a report draws and scores to grade its corpus, where the study names a truth that can."""
+    attributes, drawings = recall_cost(subject)
+    if not drawings:
+        return []
+    note = (
+        f"and up to {drawings:,} drawings for corpus recall (`truth`: {attributes} attributes of the images’ world), "
+        "each scored by the classifier; drawings and scores are kept"
+    )
+    return [PlannedStage(f"{subject.name}/ranked_report", note=note)]
 
 
 def _scored(subject: Subject, requests: Sequence[EditRequest]) -> dict[EditRequest, bool]:
@@ -180,9 +194,9 @@ def _scored(subject: Subject, requests: Sequence[EditRequest]) -> dict[EditReque
     return {request: key in scored for request, key in keys.items()}
 
 
-def plan_of(work: StudyContext, stage: str) -> PlannedStage:
-    """What one of the stages that edit for no classifier would do now (see `plan_edits`)."""
-    return next(planned for planned in plan_edits(work, []) if planned.stage == stage)
+def plan_of(work: StudyContext, stage: str, classifiers: Sequence[str] = ()) -> PlannedStage:
+    """What one stage would do now (see `plan_edits`): one that edits for no classifier, or one of these classifiers."""
+    return next(planned for planned in plan_edits(work, classifiers) if planned.stage == stage)
 
 
 def _source_prompts(work: StudyContext, at: Planned, pace: float | None) -> list[PlannedStage]:

@@ -352,3 +352,21 @@ def test_the_code_of_a_truth_beside_the_study_is_part_of_what_a_report_is_made_b
         versions.append((stage_version(mine, "ranked_report"), stage_version(mine, "level2_scores")))
     (first, search), (second, _), (third, _), _ = versions
     assert first != second == third and {each for _, each in versions} == {search}
+
+
+def test_what_a_report_draws_to_grade_its_corpus_is_counted(tmp_path: Path) -> None:
+    from diffex_dagster.stages import known_truth
+    from diffex_dagster.stages.plan import plan_edits
+    from diffex_dagster.stages.search import run_search
+
+    study = load_study(write_tiles(tmp_path / "s"))
+    rule = prepared(study).subject("rule")
+    run_search(rule)
+    planned = plan_edits(rule, ["rule"])[-1]
+    attributes, drawings = known_truth.recall_cost(rule)
+    assert planned.stage == "rule/ranked_report" and f"up to {drawings:,} drawings" in planned.note
+    assert f"{attributes} attributes" in planned.note and (attributes + 1) * 32 == drawings
+    untold = study.changed(truth=None)
+    assert all("ranked_report" not in s.stage for s in plan_edits(prepared(untold).subject("rule"), ["rule"]))
+    gone = study.changed(truth="no.such.module:truth")
+    assert known_truth.recall_cost(prepared(gone).subject("rule")) == (0, 0)  # the run says how it fails
