@@ -24,8 +24,9 @@ test-postgres: setup browser ## all tests of the store and of the stages with ro
 
 gpu-check: setup ## on a machine with a CUDA device: every check that needs one, in under 8 minutes
 	@# A bare machine needs of diffex_dagster's dependencies, beside this checkout: torch (with CUDA), diffusers,
-	@# transformers, accelerate, safetensors, pydantic, numpy and pillow; no Dagster. There, without `make`:
-	@# python3 -m diffex_dagster.bench.gpu_check --json gpu.json
+	@# transformers, accelerate, safetensors, pydantic, numpy and pillow; no Dagster. With ray, duckdb, ruamel.yaml,
+	@# tenacity and cachetools beside them, two workers are measured too, and are left out or fail otherwise. There,
+	@# without `make`: python3 -m diffex_dagster.bench.gpu_check --json gpu.json
 	$(BIN)/python -m diffex_dagster.bench.gpu_check --json docs/figures/gpu.json
 
 check: setup docs ## lint, types, import contracts, documentation

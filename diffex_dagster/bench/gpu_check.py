@@ -30,7 +30,7 @@ from pathlib import Path
 from diffex_dagster.bench.gpu_parity import parity, same_bits, share, two_processes
 from diffex_dagster.bench.gpu_plan import FULL, TINY, Check, Figures
 from diffex_dagster.bench.gpu_speed import operators, rows, speed
-from diffex_dagster.bench.gpu_tables import as_markdown, merged, write_into
+from diffex_dagster.bench.gpu_tables import MARK, as_markdown, merged, write_into
 from diffex_dagster.bench.gpu_workers import two_workers
 from diffex_dagster.utils.files import check_output, write_output
 
@@ -42,6 +42,7 @@ def machine(check: Check) -> Figures:
     import torch
 
     found: Figures = {"device": check.device, "python": platform.python_version(), "half": check.half}
+    found["processor"] = _processor()
     for name in LIBRARIES:
         try:
             found[name] = version(name)
@@ -60,6 +61,16 @@ def machine(check: Check) -> Figures:
         except (OSError, subprocess.TimeoutExpired):
             found["nvidia_smi"] = None
     return found
+
+
+def _processor() -> str:
+    """The processor's model: how fast it starts kernels decides what calls of few rows take."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:  # no Linux
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, "") or platform.processor()
 
 
 def run(check: Check) -> Figures:
@@ -101,6 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tiny", action="store_true", help="checkpoints of a few kilobytes: tries the check itself")
     parser.add_argument("--merge", type=Path, nargs="+", help="only put the figures of several runs into --json")
     parser.add_argument("--write", type=Path, help="only put the figures of --json into the marked part of this page")
+    parser.add_argument("--mark", default=MARK, help="name of the page's marks that --write writes between")
     parser.add_argument("--share", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--part", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--of", type=int, default=1, help=argparse.SUPPRESS)
@@ -114,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_output(given.json, (json.dumps(merged(runs), indent=1) + "\n").encode())
         return 0
     if given.write:
-        write_into(given.write, json.loads(given.json.read_text("utf-8")))
+        write_into(given.write, json.loads(given.json.read_text("utf-8")), given.mark)
         return 0
     check_output(given.json)
     import torch

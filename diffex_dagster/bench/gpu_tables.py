@@ -73,19 +73,25 @@ def merged(runs: Sequence[Figures]) -> Figures:
     return whole
 
 
-def write_into(page: Path, figures: Figures) -> None:
-    """Put the tables between the page's two marks.
+def write_into(page: Path, figures: Figures, mark: str = MARK) -> None:
+    """Put the tables between two marks of the page.
+
+    Args:
+        page: a Markdown file.
+        figures: of one check.
+        mark: the marks' name. A page that shows several runs has a pair for each.
 
     Raises:
-        ValueError: the page has no marks.
+        ValueError: the page has no such marks.
     """
-    write_between(page, MARK, as_markdown(figures))
+    write_between(page, mark, as_markdown(figures))
 
 
 def _machine(found: Figures) -> str:
     device = f"{found['gpu']} ({found['gpu_gb']:.0f} GB)" if "gpu" in found else found["device"]
     driver = (found.get("nvidia_smi") or "").split(", ")[1:2]
-    parts = [device, *[f"driver {each}" for each in driver], f"{found['half']}"]
+    processor = [found["processor"]] if found.get("processor") else []
+    parts = [device, *[f"driver {each}" for each in driver], *processor, f"{found['half']}"]
     parts += [f"{name} {found[name]}" for name in ("torch", "diffusers", "transformers") if found.get(name)]
     return f"Measured on {', '.join(parts)}; random weights."
 

@@ -114,7 +114,7 @@ class Assumed:
     """
 
     edits: int = 30_000
-    edit_s: float = 0.164
+    edit_s: float = 0.156
     judge_s: float = 0.033
     score_s: float = 0.003
     rounds: int = 8

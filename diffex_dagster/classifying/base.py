@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image
 
 from diffex_dagster.classifying.outputs import ENOUGH, Outputs, as_logits, contradiction, rows_of, sums_to_one
+from diffex_dagster.errors import ClassifierError
+from diffex_dagster.utils.devices import made_in_batches
 
 if TYPE_CHECKING:
     from diffex_dagster.classifying.gradcam import Differentiable
@@ -23,9 +25,11 @@ Task = Literal["classes", "labels", "values"]
 class BatchedClassifier:
     """A classifier that scores a batch at a time. A kind of classifier overrides `_labels`, `_identity`, `_outputs`.
 
+    `_outputs` lets an error pass as it is that says that memory did not suffice (`is_out_of_memory`).
+
     Args:
         name: how messages call it: its file, address or checkpoint.
-        batch_size: pictures at a time.
+        batch_size: pictures at a time; halved where memory does not suffice.
         outputs: what the model returns; where None, what the model says of itself, else logits.
 
     Attributes:
@@ -97,9 +101,20 @@ class BatchedClassifier:
                 is not what the study says that it returns.
         """
         parts = [np.empty((0, len(self.labels)))]
-        for start in range(0, len(pictures), self.batch_size):
-            batch = [picture.convert("RGB") for picture in pictures[start : start + self.batch_size]]
-            parts.append(self._checked(self._outputs(batch), len(batch)))
+
+        def asked(batch: Sequence[Image.Image]) -> Any:
+            return self._outputs([picture.convert("RGB") for picture in batch])
+
+        too_large = (
+            f"{self.name}: one picture alone does not fit into the device's memory: choose another device, or end what "
+            "else holds its memory"
+        )
+        made = made_in_batches(
+            pictures, self.batch_size, asked, getattr(self, "device", "cpu"), too_large, ClassifierError
+        )
+        for batch, returned, at_once in made:
+            self.batch_size = at_once
+            parts.append(self._checked(returned, len(batch)))
         return np.concatenate(parts)
 
     def saw(self, logits: np.ndarray, columns: int | None) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from diffex_dagster.classifying.parts import Target
 from diffex_dagster.errors import ClassifierError
+from diffex_dagster.utils.devices import made_in_batches
 
 BATCH = 16  # pictures at a time: gradients need more memory than scores
 MOST_OTHER_TOKENS = 8  # class, distillation and register tokens that stand before the patches of a transformer
@@ -61,18 +62,25 @@ class GradCam:
             raise ClassifierError("Grad-CAM needs Captum: run `pip install diffex-dagster[gradcam]`") from error
         self.classifier, self.target, self.labels = classifier, target, list(labels)
         self._layer: tuple[Any, int] | None = None
+        self._at_once = BATCH  # halved where memory does not suffice
 
     def __call__(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         """RGB pictures -> maps of shape (len(pictures), h, w), float64, >= 0, in the layer's own resolution."""
         import torch
 
-        found = []
-        with torch.enable_grad():
-            for start in range(0, len(pictures), BATCH):
-                inputs = self.classifier.inputs(pictures[start : start + BATCH])
+        def asked(batch: Sequence[Image.Image]) -> np.ndarray:
+            with torch.enable_grad():
+                inputs = self.classifier.inputs(batch)
                 if self._layer is None:
                     self._layer = self._last_layer(inputs[:1])
-                found.append(self._maps(inputs, *self._layer))
+                return self._maps(inputs, *self._layer)
+
+        too_large = "Grad-CAM of one picture alone does not fit into the device's memory: choose another device"
+        made = made_in_batches(pictures, self._at_once, asked, "auto", too_large, ClassifierError)
+        found = []
+        for _, maps, at_once in made:
+            self._at_once = at_once
+            found.append(maps)
         return np.concatenate(found) if found else np.empty((0, 1, 1))
 
     def _score(self, inputs: Any) -> Any:

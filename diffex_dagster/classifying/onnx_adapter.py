@@ -16,6 +16,7 @@ from diffex_dagster.classifying.parts import TensorPart, Where
 from diffex_dagster.classifying.preprocessing import as_array, as_type
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.errors import ClassifierError, in_words
+from diffex_dagster.utils.devices import is_out_of_memory
 from diffex_dagster.utils.hashing import file_fingerprint
 
 
@@ -115,6 +116,8 @@ class OnnxClassifier(FileClassifier):
         except ClassifierError:
             raise
         except Exception as error:  # as above
+            if is_out_of_memory(error):
+                raise  # a smaller batch may fit
             raise ClassifierError(
                 f"{self.name}: preprocessing: the model takes {first.type} of shape {first.shape} and was given "
                 f"{array.shape} ({in_words(error)}); set preprocessing.size, channels or layout"

@@ -21,6 +21,7 @@ from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.torch_modules import module_for_gradients, run_torch
 from diffex_dagster.errors import ClassifierError
 from diffex_dagster.utils.config import Reference
+from diffex_dagster.utils.devices import is_out_of_memory
 from diffex_dagster.utils.hashing import file_fingerprint
 from diffex_dagster.utils.imports import imported_sources, load_object, make
 from diffex_dagster.utils.own_code import code_digest, own
@@ -150,6 +151,8 @@ class CallableClassifier(BatchedClassifier):
         except (ClassifierError, MemoryError):
             raise
         except Exception as error:  # somebody else's code: anything
+            if is_out_of_memory(error):
+                raise  # a smaller batch may fit
             raise ClassifierError(
                 f"{self.name}: the callable failed on {len(pictures)} pictures ({type(error).__name__}: {error}); "
                 f"check what it takes (takes: {self.takes})"

@@ -19,6 +19,7 @@ from diffex_dagster.classifying.preprocessing import as_array, as_type
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.torch_modules import run_torch
 from diffex_dagster.errors import ClassifierError, in_words
+from diffex_dagster.utils.devices import is_out_of_memory
 
 
 class TorchFilePart(TensorPart):
@@ -96,6 +97,8 @@ class TorchFileClassifier(FileClassifier):
         except ClassifierError:
             raise
         except Exception as error:  # the file's own code: anything
+            if is_out_of_memory(error):
+                raise  # a smaller batch may fit
             cause = in_words(error)
             remedy = "set preprocessing.size, channels or layout"
             if "cuda" in cause.lower() and device == "cpu":

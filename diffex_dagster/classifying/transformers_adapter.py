@@ -19,7 +19,7 @@ from diffex_dagster.classifying.manifests import labels_of_config
 from diffex_dagster.classifying.parts import ClassifierPart, Where
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.errors import ClassifierError, in_words
-from diffex_dagster.utils.devices import torchvision_problem
+from diffex_dagster.utils.devices import is_out_of_memory, torchvision_problem
 from diffex_dagster.utils.hashing import folder_fingerprint
 
 
@@ -148,6 +148,8 @@ class TransformersClassifier(BatchedClassifier):
         try:
             return processor(images=pictures, return_tensors="pt")["pixel_values"].to(model.device, model.dtype)
         except Exception as error:  # whatever a configuration makes of pictures
+            if is_out_of_memory(error):
+                raise  # a smaller batch may fit
             raise ClassifierError(
                 f"{self.name}: the classifier's image processor failed ({in_words(error)}); correct its "
                 "preprocessor_config.json"
@@ -160,6 +162,8 @@ class TransformersClassifier(BatchedClassifier):
             with torch.inference_mode():
                 return self._model(pixel_values=pixels, **further)
         except Exception as error:  # whatever a model makes of pixels
+            if is_out_of_memory(error):
+                raise  # a smaller batch may fit
             raise ClassifierError(
                 f"{self.name}: the classifier failed on pixels of shape {tuple(pixels.shape)} "
                 f"({in_words(error)}); check that its image processor and weights belong together, and batch_size"

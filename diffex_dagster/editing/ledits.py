@@ -45,6 +45,10 @@ log = logger(__name__)
 
 EDITS_AT_ONCE = 16  # of one concept: 32 UNet rows, the same on every device (see `LeditsEditor.batches`)
 _DECODED_AT_ONCE = 4  # pictures of a batch: Stable Diffusion XL's autoencoder takes gigabytes for each, in float32
+_TOO_LARGE = (
+    "one edit at a time does not fit into the device's memory: ask for a smaller resolution, "
+    'dtype: "float16", or another device'
+)
 _USUAL_TOKENS = 75  # that a text encoder of Stable Diffusion reads
 SCALES, THRESHOLDS, SKIPS = (1.0, 3.0, 5.0, 10.0), (0.5, 0.75, 0.9), (0.0, 0.1, 0.3)  # of a preview's grid
 
@@ -116,6 +120,7 @@ class LeditsEditor:
         self.shortened = self._inversions.shortened
         self.descriptions = self._inversions.descriptions
         self._rows = 2 * self._edits_at_once  # UNet rows at a time: halved where memory does not suffice
+        self._decoded_at_once = _DECODED_AT_ONCE  # as well
 
     @property
     def fingerprint(self) -> str:
@@ -236,12 +241,8 @@ class LeditsEditor:
         self, engine: Engine, pictures: Pictures, batch: list[EditRequest], rows: int
     ) -> tuple[torch.Tensor, _Masks] | None:
         """The edited pictures and their masks, or None if they did not fit into memory."""
-        too_large = (
-            "one edit at a time does not fit into the device's memory: ask for a smaller resolution, "
-            'dtype: "float16", or another device'
-        )
         return made_if_it_fits(
-            lambda: self._make(engine, pictures, batch, rows), engine.device.type, too_large if rows == 1 else None
+            lambda: self._make(engine, pictures, batch, rows), engine.device.type, _TOO_LARGE * (rows == 1)
         )
 
     def _make(
@@ -266,10 +267,22 @@ class LeditsEditor:
         opened = torch.zeros(0)
         if changed:
             latents[changed], opened = engine.edit_with_masks([edits[i] for i in changed], rows)
-        at_once = min(_DECODED_AT_ONCE, max(rows // 2, 1))
-        made = torch.cat([engine.decode(part) for part in latents.split(at_once)])
+        made = self._decoded(engine, latents)
         levels = (opened.byte() * 255).cpu().numpy()  # only now: a copy from a GPU waits for all that was asked of it
         return made, {i: levels[place] for place, i in enumerate(changed) if edits[i].masked}
+
+    def _decoded(self, engine: Engine, latents: torch.Tensor) -> torch.Tensor:
+        """Pictures of latents, fewer at a time where memory does not suffice: the UNet's rows stay as they are."""
+        import torch
+
+        def made() -> torch.Tensor:
+            return torch.cat([engine.decode(part) for part in latents.split(self._decoded_at_once)])
+
+        device = engine.device.type
+        while (pictures := made_if_it_fits(made, device, _TOO_LARGE * (self._decoded_at_once == 1))) is None:
+            self._decoded_at_once //= 2
+            log.warning("out of memory: going on with %d pictures decoded at a time", self._decoded_at_once)
+        return pictures
 
     def engine(self) -> Engine:
         """The loaded checkpoint, for those who ask its model something else; loads it at the first call.

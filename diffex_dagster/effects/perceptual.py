@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from diffex_dagster.errors import DiffExError, first_line
+from diffex_dagster.utils.devices import made_in_batches
 
 Backbone = Literal["alex", "vgg", "squeeze"]
 SMALLEST = 64  # pixels to a side that the backbones are made for: smaller pictures are enlarged
@@ -31,6 +32,7 @@ class Lpips:
     def __init__(self, backbone: Backbone, device: str = "auto", **options: Any) -> None:
         self.backbone, self.device, self._options = backbone, device, options
         self._model: Any = None
+        self._at_once = _BATCH  # pairs: halved where memory does not suffice
 
     def __call__(self, pairs: Sequence[tuple[Image.Image, Image.Image]]) -> list[float]:
         """The distance of each pair, >= 0; 0 for equal pictures.
@@ -44,12 +46,19 @@ class Lpips:
         import torch
 
         model, device = self._loaded()
-        found: list[float] = []
-        for start in range(0, len(pairs), _BATCH):
-            sides = zip(*pairs[start : start + _BATCH], strict=True)
+
+        def asked(batch: Sequence[tuple[Image.Image, Image.Image]]) -> list[float]:
+            sides = zip(*batch, strict=True)
             first, second = (torch.from_numpy(np.stack([_pixels(p) for p in side])).to(device) for side in sides)
             with torch.inference_mode():
-                found += model(first, second).flatten().tolist()
+                distances: list[float] = model(first, second).flatten().tolist()
+            return distances
+
+        too_large = "report.lpips: one pair alone does not fit into the device's memory: take it out of the study file"
+        found: list[float] = []
+        for _, distances, at_once in made_in_batches(pairs, self._at_once, asked, device, too_large, DiffExError):
+            self._at_once = at_once
+            found += distances
         return found
 
     def _loaded(self) -> tuple[Any, str]:

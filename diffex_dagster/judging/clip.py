@@ -10,9 +10,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -27,6 +27,7 @@ from diffex_dagster.utils.hub import cached_folder, hub_is_off, is_hub_id
 from diffex_dagster.utils.weights import check_weights
 
 _BATCH = 32
+Item = TypeVar("Item")
 
 
 class ClipJudgePart(JudgePart):
@@ -79,6 +80,7 @@ class ClipJudge:
     def __init__(self, checkpoint: str, domain: str, template: str = "a picture of {}", device: str = "auto") -> None:
         self.checkpoint, self.domain, self.template, self.device = checkpoint, domain, template, device
         self._texts: dict[str, np.ndarray] = {}
+        self._at_once = _BATCH  # pictures: halved where memory does not suffice
 
     @property
     def name(self) -> str:
@@ -103,10 +105,7 @@ class ClipJudge:
         of: dict[str, list[str]] = {}
         for key, prompt in dict.fromkeys(pairs):
             of.setdefault(key, []).append(prompt)
-        keys = list(of)
-        for start in range(0, len(keys), _BATCH):
-            batch = keys[start : start + _BATCH]
-            embedded = self._pictures([pictures[key] for key in batch])
+        for batch, embedded in self._embedded(list(of), lambda batch: [pictures[key] for key in batch]):
             yield [
                 ((key, prompt), float(vector @ self._direction(prompt)))
                 for key, vector in zip(batch, embedded, strict=True)
@@ -119,8 +118,24 @@ class ClipJudge:
         Raises:
             ClassifierError: the model cannot be loaded.
         """
-        starts = range(0, len(pictures), _BATCH)
-        return np.concatenate([self._pictures([*pictures[start : start + _BATCH]]) for start in starts])
+        return np.concatenate([vectors for _, vectors in self._embedded(pictures, list)])
+
+    def _embedded(
+        self, items: Sequence[Item], shown: Callable[[Sequence[Item]], list[Image.Image]]
+    ) -> Iterator[tuple[Sequence[Item], np.ndarray]]:
+        """A batch at a time, fewer where memory does not suffice: what pictures are of, and their unit vectors."""
+        from diffex_dagster.utils.devices import made_in_batches
+
+        too_large = (
+            f"{self.checkpoint}: one picture alone does not fit into the memory of the judge's device: choose another "
+            "one, a smaller CLIP model, or end what else holds the memory"
+        )
+        made = made_in_batches(
+            items, self._at_once, lambda batch: self._pictures(shown(batch)), self.device, too_large, ClassifierError
+        )
+        for batch, vectors, at_once in made:
+            self._at_once = at_once
+            yield batch, vectors
 
     def _direction(self, prompt: str) -> np.ndarray:
         concept = f"{self.domain} with {prompt}" if self.domain else prompt

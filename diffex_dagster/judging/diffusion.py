@@ -164,4 +164,4 @@ class DiffusionJudge:
             "to judge one edit at a time does not fit into the device's memory: ask for a smaller resolution, "
             'dtype: "float16", another device, or another judge'
         )
-        return made_if_it_fits(made, engine.device.type, too_large if self._rows == 1 else None)
+        return made_if_it_fits(made, engine.device.type, too_large * (self._rows == 1))

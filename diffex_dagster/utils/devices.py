@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from typing import TypeVar
 
-from diffex_dagster.errors import EditorError
+from diffex_dagster.errors import DiffExError, EditorError
+from diffex_dagster.utils.secrets import logger
 
 Made = TypeVar("Made")
+Item = TypeVar("Item")
+_NO_MEMORY = ("out of memory", "can't allocate memory", "failed to allocate memory")
+log = logger(__name__)
 
 
 def pick_device(wanted: str = "auto") -> str:
@@ -107,45 +112,90 @@ def torchvision_problem() -> str:
     return ""
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device had no memory left: torch.OutOfMemoryError, or the plain errors of mps and cpu."""
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a device had no memory left: torch.OutOfMemoryError, or the plain errors of mps, cpu and onnxruntime."""
+    if not isinstance(error, RuntimeError):
+        return False
     import torch
 
-    return isinstance(error, torch.OutOfMemoryError) or any(
-        words in str(error).lower() for words in ("out of memory", "can't allocate memory")
-    )
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error).lower() for words in _NO_MEMORY)
 
 
-def made_if_it_fits(make: Callable[[], Made], device: str, too_large: str | None) -> Made | None:
+def made_if_it_fits(
+    make: Callable[[], Made], device: str, too_large: str, error: type[DiffExError] = EditorError
+) -> Made | None:
     """What is made, or None if it did not fit into a device's memory; that is freed then, and less may be tried.
 
     Args:
-        device: its kind: cuda, mps or cpu.
-        too_large: the error's sentence where nothing less can be tried; None where it can.
+        make: called once.
+        device: where, as a study writes it ("auto", "cuda:1").
+        too_large: the error's sentence where nothing less can be tried; empty where it can.
+        error: raised with it.
 
     Raises:
-        EditorError: it did not fit, and nothing less can be tried.
+        DiffExError: an `error`: it did not fit, and nothing less can be tried.
     """
     try:
         return make()
-    except RuntimeError as error:  # torch.OutOfMemoryError is one; mps and cpu raise plain ones
-        if not is_out_of_memory(error):
+    except RuntimeError as cause:  # torch.OutOfMemoryError is one; mps and cpu raise plain ones
+        if not is_out_of_memory(cause):
             raise
         if too_large:
-            raise EditorError(too_large) from error
+            raise error(too_large) from cause
     # Outside the handler: the traceback holds the tensors that have to go.
     free_memory(device)
     return None
 
 
+def made_in_batches(
+    items: Sequence[Item],
+    most: int,
+    make: Callable[[Sequence[Item]], Made],
+    device: str,
+    too_large: str,
+    error: type[DiffExError],
+) -> Iterator[tuple[Sequence[Item], Made, int]]:
+    """A model's answers a batch at a time; where one does not fit into memory the batches go on half as large.
+
+    Args:
+        items: in order.
+        most: items at a time.
+        make: asks the model about a batch; called again with fewer items where memory did not suffice.
+        device: see `made_if_it_fits`.
+        too_large: the error's sentence where one item alone does not fit.
+        error: raised with it.
+
+    Yields:
+        A batch, what was made of it, and how many items are asked about at a time now.
+
+    Raises:
+        DiffExError: an `error`: one item alone does not fit.
+    """
+    start = 0
+    while start < len(items):
+        batch = items[start : start + most]
+        made = made_if_it_fits(functools.partial(make, batch), device, too_large * (len(batch) == 1), error)
+        if made is None:
+            most = len(batch) // 2
+            log.warning(
+                "out of memory: going on with %d pictures at a time; answers differ by rounding from those of a run "
+                "that has memory for more",
+                most,
+            )
+            continue
+        start += len(batch)
+        yield batch, made, most
+
+
 def free_memory(device: str) -> None:
-    """Give memory that no tensor holds any more back to the device."""
+    """Give memory that no tensor holds any more back to the device ("auto", "cuda:1")."""
     import gc
 
     import torch
 
     gc.collect()
-    if device == "cuda":
+    kind = pick_device(device).partition(":")[0]
+    if kind == "cuda":
         torch.cuda.empty_cache()
-    elif device == "mps":
+    elif kind == "mps":
         torch.mps.empty_cache()

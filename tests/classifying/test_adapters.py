@@ -18,9 +18,11 @@ import pytest
 import torch
 from PIL import Image
 
+from diffex_dagster.classifying import torch_file_adapter
 from diffex_dagster.classifying.http_adapter import HttpClassifier
 from diffex_dagster.classifying.parts import Target, Where
 from diffex_dagster.classifying.protocol import Classifier
+from diffex_dagster.classifying.python_adapter import CallableClassifier
 from diffex_dagster.classifying.target import flips, measure
 from diffex_dagster.errors import ClassifierError
 from diffex_dagster.study import Study, study_of
@@ -91,6 +93,79 @@ def classifier(folder: Path, **part: Any) -> Classifier:
     """A classifier as a study file in this folder would name it."""
     study = a_study(folder, part)
     return study.classifiers["v1"].build(Where(study.folder, study.checkpoint, "classifiers.v1"))
+
+
+@pytest.mark.parametrize("takes", ["pictures", "tensor"])
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("Failed to allocate memory for requested")],
+)
+def test_a_batch_that_does_not_fit_is_halved_and_the_scores_stay(
+    takes: Any, error: RuntimeError, pictures: list[Image.Image]
+) -> None:
+    sizes, most = [], [2]
+
+    def small(given: Any) -> Any:
+        sizes.append(len(given))
+        if len(given) > most[0]:
+            raise error
+        brightness = [float(np.asarray(each).mean()) for each in given]
+        return np.array([[each, -each] for each in brightness])
+
+    made = CallableClassifier(small, LABELS, takes, device="cpu")
+    scores = made(pictures)
+    assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1] and scores.shape == (7, 2)
+    assert np.array_equal(scores, CallableClassifier(small, LABELS, takes, device="cpu", batch_size=2)(pictures))
+    sizes.clear()
+    assert made(pictures[:2]).shape == (2, 2) and sizes == [1, 1]  # what did not fit is not tried again
+    most[0] = 0
+    with pytest.raises(ClassifierError, match="small: one picture alone does not fit into the device's memory"):
+        made(pictures)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"kind": "transformers", "checkpoint": str(PERSONA)},
+        {"kind": "onnx", "file": "persona.onnx", "manifest": "manifest.json"},
+        {"kind": "torchscript", "file": "persona.ts", "manifest": "manifest.json"},
+        {"kind": "torch_export", "file": "persona.pt2", "manifest": "manifest.json"},
+    ],
+    ids=lambda part: part["kind"],
+)
+def test_whatever_runs_the_model_its_batch_is_halved(
+    part: dict[str, Any], exported: Path, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, sizes = classifier(exported, **part), []
+    whole = made(pictures)
+
+    def short_of_memory(count: int) -> None:
+        sizes.append(count)
+        if count > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def run_torch(module: Any, array: np.ndarray, device: str) -> Any:
+        short_of_memory(len(array))
+        return run(module, array, device)
+
+    run = torch_file_adapter.run_torch
+    monkeypatch.setattr(torch_file_adapter, "run_torch", run_torch)
+    if part["kind"] == "transformers":
+        given = made._model.register_forward_pre_hook
+        given(lambda module, _, named: short_of_memory(len(named["pixel_values"])), with_kwargs=True)
+    if part["kind"] == "onnx":
+        session = made._session
+
+        class Session:
+            get_inputs = session.get_inputs
+
+            def run(self, names: Any, arrays: dict[str, np.ndarray]) -> Any:
+                short_of_memory(len(next(iter(arrays.values()))))
+                return session.run(names, arrays)
+
+        made._session = Session()
+    assert np.allclose(made(pictures), whole, atol=1e-4)
+    assert sizes == [7, 3, 3, 1]
 
 
 def a_study(folder: Path, part: dict[str, Any]) -> Study:

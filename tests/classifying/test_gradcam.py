@@ -65,6 +65,24 @@ def test_the_other_class_of_one_output_and_a_margin_turn_the_map_round() -> None
     np.testing.assert_allclose(cam(Two(), margin)([red_corner()])[0], expected, atol=1e-7)
 
 
+def test_a_batch_that_does_not_fit_is_halved_and_the_maps_stay() -> None:
+    class Small(RedNet):
+        def __init__(self) -> None:
+            super().__init__()
+            self.sizes: list[int] = []
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            self.sizes.append(len(pixels))
+            if len(pixels) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().forward(pixels)
+
+    module, pictures = Small(), [red_corner(), Image.new("RGB", (16, 16), (255, 0, 0))] * 2
+    maps = cam(module)(pictures)
+    np.testing.assert_allclose(maps, cam(RedNet())(pictures))
+    assert module.sizes[:2] == [1, 4] and max(module.sizes[2:]) == 2  # the layer is looked for with one picture
+
+
 def test_many_pictures_come_back_in_order() -> None:
     plain = Image.new("RGB", (16, 16), (255, 0, 0))
     maps = cam(RedNet())([red_corner(), plain] * 10)

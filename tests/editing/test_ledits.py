@@ -284,6 +284,32 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(
         assert distance(picture, whole[request]) < 1e-4
 
 
+def test_out_of_memory_in_decoding_takes_no_row_from_the_unet(
+    checkpoint: Path, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [EditRequest(i, (Concept(p),)) for i in images for p in ("beard", "hat")]
+    whole = edited(editor_for(checkpoint, mask="noise", batch_size=6), images, requests)
+    decode, unet = Engine.decode, Engine._unet
+    decoded, rows, most = [], [], [2]
+
+    def small_memory(self: Engine, latents: torch.Tensor) -> torch.Tensor:
+        decoded.append(len(latents))
+        if len(latents) > most[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return decode(self, latents)
+
+    monkeypatch.setattr(Engine, "decode", small_memory)
+    monkeypatch.setattr(Engine, "_unet", lambda self, x, *rest: rows.append(len(x)) or unet(self, x, *rest))
+    editor = editor_for(checkpoint, mask="noise", batch_size=6)
+    made = edited(editor, images, requests)
+    assert decoded == [4, 2, 2, 2]  # and nothing is edited again
+    assert max(rows) == 12
+    assert all(distance(made[each], whole[each]) < 1e-4 for each in requests)
+    most[0] = 0
+    with pytest.raises(EditorError, match="does not fit into the device's memory: ask for a smaller resolution"):
+        edited(editor, images, requests)
+
+
 def test_out_of_memory_at_the_smallest_batch_is_an_error(
     checkpoint: Path, images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:

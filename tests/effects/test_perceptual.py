@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from diffex_dagster.effects.perceptual import Lpips
@@ -32,6 +33,22 @@ def test_distances_are_those_of_the_package() -> None:
     assert said["ours"] == pytest.approx(said["theirs"], rel=1e-4)
     assert said["tiny"][0] == 0.0 < said["tiny"][1]  # smaller than the backbone can take: enlarged
     assert said["many"] == pytest.approx(said["ours"] * 20, rel=1e-4) and said["none"] == []
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_the_distances_stay() -> None:
+    sizes = []
+
+    def model(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(first))
+        if len(first) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return (first - second).abs().mean(dim=(1, 2, 3))
+
+    asked = Lpips("alex", device="cpu")
+    asked._model = model
+    pairs = [(GREY, Image.new("RGB", (64, 64), (90 + i, 90, 90))) for i in range(5)]
+    distances = asked(pairs)
+    assert sizes == [5, 2, 2, 1] and distances == sorted(distances) and distances[0] == 0 < distances[1]
 
 
 def test_a_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

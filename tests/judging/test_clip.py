@@ -42,6 +42,40 @@ def test_evidence_is_the_projection_on_the_direction_of_the_words(clip: Path) ->
     assert gain == pytest.approx(float((shown[1] - shown[0]) @ direction), abs=1e-5)
 
 
+def test_a_batch_that_does_not_fit_is_halved_and_the_vectors_stay(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    pictures = [Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)) for _ in range(7)]
+    judge = ClipJudge(str(clip), "x", device="cpu")
+    whole = judge.embeddings(pictures)
+    evidence = dict(
+        answer
+        for batch in judge.evidence(dict(zip("abcdefg", pictures, strict=True)), [(key, "hat") for key in "abcdefg"])
+        for answer in batch
+    )
+    model, sizes, most = judge._model[0], [], [3]
+    ask = model.get_image_features
+
+    def small_memory(pixel_values: torch.Tensor, **further: object) -> object:
+        sizes.append(len(pixel_values))
+        if len(pixel_values) > most[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return ask(pixel_values=pixel_values, **further)
+
+    monkeypatch.setattr(model, "get_image_features", small_memory)
+    assert np.allclose(judge.embeddings(pictures), whole, atol=1e-6) and sizes == [7, 3, 3, 1]
+    most[0] = 1
+    sizes.clear()
+    again = dict(
+        answer
+        for batch in judge.evidence(dict(zip("abcdefg", pictures, strict=True)), [(key, "hat") for key in "abcdefg"])
+        for answer in batch
+    )
+    assert again == pytest.approx(evidence, abs=1e-5) and sizes == [3, *[1] * 7]
+    most[0] = 0
+    with pytest.raises(ClassifierError, match="one picture alone does not fit into the memory of the judge's device"):
+        judge.embeddings(pictures)
+
+
 def test_a_missing_model_is_one_sentence(tmp_path: Path) -> None:
     judge = ClipJudge(str(tmp_path / "gone"), "faces", device="cpu")
     assert judge.fingerprint
