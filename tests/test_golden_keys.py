@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from diffex_dagster.classifying.http_adapter import HttpClassifier
+from diffex_dagster.classifying.http_adapter import HttpClassifier, HttpPart
 from diffex_dagster.classifying.python_adapter import CallableClassifier
 from diffex_dagster.classifying.torch_file_adapter import TorchFileClassifier
 from diffex_dagster.classifying.transformers_adapter import TransformersClassifier
@@ -200,7 +200,7 @@ def test_of_classifiers(checkpoint: Path, tmp_path: Path) -> None:
     function = lambda pictures: pictures  # noqa: E731
     function.labels, function.fingerprint = Model.labels, Model.fingerprint  # type: ignore[attr-defined]
     made = {
-        "http": HttpClassifier("https://localhost/score?key=secret", ("a", "b"), version="2"),
+        "http": HttpClassifier(HttpPart(url="https://localhost/score?key=secret", labels=("a", "b"), version="2")),
         "callable": CallableClassifier(function, name="module:function", files=[tmp_path / "model.pt"]),
         "torchscript": TorchFileClassifier(tmp_path / "model.pt", labels=("a", "b")),
         "transformers": TransformersClassifier(str(checkpoint)),

@@ -112,6 +112,41 @@ def test_what_is_passed_in_order_is_six_things_at_most() -> None:
     assert not found
 
 
+MANY_PARAMETERS = {
+    # How to decide, told in facts that a caller has or has not, each on its own.
+    "effects/comparing.py: compare",
+    "effects/deciding.py: decide",
+    "effects/subgroups.py: subgroup_effects",
+    # The fields of a section of a study file, which Python code may give as well.
+    "classifying/files_adapter.py: FileClassifier.__init__",
+    "classifying/python_adapter.py: CallableClassifier.__init__",
+    "classifying/timm_adapter.py: TimmClassifier.__init__",
+    # The options of a command, as a function.
+    "api/applying.py: apply_to",
+}
+"""Functions with more than six parameters, named ones too, and why. The list only shrinks."""
+
+
+def functions_of(tree: ast.AST, within: str = "") -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """Every function of a module by name, those of classes and functions as well."""
+    for node in ast.iter_child_nodes(tree):
+        name = f"{within}{getattr(node, 'name', '')}"
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield name, node
+        yield from functions_of(node, f"{name}." if isinstance(node, ast.ClassDef) or name != within else within)
+
+
+def test_a_function_has_six_parameters_at_most() -> None:
+    package, found = ROOT / "diffex_dagster", set()
+    for path in package.rglob("*.py"):
+        for name, function in functions_of(ast.parse(path.read_text())):
+            of = function.args
+            given = [each.arg for each in (*of.posonlyargs, *of.args, *of.kwonlyargs)]
+            if len(given) - (given[:1] in (["self"], ["cls"])) > 6 and "typer." not in ast.unparse(of):
+                found.add(f"{path.relative_to(package).as_posix()}: {name}")
+    assert found == MANY_PARAMETERS
+
+
 def test_only_one_module_imports_what_dagster_keeps_private() -> None:
     package = ROOT / "diffex_dagster"
     private = re.compile(r"^\s*(?:from|import) dagster\w*\.\S*", re.MULTILINE)

@@ -20,7 +20,7 @@ from diffex_dagster.api import explain
 from diffex_dagster.assets import build, kept
 from diffex_dagster.assets.broken import broken_study
 from diffex_dagster.assets.build import build_study
-from diffex_dagster.classifying.http_adapter import HttpClassifier
+from diffex_dagster.classifying.http_adapter import HttpClassifier, HttpPart
 from diffex_dagster.errors import ClassifierError, StudyError, in_words
 from diffex_dagster.resources import RESOURCES
 from diffex_dagster.study import load_study
@@ -41,7 +41,9 @@ def test_a_key_that_a_service_repeats_is_not_shown(monkeypatch: pytest.MonkeyPat
         return Answer(f"no access for {'x' * 170} {sent.headers['Authorization']}".encode(), 401)
 
     with served(refuse) as service, pytest.raises(ClassifierError, match="status 401") as caught:
-        HttpClassifier(service.url, ["cold", "warm"], key_env="MINE", retries=0)([Image.new("RGB", (8, 8))])
+        HttpClassifier(HttpPart(url=service.url, labels=["cold", "warm"], key_env="MINE", retries=0))(
+            [Image.new("RGB", (8, 8))]
+        )
     assert SECRET[:8] not in str(caught.value) and "no access" in str(caught.value)
 
 
@@ -65,7 +67,9 @@ def test_a_request_is_never_sent_on_to_another_server(monkeypatch: pytest.Monkey
         ways = {"/away": f"{elsewhere.url}/take", "/here": "/next", "/next": f"{elsewhere.url}/take?from={SECRET}"}
         with served(lambda sent, number: Answer({}, 307, {"Location": ways[sent.path]})) as service:
             for start in ("/away", "/here"):
-                asked = HttpClassifier(service.url + start, ["cold", "warm"], key_env="MINE", retries=0)
+                asked = HttpClassifier(
+                    HttpPart(url=service.url + start, labels=["cold", "warm"], key_env="MINE", retries=0)
+                )
                 with pytest.raises(ClassifierError, match=f"redirects to {elsewhere.url}/take") as caught:
                     asked([Image.new("RGB", (8, 8))])
                 assert SECRET not in str(caught.value)

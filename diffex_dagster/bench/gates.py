@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffex_dagster.bench.marks import RELEVANT
 from diffex_dagster.bench.pages import table
 from diffex_dagster.bench.truth import subjects, world_of
 from diffex_dagster.classifying.parts import Target
@@ -31,10 +30,11 @@ from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.target import measure
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.corpus.vlm.answers import read_answer, saved_answer, tree_from_raw
-from diffex_dagster.effects.grading import grade
+from diffex_dagster.effects.grading import RELEVANT, grade
 from diffex_dagster.effects.noise import noise_floor
 from diffex_dagster.effects.presence import Mask, enough
 from diffex_dagster.search.joint import key
+from diffex_dagster.search.levels import Judged
 from diffex_dagster.search.options import SearchOptions
 from diffex_dagster.search.run import SearchResult, search
 from diffex_dagster.stages.context import at_work
@@ -197,7 +197,7 @@ def tried(way: Way, corpus: Corpus, subject: Subject) -> Found:
     recall = float(np.mean([name in result.scores for name in strongest])) if strongest else math.nan
     lacking = {name: mask if enough(mask) else np.ones(len(mask), bool) for name, mask in subject.without.items()}
     said = {n: float(d[lacking[n]].mean()) if n not in subject.failed else 0.0 for n, d in result.scores.items()}
-    marks = grade(dict.fromkeys(subject.truth, 0.0) | said, subject.truth, relevant_above=RELEVANT)
+    marks = grade(dict.fromkeys(subject.truth, 0.0) | said, subject.truth)
     return Found(len(result.scores) / editable, recall, marks.precision_at_5)
 
 
@@ -208,8 +208,10 @@ def _searched(way: Way, corpus: Corpus, subject: Subject, beam: int) -> SearchRe
         lambda sets: {key(features): subject.effects[features[0].id] for features in sets},
         options,
         noise_floor=subject.floor,
-        failed=lambda features: {f.id: subject.failed[f.id] for f in features if f.id in subject.failed},
-        without=lambda features: {f.id: subject.without[f.id] for f in features},
+        judged=lambda features: Judged(
+            {f.id: subject.failed[f.id] for f in features if f.id in subject.failed},
+            {f.id: subject.without[f.id] for f in features},
+        ),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,7 +20,7 @@ from diffex_dagster.bench.baselines import (
     variants,
 )
 from diffex_dagster.bench.resampling import Resampled
-from diffex_dagster.effects.grading import OFF, Grade, beam_recall, grade
+from diffex_dagster.effects.grading import NULL, RELEVANT, Grade, beam_recall, grade
 from diffex_dagster.effects.presence import Mask
 from diffex_dagster.results import RankedFeature, Report
 from diffex_dagster.search.levels import kept_ids
@@ -29,8 +29,6 @@ from diffex_dagster.stages.prepared import prepared
 from diffex_dagster.stages.report import classifier_report
 from diffex_dagster.stages.search import run_search
 
-RELEVANT = 0.02  # |true effect| from which a feature counts as one that should be found
-NULL = 0.001  # |true effect| up to which a claim of an effect is false
 CLAIMS = ("raises", "lowers")
 
 
@@ -156,16 +154,17 @@ def mark(
     ours = {row.feature: row.effect for row in explanation.features}
     shared = {feature: effect for feature, effect in truth.items() if feature in ours and feature in alone.effects}
     unsaid = dict.fromkeys(truth, 0.0)
+    left_out = {title for title, made in ((COMBINATIONS, combinations), (UNDESCRIBED, plain)) if not made}
     return Marked(
         subject.name,
         _grade(explanation, truth, world, unit),
         beam_recall(kept_ids(searched.result.gate), truth, relevant_above=relevant),
         _against(alone.effects, truth, world, None, alone.claims, unit),
         beam_recall(alone.kept, truth, relevant_above=relevant),
-        grade(ours, shared, relevant_above=relevant),
-        grade(alone.effects, shared, relevant_above=relevant),
-        grade(unsaid | ours, truth, relevant_above=relevant),
-        grade(unsaid | alone.effects, truth, relevant_above=relevant),
+        grade(ours, shared, unit=unit),
+        grade(alone.effects, shared, unit=unit),
+        grade(unsaid | ours, truth, unit=unit),
+        grade(unsaid | alone.effects, truth, unit=unit),
         None,
         tuple(
             Point(f.feature, f.name, truth[f.feature], f.effect, f.ci_low, f.ci_high, f.decision, f.edit_success)
@@ -173,7 +172,7 @@ def mark(
         ),
         controls=len(explanation.controls),
         control_claims=sum(each.decision in CLAIMS for each in explanation.controls),
-        baselines=_baselines(subject, truth, world, alone, unit, combinations=combinations, plain=plain),
+        baselines=_baselines(subject, truth, world, alone, unit, left_out),
         **presence_marks(explanation.features, true),  # type: ignore[arg-type]
     )
 
@@ -184,23 +183,22 @@ def _baselines(
     world: Mapping[str, float],
     alone: Reading,
     unit: float,
-    *,
-    combinations: bool,
-    plain: bool,
+    left_out: Collection[str],
 ) -> dict[str, tuple[Beside, ...]]:
     """Every other reading of the method, and the pipeline with one choice undone, on the same images and edits.
 
     Args:
         alone: the paper's reading, which is there already.
+        left_out: readings that would cost edits of their own: `COMBINATIONS`, `UNDESCRIBED`.
     """
     unsaid, found, relevant = dict.fromkeys(truth, 0.0), {}, RELEVANT * unit
 
     def beside(marks: Grade, effects: Mapping[str, float], kept: Sequence[str]) -> Beside:
-        whole = grade(unsaid | dict(effects), truth, relevant_above=relevant)
+        whole = grade(unsaid | dict(effects), truth, unit=unit)
         return Beside(marks, whole, beam_recall(kept, truth, relevant_above=relevant))
 
     for title, draws in BASELINES.items():
-        if title == COMBINATIONS and not combinations:
+        if title in left_out:
             continue
         readings = [alone if each == PAPER else read(each, subject) for each in draws]
         found[title] = tuple(
@@ -208,7 +206,7 @@ def _baselines(
             for each in readings
         )
     others = {title: subject.changed(changed) for title, changed in variants(subject.study).items()}
-    if plain and (untold := undescribed(subject)):
+    if UNDESCRIBED not in left_out and (untold := undescribed(subject)):
         others[UNDESCRIBED] = untold
     for title, variant in others.items():
         run_search(variant)
@@ -258,16 +256,8 @@ def _against(
     unit: float = 1.0,
 ) -> Grade:
     """Effects against the truth of the images, claims against that of the world."""
-    estimates = grade(effects, truth, None, decisions, relevant_above=RELEVANT * unit, off_by=OFF * unit)
-    claims = grade(
-        effects,
-        world,
-        intervals,
-        decisions,
-        relevant_above=RELEVANT * unit,
-        null_tolerance=NULL * unit,
-        off_by=OFF * unit,
-    )
+    estimates = grade(effects, truth, None, decisions, unit=unit)
+    claims = grade(effects, world, intervals, decisions, null_tolerance=NULL, unit=unit)
     return replace(
         estimates,
         coverage=claims.coverage,

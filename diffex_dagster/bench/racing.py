@@ -18,8 +18,8 @@ from PIL import Image
 
 from diffex_dagster.classifying.target import measure
 from diffex_dagster.corpus.tree import Corpus, Feature
-from diffex_dagster.search.options import Bounds, SearchOptions
-from diffex_dagster.search.run import SearchResult, search
+from diffex_dagster.search.options import SearchOptions
+from diffex_dagster.search.run import SearchResult, new_race, search
 from diffex_dagster.stages.setup import build_classifier
 from diffex_dagster.study import Study
 
@@ -106,9 +106,8 @@ def resample(
             chosen = slice(None) if wanted is None else np.asarray(wanted)
             return {(feature.id,): d[feature.id][chosen] for (feature,) in combinations}
 
-        found.append(
-            (search(corpus, score, plain), search(corpus, score, racing, order=range(images), before=d[NULL].tolist()))
-        )
+        race = new_race(corpus, range(images), racing, before=d[NULL].tolist())
+        found.append((search(corpus, score, plain), search(corpus, score, racing, race=race)))
     return found
 
 
@@ -139,38 +138,39 @@ def summarise(
     )  # fmt: skip
 
 
-def measure_savings(
-    study: Study,
-    options: SearchOptions,
-    *,
-    pool: int,
-    images: Sequence[int],
-    studies: int,
-    bounds: Sequence[Bounds] = ("normal", "bounded"),
-    every: bool = False,
-    seed: int = 0,
-    say: Say = lambda _: None,
-) -> list[Saved]:
-    """Run the benchmark for each of the study's classifiers, number of images, and kind of bounds.
+def pool_tables(study: Study, corpus: Corpus, every: bool, count: int, say: Say = lambda _: None) -> dict[str, Table]:
+    """Classifier -> `pool_effects` of it, for each of the study's.
 
     Args:
-        bounds: the kinds of bounds.
         every: also for the classifiers of the study's folder `bench`.
-        pool: avatars that are drawn and edited exactly; the studies are drawn from them.
+        count: avatars that are drawn and edited exactly.
+    """
+    chosen = all_subjects(study) if every else {name: study.for_classifier(name) for name in study.classifiers}
+    return {name: pool_effects(of, corpus, name, count, say) for name, of in chosen.items()}
+
+
+def measure_savings(
+    corpus: Corpus,
+    tables: Mapping[str, Table],
+    settings: Sequence[SearchOptions],
+    images: Sequence[int],
+    studies: int,
+    say: Say = lambda _: None,
+) -> list[Saved]:
+    """Run the benchmark for each classifier, number of images, and setting.
+
+    Args:
+        tables: as of `pool_tables`; the studies are drawn from them.
+        settings: of the race.
         images: images a study.
         studies: resampled studies a setting.
     """
-    from diffex_dagster.stages.corpus_now import corpus_now
-
-    corpus, saved = corpus_now(study), []
-    chosen = all_subjects(study) if every else {name: study.for_classifier(name) for name in study.classifiers}
-    for classifier, of in chosen.items():
-        table = pool_effects(of, corpus, classifier, pool, say)
+    saved = []
+    for classifier, table in tables.items():
         for count in images:
-            for kind in bounds:
-                say(f"{classifier}: {studies} studies of {count} images, {kind} bounds")
-                setting = options.replaced(racing_bounds=kind)
-                pairs = resample(corpus, table, setting, images=count, studies=studies, seed=seed)
+            for setting in settings:
+                say(f"{classifier}: {studies} studies of {count} images, {setting.racing_bounds} bounds")
+                pairs = resample(corpus, table, setting, images=count, studies=studies)
                 saved.append(summarise(pairs, classifier, count, setting))
     return saved
 

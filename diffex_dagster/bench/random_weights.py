@@ -68,7 +68,6 @@ def write_checkpoint(
     *,
     dtype: torch.dtype,
     prediction_type: str = "epsilon",
-    seed: int = 0,
     device: str = "cpu",
     steady: bool = False,
 ) -> Path:
@@ -81,7 +80,6 @@ def write_checkpoint(
         size: one of `SIZES`; those that end in "xl" are Stable Diffusion XL.
         dtype: of the weights: at the size of XL, 14 GB in float32.
         prediction_type: what the UNet is said to predict.
-        seed: of the weights.
         device: where they are drawn: a GPU draws billions in a moment.
         steady: makes edits comparable. As drawn, attention is uniform, so that a mask says nothing; and an untrained
             UNet enlarges rounding errors from step to step. With `steady` its attention is sharper and its output is
@@ -93,7 +91,7 @@ def write_checkpoint(
     import torch
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     shape, is_xl = SIZES[size], size.endswith("xl")
     tokenizer = _write_tokenizer(folder / "tokenizer", shape["tokens"])
     encoders = shape["encoders"]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffex_dagster.effects.deciding import decide
-from diffex_dagster.effects.grading import OFF
+from diffex_dagster.effects.grading import NULL, OFF, RELEVANT
 from diffex_dagster.effects.options import DecisionOptions
 from diffex_dagster.effects.paired import Reach, interval
 from diffex_dagster.effects.presence import Mask, enough
@@ -44,7 +44,6 @@ def resample(
     images: int,
     options: DecisionOptions,
     studies: int,
-    null: float,
     *,
     without: Mapping[str, Mask] | None = None,
     reach: Reach | None = None,
@@ -55,17 +54,17 @@ def resample(
         effects: feature -> differences over the population, shape (population,).
         without: feature -> which of the population lack it, (population,): its effect is that among these, in the
             population and in every study.
-        null: |effect| of the population up to which a claim is false; so is a claim of the other sign, and one that is
-            off by more than `OFF` of the reach and than its own interval says (as in `effects.grading.grade`).
-        reach: how far the measure can be moved; that of a probability when left out.
+        reach: how far the measure can be moved; that of a probability when left out. A claim is false where the effect
+            of the population is `NULL` of it or less, has the other sign, or is off by more than `OFF` of it and than
+            the claim's own interval says (as in `effects.grading.grade`).
     """
     names = list(effects)
     table = np.stack([effects[name] for name in names], axis=1)
     lacking = np.stack([(without or {}).get(name, np.ones(len(table), bool)) for name in names], axis=1)
     truth = np.array([table[lacks, j].mean() if (lacks := lacking[:, j]).any() else 0.0 for j in range(len(names))])
     reach = reach or Reach(still=options.margin)
-    acting, relevant = np.any(table != 0.0, axis=0), np.abs(truth) > 0.02 * reach.furthest
-    rng = np.random.default_rng(options.seed)
+    acting, relevant = np.any(table != 0.0, axis=0), np.abs(truth) > RELEVANT * reach.furthest
+    null, rng = NULL * reach.furthest, np.random.default_rng(options.seed)
     covered, shares, falsely, wrongly, found = [], [], [], [], []
     for study in range(studies):
         chosen = rng.integers(len(table), size=images)

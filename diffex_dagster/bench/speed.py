@@ -11,7 +11,6 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
@@ -186,41 +185,30 @@ def _random_checkpoint(options: LeditsOptions, size: str, folder: Path) -> tuple
 
 
 def measure(
-    study: Study,
-    *,
-    images: int = 4,
-    prompts: int = 8,
-    repetitions: int = 3,
-    batches: Sequence[int] = BATCHES,
-    growth: Sequence[int] = (1, 2, 4),
-    mask: str | None = None,
-    scale: float | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
-    size: str | None = None,
+    whole: Workload,
+    folder: Path,
+    repetitions: int,
+    batches: Sequence[int],
+    growth: Sequence[int],
     say: Say = lambda _: None,
 ) -> Speed:
-    """Run the bench.
+    """Run the bench: every picture of a workload is edited towards each of its prompts.
 
     Args:
-        images, prompts: every picture is edited towards every prompt.
+        whole: `max(growth)` times the pictures and prompts that the contenders are compared on, the first of it.
+        folder: for what the contenders say.
         repetitions: rounds in which each contender takes one turn.
         batches: numbers of edits at a time to try; the fastest is the engine's in the comparison.
         growth: the engine behind a store, as a study uses it, on so many times the prompts, and the images, for time
             and memory; empty to leave out.
-        mask, scale, device, dtype: other ones than the study's editor has.
-        size: of a checkpoint with random weights in the place of the study's (see `random_weights.SIZES`).
         say: is told what is going on.
 
     Raises:
-        DiffExError: the study has no diffusion editor, or a contender failed.
+        DiffExError: a contender failed.
     """
-    most = max(growth, default=1)
-    with tempfile.TemporaryDirectory() as name, ExitStack() as open_processes:
-        folder = Path(name)
-        options = {"mask": mask, "scale": scale, "device": device, "dtype": dtype}
-        whole = workload_of(study, images * most, prompts * most, folder, size, **options)
-        pictures, words = whole.pictures, whole.prompts
+    most, pictures, words = max(growth, default=1), whole.pictures, whole.prompts
+    images, prompts = len(pictures) // most, len(words) // most
+    with ExitStack() as open_processes:
         workload = replace(whole, pictures=pictures[:images], prompts=words[:prompts])
 
         tried = {}

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffex_dagster.bench.marks import CLAIMS, NULL, RELEVANT, Marked, mark
+from diffex_dagster.bench.marks import CLAIMS, Marked, mark
 from diffex_dagster.bench.resampling import resample
 from diffex_dagster.bench.true_effects import Examinee, Truth, among_those_without, truth_of
 from diffex_dagster.classifying.parts import Target
@@ -31,6 +31,7 @@ from diffex_dagster.editing.ledits import LeditsEditorPart
 from diffex_dagster.editing.loading import LOADING
 from diffex_dagster.editing.parts import EditorPart
 from diffex_dagster.editing.python_editor import PythonEditorPart
+from diffex_dagster.effects.grading import RELEVANT
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.stages.context import StudyContext, at_work
 from diffex_dagster.stages.corpus import cleaned_proposal, merged
@@ -251,13 +252,7 @@ def grade_all(
                 reach = None if subject.target.bounded else reach_of(in_arm, unit)
                 options = decision_options(in_arm, reach).replaced(flips=1999)
                 resampled = resample(
-                    true_world.d,
-                    len(names),
-                    options,
-                    scope.resamples,
-                    NULL * unit,
-                    without=true_world.without,
-                    reach=reach,
+                    true_world.d, len(names), options, scope.resamples, without=true_world.without, reach=reach
                 )
                 marked = replace(marked, resampled=resampled)
             decoys = {f.id for f in corpus.walk() if f.editable and drawn.meaning(f.prompt) is None}

@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -17,7 +17,6 @@ from pydantic import Field
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from diffex_dagster.classifying.base import BatchedClassifier
-from diffex_dagster.classifying.outputs import Outputs
 from diffex_dagster.classifying.parts import ClassifierPart, Labels, Where
 from diffex_dagster.classifying.preprocessing import read_labels
 from diffex_dagster.classifying.protocol import Classifier
@@ -55,65 +54,40 @@ class HttpPart(ClassifierPart):
         written = str(where.written.get("url", self.url))
         known_as = shown_address(self.url) if written == self.url else written
         labels = where.path(self.labels) if isinstance(self.labels, Path) else self.labels
-        options = self.model_dump(exclude={"kind", "target", "device", "labels", "url"})
-        return HttpClassifier(where.url or self.url, labels=labels, known_as=known_as, **options)
+        return HttpClassifier(self.model_copy(update={"labels": labels}), where.url, known_as)
 
 
 class HttpClassifier(BatchedClassifier):
     """Sends pictures as base64 PNG; takes rows of numbers, or lists of {"label", "score"}, back.
 
     Args:
-        url: where requests are posted to.
-        labels: class names in the order of a row, or a file with one a line.
-        format: "plain" or "kserve"; see `HttpPart`.
-        outputs: "logits", "probabilities" or "sigmoid".
-        key_env: environment variable that holds a bearer token; it is never shown.
-        version: part of the fingerprint, since an address does not say which weights are behind it.
-        parameters: further fields of the request.
-        batch_size: pictures in a request.
-        timeout_s: seconds to wait for an answer.
-        retries: further attempts after 429, 5xx, a timeout or a lost connection.
+        part: what a study file says of it. The token in `key_env` is never shown; `version` is part of the fingerprint,
+            since an address does not say which weights are behind it.
+        url: where requests are posted to; the part's own when None.
         known_as: stands for the address in the fingerprint where `version` says what is behind it: one model that is
             served at several addresses is one classifier.
     """
 
     networked = True  # nothing is gained by asking from several processes, which may not have its key
 
-    def __init__(
-        self,
-        url: str,
-        labels: Sequence[str] | Path,
-        *,
-        format: Literal["plain", "kserve"] = "plain",
-        outputs: Outputs = "probabilities",
-        key_env: str | None = None,
-        version: str = "",
-        parameters: Mapping[str, Any] | None = None,
-        batch_size: int = 32,
-        timeout_s: float = 60.0,
-        retries: int = 4,
-        known_as: str | None = None,
-    ) -> None:
-        super().__init__(shown_address(url), batch_size, outputs)
-        remember_address(url)
-        self.known_as = known_as
-        self.url, self.given_labels, self.format = url, labels, format
-        self.key_env, self.version, self.parameters = key_env, version, dict(parameters or {})
-        self.timeout_s, self.retries = timeout_s, retries
+    def __init__(self, part: HttpPart, url: str | None = None, known_as: str | None = None) -> None:
+        self.part, self.url, self.known_as = part, url or part.url, known_as
+        super().__init__(shown_address(self.url), part.batch_size, part.outputs)
+        remember_address(self.url)
 
     def _labels(self) -> tuple[str, ...]:
-        return read_labels(self.given_labels)
+        return read_labels(self.part.labels)
 
     def _identity(self) -> Any:
-        name = self.known_as if self.known_as and self.version else self.name
-        return name, self.version, self.labels, self.format, self.parameters
+        name = self.known_as if self.known_as and self.part.version else self.name
+        return name, self.part.version, self.labels, self.part.format, self.part.parameters
 
     def _outputs(self, pictures: list[Image.Image]) -> np.ndarray:
-        sent, received = _FIELDS[self.format]
+        sent, received = _FIELDS[self.part.format]
         images: list[Any] = [_png(picture) for picture in pictures]
-        if self.format == "kserve":
+        if self.part.format == "kserve":
             images = [{"b64": image} for image in images]
-        answer = self._post({**self.parameters, sent: images})
+        answer = self._post({**self.part.parameters, sent: images})
         rows = answer.get(received) if isinstance(answer, dict) else None
         if not isinstance(rows, list) or len(rows) != len(pictures):
             shown = redact(json.dumps(answer, default=str, ensure_ascii=False))[:160]
@@ -143,22 +117,22 @@ class HttpClassifier(BatchedClassifier):
 
     def _post(self, body: Mapping[str, Any]) -> Any:
         headers: dict[str, str] = {}
-        if self.key_env:
-            key = os.environ.get(self.key_env)
+        if self.part.key_env:
+            key = os.environ.get(self.part.key_env)
             if not key:
                 raise ClassifierError(
-                    f"{self.name}: key_env: the environment variable {self.key_env} is not set; export it"
+                    f"{self.name}: key_env: the environment variable {self.part.key_env} is not set; export it"
                 )
             headers["Authorization"] = f"Bearer {key}"
             remember(key)
         attempts = Retrying(
             retry=retry_if_exception(_passes),
-            stop=stop_after_attempt(self.retries + 1),
+            stop=stop_after_attempt(self.part.retries + 1),
             wait=_wait,
             reraise=True,
         )
         try:
-            with web.client(self.url, timeout=self.timeout_s) as client:
+            with web.client(self.url, timeout=self.part.timeout_s) as client:
                 for attempt in attempts:
                     with attempt:
                         response = client.post(self.url, json=body, headers=headers)

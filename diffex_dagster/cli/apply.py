@@ -6,6 +6,7 @@ import json
 import shlex
 import webbrowser
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.table import Table
@@ -32,13 +33,35 @@ from diffex_dagster.utils.progress import Reporter
 SHOWN = 12  # pictures of an attribute in the terminal
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures that a study is applied to.
+
+    Attributes:
+        folder: where they are, as the command names it.
+        wanted: which attributes are looked for, and how.
+    """
+
+    study: Study
+    classifier: str
+    folder: Path
+    wanted: Wanted
+
+    @property
+    def command(self) -> str:
+        """The command that makes the same again."""
+        options = [option for each in self.wanted.shortcuts for option in ("--shortcut", each)]
+        options += [] if self.wanted.top == TOP else ["--top", str(self.wanted.top)]
+        options += ["--null-edits"] if self.wanted.null_edits else []
+        first = next(iter(self.study.editors))
+        options += [] if self.study.editor_name == first else ["--editor", self.study.editor_name]
+        named = ["diffex", "apply", self.study.folder.name, self.classifier, "--images", str(self.folder)]
+        return shlex.join([*named, *options])
+
+
 def make(
-    study: Study,
-    classifier: str,
-    images: Path,
-    wanted: Wanted,
+    of: Pictures,
     report: Reporter,
-    *,
     only_plan: bool = False,
     output: Path | None = None,
     say: Callable[[str], None] = note,
@@ -57,7 +80,8 @@ def make(
         DiffExError: there is no such folder, or no report to apply; editor, classifier or judge cannot be used; or the
             folder that is to be written cannot be.
     """
-    folder = read_folder(study, images)
+    study, classifier, wanted = of.study, of.classifier, of.wanted
+    folder = read_folder(study, of.folder)
     reading = StudyContext(study).to_read()  # a plan writes nothing, not even a database
     planned = plan_apply(asked_of_pictures(reading.subject(classifier), folder, wanted))
     say(cost(planned))
@@ -75,7 +99,7 @@ def make(
         subject = work.subject(classifier)
         check_classifier(subject)
         keep_pictures(subject, folder)
-        return apply_study(asked_of_pictures(subject, folder, wanted), _command(study, classifier, images, wanted))
+        return apply_study(asked_of_pictures(subject, folder, wanted), of.command)
 
     applied = in_gpu_pool(study, "apply", found, say) if planned.on_this_machine else found()
     page, *_ = write_applied(applied, where)
@@ -149,11 +173,3 @@ def _show_pictures(found: Applied, feature: str, title: str, digits: int) -> Non
     terminal().print(table)
     if len(there) > SHOWN:
         terminal().print(f"and {len(there) - SHOWN} more: page and images.csv", highlight=False)
-
-
-def _command(study: Study, classifier: str, images: Path, wanted: Wanted) -> str:
-    options = [option for each in wanted.shortcuts for option in ("--shortcut", each)]
-    options += [] if wanted.top == TOP else ["--top", str(wanted.top)]
-    options += ["--null-edits"] if wanted.null_edits else []
-    options += [] if study.editor_name == next(iter(study.editors)) else ["--editor", study.editor_name]
-    return shlex.join(["diffex", "apply", study.folder.name, classifier, "--images", str(images), *options])

@@ -236,19 +236,18 @@ def speed(
     file: JsonOption = None,
 ) -> None:
     """Time the editor against diffusers' pipeline and against the UNet alone."""
+    import tempfile
+
     from diffex_dagster.bench import speed as bench_speed
 
     loaded = load(study, editor)
-    console = Console(stderr=True)
-    sizes = _numbers(batches, "--batches")
-    with console.status("starting") as status:
-        found = bench_speed.measure(
-            loaded, images=images, prompts=prompts, repetitions=repetitions, batches=sizes,
-            growth=(1, 2, 4) if growth else (), mask=mask, scale=scale, device=device, dtype=dtype, size=size,
-            say=status.update,
-        )  # fmt: skip
+    sizes, times = _numbers(batches, "--batches"), (1, 2, 4) if growth else ()
+    changes, most = {"mask": mask, "scale": scale, "device": device, "dtype": dtype}, max(times, default=1)
+    with tempfile.TemporaryDirectory() as folder, Console(stderr=True).status("starting") as status:
+        whole = bench_speed.workload_of(loaded, images * most, prompts * most, Path(folder), size, **changes)
+        found = bench_speed.measure(whole, Path(folder), repetitions, sizes, times, status.update)
     print(bench_speed.as_markdown(found))
-    options = bench_speed.options_of(loaded, mask=mask, scale=scale, device=device, dtype=dtype)
+    options = bench_speed.options_of(loaded, **changes)
     workload = {
         "study": loaded.name, "images": images, "prompts": prompts, "mask": options.mask, "scale": options.scale,
         "size": size or "the study's",
@@ -317,6 +316,7 @@ def racing(
     """Count the edits that racing saves on resampled studies, and how often it finds the same features."""
     from diffex_dagster.bench import racing as bench_racing
     from diffex_dagster.search.options import Bounds
+    from diffex_dagster.stages.corpus_now import corpus_now
 
     changes = {"racing_top": top, "racing_tolerance": tolerance, "racing_start": start}
     loaded = load(study)
@@ -330,10 +330,10 @@ def racing(
     if len(kinds) != len(bounds.split(",")):
         raise DiffExError(f"bench racing: --bounds {bounds!r}: write one or both of {','.join(get_args(Bounds))}")
     with Console(stderr=True).status("drawing the pool") as status:
-        saved = bench_racing.measure_savings(
-            loaded, search, pool=pool, images=sizes, studies=studies, bounds=kinds, every=every,
-            say=status.update,
-        )  # fmt: skip
+        corpus = corpus_now(loaded)
+        tables = bench_racing.pool_tables(loaded, corpus, every, pool, status.update)
+        settings = [search.replaced(racing_bounds=kind) for kind in kinds]
+        saved = bench_racing.measure_savings(corpus, tables, settings, sizes, studies, status.update)
     print(bench_racing.as_markdown(saved))
     _write(file, {"pool": pool, "search": search.model_dump(mode="json"), "settings": bench_racing.as_json(saved)})
 

@@ -300,9 +300,9 @@ def apply(
     set_workers(workers)
     loaded = load(study, editor)
     (name,) = classifiers_of(loaded, classifier)
-    wanted = Wanted(tuple(shortcut or ()), top, null_edits)
+    of = apply_cli.Pictures(loaded, name, images, Wanted(tuple(shortcut or ()), top, null_edits))
     with shown(Console(stderr=True)) as report:
-        found = apply_cli.make(loaded, name, images, wanted, report, only_plan=only_plan, output=folder)
+        found = apply_cli.make(of, report, only_plan, folder)
     if found is not None:
         apply_cli.show(*found, output, open_it)
 

@@ -19,7 +19,8 @@ from diffex_dagster.editing import guidance, solver
 from diffex_dagster.editing.checkpoints import Checkpoint
 from diffex_dagster.editing.edit_plan import Edit, Inversion, Plan
 from diffex_dagster.editing.guidance import AttentionMaps
-from diffex_dagster.editing.loading import LoadingOptions, attention_processor, place
+from diffex_dagster.editing.ledits_options import LeditsOptions
+from diffex_dagster.editing.loading import attention_processor, place
 from diffex_dagster.editing.models import Text, Texts, load_components
 from diffex_dagster.editing.vocabulary import SourcePrompt, prompt_of
 from diffex_dagster.errors import EditorError
@@ -47,57 +48,42 @@ class Engine:
 
     Args:
         checkpoint: complete (see `checkpoints.locate`), or its folder.
-        steps: denoising steps taken.
-        skip: share of extra steps left out at the noisy end.
-        scheduler: "dpm" or "ddim".
-        correct_end: whether the last step, which adds no noise, is corrected as the others are (see `invert`).
-        zero_noise_steps: last steps that get no noise from the inversion; None is 3 for Stable Diffusion XL, where
-            diffusers warns of grain otherwise, and 0 for the others. Where it is not 0, null edits are the model's
-            own ending of a picture, no exact reconstruction.
-        device: where the models run.
+        options: steps, skip and scheduler; `correct_end`, whether the last step, which adds no noise, is corrected as
+            the others are (see `invert`); `zero_noise_steps`, last steps that get no noise from the inversion: None is
+            3 for Stable Diffusion XL, where diffusers warns of grain otherwise, and 0 for the others. Where it is not
+            0, null edits are the model's own ending of a picture, no exact reconstruction. With `compile`, calls whose
+            attention is read stay uncompiled. LoRA, attention and what saves memory are of `LoadingOptions`.
+        device: where the models run, whatever the options say.
         dtype: of the models; latents stay float32 since differences of close numbers are masked and amplified.
-        mask_resolution: side of the cross-attention maps; None for a quarter of the latents' side.
-        channels_last: memory format of the convolutions.
-        compile: whether the UNet goes through `torch.compile`. Calls whose attention is read stay uncompiled.
-        loading: LoRA, attention, and what saves memory; its device and dtype are those above.
     """
 
     def __init__(
         self,
         checkpoint: Checkpoint | Path,
-        *,
-        steps: int,
-        skip: float,
-        scheduler: solver.SchedulerName,
-        correct_end: bool = True,
-        zero_noise_steps: int | None = None,
+        options: LeditsOptions,
         device: torch.device,
         dtype: torch.dtype,
-        mask_resolution: int | None = None,
-        channels_last: bool = True,
-        compile: bool = False,
-        loading: LoadingOptions | None = None,
     ) -> None:
-        self.device, self.dtype, self.mask_resolution = device, dtype, mask_resolution
+        self.device, self.dtype, self.mask_resolution = device, dtype, options.mask_resolution
         if device.type == "cpu":
             keep_freed_memory()
-        loading = loading or LoadingOptions()
         checkpoint = Checkpoint(checkpoint) if isinstance(checkpoint, Path) else checkpoint
-        self.components = load_components(checkpoint, dtype, loading.lora_files())
+        self.components = load_components(checkpoint, dtype, options.lora_files())
         self.unet, self.vae, schedule = self.components.unet, self.components.vae, self.components.schedule
         check_latents(self.vae.config)
-        place(self.components.models, loading, device)
-        if channels_last:
+        place(self.components.models, options, device)
+        if options.channels_last and device.type != "mps":
             self.unet.to(memory_format=torch.channels_last)
             self.vae.to(memory_format=torch.channels_last)
-        self.correct_end = correct_end
-        self.zero_noise_steps = (3 if self.components.is_xl else 0) if zero_noise_steps is None else zero_noise_steps
-        self.steps = solver.timetable(scheduler, schedule, steps, skip)
-        self._timetable = partial(solver.timetable, scheduler, schedule, steps)
+        self.correct_end = options.correct_end
+        own = 3 if self.components.is_xl else 0
+        self.zero_noise_steps = own if options.zero_noise_steps is None else options.zero_noise_steps
+        self._timetable = partial(solver.timetable, options.scheduler, schedule, options.steps)
+        self.steps = self._timetable(options.skip)
         self.train_timesteps = int(schedule.get("num_train_timesteps", 1000))
         self._maps = AttentionMaps()
-        guidance.install(self.unet, self._maps, attention_processor(loading, device))
-        self._compiled: torch.nn.Module | None = torch.compile(self.unet) if compile else None  # type: ignore[assignment]
+        guidance.install(self.unet, self._maps, attention_processor(options, device))
+        self._compiled: torch.nn.Module | None = torch.compile(self.unet) if options.compile else None  # type: ignore[assignment]
         self.text = lru_cache(_TEXTS)(self.components.encode)  # a prompt as the UNet reads it
 
     def skipping(self, skip: float) -> Engine:

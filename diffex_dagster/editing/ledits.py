@@ -377,19 +377,5 @@ class LeditsEditor:
             from diffex_dagster.editing.engine import Engine
 
             device, dtype = self.placement
-            options = self.options
-            self._engine = Engine(
-                checkpoint,
-                steps=options.steps,
-                skip=options.skip,
-                scheduler=options.scheduler,
-                correct_end=options.correct_end,
-                zero_noise_steps=options.zero_noise_steps,
-                device=torch.device(device),
-                dtype=getattr(torch, dtype),
-                mask_resolution=options.mask_resolution,
-                channels_last=options.channels_last and not device.startswith("mps"),
-                compile=options.compile,
-                loading=options,
-            )
+            self._engine = Engine(checkpoint, self.options, torch.device(device), getattr(torch, dtype))
         return self._engine

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -151,14 +151,12 @@ def decide(
         )
         decided[name] = Decision("edit failed", None, reason)
     for j, name in enumerate(tested):
-        alone = None if p_raw is None else float(p_raw[j])
+        p = PValues(float(p_mean[j]), None if p_raw is None else float(p_raw[j]), float(p_mixed[j]))
         moved = (int(counts[0, j]), int(counts[1, j]))
         seen = table[on[:, j], j]
         of = reach.get(name) if isinstance(reach, Mapping) else reach
         of = replace(of or Reach(), still=options.margin)
-        decided[name] = _decide_one(
-            seen, float(p_mean[j]), alone, float(p_mixed[j]), moved, furthest, options=options, reach=of
-        )
+        decided[name] = _decide_one(seen, p, moved, furthest, options, of)
     return {name: decided[name] for name in d}
 
 
@@ -203,13 +201,11 @@ def decide_controls(
     return {
         name: _decide_one(
             against[:, j],
-            float(p[j]),
-            alone[j],
-            1.0,
+            PValues(float(p[j]), alone[j], 1.0),
             (int(counts[0, j]), int(counts[1, j])),
             furthest_moves(against),
-            options=settings,
-            reach=reach,
+            settings,
+            reach,
         )
         for j, name in enumerate(controls)
     }
@@ -344,14 +340,19 @@ def adjust_holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
     return adjusted
 
 
+class PValues(NamedTuple):
+    """What the tests of one feature say: adjusted, alone (None for e-BH), and adjusted, of the test for *mixed*."""
+
+    mean: float
+    raw: float | None
+    mixed: float
+
+
 def _decide_one(
     d: NDArray[np.float64],
-    p_mean: float,
-    p_raw: float | None,
-    p_mixed: float,
+    p: PValues,
     counts: tuple[int, int],
     furthest: tuple[float, float],
-    *,
     options: DecisionOptions,
     reach: Reach,
 ) -> Decision:
@@ -366,26 +367,26 @@ def _decide_one(
     shown = f"mean {mean:+.{places}f}, interval [{low:+.{places}f}, {high:+.{places}f}]"
     against = furthest[1] if mean > 0 else furthest[0]
     undone_by = images_that_undo(mean, images, against, options.minimum_effect)
-    beyond_noise = p_mean <= options.level and (low > 0.0 or high < 0.0) and not inside
+    beyond_noise = p.mean <= options.level and (low > 0.0 or high < 0.0) and not inside
     if beyond_noise and undone_by > 1:
         other = down if mean > 0 else up
         despite = f"; {other} of {images} images move the other way" if other else ""
         if undone_by <= FEW:
             despite += f"; {undone_by:.0f} more that move by {against:.2g} the other way would undo it"
-        return Decision("raises" if mean > 0 else "lowers", p_mean, f"{shown}, p = {p_mean:.2g}{despite}", p_raw)
-    if p_mixed <= options.level:
-        return Decision("mixed", p_mixed, f"{moves}, p = {p_mixed:.2g}", p_raw)
+        return Decision("raises" if mean > 0 else "lowers", p.mean, f"{shown}, p = {p.mean:.2g}{despite}", p.raw)
+    if p.mixed <= options.level:
+        return Decision("mixed", p.mixed, f"{moves}, p = {p.mixed:.2g}", p.raw)
     unseen_low, unseen_high = unseen_bounds(d, reach, 1.0 - options.confidence)
     if inside and -margin <= unseen_low and unseen_high <= margin:
-        small = " though it differs from zero" if p_mean <= options.level else ""
-        return Decision("no effect shown", p_mean, f"{shown} inside ±{margin:g}{small}", p_raw)
+        small = " though it differs from zero" if p.mean <= options.level else ""
+        return Decision("no effect shown", p.mean, f"{shown} inside ±{margin:g}{small}", p.raw)
     unmoved = bool((np.abs(d) <= margin).all())
     if unmoved:
         seen = f"no image moves by more than ±{margin:g}, but {images} images do not rule out that others do"
-        return Decision("inconclusive", p_mean, f"{seen}: {shown}", p_raw)
+        return Decision("inconclusive", p.mean, f"{seen}: {shown}", p.raw)
     undone = (
         f", but one more image that moves by {against:.2g} the other way, as edits here do, would undo it"
         if beyond_noise
         else ""
     )
-    return Decision("inconclusive", p_mean, f"{shown}, p = {p_mean:.2g}{undone}", p_raw)
+    return Decision("inconclusive", p.mean, f"{shown}, p = {p.mean:.2g}{undone}", p.raw)

@@ -13,13 +13,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+RELEVANT = 0.02
+"""|true effect| above which a feature is relevant, in the unit of the measure."""
+NULL = 0.001
+"""|true effect| up to which a claim of an effect is false, where the truth is itself measured."""
 OFF = 0.1
 """How far a claimed effect may be off, in the unit of the measure, before its interval has to hold the truth."""
 
 
 @dataclass(frozen=True)
 class Grade:
-    """How well estimated effects agree with the truth. *Relevant* features have |true| above the threshold.
+    """How well estimated effects agree with the truth. *Relevant* features have |true| above `RELEVANT`.
 
     Attributes:
         features: how many features have both a truth and a finite estimate.
@@ -35,7 +39,7 @@ class Grade:
         coverage: share of the features with an interval whose interval holds the truth.
         discoveries: features decided *raises* or *lowers* for which a truth is known.
         fdr: share of the discoveries that are false: no true effect, the other sign, or a size that is wrong by more
-            than `off_by` and outside the claim's own interval. 0 without discoveries.
+            than `OFF` and outside the claim's own interval. 0 without discoveries.
         false_discoveries: those features.
         missed: relevant feature -> why it was not discovered: its decision, "wrong sign", or "not scored". Empty when
             no decisions were given.
@@ -65,9 +69,8 @@ def grade(
     intervals: Mapping[str, tuple[float, float]] | None = None,
     decisions: Mapping[str, str] | None = None,
     *,
-    relevant_above: float = 0.02,
     null_tolerance: float = 1e-6,
-    off_by: float = OFF,
+    unit: float = 1.0,
 ) -> Grade:
     """Grade estimated effects.
 
@@ -76,16 +79,16 @@ def grade(
         truth: feature -> true effect; features without one are not graded.
         intervals: feature -> (low, high).
         decisions: feature -> decision, as of `effects.deciding`.
-        relevant_above: |true| above which a feature is relevant.
-        null_tolerance: |true| up to which a feature has no effect (a measured truth is seldom exactly zero).
-        off_by: error from which a claim whose interval does not hold the truth is false, in the unit of the effects.
+        null_tolerance: |true| up to which a feature has no effect (a measured truth is seldom exactly zero), in the
+            unit of the measure.
+        unit: of the measure: what a probability's 1 is of it. `RELEVANT`, `OFF` and `null_tolerance` are in it.
 
     Ties: a feature whose |truth| equals that of rank k counts as in the true top k. Features tied in |estimate| at rank
     k share the remaining places, so that the mark is the mean over all orders of the tied.
     """
     known = {name: float(value) for name, value in truth.items() if math.isfinite(value)}
     scored = {name: float(estimated[name]) for name in known if math.isfinite(estimated.get(name, math.nan))}
-    relevant = [name for name, value in known.items() if abs(value) > relevant_above]
+    relevant = [name for name, value in known.items() if abs(value) > RELEVANT * unit]
     relevant_scored = [name for name in relevant if name in scored]
 
     def pair(names: Sequence[str]) -> tuple[list[float], list[float]]:
@@ -100,8 +103,8 @@ def grade(
     false = tuple(
         name
         for name, text in claims.items()
-        if _is_false(text, known[name], null_tolerance)
-        or _is_off(scored.get(name), (intervals or {}).get(name), known[name], off_by)
+        if _is_false(text, known[name], null_tolerance * unit)
+        or _is_off(scored.get(name), (intervals or {}).get(name), known[name], OFF * unit)
     )
     return Grade(
         features=len(scored),
@@ -124,7 +127,7 @@ def grade(
 
 
 def beam_recall(
-    kept: Collection[str], truth: Mapping[str, float], *, top: int = 10, relevant_above: float = 0.02
+    kept: Collection[str], truth: Mapping[str, float], *, top: int = 10, relevant_above: float = RELEVANT
 ) -> float:
     """Share of the `top` relevant features with the largest |truth| whose level-1 group the beam kept.
 

@@ -8,7 +8,7 @@ scores always lead to the same edits.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,20 @@ Failed = Mapping[str, float]
 """Features whose edits were made and do not show them -> the share of edits that do."""
 Without = Mapping[str, Mask]
 """Features -> which images their edits can change: those that do not show them already."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a judge says of scored features: whose edits do not show them, and which images lack them.
+
+    Features of which nothing is said are missing, all of them where nobody judges. Only the magnitude gate asks.
+    """
+
+    failed: Failed = field(default_factory=dict)
+    without: Without = field(default_factory=dict)
+
+
+UNJUDGED = Judged()
 
 
 def floor_of(floor: Floor, edits: int, images: int | None = None) -> float:
@@ -122,8 +136,7 @@ def score_node(
     feature: Feature,
     scores: Scores,
     options: SearchOptions,
-    failed: Failed | None = None,
-    without: Without | None = None,
+    judged: Judged = UNJUDGED,
     floor: Floor = 0.0,
 ) -> NodeScore | None:
     """Score a node by its competitors that have been scored; None if none has.
@@ -135,7 +148,7 @@ def score_node(
     scored = [probe for probe in competitors(feature, options) if probe.id in scores]
     if not scored:
         return None
-    failed, without = failed or {}, without or {}
+    failed, without = judged.failed, judged.without
     open_ = [probe for probe in scored if probe.id not in without or enough(without[probe.id])]
     shown = [probe for probe in open_ if probe.id not in failed]
     success = there = None
@@ -166,8 +179,7 @@ def gate(
     corpus: Corpus,
     noise_floor: Floor,
     options: SearchOptions,
-    failed: Failed | None = None,
-    without: Without | None = None,
+    judged: Judged = UNJUDGED,
 ) -> list[GateOutcome]:
     """Choose the level-1 groups that enter the beam.
 
@@ -178,52 +190,50 @@ def gate(
     Args:
         scores: d of every feature of `level1_features`; features that are missing count as not scored.
         noise_floor: used by the magnitude gate.
-        failed: features whose edits did not take.
-        without: the images that lack a feature: it is measured on these. Both by the magnitude gate alone.
+        judged: features whose edits fail are passed over, and a feature is measured on the images that lack it; both
+            by the magnitude gate alone.
 
     Returns:
         One outcome for each group, the strongest first, ties and groups without a score in the order of the corpus.
     """
-    return _gate(corpus.groups, scores, noise_floor, options, parents={}, failed=failed or {}, without=without or {})
+    return _gate(dict.fromkeys(corpus.groups), scores, noise_floor, options, judged)
 
 
 def _gate(
-    nodes: Sequence[Feature],
+    nodes: Mapping[Feature, Feature | None],
     scores: Scores,
     noise_floor: Floor,
     options: SearchOptions,
-    *,
-    parents: Mapping[str, Feature],
-    failed: Failed,
-    without: Without,
+    judged: Judged,
 ) -> list[GateOutcome]:
+    """`gate` for nodes of any level, each with its parent."""
     signed, absolute = options.gate == "signed", options.gate == "absolute"
-    judged: list[tuple[NodeScore, int, float, str]] = []  # node, kind (0 passes), rank within the kind, why
+    measured: list[tuple[NodeScore, int, float, str]] = []  # node, kind (0 passes), rank within the kind, why
     unscored: list[GateOutcome] = []
-    for node in nodes:
-        of_edits = (failed, without, noise_floor) if options.gate == "magnitude" else ()
+    for node, parent in nodes.items():
+        of_edits = (judged, noise_floor) if options.gate == "magnitude" else ()
         found = score_node(node, scores, options, *of_edits)
         if found is None:
             reason = "not scored" if competitors(node, options) else "neither it nor anything below it can be edited"
             unscored.append(GateOutcome(node.id, False, reason, None))
         elif signed:
-            passes, why = _passes_signed(found, scores, options, parents.get(node.id))
-            judged.append((found, 0 if passes else _OUT, found.signed, why))
+            passes, why = _passes_signed(found, scores, options, parent)
+            measured.append((found, 0 if passes else _OUT, found.signed, why))
         elif absolute:
-            judged.append((found, 0, found.absolute, f"|mean d| {_said(found.absolute)[0]}"))
+            measured.append((found, 0, found.absolute, f"|mean d| {_said(found.absolute)[0]}"))
         else:
             kind, why = _passes_magnitude(found, noise_floor)
-            judged.append((found, kind, found.magnitude - floor_of(noise_floor, len(found.by), found.images), why))
+            measured.append((found, kind, found.magnitude - floor_of(noise_floor, len(found.by), found.images), why))
 
     places: list[str] = []
     for kind in (0, _UNKNOWN, _BELOW):
-        of_kind = [each for each in judged if each[1] == kind]
+        of_kind = [each for each in measured if each[1] == kind]
         of_kind.sort(key=lambda each: each[2], reverse=True)  # stable: ties keep corpus order
         places += [found.feature.id for found, *_ in of_kind]
     kept = set(places[: options.places])
 
     outcomes = []
-    for found, kind, _, why in sorted(judged, key=lambda each: each[2], reverse=True):
+    for found, kind, _, why in sorted(measured, key=lambda each: each[2], reverse=True):
         feature = found.feature
         if feature.id in kept and kind != 0:
             why += ", but the beam had a free place" if options.places else ", but there is a place for every group"
@@ -297,44 +307,42 @@ def expand(corpus: Corpus, kept: Sequence[str], options: SearchOptions | None = 
 
 def next_level(
     scores: Scores,
-    corpus: Corpus,
-    expanded: Sequence[str],
+    nodes: Mapping[Feature, Feature],
     noise_floor: Floor,
     options: SearchOptions,
-    level: int,
-    *,
-    failed: Failed | None = None,
-    without: Without | None = None,
+    judged: Judged = UNJUDGED,
 ) -> list[GateOutcome]:
     """Refill the beam for a deeper level, among the nodes of that level whose parents were expanded.
 
     Args:
         scores: d of every feature scored so far.
-        expanded: ids of all nodes expanded so far.
-        level: of the nodes to choose from, 2 or more; they have children of their own.
-        failed, without: as for `gate`.
+        nodes: as of `unexpanded`.
+        noise_floor, judged: as for `gate`.
 
     Returns:
         One outcome for each candidate, the strongest first. Published Algorithm 1 does not refill its beam; a strong
         child of a weak sibling would be lost.
     """
-    parents = _unexpanded(corpus, expanded, level)
-    nodes = [corpus[child] for child in parents]
-    return _gate(nodes, scores, noise_floor, options, parents=parents, failed=failed or {}, without=without or {})
+    return _gate(nodes, scores, noise_floor, options, judged)
 
 
 def candidates(
     corpus: Corpus, expanded: Sequence[str], options: SearchOptions, level: int
 ) -> dict[str, tuple[Feature, ...]]:
     """What `next_level` chooses from, with the features that each is scored by."""
-    return {child: competitors(corpus[child], options) for child in _unexpanded(corpus, expanded, level)}
+    return {child.id: competitors(child, options) for child in unexpanded(corpus, expanded, level)}
 
 
-def _unexpanded(corpus: Corpus, expanded: Sequence[str], level: int) -> dict[str, Feature]:
-    """Nodes of a level that have children of their own, children of expanded nodes -> their parents."""
+def unexpanded(corpus: Corpus, expanded: Sequence[str], level: int) -> dict[Feature, Feature]:
+    """What may be expanded next: nodes of a level with children of their own -> their parents, which were expanded.
+
+    Args:
+        expanded: ids of all nodes expanded so far.
+        level: of the nodes, 2 or more.
+    """
     done = set(expanded)
     return {
-        child.id: parent
+        child: parent
         for parent in corpus.walk()
         if parent.id in done
         for child in parent.children

@@ -13,10 +13,10 @@ from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.search.algorithm1 import grow_published
 from diffex_dagster.search.joint import JointResult, grow_joint
 from diffex_dagster.search.levels import (
-    Failed,
+    UNJUDGED,
     Floor,
     GateOutcome,
-    Without,
+    Judged,
     candidates,
     depth,
     expand,
@@ -26,6 +26,7 @@ from diffex_dagster.search.levels import (
     level1_features,
     next_level,
     survivors,
+    unexpanded,
 )
 from diffex_dagster.search.options import SearchOptions
 from diffex_dagster.search.racing import Kind, Need, Race
@@ -68,11 +69,8 @@ def search(
     options: SearchOptions | None = None,
     *,
     noise_floor: Floor = 0.0,
-    failed: Callable[[Sequence[Feature]], Failed] | None = None,
-    without: Callable[[Sequence[Feature]], Without] | None = None,
-    order: Sequence[int] = (),
-    reach: tuple[float, float] = (-1.0, 1.0),
-    before: Sequence[float] = (),
+    judged: Callable[[Sequence[Feature]], Judged] | None = None,
+    race: Race | None = None,
 ) -> SearchResult:
     """DiffEx: level-1 scores, gate, expansion of the beam level by level, joint combination.
 
@@ -82,20 +80,18 @@ def search(
             called as `score(feature sets, images)` with the numbers of the images that d is wanted of, and each set is
             asked for once an image.
         noise_floor: mean |d| that editing noise alone reaches, in the unit of d.
-        failed: says of scored features which of them have edits that do not show them; asked for what the gates choose
-            from. None where nobody judges edits.
-        without: says of them which images lack them, likewise; the gates measure them on these.
-        order: under racing, the numbers of all images in the random order in which they are spent.
-        reach, before: under racing, see `Race`.
+        judged: says of scored features which of them have edits that do not show them, and which images lack them;
+            asked for what the magnitude gate chooses from. None where nobody judges edits.
+        race: under racing, a new one (`new_race`), which the search runs.
+
+    Raises:
+        ValueError: the options ask for racing, and there is no race; or there is one, and they do not.
     """
     options = options or SearchOptions()
-    if options.allocation == "racing" and not order:
-        raise ValueError("racing needs the order of the images")
+    if (options.allocation == "racing") != (race is not None):
+        raise ValueError("racing needs a race (new_race), and no other allocation has one")
     scores: dict[str, NDArray[np.float64]] = {}
-    editable = [feature.id for feature in corpus.walk() if feature.editable]
-    race = Race(order, len(editable), options, *reach, before) if options.allocation == "racing" else None
-    known_failed: dict[str, float] = {}
-    known_without: dict[str, NDArray[np.bool_]] = {}
+    known = UNJUDGED
     asked = edits = 0
 
     def ask(features: Sequence[Feature], gated: Mapping[str, tuple[Feature, ...]]) -> None:
@@ -124,13 +120,13 @@ def search(
         edits += sum(len(d) for d in answers.values())
         return answers
 
-    def judged(nodes: Mapping[str, tuple[Feature, ...]]) -> tuple[Failed, Without]:
+    def judge(nodes: Mapping[str, tuple[Feature, ...]]) -> Judged:
+        nonlocal known
         by = {feature.id: feature for features in nodes.values() for feature in features if feature.id in scores}
-        if failed and by and options.gate == "magnitude":
-            known_failed.update(failed(list(by.values())))
-        if without and by and options.gate == "magnitude":
-            known_without.update(without(list(by.values())))
-        return known_failed, known_without
+        if judged and by and options.gate == "magnitude":
+            new = judged(list(by.values()))
+            known = Judged({**known.failed, **new.failed}, {**known.without, **new.without})
+        return known
 
     def probes_of(level: int) -> list[Feature]:
         """What the nodes of a level compete by, besides themselves."""
@@ -141,15 +137,14 @@ def search(
     groups = level1_features(corpus, options)
     ask([feature for probes in groups.values() for feature in probes], groups)
     # 2. Gate them, expand the beam.
-    level1 = gate(scores, corpus, noise_floor, options, *judged(groups))
+    level1 = gate(scores, corpus, noise_floor, options, judge(groups))
     expanded = kept_ids(level1)
     ask([*expand(corpus, expanded, options), *probes_of(2)], candidates(corpus, expanded, options, 2))
     # 3. Refill the beam at every deeper level.
     deeper = []
     for level in range(2, depth(corpus)):
-        nodes = candidates(corpus, expanded, options, level)
-        failing, lacking = judged(nodes)
-        outcomes = next_level(scores, corpus, expanded, noise_floor, options, level, failed=failing, without=lacking)
+        judge(candidates(corpus, expanded, options, level))
+        outcomes = next_level(scores, unexpanded(corpus, expanded, level), noise_floor, options, known)
         kept = kept_ids(outcomes)
         if outcomes:
             deeper.append(tuple(outcomes))
@@ -160,7 +155,7 @@ def search(
         race.run([], [_top_need(race.seen, options)], score_on)
         scores.update(race.result())
     # 4. Grow the joint combination.
-    alive = survivors(scores, corpus, expanded, noise_floor, options, known_failed)
+    alive = survivors(scores, corpus, expanded, noise_floor, options, known.failed)
     if race:  # a combination is compared with its members, on the same images
         measured = set(race.finalists())
         alive = [feature for feature in alive if feature.id in measured]
@@ -170,6 +165,24 @@ def search(
         joint = grow_joint(alive, scores, ask_joint, options)
     edits += race.spent if race else 0
     return SearchResult(scores, tuple(level1), tuple(deeper), tuple(expanded), tuple(alive), joint, asked, edits, race)
+
+
+def new_race(
+    corpus: Corpus,
+    order: Sequence[int],
+    options: SearchOptions,
+    reach: tuple[float, float] = (-1.0, 1.0),
+    before: Sequence[float] = (),
+) -> Race | None:
+    """A race of all editable features of a corpus, for one search; None where the options ask for no racing.
+
+    Args:
+        order: the numbers of all images in the random order in which they are spent.
+        reach, before: what d cannot leave, and the measure of the null edits; see `Race`.
+    """
+    if options.allocation != "racing":
+        return None
+    return Race(order, sum(feature.editable for feature in corpus.walk()), options, *reach, before)
 
 
 def _top_need(ids: Iterable[str], options: SearchOptions) -> Need:

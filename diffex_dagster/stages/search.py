@@ -18,8 +18,8 @@ from diffex_dagster.effects.presence import Mask
 from diffex_dagster.errors import StoreError
 from diffex_dagster.judging.protocol import Judge
 from diffex_dagster.search.joint import key
-from diffex_dagster.search.levels import gate, level1_features
-from diffex_dagster.search.run import search
+from diffex_dagster.search.levels import Judged, gate, level1_features
+from diffex_dagster.search.run import new_race, search
 from diffex_dagster.stages.absence import chosen_features, edit_other_way
 from diffex_dagster.stages.beside import look_beside
 from diffex_dagster.stages.context import StudyContext, Subject
@@ -93,7 +93,7 @@ def level1_scores(subject: Subject) -> Level1:
         lacking = Lacking(subject, images)(features)
         failed = failed_edits(subject, features, images, lacking)
         racing = options.allocation == "racing"  # which measures each feature on images of its own
-        outcomes = gate(effects, corpus, noise.floor_of, options, failed, {} if racing else lacking)
+        outcomes = gate(effects, corpus, noise.floor_of, options, Judged(failed, {} if racing else lacking))
         subject.store.put_gates(
             _identity(subject, corpus), [{name: getattr(outcome, name) for name in GATES} for outcome in outcomes]
         )
@@ -210,15 +210,14 @@ def _search(subject: Subject) -> Searched:
     judged_on = first_raced(study, images) if options.allocation == "racing" else images
     without = Lacking(subject, judged_on)
 
-    def failed(features: Sequence[Feature]) -> dict[str, float]:
-        return failed_edits(subject, features, judged_on, without(features))
+    def judged(features: Sequence[Feature]) -> Judged:
+        lacking = without(features)
+        racing = options.allocation == "racing"  # which measures each on images of its own
+        return Judged(failed_edits(subject, features, judged_on, lacking), {} if racing else lacking)
 
     reach = (-1.0, 1.0) if study.target.bounded else (-math.inf, math.inf)
-    searched.result = search(
-        corpus, score, options, noise_floor=noise.floor_of, failed=failed,
-        without=without if options.allocation == "exhaustive" else None,  # a race measures each on images of its own
-        order=race_order(images, study.seed), reach=reach, before=paired[()].base.tolist(),
-    )  # fmt: skip
+    race = new_race(corpus, race_order(images, study.seed), options, reach, paired[()].base.tolist())
+    searched.result = search(corpus, score, options, noise_floor=noise.floor_of, judged=judged, race=race)
     if race := searched.result.race:
         # What left the race is not reported; what finished was scored a few images at a time, and all is in the store.
         finalists = {feature: searched.result.scores[feature] for feature in race.finalists()}

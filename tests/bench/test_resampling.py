@@ -34,7 +34,7 @@ def test_a_claim_is_false_without_an_effect_with_the_other_sign_and_far_off() ->
 def test_studies_of_an_effect_that_all_images_have_alike_make_no_false_claim() -> None:
     rng = np.random.default_rng(0)
     effects = {"beard": 0.4 + 0.05 * rng.standard_normal(60), "hat": np.zeros(60)}
-    found = resample(effects, 16, DecisionOptions(flips=199), studies=10, null=0.001)
+    found = resample(effects, 16, DecisionOptions(flips=199), studies=10)
     assert (found.fdr, found.any_false, found.found) == (0.0, 0.0, 1.0) and found.coverage == pytest.approx(
         1.0, abs=0.2
     )

@@ -221,16 +221,16 @@ def test_resampling_keeps_the_promised_rates_and_notices_broken_ones() -> None:
     real = rng.normal(0.3, 0.1, (300, 2))
     effects = {f"n{j}": null[:, j] for j in range(10)} | {f"r{j}": real[:, j] for j in range(2)}
     half = {name: np.arange(300) < 150 for name in effects}
-    among = resample({n: np.where(half[n], d, 9.0) for n, d in effects.items()}, 40, OPTIONS, 20, 0.001, without=half)
+    among = resample({n: np.where(half[n], d, 9.0) for n, d in effects.items()}, 40, OPTIONS, 20, without=half)
     assert among.found == 1.0 and among.coverage > 0.9  # those that have it already have no part
-    good = resample(effects, 20, OPTIONS, 60, null=0.001)
+    good = resample(effects, 20, OPTIONS, 60)
     assert good.found == 1.0 and good.coverage > 0.9
     assert good.any_false <= 0.15 and good.fdr <= 0.05  # 5%, and three standard errors of 60 studies
     lenient = DecisionOptions(flips=499, level=0.9, confidence=0.51, margin=0.0)  # a claim's interval holds no zero
-    broken = resample(effects, 20, lenient, 30, null=0.001)
+    broken = resample(effects, 20, lenient, 30)
     assert broken.any_false > 0.5 and broken.fdr > good.fdr
     assert 0.0 < broken.any_wrong_way <= broken.any_false
-    nothing = resample({"a": np.zeros(50)}, 10, OPTIONS, 5, null=0.001)
+    nothing = resample({"a": np.zeros(50)}, 10, OPTIONS, 5)
     assert math.isnan(nothing.coverage) and math.isnan(nothing.found) and nothing.fdr == 0.0
 
 

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from diffex_dagster.classifying import torch_file_adapter
-from diffex_dagster.classifying.http_adapter import HttpClassifier
+from diffex_dagster.classifying.http_adapter import HttpClassifier, HttpPart
 from diffex_dagster.classifying.parts import Target, Where
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.python_adapter import CallableClassifier
@@ -294,17 +294,19 @@ def test_a_service_gives_the_same_scores_and_is_asked_again_when_it_stumbles(
         return 200, {received: rows}
 
     with serving(answer) as (url, service):
-        made = HttpClassifier(
-            url, LABELS, format="kserve" if format == "kserve" else "plain", key_env="SERVICE_KEY", batch_size=4,
-            parameters={"model": "persona"},
+        part = HttpPart(
+            url=url, labels=LABELS, format="kserve" if format == "kserve" else "plain", key_env="SERVICE_KEY",
+            batch_size=4, parameters={"model": "persona"},
         )  # fmt: skip
+        made = HttpClassifier(part)
         outputs = made(pictures)
     target = Target(label="senior")
     assert np.abs(measure(outputs, LABELS, target) - measure(truth, LABELS, target)).max() < 1e-4
     assert len(service.got) == 4  # two batches, each asked for twice
     assert {sent.headers["Authorization"] for sent in service.got} == {"Bearer s3cret"}
     assert (
-        "in-the-address" not in made.name and made.fingerprint != HttpClassifier(url, LABELS, version="2").fingerprint
+        "in-the-address" not in made.name
+        and made.fingerprint != HttpClassifier(HttpPart(url=url, labels=LABELS, version="2")).fingerprint
     )
 
 
@@ -334,18 +336,20 @@ def test_a_bad_answer_is_one_sentence(
 ) -> None:
     monkeypatch.setenv("SERVICE_KEY", "s3cret")
     with serving(lambda body, number: (status, content)) as (url, _):
-        made = HttpClassifier(url, LABELS, retries=0, key_env="SERVICE_KEY")
+        made = HttpClassifier(HttpPart(url=url, labels=LABELS, retries=0, key_env="SERVICE_KEY"))
         with pytest.raises(ClassifierError, match=sentence) as caught:
             made([Image.new("RGB", (8, 8))])
     assert "s3cret" not in str(caught.value) and "in-the-address" not in str(caught.value)
 
 
 def test_a_service_that_is_not_there_and_a_key_that_is_not_set() -> None:
-    made = HttpClassifier("http://127.0.0.1:9/predict", LABELS, retries=0)
+    made = HttpClassifier(HttpPart(url="http://127.0.0.1:9/predict", labels=LABELS, retries=0))
     with pytest.raises(ClassifierError, match=r"the service cannot be reached .*start it, or correct the url"):
         made([Image.new("RGB", (8, 8))])
     with pytest.raises(ClassifierError, match="the environment variable NO_SUCH_KEY is not set; export it"):
-        HttpClassifier("http://127.0.0.1:9", LABELS, key_env="NO_SUCH_KEY")([Image.new("RGB", (8, 8))])
+        HttpClassifier(HttpPart(url="http://127.0.0.1:9", labels=LABELS, key_env="NO_SUCH_KEY"))(
+            [Image.new("RGB", (8, 8))]
+        )
 
 
 # CLIP

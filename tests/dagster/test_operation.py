@@ -19,7 +19,7 @@ import pytest
 
 from diffex_dagster.assets import common
 from diffex_dagster.assets.build import build_study
-from diffex_dagster.classifying.http_adapter import HttpClassifier
+from diffex_dagster.classifying.http_adapter import HttpClassifier, HttpPart
 from diffex_dagster.corpus.vlm.client import Client, Request
 from diffex_dagster.corpus.vlm.parts import ServerOptions
 from diffex_dagster.corpus.vlm.protocol import Proposer
@@ -268,7 +268,7 @@ def test_what_may_pass_by_itself(toy: Study) -> None:
             status
         )
     with pytest.raises(ClassifierError, match="cannot be reached") as service:
-        HttpClassifier("http://127.0.0.1:9/", ("a", "b"), retries=0, timeout_s=1)([picture(1)])
+        HttpClassifier(HttpPart(url="http://127.0.0.1:9/", labels=("a", "b"), retries=0, timeout_s=1))([picture(1)])
     assert may_pass(service.value)
     wrapped = StudyError("the study: the service is away")
     wrapped.__cause__ = service.value

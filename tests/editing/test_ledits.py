@@ -131,8 +131,8 @@ def test_pixels_match_diffusers(checkpoint: Path, images: Images, monkeypatch: p
 def test_a_null_edit_is_the_autoencoders_reconstruction(checkpoint: Path, images: Images) -> None:
     request = EditRequest("one")
     engine = Engine(
-        checkpoint, steps=1, skip=0, scheduler="dpm", device=torch.device("cpu"), dtype=torch.float32
-    )  # fmt: skip
+        checkpoint, LeditsOptions(checkpoint=str(checkpoint), steps=1, skip=0), torch.device("cpu"), torch.float32
+    )
     picture = torch.from_numpy(np.asarray(images["one"], dtype=np.float32)).permute(2, 0, 1)[None] / 127.5 - 1
     reconstruction = engine.decode(engine.encode(picture))[0]
     assert distance(edited(editor_for(checkpoint), images, [request])[request], reconstruction) < 1e-4

@@ -52,10 +52,11 @@ def xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def engine_for(checkpoint: Path, case: XLCase) -> Engine:
-    return Engine(
-        checkpoint, steps=case.steps, skip=case.skip, scheduler=case.scheduler, correct_end=False,
-        zero_noise_steps=case.zero_noise_steps, device=torch.device("cpu"), dtype=torch.float32,
+    options = LeditsOptions(
+        checkpoint=str(checkpoint), steps=case.steps, skip=case.skip, scheduler=case.scheduler, correct_end=False,
+        zero_noise_steps=case.zero_noise_steps,
     )  # fmt: skip
+    return Engine(checkpoint, options, torch.device("cpu"), torch.float32)
 
 
 def diffusers_edit(checkpoint: Path, picture: Image.Image, case: XLCase, seed: int = SEED) -> torch.Tensor:

@@ -151,9 +151,8 @@ def test_a_list_s_order_is_part_of_what_edits_depend_on_where_it_may_be_cut() ->
 
 
 def engine_for(checkpoint: Path, steps: int = 5) -> Engine:
-    return Engine(
-        checkpoint, steps=steps, skip=0, scheduler="dpm", device=torch.device("cpu"), dtype=torch.float32
-    )  # fmt: skip
+    options = LeditsOptions(checkpoint=str(checkpoint), steps=steps, skip=0)
+    return Engine(checkpoint, options, torch.device("cpu"), torch.float32)
 
 
 def latents_of(engine: Engine, images: dict[str, Image.Image]) -> torch.Tensor:

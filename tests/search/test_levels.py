@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.effects.noise import noise_floor
 from diffex_dagster.search.levels import (
+    Judged,
     expand,
     gate,
     kept_ids,
@@ -18,6 +19,7 @@ from diffex_dagster.search.levels import (
     score_node,
     stand_ins,
     survivors,
+    unexpanded,
 )
 from diffex_dagster.search.options import SearchOptions
 from tests.support.search import node, small_corpus
@@ -120,18 +122,24 @@ def deep_corpus() -> Corpus:
 def test_next_level_refills_the_beam_among_scored_children_that_have_children() -> None:
     scores = constant(a=0.5, b=0.1, a__a1=0.3, a__a2=0.01, a__a3=0.9, b__b1=0.2)
     two = SearchOptions(beam=2)
-    outcomes = next_level(scores, deep_corpus(), ["a", "b"], 0.05, two, 2)
+    outcomes = next_level(scores, unexpanded(deep_corpus(), ["a", "b"], 2), 0.05, two)
     assert [(o.feature, o.kept) for o in outcomes] == [("a/a1", True), ("b/b1", True), ("a/a2", False)]
-    assert kept_ids(next_level(scores, deep_corpus(), ["a", "b"], 0.05, OPTIONS, 2)) == ["a/a1", "b/b1", "a/a2"]
-    assert next_level(scores, deep_corpus(), ["a", "b", "a/a1"], 0.05, OPTIONS, 3) == []  # its children have none
-    leaves = next_level(scores, small_corpus(), ["beard"], 0.0, OPTIONS, 2)
+    assert kept_ids(next_level(scores, unexpanded(deep_corpus(), ["a", "b"], 2), 0.05, OPTIONS)) == [
+        "a/a1",
+        "b/b1",
+        "a/a2",
+    ]
+    assert (
+        next_level(scores, unexpanded(deep_corpus(), ["a", "b", "a/a1"], 3), 0.05, OPTIONS) == []
+    )  # its children have none
+    leaves = next_level(scores, unexpanded(small_corpus(), ["beard"], 2), 0.0, OPTIONS)
     assert leaves == []
 
 
 def test_signed_reading_keeps_a_child_only_when_it_beats_its_parent() -> None:
     signed = SearchOptions(gate="signed", delta=0.05)
     scores = constant(a=0.5, b=0.1, a__a1=0.3, a__a2=0.6, a__a3=0.9, b__b1=0.04)
-    outcomes = next_level(scores, deep_corpus(), ["a", "b"], 0.0, signed, 2)
+    outcomes = next_level(scores, unexpanded(deep_corpus(), ["a", "b"], 2), 0.0, signed)
     assert kept_ids(outcomes) == ["a/a2"]
     assert "does not beat its parent's +0.500" in {o.feature: o.reason for o in outcomes}["a/a1"]
     alive = survivors(scores, deep_corpus(), ["a", "b"], 0.0, signed)
@@ -176,7 +184,7 @@ def test_options_say_what_is_wrong() -> None:
 def test_a_group_is_not_judged_by_an_edit_that_did_not_take() -> None:
     scores = constant(eyewear=0.01, eyewear__sunglasses=0.4, beard=0.2, hat=0.3)
     failed = {"eyewear": 0.12}
-    outcomes = {o.feature: o for o in gate(scores, small_corpus(), 0.05, OPTIONS, failed)}
+    outcomes = {o.feature: o for o in gate(scores, small_corpus(), 0.05, OPTIONS, Judged(failed))}
     assert outcomes["eyewear"].kept and outcomes["eyewear"].magnitude == pytest.approx(0.4)
     assert "measured on sunglasses" in outcomes["eyewear"].reason
 
@@ -184,14 +192,14 @@ def test_a_group_is_not_judged_by_an_edit_that_did_not_take() -> None:
 def test_a_group_of_whose_edits_none_succeeded_gets_a_free_place_before_one_that_is_weak() -> None:
     scores = constant(eyewear=0.3, eyewear__sunglasses=0.3, beard=0.2, hat=0.03, **{"hair colour__grey": 0.04})
     failed = {"eyewear": 0.12, "eyewear/sunglasses": 0.2}
-    two = {o.feature: o for o in gate(scores, small_corpus(), 0.05, SearchOptions(beam=2), failed)}
+    two = {o.feature: o for o in gate(scores, small_corpus(), 0.05, SearchOptions(beam=2), Judged(failed))}
     assert [f for f, o in two.items() if o.kept] == ["eyewear", "beard"]
     assert "at most 20% of its edits show it" in two["eyewear"].reason and "free place" in two["eyewear"].reason
-    one = gate(scores, small_corpus(), 0.05, SearchOptions(beam=1), failed)
+    one = gate(scores, small_corpus(), 0.05, SearchOptions(beam=1), Judged(failed))
     assert kept_ids(one) == ["beard"]  # what passes comes first, however far the failed edits moved the score
-    three = gate(scores, small_corpus(), 0.05, SearchOptions(beam=3), failed)
+    three = gate(scores, small_corpus(), 0.05, SearchOptions(beam=3), Judged(failed))
     assert set(kept_ids(three)) == {"eyewear", "beard", "hair colour"}
-    signed = gate(scores, small_corpus(), 0.05, SearchOptions(gate="signed", beam=1), failed)
+    signed = gate(scores, small_corpus(), 0.05, SearchOptions(gate="signed", beam=1), Judged(failed))
     assert kept_ids(signed) == ["eyewear"]  # the paper's reading asks no judge
 
 
@@ -223,7 +231,7 @@ def test_the_released_rule_takes_the_largest_mean_either_way_whatever_its_size()
     scores = constant(beard=0.1, hat=-0.3, **{"hair colour__grey": 0.001})
     scores["eyewear"] = np.array([0.4, -0.4] * 4)  # a mean of zero
     released = SearchOptions(gate="absolute", beam=3)
-    outcomes = gate(scores, small_corpus(), 0.2, released, {"hat": 0.1})  # neither floor nor judge is asked
+    outcomes = gate(scores, small_corpus(), 0.2, released, Judged({"hat": 0.1}))  # neither floor nor judge is asked
     assert kept_ids(outcomes) == ["hat", "beard", "hair colour"]
     assert level1_features(small_corpus(), released)["beard"] == level1_features(small_corpus(), OPTIONS)["beard"][:1]
     alive = survivors({**scores, **constant(hat__beanie=0.0)}, small_corpus(), ["hat"], 0.2, released)

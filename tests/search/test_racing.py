@@ -11,7 +11,7 @@ from diffex_dagster.bench.racing import NULL, resample, strongest, summarise
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.search.options import SearchOptions
 from diffex_dagster.search.racing import Need, Race, _contenders, _undecided
-from diffex_dagster.search.run import search
+from diffex_dagster.search.run import new_race, search
 from tests.support.search import Toy, node
 
 IMAGES = 60
@@ -139,7 +139,7 @@ def test_the_joint_combination_is_grown_from_finalists_on_all_images() -> None:
         return answers if images is None else {ids: d[list(images)] for ids, d in answers.items()}
 
     options = SearchOptions(allocation="racing", racing_top=3, racing_start=10)
-    result = search(corpus, score, options, order=range(24))
+    result = search(corpus, score, options, race=new_race(corpus, range(24), options))
     assert result.race is not None and result.race.left and result.joint is not None
     assert {f.id for f in result.joint.features} <= set(result.race.finalists())
     assert all((images is None) == (len(ids) > 1) for ids, images in asked)
@@ -157,7 +157,8 @@ def test_a_measure_without_limits_races_as_one_with_wide_limits() -> None:
             return {(f.id,): 10 * d[f.id][list(images)] for (f,) in combinations}
 
         options = SearchOptions(allocation="racing", beam=4, racing_start=6, joint_size=1)
-        result = search(corpus, score, options, order=range(60), reach=(-reach, reach), before=d[NULL][:60].tolist())
+        race = new_race(corpus, range(60), options, (-reach, reach), d[NULL][:60].tolist())
+        result = search(corpus, score, options, race=race)
         assert result.race is not None and result.race.left
         found.append((strongest(result, 5), result.edits))
     assert found[0] == found[1]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.search.joint import key
+from diffex_dagster.search.levels import Judged
 from diffex_dagster.search.options import SearchOptions
 from diffex_dagster.search.run import search
 from tests.support.search import Toy, node, small_corpus
@@ -121,7 +122,9 @@ def test_a_coarse_edit_that_did_not_take_does_not_hide_what_its_kinds_do() -> No
     def failed(features: Sequence[Feature]) -> dict[str, float]:
         return {f.id: 0.12 for f in features if f.id == "eyewear"}
 
-    result = search(small_corpus(), toy, SearchOptions(beam=1), noise_floor=0.02, failed=failed)
+    result = search(
+        small_corpus(), toy, SearchOptions(beam=1), noise_floor=0.02, judged=lambda features: Judged(failed(features))
+    )
     assert result.expanded == ("eyewear",)
     assert {"eyewear/glasses", "eyewear/sunglasses"} <= set(result.scores)
 

@@ -68,7 +68,7 @@ def others(tmp_path: Path) -> Path:
 
 
 def applied(study: Study, folder: Path, wanted: Wanted | None = None) -> tuple[Applied, Path]:
-    found = cli.make(study, "v1", folder, wanted or Wanted(), lambda *_: None, say=lambda _: None)
+    found = cli.make(cli.Pictures(study, "v1", folder, wanted or Wanted()), lambda *_: None, say=lambda _: None)
     assert found is not None
     return found
 
@@ -114,7 +114,7 @@ def test_who_carries_an_attribute_and_whose_decision_hangs_on_it(toy: Study, oth
 def test_nothing_is_asked_twice_and_a_plan_keeps_nothing(toy: Study, others: Path) -> None:
     explained(toy, "v1")
     said: list[str] = []
-    assert cli.make(toy, "v1", others, Wanted(), lambda *_: None, only_plan=True, say=said.append) is None
+    assert cli.make(cli.Pictures(toy, "v1", others, Wanted()), lambda *_: None, only_plan=True, say=said.append) is None
     images, scores = (StudyContext(toy).store.count(table) for table in ("images", "scores"))
     assert said[0].startswith("5 images (4 different)") and "no edit" in said[0] and "4 to score" in said[0]
     assert "broken.png cannot be read as a picture" in said[1] and said[2] == "left out: 1 other file (.txt 1)"
@@ -190,7 +190,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_is_asked(toy: S
     taken = others / "red.png"
     for folder in (taken, taken / "below"):
         with pytest.raises(DiffExError, match="cannot be written to .*red.png.*: choose a folder"):
-            cli.make(toy, "v1", others, Wanted(), lambda *_: None, output=folder, say=lambda _: None)
+            cli.make(cli.Pictures(toy, "v1", others, Wanted()), lambda *_: None, output=folder, say=lambda _: None)
     assert StudyContext(toy).store.count("scores") == scores
 
 

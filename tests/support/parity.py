@@ -16,6 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from diffex_dagster.editing.edit_plan import Edit, GuidedConcept
 from diffex_dagster.editing.engine import Engine
 from diffex_dagster.editing.guidance import Guidance, MaskMode
+from diffex_dagster.editing.ledits_options import LeditsOptions
 
 SEED = 5
 TOLERANCE = 1e-4
@@ -64,10 +65,10 @@ class Case:
 
 
 def engine_for(checkpoint: Path, case: Case) -> Engine:
-    return Engine(
-        checkpoint, steps=case.steps, skip=case.skip, scheduler=case.scheduler,
-        device=torch.device("cpu"), dtype=torch.float32, correct_end=False,
-    )  # fmt: skip
+    options = LeditsOptions(
+        checkpoint=str(checkpoint), steps=case.steps, skip=case.skip, scheduler=case.scheduler, correct_end=False
+    )
+    return Engine(checkpoint, options, torch.device("cpu"), torch.float32)
 
 
 def edits_for(engine: Engine, pictures: Sequence[Image.Image], case: Case) -> list[Edit]:
