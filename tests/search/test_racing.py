@@ -243,5 +243,5 @@ def test_options_are_checked() -> None:
     ):  # fmt: skip
         with pytest.raises(ValueError, match=next(iter(wrong))):
             SearchOptions(**wrong)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="order"):
+    with pytest.raises(ValueError, match="racing needs a race"):
         search(world()[0], Toy({}), SearchOptions(allocation="racing"))
