@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -101,8 +100,9 @@ def materialized(study: Path) -> dict[str, dict[str, str]]:
 def test_the_three_services_of_a_deployment_run_a_study_into_its_own_places(
     folder: Path, monkeypatch: pytest.MonkeyPatch, postgres: str, s3: S3
 ) -> None:
-    """In production, by the page's three commands, with rows in PostgreSQL and pictures on an S3 server, as the
-    services of deploy/compose.yaml have them; and for development, in this process: the versions are the same.
+    """In production, by the page's three commands, with rows in PostgreSQL, pictures on an S3 server, two workers and
+    the team's settings, as the services of deploy/compose.yaml have them; and for development, in this process: the
+    versions are the same. What a container alone has is not here: Dagster's own rows in PostgreSQL.
     """
     code, web, daemon = commands("deploy.md", "dagster", "dagster-webserver", "dagster-daemon")
     page = (PAGES / "deploy.md").read_text("utf-8")
@@ -113,12 +113,13 @@ def test_the_three_services_of_a_deployment_run_a_study_into_its_own_places(
     (folder / "workspace.yaml").write_text(workspace_file)
     home = folder / "home"
     home.mkdir()
-    shutil.copy(ROOT / ".dagster" / "dagster.yaml", home)
+    settings = (ROOT / "deploy" / "dagster.team.yaml").read_text("utf-8")
+    (home / "dagster.yaml").write_text(re.sub(r"^storage:\n(  .*\n)+", "", settings, flags=re.MULTILINE))
     (folder / "bucket").symlink_to(folder / "studies" / "toy" / "images")
     places = {
         "DAGSTER_HOME": str(home), "DIFFEX_RESULTS": str(folder / "prod"), "DIFFEX_DATABASE": postgres,
         "DIFFEX_PICTURES": f"s3://{s3.bucket()}/pictures", "DIFFEX_SPACE": "team",
-        "DIFFEX_RESULTS_URL": "http://reports.example.org", "TOY_DATA": str(folder / "bucket"),
+        "DIFFEX_RESULTS_URL": "http://reports.example.org", "TOY_DATA": str(folder / "bucket"), "DIFFEX_WORKERS": "2",
         "DAGSTER_GRPC_TIMEOUT_SECONDS": "300",  # a machine that tests much at once is slow to load a location
     }  # fmt: skip
     with ExitStack() as stack:
@@ -131,7 +132,7 @@ def test_the_three_services_of_a_deployment_run_a_study_into_its_own_places(
                 ui = DagsterDev(f"http://127.0.0.1:{ports['3000']}", process, folder / "dagster-webserver.log")
         ui.wait_until_loaded()
         made = ui.launch([f"toy/{stage}" for stage in STAGES])
-        assert made["toy/level1_edits"]["edits_made"] > 0
+        assert made["toy/level1_edits"]["edits_made"] > 0 and made["toy/level1_edits"]["workers"] > 0
         prod = {
             "/".join(node["assetKey"]["path"]): decided({tag["key"]: tag["value"] for tag in last["tags"]})
             for node in ui.graphql(VERSIONS)["assetNodes"]
