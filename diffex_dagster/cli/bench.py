@@ -117,10 +117,9 @@ def truth(
 
     loaded = grading.with_settings(load(study), settings.value)
     arms = grading.editors(loaded, None if arm is Arm.both else arm.value)
-    ran_at = examination.commit()
+    ran_at, world = examination.commit(), grading.world_of(loaded).name
 
     def whole_exam(figures: dict[str, Any]) -> dict[str, Any]:
-        world = grading.world_of(loaded).name
         return {"commit": ran_at, "world": world, "proposals": figures, "classifiers": examination.facts(chosen)}
 
     def written(found: dict[str, grading.Benchmark]) -> None:
@@ -152,7 +151,9 @@ def truth(
         for of, values in each["arms"].items():
             console.print(truth_tables.table(f"{name}, {of}" if name else of, values))
             console.print(truth_tables.missed_line(values), highlight=False)
-    whole = whole_exam(figures) if exam else {"commit": ran_at, "settings": settings.value, **figures[""]}
+    whole = (
+        whole_exam(figures) if exam else {"commit": ran_at, "world": world, "settings": settings.value, **figures[""]}
+    )
     kind, folder = "exam" if exam else "truth", loaded.results_folder / "bench"
     for name, benchmark in found.items():
         picture = figure or folder / f"{'_'.join(filter(None, (kind, name)))}.png"

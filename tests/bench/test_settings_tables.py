@@ -108,6 +108,22 @@ def test_what_cannot_be_published_is_refused_and_nothing_is_written(
     assert publish(tmp_path) == before
 
 
+def test_another_world_has_its_own_page_and_is_held_against_aims_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "figures").mkdir()
+    page, file = tmp_path / "worlds.md", tmp_path / "default.json"
+    page.write_text("<!-- settings of scenes begins -->\n<!-- settings of scenes ends -->\n", "utf-8")
+    file.write_text(json.dumps(written(0.8, 0.6, world="scenes")))
+    with pytest.raises(DiffExError, match="of the world 'scenes', not 'avatars': say --world scenes"):
+        settings_tables.main([str(file), "--docs", str(tmp_path)])
+    assert settings_tables.main([str(file), "--docs", str(tmp_path), "--world", "scenes"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == ["met: ρ 0.85, ≥ 0.8", "missed: P@5 0.60, ≥ 0.8"]
+    assert "tuned" not in page.read_text("utf-8")
+    assert [each.name for each in (tmp_path / "figures").iterdir()] == ["settings_scenes.json"]
+
+
 def test_every_setting_of_the_command_has_a_row() -> None:
     assert set(settings_tables.WORDS) == set(EditorSettings)
 
