@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,16 +44,19 @@ def completeness_sentences(explanation: Report) -> list[str]:
         return [f"{unknown}: {plain(found.why)}.", *recall]
     of = f"how the {measured(explanation)} varies over the {count(found.images, 'image')}{_by(found)}"
     said = [
-        f"What the images show, with what the edits did, explains {share(found.score)} of {of} (95% interval "
-        f"{share(found.low)} to {share(found.high)}), each predicted from the others."
+        f"What the images show, with what the edits did, explains {share(found.score)} of {of}, each predicted from "
+        f"the others (95% interval {share(found.low)} to {share(found.high)})."
     ]
     beside = (_part(found, len(explanation.features)), _scale(found), _fitted(found), _ceiling(found), _judge(found))
     return said + [each for each in beside if each] + recall
 
 
 def _by(found: Completeness) -> str:
-    """How much that is: a share of little is little."""
-    return "" if found.spread is None else f" by {found.spread:.2g} (standard deviation)"
+    """How much that is, and how much of it the explained part: a share of little is little."""
+    if found.spread is None or found.score is None:
+        return ""
+    part = found.spread * math.sqrt(found.score)
+    return f" by {found.spread:.2g} (standard deviation; that of the explained part is {part:.2g})"
 
 
 def _part(found: Completeness, scored: int) -> str:
