@@ -182,7 +182,7 @@ def serious(violations: list[dict]) -> None:
     assert found == [], json.dumps(found, indent=2)
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (1280, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (990, "light"), (1280, "dark")])
 def test_the_page_of_one_image(opened: Open, tmp_path: Path, width: int, scheme: str) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
@@ -193,6 +193,9 @@ def test_the_page_of_one_image(opened: Open, tmp_path: Path, width: int, scheme:
     for details in page.locator("details > summary").all():
         details.click()
     assert page.locator(".of-image > li").count() == len(found.features)
+    over = "li => [...li.children].some(e => e.scrollWidth > e.clientWidth + 1 || right(e) > right(li) + 1)"
+    over = f"all => {{ const right = e => e.getBoundingClientRect().right; return all.filter({over}).length }}"
+    assert page.locator(".of-image > li").evaluate_all(over) == 0  # no word runs out of its column
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     serious(Axe().run(page).response["violations"])
 
