@@ -17,6 +17,7 @@ from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.classifying.target import measure
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.effects.completeness import Node, Predicted, explained, weights_of
+from diffex_dagster.effects.options import DecisionOptions
 from diffex_dagster.stages.context import at_work
 from diffex_dagster.stages.corpus_now import corpus_now
 from diffex_dagster.study import load_study
@@ -81,7 +82,7 @@ def test_of_an_untrained_network_there_is_next_to_nothing_to_explain(known: dict
     untrained, rule = known["untrained"], known["colour_rule"]
     assert untrained.outputs.std() < 0.06
     assert _part(untrained) < 0.05 and _part(untrained) < _part(rule) / 8
-    assert untrained.explained(beyond=STUDY.effects.margin).score > 0.2  # nothing that the margin would set aside
+    assert untrained.explained(beyond=DecisionOptions().margin).score > 0.2  # nothing that the margin would set aside
 
 
 def _part(of: Known) -> float:
