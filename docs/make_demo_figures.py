@@ -8,13 +8,12 @@ file.
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffex_dagster.bench.pages import write_between
+from diffex_dagster.bench.pages import publish
 from diffex_dagster.cli.showing import graded, latest_ranking
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.wording import SHOWN, signed
@@ -85,8 +84,7 @@ def _grades(of: Mapping[str, Any]) -> str:
 def main() -> None:
     """Measure and write."""
     figures = figures_of(load_study(ROOT / "studies" / "avatars"))
-    FILE.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    write_between(ROOT / "README.md", MARK, as_markdown(figures))
+    publish(FILE, figures, ROOT / "README.md", MARK, as_markdown(figures))
 
 
 if __name__ == "__main__":

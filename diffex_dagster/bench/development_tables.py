@@ -14,8 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from diffex_dagster.bench.exam_tables import DOCS
-from diffex_dagster.bench.pages import commit_of, missed_effects, rounded, table, write_between
-from diffex_dagster.utils.files import write_output
+from diffex_dagster.bench.pages import commit_of, missed_effects, publish, rounded, table
 
 MARK = "development"
 # With exact edits the rest are identities: estimate and truth are one drawing.
@@ -87,8 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     figures = published(json.loads(options.file.read_text("utf-8")), options.commit)
     kept = options.docs / "figures" / "development.json"
-    write_output(kept, (json.dumps(figures, indent=1) + "\n").encode())
-    write_between(options.docs / "validity.md", MARK, as_markdown(figures))
+    publish(kept, figures, options.docs / "validity.md", MARK, as_markdown(figures))
     return 0
 
 

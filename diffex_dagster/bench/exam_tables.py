@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffex_dagster.bench.pages import commit_of, missed_effects, rounded, table, write_between
+from diffex_dagster.bench.pages import commit_of, missed_effects, publish_runs, rounded, table
 from diffex_dagster.errors import DiffExError
 
 Figures = Mapping[str, Any]
@@ -87,6 +87,18 @@ def world_of(whole: Figures) -> str:
     """The world that an exam was drawn in; files of before name it with their classifiers, or are the avatars'."""
     of_classifiers = (fact.get("world", AVATARS) for fact in whole["classifiers"].values())
     return str(whole.get("world") or next(of_classifiers, AVATARS))
+
+
+def places(docs: Path, name: str, world: str) -> tuple[Path, Path, str]:
+    """Where the runs of one world are kept, which page shows them, and between which marks.
+
+    Args:
+        docs: the folder of the documentation.
+        name: of the avatars' file and marks.
+    """
+    if world == AVATARS:
+        return docs / "figures" / f"{name}.json", docs / "validity.md", name
+    return docs / "figures" / f"{name}_{world}.json", docs / "worlds.md", f"{name} of {world}"
 
 
 def with_runs(kept: Sequence[Figures], new: Iterable[Figures]) -> list[Figures]:
@@ -236,17 +248,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--world", default=AVATARS, help="whose exam it is")
     parser.add_argument("--docs", type=Path, default=DOCS)
     options = parser.parse_args(arguments)
-    avatars = options.world == AVATARS
-    kept = options.docs / "figures" / ("exam.json" if avatars else f"exam_{options.world}.json")
-    history = json.loads(kept.read_text("utf-8"))["runs"] if kept.exists() else []
+    new: list[Figures] = []
     for file in options.files:
         whole = json.loads(file.read_text("utf-8"))
         if (world := world_of(whole)) != options.world:
             raise DiffExError(f"{file} is an exam of the world {world!r}, not {options.world!r}: say --world {world}")
-        history = with_runs(history, published(whole, options.commit))
-    page = options.docs / ("validity.md" if avatars else "worlds.md")
-    write_between(page, MARK if avatars else f"{MARK} of {options.world}", as_markdown(history))
-    kept.write_text(json.dumps({"runs": history}, indent=1) + "\n", "utf-8")
+        new += published(whole, options.commit)
+    kept, page, mark = places(options.docs, MARK, options.world)
+    history = publish_runs(kept, page, mark, lambda known: with_runs(known, new), as_markdown)
     print(missed_aims(history))
     return 0
 

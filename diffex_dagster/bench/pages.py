@@ -1,9 +1,10 @@
-"""Figures that a command measured, written into the documentation between two marks of a page."""
+"""Figures that a command measured, kept in a file and written into the documentation between two marks of a page."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from diffex_dagster.errors import DiffExError
 from diffex_dagster.utils.files import write_output
 
 DIGITS = 4  # of a published figure
+
+Run = Mapping[str, Any]
 
 
 def commit_of(whole: Mapping[str, Any], commit: str | None) -> str:
@@ -66,3 +69,45 @@ def write_between(page: Path, name: str, text: str) -> None:
     if not marked.search(whole):
         raise ValueError(f"{page} has no {begin} ... {end}: write them where the tables belong")
     write_output(page, marked.sub(lambda _: f"{begin}\n\n{text}\n{end}", whole).encode())
+
+
+def publish(kept: Path, figures: Mapping[str, Any], page: Path, name: str, text: str) -> None:
+    """Keep figures, and write what they say into a page; what the page cannot take is not kept either.
+
+    Args:
+        kept: the JSON file of the figures.
+        page, name, text: as `write_between` takes them.
+
+    Raises:
+        ValueError: the page has no such marks.
+        OSError: there is no such page.
+        DiffExError: a file cannot be written.
+    """
+    write_between(page, name, text)
+    write_output(kept, (json.dumps(figures, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def publish_runs(
+    kept: Path,
+    page: Path,
+    name: str,
+    added: Callable[[Sequence[Run]], Sequence[Run]],
+    as_markdown: Callable[[Sequence[Run]], str],
+) -> Sequence[Run]:
+    """Change a history of runs and write its tables into a page, or leave both as they are.
+
+    Args:
+        kept: the JSON file of the history; there may be none yet.
+        page, name: of the marks, as `write_between` takes them.
+        added: the history -> what it becomes.
+        as_markdown: runs -> the page's tables.
+
+    Returns:
+        The runs that are kept now, the oldest first or in whatever order `added` gives them.
+
+    Raises:
+        As `publish`, `added` and `as_markdown` do.
+    """
+    runs = added(json.loads(kept.read_text("utf-8"))["runs"] if kept.exists() else [])
+    publish(kept, {"runs": runs}, page, name, as_markdown(runs))
+    return runs

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from diffex_dagster.bench.exam_tables import AVATARS, DOCS
-from diffex_dagster.bench.pages import commit_of, missed_effects, rounded, table, write_between
+from diffex_dagster.bench.exam_tables import AVATARS, DOCS, places
+from diffex_dagster.bench.pages import commit_of, missed_effects, publish_runs, rounded, table
 from diffex_dagster.errors import DiffExError
 
 Figures = Mapping[str, Any]
@@ -231,20 +231,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--world", default=AVATARS, help="whose pictures were explained")
     parser.add_argument("--docs", type=Path, default=DOCS)
     options = parser.parse_args(arguments)
-    avatars = options.world == AVATARS
-    kept = options.docs / "figures" / (f"{PLACE}.json" if avatars else f"{PLACE}_{options.world}.json")
-    runs: Sequence[Figures] = json.loads(kept.read_text("utf-8"))["runs"] if kept.exists() else []
     new = []
     for file in options.files:
         whole = json.loads(file.read_text("utf-8"))
         if (world := whole.get("world", options.world)) != options.world:
             raise DiffExError(f"{file} is of the world {world!r}, not {options.world!r}: say --world {world}")
         new.append(published(whole, file.stem, options.commit))
-    runs = with_runs(runs, new)
-    text = as_markdown(runs)
-    kept.write_text(json.dumps({"runs": runs}, indent=1) + "\n", "utf-8")
-    page = options.docs / ("validity.md" if avatars else "worlds.md")
-    write_between(page, PLACE if avatars else f"{PLACE} of {options.world}", text)
+    kept, page, mark = places(options.docs, PLACE, options.world)
+    runs = publish_runs(kept, page, mark, lambda known: with_runs(known, new), as_markdown)
     for words, met in verdicts(runs):
         print(f"{'met' if met else 'missed'}: {words}")
     return 0

@@ -6,6 +6,7 @@ No other stage asks it, and nothing that is decided depends on it: it grades wha
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,7 @@ from diffex_dagster.results import Completeness
 from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.scores import picture_scores
 from diffex_dagster.store import image_key
+from diffex_dagster.study import Study
 from diffex_dagster.utils.imports import at_own_code, load_object
 from diffex_dagster.utils.secrets import logger
 
@@ -64,13 +66,19 @@ def true_effects(subject: Subject, prompts: Sequence[Prompt]) -> dict[Prompt, fl
 
     names = [subject.samples[image] for image in subject.split.reported]
     try:
-        with at_own_code(f"{study.file}: truth: {study.truth} fails", "mend it, or leave truth out of the study"):
+        with _asking(study):
             found = truth_of(study.folder, list(dict.fromkeys(prompts)), score, names, store.folder / "drawings")
             return {prompt: float(found[prompt]) for prompt in prompts}
     except DiffExError as error:
         if failed:
             raise failed[0] from None
         raise TruthError(str(error)) from error
+
+
+def _asking(study: Study) -> AbstractContextManager[None]:
+    """Around a call of what the study's `truth` names."""
+    remedy = "mend it, or leave truth out of the study"
+    return at_own_code(f"{study.file}: truth: {study.truth} fails", remedy, TruthError)
 
 
 def _truth_of(subject: Subject) -> Any:
@@ -145,6 +153,5 @@ def _named(subject: Subject, knows: Any) -> dict[str, bool]:
     Raises:
         TruthError: the truth fails.
     """
-    study, remedy = subject.study, "mend it, or leave truth out of the study"
-    with at_own_code(f"{study.file}: truth: {study.truth} fails", remedy, TruthError):
+    with _asking(subject.study):
         return dict(knows([f.prompt for f in subject.corpus.walk() if f.editable and f.direction == "add"]))

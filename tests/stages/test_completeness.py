@@ -148,8 +148,9 @@ def test_only_errors_of_the_truth_itself_are_passed_over(error: Exception, monke
         known_truth.true_effects(subject, [("x", "add")])
     assert raised.value is error
     study.truth = "tests.stages.test_completeness:asks_nobody"
-    with pytest.raises(known_truth.TruthError, match="study.yaml: truth: .*asks_nobody fails"):
+    with pytest.raises(known_truth.TruthError, match="study.yaml: truth: .*asks_nobody fails") as failed:
         known_truth.true_effects(subject, [("x", "add")])
+    assert str(failed.value).count("mend it, or leave truth out of the study") == 1
 
 
 def asks(folder: Path, prompts: Any, score: Any, images: Any, cache: Path) -> Any:
