@@ -178,6 +178,7 @@ def judges(
     file: JsonOption = None,
 ) -> None:
     """Count the errors of a study's judges of edits on drawings, of which it is known what they show."""
+    from diffex_dagster.bench import exam
     from diffex_dagster.bench import judges as bench_judges
     from diffex_dagster.bench.truth import Scope
     from diffex_dagster.utils.progress import shown
@@ -193,7 +194,8 @@ def judges(
             "`second_judge` for another beside it)"
         )
     print(bench_judges.as_markdown(found))
-    _write(file, {"drawings": drawings, "changes": changes, "judges": [each.as_json() for each in found]})
+    asked = {"commit": exam.commit(), "drawings": drawings, "changes": changes}
+    _write(file, asked | {"judges": [each.as_json() for each in found]})
 
 
 @bench.command()

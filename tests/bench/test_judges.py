@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffex_dagster.bench import judges
+from diffex_dagster.bench import exam, judges
 from diffex_dagster.bench.judges import JudgeErrors, Rate, _percent, as_markdown, auc
 from diffex_dagster.bench.truth import attributes
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.stages.judging import Sight
-from diffex_dagster.study import load_study
+from diffex_dagster.study import Study, load_study
 from diffex_dagster.study.sections import ResultsPart
 from diffex_dagster.worlds.avatars import WORLD
 from diffex_dagster.worlds.exact import ExactJudge
 from tests.support.chat_server import Reply, serving
 from tests.support.checkpoints import save_random_clip
+from tests.support.project import Run
 
 AVATARS = Path(__file__).parents[2] / "studies" / "avatars"
 
@@ -79,24 +80,34 @@ def test_judges_of_a_study_are_held_against_what_its_drawings_show(
     assert errs.seen.share == 1.0 and 0.0 < errs.imagined.share < 0.1 and errs.auc["eyewear"] < 1.0
 
 
-def test_clip_and_a_vision_language_model_can_be_held_against_drawings(tmp_path: Path) -> None:
+def test_the_command_holds_clip_and_a_vision_language_model_against_drawings(
+    small: Study, diffex: Run, tmp_path: Path
+) -> None:
     """Both are asked what a study asks them: the model sees every background and nothing else; CLIP is a random one."""
 
     def sees(request: dict[str, Any], number: int) -> Reply:
         asked = re.findall(r'^(\d+)\. "(.*)"$', request["messages"][-1]["content"][0]["text"], re.MULTILINE)
         return Reply(json.dumps({i: "yes" if "background" in phrase else "no" for i, phrase in asked}))
 
+    file = tmp_path / "judges.json"
     with serving(sees) as server:
-        clip = f"{{kind: clip, checkpoint: {save_random_clip(tmp_path)}, device: cpu}}"
+        clip = f"{{kind: clip, checkpoint: {save_random_clip(tmp_path / 'clip')}, device: cpu}}"
         model = f"{{kind: vlm, model: a-vlm, base_url: '{server.url}'}}"
-        study = judges.judged_by(load_study(AVATARS).with_editor("exact"), [clip, model])
-        study = study.changed(results=ResultsPart(folder=tmp_path / "results"))
-        by_clip, by_model = judges.judge_errors(study, drawings=4, changes=1)
-    assert by_clip.shown.asked == by_model.shown.asked == 4 and 0.0 <= by_clip.mistaken.share <= 1.0
+        size = ("--drawings", 4, "--changes", 1, "--json", file)
+        status, out, err = diffex("bench", "judges", small.folder, "--judge", clip, "--judge", model, *size)
+    assert status == 0, err
+    written = json.loads(file.read_text("utf-8"))
+    assert (written["drawings"], written["changes"], written["commit"]) == (4, 1, exam.commit())
+    by_clip, by_model = written["judges"]
+    assert by_clip["shown"]["asked"] == by_model["shown"]["asked"] == 4 and 0.0 <= by_clip["mistaken"]["share"] <= 1.0
     backgrounds = sum("background" in phrase for phrase in attributes(WORLD))
-    assert by_model.imagined.yes + by_model.seen.yes == 4 * backgrounds  # in every drawing, there or not
-    assert by_model.control_words == 0.0 and by_model.auc["background"] == 0.5
-    assert by_model.judge == "the vision-language model a-vlm"
+    told = sum(by_model[kind]["share"] * by_model[kind]["asked"] for kind in ("imagined", "seen"))
+    assert told == pytest.approx(4 * backgrounds)  # in every drawing, there or not
+    assert by_model["control_words"] == 0.0 and by_model["auc"]["background"] == 0.5
+    assert by_model["judge"] == "the vision-language model a-vlm"
+    assert [line.split(" | ")[0] for line in out.splitlines()[2:]] == [
+        f"| {each['judge']}" for each in (by_clip, by_model)
+    ]
 
 
 @pytest.mark.parametrize(

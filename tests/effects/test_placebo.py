@@ -96,10 +96,13 @@ def test_a_control_that_moves_the_score_is_claimed() -> None:
     assert decide_controls({}) == {}
 
 
-def test_placebo_costs_little_power() -> None:
-    found = simulations.placebo_power(images=24, studies=60)
+def test_placebo_costs_little_power_where_edits_add_little_noise() -> None:
+    """Of effects that are missed now and then; docs/validity.md says what noisy edits cost."""
+    found = simulations.placebo_power(images=24, noise=0.3, studies=150)
     assert found.against_null - found.controlled <= 0.03
-    assert found.controlled > 0.8
+    assert 0.8 < found.controlled < found.against_null < 0.99  # not all are found anyway: the test can fail
+    noisy = simulations.placebo_power(images=24, noise=1.0, studies=60)
+    assert noisy.against_null - noisy.controlled > 0.03  # if this ever holds, say that instead
 
 
 def test_controls_that_do_not_fit_are_refused() -> None:

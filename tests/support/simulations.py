@@ -123,7 +123,7 @@ class Family:
 
 
 def families(images: int = 20, features: int = 30) -> list[Family]:
-    """Sign-symmetric dependent families, two without any effect and two with eight true ones."""
+    """Sign-symmetric dependent families, three without any effect and three with eight true ones."""
     none = np.zeros(features)
     some = none.copy()
     some[:8] = np.linspace(0.4, 1.6, 8) * np.where(np.arange(8) % 2, -1, 1)
@@ -149,12 +149,20 @@ def families(images: int = 20, features: int = 30) -> list[Family]:
 
         return draw
 
-    return [
-        Family("no effects, correlated", none, correlated(none)),
-        Family("no effects, sparse", none, sparse(none)),
-        Family("8 effects of 30, correlated", some, correlated(some)),
-        Family("8 effects of 30, sparse", some, sparse(some)),
-    ]
+    def opposed(effects: Array) -> Callable[[np.random.Generator], Array]:
+        """Groups of five: what one feature of a group gains the other four lose. Two images in three show an effect."""
+
+        def draw(rng: np.random.Generator) -> Array:
+            own = rng.standard_t(4, (images, features // 5, 5)) * rng.gamma(2.0, 0.5, (images, 1, 1))
+            noise = (own - own.mean(axis=2, keepdims=True)).reshape(images, features)
+            shown = rng.random((images, features)) < 2 / 3
+            return np.asarray(effects * 1.5 * shown + noise / 2)
+
+        return draw
+
+    kinds = {"correlated": correlated, "sparse": sparse, "opposed": opposed}
+    of = {"no effects": none, "8 effects of 30": some}
+    return [Family(f"{name}, {kind}", some, make(some)) for name, some in of.items() for kind, make in kinds.items()]
 
 
 @dataclass(frozen=True)
@@ -340,6 +348,10 @@ class Placebo:
 PLACEBOS = [Placebo(n, base, drift) for n in (24, 48, 100) for base in (0.0, -3.0) for drift in (0.0, 0.3)]
 
 
+POWERS = [(n, noise, 3) for n in (24, 48) for noise in (0.3, 0.6, 1.0)] + [(24, 1.0, 8)]
+"""Images, noise of edits in logits, control prompts."""
+
+
 @dataclass(frozen=True)
 class PlaceboRates:
     """Share of studies (or of effects) with a claim: tested against the null edit, and against the control prompts."""
@@ -349,7 +361,7 @@ class PlaceboRates:
 
 
 def placebo_p(d: Array, controls: Array, flips: int, seed: int) -> Array:
-    """As `effects.deciding` has it under `fwer`."""
+    """As `effects.deciding` has it under `fwer`, before one more image is asked about (`stands`)."""
     flipped = sign_flips(placebo_effects(d, controls), flips=flips, seed=seed).p_max
     return np.asarray(np.maximum(flipped, exchanges(d, controls, flips=flips, seed=seed).p_max))
 
@@ -365,19 +377,28 @@ def placebo_claims(setting: Placebo, studies: int = 300, flips: int = 299, seed:
     return PlaceboRates(*(claims / studies))
 
 
-def placebo_power(images: int = 24, studies: int = 100, flips: int = 499, seed: int = 0) -> PlaceboRates:
-    """Share of eight true effects among 30 features that are found, where edits are noisy and do not drift."""
+def placebo_power(
+    images: int = 24, noise: float = 0.3, controls: int = 3, studies: int = 100, flips: int = 499, seed: int = 0
+) -> PlaceboRates:
+    """Share of eight true effects among 30 features that are found, where edits are noisy and do not drift.
+
+    Effects are of 0.2 to 1.5 logits, up and down, and vary by two fifths from image to image.
+
+    Args:
+        noise: standard deviation of what any edit adds, in logits, on images around probability 0.5.
+    """
     rng = np.random.default_rng(seed)
     shifts = np.zeros(30)
-    shifts[:8] = np.linspace(0.5, 2, 8) * np.where(np.arange(8) % 2, -1, 1)
+    shifts[:8] = np.linspace(0.2, 1.5, 8) * np.where(np.arange(8) % 2, -1, 1)
     found = np.zeros(2)
     for study in range(studies):
         z = rng.normal(0, 1, (images, 1))
         moved = shifts * (1 + 0.4 * rng.normal(size=(images, 30)))
-        d = sigmoid(z + moved + rng.normal(0, 0.3, (images, 30))) - sigmoid(z)
-        controls = sigmoid(z + rng.normal(0, 0.3, (images, 3))) - sigmoid(z)
+        d = sigmoid(z + moved + rng.normal(0, noise, (images, 30))) - sigmoid(z)
+        others = sigmoid(z + rng.normal(0, noise, (images, controls))) - sigmoid(z)
         raw = sign_flips(d, flips=flips, seed=study).p_max
-        found += [np.mean(p[:8] <= 0.05) for p in (raw, placebo_p(d, controls, flips, study))]
+        decided = np.where(stands(placebo_effects(d, others)), placebo_p(d, others, flips, study), 1.0)
+        found += [np.mean(p[:8] <= 0.05) for p in (raw, decided)]
     return PlaceboRates(*(found / studies))
 
 
@@ -431,7 +452,11 @@ def main() -> None:
     for setting in PLACEBOS:
         rates = placebo_claims(setting, 1000)
         print(f"| {setting.name} | {100 * rates.against_null:.1f} | {100 * rates.controlled:.1f} |")
-    print("Effects found:", placebo_power(studies=400))
+    print("\nEffects found, % (against null edits, against controls)")
+    for images, noise, controls in POWERS:
+        rates = placebo_power(images, noise, controls, studies=400)
+        found = f"{100 * rates.against_null:.1f} | {100 * rates.controlled:.1f}"
+        print(f"| {images} | {noise:g} | {controls} | {found} |")
     print("\nSelection on the same images, any false claim:", selection())
     print("Winner's curse, mean bias of the top 5:", winners_curse())
     print("At the edge of the null hypothesis:", decision_errors())
