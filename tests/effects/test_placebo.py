@@ -69,8 +69,8 @@ def test_features_that_do_what_control_prompts_do_are_not_claimed(setting: simul
         assert rates.against_null > 0.25  # why the placebo: the test can fail
 
 
-def test_more_control_prompts_keep_the_rate() -> None:
-    """Five of them, on 24 images near one end of the scale, where effects are most skewed: 5.5% in 1,500 studies."""
+def test_more_control_prompts_nearly_keep_the_rate() -> None:
+    """Five of them, on 24 images near one end of the scale, where effects are most skewed: 6.7% of 2,500 studies."""
     setting, rng, claims, studies = simulations.Placebo(24, -3.0, 0.3), np.random.default_rng(7), 0, 150
     for study in range(studies):
         d, controls = setting.draw(rng, controls=5)
