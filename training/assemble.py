@@ -7,6 +7,7 @@ Run `python -m training.assemble`: writes `studies/avatars/editor`, which
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
@@ -35,6 +36,10 @@ def assemble(folder: Path, out: Path) -> None:
     card = (out / "README.md").read_text("utf-8") if (out / "README.md").exists() else None
     shutil.rmtree(out, ignore_errors=True)
     pipeline.save_pretrained(out, safe_serialization=True)
+    for file in out.glob("*/config.json"):  # the folder that a part was trained in is nobody's business
+        config = json.loads(file.read_text("utf-8"))
+        if config.pop("_name_or_path", None):
+            file.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
     if card:
         (out / "README.md").write_text(card, "utf-8")
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())

@@ -145,7 +145,7 @@ only (its accuracy on 1,000 held-out drawings: {probed}). Edit options: {options
 | figure | value |
 |---|---:|
 | reconstruction by the autoencoder, 200 {world.name} | {figures["vae_psnr_db"]:.1f} dB PSNR |
-| text to image: single-attribute prompts obeyed, {figures.get("pictures_a_prompt", PICTURES_A_PROMPT)} pictures each | {figures["prompts_obeyed"]:.0%} |
+| text to image: single-attribute prompts obeyed, {figures.get("pictures_a_prompt", PICTURES_A_PROMPT)} pictures each{", drawn when it was trained" if "pictures_a_prompt" in figures else ""} | {figures["prompts_obeyed"]:.0%} |
 | LEDITS++ edits that show the feature that was absent ({figures["edits"]} edits) | {figures["edits_took"]:.0%} |
 | the same, mean over {len(figures["features"])} features | {figures["edits_took_mean_over_features"]:.0%} |
 | other attribute groups that keep their value under an edit | {figures["other_factors_kept"]:.0%} |

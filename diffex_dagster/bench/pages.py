@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diffex_dagster.errors import DiffExError
-from diffex_dagster.utils.files import write_output
+from diffex_dagster.utils.files import check_output, write_output
 
 DIGITS = 4  # of a published figure
 
@@ -83,6 +83,7 @@ def publish(kept: Path, figures: Mapping[str, Any], page: Path, name: str, text:
         OSError: there is no such page.
         DiffExError: a file cannot be written.
     """
+    check_output(kept)
     write_between(page, name, text)
     write_output(kept, (json.dumps(figures, indent=1, ensure_ascii=False) + "\n").encode())
 

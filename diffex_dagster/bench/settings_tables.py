@@ -234,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     new = []
     for file in options.files:
         whole = json.loads(file.read_text("utf-8"))
-        if (world := whole.get("world", options.world)) != options.world:
+        if (world := whole.get("world", AVATARS)) != options.world:
             raise DiffExError(f"{file} is of the world {world!r}, not {options.world!r}: say --world {world}")
         new.append(published(whole, file.stem, options.commit))
     kept, page, mark = places(options.docs, PLACE, options.world)

@@ -52,11 +52,11 @@ def completeness_sentences(explanation: Report) -> list[str]:
 
 
 def _by(found: Completeness) -> str:
-    """How much that is, and how much of it the explained part: a share of little is little."""
+    """How much that is, and by how much the prediction misses: a share of little is little."""
     if found.spread is None or found.score is None:
         return ""
-    part = found.spread * math.sqrt(found.score)
-    return f" by {found.spread:.2g} (standard deviation; that of the explained part is {part:.2g})"
+    missed = found.spread * math.sqrt(1 - found.score)
+    return f" by {found.spread:.2g} (standard deviation; the prediction misses by {missed:.2g}, root mean square)"
 
 
 def _part(found: Completeness, scored: int) -> str:

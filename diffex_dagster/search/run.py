@@ -179,9 +179,14 @@ def new_race(
     Args:
         order: the numbers of all images in the random order in which they are spent.
         reach, before: what d cannot leave, and the measure of the null edits; see `Race`.
+
+    Raises:
+        ValueError: racing without the order of the images.
     """
     if options.allocation != "racing":
         return None
+    if not order:
+        raise ValueError("racing needs the order of the images")
     return Race(order, sum(feature.editable for feature in corpus.walk()), options, *reach, before)
 
 

@@ -114,11 +114,12 @@ def torchvision_problem() -> str:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether a device had no memory left: torch.OutOfMemoryError, or the plain errors of mps, cpu and onnxruntime."""
-    if not isinstance(error, RuntimeError):
+    if isinstance(error, DiffExError):  # what it says is for a person, of whatever cause
         return False
     import torch
 
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error).lower() for words in _NO_MEMORY)
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or any(words in str(error).lower() for words in _NO_MEMORY)
 
 
 def made_if_it_fits(
@@ -137,7 +138,7 @@ def made_if_it_fits(
     """
     try:
         return make()
-    except RuntimeError as cause:  # torch.OutOfMemoryError is one; mps and cpu raise plain ones
+    except Exception as cause:  # torch.OutOfMemoryError, a plain RuntimeError of mps and cpu, onnxruntime's own kind
         if not is_out_of_memory(cause):
             raise
         if too_large:
@@ -178,7 +179,7 @@ def made_in_batches(
         if made is None:
             most = len(batch) // 2
             log.warning(
-                "out of memory: going on with %d pictures at a time; answers differ by rounding from those of a run "
+                "out of memory: going on with %d at a time; answers differ by rounding from those of a run "
                 "that has memory for more",
                 most,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -143,7 +144,8 @@ def test_the_page_shows_the_figures_that_are_committed(tmp_path: Path) -> None:
     copy = tmp_path / "speed.md"
     copy.write_bytes((docs / "speed.md").read_bytes())
     files = sorted((docs / "figures").glob("gpu*.json"))
-    assert len(files) == 2
+    marks = {file.stem.replace("gpu", "gpu-check") for file in files}
+    assert marks and marks == set(re.findall(r"<!-- (gpu-check\S*) begins -->", copy.read_text("utf-8")))
     for file in files:
         assert main(["--json", str(file), "--write", str(copy), "--mark", file.stem.replace("gpu", "gpu-check")]) == 0
     assert copy.read_text("utf-8") == (docs / "speed.md").read_text("utf-8"), "write it again with --write"

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from diffex_dagster.bench import exam_tables, pages, settings_tables
+from diffex_dagster.errors import DiffExError
 
 PAGE = "before\n<!-- runs begins -->\n<!-- runs ends -->\nafter\n"
 
@@ -38,6 +39,15 @@ def test_what_the_page_cannot_take_is_not_kept(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         pages.publish_runs(kept, tmp_path / "none.md", "runs", lambda runs: [*runs, {}], count)
     assert kept.read_text("utf-8") == '{"runs": []}' and page.read_text("utf-8") == "no marks\n"
+
+
+def test_what_cannot_be_kept_is_not_shown(tmp_path: Path) -> None:
+    kept, page = tmp_path / "runs.json", tmp_path / "page.md"
+    kept.mkdir()  # a folder stands where the file belongs
+    page.write_text(PAGE, "utf-8")
+    with pytest.raises(DiffExError, match="runs.json"):
+        pages.publish(kept, {"runs": []}, page, "runs", "something")
+    assert page.read_text("utf-8") == PAGE
 
 
 @pytest.mark.parametrize("tables", [exam_tables, settings_tables])

@@ -118,6 +118,10 @@ def test_another_world_has_its_own_page_and_is_held_against_aims_of_its_own(
     with pytest.raises(DiffExError, match="of the world 'scenes', not 'avatars': say --world scenes"):
         settings_tables.main([str(file), "--docs", str(tmp_path)])
     assert settings_tables.main([str(file), "--docs", str(tmp_path), "--world", "scenes"]) == 0
+    nameless = tmp_path / "tuned.json"  # files named no world while there was one
+    nameless.write_text(json.dumps({key: value for key, value in written(0.8, 0.6).items() if key != "world"}))
+    with pytest.raises(DiffExError, match="of the world 'avatars', not 'scenes': say --world avatars"):
+        settings_tables.main([str(nameless), "--docs", str(tmp_path), "--world", "scenes"])
     said = capsys.readouterr().out.splitlines()
     assert said[:2] == ["met: ρ 0.85, ≥ 0.8", "missed: P@5 0.60, ≥ 0.8"]
     assert "tuned" not in page.read_text("utf-8")

@@ -185,9 +185,11 @@ def test_it_is_in_every_file_of_the_report(whole: tuple[Report, Report]) -> None
     assert rule.completeness and rule.completeness.spread == pytest.approx(spread) and rule.completeness.varies
     for text in (render_report(rule), report_markdown(rule)):
         assert f"explains {score} of how the" in text and "no share of the causes" in text
-        part = spread * math.sqrt(of(rule))
-        said = f"over the 32 images by {spread:.2g} (standard deviation; that of the explained part is {part:.2g})"
-        assert said in html.unescape(text)
+        missed = spread * math.sqrt(1 - of(rule))
+        over = (
+            f"over the 32 images by {spread:.2g} (standard deviation; the prediction misses by {missed:.2g}, root mean"
+        )
+        assert f"{over} square)" in html.unescape(text)
     data = report_as_json(rule)
     assert data["completeness"]["score"] == pytest.approx(of(rule)) and data["completeness"]["features"] > 15
     assert "picture" not in data["completeness"]["least_explained"][0]
