@@ -19,6 +19,7 @@ from diffex_dagster.editing.protocol import EditRequest
 
 @pytest.mark.slow
 @pytest.mark.long
+@pytest.mark.timeout(900)  # thirteen sections, Ray and processes of their own; a busy machine takes long
 def test_every_section_runs_at_a_tiny_size(tmp_path: Path) -> None:
     file = tmp_path / "gpu.json"
     # Processors multiply float16 by way of float32, at twenty times the cost of bfloat16.
