@@ -245,3 +245,11 @@ def test_the_pages_name_every_starter_and_lead_to_each_other() -> None:
     for page in PAGES:
         for link in re.findall(r"\]\(([\w./-]+)\)", page.read_text("utf-8")):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    """`make docs` ends where one is not."""
+    docs = ROOT / "docs"
+    named = re.findall(r"^ +- (\S+\.(?:md|ipynb))$", (ROOT / "mkdocs.yml").read_text("utf-8"), flags=re.MULTILINE)
+    pages = [page.relative_to(docs).as_posix() for end in ("md", "ipynb") for page in docs.rglob(f"*.{end}")]
+    assert sorted(named) == sorted(pages)

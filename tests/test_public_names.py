@@ -2,12 +2,14 @@
 
 import dataclasses
 import inspect
+import logging
 import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import griffe
 import pytest
 
 import diffex_dagster
@@ -48,6 +50,20 @@ def test_what_a_public_name_takes_and_has_is_said(name: str) -> None:
         of.__qualname__: [w for w in words if not re.search(rf"\b{w}\b", of.__doc__)] for of, words in named.items()
     }
     assert not {of: words for of, words in unsaid.items() if words}
+
+
+def test_the_reference_is_made_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """As `make docs` makes it, which a warning ends: griffe reads the docstrings."""
+    package = griffe.load("diffex_dagster", search_paths=[str(REFERENCE.parents[1])])
+    targets = [name for page in REFERENCE.glob("*.md") for name in re.findall(r"^::: (\S+)$", page.read_text(), re.M)]
+    assert len(targets) >= len(NAMES)
+    for target in targets:
+        shown = package[target.removeprefix("diffex_dagster.")]
+        members = [] if shown.is_attribute else shown.all_members.values()
+        for each in (shown, *(member for member in members if not member.is_alias)):
+            if each.docstring:
+                each.docstring.parse("google")
+    assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_the_documentation_imports_from_the_root_alone() -> None:

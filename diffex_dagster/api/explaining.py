@@ -85,7 +85,9 @@ def explain_image(
     Args:
         image: a picture, or a file. With `study`, also the name or the key of one of its images.
         classifier: as of `explain`; with `study` the name of one of its classifiers.
-        editor, corpus, target: as of `explain`; not with `study`.
+        editor: as of `explain`; not with `study`.
+        corpus: as of `explain`; not with `study`.
+        target: as of `explain`; not with `study`.
         **settings: `study`, `most`, `controls`, and those of `explain`; see `ImageSettings`. A `folder` of an earlier
             `explain(...)` has the same edits already.
 
