@@ -23,6 +23,9 @@ No control edit then says how much of the effect is the attribute. Such a featur
 what a word means to the editor is the same under every seed, so that k · s values are not exchangeable with s others,
 and a rule that took them so would claim far too often.
 
+**Sets of edits.** n edits made together redraw more than one does. A set of n is therefore held against sets of n words
+that mean nothing, no word in two of them; against single ones a pair of such words would stand out in 15 of 100 cases.
+
 The same test, inverted, gives an interval of the effect: every shift of x_0 with which it would not stand out.
 """
 
@@ -40,6 +43,10 @@ WORDS = (
     "vask", "plorn", "drint", "murv", "zolt", "fenk", "quorl", "snarp", "twibe", "klont", "prusk", "drelf", "hulv",
     "jorb", "kresp", "lurm", "nasp", "ploov", "strev", "vront", "yint", "zimp", "blen", "gaspt", "thorl", "wusk",
     "crimb", "dazz", "ferb", "glane", "hortz", "ipsk", "julp", "kanve", "lond", "mevit", "norg", "ostrel", "pelk",
+    "brask", "climt", "dwosk", "fralt", "gwesk", "hesk", "jumph", "krint", "lerb", "mulst", "nefk", "orvat", "pruzz",
+    "quimp", "rilph", "skelm", "trund", "ulbek", "vemp", "wirlt", "yesk", "zarn", "blusk", "crolk", "dreff", "fosk",
+    "grelt", "hulm", "jesp", "kwerl", "losp", "morsk", "norlt", "pwent", "rulk", "sploor", "tasp", "vulk", "wimf",
+    "zelp",
 )  # fmt: skip
 """Further control prompts, short so that they fit any text encoder; a study's own come first."""
 

@@ -76,6 +76,9 @@ class FlipSet:
         decision: what the picture is taken for now.
         shown: whether the edit shows each attribute, by the judge; None where nobody judges.
         distance: 1 − SSIM between edit and null edit, under the first seed: how far the picture is from what it was.
+        controls: control edits that it was held against; 0 where it was not, for it does not show what it should.
+        words: control prompts in each of them: as many as it has features, or 1 where no words are left for that.
+        redraws: whether it changes more of the picture than every one of them.
     """
 
     features: tuple[str, ...]
@@ -87,6 +90,9 @@ class FlipSet:
     decision: str
     shown: tuple[bool | None, ...]
     distance: float
+    controls: int = 0
+    words: int = 0
+    redraws: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,7 +180,8 @@ def feature_rows(features: Sequence[ImageFeature]) -> list[dict[str, Any]]:
 
 def flip_rows(flips: Sequence[FlipSet]) -> list[dict[str, Any]]:
     """Sets as plain data, without their pictures."""
-    columns = ("features", "names", "score_before", "score_after", "decision", "shown", "distance")
+    columns = ("features", "names", "score_before", "score_after", "decision", "shown", "distance", "controls", "words",
+               "redraws")  # fmt: skip
     return [{column: getattr(each, column) for column in columns} for each in flips]
 
 

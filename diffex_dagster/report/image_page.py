@@ -72,8 +72,47 @@ def flip_in_words(f: ImageFinding) -> str:
         f"; {others} other sets of {len(best.features)} do so too" if others else "")  # fmt: skip
     return (
         f"No single feature of this corpus flips it. {capitalised(best.decision)} with {named} together "
-        f"({change}){also}."
+        f"({change}){also}.{_weakly_held(f)}"
     )
+
+
+def held_in_words(f: ImageFinding) -> str:
+    """What sets of several features were held against, and what that says; "" of single ones, and without controls."""
+    if not f.flips or len(f.flips[0].features) == 1 or not f.flips[0].controls:
+        return ""
+    size, held = len(f.flips[0].features), f.flips[0]
+    if held.words == 1:
+        rule = "Each lies further out than they do, which is weak evidence: a set redraws more than a single edit."
+    elif held.controls < f.least_controls:
+        rule = (
+            f"Each lies further out than all of them: by chance that happens in one of {held.controls + 1} cases where "
+            "a set changes the picture no more than they do."
+        )
+    else:
+        rule = (
+            f"A set that changes the picture no more than they do passes with a chance of {100 * f.level:.0f}% at most."
+        )
+    words = "a single control prompt" if held.words == 1 else f"{size} control prompts together"
+    return (
+        f"These sets are held against {count(held.controls, 'edit')} towards {words}. {rule} This is about one set, "
+        f"and {count(f.sets, 'set')} were tried. That a set flips this picture was seen; that its attributes do is not "
+        "certain, for words that mean something may redraw more than control prompts do."
+    )
+
+
+def _weakly_held(f: ImageFinding) -> str:
+    """That a set of several features was held against less than a claim needs, as a further sentence."""
+    held, size = f.flips[0], len(f.flips[0].features)
+    if not held.controls:
+        return ""
+    if held.words == 1:
+        return (
+            f" No words are left that mean nothing for sets of {size}: it was held against single control prompts only."
+        )
+    if held.controls < f.least_controls:
+        against = f"{count(held.controls, 'set')} of {size} control prompts"
+        return f" It was held against {against}, and {f.least_controls} are needed to claim anything."
+    return ""
 
 
 def render_image(f: ImageFinding, report: str = "", budget: int = BUDGET) -> str:
@@ -108,7 +147,7 @@ def render_image(f: ImageFinding, report: str = "", budget: int = BUDGET) -> str
         "image.html.j2", book, [], script=None, f=f, numbers=numbers, sentences=sentences(f),
         shown=shown, more=more, rest=rest,
         axis=axis_over([v for v in values if v is not None and math.isfinite(v)]), noise=noise, digits=_digits(f),
-        sets=f.flips[:SETS], report=report, many=len(f.features), has_study=f.study_images > 0,
+        sets=f.flips[:SETS], held=held_in_words(f), report=report, many=len(f.features), has_study=f.study_images > 0,
         verdicts=list(dict.fromkeys(x.verdict for x in (*moving, *rest))), seeds=f.seeds,
     )  # fmt: skip
 

@@ -64,12 +64,14 @@ class Flips:
         unseen: sets that flip the decision and do not count, the closest first: of any size that was tried.
         tried: sets that were edited, single features included.
         size: features of the largest set that was tried.
+        left: sets that were asked for and could not be made.
     """
 
     sets: tuple[tuple[str, ...], ...]
     unseen: tuple[tuple[str, ...], ...]
     tried: int
     size: int
+    left: int = 0
 
 
 Answers = Mapping[tuple[str, ...], Outcome]
@@ -81,7 +83,8 @@ def smallest_flips(
     """Search for the smallest sets that flip one picture.
 
     A generator, so that the sets of many pictures are edited together: it yields the combinations that it wants to
-    know about, is sent what each of them did (by `search.joint.key`), and returns what it found.
+    know about, is sent what each of them did (by `search.joint.key`; without those that cannot be made), and returns
+    what it found.
 
     Args:
         features: that may be part of a set: those whose own edits do what they are meant to.
@@ -90,18 +93,21 @@ def smallest_flips(
     known: dict[tuple[str, ...], Outcome] = {(feature,): outcome for feature, outcome in singles.items()}
     pushing = [feature for feature in features if singles[feature.id].moved > 0.0]
     beam: list[Combination] = [(feature,) for feature in pushing]
-    size = 1
+    size, left = 1, 0
     while not (found := _that(known, size)) and size < options.most:
         best = sorted(beam, key=lambda c: -known[key(c)].moved)[: options.beam]  # stable: ties keep the corpus's order
         asked = _extensions(best, pushing, singles, known)[: options.tries]
         if not asked:
             break
         answers = yield asked
+        left += len(asked) - len(answers)
+        if not answers:
+            break
         known |= answers
-        beam, size = asked, size + 1
+        beam, size = [c for c in asked if key(c) in answers], size + 1
     unseen = [k for k, outcome in known.items() if outcome.flips and not outcome.counts]
     closest = tuple(sorted(unseen, key=lambda k: (len(k), known[k].distance, k)))
-    return Flips(tuple(found), closest, len(known), size)
+    return Flips(tuple(found), closest, len(known), size, left)
 
 
 def _that(known: Answers, size: int) -> list[tuple[str, ...]]:

@@ -7,33 +7,31 @@ stage reads them, and no sample, version or report changes.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from diffex_dagster.classifying.asking import said_outputs
-from diffex_dagster.classifying.target import decision_threshold, measure
+from diffex_dagster.classifying.target import measure
 from diffex_dagster.corpus.tree import Feature
 from diffex_dagster.effects.one_picture import effect_interval, fewest_controls, p_value
 from diffex_dagster.errors import StoreError
 from diffex_dagster.report.image_model import FlipSet, ImageFeature, ImageFinding
-from diffex_dagster.report.wording import UNSAID, titled
+from diffex_dagster.report.wording import UNSAID, count, titled
 from diffex_dagster.results import RankedFeature, Turn
-from diffex_dagster.search.flipping import Answers, Flips, Outcome, smallest_flips
-from diffex_dagster.search.joint import Combination, key
+from diffex_dagster.search.flipping import Flips
 from diffex_dagster.stages.deciding import reach_on
 from diffex_dagster.stages.edits import (
     Concepts,
     EditCounts,
     concepts_of,
     control_edits,
-    controls_like,
     edit_requests,
-    make_edits,
 )
 from diffex_dagster.stages.judging import judge_name
 from diffex_dagster.stages.notes import turn_of
-from diffex_dagster.stages.picture_edits import Asked, Seen, add, edit_pictures
+from diffex_dagster.stages.picture_edits import Asked, Seen, edit_pictures
+from diffex_dagster.stages.picture_flips import decides, most_controls, search_flips, would_count
 from diffex_dagster.stages.pictures import Pictures
 from diffex_dagster.stages.scores import Paired, check_target, decisions_in_words, picture_scores
 from diffex_dagster.stages.search import Stored
@@ -50,7 +48,7 @@ class PlannedImages:
         images: how many pictures.
         features, controls: edits of each picture under each seed.
         edits_missing, edits_reused: edits of single features, control prompts and nothing.
-        edits_most: further edits of sets of features, at most.
+        edits_most: further edits of sets of features, and of as many control prompts together, at most.
         scores_missing: pictures to score, as far as is known.
         seconds: expected for `edits_missing`, and for these and `edits_most`; None where no pace is known.
     """
@@ -77,7 +75,7 @@ def plan_images(asked: Asked, images: Sequence[str]) -> PlannedImages:
         scored = store.stored_scores([*keys, *images], subject.classifier.fingerprint)
         pace = store.seconds_per_edit(editor)
     missing = len(requests) - len(stored)
-    most = asked.wishes.flips.most_sets() * len(images) * len(study.seeds)
+    most = (asked.wishes.flips.most_sets() + most_controls(asked)) * len(images) * len(study.seeds)
     seconds = None if pace is None else (missing * pace, (missing + most) * pace)
     controls = len(control_edits(study))
     return PlannedImages(
@@ -105,7 +103,7 @@ def explain_images(asked: Asked, names: Mapping[str, str], command: str) -> list
     with store.hold():
         samples = store.samples(study.kept_as) if store.sample_count(study.kept_as) else {}
         seen = edit_pictures(asked, images)
-        flips, counts = _search_flips(asked, seen, images)
+        flips, counts = search_flips(asked, seen, images)
         counts += seen.counts
         of = _Of(names, set(samples), *effects_beside(asked.subject, asked.corpus), counts, command)
         return [_finding(asked, seen, flips[i], i, of) for i in range(len(images))]
@@ -142,7 +140,7 @@ def _verdict(asked: Asked, seen: Seen, feature: Feature, i: int, p: float, still
     if not seen.succeeded(asked, concepts, i):
         return "edit failed"
     level, effect = asked.subject.study.effects.level, float(seen.paired[concepts].effect[i])
-    alone = 1.0 / (len(controls_like(asked.subject.study, concepts)) + 1)
+    alone = 1.0 / (len(asked.controls(concepts)) + 1)
     if alone > level and p <= alone + 1e-12:  # furthest out of all, and too few control prompts to say so
         return "inconclusive"
     if p > level:
@@ -150,58 +148,6 @@ def _verdict(asked: Asked, seen: Seen, feature: Feature, i: int, p: float, still
     if abs(effect) <= still:
         return "too small to matter"
     return "raises" if effect > 0 else "lowers"
-
-
-def _search_flips(asked: Asked, seen: Seen, images: list[str]) -> tuple[list[Flips], EditCounts]:
-    """Search the smallest sets of all pictures in step, so that what they ask for is edited together."""
-    subject, study = asked.subject, asked.subject.study
-    if not _decides(asked):
-        return [Flips((), (), len(asked.features), 1)] * len(images), EditCounts()
-    found: dict[int, Flips] = {}
-    searches: dict[int, Generator[list[Combination], Answers, Flips]] = {}
-    wanted: dict[int, list[Combination]] = {}
-    counts = EditCounts()
-
-    def step(i: int, answers: Answers | None) -> None:
-        try:
-            wanted[i] = searches[i].send(answers)  # type: ignore[arg-type]  # None starts a generator
-        except StopIteration as stop:
-            found[i] = stop.value
-            wanted.pop(i, None)
-
-    for i in range(len(images)):
-        singles = {f.id: _outcome(asked, seen, concepts_of([f]), i) for f in asked.features}
-        usable = [f for f in asked.features if not seen.there(f, i) and seen.succeeded(asked, concepts_of([f]), i)]
-        searches[i] = smallest_flips(usable, singles, asked.wishes.flips)
-        step(i, None)
-    while wanted:
-        sets = dict.fromkeys(c for some in wanted.values() for c in some)
-        on = {c: [images[i] for i, some in wanted.items() if c in some] for c in sets}
-        requests = [r for c in sets for r in edit_requests(on[c], [concepts_of(c)], study.seeds)]
-        counts += make_edits(subject, requests, "edits of sets")
-        for some in dict.fromkeys(tuple(of) for of in on.values()):
-            add(asked, seen, [concepts_of(c) for c in sets if tuple(on[c]) == some], some)
-        for i, some_of in list(wanted.items()):
-            step(i, {key(c): _outcome(asked, seen, concepts_of(c), i) for c in some_of})
-    return [found[i] for i in range(len(images))], counts
-
-
-def _decides(asked: Asked) -> bool:
-    """Whether the target has a decision that can flip: a class among several, or a threshold."""
-    subject = asked.subject
-    return len(subject.classifier.labels) > 1 or decision_threshold(subject.study.target) is not None
-
-
-def _outcome(asked: Asked, seen: Seen, concepts: Concepts, i: int) -> Outcome:
-    study, paired = asked.subject.study, seen.paired[concepts]
-    effect = float(paired.effect[i])
-    moved = abs(effect) if seen.inside is None else -effect if seen.inside[i] else effect
-    flips = bool(paired.turned[i])
-    controls = len(seen.controls(asked, concepts, i))
-    furthest = max(study.effects.level, 1.0 / (controls + 1) + 1e-12)  # of few control prompts none can be passed
-    outside = not controls or seen.p(asked, concepts, i) <= furthest
-    counts = flips and outside and seen.succeeded(asked, concepts, i)
-    return Outcome(moved, flips, counts, 1.0 - seen.metrics[concepts][i].ssim)
 
 
 def _finding(asked: Asked, seen: Seen, flips: Flips, i: int, of: _Of) -> ImageFinding:
@@ -217,18 +163,20 @@ def _finding(asked: Asked, seen: Seen, flips: Flips, i: int, of: _Of) -> ImageFi
     by_id = {feature.id: feature for feature in asked.features}
     controls = control_edits(study)
     d = [float(seen.paired[c].against_null[i]) for c in controls]
-    turned = sum(bool(seen.paired[c].turned[i]) for c in controls) if _decides(asked) else 0
+    turned = sum(bool(seen.paired[c].turned[i]) for c in controls) if decides(asked) else 0
     features = _features(asked, seen, i, pictures, of.study)
 
     def as_set(ids: tuple[str, ...]) -> FlipSet:
         members = [by_id[feature] for feature in ids]
         concepts = concepts_of(members)
         paired = seen.paired[concepts]
+        against = asked.controls(concepts) if would_count(asked, seen, concepts, i) else []
         return FlipSet(
             ids, tuple(titled(f) for f in members), tuple(asked.corpus[f.group].name for f in members),
             pictures.edits(concepts)[0],
             float(paired.null[i]), float(paired.edit[i]), _turned(turn, paired, i),
             tuple(seen.shows(concepts, i)), 1.0 - seen.metrics[concepts][i].ssim,
+            len(against), len(against[0]) if against else 0, bool(against) and seen.redraws(asked, concepts, i),
         )  # fmt: skip
 
     tested = [f for f in features if f.verdict not in UNSAID]
@@ -294,7 +242,7 @@ def _features(
                 seen.shows(concepts, i)[0],
                 change.strength,
                 change.ssim,
-                _decides(asked) and bool(paired.turned[i]),
+                decides(asked) and bool(paired.turned[i]),
                 known.effect if known else None,
                 known.ci_low if known else None,
                 known.ci_high if known else None,
@@ -319,10 +267,13 @@ def _named(concepts: Concepts) -> str:
 
 
 def _no_flip(asked: Asked, flips: Flips) -> str:
-    if not _decides(asked):
+    if not decides(asked):
         return "The target is a number without a threshold: there is no decision to flip (write target.threshold)."
     largest = "one feature" if flips.size == 1 else f"up to {flips.size} features"
-    return f"Nothing in this corpus flips it, of {flips.tried} sets of {largest} that were tried."
+    left = (
+        f" {count(flips.left, 'set')} more would have to be made by the tool that made the edits." if flips.left else ""
+    )
+    return f"Nothing in this corpus flips it, of {flips.tried} sets of {largest} that were tried.{left}"
 
 
 def _warnings(asked: Asked, original: str, null: str, turned: int, controls: int, least: int) -> tuple[str, ...]:

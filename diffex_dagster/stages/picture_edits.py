@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from diffex_dagster.classifying.asking import said_outputs
 from diffex_dagster.classifying.target import has_class, of_class
 from diffex_dagster.corpus.tree import Corpus, Feature
+from diffex_dagster.editing.protocol import MadeBefore
 from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.effects.one_picture import changes_more, p_value
 from diffex_dagster.effects.paired import Reach
@@ -19,8 +20,8 @@ from diffex_dagster.errors import StoreError
 from diffex_dagster.search.flipping import FlipOptions
 from diffex_dagster.stages.calibrated import chosen_settings, with_settings
 from diffex_dagster.stages.context import Subject
-from diffex_dagster.stages.control_words import with_control_words
-from diffex_dagster.stages.deciding import control_differences, measure_reach
+from diffex_dagster.stages.control_words import control_sets, with_control_words
+from diffex_dagster.stages.deciding import measure_reach
 from diffex_dagster.stages.edits import (
     Concepts,
     EditCounts,
@@ -50,17 +51,31 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Asked:
-    """A subject at work on single pictures: with more control prompts, and the features that it edits."""
+    """A subject at work on single pictures: with more control prompts, and the features that it edits.
+
+    `made_before` knows which edits there are, where another tool made them; None elsewhere.
+    """
 
     subject: Subject
     corpus: Corpus
     features: tuple[Feature, ...]
     wishes: Wishes
+    made_before: MadeBefore | None = None
 
     @property
     def combinations(self) -> list[Concepts]:
         """What every picture is edited towards: nothing, control prompts, single features."""
         return [(), *control_edits(self.subject.study), *(concepts_of([feature]) for feature in self.features)]
+
+    def controls(self, concepts: Concepts) -> list[Concepts]:
+        """The control edits that an edit is held against: of as many words, under the same options of the editor.
+
+        Of a set of edits they are made only for who needs them (`hold_sets`). Where none can be had, it is held against
+        those of single words.
+        """
+        study, settings = self.subject.study, [concept.setting for concept in concepts]
+        several = control_sets(study, self.corpus, settings) if len(concepts) > 1 else []
+        return several or controls_like(study, concepts)
 
 
 def asked_of(subject: Subject, corpus: Corpus, wishes: Wishes | None = None) -> Asked:
@@ -92,7 +107,8 @@ def asked_of(subject: Subject, corpus: Corpus, wishes: Wishes | None = None) -> 
         )
     more = with_control_words(study, corpus, wishes.controls)
     at = subject.changed(more.edited_with([feature.setting for feature in features]))
-    return Asked(at, corpus, tuple(features), wishes)
+    made_before = None if study.editor_part.makes_edits else cast(MadeBefore, subject.editor)
+    return Asked(at, corpus, tuple(features), wishes, made_before)
 
 
 @dataclass
@@ -111,7 +127,7 @@ class Seen:
 
     def controls(self, asked: Asked, concepts: Concepts, i: int) -> np.ndarray:
         """d of the control edits of one picture that an edit is held against, (controls,)."""
-        return np.asarray(control_differences(asked.subject.study, self.paired, concepts)[i])
+        return np.array([self.paired[control].against_null[i] for control in asked.controls(concepts)])
 
     def p(self, asked: Asked, concepts: Concepts, i: int) -> float:
         """How often one of them and this edit lies as far out as this edit (`effects.one_picture.p_value`)."""
@@ -124,7 +140,7 @@ class Seen:
 
     def redraws(self, asked: Asked, concepts: Concepts, i: int) -> bool:
         """Whether an edit changes more of one picture than every control edit that it is held against."""
-        controls = controls_like(asked.subject.study, concepts)
+        controls = asked.controls(concepts)
         return changes_more(self.metrics[concepts][i].strength, [self.metrics[c][i].strength for c in controls])
 
     def shows(self, concepts: Concepts, i: int) -> list[bool | None]:
@@ -179,7 +195,9 @@ def edit_pictures(asked: Asked, images: list[str]) -> Seen:
     return seen
 
 
-def add(asked: Asked, seen: Seen, combinations: Sequence[Concepts], on: Sequence[str] | None = None) -> None:
+def add(
+    asked: Asked, seen: Seen, combinations: Sequence[Concepts], on: Sequence[str] | None = None, judged: bool = True
+) -> None:
     """Score and judge edits that exist; on some of the pictures, the others stay without a number (NaN)."""
     subject = asked.subject
     images = list(seen.images if on is None else on)
@@ -187,7 +205,7 @@ def add(asked: Asked, seen: Seen, combinations: Sequence[Concepts], on: Sequence
     paired, _ = paired_scores(subject, combinations, images)
     metrics = first_metrics(subject, combinations, images)
     gained: dict[Any, np.ndarray] = {}
-    if subject.judge:
+    if subject.judge and judged:
         gained = gains(subject, [(c, concept) for c in combinations for concept in c], images)
     for concepts in paired if on is None else combinations:
         seen.paired[concepts] = _spread(paired[concepts], at, len(seen.images), seen.paired.get(concepts))
@@ -196,10 +214,30 @@ def add(asked: Asked, seen: Seen, combinations: Sequence[Concepts], on: Sequence
         known = seen.metrics.setdefault(concepts, [nothing] * len(seen.images))
         for i, each in zip(at, metrics[concepts], strict=True):
             known[i] = each
-        if subject.judge:
+        if subject.judge and judged:
             table = seen.gained.setdefault(concepts, [np.full(len(seen.images), np.nan) for _ in concepts])
             for column, concept in zip(table, concepts, strict=True):
                 column[at] = gained[concepts, concept]
+
+
+def hold_sets(asked: Asked, seen: Seen, sets: Mapping[int, Sequence[Concepts]]) -> EditCounts:
+    """Edit and score the control edits that sets of edits are held against (`Asked.controls`).
+
+    Args:
+        sets: position of a picture -> the sets of edits of it that would count.
+    """
+    wanted = dict[Concepts, dict[int, None]]()
+    for i, some in sets.items():
+        for control in dict.fromkeys(c for concepts in some for c in asked.controls(concepts) if len(c) > 1):
+            wanted.setdefault(control, {})[i] = None
+    if not wanted:
+        return EditCounts()
+    on = {control: [seen.images[i] for i in at] for control, at in wanted.items()}
+    requests = [r for control in on for r in edit_requests(on[control], [control], asked.subject.study.seeds)]
+    counts = make_edits(asked.subject, requests, "control edits of sets")
+    for images in dict.fromkeys(map(tuple, on.values())):
+        add(asked, seen, [control for control in on if tuple(on[control]) == images], images, judged=False)
+    return counts
 
 
 def _spread(some: Paired, at: Sequence[int], images: int, before: Paired | None) -> Paired:

@@ -27,7 +27,7 @@ from diffex_dagster.stages.setup import image_page, image_pages, reports_folder
 from diffex_dagster.study import Study, load_study
 from tests.support.explaining import explained
 from tests.support.project import Run
-from tests.support.toys import ColourJudge, WarmClassifier, edits_made, picture, write_study
+from tests.support.toys import Choosy, ColourJudge, WarmClassifier, edits_made, picture, write_study
 
 
 @pytest.fixture
@@ -35,23 +35,6 @@ def toy(tmp_path: Path) -> Study:
     """The toy study, whose editor makes many edits at a time."""
     part = {"kind": "python", "factory": "tests.support.toys:PaintEditor", "options": {"batch": 128}}
     return load_study(write_study(tmp_path / "toy", editors={"paint": part}))
-
-
-class Choosy:
-    """ "yes" where red on the left, blue on the right and light add up to more than `need`."""
-
-    labels = ("no", "yes")
-
-    def __init__(self, need: float) -> None:
-        self.need, self.fingerprint = need, f"choosy-{need}"
-
-    def __call__(self, pictures: Sequence[Image.Image]) -> np.ndarray:
-        rows = []
-        for each in pictures:
-            x = np.asarray(each, dtype=np.float64) / 255
-            red, blue = (x[:, :8, 0] - x[:, :8, 1]).mean(), (x[:, 8:, 2] - x[:, 8:, 1]).mean()
-            rows.append([0.0, 4 * (red + blue - self.need)])
-        return np.array(rows)
 
 
 def asked_about(
@@ -227,7 +210,11 @@ def test_a_plan_makes_nothing(toy: Study) -> None:
     work = StudyContext(toy).to_read()
     found = find_asked(work, ["03.png", "04.png"])
     planned = plan_images(asked_of(work.subject("v1"), corpus_now(toy), Wishes()), list(found))
-    assert (planned.edits_missing, planned.edits_reused, planned.edits_most) == (2 * (1 + 19 + 6), 0, 64)
+    assert (planned.edits_missing, planned.edits_reused, planned.edits_most) == (
+        2 * (1 + 19 + 6),
+        0,
+        2 * (32 + 19 + 19),
+    )
     assert planned.seconds is None and not work.store.exists() and edits_made(toy.folder) == []
 
 
@@ -246,7 +233,7 @@ def test_the_page_the_lines_and_the_notebook_say_the_same(toy: Study) -> None:
     for said in (page, text, html):
         assert "No single feature of this corpus flips it" in said and "together" in said
         assert REDRAWS in said  # the toy's control edits change no pixel
-    assert "held against edits towards one control prompt each" in page  # sets of two
+    assert "held against 19 edits towards 2 control prompts together" in page
     assert "raises" in text and "<img" in html and 'src="http' not in page and "default-src &#39;none&#39;" in page
 
 

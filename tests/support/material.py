@@ -364,7 +364,7 @@ def image_finding(name: str = "dogs/0007.jpg", feature: str = "Round glasses") -
         for i, verdict in enumerate(verdicts)
     )  # fmt: skip
     both = FlipSet(("a", "b"), (feature, "Beard"), ("Eyewear", "Hair"), pictures[1], 0.2, 0.7,
-                   "the prediction becomes “senior”", (True, True), 0.1)  # fmt: skip
+                   "the prediction becomes “senior”", (True, True), 0.1, 19, 2, True)  # fmt: skip
     return ImageFinding(
         study="avatars", title="Avatars", classifier="persona_v1", editor="exact", target='probability of "senior"',
         corpus_version="c0ffee", created=datetime(2026, 1, 2, tzinfo=UTC), command="diffex explain", image="0" * 32,

@@ -171,6 +171,23 @@ class WarmClassifier:
         return np.array(rows)
 
 
+class Choosy:
+    """ "yes" where red on the left, blue on the right and light add up to more than `need`."""
+
+    labels = ("no", "yes")
+
+    def __init__(self, need: float) -> None:
+        self.need, self.fingerprint = need, f"choosy-{need}"
+
+    def __call__(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+        rows = []
+        for each in pictures:
+            x = np.asarray(each, dtype=np.float64) / 255
+            red, blue = (x[:, :8, 0] - x[:, :8, 1]).mean(), (x[:, 8:, 2] - x[:, 8:, 1]).mean()
+            rows.append([0.0, 4 * (red + blue - self.need)])
+        return np.array(rows)
+
+
 def warm(pictures: Sequence[Image.Image]) -> np.ndarray:
     """The same as a plain function from pictures to outputs."""
     return WarmClassifier(Path(), {})(pictures)
