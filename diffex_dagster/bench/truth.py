@@ -204,14 +204,7 @@ def grade_all(
     study's results: those that exist are not made again.
     """
     scope = scope or Scope()
-    words = CONTROL_PROMPTS if study.effects.control_prompts else ()
-    limit, say = scope.images or study.images.limit, scope.say
-    base = study.changed(
-        name=f"{study.name}_bench",
-        images=study.images.model_copy(update={"limit": limit}),
-        effects=study.effects.model_copy(update={"confirmation": 0.0, "control_prompts": words}),
-        search=study.search.model_copy(update={"joint_size": 1}),
-    )
+    base, say = benched(study, scope.images), scope.say
     work, drawn = StudyContext(base, report=scope.report), world_of(study)
     names, store = list(sample_images(work).keys.values()), work.store
     states = read_states(base.path(base.images.folder or Path("images")) / "attributes.json", drawn, names)
@@ -261,6 +254,21 @@ def grade_all(
             marks[arm].append(replace(marked, corpus_recall=recall, decoys=len(decoys), decoy_claims=claims))
     features = sum(feature.editable for feature in corpus.walk())
     return Benchmark({arm: tuple(some) for arm, some in marks.items()}, len(names), scope.population, features)
+
+
+def benched(study: Study, images: int | None = None) -> Study:
+    """The study under the benchmark's name: on all its images, with other control prompts, without joint edits.
+
+    Args:
+        images: the first so many; the study's own limit when None.
+    """
+    words = CONTROL_PROMPTS if study.effects.control_prompts else ()
+    return study.changed(
+        name=f"{study.name}_bench",
+        images=study.images.model_copy(update={"limit": images or study.images.limit}),
+        effects=study.effects.model_copy(update={"confirmation": 0.0, "control_prompts": words}),
+        search=study.search.model_copy(update={"joint_size": 1}),
+    )
 
 
 def kept_corpus(study: Study, work: StudyContext) -> Corpus:

@@ -219,6 +219,27 @@ def flips(
 
 
 @bench.command()
+def completeness(
+    study: Annotated[str, typer.Argument(help="a study of a world's drawings with an exact editor")] = "avatars",
+    arm: Annotated[Arm, typer.Option(help="exact edits, the diffusion editor's, or both")] = Arm.exact,
+    images: Annotated[int | None, typer.Option(min=8, help="use the first N images; the study's own limit")] = None,
+    classifier: Annotated[list[Path] | None, typer.Option(help="only this folder's; may be repeated")] = None,
+    file: JsonOption = None,
+) -> None:
+    """Say how much of each classifier the features explain, and how much without their strongest group."""
+    from diffex_dagster.bench import completeness as bench_completeness
+    from diffex_dagster.bench import truth as grading
+    from diffex_dagster.utils.progress import shown
+
+    loaded, only = load(study), None if arm is Arm.both else arm.value
+    arms, chosen = grading.editors(loaded, only), grading.subjects(loaded, classifier or ())
+    with shown(Console(stderr=True)) as report:
+        found = bench_completeness.measure_completeness(loaded, arms, chosen, images, report)
+    print(bench_completeness.as_markdown(found))
+    _write(file, {"shares": bench_completeness.as_json(found)})
+
+
+@bench.command()
 def speed(
     study: StudyArgument = "avatars",
     editor: EditorOption = None,

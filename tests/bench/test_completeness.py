@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from PIL import Image
+from ruamel.yaml import YAML
 
+from diffex_dagster.bench.completeness import as_json, as_markdown, measure_completeness
 from diffex_dagster.bench.true_effects import Examinee
 from diffex_dagster.bench.truth import subjects
 from diffex_dagster.classifying.protocol import Classifier
@@ -20,10 +24,11 @@ from diffex_dagster.effects.completeness import Node, Predicted, explained, weig
 from diffex_dagster.effects.options import DecisionOptions
 from diffex_dagster.stages.context import at_work
 from diffex_dagster.stages.corpus_now import corpus_now
-from diffex_dagster.study import load_study
+from diffex_dagster.study import Study, load_study
 from diffex_dagster.worlds.avatars import WORLD
 from diffex_dagster.worlds.exact import read_states
 from diffex_dagster.worlds.redrawing import redraw
+from tests.support.project import Run
 
 STUDY = load_study(Path(__file__).parent.parent.parent / "studies" / "avatars")
 GROUPS = ("clothing-colour", "skin-tone")
@@ -86,3 +91,42 @@ def test_of_an_untrained_network_there_is_next_to_nothing_to_explain(known: dict
     beyond, whole = untrained.explained(beyond=DecisionOptions().margin), untrained.explained()
     assert beyond.score == pytest.approx(0.24, abs=0.02) and whole.score == pytest.approx(beyond.score, abs=0.03)
     assert (beyond.low, beyond.high) == (pytest.approx(0, abs=0.01), pytest.approx(0.47, abs=0.03))
+
+
+@pytest.fixture
+def dozen(small: Study) -> Study:
+    """The small study with twelve images, a corpus with all colours of clothes, and the demo's editor in two steps."""
+    for file in sorted((STUDY.folder / "images").glob("*.png"))[6:12]:
+        shutil.copy(file, small.folder / "images")
+    colours = [f"{colour} clothes" for colour in ("black", "white", "red", "blue", "green", "pink")]
+    group = {"name": "Clothing colour", "editable": False, "children": [{"name": c, "prompt": c} for c in colours]}
+    tree = {"categories": [group, {"name": "Round glasses", "prompt": "round glasses"}]}
+    (small.folder / "proposal.json").write_text(json.dumps(tree))
+    few = {"kind": "ledits", "checkpoint": str(STUDY.folder / "editor"), "steps": 2, "mask": "none", "scale": 1.0,
+           "source_prompts": "none"}  # fmt: skip
+    drawn = small.editors["drawn"].model_dump(exclude_defaults=True) | {"kind": "python"}
+    fields = YAML().load(small.file) | {"editors": {"drawn": drawn, "few": few}, "calibrate": False}
+    with small.file.open("w") as file:
+        YAML().dump(fields, file)
+    return load_study(small.folder)
+
+
+def test_the_command_says_how_much_exact_edits_explain_and_what_the_strongest_group_has_of_it(
+    dozen: Study, diffex: Run, tmp_path: Path
+) -> None:
+    status, out, err = diffex("bench", "completeness", dozen.file, "--json", tmp_path / "shares.json")
+    assert status == 0, err
+    (row,) = json.loads((tmp_path / "shares.json").read_text())["shares"]
+    assert (row["arm"], row["classifier"], row["images"]) == ("exact", "colours", 12)
+    assert row["strongest_group"] == "clothing-colour" and row["score"] > 0.6 and row["without"] < 0.2
+    assert row["low"] <= row["score"] <= row["high"]
+    missed = row["spread"] * math.sqrt(1 - row["score"])
+    assert f"| exact | `colours` | 12 | {row['score']:.0%} |" in out and f"| {missed:.2f} |" in out
+
+
+def test_so_it_does_of_the_diffusion_editor_s(dozen: Study) -> None:
+    (found,) = measure_completeness(dozen, {"diffusion": "few"}, subjects(dozen), 8)
+    assert (found.arm, found.classifier, found.found.images) == ("diffusion", "colours", 8)
+    assert found.found.score is not None or found.found.why
+    assert "| diffusion | `colours` | 8 | " in as_markdown([found])
+    assert as_json([found])[0]["without"] == found.without
