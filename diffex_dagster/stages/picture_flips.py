@@ -88,7 +88,10 @@ def would_count(asked: Asked, seen: Seen, concepts: Concepts, i: int) -> bool:
 
 
 def _outside(asked: Asked, seen: Seen, concepts: Concepts, i: int) -> bool:
-    """Whether control edits of as many words lie less far out; where there are few, all of them."""
+    """Whether control edits of as many words lie less far out; where there are few, all of them.
+
+    One alone says nothing of noise: it and the edit are equally far from their mean, whatever they are.
+    """
     controls = len(asked.controls(concepts))
     furthest = max(asked.subject.study.effects.level, 1.0 / (controls + 1) + 1e-12)
-    return not controls or seen.p(asked, concepts, i) <= furthest
+    return controls < 2 or seen.p(asked, concepts, i) <= furthest
