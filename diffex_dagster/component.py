@@ -11,7 +11,7 @@ from diffex_dagster.assets.editors import build_under_editors
 from diffex_dagster.study import load_study
 
 # Where Dagster puts a component's definitions together it calls functions of its own that it calls beta, and says so:
-# nothing that whoever loads a study can change. What other code calls is said as ever.
+# nothing that a program which loads a study can change. What other code calls is said as ever.
 for _kind in (dg.BetaWarning, dg.PreviewWarning, dg.SupersessionWarning):
     warnings.filterwarnings("ignore", category=_kind, module=r"dagster\.")
 

@@ -5,6 +5,7 @@ Where one has to change on purpose, keep the old rows usable, say so in CHANGELO
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +219,17 @@ def test_every_field_of_a_study_has_been_decided_about() -> None:
 def test_of_files(checkpoint: Path) -> None:
     assert file_fingerprint(checkpoint / "model_index.json") == GOLDEN["file"]
     assert folder_fingerprint(checkpoint, (".json", ".safetensors")) == GOLDEN["folder"]
+
+
+def test_a_file_of_the_hubs_cache_has_the_hash_that_it_is_named_by(tmp_path: Path) -> None:
+    """Gigabytes of weights are not read for it; no other file is taken at its name."""
+    named, hub = "0" * 64, tmp_path / "models--some--model"
+    for folder in (hub / "blobs", tmp_path / "blobs"):
+        folder.mkdir(parents=True)
+        (folder / named).write_bytes(b"weights")
+    (hub / "snapshot.safetensors").symlink_to(hub / "blobs" / named)
+    assert file_fingerprint(hub / "snapshot.safetensors") == named
+    assert file_fingerprint(tmp_path / "blobs" / named) == hashlib.sha256(b"weights").hexdigest()
 
 
 GOLDEN: dict[str, str] = {

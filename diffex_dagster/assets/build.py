@@ -75,7 +75,7 @@ def build_study(
         tags=tags,
         executor_def=dg.in_process_executor,  # the model is loaded once for a run, in whatever project
     )
-    by_hand = with_code(study, suggestions.build(study, chosen), tags)  # in no job: who runs a study asks for none
+    by_hand = with_code(study, suggestions.build(study, chosen), tags)  # in no job: a run of a study asks for none
     return dg.Definitions(
         assets=[*assets, *by_hand],
         asset_checks=checks,

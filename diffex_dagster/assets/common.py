@@ -162,7 +162,7 @@ def _root(file: Path) -> Path:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without Dagster's notes to developers that a function is in beta or preview: the supported versions are pinned,
-    and to whoever loads a study they say nothing.
+    and to a program that loads a study they say nothing.
     """
     with warnings.catch_warnings():
         for kind in (dg.BetaWarning, dg.PreviewWarning, dg.SupersessionWarning):

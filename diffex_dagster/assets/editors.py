@@ -64,7 +64,7 @@ def build_editors(study: Study, classifiers: Sequence[str] | None = None) -> dg.
         diffex_editor: EditorResource,
         diffex_classifiers: ClassifierResource,
     ) -> dg.MaterializeResult:
-        """What of every classifier's explanation does not depend on who made the edits.
+        """What of every classifier's explanation does not depend on the editor.
 
         One row of the table is one feature of one classifier: what the reports under both editors say of it. Nothing is
         edited or scored.

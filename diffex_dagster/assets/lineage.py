@@ -155,7 +155,7 @@ def observe(
 
     Args:
         before: versions by source, as they were last observed: what has not changed is not counted again.
-        reading: where `known` is left out: open the results to read, as who only looks does, beside other readers.
+        reading: where `known` is left out: open the results to read only, beside other readers.
     """
     known, names = known or _known(study, classifiers, reading), Names(study)
     found, problems = [], []

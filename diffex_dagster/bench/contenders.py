@@ -23,8 +23,8 @@ from PIL import Image
 from diffex_dagster.editing import checkpoints
 from diffex_dagster.editing.inversions import inversion_seed
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
-from diffex_dagster.editing.pixels import picture_digest
 from diffex_dagster.editing.protocol import Concept, EditRequest
+from diffex_dagster.utils.hashing import picture_digest
 
 Work = Callable[[bool], int]  # whether to warm up only -> edits made
 

@@ -83,10 +83,22 @@ def published(whole: Figures, commit: str | None = None) -> list[dict[str, Any]]
     ]
 
 
-def world_of(whole: Figures) -> str:
-    """The world that an exam was drawn in; files of before name it with their classifiers, or are the avatars'."""
-    of_classifiers = (fact.get("world", AVATARS) for fact in whole["classifiers"].values())
-    return str(whole.get("world") or next(of_classifiers, AVATARS))
+def written_of(files: Iterable[Path], world: str) -> list[tuple[Path, Figures]]:
+    """Each file with what `diffex bench truth` wrote into it.
+
+    Args:
+        files: JSON.
+        world: that all of them are of; a file that names none is of the avatars, as all were once.
+
+    Raises:
+        DiffExError: a file is of another world.
+    """
+    read: list[tuple[Path, Figures]] = [(file, json.loads(file.read_text("utf-8"))) for file in files]
+    for file, whole in read:
+        of_classifiers = (fact["world"] for fact in whole.get("classifiers", {}).values() if "world" in fact)
+        if (found := whole.get("world") or next(of_classifiers, AVATARS)) != world:
+            raise DiffExError(f"{file} is of the world {found!r}, not {world!r}: say --world {found}")
+    return read
 
 
 def places(docs: Path, name: str, world: str) -> tuple[Path, Path, str]:
@@ -248,12 +260,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--world", default=AVATARS, help="whose exam it is")
     parser.add_argument("--docs", type=Path, default=DOCS)
     options = parser.parse_args(arguments)
-    new: list[Figures] = []
-    for file in options.files:
-        whole = json.loads(file.read_text("utf-8"))
-        if (world := world_of(whole)) != options.world:
-            raise DiffExError(f"{file} is an exam of the world {world!r}, not {options.world!r}: say --world {world}")
-        new += published(whole, options.commit)
+    written = written_of(options.files, options.world)
+    new = [run for _, whole in written for run in published(whole, options.commit)]
     kept, page, mark = places(options.docs, MARK, options.world)
     history = publish_runs(kept, page, mark, lambda known: with_runs(known, new), as_markdown)
     print(missed_aims(history))

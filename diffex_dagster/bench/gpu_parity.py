@@ -25,8 +25,9 @@ from diffex_dagster.bench.gpu_plan import PROMPTS, Check, Figures, Plan, request
 from diffex_dagster.editing.inversions import inversion_seed
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
 from diffex_dagster.editing.ledits_edits import edit_of
-from diffex_dagster.editing.pixels import picture_digest, picture_tensor
+from diffex_dagster.editing.pixels import picture_tensor
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
+from diffex_dagster.utils.hashing import picture_digest
 
 
 def parity(check: Check, plan: Plan, dtype: str) -> Figures:

@@ -1,4 +1,4 @@
-"""Is a missing group found? A corpus without what a rule leans on most, refined by who sees pictures and scores alone.
+"""Is a missing group found? A corpus without what a rule leans on most, refined from pictures and scores alone.
 
 The proposer here is scripted: it looks at the pictures of a question, reads their captions, and names the place whose
 marks differ most between pictures above their prediction and below it, one a round. It knows the words for what it

@@ -1,7 +1,7 @@
 """The same classifiers explained with settings of several people, as the table of docs/validity.md.
 
 Tuned are the demo study's: options of its editor, its beam, its share of successful edits. All others leave search and
-effects at their defaults, and have the editor options of the one who is named.
+effects at their defaults, and have the editor options of the one that is named.
 
 `python -m diffex_dagster.bench.settings_tables FILE...` takes what `diffex bench truth --settings NAME --json FILE`
 wrote, one file for each of the settings. It keeps what is published of them in `docs/figures/settings.json`, where a
@@ -13,14 +13,13 @@ the default settings meet and miss. With `--world NAME` it does so for another w
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diffex_dagster.bench.exam_tables import AVATARS, DOCS, places
+from diffex_dagster.bench.exam_tables import AVATARS, DOCS, places, written_of
 from diffex_dagster.bench.pages import commit_of, missed_effects, publish_runs, rounded, table
 from diffex_dagster.errors import DiffExError
 
@@ -231,12 +230,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--world", default=AVATARS, help="whose pictures were explained")
     parser.add_argument("--docs", type=Path, default=DOCS)
     options = parser.parse_args(arguments)
-    new = []
-    for file in options.files:
-        whole = json.loads(file.read_text("utf-8"))
-        if (world := whole.get("world", AVATARS)) != options.world:
-            raise DiffExError(f"{file} is of the world {world!r}, not {options.world!r}: say --world {world}")
-        new.append(published(whole, file.stem, options.commit))
+    written = written_of(options.files, options.world)
+    new = [published(whole, file.stem, options.commit) for file, whole in written]
     kept, page, mark = places(options.docs, PLACE, options.world)
     runs = publish_runs(kept, page, mark, lambda known: with_runs(known, new), as_markdown)
     for words, met in verdicts(runs):

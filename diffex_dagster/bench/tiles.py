@@ -1,4 +1,4 @@
-"""A world of marks on nine tiles, drawn in microseconds: who refines a corpus is measured on it, over and over.
+"""A world of marks on nine tiles, drawn in microseconds: the refining of a corpus is measured on it, over and over.
 
 A picture is grey, of a shade of its own. Each of its places shows a red mark, a blue mark or none. The editor paints a
 mark or takes it away, the judge looks at the tile, and a classifier's log-odds of "yes" are a weighted sum of marks.

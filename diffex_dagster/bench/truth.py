@@ -162,7 +162,7 @@ def _subject(name: str, part: TransformersPart, study: Study, label: str | None)
 
 @dataclass(frozen=True)
 class Scope:
-    """How much is graded, and who is told.
+    """How much is graded, and where progress is said.
 
     Attributes:
         images: use so many of the study's images; the study's own limit when None.

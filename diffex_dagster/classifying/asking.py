@@ -33,17 +33,17 @@ def outputs_of(classifier: Classifier, pictures: Sequence[Image.Image]) -> np.nd
     Raises:
         ClassifierError: it fails, or returns something else.
     """
-    who = f"the classifier {classifier.__class__.__name__}"
-    doing, remedy = f"{who} fails on {len(pictures)} pictures", "mend it: what it scored before is kept"
+    it = f"the classifier {classifier.__class__.__name__}"
+    doing, remedy = f"{it} fails on {len(pictures)} pictures", "mend it: what it scored before is kept"
     with at_own_code(doing, remedy, ClassifierError):
         outputs = np.asarray(classifier(pictures), dtype=np.float64)
     if outputs.shape != (len(pictures), len(classifier.labels)):
         raise ClassifierError(
-            f"{who} returned an array of shape {outputs.shape} for {len(pictures)} pictures; it must return "
+            f"{it} returned an array of shape {outputs.shape} for {len(pictures)} pictures; it must return "
             f"one row of outputs for each, ({len(pictures)}, {len(classifier.labels)})"
         )
     if not np.isfinite(outputs).all():
-        raise ClassifierError(f"{who} returned values that are not finite; check its weights and preprocessing")
+        raise ClassifierError(f"{it} returned values that are not finite; check its weights and preprocessing")
     return outputs
 
 

@@ -1,4 +1,4 @@
-"""`diffex refine`, `corpus`, `survey` and `store`: what each command is called, and who does it."""
+"""`diffex refine`, `corpus`, `survey` and `store`: what each command is called, and which module does it."""
 
 from __future__ import annotations
 

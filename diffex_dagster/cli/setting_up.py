@@ -38,7 +38,7 @@ def init(
     judge: Annotated[
         str | None,
         typer.Option(
-            help="who judges edits: vlm (the model that names the attributes), clip:CHECKPOINT or none; the editor's "
+            help="the judge of edits: vlm (the model that names the attributes), clip:CHECKPOINT or none; the editor's "
             "own judge, and --vlm's model for an editor without one"
         ),
     ] = None,

@@ -25,7 +25,7 @@ def made_edits(
     """The batches of `editor.edit`, each as the protocol says.
 
     Args:
-        editor: who makes the edits.
+        editor: that makes the edits.
         images: image key -> RGB picture.
         requests: what is asked for, each once.
         size: width and height of this editor's earlier edits; those of the first edit when None.
@@ -35,8 +35,8 @@ def made_edits(
         EditorError: the editor fails, gives back something else than RGB pictures of one size for what was asked, or
             leaves a request out; what it gave back before stands.
     """
-    who = f"the editor {editor.__class__.__name__}"
-    doing = f"{who} fails while it makes {len(requests)} edit{'' if len(requests) == 1 else 's'}"
+    it = f"the editor {editor.__class__.__name__}"
+    doing = f"{it} fails while it makes {len(requests)} edit{'' if len(requests) == 1 else 's'}"
     missing = dict.fromkeys(requests)
     with at_own_code(doing, f"mend it {_KEPT}", EditorError):
         batches = iter(editor.edit(images, requests))
@@ -47,38 +47,36 @@ def made_edits(
         if given is _END:
             break
         for each in batch:
-            request, picture = _pair(who, each)
+            request, picture = _pair(it, each)
             if request not in missing:
                 why = "twice" if request in requests else "although nobody asked for it"
-                raise EditorError(
-                    f"{who} gives back {_in_words(request, name)} {why}; yield every request once {_KEPT}"
-                )
+                raise EditorError(f"{it} gives back {_in_words(request, name)} {why}; yield every request once {_KEPT}")
             if picture.mode != "RGB":
                 raise EditorError(
-                    f"{who} gives back {_in_words(request, name)} as a picture of mode {picture.mode}; end with "
+                    f"{it} gives back {_in_words(request, name)} as a picture of mode {picture.mode}; end with "
                     f".convert('RGB') {_KEPT}"
                 )
             size = size or picture.size
             if picture.size != size:
                 raise EditorError(
-                    f"{who} gives back {_in_words(request, name)} at {_pixels(picture.size)}, and other edits at "
+                    f"{it} gives back {_in_words(request, name)} at {_pixels(picture.size)}, and other edits at "
                     f"{_pixels(size)}: a classifier compares pictures of one size; resize them {_KEPT}"
                 )
             del missing[request]
         yield batch
     if missing:
         raise EditorError(
-            f"{who} leaves out {len(missing)} of {len(requests)} edits, first {_in_words(next(iter(missing)), name)}; "
+            f"{it} leaves out {len(missing)} of {len(requests)} edits, first {_in_words(next(iter(missing)), name)}; "
             f"yield every request once {_KEPT}"
         )
 
 
-def _pair(who: str, each: Any) -> tuple[EditRequest, Image.Image | FiledPicture]:
+def _pair(it: str, each: Any) -> tuple[EditRequest, Image.Image | FiledPicture]:
     fits = isinstance(each, tuple | list) and len(each) == 2
     if not fits or not isinstance(each[0], EditRequest) or not isinstance(each[1], Image.Image | FiledPicture):
         kinds = ", ".join(type(part).__name__ for part in each) if fits else type(each).__name__
         raise EditorError(
-            f"{who} gives back ({kinds}) in a batch; yield lists of (EditRequest, PIL picture), the request as it was "
+            f"{it} gives back ({kinds}) in a batch; yield lists of (EditRequest, PIL picture), the request as it was "
             f"asked {_KEPT}"
         )
     return each[0], each[1]

@@ -22,7 +22,7 @@ def batches_of(editor: Editor, requests: Sequence[EditRequest]) -> list[list[Edi
     depends on neither. An editor's `batches` cuts what whole batches leave over as before.
 
     Args:
-        editor: who makes the edits.
+        editor: that makes the edits.
         requests: each once.
 
     Raises:
@@ -32,12 +32,12 @@ def batches_of(editor: Editor, requests: Sequence[EditRequest]) -> list[list[Edi
     if not callable(own):
         ordered = sorted(requests, key=lambda each: (each.image, each.seed, each.concepts))
         return [ordered[start : start + AT_ONCE] for start in range(0, len(ordered), AT_ONCE)]
-    who, remedy = f"`batches` of the editor {editor.__class__.__name__}", "give back lists of requests, each once"
-    with at_own_code(f"{who} fails for {len(requests)} edits", remedy, EditorError):
+    it, remedy = f"`batches` of the editor {editor.__class__.__name__}", "give back lists of requests, each once"
+    with at_own_code(f"{it} fails for {len(requests)} edits", remedy, EditorError):
         batches = [list(batch) for batch in own(requests)]
         same = Counter(request for batch in batches for request in batch) == Counter(requests)
     if not same:
-        raise EditorError(f"{who} gives back other requests than it was asked about; {remedy}")
+        raise EditorError(f"{it} gives back other requests than it was asked about; {remedy}")
     return [batch for batch in batches if batch]
 
 

@@ -6,11 +6,11 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from diffex_dagster.errors import EditorError
+from diffex_dagster.utils.hashing import file_fingerprint
 from diffex_dagster.utils.weights import check_file, check_weights
 
 PARTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
@@ -277,22 +277,7 @@ def content_hash(checkpoint: Checkpoint) -> str:
         for path in sorted(folder.glob(pattern)):
             if checkpoint.file and path.name.endswith(".index.json"):
                 continue  # lists the weights that the folder may have, and that are not read
-            digest.update(f"{path.relative_to(folder).as_posix()} {file_hash(path)}\n".encode())
+            digest.update(f"{path.relative_to(folder).as_posix()} {file_fingerprint(path)}\n".encode())
     if checkpoint.file:
-        digest.update(f"{file_hash(checkpoint.file)}\n".encode())
+        digest.update(f"{file_fingerprint(checkpoint.file)}\n".encode())
     return digest.hexdigest()
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's content, read once while it stays as it is."""
-    state = path.stat()
-    return _file_hash(path.resolve(), state.st_size, state.st_mtime_ns)
-
-
-@lru_cache(maxsize=512)
-def _file_hash(path: Path, size: int, modified: int) -> str:
-    # The hub's cache names a weight file by its SHA-256, so that gigabytes need not be read to know it.
-    if path.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", path.name):
-        return path.name
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,7 @@
 """What pictures show, in words, kept for later: to describe a picture takes as long as a dozen edits of it.
 
 An editor that describes pictures (`source_prompts.source_prompt_of`) has a `Descriptions`, and says in `describer` what
-its descriptions depend on. Whoever keeps them tells it what is known and takes what it has found since.
+its descriptions depend on. The code that keeps them tells it what is known and takes what it has found since.
 """
 
 from __future__ import annotations

@@ -30,10 +30,9 @@ from diffex_dagster.editing.loading import (
     placement,
 )
 from diffex_dagster.editing.parts import CheckpointPart, Where
-from diffex_dagster.editing.pixels import picture_digest
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.errors import EditorError, at_the_boundary
-from diffex_dagster.utils.hashing import digest, folder_fingerprint
+from diffex_dagster.utils.hashing import digest, folder_fingerprint, picture_digest
 from diffex_dagster.utils.weights import check_weights
 
 
@@ -263,7 +262,7 @@ def _whole(folder: Path) -> Path:
 
 def _own_code(folder: Path, part: str, named: Any) -> str | None:
     """The module that makes a part of a pipeline, where it is neither diffusers' nor transformers', nor loaded already
-    by whoever uses this program.
+    by the user of this program.
     """
     if not isinstance(named, list) or not named or named[0] is None:
         return None

@@ -133,7 +133,7 @@ class LeditsEditor:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the fingerprint is a hash of, for who has to say why two differ.
+        """What the fingerprint is a hash of, for a message that says why two differ.
 
         The device is the one that this process edits on: "auto" is resolved, and of "cuda:1" the kind counts. Kinds of
         device round differently, so that edits made on a GPU and on a CPU are kept apart.
@@ -285,7 +285,7 @@ class LeditsEditor:
         return pictures
 
     def engine(self) -> Engine:
-        """The loaded checkpoint, for those who ask its model something else; loads it at the first call.
+        """The loaded checkpoint, for code that asks its model something else; loads it at the first call.
 
         Raises:
             EditorError: the checkpoint is missing or cannot be loaded.

@@ -29,7 +29,7 @@ class LeditsInversions:
             first edit, where inversions are kept in a folder.
 
     Attributes:
-        descriptions: what pictures show, for whoever keeps it, by the keys of images.
+        descriptions: what pictures show, by the keys of images, to be kept by the caller.
         shortened: descriptions that the text encoder had no room for: (digest of a picture, prompt of an edit; "" for
             the picture's own).
     """

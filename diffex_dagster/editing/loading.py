@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from diffex_dagster.editing import checkpoints
 from diffex_dagster.errors import EditorError, first_line
 from diffex_dagster.utils.devices import pick_device
+from diffex_dagster.utils.hashing import file_fingerprint
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +81,7 @@ class LoadingOptions(BaseModel):
         self.check()
         parts: dict[str, Any] = {}
         if self.loras:
-            parts["loras"] = [[checkpoints.file_hash(file), scale] for file, scale in self.lora_files()]
+            parts["loras"] = [[file_fingerprint(file), scale] for file, scale in self.lora_files()]
         if self.vae_tiling:
             parts["vae_tiling"] = True
         return parts

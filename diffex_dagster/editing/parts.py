@@ -39,7 +39,7 @@ class Where(config.Where):
 
 
 class EditorPart(config.KindPart):
-    """A kind of editor: who makes the edits and the null edits.
+    """A kind of editor, which makes the edits and the null edits.
 
     A kind is a subclass beside its adapter, with `kind`, `build` and `method`, and one line in `editing.kinds`.
     """

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageOps
 
 from diffex_dagster.errors import EditorError
+from diffex_dagster.utils.hashing import picture_digest
 
 if TYPE_CHECKING:
     import torch
@@ -23,12 +23,6 @@ def picture_tensor(picture: Image.Image, side: int) -> torch.Tensor:
     if rgb.size != (side, side):
         rgb = ImageOps.fit(rgb, (side, side), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.asarray(rgb, dtype=np.float32)).permute(2, 0, 1) / 127.5 - 1
-
-
-def picture_digest(picture: Image.Image) -> str:
-    """SHA-256 of a picture's size and RGB pixels."""
-    rgb = picture.convert("RGB")
-    return hashlib.sha256(f"{rgb.size}".encode() + rgb.tobytes()).hexdigest()
 
 
 class Pictures:

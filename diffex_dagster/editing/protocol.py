@@ -30,7 +30,7 @@ class FiledPicture:
     size: tuple[int, int]
     mode: str = "RGB"
     info: Mapping[str, Any] = field(default_factory=dict)  # `MASK`, where the editor knows it
-    stamp: tuple[int, int] | None = None  # of a file in a bucket, where whoever wrote it knows (`store.places`)
+    stamp: tuple[int, int] | None = None  # of a file in a bucket, where its writer knows it (`store.places`)
 
 
 @dataclass(frozen=True, order=True)

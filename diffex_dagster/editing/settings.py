@@ -1,6 +1,6 @@
 """Options of single concepts: as the text that an edit is asked for with, and those that are worth trying.
 
-LEDITS++ leaves scale, threshold, mask, warm-up and skip to whoever edits, and what is right differs by prompt. Where
+LEDITS++ leaves scale, threshold, mask, warm-up and skip to the caller, and what is right differs by prompt. Where
 the values come from:
 
 - scale 10, threshold 0.75, skip 0.1, 50 steps: the authors' example for Stable Diffusion 1.5, and the code that the

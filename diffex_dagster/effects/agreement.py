@@ -1,4 +1,4 @@
-"""One study under two editors: which effects do not depend on who made the edits?
+"""One study under two editors: which effects do not depend on the editor?
 
 Each editor's report stands on its own: its decisions hold their error rate over all of its features. What both claim is
 false only where both are. With error rate `fwer`, *holds under both* is therefore false in no more studies than either

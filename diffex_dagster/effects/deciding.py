@@ -166,7 +166,7 @@ def _on(table: NDArray[np.float64], names: Sequence[str], lacking: Mapping[str, 
     for j, name in enumerate(names):
         if name in lacking:
             if lacking[name].shape != on[:, j].shape:
-                raise ValueError(f"{name!r}: {lacking[name].shape} says of {on[:, j].shape} images who lacks it.")
+                raise ValueError(f"{name!r}: {lacking[name].shape} says of {on[:, j].shape} images which lack it.")
             on[:, j] = lacking[name]
     return on
 

@@ -24,7 +24,7 @@ def noise_floor(
     Args:
         null_d: f(null edit under another seed) − f(null edit under the study's seed), shape (images, seeds − 1) or
             (images,) for one other seed; NaN where an image lacks a seed.
-        strongest_of: the mean |d| that the strongest of so many features without effect reaches: who is looked at
+        strongest_of: the mean |d| that the strongest of so many features without effect reaches: what is looked at
             several times passes no more easily.
         over: how many images the mean is over, all when left out: fewer reach further by chance.
         quantile: of the bootstrap distribution; 0.99 because a dozen groups are held against the same floor.

@@ -60,10 +60,11 @@ def exchanges(
     """Exchange test of every column of d, alone and jointly (step-down over the maximum).
 
     In each random exchange, one of an image's m + 1 edits (the feature's and those of the control prompts) plays the
-    feature. Alone, each p-value is exact under the null hypothesis of its feature. Jointly, who plays is the same for
-    all features on a share 1 / m of the images and drawn for each feature on the others: two features' D share the
-    control prompts, which correlates them by 1 / (m + 1), and so are the exchanged ones under the null hypothesis.
-    Features that are held against other controls share none: who plays is then drawn for each such set of them.
+    feature. Alone, each p-value is exact under the null hypothesis of its feature. Jointly, which edit plays the
+    feature is the same for all features on a share 1 / m of the images and drawn for each feature on the others: two
+    features' D share the control prompts, which correlates them by 1 / (m + 1), and so are the exchanged ones under
+    the null hypothesis.
+    Features that are held against other controls share none: which edit plays is then drawn for each such set of them.
 
     Args:
         d: (images, features), against the null edits.
@@ -108,8 +109,8 @@ def exchange_e_values(
 ) -> Array:
     """An e-value for every column of d under the null hypothesis of `exchanges`, as `signflip.e_values` has it.
 
-    Given an image's m + 1 edits, who plays the feature is uniform, and exp(λ ΣD_i) over the product of the means of
-    exp(λ D_i) over the players has mean one; λ depends on what does not change with who plays.
+    Given an image's m + 1 edits, which of them plays the feature is uniform, and exp(λ ΣD_i) over the product of the
+    means of exp(λ D_i) over the players has mean one; λ depends on what does not change with which edit plays.
     """
     stake = np.sqrt(2.0 * np.log(2.0 * max(1, d.shape[1]) / level))
     logs = []
@@ -161,9 +162,9 @@ def _total(
 
 def _picked(rng: np.random.Generator, count: int, roles: int, images: NDArray[np.bool_]) -> Picked:
     """Who plays on each of some images, (count, roles · such images) of zeros and ones."""
-    who = rng.integers(roles, size=(count, 1, len(images)))[:, :, images]
+    player = rng.integers(roles, size=(count, 1, len(images)))[:, :, images]
     role = np.arange(roles)[:, None]
-    chosen: Array = (who == role).astype(np.float64).reshape(count, -1)
+    chosen: Array = (player == role).astype(np.float64).reshape(count, -1)
     return chosen, (role * len(images) + np.flatnonzero(images)).ravel()
 
 

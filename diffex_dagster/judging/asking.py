@@ -25,8 +25,8 @@ def evidence_of(
     Raises:
         DiffExError: the judge fails, leaves a pair out, or gives back something else.
     """
-    who = f"the judge {judge.__class__.__name__}"
-    doing = f"{who} fails while it judges {len(pairs)} edits"
+    it = f"the judge {judge.__class__.__name__}"
+    doing = f"{it} fails while it judges {len(pairs)} edits"
     missing = dict.fromkeys(pairs)
     with at_own_code(doing, f"mend it {_KEPT}"):
         batches = iter(judge.evidence(pictures, pairs))
@@ -38,15 +38,15 @@ def evidence_of(
             break
         for pair, value in batch:
             if pair not in missing:
-                raise DiffExError(f"{who} judges {pair[1]!r} twice, or unasked; yield every pair once {_KEPT}")
+                raise DiffExError(f"{it} judges {pair[1]!r} twice, or unasked; yield every pair once {_KEPT}")
             if not math.isfinite(value):
-                raise DiffExError(f"{who} says {value} of {pair[1]!r}; give back finite numbers {_KEPT}")
+                raise DiffExError(f"{it} says {value} of {pair[1]!r}; give back finite numbers {_KEPT}")
             del missing[pair]
         yield batch
     if missing:
         prompt = next(iter(missing))[1]
         raise DiffExError(
-            f"{who} leaves out {len(missing)} of {len(pairs)} questions, first about {prompt!r}; yield every pair once "
+            f"{it} leaves out {len(missing)} of {len(pairs)} questions, first about {prompt!r}; yield every pair once "
             f"{_KEPT}"
         )
 

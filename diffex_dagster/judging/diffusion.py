@@ -45,7 +45,7 @@ class DiffusionJudgePart(JudgePart):
     draws: int = Field(2, ge=1, le=64, description="noise draws a picture is judged at: 2 cost a fifth of the edit")
 
     def build(self, where: Where, editor: Editor) -> Judge | None:
-        """The editor's own judge (`OwnJudge.judge`): whoever wraps an editor passes the question on."""
+        """The editor's own judge (`OwnJudge.judge`): code that wraps an editor passes the question on."""
         judge: Callable[[int], Judge] | None = getattr(editor, "judge", None)
         if judge is None:
             return None

@@ -31,7 +31,7 @@ class Where(config.Where):
 
 
 class JudgePart(config.KindPart):
-    """A kind of judge: who says whether an edit shows its attribute.
+    """A kind of judge, which says whether an edit shows its attribute.
 
     A kind is a subclass beside its adapter, with `kind` and `build`, and one line in `judging.kinds`.
     """

@@ -26,6 +26,7 @@ from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.errors import CorpusError, EditorError, StudyError
 from diffex_dagster.judging.parts import JudgePart, Where
 from diffex_dagster.judging.protocol import Judge, Pair
+from diffex_dagster.utils.hashing import picture_digest
 from diffex_dagster.utils.secrets import logger
 
 log = logger(__name__)
@@ -147,9 +148,9 @@ class VlmJudge:
             of.setdefault(key, []).append(prompt)
         alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}  # an edit that changed nothing is its null edit
         for key, prompts in of.items():
-            pixels = hashlib.sha256(f"{pictures[key].size}".encode() + pictures[key].convert("RGB").tobytes())
+            pixels = picture_digest(pictures[key])
             for start in range(0, len(prompts), QUESTIONS):
-                alike.setdefault((pixels.hexdigest(), tuple(prompts[start : start + QUESTIONS])), []).append(key)
+                alike.setdefault((pixels, tuple(prompts[start : start + QUESTIONS])), []).append(key)
         lots, before = list(alike.items()), self.usage.made
         with ThreadPoolExecutor(self.options.parallel) as threads:
             for start in range(0, len(lots), self.options.parallel):  # what is answered is kept before more is asked

@@ -101,7 +101,7 @@ class Applied:
     null_edits: Annotated[bool, Says("null edits were judged and scored, not the pictures as they are")]
     images: Annotated[int, Says("files that could be read")]
     different: Annotated[int, Says("of these, different pictures")]
-    judge: Annotated[str, Says("who says which pictures show an attribute")]
+    judge: Annotated[str, Says("the judge of which pictures show an attribute")]
     control_words: Annotated[
         Maybe, Says("share of words that mean nothing that the judge sees in these pictures", **_SHARE)
     ]

@@ -1,4 +1,4 @@
-"""One classifier's reports under two editors as one HTML page: which effects do not depend on who made the edits."""
+"""One classifier's reports under two editors as one HTML page: which effects do not depend on the editor."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ class ImageFinding:
         expected: how many of the features that were tested stand out by chance, if their edits change the picture no
             more than control edits do.
         margin: effects inside ± this do not matter to the study.
-        judge: who judged; "" where nobody did, and `unjudged` says why.
+        judge: that judged; "" where none did, and `unjudged` says why.
         study_images: images of the study's report; 0 where it has none.
         warnings: what to know before anything on the page is believed.
         made_with: what tells it from a finding of other parts: `classifier`, `target`, `editor`, `corpus_version`.
@@ -205,7 +205,7 @@ def finding_data(finding: ImageFinding) -> dict[str, Any]:
 
 
 def in_memory(finding: ImageFinding) -> ImageFinding:
-    """The same with its pictures read: for who keeps it longer than the folder that they are in."""
+    """The same with its pictures read: for use after the folder that they are in is gone."""
 
     def sets(of: Sequence[FlipSet]) -> tuple[FlipSet, ...]:
         return tuple(replace(each, edit=opened(each.edit)) for each in of)

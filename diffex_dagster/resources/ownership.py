@@ -2,7 +2,8 @@
 
 Dagster frees a pool's place when its run ends. A process that is killed (`kill -9`, a full memory, a closed lid) never
 ends its run, and the next one would wait for ever. Every run therefore holds a file lock, which the operating system
-lets go of whatever way the process dies; whoever starts next and gets the lock of an earlier run knows that it is gone.
+lets go of whatever way the process dies; the process that starts next and gets the lock of an earlier run knows that
+it is gone.
 """
 
 from __future__ import annotations

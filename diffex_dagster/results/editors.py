@@ -49,7 +49,7 @@ class AgreedFeature:
 
 @dataclass(frozen=True)
 class EditorComparison:
-    """What of a classifier's explanation does not depend on who made the edits."""
+    """What of a classifier's explanation does not depend on the editor."""
 
     __pydantic_config__ = WITH_PICTURES
 

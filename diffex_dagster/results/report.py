@@ -162,8 +162,8 @@ class JudgeCheck:
             **SHARE,
         ),
     ]
-    name: Annotated[str, Says("who judges")] = ""
-    second: Annotated[str | None, Says("who judged the reported edits too; null where nobody did")] = None
+    name: Annotated[str, Says("the judge")] = ""
+    second: Annotated[str | None, Says("the second judge, of the reported edits; null where there is none")] = None
     agreement: Annotated[Maybe, Says("share of these edits of which both say the same", **SHARE)] = None
     kappa: Annotated[Maybe, Says("the same beyond chance (Cohen's kappa); null where chance alone agrees always")] = (
         None
@@ -352,8 +352,8 @@ class Report:
     judge: Annotated[
         JudgeCheck | None,
         Says(
-            "who judges which pictures show an attribute, on pictures of which something is known; null where nobody "
-            "does; absent in reports from before it"
+            "the judge of which pictures show an attribute, on pictures of which something is known; null where there "
+            "is none; absent in reports from before it"
         ),
     ] = None
     completeness: Annotated[

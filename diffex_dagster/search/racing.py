@@ -153,7 +153,7 @@ class Race:
     # ------------------------------------------------------------------------------------------------------------------
 
     def _laps(self) -> list[int]:
-        """After how many images it is looked who goes on; the last is all of them."""
+        """After how many images it is asked which features go on; the last is all of them."""
         laps, at = [], float(self.options.racing_start)
         while at < self.images:
             laps.append(int(at))
@@ -181,7 +181,7 @@ class Race:
         ranked = sorted(possible, key=lambda name: low[name], reverse=True)[: need.top]
         within = [name for name in possible if name in set(above) | set(ranked)]
         if not need.finish and len(within) <= need.top:
-            return set()  # it is known who they are
+            return set()  # it is known which they are
         if not need.finish:
             rest = _nth(sorted((high[name] for name in within), reverse=True), need.top + 1)
             within = [name for name in within if low[name] <= rest - need.tolerance]
@@ -277,7 +277,7 @@ def _contenders(values: Array, spent: NDArray[np.int64], need: Need, error: floa
 
 
 def _undecided(values: Array, need: Need, error: float) -> list[int]:
-    """The competitors without which it is known of all others, but for a share `error` of the draws, who wins.
+    """The competitors without which it is known of all others, but for a share `error` of the draws, which win.
 
     Args:
         values: (competitors, draws).

@@ -151,7 +151,7 @@ def search(
         expanded += kept
         below = candidates(corpus, expanded, options, level + 1)
         ask([*expand(corpus, kept, options), *probes_of(level + 1)], below)
-    if race:  # who is strongest is asked over all levels at once
+    if race:  # which are strongest is asked over all levels at once
         race.run([], [_top_need(race.seen, options)], score_on)
         scores.update(race.result())
     # 4. Grow the joint combination.

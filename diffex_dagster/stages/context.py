@@ -1,4 +1,4 @@
-"""A study at work: what it says, where its results are, who edits and who judges. Built once, used by every stage.
+"""A study at work: what it says, where its results are, its editor and its judge. Built once, used by every stage.
 
 The command line, `explain(...)` and the Dagster resources each make one, and hand it to the stages. Nothing heavy is
 loaded before it is used: a stage that needs no editor never looks for its checkpoint.
@@ -36,7 +36,7 @@ from diffex_dagster.utils.progress import Reporter, silent
 
 @dataclass(frozen=True)
 class Builders:
-    """Who makes the parts of a study at work, each when it is first asked for."""
+    """Makes the parts of a study at work, each when it is first asked for."""
 
     store: Callable[[Study], Store] = build_store
     editor: Callable[[Study], Editor] = build_editor
@@ -65,7 +65,7 @@ class StudyContext:
 
     Attributes:
         study: what is asked.
-        builders: who makes the parts.
+        builders: of the parts.
         report: told how far each stage is.
         editor_as_it_is: edit as `bare_editor` does, whatever words are frozen (`editing_with`).
         planned: of a plan, its corpus and sample images, in place of those in the store.
@@ -202,7 +202,7 @@ class StudyContext:
         return replace(self.changed(editor=editor), editor_as_it_is=True)
 
     def to_read(self) -> Self:
-        """The same work for who only looks: the results are opened to read, beside other readers."""
+        """The same work to read only: the results are opened beside other readers."""
         return replace(self, builders=replace(self._shared(), store=lambda _: self.store.to_read()))
 
     def _shared(self) -> Builders:

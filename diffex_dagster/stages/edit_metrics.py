@@ -32,7 +32,7 @@ def edit_metrics_of(
     Args:
         edits: key of the edit -> (edit, null edit).
         lpips: the model, if LPIPS is asked for.
-        editor: who made the edits; its workers measure them, where it has some. LPIPS is measured here.
+        editor: that made the edits; its workers measure them, where it has some. LPIPS is measured here.
 
     Returns:
         key -> change, and a note ("" where all went well).

@@ -32,7 +32,7 @@ class EditCounts:
     """What a stage cost: edits made now, edits found in the store, seconds spent making them.
 
     `shortened` is how many descriptions, of pictures and in edits, lost words to what the model's text encoder reads:
-    each picture, and each prompt on it, once for as long as its editor lives, whoever made the edits.
+    each picture, and each prompt on it, once for as long as its editor lives, whichever process made the edits.
     `gpu_gb` is the most GPU memory held meanwhile, in GB; None without a CUDA device, and where nothing was made.
     With workers, `by_worker` is how many edits each made ("host pid"), `lost` how many workers ended meanwhile,
     `remade` how many batches others made again for that, and `gpus` the names of the GPUs that they worked on.
@@ -97,7 +97,7 @@ def ensure_edits(
     its finished edits again. Two runs on one store share the work: what one is making, the other takes from the store.
 
     Args:
-        ready: called once before edits are made; whoever needs them later raises here what it lacks.
+        ready: called once before edits are made; a stage that needs them later raises here what it lacks.
 
     Raises:
         EditorError: the editor cannot be loaded or cannot make an edit; finished batches are kept.
@@ -185,8 +185,8 @@ def level1_combinations(study: Study, corpus: Corpus) -> list[Concepts]:
 def level1_plan(work: StudyContext) -> dict[Concepts, list[str]]:
     """The combinations of level 1 with the images each is edited on.
 
-    Under racing that is the first round of the race: who goes on depends on the classifier. The controls are needed on
-    every image by whatever is scored later.
+    Under racing that is the first round of the race: which features go on depends on the classifier. The controls
+    are needed on every image by whatever is scored later.
     """
     work = work.calibrated()
     images = start = list(work.samples)

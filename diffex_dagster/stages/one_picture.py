@@ -1,7 +1,7 @@
 """Explain single pictures: what each feature does to this one, what flips it, and what is noise.
 
 The pictures may be the study's own or new ones. New ones go through the same preparation, keys and store: their edits
-and scores are found again by whoever asks next, also by the study where it takes them in later. No
+and scores are found again by the next question, also by the study where it takes them in later. No
 stage reads them, and no sample, version or report changes.
 """
 

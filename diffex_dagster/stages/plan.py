@@ -77,7 +77,7 @@ class NotThere:
 
 
 class _Editor(Stored):
-    """Records what it is asked for, and stops whoever asks for what does not exist.
+    """Records what it is asked for, and stops a stage that asks for what does not exist.
 
     Attributes:
         asked: request -> whether it exists.
@@ -94,7 +94,7 @@ class _Editor(Stored):
 
 
 class _Classifier(Stored):
-    """Stops whoever wants a score that does not exist. What there is to score is what the editor is asked for."""
+    """Stops a stage that wants a score that does not exist. What there is to score is what the editor is asked for."""
 
     portions = 1  # pictures are named to it, and none is read
 
@@ -103,7 +103,7 @@ class _Classifier(Stored):
 
 
 class _Judge(Stored):
-    """Records how many edit checks do not exist, and stops whoever asks for one.
+    """Records how many edit checks do not exist, and stops a stage that asks for one.
 
     Attributes:
         missing: pairs of an edit and a prompt.

@@ -1,4 +1,4 @@
-"""What a run needs and meets late: the judge's checkpoint, a device, who grades. Looked at before all else."""
+"""What a run needs and meets late: the judge's checkpoint, a device, the grader. Looked at before all else."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_ready(study: Study) -> None:
 
 
 def check_truth(study: Study, images: Sequence[str] = ()) -> None:
-    """Raise DiffExError where who grades the explanations cannot be imported, or says that a file is missing.
+    """Raise DiffExError where the grader of the explanations cannot be imported, or says that a file is missing.
 
     It is asked about no feature, which costs nothing; what another function than the worlds' makes of that is its own.
 

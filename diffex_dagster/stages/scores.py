@@ -177,7 +177,7 @@ def _scores(
 
 
 def _pictures_of(pictures: Mapping[str, Image.Image], keys: Sequence[str], named: bool) -> Sequence[Image.Image]:
-    """Some of the pictures in order, decoded; or only named, for whoever has others read them."""
+    """Some of the pictures in order, decoded; or only named, to be read by others."""
     if named and isinstance(pictures, StoredPictures):
         return InOrder([pictures.stored[key] for key in keys])
     if isinstance(pictures, StoredPictures):

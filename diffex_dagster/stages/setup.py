@@ -82,7 +82,7 @@ def build_judge(study: Study, editor: Editor) -> Judge | None:
 def judges_beside_the_editor(study: Study) -> tuple[str, ...]:
     """Which of "judge" and "second_judge" are models beside the editor.
 
-    Such a judge is a source by itself: neither the editor's fingerprint nor the part's own settings say who it is.
+    Such a judge is a source by itself: neither the editor's fingerprint nor the part's own settings say which it is.
     """
     parts = {"judge": study.judge, "second_judge": study.second_judge}
     return tuple(source for source, part in parts.items() if part.own_model)

@@ -35,7 +35,7 @@ JUDGES = {
 """Sources of studies whose judge is not the editor's own (`setup.judges_beside_the_editor`), and what each is."""
 
 
-COUNTING = 1.0  # seconds that a count waits for whoever writes the results
+COUNTING = 1.0  # seconds that a count waits for a process that writes the results
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Sources:
     def _counted(count: Callable[[], dict[str, int]]) -> dict[str, int]:
         try:
             return count()
-        except DiffExError:  # whoever asks for the version says why
+        except DiffExError:  # the code that asks for the version says why
             return {}
 
     def _class_names(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The effects over a study, for whoever looks at other pictures: its latest report, and whether that is of the same."""
+"""The effects over a study, for questions about other pictures: its latest report, and whether that is of the same."""
 
 from __future__ import annotations
 

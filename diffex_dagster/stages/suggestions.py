@@ -242,7 +242,7 @@ def _folder_of_question(folder: Path) -> list[Path]:
 
 
 def open_suggestions(work: StudyContext, proposal: Corpus) -> list[tuple[Suggestion, str]]:
-    """Suggestions that can be taken up, each once, with who named it: the latest round first, in the model's order.
+    """Suggestions that can be taken up, each once, with the model that named it: the latest round first, in its order.
 
     Of each those entries that the corpus file could take now, each by itself.
 

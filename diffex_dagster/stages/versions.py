@@ -1,4 +1,4 @@
-"""Versions of what the stages make: hashes of all that whoever reads it may see. Equal versions re-run nothing.
+"""Versions of what the stages make: hashes of all that a reader of it may see. Equal versions re-run nothing.
 
 Fingerprints of editor and classifier are part of them: a report names both, and what was made with another says so.
 Those of images and corpus are beside the stages that make them (`samples_version`, `tree_version`).

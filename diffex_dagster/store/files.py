@@ -79,7 +79,7 @@ class PictureFiles:
             with self._lock:
                 if _bytes(known) <= self._decoded.maxsize:
                     self._decoded[relative] = known
-        return known.copy()  # whoever asks may draw on it
+        return known.copy()  # the caller may draw on it
 
     def get_all(self, files: Sequence[str]) -> list[Image.Image]:
         """As `get` for each of these, in their order; from a bucket many at a time."""
@@ -126,7 +126,7 @@ class PictureFiles:
         try:
             content = self.place.read(relative)
             if _name(content) != relative:
-                self.place.doubt(relative)  # whoever looks next reads it
+                self.place.doubt(relative)  # the next reader reads it
                 raise StoreError(
                     f"{path}: a stored picture is not what it was: its content has changed; run the study again: it "
                     "alone is made again"
@@ -192,7 +192,7 @@ class StoredPictures(Mapping[str, Image.Image]):
 
 
 class InOrder(Sequence[Image.Image]):
-    """Pictures one after the other, each read when it is asked for: whoever needs a few of them holds no others."""
+    """Pictures one after the other, each read when it is asked for: a reader of a few of them holds no others."""
 
     def __init__(self, stored: Sequence[StoredPicture]) -> None:
         self.stored = stored

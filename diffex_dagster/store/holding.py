@@ -2,7 +2,7 @@
 
 Opening a DuckDB database takes 20 ms of CPU, and a stage asks a hundred times; but while it is open, no other process
 can write. A connection is therefore kept inside `Database.hold` only, and closed there as soon as it has not been used
-for `IDLE`, or has been open for `LONGEST`: whoever waits for the database finds it closed between two questions.
+for `IDLE`, or has been open for `LONGEST`: a process that waits for the database finds it closed between two questions.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Where pictures are kept: a folder, or a bucket of an object store (S3, Google Cloud Storage, Azure).
 
-Pictures are named by the hash of their content, so that a second one of a name is the same: whoever comes first writes
+Pictures are named by the hash of their content, so that a second one of a name is the same: the first process writes
 it, and no two writers are in each other's way. Keys and passwords of a bucket come from the environment, or from the
 machine's role, and are never part of its address.
 """
@@ -80,7 +80,7 @@ class PicturePlace(ABC):
 
     @abstractmethod
     def doubt(self, relative: str) -> None:
-        """Let whoever looks at a file next read it: it is not what it was."""
+        """Have a file read when it is asked for next: it is not what it was."""
 
     @staticmethod
     def together(work: Callable[[Given], Kept], each: Sequence[Given]) -> list[Kept]:
@@ -232,7 +232,7 @@ class Bucket(PicturePlace):
         self._known.pop(relative, None)
 
     def told(self, relative: str, stamp: Stamp) -> None:
-        """Take a stamp from whoever wrote the file: it need not be asked for."""
+        """Take a stamp from the process that wrote the file: it need not be asked for."""
         self._know(relative, stamp)
 
     def _know(self, relative: str, stamp: Stamp) -> Stamp:

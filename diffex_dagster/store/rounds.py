@@ -64,7 +64,7 @@ class KeptSuggestion:
     Attributes:
         after: the round.
         suggestion: what was suggested.
-        model: who was asked.
+        model: that was asked.
     """
 
     after: After
@@ -112,7 +112,7 @@ class RoundTables(Tables):
 
         Args:
             compared, corpus_version: the round, as of `put_completeness`.
-            model: who was asked.
+            model: that was asked.
         """
         of = {**compared, "corpus_version": corpus_version, "model": model}
         rows = [

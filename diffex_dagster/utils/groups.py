@@ -22,7 +22,7 @@ def in_groups(
 ) -> Iterator[list[Item]]:
     """The items of batches, many at a time: a group is full with `most` items, or `seconds` after its first one.
 
-    Where whoever gets the groups takes long to keep one, the next are larger than that: none goes before it has lasted
+    Where the receiver takes long to keep one, the next are larger than that: none goes before it has lasted
     `SHARE` times as long as keeping the one before it took, or `LONGEST` seconds. What a commit costs, however small it
     is, then takes about a tenth of the time at most while a commit takes less than a second.
 

@@ -1,12 +1,20 @@
-"""Fingerprints of plain data, files and folders."""
+"""Fingerprints of plain data, pictures, files and folders. A picture's key in the results is `store.keys.image_key`."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+_HUB_BLOB = re.compile(r"models--[^/]+/blobs/[0-9a-f]{64}")
 
 
 def digest(*parts: object) -> str:
@@ -14,9 +22,19 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:32]
 
 
+def picture_digest(picture: Image.Image) -> str:
+    """SHA-256 of a picture's size and RGB pixels."""
+    rgb = picture.convert("RGB")
+    return hashlib.sha256(f"{rgb.size}".encode() + rgb.tobytes()).hexdigest()
+
+
 @functools.lru_cache(maxsize=2**17)
 def _file_hash(path: Path, size: int, modified: int) -> str:
     """Hash of a file's content; `size` and `modified` are in the key so that a changed file is read again."""
+    target = path.resolve()
+    # The hub's cache names a weight file by its SHA-256, so that gigabytes need not be read to know it.
+    if _HUB_BLOB.fullmatch("/".join(target.parts[-3:])):
+        return target.name
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -51,7 +51,7 @@ class _Own:
         return digest(said, self._code) if self._code else said
 
     @property  # type: ignore[misc]
-    def __class__(self) -> type:  # whoever asks what it is hears what it stands for
+    def __class__(self) -> type:  # code that asks what it is hears what it stands for
         return type(self._made)
 
     def __getattr__(self, name: str) -> Any:

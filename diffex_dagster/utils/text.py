@@ -132,7 +132,7 @@ def load_yaml(text: str, *, with_lines: bool = False) -> Any:
 
 @functools.lru_cache(maxsize=8)
 def _plain_content(text: str) -> Any:
-    """The content of a text, to be copied by whoever changes it: every stage of a run reads the study's file again."""
+    """The content of a text, to be copied before a change: every stage of a run reads the study's file again."""
     check_size(text)
     yaml = YAML(typ="safe", pure=True)
     yaml.Constructor = _Constructor
@@ -143,7 +143,7 @@ def check_size(text: str) -> None:
     """Refuse YAML that would take minutes or gigabytes to look at, before any of it is built.
 
     Raises:
-        UnreasonableYAML: see there. YAML that is merely wrong passes: whoever loads it says what is wrong.
+        UnreasonableYAML: see there. YAML that is merely wrong passes: the code that loads it says what is wrong.
     """
     if len(text) > LARGEST_YAML:
         raise UnreasonableYAML(f"it has {len(text)} letters, more than the {LARGEST_YAML} that it may have")

@@ -67,7 +67,7 @@ PLACES = frozenset(
     "labels url base_url key_env device dtype batch_size timeout_s retries parallel".split()
 )
 
-_FREE = frozenset({"options", "parameters"})  # whoever reads these may score or paint by any of them
+_FREE = frozenset({"options", "parameters"})  # the code that reads these may score or paint by any of them
 
 
 def as_written(settings: Any, written: Mapping[str, str], place: bool = False) -> Any:

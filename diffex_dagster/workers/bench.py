@@ -66,7 +66,7 @@ class Hello:
 
 @dataclass(frozen=True)
 class Problem:
-    """An error that is one sentence, on its way to who asked."""
+    """An error that is one sentence, on its way to the caller."""
 
     kind: type[DiffExError]
     sentence: str
@@ -76,7 +76,7 @@ class Bench:
     """A study's editor, judges and classifiers in one process.
 
     Args:
-        study: as whoever asks has it.
+        study: as the caller has it.
         paths: where modules are looked for, besides where this process looks.
     """
 
@@ -106,7 +106,7 @@ class Bench:
         return {judge.fingerprint: judge for judge in made if judge is not None}
 
     def hello(self) -> Hello | Problem:
-        """Say who this is."""
+        """Say which worker this is."""
         return _said(self._hello)
 
     def _hello(self) -> Hello:

@@ -1,6 +1,6 @@
-"""This process's connection to Ray: which pools use it, who started it, and who ends it.
+"""This process's connection to Ray: which pools use it, which process started it, and which ends it.
 
-No pool may keep what it has of one Ray into the next: whoever ends a Ray, or starts another, closes every pool before.
+No pool may keep what it has of one Ray into the next: every pool is closed before a Ray ends and before another starts.
 
 A private Ray works with a token, also where nobody asks for one (`RAY_AUTH_MODE`); a cluster does where it was started
 with one. Ray keeps a process's first mode for good. A cluster without a token cannot answer a process that has one, and

@@ -1,4 +1,4 @@
-"""Worker processes as Ray actors, and who gets which batch.
+"""Worker processes as Ray actors, and which of them gets which batch.
 
 Ray's own retries are not used: they are bound to one actor, and wait for ever where its machine is gone. A batch is the
 same work wherever it is done, so what a lost worker had goes to any other, and another worker takes its place. Only
@@ -33,7 +33,7 @@ Item = TypeVar("Item")
 
 SAY_EVERY = 30.0  # seconds between two sentences about waiting for workers
 STARTS = 3  # workers that may end one after the other before the first is ready
-TICK = 1.0  # seconds after which whoever waits for results hears that none has come
+TICK = 1.0  # seconds after which a caller that waits for results hears that none has come
 WORTH = 8  # batches that are worth starting workers for, where one process could do the work at once
 
 
@@ -64,7 +64,7 @@ class Pool:
         study: what they work on.
         options: how many, and where.
         gpus: for each worker.
-        check: told who each worker is before it gets work; raises where it would edit otherwise.
+        check: gets each worker's fingerprint before it gets work; raises where it would edit otherwise.
     """
 
     def __init__(self, study: Study, options: Workers, gpus: float, check: Callable[[Hello], None]) -> None:
@@ -133,11 +133,11 @@ class Pool:
         """Have batches worked on; gives back what `Bench.<method>` returns for each, in the order that they finish.
 
         No batch goes out while nobody asks for the next result: never more than `in_flight` are out. Where none comes
-        for a moment, an empty list says so, and whoever collects results can keep those that are there.
+        for a moment, an empty list says so, and a caller that collects results can keep those that are there.
 
         Args:
             method: of `Bench`.
-            batches: cut beforehand, so that results do not depend on who is free.
+            batches: cut beforehand, so that results do not depend on which worker is free.
             given: the arguments for a batch, made when it goes out.
             picture: of an item; its batches go to one worker where that has a place.
             named: an item in words, for messages.

@@ -36,7 +36,7 @@ class _Local:
         return str(self._local.fingerprint)
 
     @property  # type: ignore[misc]
-    def __class__(self) -> type:  # whoever asks what it is hears what it stands for
+    def __class__(self) -> type:  # code that asks what it is hears what it stands for
         return type(self._local) if "_local" in self.__dict__ else object
 
     def __getattr__(self, name: str) -> Any:
@@ -92,7 +92,7 @@ class RemoteEditor(_Local):
         return self.descriptions.told
 
     def batches(self, requests: Sequence[EditRequest]) -> list[list[EditRequest]]:
-        """The requests as they are edited together: as the editor cuts them, whoever makes them."""
+        """The requests as they are edited together: as the editor cuts them, whichever worker makes them."""
         return batches_of(self._local, requests)
 
     @property

@@ -297,7 +297,7 @@ def test_another_world_s_exam_has_a_history_and_a_page_of_its_own(graded: Graded
     page, file = tmp_path / "worlds.md", tmp_path / "written.json"
     page.write_bytes((Path(__file__).parent.parent.parent / "docs" / "worlds.md").read_bytes())
     file.write_text(json.dumps(_written(graded)))
-    with pytest.raises(DiffExError, match="exam of the world 'avatars', not 'scenes': say --world avatars"):
+    with pytest.raises(DiffExError, match="of the world 'avatars', not 'scenes': say --world avatars"):
         exam_tables.main([str(file), "--docs", str(tmp_path), "--world", "scenes"])
     file.write_text(json.dumps({**_written(graded), "world": "scenes"}))
     with pytest.raises(DiffExError, match="say --world scenes"):

@@ -20,10 +20,10 @@ from diffex_dagster.editing.engine import Engine
 from diffex_dagster.editing.guidance import Guidance
 from diffex_dagster.editing.inversions import InversionsOnDisk, inversion_seed
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
-from diffex_dagster.editing.pixels import picture_digest
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
 from diffex_dagster.editing.settings import ConceptOptions
 from diffex_dagster.errors import EditorError
+from diffex_dagster.utils.hashing import picture_digest
 from tests.support.parity import Case, diffusers_edit, distance, pipeline_for, tensor
 
 Images = dict[str, Image.Image]

@@ -68,7 +68,7 @@ def test_edits_are_the_pipelines_own_seeded_by_picture(pix2pix: Path) -> None:
     from diffusers import DiffusionPipeline
 
     from diffex_dagster.editing.inversions import inversion_seed
-    from diffex_dagster.editing.pixels import picture_digest
+    from diffex_dagster.utils.hashing import picture_digest
 
     images = {"a": picture(90).resize((64, 64)), "b": picture(160).resize((64, 64))}
     requests = [EditRequest(i, concepts, 3) for i in images for concepts in ((), (Concept("round glasses"),))]

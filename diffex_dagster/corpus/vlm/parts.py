@@ -32,12 +32,12 @@ class Where(config.Where):
 
 
 class VLMPart(config.KindPart):
-    """A kind of vision-language model: who proposes the corpus.
+    """A kind of vision-language model, which proposes the corpus.
 
     A kind is a subclass beside its adapter, with `kind` and `build`, and one line in `corpus.vlm.kinds`.
     """
 
-    live: ClassVar[bool] = False  # True: it is asked over a network, and who only looks takes the answer that is kept
+    live: ClassVar[bool] = False  # True: it is asked over a network, and what only reads takes the answer that is kept
 
     def build(self, where: Where) -> Proposer:
         """Who proposes. Nothing is asked before `propose` is.
