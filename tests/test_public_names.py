@@ -52,6 +52,20 @@ def test_what_a_public_name_takes_and_has_is_said(name: str) -> None:
     assert not {of: words for of, words in unsaid.items() if words}
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_public_name_raises_is_said(name: str) -> None:
+    public = getattr(diffex_dagster, name)
+    own = vars(public) if inspect.isclass(public) else {name: public}
+    functions = {key: getattr(each, "__func__", getattr(each, "fget", each)) for key, each in own.items()}
+    silent = {
+        key
+        for key, function in functions.items()
+        if not key.startswith("_") and inspect.isfunction(function) and "Raises:" not in (function.__doc__ or "")
+        if re.search(r"\braise \w+Error\(|\bwrite_\w+\(", inspect.getsource(function))
+    }
+    assert not silent
+
+
 def test_the_reference_is_made_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     """As `make docs` makes it, which a warning ends: griffe reads the docstrings."""
     package = griffe.load("diffex_dagster", search_paths=[str(REFERENCE.parents[1])])

@@ -8,6 +8,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
+from diffex_dagster.assets.build import build_study
 from diffex_dagster.cli import main as cli
 from diffex_dagster.corpus.starters import load_starter
 from diffex_dagster.errors import StudyError
@@ -248,3 +249,10 @@ def test_a_changed_section_names_fields_that_there_are(toy: Study) -> None:
         toy.corpus.model_copy(update={"edits": Path("none.yaml")})
     with pytest.raises(TypeError, match="Study has no field 'beam'"):
         toy.changed(beam=2)
+
+
+def test_a_classifier_that_a_study_lacks_is_one_sentence(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path / "toy", 2))
+    for ask in (study.for_classifier, lambda name: build_study(study, [name])):
+        with pytest.raises(StudyError, match=r"study.yaml: classifiers: there is no 'v9'; the study has v1, v2$"):
+            ask("v9")

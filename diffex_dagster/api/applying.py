@@ -69,7 +69,14 @@ class Application:
         return pd.DataFrame(applied_rows(self.found), columns=list(columns(AppliedRow)))
 
     def to_json(self, file: Path | None = None) -> str:
-        """Everything but the pictures as JSON; written to a file where one is named."""
+        """Everything but the pictures as JSON.
+
+        Args:
+            file: also written there.
+
+        Raises:
+            DiffExError: it cannot be written.
+        """
         from diffex_dagster.report.applied_model import applied_data
 
         text = json.dumps(applied_data(self.found), indent=2, ensure_ascii=False)
@@ -85,6 +92,9 @@ class Application:
 
         Returns:
             The page.
+
+        Raises:
+            DiffExError: it cannot be written.
         """
         from diffex_dagster.report.applied_files import write_applied
 

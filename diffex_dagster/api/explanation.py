@@ -93,6 +93,9 @@ class Explanation:
 
         Args:
             file: also written there.
+
+        Raises:
+            DiffExError: it cannot be written.
         """
         from diffex_dagster.report.rows import rows
 
@@ -131,6 +134,9 @@ class Explanation:
 
         Returns:
             The page, `index.html`.
+
+        Raises:
+            DiffExError: it cannot be written.
         """
         from diffex_dagster.report.files import write_report
 
@@ -181,6 +187,9 @@ class ImageExplanation:
 
         Args:
             file: also written there.
+
+        Raises:
+            DiffExError: it cannot be written.
         """
         from diffex_dagster.report.image_model import finding_data
         from diffex_dagster.utils.columns import finite

@@ -53,8 +53,13 @@ def build_study(
         classifiers: build only these; all of the study's when left out.
         resources: where it is worked on, by key: `{"diffex_editor": EditorResource(device="cuda")}`. Those that are
             left out are as the environment says; an empty mapping brings none, for definitions that have their own.
+
+    Raises:
+        StudyError: the study has no such classifier.
     """
     chosen = list(study.classifiers if classifiers is None else classifiers)
+    for name in chosen:
+        study.for_classifier(name)
     tags = run_tags(study, getattr((resources or {}).get("diffex_results"), "space", None))
     everything: list[Any] = [
         *lineage.build_sources(study, chosen, tags), images.build(study), *corpus.build(study, chosen),

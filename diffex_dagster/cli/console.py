@@ -11,7 +11,6 @@ from rich import console as rich_console
 from rich.markup import escape
 from rich.segment import Segment
 
-from diffex_dagster.errors import DiffExError
 from diffex_dagster.utils.lines import in_print, one_line
 from diffex_dagster.utils.paths import studies_root
 
@@ -101,11 +100,9 @@ def classifiers_of(study: Study, name: str | None) -> list[str]:
     """The classifier that a command names; all of the study's where it names none.
 
     Raises:
-        DiffExError: the study has no such classifier.
+        StudyError: the study has no such classifier.
     """
     if name is None:
         return list(study.classifiers)
-    if name not in study.classifiers:
-        known = ", ".join(study.classifiers)
-        raise DiffExError(f"{study.file}: classifiers: there is no {name!r}; the study has {known}")
+    study.for_classifier(name)
     return [name]

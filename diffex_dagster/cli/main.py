@@ -238,8 +238,8 @@ def compare(
     return results.compare(loaded, names, output)
 
 
-@app.command()
-def explain(
+@app.command("explain")
+def explain_images(
     study: StudyArgument,
     classifier: Annotated[str, typer.Argument(help="one of the study's classifiers")],
     images: Annotated[list[str], typer.Argument(help="images of the study by name or key, or other picture files")],

@@ -177,7 +177,7 @@ def overrides_from_text(text: str, path: str, source: str = "person") -> UserOve
     def mentions(key: str, values: Iterable[str]) -> tuple[Mention, ...]:
         return tuple(Mention(value, _line(document, (key, i))) for i, value in enumerate(values))
 
-    def changes(key: str, values: dict[str, str]) -> tuple[Mention, ...]:
+    def replacements(key: str, values: dict[str, str]) -> tuple[Mention, ...]:
         return tuple(Mention(name, _line(document, (key, name)), to) for name, to in values.items())
 
     overrides = UserOverrides(
@@ -187,9 +187,9 @@ def overrides_from_text(text: str, path: str, source: str = "person") -> UserOve
             for i, entry in enumerate(file.add)
         ),
         remove=mentions("remove", file.remove),
-        rename=changes("rename", file.rename),
-        prompt=changes("prompt", file.prompt),
-        exclusive=changes("exclusive", {name: str(value) for name, value in file.exclusive.items()}),
+        rename=replacements("rename", file.rename),
+        prompt=replacements("prompt", file.prompt),
+        exclusive=replacements("exclusive", {name: str(value) for name, value in file.exclusive.items()}),
         allow=mentions("allow", file.allow),
         deny=mentions("deny", file.deny),
     )

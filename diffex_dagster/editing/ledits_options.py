@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from diffex_dagster.editing.loading import LOADING, LoadingOptions
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.editing.settings import ConceptOptions, Setting, read_setting
-from diffex_dagster.editing.vocabulary import Vocabulary, WordGroup, describing
+from diffex_dagster.editing.vocabulary import Vocabulary, VocabularyGroup, describing
 
 ALGORITHM = 2  # raised when a change of the code changes pixels: it is part of the fingerprint
 _version = functools.cache(version)  # reads a file each time, and a fingerprint is asked for often
@@ -46,7 +46,8 @@ class LeditsOptions(ConceptOptions, LoadingOptions):
     zero_noise_steps: int | None = Field(None, ge=0)  # last steps without the inversion's noise; None: 3 for XL, else 0
     resolution: int | None = Field(None, ge=8, le=8192)  # side in pixels; None: what the checkpoint was trained on
     prompts: dict[str, ConceptOptions] = Field({})  # prompts that need options of their own
-    source_prompts: Literal["auto", "none"] | dict[str, WordGroup] = "auto"  # words that pictures are described in;
+    # Words that pictures are described in.
+    source_prompts: Literal["auto", "none"] | dict[str, VocabularyGroup] = "auto"
     # auto: those of the corpus, frozen at the first run (`LeditsEditor.with_source_prompts`); none: e(concept) − e("")
     batch_size: int | None = Field(None, ge=1)  # single-concept edits at a time; None: 16
     channels_last: bool = True

@@ -12,7 +12,7 @@ from PIL import Image
 from diffex_dagster.corpus.tree import Direction
 
 if TYPE_CHECKING:
-    from diffex_dagster.editing.vocabulary import WordGroup
+    from diffex_dagster.editing.vocabulary import VocabularyGroup
 
 MASK = "edit_mask"
 """Key in the `info` of an edited picture: where the editor allowed the edit to change it, for editors that know.
@@ -99,7 +99,7 @@ class TakesSourcePrompts(Protocol):
         """How many tokens a prompt takes."""
         ...
 
-    def with_source_prompts(self, vocabulary: Mapping[str, WordGroup]) -> Editor:
+    def with_source_prompts(self, vocabulary: Mapping[str, VocabularyGroup]) -> Editor:
         """The editor which describes pictures in these words; one that describes none for no words."""
         ...
 

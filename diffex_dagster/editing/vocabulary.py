@@ -19,7 +19,7 @@ def describing() -> int | None:
     return DESCRIBING if DESCRIBING > 1 else None
 
 
-class WordGroup(BaseModel):
+class VocabularyGroup(BaseModel):
     """Words of which a picture shows one, such as the colours of hair."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -44,7 +44,7 @@ class WordGroup(BaseModel):
         return prompt == shown or shown in self.kinds.get(prompt, ())
 
 
-Vocabulary = Mapping[str, WordGroup]
+Vocabulary = Mapping[str, VocabularyGroup]
 
 
 def room_of(vocabulary: Vocabulary, tokens: Callable[[str], int], most: int) -> int:
@@ -108,11 +108,11 @@ def words_of(
         The vocabulary in the order of the groups' ids, whatever their order in the tree: pixels depend on it. And the
         groups that have no part in it, with the reason.
     """
-    found: dict[str, tuple[Feature, WordGroup]] = {}
+    found: dict[str, tuple[Feature, VocabularyGroup]] = {}
     left_out: dict[str, str] = {}
     known: set[str] = set()
     for feature in _with_children(corpus):
-        group = _word_group(feature, known) if feature.one_of else None
+        group = _vocabulary_group(feature, known) if feature.one_of else None
         if group is None:
             few = feature.one_of or len(feature.children) < 2
             left_out[feature.id] = "too few words" if few else "a picture may show several of its children"
@@ -146,7 +146,7 @@ def _with_children(corpus: Corpus) -> Iterator[Feature]:
         yield from visit(group)
 
 
-def _word_group(feature: Feature, known: Collection[str]) -> WordGroup | None:
+def _vocabulary_group(feature: Feature, known: Collection[str]) -> VocabularyGroup | None:
     """The words below a feature, the finest that exclude each other; None for fewer than two.
 
     Args:
@@ -175,7 +175,7 @@ def _word_group(feature: Feature, known: Collection[str]) -> WordGroup | None:
     kinds.update({prompt: words for prompt in taken if prompt not in words})  # a clean shaven face shows none of them
     if feature.editable and feature.prompt not in words:
         kinds[feature.prompt] = words
-    return WordGroup(words=words, optional=True, kinds=kinds)
+    return VocabularyGroup(words=words, optional=True, kinds=kinds)
 
 
 def prompt_of(source_prompt: SourcePrompt) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from diffex_dagster.corpus.tree import Corpus, Drop, Feature
 from diffex_dagster.editing.calibration import METHOD, Choice, Try, Wanted
 from diffex_dagster.editing.descriptions import Description
-from diffex_dagster.editing.vocabulary import SourcePrompts, WordGroup
+from diffex_dagster.editing.vocabulary import SourcePrompts, VocabularyGroup
 from diffex_dagster.errors import StoreError
 from diffex_dagster.store.connection import Connection
 from diffex_dagster.store.tables import Tables
@@ -132,7 +132,7 @@ class CorpusTables(Tables):
         if not found:
             return None
         words, used, why, left_out, corpus = found[0]
-        groups = {name: WordGroup.model_validate(group) for name, group in json.loads(words).items()}
+        groups = {name: VocabularyGroup.model_validate(group) for name, group in json.loads(words).items()}
         return SourcePrompts(groups, used, why, json.loads(left_out), corpus)
 
     def edited_for(self, study: str, editor: str) -> bool:

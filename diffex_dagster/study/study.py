@@ -208,7 +208,13 @@ class Study(Part):
 
         Args:
             name: of the classifier, in the study.
+
+        Raises:
+            StudyError: the study has no such classifier.
         """
+        if name not in self.classifiers:
+            known = ", ".join(self.classifiers)
+            raise StudyError(f"{self.file}: classifiers: there is no {name!r}; the study has {known}")
         target = self.classifiers[name].target
         if target is None:
             return self
@@ -297,9 +303,10 @@ class Study(Part):
         return study
 
     def check_shared(self) -> None:
-        """Raise StudyError where results are kept as they cannot be.
+        """Whether results can be kept where the study says. A password belongs into no file, but into a variable.
 
-        A password belongs into no file: the address may name a variable that has it.
+        Raises:
+            StudyError: a database has no place for pictures, or its address has a password.
         """
         if self.shared.database and not self.shared.pictures:
             raise StudyError(

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import html
 import importlib
 import os
 import threading
@@ -164,6 +163,8 @@ def in_notebook(every: float = 0.2) -> Iterator[Reporter]:
 
 def _bars(stages: Mapping[str, tuple[int, int, int, str]]) -> str:
     """The stages as bars, the last four of them."""
+    import html  # with all its entities: only notebooks need it
+
     rows = []
     for stage, (done, total, reused, left) in list(stages.items())[-4:]:
         words = f"{done} of {total}{left}{f'; {reused} reused' if reused else ''}"

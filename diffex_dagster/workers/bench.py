@@ -30,7 +30,7 @@ from diffex_dagster.store.files import PictureFiles
 from diffex_dagster.version import __version__
 
 if TYPE_CHECKING:
-    from diffex_dagster.editing.vocabulary import WordGroup
+    from diffex_dagster.editing.vocabulary import VocabularyGroup
     from diffex_dagster.study import Study
 
 Sent = Mapping[str, "Image.Image | str"]
@@ -118,7 +118,7 @@ class Bench:
         self,
         images: Sent,
         requests: Sequence[EditRequest],
-        words: Mapping[str, WordGroup] | None = None,
+        words: Mapping[str, VocabularyGroup] | None = None,
         told: Mapping[str, Description] | None = None,
         fingerprint: str = "",
     ) -> Made | Problem:

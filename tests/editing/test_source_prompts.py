@@ -29,7 +29,7 @@ from diffex_dagster.editing.pixels import picture_tensor
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.editing.settings import read_setting
 from diffex_dagster.editing.source_prompts import AGAIN, LEVELS, SURE, source_prompt_of
-from diffex_dagster.editing.vocabulary import WordGroup, among, may_not_fit, prompt_of, prompt_without, room_of
+from diffex_dagster.editing.vocabulary import VocabularyGroup, among, may_not_fit, prompt_of, prompt_without, room_of
 from diffex_dagster.stages.edits import ensure_edits
 from diffex_dagster.stages.setup import build_editor
 from diffex_dagster.store import Store
@@ -41,9 +41,9 @@ from tests.support.parity import distance
 
 ROOT = Path(__file__).parent.parent.parent
 VOCABULARY = {
-    "hair": WordGroup(words=("an afro", "a bob"), also=("a hat",)),
-    "beard": WordGroup(words=("a goatee", "a full beard"), none="a clean shaven face", also=("facial hair",)),
-    "eyewear": WordGroup(words=("glasses", "an eyepatch"), optional=True, kinds={"lenses": ("glasses",)}),
+    "hair": VocabularyGroup(words=("an afro", "a bob"), also=("a hat",)),
+    "beard": VocabularyGroup(words=("a goatee", "a full beard"), none="a clean shaven face", also=("facial hair",)),
+    "eyewear": VocabularyGroup(words=("glasses", "an eyepatch"), optional=True, kinds={"lenses": ("glasses",)}),
 }
 SHOWN = (("hair", "an afro"), ("beard", "a goatee"), ("eyewear", "glasses"))
 
@@ -75,22 +75,21 @@ def test_removing_leads_to_the_words_for_nothing_or_to_none() -> None:
 def test_a_concept_is_read_whatever_the_picture_shows() -> None:
     """Four tokens are read: what stands before a concept makes room for it, what a picture lacks is not removed."""
     shown = tuple((f"g{i}", f"w{i}") for i in range(6))
-    last = WordGroup(words=("w5", "other"), optional=True)
-    vocabulary = {f"g{i}": WordGroup(words=(f"w{i}",)) for i in range(5)} | {"g5": last}
+    last = VocabularyGroup(words=("w5", "other"), optional=True)
+    vocabulary = {f"g{i}": VocabularyGroup(words=(f"w{i}",)) for i in range(5)} | {"g5": last}
 
     def reads(prompt: str) -> bool:
         return len(prompt.split()) <= 4
 
     assert among("other", shown, vocabulary, reads) == (("w0", "w1", "w2"), "other", ())
-    assert among("other one", shown, {**vocabulary, "g5": WordGroup(words=("w5", "other one"))}, reads)[0] == (
+    assert among("other one", shown, {**vocabulary, "g5": VocabularyGroup(words=("w5", "other one"))}, reads)[0] == (
         "w0",
         "w1",
     )
     assert among("w3", shown, vocabulary, reads) == (("w0", "w1", "w2"), "w3", ("w4", "w5"))  # as without a limit
-    assert (
-        among("a b c d e", shown, {**vocabulary, "g5": WordGroup(words=("w5",), also=("a b c d e",))}, reads)[0] == ()
-    )
-    bare = WordGroup(words=("w5",), none="nothing")
+    other = {**vocabulary, "g5": VocabularyGroup(words=("w5",), also=("a b c d e",))}
+    assert among("a b c d e", shown, other, reads)[0] == ()
+    bare = VocabularyGroup(words=("w5",), none="nothing")
     assert prompt_without("w5", shown, {**vocabulary, "g5": bare}, reads) == "w0, w1, w2, nothing"
     assert prompt_without("w5", shown, vocabulary) == "w0, w1, w2, w3, w4"
     assert prompt_without("w5", shown, vocabulary, reads) is None  # nobody reads that the picture shows it
@@ -100,7 +99,7 @@ def test_an_edit_of_a_long_description_is_guided_by_its_concept(checkpoint: Path
     """The model reads ten tokens, which the words before the one that is replaced take."""
     words = ("an afro", "a bob", "a hat", "hat", "bob")
     vocabulary = {
-        f"g{i}": WordGroup(words=(word,), also=("fez",) if word == "bob" else ()) for i, word in enumerate(words)
+        f"g{i}": VocabularyGroup(words=(word,), also=("fez",) if word == "bob" else ()) for i, word in enumerate(words)
     }
     editor = LeditsEditor(LeditsOptions(checkpoint=str(checkpoint), steps=4, device="cpu", source_prompts=vocabulary))
     assert editor.tokens(", ".join(words[:4])) >= editor.most_tokens
@@ -110,7 +109,7 @@ def test_an_edit_of_a_long_description_is_guided_by_its_concept(checkpoint: Path
     assert guided.text.words.sum() == editor.tokens("fez")
 
 
-def described(vocabulary: dict[str, WordGroup], explains: dict[str, float], reads: int) -> Any:
+def described(vocabulary: dict[str, VocabularyGroup], explains: dict[str, float], reads: int) -> Any:
     """What `source_prompt_of` finds where each word explains so much of the picture, alone and beside others."""
 
     asked: list[str] = []
@@ -129,7 +128,9 @@ def described(vocabulary: dict[str, WordGroup], explains: dict[str, float], read
 
 
 def test_short_of_tokens_what_explains_most_of_a_picture_stays() -> None:
-    vocabulary = {name: WordGroup(words=(name, f"no {name}"), optional=True) for name in ("cap", "coat", "sky", "ring")}
+    vocabulary = {
+        name: VocabularyGroup(words=(name, f"no {name}"), optional=True) for name in ("cap", "coat", "sky", "ring")
+    }
     explains = {"cap": 3.0, "coat": 5.0, "sky": 9.0, "ring": 1.0} | {f"no {n}": -1.0 for n in vocabulary}
     whole = tuple((name, name) for name in vocabulary)
     assert described(vocabulary, explains, reads=12) == (whole, ())
@@ -141,7 +142,7 @@ def test_short_of_tokens_what_explains_most_of_a_picture_stays() -> None:
 
 
 def test_a_list_s_order_is_part_of_what_edits_depend_on_where_it_may_be_cut() -> None:
-    words = {name: WordGroup(words=(name,)) for name in ("cap", "coat", "sky")}
+    words = {name: VocabularyGroup(words=(name,)) for name in ("cap", "coat", "sky")}
 
     def tokens(prompt: str) -> int:
         return len(prompt.replace(",", " ,").split())
@@ -338,7 +339,7 @@ def test_a_description_that_was_cut_is_counted_once(
     checkpoint: Path, images: dict[str, Image.Image], caplog: pytest.LogCaptureFixture
 ) -> None:
     """However many seeds it is edited under, and however often a batch is made again for want of memory."""
-    words = {"hair": WordGroup(words=("an afro with many long words", "a bob")), "face": VOCABULARY["hair"]}
+    words = {"hair": VocabularyGroup(words=("an afro with many long words", "a bob")), "face": VOCABULARY["hair"]}
     editor = LeditsEditor(
         LeditsOptions(
             checkpoint=str(checkpoint), steps=3, scale=6, mask="none", device="cpu", source_prompts=words, batch_size=4
@@ -371,7 +372,7 @@ def test_a_second_process_describes_no_picture_again(
     store = Store(tmp_path)
     keys = list(store.put_images(images).values())
 
-    def made(words: Mapping[str, WordGroup], prompt: str, **options: Any) -> LeditsEditor:
+    def made(words: Mapping[str, VocabularyGroup], prompt: str, **options: Any) -> LeditsEditor:
         given = {"steps": 3, "mask": "none", "device": "cpu", "source_prompts": words, **options}
         editor = LeditsEditor(LeditsOptions(checkpoint=str(checkpoint), **given))  # as a process of its own has it
         ensure_edits(store, editor, [EditRequest(key, (Concept(prompt),)) for key in keys])

@@ -17,7 +17,7 @@ from diffex_dagster.corpus.vlm.answers import read_answer, tree_from_raw
 from diffex_dagster.corpus.vlm.raw import RawFeature
 from diffex_dagster.editing.calibration import Wanted
 from diffex_dagster.editing.protocol import Concept, EditRequest
-from diffex_dagster.editing.vocabulary import WordGroup, prompt_without, words_of
+from diffex_dagster.editing.vocabulary import VocabularyGroup, prompt_without, words_of
 from diffex_dagster.errors import DiffExError, StoreError, StudyError
 from diffex_dagster.stages import source_prompts as stage
 from diffex_dagster.stages.calibration import calibrate
@@ -316,7 +316,7 @@ def test_workers_describe_pictures_as_whoever_asks_does(tmp_path: Path) -> None:
 
     images, request = {"image": picture(100)}, EditRequest("image", (Concept("bright"),))
     remote: Any = on_workers(editor, Here())  # type: ignore[arg-type]
-    told = remote.with_source_prompts({"blue": WordGroup(words=("blue patch",))})
+    told = remote.with_source_prompts({"blue": VocabularyGroup(words=("blue patch",))})
     assert told.fingerprint != remote.fingerprint == editor.fingerprint
     files = [
         [filed.file for batch in each.edit(images, [request]) for _, filed in batch] for each in (remote, told, remote)

@@ -146,6 +146,12 @@ class OpenAIProposer:
 
         At most `images_per_call` and `max_images` pictures are sent, with the captions of these alone; fewer of both
         where they are more than the model takes.
+
+        Args:
+            asked: the question, and the pictures that may go with it.
+
+        Raises:
+            CorpusError: the server says no, or the answer names no attribute in a readable form, twice.
         """
         usage, most = self.new_usage(), min(self.options.images_per_call, self.options.max_images)
 
