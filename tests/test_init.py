@@ -13,7 +13,9 @@ from ruamel.yaml import YAML
 
 from diffex_dagster.cli import doctor
 from diffex_dagster.cli.init import Wishes, json_schema, judge_of, study_text
+from diffex_dagster.cli.setting_up import SchemaName
 from diffex_dagster.judging.clip import missing_of_clip
+from diffex_dagster.report.schema import DOCUMENTS, load_schema
 from diffex_dagster.stages.setup import build_store
 from diffex_dagster.study import load_study
 from diffex_dagster.worlds.avatars import WORLD as AVATARS
@@ -140,6 +142,8 @@ def test_an_existing_study_is_kept(here: Path, diffex) -> None:
 def test_the_schema_accepts_good_studies_and_refuses_wrong_ones(diffex) -> None:
     schema = json.loads(diffex("schema")[1])
     assert schema == json.loads(json.dumps(json_schema()))
+    of_files = {name.value: json.loads(diffex("schema", name.value)[1]) for name in list(SchemaName)[1:]}
+    assert of_files == {name: json.loads(json.dumps(load_schema(name))) for name in DOCUMENTS}
     good = [YAML(typ="safe").load(file.read_text()) for file in ROOT.glob("studies/**/study.yaml")]
     assert len(good) >= 5
     for study in good:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -86,8 +87,20 @@ def doctor(
         raise typer.Exit(1)
 
 
-def schema() -> None:
-    """Print the JSON Schema of a study file, for editors and validators."""
-    from diffex_dagster.cli.init import json_schema
+class SchemaName(StrEnum):
+    """What there is a JSON Schema of."""
 
-    print(json.dumps(json_schema(), indent=1))
+    study = "study"
+    report = "report-1"
+    comparison = "comparison-1"
+    editors = "editors-1"
+
+
+def schema(
+    of: Annotated[SchemaName, typer.Argument(help="study, or a file beside a report page")] = SchemaName.study,
+) -> None:
+    """Print the JSON Schema of a study file, for editors and validators, or of report.json and its like."""
+    from diffex_dagster.cli.init import json_schema
+    from diffex_dagster.report.schema import load_schema
+
+    print(json.dumps(json_schema() if of == SchemaName.study else load_schema(of.value), indent=1))
