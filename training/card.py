@@ -155,7 +155,7 @@ only (its accuracy on 1,000 held-out drawings: {probed}). Edit options: {options
 "Drawn" is the share of pictures drawn from the prompt alone that show the attribute; "left" is the distance to the exact
 drawing, as a share of the picture's own.
 
-| feature | edits | drawn | took | others kept | left |
+| feature | edits | drawn | succeeded | others kept | left |
 |---|---:|---:|---:|---:|---:|
 {rows}
 

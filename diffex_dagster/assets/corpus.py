@@ -83,7 +83,7 @@ def build(study: Study, classifiers: Sequence[str]) -> list[dg.AssetsDefinition 
         diffex_editor: EditorResource,
         diffex_classifiers: ClassifierResource,
     ) -> dg.MaterializeResult:
-        """The tree of features that is searched: the proposal with the person's changes merged in.
+        """The tree of features that is searched: the proposal with the user overrides merged in.
 
         One row of `features` is one node of one version of the tree.
         """

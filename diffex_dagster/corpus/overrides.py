@@ -24,7 +24,7 @@ def merge(proposal: Corpus, overrides: UserOverrides) -> Corpus:
 
     Args:
         proposal: what the model (or a starter) named.
-        overrides: the person's file. A hand-written tree in it takes the proposal's place.
+        overrides: the corpus file. A hand-written tree in it takes the proposal's place.
 
     Returns:
         The corpus, with one `Drop` for each feature that `remove`, `deny` or `allow` left out.

@@ -18,7 +18,7 @@ show half a beard does not account for the beard's effect, though its own edits 
 
 **Among A's edits**, where X has no such edits. The images differ in how far A's edit changed X. What the gain for A
 itself does not tell of D is regressed on the gain for X (Judd, Kenny & McClelland 2001, mediation within subjects):
-slope times mean gain is X's part. What both gains tell of is A's: how far an edit took moves whatever looks like it.
+slope times mean gain is X's part. What both gains tell of is A's: how far an edit goes moves whatever looks like it.
 
 A is *confounded with* X where X's part is at least half of its effect, can be told from none, and the change of X is
 strong. This first-order account is a warning, not a correction: neither evidence nor classifiers add up.

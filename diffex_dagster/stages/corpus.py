@@ -128,7 +128,7 @@ def inputs_version(study: Study) -> str:
 
 
 def overrides_version(study: Study) -> str:
-    """Hash of what the person's file says: a comment or an empty line changes nothing; a missing file says nothing.
+    """Hash of the user overrides: a comment or an empty line changes nothing; a missing file says nothing.
 
     Of a file that cannot be read it is a hash of the bytes, so that the merge runs and says what is wrong.
     """
@@ -140,7 +140,7 @@ def overrides_version(study: Study) -> str:
 
 
 def merge_edits(work: StudyContext, classifiers: Sequence[str] = ()) -> tuple[Corpus, CorpusDiff]:
-    """Merge the person's file into the proposal and keep the result as the study's corpus.
+    """Merge the user overrides into the proposal and keep the result as the study's corpus.
 
     Args:
         classifiers: those that are explained, by name: their classes are checked here, before any picture is edited.
@@ -174,7 +174,7 @@ def merge_edits(work: StudyContext, classifiers: Sequence[str] = ()) -> tuple[Co
 
 
 def merged(proposal: Corpus, path: Path) -> Corpus:
-    """The proposal with the changes of a person's file; a missing file changes nothing."""
+    """The proposal with the user overrides; a missing file changes nothing."""
     return merge(proposal, read_overrides(path)) if path.exists() else proposal
 
 

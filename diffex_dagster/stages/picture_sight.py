@@ -81,7 +81,9 @@ def picture_sight(asked: AskedOfPictures, evidence: Mapping[str, np.ndarray]) ->
     edits, unknown = _of_study(there, asked.rows, sight)
     if getattr(there.judge, "absolute", False):
         return _by_words(asked, evidence, sight, edits)
-    levels = {f: level for f, of in edits.items() if (level := seen_between(of.before, of.after, of.took)) is not None}
+    levels = {
+        f: level for f, of in edits.items() if (level := seen_between(of.before, of.after, of.succeeded)) is not None
+    }
     unknown |= dict.fromkeys(edits.keys() - levels.keys(), _FEW)
     return PictureSight(
         levels,
@@ -145,7 +147,7 @@ class _Edits:
 
     before: np.ndarray
     after: np.ndarray
-    took: np.ndarray
+    succeeded: np.ndarray
     put: bool  # whether they put the attribute there; else they take it away
 
     def seen(self, level: float) -> tuple[float | None, int]:
@@ -190,8 +192,8 @@ def _of_study(
         before = evidence_before(there, [feature.prompt], images)[feature.prompt]
         gain = gains(there, [(concepts, concepts[0])], images)[concepts, concepts[0]]
         put = feature.direction == "add"
-        took = gain > sight.chance(concepts[0])
-        found[row.feature] = _Edits(before, before + (gain if put else -gain), took, put)
+        succeeded = gain > sight.chance(concepts[0])
+        found[row.feature] = _Edits(before, before + (gain if put else -gain), succeeded, put)
     return found, unknown
 
 

@@ -214,7 +214,7 @@ class Trying:
         return order
 
     def _known_gains(self, before: Sequence[Try]) -> dict[str, list[float]]:
-        """What earlier edits of the prompts that others are looked at for gained of their own, where they took."""
+        """What earlier edits of the prompts that others are looked at for gained of their own, where they succeeded."""
         looked_for = {prompt for prompts in self._others.values() for prompt in prompts}
         succeeded = [e for e in before if e.succeeded and e.wanted.direction == "add" and e.wanted.prompt in looked_for]
         asked = {each: self._at(each.image, each.wanted.prompt, "add", each.setting) for each in succeeded}
