@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from diffex_dagster.bench import truth
 from diffex_dagster.study import Study
+from diffex_dagster.worlds.avatars import Avatars
+from diffex_dagster.worlds.base import World
+from diffex_dagster.worlds.scenes import Scenes
 from tests.support.drawn import write_small
 
 SCOPE = truth.Scope(population=12, resamples=3)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def drawn_once() -> Iterator[None]:
+    """A state is drawn once for all tests of a process: the truth of each study redraws the same states of its world."""
+    with pytest.MonkeyPatch.context() as patch:
+        for world in (Avatars, Scenes):
+            patch.setattr(world, "draw", _remembered(world.draw))
+        yield
 
 
 @pytest.fixture
@@ -24,3 +39,13 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, truth.Bench
     """Such a study, and the marks of its classifier under the exact editor."""
     study = write_small(tmp_path_factory.mktemp("graded"))
     return study, truth.grade_all(study, truth.editors(study, "exact"), truth.subjects(study), SCOPE)
+
+
+def _remembered(draw: Callable[..., Image.Image]) -> Callable[..., Image.Image]:
+    """`World.draw` that keeps what it drew, by the world, the state and the size; callers get copies."""
+
+    @functools.cache
+    def drawn(world: World, state: tuple[tuple[str, str], ...], size: int | None) -> Image.Image:
+        return draw(world, dict(state), size)
+
+    return lambda world, state, size=None: drawn(world, tuple(sorted(state.items())), size).copy()
