@@ -347,6 +347,8 @@ class Placebo:
 
 PLACEBOS = [Placebo(n, base, drift) for n in (24, 48, 100) for base in (0.0, -3.0) for drift in (0.0, 0.3)]
 
+SKEWED = Placebo(24, -3.0, 0.3)
+"""Where effects are most skewed: few images near one end of the scale, and edits that drift."""
 
 POWERS = [(n, noise, 3) for n in (24, 48) for noise in (0.3, 0.6, 1.0)] + [(24, 1.0, 8)]
 """Images, noise of edits in logits, control prompts."""
@@ -354,10 +356,17 @@ POWERS = [(n, noise, 3) for n in (24, 48) for noise in (0.3, 0.6, 1.0)] + [(24, 
 
 @dataclass(frozen=True)
 class PlaceboRates:
-    """Share of studies (or of effects) with a claim: tested against the null edit, and against the control prompts."""
+    """Share of studies (or of effects) with a claim.
+
+    Attributes:
+        against_null: tested against the null edit.
+        controlled: tested against the control prompts, by sign flips and by exchanges.
+        flips_alone: against the control prompts, by sign flips alone.
+    """
 
     against_null: float
     controlled: float
+    flips_alone: float = float("nan")
 
 
 def placebo_p(d: Array, controls: Array, flips: int, seed: int) -> Array:
@@ -366,14 +375,17 @@ def placebo_p(d: Array, controls: Array, flips: int, seed: int) -> Array:
     return np.asarray(np.maximum(flipped, exchanges(d, controls, flips=flips, seed=seed).p_max))
 
 
-def placebo_claims(setting: Placebo, studies: int = 300, flips: int = 299, seed: int = 0) -> PlaceboRates:
-    """Chance of any claim at 5%; every one is false."""
+def placebo_claims(
+    setting: Placebo, studies: int = 300, flips: int = 299, seed: int = 0, controls: int = 3
+) -> PlaceboRates:
+    """Chance of any claim at 5%, before one more image is asked about; every one is false."""
     rng = np.random.default_rng(seed)
-    claims = np.zeros(2)
+    claims = np.zeros(3)
     for study in range(studies):
-        d, controls = setting.draw(rng)
+        d, others = setting.draw(rng, controls=controls)
         raw = sign_flips(d, flips=flips, seed=study).p_max
-        claims += [(raw <= 0.05).any(), (placebo_p(d, controls, flips, study) <= 0.05).any()]
+        alone = sign_flips(placebo_effects(d, others), flips=flips, seed=study).p_max
+        claims += [(p <= 0.05).any() for p in (raw, placebo_p(d, others, flips, study), alone)]
     return PlaceboRates(*(claims / studies))
 
 
@@ -448,10 +460,15 @@ def main() -> None:
             few = few_far(images, share, 200)
             shown = " | ".join(f"{100 * few[m][i]:.1f}" for i in (0, 1) for m in ("max-T", "used"))
             print(f"| {images} | {share:.0%} | {shown} |")
-    print("\nFeatures that do what control prompts do, any claim, % (against null edits, against controls)")
+    print("\nFeatures that do what control prompts do, any claim, % (null edits; controls: flips alone, as decided)")
     for setting in PLACEBOS:
         rates = placebo_claims(setting, 1000)
-        print(f"| {setting.name} | {100 * rates.against_null:.1f} | {100 * rates.controlled:.1f} |")
+        shown = (rates.against_null, rates.flips_alone, rates.controlled)
+        print(f"| {setting.name} | " + " | ".join(f"{100 * rate:.1f}" for rate in shown) + " |")
+    print("\nThe same with more control prompts, any claim, %")
+    for controls, studies in ((5, 2500), (8, 1000)):
+        rates = placebo_claims(SKEWED, studies, controls=controls)
+        print(f"| {controls} control prompts, {SKEWED.name}, {studies} studies | {100 * rates.controlled:.1f} |")
     print("\nEffects found, % (against null edits, against controls)")
     for images, noise, controls in POWERS:
         rates = placebo_power(images, noise, controls, studies=400)
