@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from diffex_dagster.bench import settings_tables, truth_tables
+from diffex_dagster.bench.exam_tables import places
 from diffex_dagster.bench.pages import write_between
 from diffex_dagster.cli.bench import EditorSettings
 from diffex_dagster.errors import DiffExError
@@ -132,9 +133,18 @@ def test_every_setting_of_the_command_has_a_row() -> None:
     assert set(settings_tables.WORDS) == set(EditorSettings)
 
 
-def test_the_page_shows_the_settings_that_are_committed(tmp_path: Path) -> None:
-    copy = tmp_path / "validity.md"
-    copy.write_bytes((DOCS / "validity.md").read_bytes())
-    runs = json.loads((DOCS / "figures" / "settings.json").read_text("utf-8"))["runs"]
-    write_between(copy, settings_tables.PLACE, settings_tables.as_markdown(runs))
-    assert copy.read_text("utf-8") == (DOCS / "validity.md").read_text("utf-8"), "publish the settings again"
+@pytest.mark.parametrize("world", ["avatars", "scenes"])
+def test_the_page_shows_the_settings_that_are_committed(world: str, tmp_path: Path) -> None:
+    figures, page, place = places(DOCS, "settings", world)
+    copy = tmp_path / page.name
+    copy.write_bytes(page.read_bytes())
+    write_between(copy, place, settings_tables.as_markdown(json.loads(figures.read_text("utf-8"))["runs"]))
+    assert copy.read_text("utf-8") == page.read_text("utf-8"), "publish the settings again"
+
+
+def test_the_readme_says_what_scenes_come_to() -> None:
+    runs = json.loads((DOCS / "figures" / "settings_scenes.json").read_text("utf-8"))["runs"]
+    (default,) = [run for run in runs if run["settings"] == "default"]
+    readme = " ".join((DOCS.parent / "README.md").read_text("utf-8").split())
+    assert f"(ρ {default['mean']['spearman']:.2f})" in readme and f"on {default['images']} images fog" in readme
+    assert f"but {default['missed']['inconclusive']} of 94 true effects" in readme
