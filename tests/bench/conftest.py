@@ -21,7 +21,7 @@ SCOPE = truth.Scope(population=12, resamples=3)
 
 @pytest.fixture(scope="session", autouse=True)
 def drawn_once() -> Iterator[None]:
-    """A state is drawn once for all tests of a process: the truth of each study redraws the same states of its world."""
+    """A state is drawn once for all tests of a process: every study redraws the same states of its world."""
     with pytest.MonkeyPatch.context() as patch:
         for world in (Avatars, Scenes):
             patch.setattr(world, "draw", _remembered(world.draw))
