@@ -9,7 +9,7 @@ from rich.table import Table
 from diffex_dagster.assets.running import prepare_study
 from diffex_dagster.cli.console import TableFormat, note, terminal
 from diffex_dagster.cli.results import print_rows
-from diffex_dagster.editing.vocabulary import SourcePrompts
+from diffex_dagster.editing.vocabulary import FrozenVocabulary
 from diffex_dagster.errors import StudyError
 from diffex_dagster.report.wording import plain
 from diffex_dagster.stages.context import StudyContext
@@ -19,7 +19,7 @@ from diffex_dagster.study import Study
 from diffex_dagster.utils.progress import Reporter
 
 
-def make(study: Study, report: Reporter, say: Callable[[str], None] = note, again: bool = False) -> SourcePrompts:
+def make(study: Study, report: Reporter, say: Callable[[str], None] = note, again: bool = False) -> FrozenVocabulary:
     """The words as they are kept; found and frozen as in a run where they are not yet.
 
     Args:
@@ -52,7 +52,7 @@ def make(study: Study, report: Reporter, say: Callable[[str], None] = note, agai
     return found
 
 
-def show(found: SourcePrompts, output: TableFormat) -> None:
+def show(found: FrozenVocabulary, output: TableFormat) -> None:
     """Print a line a group, and whether edits are made with the words."""
     if output is not TableFormat.table:
         print_rows(word_rows(found), output)

@@ -118,7 +118,7 @@ class LeditsEditor:
         self._model_of: LeditsEditor = self  # whose loaded model this one edits with
         self._others: dict[str, LeditsEditor] = {}  # vocabulary -> the editor that describes pictures in it
         self.shortened = self._inversions.shortened
-        self.descriptions = self._inversions.descriptions
+        self.image_prompts = self._inversions.image_prompts
         self._rows = 2 * self._edits_at_once  # UNet rows at a time: halved where memory does not suffice
         self._decoded_at_once = _DECODED_AT_ONCE  # as well
 
@@ -142,7 +142,7 @@ class LeditsEditor:
 
     @property
     def describer(self) -> str:
-        """See `Describes.describer`; the order of the words decides what is said first, and so what is left out.
+        """See `PromptsImages.describer`; the order of the words decides what is said first, and so what is left out.
 
         Raises:
             EditorError: the checkpoint is missing.
@@ -202,7 +202,7 @@ class LeditsEditor:
             yield batch, *made
         if shortened := len(self.shortened) - before:
             log.warning(
-                "%d descriptions, of pictures and in edits, were shortened: the checkpoint reads %d tokens, and what "
+                "%d source prompts, of images and in edits, were shortened: the checkpoint reads %d tokens, and what "
                 "explains least of a picture was left out",
                 shortened,
                 self.most_tokens,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from diffex_dagster.editing.descriptions import Description, Descriptions
+from diffex_dagster.editing.image_prompts import ImagePrompt, ImagePrompts
 from diffex_dagster.editing.inversions import InversionsInMemory, InversionsOnDisk, Key, inversion_seed
 from diffex_dagster.editing.ledits_options import LeditsOptions
 from diffex_dagster.editing.pixels import Pictures
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class LeditsInversions:
-    """The inversions and descriptions of one editor's pictures: kept, or made at the first edit that needs them.
+    """The inversions and source prompts of one editor's images: kept, or made at the first edit that needs them.
 
     Args:
         options: the editor's.
@@ -29,16 +29,16 @@ class LeditsInversions:
             first edit, where inversions are kept in a folder.
 
     Attributes:
-        descriptions: what pictures show, by the keys of images, to be kept by the caller.
-        shortened: descriptions that the text encoder had no room for: (digest of a picture, prompt of an edit; "" for
+        image_prompts: what pictures show, by the keys of images, to be kept by the caller.
+        shortened: source prompts that the text encoder had no room for: (digest of a picture, prompt of an edit; "" for
             the picture's own).
     """
 
     def __init__(self, options: LeditsOptions, settings: Callable[[], str]) -> None:
         self.options, self._settings = options, settings
-        self.descriptions = Descriptions()
+        self.image_prompts = ImagePrompts()
         self.shortened: set[tuple[str, str]] = set()
-        self._shown: dict[str, Description] = {}  # digest of a picture -> what it shows, whatever its inversion skips
+        self._shown: dict[str, ImagePrompt] = {}  # digest of a picture -> what it shows, whatever its inversion skips
         self.forget()
 
     def forget(self) -> None:
@@ -69,7 +69,7 @@ class LeditsInversions:
             inversion = self._kept(key, engine.device)
             if inversion is None:
                 latents = engine.encode(pictures.tensor(image)[None])
-                shows = self._description(own, image, picture, latents[0], rows).shows if described else ()
+                shows = self._image_prompt(own, image, picture, latents[0], rows).shows if described else ()
                 generator = torch.Generator().manual_seed(inversion_seed(picture, seed))
                 [inversion] = engine.invert(latents, [generator], rows, [shows])
                 self._in_memory.put(key, inversion)
@@ -78,7 +78,7 @@ class LeditsInversions:
             found[image, seed, described] = inversion
         return found
 
-    def _description(self, own: Engine, image: str, picture: str, latents: torch.Tensor, rows: int) -> Description:
+    def _image_prompt(self, own: Engine, image: str, picture: str, latents: torch.Tensor, rows: int) -> ImagePrompt:
         """What a picture shows: as somebody knows it, or found now, by the editor's own steps whatever the edit skips.
 
         Args:
@@ -86,10 +86,10 @@ class LeditsInversions:
             picture: digest of its pixels.
         """
         if picture not in self._shown:
-            known = self.descriptions.told.get(image)
+            known = self.image_prompts.told.get(image)
             if known is None:
                 shows, cut = source_prompt_of(own, latents, self.options.vocabulary, rows)
-                known = self.descriptions.found[image] = Description(shows, bool(cut))
+                known = self.image_prompts.found[image] = ImagePrompt(shows, bool(cut))
             self._shown[picture] = known
             self.shortened |= {(picture, "")} if known.cut else set()
         return self._shown[picture]

@@ -65,8 +65,8 @@ def may_not_fit(vocabulary: Vocabulary, tokens: Callable[[str], int], most: int)
 
 
 @dataclass(frozen=True)
-class SourcePrompts:
-    """The words that a study's pictures are described in, as they were found at its first run.
+class FrozenVocabulary:
+    """The attribute vocabulary of a study's source prompts, as it was found at its first run.
 
     Attributes:
         words: of the corpus as it was then.

@@ -12,7 +12,7 @@ from typing import cast
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.editing.asking import made_edits
 from diffex_dagster.editing.batches import batches_of
-from diffex_dagster.editing.descriptions import Describes, describer_of
+from diffex_dagster.editing.image_prompts import PromptsImages, prompter_of
 from diffex_dagster.editing.protocol import Concept, Editor, EditRequest
 from diffex_dagster.errors import StoreError
 from diffex_dagster.search.levels import level1_features
@@ -31,7 +31,7 @@ Concepts = tuple[Concept, ...]
 class EditCounts:
     """What a stage cost: edits made now, edits found in the store, seconds spent making them.
 
-    `shortened` is how many descriptions, of pictures and in edits, lost words to what the model's text encoder reads:
+    `shortened` is how many source prompts, of images and in edits, lost words to what the model's text encoder reads:
     each picture, and each prompt on it, once for as long as its editor lives, whichever process made the edits.
     `gpu_gb` is the most GPU memory held meanwhile, in GB; None without a CUDA device, and where nothing was made.
     With workers, `by_worker` is how many edits each made ("host pid"), `lost` how many workers ended meanwhile,
@@ -121,7 +121,7 @@ def ensure_edits(
     start, done, gpu_memory = time.monotonic(), 0, measure_gpu_memory()
     reused, pool = len(stored), getattr(editor, "pool", None)
     before, lost, remade = (pool.made(), pool.lost, pool.remade) if pool else ({}, 0, 0)
-    cut, describer = set(getattr(editor, "shortened", ())), describer_of(editor)
+    cut, describer = set(getattr(editor, "shortened", ())), prompter_of(editor)
     with store.let_go():
         at_once = max(AT_ONCE, getattr(editor, "at_once", 0))
         batches = batches_of(editor, missing)  # of all that is missing, so that no portion decides what shares one
@@ -134,7 +134,7 @@ def ensure_edits(
                 images = store.images(list(dict.fromkeys(request.image for request in wanted)))
                 size = store.edit_size(editor.fingerprint, wanted[0].image) if wanted else None
                 if describer:
-                    cast(Describes, editor).descriptions.tell(store.descriptions(images, describer))
+                    cast(PromptsImages, editor).image_prompts.tell(store.image_prompts(images, describer))
             reused += len(there)
             if not wanted:
                 continue
@@ -142,7 +142,7 @@ def ensure_edits(
             for batch in in_groups(made) if pool else made:
                 store.put_edits(batch, editor.fingerprint)
                 if describer:
-                    store.put_descriptions(cast(Describes, editor).descriptions.take(), describer)
+                    store.put_image_prompts(cast(PromptsImages, editor).image_prompts.take(), describer)
                 done += len(batch)
                 report(stage, done, len(missing) - (reused - len(stored)), reused)
     seconds = time.monotonic() - start

@@ -18,7 +18,7 @@ import numpy as np
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.editing.calibration import Wanted, in_turn
 from diffex_dagster.editing.protocol import EditRequest, TakesSourcePrompts
-from diffex_dagster.editing.vocabulary import SourcePrompts, Vocabulary, words_of
+from diffex_dagster.editing.vocabulary import FrozenVocabulary, Vocabulary, words_of
 from diffex_dagster.effects.edit_metrics import similarity
 from diffex_dagster.errors import StoreError
 from diffex_dagster.stages.calibration import SOURCE_PROMPTS, study_edits, wanted_prompts
@@ -45,7 +45,7 @@ class Found:
         newer: groups of the corpus that have words and were not there when the words were frozen.
     """
 
-    prompts: SourcePrompts
+    prompts: FrozenVocabulary
     edits: EditCounts = field(default_factory=EditCounts)
     newer: Sequence[str] = ()
 
@@ -119,10 +119,10 @@ def find_source_prompts(work: StudyContext) -> Found:
                 why = "the corpus has no group whose children exclude each other"
             else:
                 if known is None:
-                    begun = SourcePrompts(words, None, "", left_out, corpus.version)
+                    begun = FrozenVocabulary(words, None, "", left_out, corpus.version)
                     store.put_source_prompts(name, fingerprint, begun)
                 used, why, counts = _tried(work, words, samples)
-        found = SourcePrompts(words, used, why, left_out, corpus.version)
+        found = FrozenVocabulary(words, used, why, left_out, corpus.version)
         store.put_source_prompts(name, fingerprint, found)
         if again:
             store.set_current(name, _ASKED, "")
@@ -174,7 +174,7 @@ def _edited_without(work: StudyContext, images: Sequence[str]) -> bool:
     return store.exists() and store.edited_for(work.study.kept_as, editor) and bool(store.stored_edits(nulls, editor))
 
 
-def _newer(work: StudyContext, known: SourcePrompts) -> list[str]:
+def _newer(work: StudyContext, known: FrozenVocabulary) -> list[str]:
     """Groups of the corpus as it is now that the frozen words do not know."""
     now, _ = words_of(work.store.current_corpus(work.study.kept_as), lambda prompt: 0, sys.maxsize)
     return [group for group in now if group not in known.words and group not in known.left_out]
@@ -250,7 +250,7 @@ def _worth(trying: Trying) -> dict[tuple[str, str, str], float]:
 AGAIN = "the corpus has groups that came after the words were frozen ({}); diffex source-prompts --again takes them in"
 
 
-def word_rows(found: SourcePrompts) -> list[dict[str, object]]:
+def word_rows(found: FrozenVocabulary) -> list[dict[str, object]]:
     """One row a group, for tables: the group, and its words or why it has no part."""
     rows: list[dict[str, object]] = [
         {"group": name, "words": ", ".join(group.candidates)} for name, group in found.words.items()

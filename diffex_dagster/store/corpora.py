@@ -9,8 +9,8 @@ from typing import Any
 
 from diffex_dagster.corpus.tree import Corpus, Drop, Feature
 from diffex_dagster.editing.calibration import METHOD, Choice, Try, Wanted
-from diffex_dagster.editing.descriptions import Description
-from diffex_dagster.editing.vocabulary import SourcePrompts, VocabularyGroup
+from diffex_dagster.editing.image_prompts import ImagePrompt
+from diffex_dagster.editing.vocabulary import FrozenVocabulary, VocabularyGroup
 from diffex_dagster.errors import StoreError
 from diffex_dagster.store.connection import Connection
 from diffex_dagster.store.tables import Tables
@@ -119,7 +119,7 @@ class CorpusTables(Tables):
 
     # What pictures are described in, and options of the editor
 
-    def source_prompts(self, study: str, editor: str) -> SourcePrompts | None:
+    def source_prompts(self, study: str, editor: str) -> FrozenVocabulary | None:
         """The words that a study's pictures are described in; None before anybody has looked for them.
 
         Args:
@@ -133,7 +133,7 @@ class CorpusTables(Tables):
             return None
         words, used, why, left_out, corpus = found[0]
         groups = {name: VocabularyGroup.model_validate(group) for name, group in json.loads(words).items()}
-        return SourcePrompts(groups, used, why, json.loads(left_out), corpus)
+        return FrozenVocabulary(groups, used, why, json.loads(left_out), corpus)
 
     def edited_for(self, study: str, editor: str) -> bool:
         """Whether edits of an editor (fingerprint) that the store holds were made for this study.
@@ -151,7 +151,7 @@ class CorpusTables(Tables):
         own, others = found[0]
         return bool(own) or not others
 
-    def put_source_prompts(self, study: str, editor: str, found: SourcePrompts) -> None:
+    def put_source_prompts(self, study: str, editor: str, found: FrozenVocabulary) -> None:
         """Keep these words, in place of those that there are."""
         words = {name: group.model_dump(mode="json") for name, group in found.words.items()}
         row = {
@@ -160,19 +160,19 @@ class CorpusTables(Tables):
         }  # fmt: skip
         self._insert("source_prompts", [row], replace=True)
 
-    def descriptions(self, images: Iterable[str], describer: str) -> dict[str, Description]:
+    def image_prompts(self, images: Iterable[str], describer: str) -> dict[str, ImagePrompt]:
         """Image (by key) -> what it shows, of those of which that is known.
 
         Args:
-            describer: hash of all that decides what is said of a picture (`Describes.describer`).
+            describer: hash of all that decides what is said of a picture (`PromptsImages.describer`).
         """
         found = self._existing("descriptions", "image", images, "image, words, cut", describer=describer)
         return {
-            image: Description(tuple((group, word) for group, word in json.loads(words)), cut)
+            image: ImagePrompt(tuple((group, word) for group, word in json.loads(words)), cut)
             for image, words, cut in found
         }
 
-    def put_descriptions(self, found: Mapping[str, Description], describer: str) -> None:
+    def put_image_prompts(self, found: Mapping[str, ImagePrompt], describer: str) -> None:
         """Keep what images show; what is known of one already stays, since edits were made by it."""
         rows = [
             {

@@ -20,7 +20,7 @@ from PIL import Image
 from diffex_dagster.classifying.asking import outputs_of
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.editing.asking import made_edits
-from diffex_dagster.editing.descriptions import Description, descriptions_of
+from diffex_dagster.editing.image_prompts import ImagePrompt, image_prompts_of
 from diffex_dagster.editing.protocol import Editor, EditRequest, FiledPicture, TakesSourcePrompts
 from diffex_dagster.effects.edit_metrics import EditMetrics, measure_edit
 from diffex_dagster.errors import ClassifierError, DiffExError, EditorError
@@ -44,12 +44,12 @@ Measurable = tuple[str, str, str]
 
 
 class Made(list[tuple[EditRequest, FiledPicture]]):
-    """The edits of one batch, the descriptions that the text encoder had no room for, as the editor names them, and
-    what pictures show of which nobody had told (`editing.descriptions`).
+    """The edits of one batch, the source prompts that the text encoder had no room for, as the editor names them, and
+    what pictures show of which nobody had told (`editing.image_prompts`).
     """
 
     shortened: frozenset[tuple[str, str]] = frozenset()
-    described: Mapping[str, Description] = {}
+    described: Mapping[str, ImagePrompt] = {}
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Bench:
         images: Sent,
         requests: Sequence[EditRequest],
         words: Mapping[str, VocabularyGroup] | None = None,
-        told: Mapping[str, Description] | None = None,
+        told: Mapping[str, ImagePrompt] | None = None,
         fingerprint: str = "",
     ) -> Made | Problem:
         """Make one batch of edits and write their pictures: only what names them goes back.
@@ -140,7 +140,7 @@ class Bench:
                         "keeps their edits as: install the same version of diffex_dagster everywhere"
                     )
             before = frozenset(getattr(editor, "shortened", ()))
-            if known := descriptions_of(editor):
+            if known := image_prompts_of(editor):
                 known.tell(told or {})
             done = Made()
             for batch in made_edits(editor, self._pictures(images), requests):

@@ -12,7 +12,7 @@ from PIL import Image
 from diffex_dagster.classifying.asking import PORTION as SCORED_AT_ONCE
 from diffex_dagster.classifying.protocol import Classifier
 from diffex_dagster.editing.batches import AT_ONCE, batches_of
-from diffex_dagster.editing.descriptions import Description, Descriptions
+from diffex_dagster.editing.image_prompts import ImagePrompt, ImagePrompts
 from diffex_dagster.editing.protocol import Editor, EditRequest, FiledPicture
 from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.judging.asking import PORTION
@@ -56,7 +56,7 @@ class RemoteEditor(_Local):
         super().__init__(local)
         self.pool, self._words = pool, words
         self.shortened: set[tuple[str, str]] = set()  # as the workers' editors have it
-        self.descriptions = Descriptions()  # what one worker has found the others are told
+        self.image_prompts = ImagePrompts()  # what one worker has found the others are told
 
     def edit(
         self, images: Mapping[str, Image.Image], requests: Sequence[EditRequest]
@@ -71,9 +71,9 @@ class RemoteEditor(_Local):
         )
         for made in answers:
             self.shortened |= getattr(made, "shortened", frozenset())  # an empty answer says that none came
-            found: Mapping[str, Description] = getattr(made, "described", {})
-            self.descriptions.found |= {image: each for image, each in found.items() if image not in self._told}
-            self.descriptions.tell(found)
+            found: Mapping[str, ImagePrompt] = getattr(made, "described", {})
+            self.image_prompts.found |= {image: each for image, each in found.items() if image not in self._told}
+            self.image_prompts.tell(found)
             yield made
 
     def _asked(self, images: Mapping[str, Image.Image]) -> Callable[[Sequence[EditRequest]], tuple[Any, ...]]:
@@ -88,8 +88,8 @@ class RemoteEditor(_Local):
         return asked
 
     @property
-    def _told(self) -> Mapping[str, Description]:
-        return self.descriptions.told
+    def _told(self) -> Mapping[str, ImagePrompt]:
+        return self.image_prompts.told
 
     def batches(self, requests: Sequence[EditRequest]) -> list[list[EditRequest]]:
         """The requests as they are edited together: as the editor cuts them, whichever worker makes them."""

@@ -16,11 +16,11 @@ import torch
 from PIL import Image
 
 from diffex_dagster.editing.calibration import in_words
-from diffex_dagster.editing.descriptions import describer_of
 from diffex_dagster.editing.diffusion_classifier import noise_error
 from diffex_dagster.editing.edit_plan import Edit, GuidedConcept
 from diffex_dagster.editing.engine import Engine
 from diffex_dagster.editing.guidance import Guidance
+from diffex_dagster.editing.image_prompts import prompter_of
 from diffex_dagster.editing.ledits import LeditsEditor
 from diffex_dagster.editing.ledits_edits import guided_concept
 from diffex_dagster.editing.ledits_options import LeditsOptions
@@ -359,7 +359,7 @@ def test_a_description_that_was_cut_is_counted_once(
     requests = [EditRequest("one", (long,), seed) for seed in (0, 1, 2)]
     assert sum(len(batch) for batch in editor.edit(images, requests)) == 3 and len(tries) > 1
     assert {prompt for _, prompt in editor.shortened} <= {"", long.prompt} and 1 <= len(editor.shortened) <= 2
-    assert f"{len(editor.shortened)} descriptions, of pictures and in edits, were shortened" in caplog.text
+    assert f"{len(editor.shortened)} source prompts, of images and in edits, were shortened" in caplog.text
     before = set(editor.shortened)
     caplog.clear()
     list(editor.edit(images, requests))
@@ -383,7 +383,7 @@ def test_a_second_process_describes_no_picture_again(
         return [picture for batch in editor.edit(store.images(keys), asked) for _, picture in batch]
 
     first = made(VOCABULARY, "a bob")
-    kept = store.descriptions(keys, first.describer)
+    kept = store.image_prompts(keys, first.describer)
     assert set(kept) == set(keys) and first.fingerprint not in {first.describer, ""}
     wanted = [picture.tobytes() for picture in edited(first, "glasses")]  # by the process that described them
 
@@ -393,7 +393,7 @@ def test_a_second_process_describes_no_picture_again(
         "diffex_dagster.editing.ledits_inversions.source_prompt_of", lambda *of: found.append(1) or finds(*of)
     )
     second = made(VOCABULARY, "glasses")
-    assert not found and store.descriptions(keys, second.describer) == kept
+    assert not found and store.image_prompts(keys, second.describer) == kept
     assert [picture.tobytes() for picture in edited(second, "glasses")] == wanted
     skipping = second.options.own.model_copy(update={"skip": 0.5}).text
     ensure_edits(store, second, [EditRequest(key, (Concept("a bob", setting=skipping),)) for key in keys])
@@ -405,7 +405,7 @@ def test_a_second_process_describes_no_picture_again(
         assert len(found) == len(keys) and other.describer != first.describer
     alike, plain = ({"batch_size": 4, "scale": 3.0}, {"source_prompts": "none"})
     assert LeditsEditor(first.options.model_copy(update=alike)).describer == first.describer
-    assert LeditsEditor(first.options.model_copy(update=plain)).describer == "" == describer_of(object())
+    assert LeditsEditor(first.options.model_copy(update=plain)).describer == "" == prompter_of(object())
 
 
 def test_other_rules_of_describing_are_another_editor_where_pictures_are_described(
@@ -470,7 +470,7 @@ def test_workers_tell_each_other_what_pictures_show(checkpoint: Path, images: di
     asked = [EditRequest(first, (Concept(prompt),)) for prompt in ("a bob", "glasses", "freckles")]
     assert sum(len(batch) for batch in editor.edit(images, asked)) == 3
     assert told == [set(), {first}]
-    assert set(editor.descriptions.take()) == {first} and editor.descriptions.take() == {}
+    assert set(editor.image_prompts.take()) == {first} and editor.image_prompts.take() == {}
     assert editor.describer == LeditsEditor(options).describer  # what they found is kept as this process's
 
 
