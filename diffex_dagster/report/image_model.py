@@ -118,7 +118,7 @@ class ImageFinding:
         expected: how many of the features that were tested stand out by chance, if their edits change the picture no
             more than control edits do.
         margin: effects inside ± this do not matter to the study.
-        judge: that judged; "" where none did, and `unjudged` says why.
+        judge: its name; "" where no edit was judged, and `unjudged` says why.
         study_images: images of the study's report; 0 where it has none.
         warnings: what to know before anything on the page is believed.
         made_with: what tells it from a finding of other parts: `classifier`, `target`, `editor`, `corpus_version`.

@@ -81,7 +81,9 @@ def held_in_words(f: ImageFinding) -> str:
     if not f.flips or len(f.flips[0].features) == 1 or not f.flips[0].controls:
         return ""
     size, held = len(f.flips[0].features), f.flips[0]
-    if held.words == 1:
+    if held.controls < 2:
+        rule = "One control edit says nothing of noise, so that each set was only seen to flip the picture."
+    elif held.words == 1:
         rule = "Each lies further out than they do, which is weak evidence: a set redraws more than a single edit."
     elif held.controls < f.least_controls:
         rule = (
@@ -90,7 +92,7 @@ def held_in_words(f: ImageFinding) -> str:
         )
     else:
         rule = (
-            f"A set that changes the picture no more than they do passes with a chance of {100 * f.level:.0f}% at most."
+            f"A set that changes the picture no more than they do passes with a chance of {100 * f.level:g}% at most."
         )
     words = "a single control prompt" if held.words == 1 else f"{size} control prompts together"
     return (
@@ -106,9 +108,7 @@ def _weakly_held(f: ImageFinding) -> str:
     if not held.controls:
         return ""
     if held.words == 1:
-        return (
-            f" No words are left that mean nothing for sets of {size}: it was held against single control prompts only."
-        )
+        return f" No edits of {size} control prompts together are there: it was held against single ones only."
     if held.controls < f.least_controls:
         against = f"{count(held.controls, 'set')} of {size} control prompts"
         return f" It was held against {against}, and {f.least_controls} are needed to claim anything."

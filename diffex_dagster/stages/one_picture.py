@@ -140,8 +140,9 @@ def _verdict(asked: Asked, seen: Seen, feature: Feature, i: int, p: float, still
     if not seen.succeeded(asked, concepts, i):
         return "edit failed"
     level, effect = asked.subject.study.effects.level, float(seen.paired[concepts].effect[i])
-    alone = 1.0 / (len(asked.controls(concepts)) + 1)
-    if alone > level and p <= alone + 1e-12:  # furthest out of all, and too few control prompts to say so
+    controls = len(asked.controls(concepts))
+    alone = 1.0 / (controls + 1)
+    if alone > level and (controls < 2 or p <= alone + 1e-12):  # furthest out of all, and too few to say so
         return "inconclusive"
     if p > level:
         return "within the noise"
@@ -200,7 +201,7 @@ def _finding(asked: Asked, seen: Seen, flips: Flips, i: int, of: _Of) -> ImageFi
         judge=judge_name(subject.judge) if subject.judge else "",
         unjudged="" if subject.judge else why_unjudged(study),
         study_images=max((f.images for f in of.study.values()), default=0),
-        warnings=_warnings(asked, decision_original, decision, turned, per_setting, least),
+        warnings=(*_warnings(asked, decision_original, decision, turned, per_setting, least), *_not_made(flips)),
         made_with={"classifier": classifier.fingerprint, "target": target_key(study),
                    "editor": subject.editor.fingerprint, "corpus_version": asked.corpus.version},
         no_study=of.no_study,
@@ -270,10 +271,16 @@ def _no_flip(asked: Asked, flips: Flips) -> str:
     if not decides(asked):
         return "The target is a number without a threshold: there is no decision to flip (write target.threshold)."
     largest = "one feature" if flips.size == 1 else f"up to {flips.size} features"
-    left = (
-        f" {count(flips.left, 'set')} more would have to be made by the tool that made the edits." if flips.left else ""
+    return f"Nothing in this corpus flips it, of {flips.tried} sets of {largest} that were tried."
+
+
+def _not_made(flips: Flips) -> tuple[str, ...]:
+    if not flips.left:
+        return ()
+    return (
+        f"Of the sets of features that could flip it, {count(flips.left, 'set')} more would have to be made by the "
+        "tool that made the edits: what is said of the smallest set is of those that are there.",
     )
-    return f"Nothing in this corpus flips it, of {flips.tried} sets of {largest} that were tried.{left}"
 
 
 def _warnings(asked: Asked, original: str, null: str, turned: int, controls: int, least: int) -> tuple[str, ...]:

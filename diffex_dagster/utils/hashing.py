@@ -30,11 +30,12 @@ def picture_digest(picture: Image.Image) -> str:
 
 @functools.lru_cache(maxsize=2**17)
 def _file_hash(path: Path, size: int, modified: int) -> str:
-    """Hash of a file's content; `size` and `modified` are in the key so that a changed file is read again."""
-    target = path.resolve()
+    """Hash of the content of a file that no link leads to; `size` and `modified` are in the key, so that a changed
+    file is read again.
+    """
     # The hub's cache names a weight file by its SHA-256, so that gigabytes need not be read to know it.
-    if _HUB_BLOB.fullmatch("/".join(target.parts[-3:])):
-        return target.name
+    if _HUB_BLOB.fullmatch("/".join(path.parts[-3:])):
+        return path.name
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -42,7 +43,7 @@ def _file_hash(path: Path, size: int, modified: int) -> str:
 def file_fingerprint(path: Path) -> str:
     """SHA-256 of a file's content, computed once while the file stays as it is."""
     stat = path.stat()
-    return _file_hash(path, stat.st_size, stat.st_mtime_ns)
+    return _file_hash(path.resolve(), stat.st_size, stat.st_mtime_ns)
 
 
 def folder_fingerprint(folder: Path, suffixes: Sequence[str]) -> str:
