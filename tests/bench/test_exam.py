@@ -320,13 +320,13 @@ def test_an_exam_notes_the_commit_that_its_code_is_at() -> None:
         assert (exam.commit() or "").removesuffix("+") == head.stdout[:7]
 
 
-def test_the_page_shows_the_exams_that_are_committed(tmp_path: Path) -> None:
-    docs = Path(__file__).parent.parent.parent / "docs"
-    copy = tmp_path / "validity.md"
-    copy.write_bytes((docs / "validity.md").read_bytes())
-    history = json.loads((docs / "figures" / "exam.json").read_text("utf-8"))["runs"]
-    write_between(copy, exam_tables.MARK, exam_tables.as_markdown(history))
-    assert copy.read_text("utf-8") == (docs / "validity.md").read_text("utf-8"), "publish the exam again"
+@pytest.mark.parametrize("world", ["avatars", "scenes"])
+def test_the_page_shows_the_exams_that_are_committed(world: str, tmp_path: Path) -> None:
+    figures, page, place = exam_tables.places(Path(__file__).parents[2] / "docs", exam_tables.MARK, world)
+    copy = tmp_path / page.name
+    copy.write_bytes(page.read_bytes())
+    write_between(copy, place, exam_tables.as_markdown(json.loads(figures.read_text("utf-8"))["runs"]))
+    assert copy.read_text("utf-8") == page.read_text("utf-8"), "publish the exam again"
 
 
 def test_a_title_with_bars_stays_in_its_cell() -> None:
