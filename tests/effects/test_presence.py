@@ -82,7 +82,7 @@ def test_images_that_do_not_count_change_nothing_whatever_they_are() -> None:
 
 
 def test_a_mask_of_another_length_is_refused() -> None:
-    with pytest.raises(ValueError, match="who lacks it"):
+    with pytest.raises(ValueError, match="which lack it"):
         decide({"a": np.zeros(8)}, without={"a": np.ones(7, dtype=bool)})
 
 

@@ -25,7 +25,7 @@ def described() -> str:
 
     Not the options of editors: those are in their fingerprints, defaults and all.
     """
-    lines = [f"{stage}: {json.dumps(revision)}" for stage, revision in REVISIONS.items()]
+    lines = [f"{stage}: {json.dumps(revision)}" for stage, revision in sorted(REVISIONS.items())]
     for path, info in every(Study):
         if (stages := decided(path)) and not path.startswith("editors."):
             lines.append(f"{path} = {default(info)}  ({', '.join(stages)})")
