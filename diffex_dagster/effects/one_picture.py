@@ -43,7 +43,7 @@ WORDS = (
     "vask", "plorn", "drint", "murv", "zolt", "fenk", "quorl", "snarp", "twibe", "klont", "prusk", "drelf", "hulv",
     "jorb", "kresp", "lurm", "nasp", "ploov", "strev", "vront", "yint", "zimp", "blen", "gaspt", "thorl", "wusk",
     "crimb", "dazz", "ferb", "glane", "hortz", "ipsk", "julp", "kanve", "lond", "mevit", "norg", "ostrel", "pelk",
-    "brask", "climt", "dwosk", "fralt", "gwesk", "hesk", "jumph", "krint", "lerb", "mulst", "nefk", "orvat", "pruzz",
+    "brask", "climt", "dwosk", "fralt", "gwesk", "hesk", "jovlt", "krint", "lerb", "mulst", "nefk", "orvat", "pruzz",
     "quimp", "rilph", "skelm", "trund", "ulbek", "vemp", "wirlt", "yesk", "zarn", "blusk", "crolk", "dreff", "fosk",
     "grelt", "hulm", "jesp", "kwerl", "losp", "morsk", "norlt", "pwent", "rulk", "sploor", "tasp", "vulk", "wimf",
     "zelp",

@@ -70,8 +70,8 @@ class Asked:
     def controls(self, concepts: Concepts) -> list[Concepts]:
         """The control edits that an edit is held against: of as many words, under the same options of the editor.
 
-        Of a set of edits they are made only for who needs them (`hold_sets`). Where none can be had, it is held against
-        those of single words.
+        Of a set of edits they are made only where they are needed (`hold_sets`). Where none can be had, it is held
+        against those of single words.
         """
         study, settings = self.subject.study, [concept.setting for concept in concepts]
         several = control_sets(study, self.corpus, settings) if len(concepts) > 1 else []
