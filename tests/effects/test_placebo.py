@@ -63,7 +63,7 @@ def test_exchange_e_values_have_mean_one_where_edits_do_what_controls_do() -> No
 @pytest.mark.parametrize("setting", simulations.PLACEBOS, ids=lambda setting: setting.name)
 def test_features_that_do_what_control_prompts_do_are_not_claimed(setting: simulations.Placebo) -> None:
     studies = 300
-    rates = simulations.placebo_claims(setting, studies)
+    rates = simulations.placebo_claims(setting, studies, flips=199)
     assert rates.controlled <= 0.05 + 2 * (0.05 * 0.95 / studies) ** 0.5
     if setting.drift or setting.base < 0:
         assert rates.against_null > 0.25  # why the placebo: the test can fail
@@ -72,7 +72,7 @@ def test_features_that_do_what_control_prompts_do_are_not_claimed(setting: simul
 def test_more_control_prompts_nearly_keep_the_rate() -> None:
     """Five of them, on 24 images near one end of the scale, where effects are most skewed: 7.0% of 2,500 studies."""
     studies = 150
-    rates = simulations.placebo_claims(simulations.SKEWED, studies, seed=7, controls=5)
+    rates = simulations.placebo_claims(simulations.SKEWED, studies, flips=199, seed=7, controls=5)
     assert rates.controlled <= 0.05 + 2 * (0.05 * 0.95 / studies) ** 0.5
 
 
@@ -81,7 +81,7 @@ def test_no_control_prompt_is_claimed_more_often_than_stated() -> None:
     for study in range(studies):
         z = rng.normal(-3, 1, (24, 1))
         d = simulations.sigmoid(z + 0.3 + rng.normal(0, 1.5, (24, 3))) - simulations.sigmoid(z)
-        decided = decide_controls({f"c{j}": d[:, j] for j in range(3)}, DecisionOptions(flips=299, seed=study))
+        decided = decide_controls({f"c{j}": d[:, j] for j in range(3)}, DecisionOptions(flips=199, seed=study))
         claims += any(each.decision in ("raises", "lowers") for each in decided.values())
     assert claims / studies <= 0.05 + 2 * (0.05 * 0.95 / studies) ** 0.5
 
