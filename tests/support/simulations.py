@@ -80,7 +80,7 @@ def hall(d: Array, confidence: float = 0.95) -> Ends:
 
 
 def bca(d: Array, weights: Array, confidence: float = 0.95) -> Ends:
-    """BCa bootstrap interval (Efron 1987) of each row's mean, for comparison; weights are (resamples, images) counts."""
+    """BCa bootstrap interval (Efron 1987) of the mean of each row; weights are (resamples, images) counts."""
     mean = d.mean(axis=1)
     centred = d - mean[:, None]
     still = ~centred.any(axis=1)
