@@ -19,6 +19,8 @@ from tests.support.postgres import in_postgres, postgres_server
 from tests.support.project import ROOT, Run
 from tests.support.toys import write_study
 
+MEMORY = Path("/dev/shm")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -50,8 +52,11 @@ def as_users_open_it(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
 def pytest_configure(config: pytest.Config) -> None:
     """One token for every Ray of the tests; the order of files below, where pytest-xdist would count their tests.
 
-    Ray knows one mode a process, from when it is loaded, and would write a token into the home folder.
+    Ray knows one mode a process, from when it is loaded, and would write a token into the home folder. Files of tests
+    are in memory where there is room for three times as many: hundreds of databases wait for a disk at each commit.
     """
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 8 * 2**30:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False

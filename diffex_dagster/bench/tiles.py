@@ -7,6 +7,7 @@ All of them see pictures and nothing else; what is true is in the weights alone.
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -39,13 +40,9 @@ def draw(marks: Mapping[str, str], shade: int = 120) -> Image.Image:
 
 def marks_of(picture: Image.Image) -> Marks:
     """The marks that a picture shows: what anybody with eyes sees."""
-    pixels = np.asarray(picture.convert("RGB").resize((3 * TILE, 3 * TILE)), dtype=int)
-    found = {}
-    for place in PLACES:
-        red, _, blue = pixels[_tile(place)].reshape(-1, 3).mean(axis=0)
-        if abs(red - blue) > 80:
-            found[place] = "red" if red > blue else "blue"
-    return found
+    means = _means(np.asarray(picture.convert("RGB").resize((3 * TILE, 3 * TILE))))
+    redness = (means[:, 0] - means[:, 2]).tolist()
+    return {p: "red" if more > 0 else "blue" for p, more in zip(PLACES, redness, strict=True) if abs(more) > 80}
 
 
 def sample(count: int, seed: int) -> list[Image.Image]:
@@ -71,6 +68,7 @@ def group_of(place: str) -> dict[str, Any]:
             "children": children}  # fmt: skip
 
 
+@functools.cache
 def meant(prompt: str) -> tuple[str, str] | None:
     """Place and colour ("" for any) that a prompt names; None for any other words."""
     for place in PLACES:
@@ -162,9 +160,14 @@ class TileClassifier:
     def _log_odds(self, picture: Image.Image) -> float:
         marks = marks_of(picture)
         found = sum(weight for prompt, weight in self.weights.items() if shows(marks, prompt))
-        bare = [_tile(place) for place in PLACES if place not in marks]
-        shade = float(np.mean([np.asarray(picture)[tile].mean() for tile in bare])) if bare else 122.5
+        bare = [place not in marks for place in PLACES]
+        shade = float(np.mean(_means(np.asarray(picture)).mean(axis=1)[bare])) if any(bare) else 122.5
         return found + self.shade * (shade - 122.5) / 55.0
+
+
+def _means(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The mean colour of each tile, (9, 3), in the order of PLACES."""
+    return pixels.reshape(3, TILE, 3, TILE, 3).mean(axis=(1, 3)).reshape(9, 3)
 
 
 def _tile(place: str) -> tuple[slice, slice]:

@@ -246,8 +246,7 @@ def _embedding(subject: Subject, images: Sequence[str], judge: str, embeds: Embe
             raise StoreError("it is not in the database, which is only read here")
         files = store.stored_edits([request for _, request in missing], editor)
         pictures = InOrder([StoredPicture(store.pictures, files[request]) for _, request in missing])
-        with store.let_go():
-            new = dict(zip((key for key, _ in missing), embeds(pictures), strict=True))
+        new = dict(zip((key for key, _ in missing), embeds(pictures), strict=True))
         store.put_embeddings(new, judge)
         known |= new
     return np.stack([known[key] for key in keys])

@@ -50,11 +50,10 @@ def edit_metrics_of(
     at_once = BATCH * (PORTIONS if getattr(editor, "pool", None) else 1)
     for start in range(0, len(missing), at_once):
         batch = missing[start : start + at_once]
-        with store.let_go():
-            new = _measured({key: edits[key] for key in batch}, masks, editor)
-            if lpips:
-                distances = zip(batch, lpips([(edits[key][0](), edits[key][1]()) for key in batch]), strict=True)
-                new = {key: replace(new[key], lpips=distance) for key, distance in distances}
+        new = _measured({key: edits[key] for key in batch}, masks, editor)
+        if lpips:
+            distances = zip(batch, lpips([(edits[key][0](), edits[key][1]()) for key in batch]), strict=True)
+            new = {key: replace(new[key], lpips=distance) for key, distance in distances}
         store.put_edit_metrics(new, lpips.backbone if lpips else None)
         found |= new
     return found, note

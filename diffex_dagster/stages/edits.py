@@ -122,29 +122,28 @@ def ensure_edits(
     reused, pool = len(stored), getattr(editor, "pool", None)
     before, lost, remade = (pool.made(), pool.lost, pool.remade) if pool else ({}, 0, 0)
     cut, describer = set(getattr(editor, "shortened", ())), prompter_of(editor)
-    with store.let_go():
-        at_once = max(AT_ONCE, getattr(editor, "at_once", 0))
-        batches = batches_of(editor, missing)  # of all that is missing, so that no portion decides what shares one
-        for portion in in_turn(store.folder, editor.fingerprint, batches, at_once, store.database.take):
-            claimed = {request for batch in portion for request in batch}
-            asked = [request for request in missing if request in claimed]
-            with store.hold():
-                there = store.stored_edits(asked, editor.fingerprint)  # another run may have made them meanwhile
-                wanted = [request for request in asked if request not in there]
-                images = store.images(list(dict.fromkeys(request.image for request in wanted)))
-                size = store.edit_size(editor.fingerprint, wanted[0].image) if wanted else None
-                if describer:
-                    cast(PromptsImages, editor).image_prompts.tell(store.image_prompts(images, describer))
-            reused += len(there)
-            if not wanted:
-                continue
-            made = made_edits(editor, images, wanted, size, store.image_name)
-            for batch in in_groups(made) if pool else made:
-                store.put_edits(batch, editor.fingerprint)
-                if describer:
-                    store.put_image_prompts(cast(PromptsImages, editor).image_prompts.take(), describer)
-                done += len(batch)
-                report(stage, done, len(missing) - (reused - len(stored)), reused)
+    at_once = max(AT_ONCE, getattr(editor, "at_once", 0))
+    batches = batches_of(editor, missing)  # of all that is missing, so that no portion decides what shares one
+    for portion in in_turn(store.folder, editor.fingerprint, batches, at_once, store.database.take):
+        claimed = {request for batch in portion for request in batch}
+        asked = [request for request in missing if request in claimed]
+        with store.hold():
+            there = store.stored_edits(asked, editor.fingerprint)  # another run may have made them meanwhile
+            wanted = [request for request in asked if request not in there]
+            images = store.images(list(dict.fromkeys(request.image for request in wanted)))
+            size = store.edit_size(editor.fingerprint, wanted[0].image) if wanted else None
+            if describer:
+                cast(PromptsImages, editor).image_prompts.tell(store.image_prompts(images, describer))
+        reused += len(there)
+        if not wanted:
+            continue
+        made = made_edits(editor, images, wanted, size, store.image_name)
+        for batch in in_groups(made) if pool else made:
+            store.put_edits(batch, editor.fingerprint)
+            if describer:
+                store.put_image_prompts(cast(PromptsImages, editor).image_prompts.take(), describer)
+            done += len(batch)
+            report(stage, done, len(missing) - (reused - len(stored)), reused)
     seconds = time.monotonic() - start
     shortened = len(set(getattr(editor, "shortened", ())) - cut)
     if not pool:

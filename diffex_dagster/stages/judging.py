@@ -72,13 +72,12 @@ def ask_judge(
     for start in range(0, len(missing), at_once):
         some = missing[start : start + at_once]
         places = pictures(some)
-        with store.let_go():
-            named = StoredPictures(dict(places))
-            batches = evidence_of(judge, named if by_workers else dict(named), some)
-            for answers in in_groups(batches) if by_workers else batches:
-                store.put_evidence(answers, judge.fingerprint)
-                found |= dict(answers)
-                work.report(what, len(found), len(missing), reused)
+        named = StoredPictures(dict(places))
+        batches = evidence_of(judge, named if by_workers else dict(named), some)
+        for answers in in_groups(batches) if by_workers else batches:
+            store.put_evidence(answers, judge.fingerprint)
+            found |= dict(answers)
+            work.report(what, len(found), len(missing), reused)
     return found
 
 

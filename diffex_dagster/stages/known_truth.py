@@ -64,7 +64,8 @@ def true_effects(subject: Subject, prompts: Sequence[Prompt]) -> dict[Prompt, fl
             failed.append(error)
             raise
 
-    names = [subject.samples[image] for image in subject.split.reported]
+    samples = subject.samples
+    names = [samples[image] for image in subject.split.reported]
     try:
         with _asking(study):
             found = truth_of(study.folder, list(dict.fromkeys(prompts)), score, names, store.folder / "drawings")

@@ -295,8 +295,9 @@ def ranked_report(subject: Subject, run: str, folder: Path, command: str) -> tup
     """Explain one classifier, keep the numbers, write the report; returns it with the files written."""
     from diffex_dagster.report.files import write_report
 
-    explanation = graded(subject, *classifier_report(subject, command))
-    keep(subject, explanation, run)
+    with subject.store.hold():
+        explanation = graded(subject, *classifier_report(subject, command))
+        keep(subject, explanation, run)
     files = write_report(explanation, folder, keep_same=True)
     link_pages(subject.study)
     return explanation, files

@@ -167,8 +167,7 @@ def _scores(
     at_once = PORTION * (portions or 1)
     for start in range(0, len(missing), at_once):
         batch = missing[start : start + at_once]
-        with store.let_go():
-            outputs = outputs_of(classifier, _pictures_of(pictures, batch, portions is not None))
+        outputs = outputs_of(classifier, _pictures_of(pictures, batch, portions is not None))
         new = dict(zip(batch, outputs, strict=True))
         store.put_scores(new, classifier.fingerprint)
         scores |= new

@@ -109,10 +109,7 @@ def find_source_prompts(work: StudyContext) -> Found:
         elif known is None and not again and _edited_without(work, samples):
             why = "edits that were made without are there, and stay valid; diffex source-prompts --again finds words"
         else:
-            with store.let_go():  # loads the model
-                words, left_out = words_of(
-                    corpus, describes.tokens, describes.most_tokens, study.effects.control_prompts
-                )
+            words, left_out = words_of(corpus, describes.tokens, describes.most_tokens, study.effects.control_prompts)
             if known is not None and known.words == words:
                 words = known.words  # in the order in which edits were made with them, which no fingerprint tells
             if not words:

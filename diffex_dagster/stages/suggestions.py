@@ -194,7 +194,7 @@ def suggest(subject: Subject) -> Suggested:
     doing = f"{study.file}: corpus.vlm: {proposer.__class__.__name__} fails while it names the next attributes"
     part, corpus = study.corpus, subject.corpus
     options = CleaningOptions(leakage=part.leakage, vague=part.vague)
-    with at_own_code(doing, "mend it, or name a recorded answer with `suggestions`", CorpusError), store.let_go():
+    with at_own_code(doing, "mend it, or name a recorded answer with `suggestions`", CorpusError):
         answer = proposer.refine(asked)
         if isinstance(proposer, HelpingProposer):
             options = helped(options, proposer.help(answer.usage))

@@ -4,9 +4,9 @@ All SQL of the store goes through a `Connection`, which knows the few statements
 (`store.connection`). Which program holds the tables, and how it is opened, is a `Database` of its own: `store.duck` for
 a DuckDB file.
 
-Opening may take 20 ms or more, and may shut other processes out: a connection is opened for each batch and closed
-again, never held over model work. A stage that asks many small questions holds one connection meanwhile (`hold`, which
-closes it as soon as nobody asks), and what works on a model lets go of it at once (`let_go`).
+Opening may take 20 ms or more, and may shut other processes out: a connection is opened for each question and closed
+again. A stage that asks many small questions holds one connection meanwhile (`hold`), which is closed as soon as nobody
+has asked for a tenth of a second: never held over model work.
 """
 
 from __future__ import annotations
@@ -86,16 +86,6 @@ class Database(ABC):
             self.held.holds -= 1
             if not self.held.holds:
                 self.close()
-
-    @contextmanager
-    def let_go(self) -> Iterator[None]:
-        """Inside, a connection is opened for each batch and closed again, whatever holds one outside."""
-        holds, self.held.holds = self.held.holds, 0
-        self.close()
-        try:
-            yield
-        finally:
-            self.held.holds = holds
 
     @contextmanager
     def asking(self) -> Iterator[Connection]:

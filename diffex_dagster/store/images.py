@@ -163,8 +163,7 @@ class ImageTables(Tables):
         unread = [file for file in unknown if self._sound.get(file) != now[file]]
         if not unread:
             return lost
-        with self.let_go():  # thousands may have to be read
-            sound = self.pictures.sound(unread)
+        sound = self.pictures.sound(unread)
         self._insert("stamps", self._new_stamps(sound), replace=True)
         return lost | (set(unread) - set(sound))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 
 from PIL import Image
@@ -21,6 +22,7 @@ def concept_fields(concept: Concept) -> list[str]:
     return [concept.prompt, concept.direction, *([concept.setting] if concept.setting else [])]
 
 
+@functools.lru_cache(2**16)  # a run asks for each of its keys a hundred times
 def edit_key(request: EditRequest, editor: str) -> str:
     """Key of an edit: the image, what is done to it (in any order), by which editor, under which seed."""
     concepts = sorted(concept_fields(concept) for concept in request.concepts)

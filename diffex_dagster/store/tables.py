@@ -31,10 +31,6 @@ class Tables:
         """See `Database.hold`."""
         return self.database.hold()
 
-    def let_go(self) -> AbstractContextManager[None]:
-        """See `Database.let_go`."""
-        return self.database.let_go()
-
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
         """Run a query, one statement, and return its rows; raises StoreError when the database cannot be opened."""
         with self.database.asking() as connection:

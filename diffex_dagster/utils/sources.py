@@ -82,23 +82,31 @@ def closure(start: Iterable[Path], root: Path) -> dict[str, str]:
 
 def _imports(file: Path, root: Path) -> Iterator[Path]:
     try:
-        tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError, OSError, RecursionError):
+        source = file.read_bytes()
+    except OSError:
         return
+    for level, name in _names_imported(source):
+        base = file.parents[min(level, len(file.parents)) - 1] if level else root
+        foreign = base == root and name.partition(".")[0] in NEVER_A_STUDYS
+        if not foreign and base.is_relative_to(root):
+            yield from files_run(base, name)
+
+
+@functools.lru_cache(256)
+def _names_imported(source: bytes) -> tuple[tuple[int, str], ...]:
+    """Each name that source code imports, with the number of dots before it; none where it cannot be read as Python."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError):
+        return ()
+    found: list[tuple[int, str]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names, base = [each.name for each in node.names], root
+            found += [(0, each.name) for each in node.names]
         elif isinstance(node, ast.ImportFrom):
             inside = f"{node.module}." if node.module else ""
-            names, base = [f"{inside}{each.name}" for each in node.names], root
-            if node.level:
-                base = file.parents[min(node.level, len(file.parents)) - 1]
-        else:
-            continue
-        for name in names:
-            foreign = base == root and name.partition(".")[0] in NEVER_A_STUDYS
-            if not foreign and base.is_relative_to(root):
-                yield from files_run(base, name)
+            found += [(node.level, f"{inside}{each.name}") for each in node.names]
+    return tuple(found)
 
 
 def files_run(base: Path, name: str) -> Iterator[Path]:

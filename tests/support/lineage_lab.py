@@ -190,11 +190,6 @@ class Held(DuckDatabase):
         super().__init__(*places, **options)
         self._read: dict[str, list[tuple[Any, ...]]] = {}
 
-    @contextmanager
-    def let_go(self) -> Iterator[None]:
-        """Nobody else waits for it."""
-        yield
-
     def open(self) -> Connection:
         connection = super().open()
         for setting in ("SET threads = 1", "PRAGMA disable_optimizer"):  # tables of a few rows
