@@ -280,7 +280,7 @@ def edit_metadata(counts: EditCounts) -> Mapping[str, Any]:
 
 
 def _crew_metadata(counts: EditCounts) -> Mapping[str, Any]:
-    """Who made a stage's edits, where workers did."""
+    """The workers that made a stage's edits, where workers did."""
     if not counts.by_worker:
         return {}
     found: dict[str, Any] = {

@@ -6,7 +6,6 @@ judge's. A rule should come near 1 as long as the corpus names its attributes, a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,7 +32,7 @@ class ShareOf:
     """How much of one classifier is explained in one arm.
 
     Attributes:
-        arm, classifier: of whom.
+        arm, classifier: whose report it is of.
         found: as its report says it.
         group: of its strongest feature.
         without: the same without the features of that group; None where one of both is not known.
@@ -111,7 +110,7 @@ def as_json(found: Sequence[ShareOf]) -> list[dict[str, Any]]:
 
 
 def as_markdown(found: Sequence[ShareOf]) -> str:
-    """The shares as a table; a prediction misses by the standard deviation times the root of 1 less the share."""
+    """The shares as a table."""
     rows = [
         "| arm | classifier | images | explained | 95% interval | of a standard deviation of | the prediction misses "
         "by | fitted | without its strongest group |",
@@ -119,12 +118,11 @@ def as_markdown(found: Sequence[ShareOf]) -> str:
     ]
     for each in found:
         c, head = each.found, f"| {each.arm} | `{each.classifier}` | {each.found.images} |"
-        if c.score is None or c.spread is None:
+        if c.missed is None:
             rows.append(f"{head} {'nothing to explain' if c.varies is False else 'not known'}: {c.why} | | | | | |")
             continue
-        missed = c.spread * math.sqrt(1 - c.score)
         rows.append(
-            f"{head} {share(c.score)} | {share(c.low)} to {share(c.high)} | {c.spread:.2f} | {missed:.2f} | "
+            f"{head} {share(c.score)} | {share(c.low)} to {share(c.high)} | {c.spread:.2f} | {c.missed:.2f} | "
             f"{share(c.fitted)} | {share(each.without)} |"
         )
     return "\n".join(rows)

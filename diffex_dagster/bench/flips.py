@@ -42,7 +42,7 @@ class FlipMarks:
     """How the smallest sets of one arm and classifier did.
 
     Attributes:
-        arm, classifier: of whom.
+        arm, classifier: whose report it is of.
         pictures: how many were explained.
         flippable: of these, how many a single feature of the corpus truly flips.
         as_small: of the flippable ones, for how many a set was found that is no larger: one feature.

@@ -117,7 +117,7 @@ class TileEditor:
         return Image.fromarray(pixels)
 
     def judge(self, draws: int) -> TileJudge:
-        """Who judges these edits: by looking at the tile."""
+        """The judge of these edits: it looks at the tile."""
         return TileJudge()
 
 

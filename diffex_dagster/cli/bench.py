@@ -46,7 +46,7 @@ class EditorSettings(StrEnum):
 
 
 class Arm(StrEnum):
-    """Who makes the edits."""
+    """What makes the edits."""
 
     exact = "exact"
     diffusion = "diffusion"

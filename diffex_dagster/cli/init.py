@@ -189,7 +189,7 @@ _UNJUDGED = ("instruct", "precomputed")  # editors without a judge of their own
 
 
 def judge_of(wishes: Wishes, editor: str, folder: Path) -> dict[str, Any] | None:
-    """Who judges edits: as is wished; else, for an editor without a judge, the model that names the attributes.
+    """The judge of edits: as is wished; else, for an editor without a judge, the model that names the attributes.
 
     That model is sent the sample images already. It is written down, not assumed: its requests cost something.
 

@@ -161,7 +161,7 @@ def _total(
 
 
 def _picked(rng: np.random.Generator, count: int, roles: int, images: NDArray[np.bool_]) -> Picked:
-    """Who plays on each of some images, (count, roles · such images) of zeros and ones."""
+    """Which role is the player on each of some images, (count, roles · such images) of zeros and ones."""
     player = rng.integers(roles, size=(count, 1, len(images)))[:, :, images]
     role = np.arange(roles)[:, None]
     chosen: Array = (player == role).astype(np.float64).reshape(count, -1)

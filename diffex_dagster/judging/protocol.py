@@ -58,7 +58,7 @@ class OwnJudge(Protocol):
     """An editor that can tell whether its edits show what they were asked for; the study's default judge asks it."""
 
     def judge(self, draws: int) -> Judge:
-        """Who judges this editor's edits.
+        """The judge of this editor's edits.
 
         Args:
             draws: how many random draws a picture is judged at (`judge.draws`); more are surer and cost more.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,10 +52,10 @@ def completeness_sentences(explanation: Report) -> list[str]:
 
 def _by(found: Completeness) -> str:
     """How much that is, and by how much the prediction misses: a share of little is little."""
-    if found.spread is None or found.score is None:
+    if found.missed is None:
         return ""
-    missed = found.spread * math.sqrt(1 - found.score)
-    return f" by {found.spread:.2g} (standard deviation; the prediction misses by {missed:.2g}, root mean square)"
+    misses = f"the prediction misses by {found.missed:.2g}, root mean square"
+    return f" by {found.spread:.2g} (standard deviation; {misses})"
 
 
 def _part(found: Completeness, scored: int) -> str:

@@ -77,7 +77,8 @@ class FlipSet:
         shown: whether the edit shows each attribute, by the judge; None where nobody judges.
         distance: 1 − SSIM between edit and null edit, under the first seed: how far the picture is from what it was.
         controls: control edits that it was held against; 0 where it was not, for it does not show what it should.
-        words: control prompts in each of them: as many as it has features, or 1 where no words are left for that.
+        words: control prompts in each of them: as many as it has features, or 1 where no words are
+            left for that, and of edits that another tool made.
         redraws: whether it changes more of the picture than every one of them.
     """
 

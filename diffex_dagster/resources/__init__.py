@@ -94,7 +94,7 @@ class ResultsResource(Place):
         return self._made.setdefault(study.results_folder, setup.build_store(study))
 
     def reporter(self, log: Callable[[str], None]) -> Reporter:
-        """Who is told how far a stage is: the log of the run."""
+        """Where a stage says how far it is: the log of the run."""
         return LogReporter(log)
 
 
@@ -109,7 +109,7 @@ class VLMResource(Place):
         return {"vlm": {"base_url": self.base_url, "key_env": self.key_env}}
 
     def proposer(self, study: Study, store: Store) -> Proposer:
-        """Who proposes the corpus of a study; answers are kept in the store."""
+        """What proposes the corpus of a study; answers are kept in the store."""
         return setup.build_proposer(study.deployed(**self.place()), store)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -90,3 +91,8 @@ class Completeness:
     recall_why: Annotated[
         str, Says("why there is no corpus recall though the study names a truth; empty elsewhere")
     ] = ""
+
+    @property
+    def missed(self) -> float | None:
+        """By how much the prediction misses, root mean square, in the outputs' unit: spread · √(1 − score)."""
+        return None if self.score is None or self.spread is None else self.spread * math.sqrt(1 - self.score)

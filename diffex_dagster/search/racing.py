@@ -218,7 +218,8 @@ class Race:
     def _draw(self, arms: Sequence[str], need: Need) -> Array:
         """(arms, draws) of what a need compares.
 
-        Who is only to be known is judged by the plain means of the images seen, without regression, as the gate will.
+        An arm that is only to be known is judged by the plain means of the images seen, without regression, as the gate
+        will.
         """
         draws = max(_DRAWS, math.ceil(10 / self.options.racing_error))  # or no draw could show so small an error
         regressed = need.finish and len(self.before) > 0

@@ -197,7 +197,7 @@ def _top_need(ids: Iterable[str], options: SearchOptions) -> Need:
 
 
 def _beam_need(gated: Mapping[str, tuple[Feature, ...]], noise_floor: Floor, options: SearchOptions) -> list[Need]:
-    """Who enters the next beam; nothing to find out where there is a place for each."""
+    """The features of the next beam; nothing to find out where there is a place for each."""
     beam = {node: tuple(feature.id for feature in features) for node, features in gated.items() if features}
     if options.places is None or len(beam) <= options.places:
         return []

@@ -57,7 +57,7 @@ def compare_classifiers(work: StudyContext, names: Sequence[str], command: str) 
     edited = {feature.id: pictures.edits(concepts_of([feature])) for feature in features}
     metrics, _ = pictures.metrics(features)
     succeeded = _succeeded(study, found, {feature: strengths(of) for feature, of in metrics.items()})
-    # Who shows a feature is seen on null edits, which belong to no version; any search that reached it has asked.
+    # Which images show a feature is seen on null edits, of no version: any search that reached it asked.
     asked = {f.id: next(of for of in found.values() if f.id in of.result.scores) for f in features}
     on = {f.id: images_of_effect(study, [f], asked[f.id])[f.id] for f in features}
     without = {f: of.without[f] for f, of in asked.items() if f in of.without}

@@ -218,7 +218,7 @@ def _node(feature: Feature) -> Node:
 
 
 def embedded(subject: Subject, images: Sequence[str]) -> tuple[str, np.ndarray | None, str]:
-    """Who embeds pictures, and the embedding of each null edit, (images, numbers); None where no judge does.
+    """What embeds pictures, and the embedding of each null edit, (images, numbers); None where no judge does.
 
     Kept in the store: a report that is made again embeds nothing. A report does not depend on it: where it cannot be
     made, the third value says why ("" where all went well, and where no judge has one).

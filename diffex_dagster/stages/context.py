@@ -110,12 +110,12 @@ class StudyContext:
 
     @cached_property
     def judge(self) -> Judge | None:
-        """Who judges whether edits show their attribute; None where nobody does."""
+        """The judge of whether edits show their attribute; None where there is none."""
         return self._keeping(self.builders.judge(self.study, self.bare_editor))
 
     @cached_property
     def second_judge(self) -> Judge | None:
-        """Whom the first judge is held against; None where the study names nobody."""
+        """The judge that the first one is held against; None where the study names none."""
         return self._keeping(self.builders.second_judge(self.study, self.bare_editor))
 
     def _keeping(self, judge: Judge | None) -> Judge | None:
@@ -127,7 +127,7 @@ class StudyContext:
 
     @cached_property
     def proposer(self) -> Proposer:
-        """Who proposes the corpus."""
+        """What proposes the corpus."""
         return self.builders.proposer(self.study, self.store)
 
     @property

@@ -233,7 +233,7 @@ def chance_of(chances: Mapping[str, float], concept: Concept) -> float:
 
 
 def judge_name(judge: object) -> str:
-    """Who judges, as a report says it: the judge's own `name`, or that of its class."""
+    """The judge, as a report names it: its own `name`, or that of its class."""
     return str(getattr(judge, "name", "") or f"{judge.__class__.__name__}")
 
 

@@ -61,6 +61,7 @@ class Asked:
     features: tuple[Feature, ...]
     wishes: Wishes
     made_before: MadeBefore | None = None
+    _sets: dict[tuple[str, ...], list[Concepts]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def combinations(self) -> list[Concepts]:
@@ -73,9 +74,10 @@ class Asked:
         Of a set of edits they are made only where they are needed (`hold_sets`). Where none can be had, it is held
         against those of single words.
         """
-        study, settings = self.subject.study, [concept.setting for concept in concepts]
-        several = control_sets(study, self.corpus, settings) if len(concepts) > 1 else []
-        return several or controls_like(study, concepts)
+        study, settings = self.subject.study, tuple(concept.setting for concept in concepts)
+        if len(settings) > 1 and settings not in self._sets:
+            self._sets[settings] = control_sets(study, self.corpus, settings)
+        return self._sets.get(settings) or controls_like(study, concepts)
 
 
 def asked_of(subject: Subject, corpus: Corpus, wishes: Wishes | None = None) -> Asked:

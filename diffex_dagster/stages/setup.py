@@ -66,7 +66,7 @@ def build_classifier(study: Study, name: str) -> Classifier:
 
 
 def build_judge(study: Study, editor: Editor) -> Judge | None:
-    """Who judges whether edits show their attribute; None where nobody does.
+    """The judge of whether edits show their attribute; None where there is none.
 
     Raises:
         DiffExError: the judge cannot be made.
@@ -216,6 +216,6 @@ def source_prompts_in_words(editor: Editor) -> str:
 
 
 def build_proposer(study: Study, store: Store) -> Proposer:
-    """Who proposes the corpus: a vision-language model, a starter, or nobody."""
+    """What proposes the corpus: a vision-language model, a starter, or nothing."""
     part = placed_vlm(study)
     return StarterProposer(study.corpus.starter) if part is None else part.build(vlm_where(study, store))

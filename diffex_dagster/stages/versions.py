@@ -45,7 +45,7 @@ def search_version(searched: Searched, corpus: Corpus, editor: str, classifier: 
 
 
 def report_version(explanation: Report) -> str:
-    """Of what a report says, of whom, and what it was made with."""
+    """Of what a report says, of which classifier, and what it was made with."""
     said = explanation
     return digest(
         rows(said.features), said.corpus_version, said.classifier_fingerprint, said.editor_fingerprint, said.title,

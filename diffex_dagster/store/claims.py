@@ -1,4 +1,4 @@
-"""Who makes which edits, where several runs work on one store: each takes what no other is making.
+"""Which run makes which edits, where several work on one store: each takes what no other is making.
 
 Runs may belong to different Dagster instances, which know nothing of each other; what they share is the results folder.
 A run holds file locks for what it is making, which the operating system lets go of however the run ends.

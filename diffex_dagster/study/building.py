@@ -95,7 +95,7 @@ def judge_where(study: Study) -> JudgeWhere:
 
 
 def build_own_judge(study: Study, editor: Editor) -> Judge | None:
-    """Who judges, in this process; `editor` is asked for a judge of its own where the study names no other."""
+    """The judge, in this process; `editor` is asked for a judge of its own where the study names no other."""
     return study.judge.build(judge_where(study), editor)
 
 

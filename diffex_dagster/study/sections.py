@@ -137,7 +137,7 @@ class RulePart(Part):
 
     feature: Text = Field(description="a feature or a group, by id, by 'Group / Name', or by its name")
     below: float = Field(gt=0.0, description="mean |effect| has to stay below this, in the unit of the target measure")
-    classifiers: tuple[Name, ...] = Field((), description="whom the rule is for; the last one when left out")
+    classifiers: tuple[Name, ...] = Field((), description="classifiers the rule is for; the last one when left out")
     severity: Literal["fail", "warn"] = "fail"
 
 

@@ -117,7 +117,7 @@ class ExactEditor:
             yield [(request, self.world.draw(self.edited(request))) for request in requests[start : start + 64]]
 
     def judge(self, draws: int) -> ExactJudge:
-        """Who judges these edits: nobody has to look, since the states are known. See `judging.protocol.OwnJudge`."""
+        """The judge of these edits: it need not look, since the states are known. See `judging.protocol.OwnJudge`."""
         return ExactJudge(self)
 
     def edited(self, request: EditRequest) -> State:

@@ -40,7 +40,7 @@ class VLMPart(config.KindPart):
     live: ClassVar[bool] = False  # True: it is asked over a network, and what only reads takes the answer that is kept
 
     def build(self, where: Where) -> Proposer:
-        """Who proposes. Nothing is asked before `propose` is.
+        """A proposer. No model is asked before `propose` is called.
 
         Raises:
             DiffExError: it cannot be made.
