@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffex_dagster.bench.pages import commit_of, missed_effects, publish_runs, rounded, table
+from diffex_dagster.bench.pages import claims_made, commit_of, missed_effects, of_claims, publish_runs, rounded, table
 from diffex_dagster.errors import DiffExError
 
 Figures = Mapping[str, Any]
@@ -142,6 +142,7 @@ def _arm(figures: Figures) -> dict[str, Any]:
         "mean": rounded(figures["mean"]),
         "interval": rounded(figures["interval"]),
         "missed": figures["missed"],
+        "claims": claims_made(figures["points"]),
         "baselines": {
             title: {"mean": rounded(each["mean"]), "interval": rounded(each["interval"])}
             | ({"classifiers": len(each["classifiers"]), "ours": rounded(each["ours"])} if "ours" in each else {})
@@ -168,7 +169,8 @@ def as_markdown(history: Sequence[Figures]) -> str:
         if arm == "diffusion":
             for name, run in having.items():
                 parts += [f"Other readings of the same edits, proposal *{_words(name)}*:", _baselines(run["arms"][arm])]
-                parts += [f"Missed true effects: {missed_effects(run['arms'][arm]['missed'])}."]
+                missed = missed_effects(run["arms"][arm]["missed"])
+                parts += [f"Missed true effects: {missed}{of_claims(run['arms'][arm])}."]
     return "\n\n".join([*parts, "**Every exam**, the oldest first", _history(history)]) + "\n"
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from diffex_dagster.bench.marks import CLAIMS
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.utils.files import check_output, write_output
 
@@ -50,6 +51,23 @@ def missed_effects(missed: Mapping[str, int]) -> str:
     """How many true effects were missed for which reason, the commonest first."""
     causes = sorted(missed.items(), key=lambda item: -item[1])
     return ", ".join(f"{why} {count}" for why, count in causes) or "none"
+
+
+def claims_made(points: Mapping[str, Sequence[Mapping[str, Any]]]) -> int:
+    """How many features are claimed, over all classifiers: the number that *false claims* is a share of.
+
+    Args:
+        points: classifier -> its features with their decisions.
+    """
+    return sum(point["decision"] in CLAIMS for of_one in points.values() for point in of_one)
+
+
+def of_claims(run: Mapping[str, Any]) -> str:
+    """The same as a half-sentence; nothing of a run from before it was kept."""
+    if "claims" not in run:
+        return ""
+    made = run["claims"]
+    return f"; {made} {'is' if made == 1 else 'are'} claimed" if made else "; nothing is claimed, so that none is false"
 
 
 def write_between(page: Path, name: str, text: str) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from diffex_dagster.bench.exam_tables import AVATARS, DOCS, places, written_of
-from diffex_dagster.bench.pages import commit_of, missed_effects, publish_runs, rounded, table
+from diffex_dagster.bench.pages import claims_made, commit_of, missed_effects, of_claims, publish_runs, rounded, table
 from diffex_dagster.errors import DiffExError
 
 Figures = Mapping[str, Any]
@@ -87,6 +87,7 @@ def published(whole: Figures, settings: str | None = None, commit: str | None = 
         "features": whole["features"],
         "mean": rounded({key: _mean(row[key] for row in rows.values()) for key in MARKS}),
         "missed": arm["missed"],
+        "claims": claims_made(arm["points"]),
         "classifiers": rounded(rows),
     }
 
@@ -145,7 +146,7 @@ def as_markdown(runs: Sequence[Figures]) -> str:
         for subject in subjects
     ]
     aims = [f"- {'met' if met else 'missed'}: {words}." for words, met in verdicts(runs)]
-    missed = [f"- {WORDS[run['settings']]}: {missed_effects(run['missed'])}." for run in runs]
+    missed = [f"- {WORDS[run['settings']]}: {missed_effects(run['missed'])}{of_claims(run)}." for run in runs]
     return "\n\n".join(
         [
             f"{len(subjects)} classifiers ({', '.join(subjects)}), {first['images']} images, {first['population']} "

@@ -242,6 +242,8 @@ def test_the_figures_of_an_exam_are_published(
     (run,) = kept
     arm = run["arms"]["diffusion"]
     assert arm["mean"]["precision_at_5"] == round(found["arms"]["exact"]["mean"]["precision_at_5"], 4)
+    discoveries = sum(row["discoveries"] for row in found["arms"]["diffusion"]["classifiers"].values())
+    assert arm["claims"] == discoveries and marks.count(pages.of_claims(arm)) == 1
     assert "points" not in arm and arm["baselines"].keys() == found["arms"]["exact"]["baselines"].keys()
     diffusion, exact = marks.split("**Every exam**")[0].split("**Exact editor**")
     assert f"| precision@5 | {arm['mean']['precision_at_5']:.2f} |" in diffusion and "precision@5" not in exact

@@ -58,3 +58,21 @@ def test_publishing_nothing_new_leaves_the_committed_figures_as_they_are(tables:
         (tmp_path / name).write_bytes((exam_tables.DOCS / name).read_bytes())
     assert tables.main(["--docs", str(tmp_path)]) == 0
     assert all((tmp_path / name).read_bytes() == (exam_tables.DOCS / name).read_bytes() for name in files)
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        ({}, ""),
+        ({"claims": 0}, "; nothing is claimed, so that none is false"),
+        ({"claims": 1}, "; 1 is claimed"),
+        ({"claims": 8}, "; 8 are claimed"),
+    ],
+)
+def test_no_false_claims_is_not_said_of_nothing(run: dict[str, int], said: str) -> None:
+    assert pages.of_claims(run) == said
+    decisions = ["raises", "inconclusive", "lowers", "mixed", "edit failed"]
+    assert (
+        pages.claims_made({"a": [{"decision": each} for each in decisions], "b": [], "c": [{"decision": "raises"}]})
+        == 3
+    )
