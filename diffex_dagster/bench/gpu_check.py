@@ -76,16 +76,16 @@ def _processor() -> str:
 def run(check: Check) -> Figures:
     """All sections, the ones that matter most first."""
     small, large = check.plans[0], check.plans[-1]
-    tiny = TINY[0]
+    tiny, shared = TINY[0], replace(small, pictures=min(small.pictures, 3))
     check.section("machine", 0, lambda: machine(check))
     check.section(f"parity tiny {check.half}", 5, lambda: parity(check, tiny, check.half))
     for plan in check.plans:
         check.section(f"speed {plan.size}", 30, partial(speed, check, plan))
-    check.section("two workers", 40, lambda: two_workers(check, replace(small, pictures=3)))
+    check.section("two workers", 40, lambda: two_workers(check, shared))
     for dtype in (check.half, "float32") if small is not tiny else ():
         check.section(f"parity {small.size} {dtype}", 12, partial(parity, check, small, dtype))
     check.section(f"same bits {small.size}", 20, lambda: same_bits(check, replace(small, pictures=2)))
-    check.section("two processes", 30, lambda: two_processes(check, replace(small, pictures=3)))
+    check.section("two processes", 30, lambda: two_processes(check, shared))
     check.section("parity tiny float32", 5, lambda: parity(check, tiny, "float32"))
     check.section(f"operators {small.size}", 12, lambda: operators(check, small))
     check.section(f"rows {small.size}", 12, lambda: rows(check, small))

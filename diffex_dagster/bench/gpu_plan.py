@@ -39,8 +39,8 @@ class Plan:
 
 FULL = (Plan("sd15", seconds=45), Plan("sdxl", pictures=2, batches=(8, 16), few=2, seconds=75))
 TINY = (
-    Plan("tiny", pictures=2, prompts=3, batches=(2, 3), few=2, rounds=1, steps=4),
-    Plan("tiny-xl", pictures=1, prompts=2, batches=(2,), few=1, rounds=1, steps=4),
+    Plan("tiny", pictures=2, prompts=2, batches=(2, 3), few=1, rounds=1, steps=3),
+    Plan("tiny-xl", pictures=1, prompts=2, batches=(2,), few=1, rounds=1, steps=3),
 )
 
 

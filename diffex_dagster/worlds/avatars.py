@@ -245,6 +245,11 @@ def visible(state: State, factor: str) -> bool:
 
 
 @functools.cache
+def _versions() -> tuple[str, ...]:  # each is read from a package's metadata, for every drawing that is looked up
+    return tuple(version(name) for name in ("dicebear-styles", "dicebear-core", "resvg-py"))
+
+
+@functools.cache
 def _style() -> Any:  # dicebear's Style; imported late, since it parses a 300 KB file
     from dicebear import Style
 
@@ -303,7 +308,7 @@ class Avatars(World):
 
     def versions(self) -> list[str]:
         """Of the style, and of what rasterises it."""
-        return [version(name) for name in ("dicebear-styles", "dicebear-core", "resvg-py")]
+        return list(_versions())
 
 
 WORLD = Avatars()

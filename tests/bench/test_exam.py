@@ -52,7 +52,7 @@ def test_a_world_without_exam_classifiers_has_them_trained_once(tmp_path: Path) 
         {"name": "Fog", "prompt": "fog"},
     ]  # fmt: skip
     study = write_small(tmp_path, scenes.WORLD, tree)
-    recipe, said = Recipe(pool=60, held_out=12, pictures=32, steps=2, batch=8), list[str]()
+    recipe, said = Recipe(pool=60, held_out=12, pictures=16, steps=2, batch=8), list[str]()
     chosen = exam.exam_subjects(study, 2, recipe, said.append)
     assert [(each.name, each.label) for each in chosen] == [("rule_000", "yes"), ("rule_001", "yes")]
     assert len(said) == 2 and "rule_001 of the scenes (2 of 2)" in said[1]
@@ -63,7 +63,7 @@ def test_a_world_without_exam_classifiers_has_them_trained_once(tmp_path: Path) 
 
     files, arms = exam.proposals(study), truth.editors(study, "exact")
     assert files == {"proposal": tmp_path / "proposal.json"}
-    found = exam.grade_exam(study, arms, chosen, files, exam.exam_scope(4, 10, resamples=2))
+    found = exam.grade_exam(study, arms, chosen, files, exam.exam_scope(4, 5, resamples=2))
     figures = truth_tables.as_json(found["proposal"])["arms"]["exact"]
     assert set(figures["classifiers"]) == {"rule_000", "rule_001"}
     assert figures["mean"]["plain_mae"] == pytest.approx(0.0, abs=1e-6)  # drawn as the truth is
@@ -147,12 +147,12 @@ def test_every_proposal_is_graded_and_a_drawing_is_scored_once(small: Study, mon
     monkeypatch.setattr(true_effects, "_score", counted)
     arms, chosen = truth.editors(small, "exact"), truth.subjects(small)
     files = exam.proposals(small)
-    found = exam.grade_exam(small, arms, chosen, files, exam.exam_scope(4, 10, resamples=2))
+    found = exam.grade_exam(small, arms, chosen, files, exam.exam_scope(4, 5, resamples=2))
     assert list(found) == ["own", "reworded"]
     # Round glasses of the second are those of the first: only the unchanged drawings are scored again.
     assert len(scored) == 6
     # A run that goes on later scores no drawing, and says the same.
-    again = exam.grade_exam(small, arms, chosen, files, exam.exam_scope(4, 10, resamples=2))
+    again = exam.grade_exam(small, arms, chosen, files, exam.exam_scope(4, 5, resamples=2))
     assert len(scored) == 6
     assert [truth_tables.as_json(each) for each in again.values()] == [
         truth_tables.as_json(each) for each in found.values()

@@ -46,8 +46,8 @@ CASES = {
     "warm-up": Case(warmup=3),
     "warm-up-intersection": Case(warmup=3, mask="intersection"),
     "warm-up-ddim": Case(warmup=3, scheduler="ddim"),
-    "cool-down": Case(cooldown=5),
-    "warm-up and cool-down": Case(warmup=2, cooldown=6, mask="cross_attention"),
+    "cool-down": Case(cooldown=3),
+    "warm-up and cool-down": Case(warmup=2, cooldown=4, mask="cross_attention"),
     "joint": Case(**JOINT),
     "joint-cross_attention": Case(**JOINT, mask="cross_attention"),
     "joint-intersection-ddim": Case(**JOINT, mask="intersection", scheduler="ddim"),
@@ -55,10 +55,10 @@ CASES = {
     # Strengths that sum to one: the engine leaves the unguided output out, diffusers computes it.
     "scale 1": Case(scale=1.0, mask="none"),
     "scale 1-ddim": Case(scale=1.0, mask="none", scheduler="ddim"),
-    "scale 1, warm-up and cool-down": Case(scale=1.0, mask="none", warmup=2, cooldown=6),
+    "scale 1, warm-up and cool-down": Case(scale=1.0, mask="none", warmup=2, cooldown=4),
     "scale 1, mask": Case(scale=1.0, mask="intersection"),
     "scale 1/2 twice": Case(prompts=("beard", "smile"), signs=(1.0, 1.0), scale=0.5, mask="none"),
-    "twenty steps": Case(steps=20, skip=0.1, mask="intersection"),
+    "sixteen steps": Case(steps=16, skip=0.1, mask="intersection"),
     "no skip": Case(skip=0.0),
 }
 

@@ -81,8 +81,8 @@ def diffusers_edit(checkpoint: Path, picture: Image.Image, case: XLCase, seed: i
 CASES = {mask: XLCase(mask=mask) for mask in MASKS} | {
     "intersection-ddim": XLCase(mask="intersection", scheduler="ddim"),
     "noise in every step": XLCase(mask="intersection", zero_noise_steps=0),
-    "warm-up into the steps without noise": XLCase(warmup=6, skip=0.0),
-    "warm-up and cool-down": XLCase(warmup=2, cooldown=6, mask="cross_attention"),
+    "warm-up into the steps without noise": XLCase(warmup=4, skip=0.0),
+    "warm-up and cool-down": XLCase(warmup=1, cooldown=4, mask="cross_attention"),
     "joint": XLCase(**JOINT),
     "joint-cross_attention": XLCase(**JOINT, mask="cross_attention"),
     "joint-intersection": XLCase(**JOINT, mask="intersection"),

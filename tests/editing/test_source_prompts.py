@@ -165,7 +165,7 @@ def test_a_picture_keeps_its_words_whatever_its_batch(
 ) -> None:
     engine = engine_for(checkpoint)
     monkeypatch.setattr("diffex_dagster.editing.source_prompts.room_of", lambda *_: 100)  # this one reads ten tokens
-    for picture in latents_of(engine, images):
+    for picture in latents_of(engine, dict(list(images.items())[:2])):
         shown, cut = source_prompt_of(engine, picture, VOCABULARY, rows=32)
         assert (shown, cut) == source_prompt_of(engine, picture, VOCABULARY, rows=2)
         said = dict(shown)
@@ -181,7 +181,7 @@ def test_descriptions_are_those_of_evidence_asked_for_word_by_word(
     """
     engine = engine_for(checkpoint)
     monkeypatch.setattr("diffex_dagster.editing.source_prompts.room_of", lambda *_: 100)  # this one reads ten tokens
-    for clean in latents_of(engine, dict(list(images.items())[:2])):
+    for clean in latents_of(engine, {"one": images["one"]}):
 
         @functools.cache
         def wrong(prompt: str, draw: int, clean: torch.Tensor = clean) -> float:
@@ -482,20 +482,23 @@ def distance_of(a: Image.Image, b: Image.Image) -> int:
 @pytest.mark.slow
 @pytest.mark.long
 def test_the_demo_editor_knows_what_its_drawings_show() -> None:
-    """Of fourteen heads, five colours, six kinds of facial hair and four of skin: right about nearly all."""
+    """Of fourteen heads, five colours, six kinds of facial hair and four of skin: right about nearly all.
+
+    Wrong about one drawing at most in each, and about few answers of all; a guess is right about a sixth of them.
+    """
     editor = build_editor(load_study(ROOT / "studies" / "avatars"))
     assert isinstance(editor, LeditsEditor)
     factors = {"hair": "top", "hair colour": "hair_colour", "facial hair": "facial_hair", "skin": "skin"}
     engine, vocabulary = editor.engine(), {group: editor.options.vocabulary[group] for group in factors}
     right: dict[str, list[bool]] = {group: [] for group in factors}
     rng = random.Random(11)
-    for _ in range(8):
+    for _ in range(4):
         state = avatars.sample_state(rng)
         latents = engine.encode(picture_tensor(avatars.draw(state), engine.resolution)[None])[0]
         said = dict(source_prompt_of(engine, latents, vocabulary, rows=32)[0])
         for group, factor in factors.items():
             if avatars.visible(state, factor):
                 right[group].append(said[group] in avatars.FACTORS[factor][state[factor]].phrases)
-    shares = {group: sum(each) / len(each) for group, each in right.items()}
-    assert min(shares["skin"], shares["hair"], shares["hair colour"]) >= 0.85, shares
-    assert shares["facial hair"] >= 0.75, shares
+    assert all(each.count(False) <= 1 and len(each) > 1 for each in right.values()), right
+    answers = [each for group in right.values() for each in group]
+    assert sum(answers) / len(answers) >= 0.85, right

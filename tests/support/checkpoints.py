@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 SIDE = 64  # pixels; latents are 16×16 and the default mask 4×4
@@ -36,6 +39,28 @@ def build_checkpoint(folder: Path, prediction_type: str = "epsilon", size: str =
     from diffex_dagster.bench.random_weights import write_checkpoint
 
     return write_checkpoint(folder, size, dtype=torch.float32, prediction_type=prediction_type, steady=True)
+
+
+def loaded_once(patch: pytest.MonkeyPatch) -> None:
+    """A small checkpoint's files are read once for all editors of a process, each of which has a copy of its models."""
+    from diffex_dagster.editing import models
+
+    load, kept = models._from_folder, dict[Any, Any]()
+
+    def once(folder: Path, dtype: Any) -> Any:
+        files = [
+            (file, (now := file.stat()).st_size, now.st_mtime_ns)
+            for file in sorted(folder.rglob("*"))
+            if file.is_file()
+        ]
+        if sum(size for _, size, *_ in files) > 10e6:
+            return load(folder, dtype)
+        key = (*files, dtype)
+        if key not in kept:
+            kept[key] = load(folder, dtype)
+        return copy.deepcopy(kept[key])
+
+    patch.setattr(models, "_from_folder", once)
 
 
 def save_random_clip(folder: Path) -> Path:

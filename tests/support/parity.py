@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +59,7 @@ class Case:
     warmup: int = 0
     cooldown: int | None = None
     scheduler: str = "dpm"
-    steps: int = 8
+    steps: int = 6
     skip: float = 0.25
 
     def guidance(self) -> Guidance:
@@ -94,12 +96,16 @@ def parts_for(checkpoint: Path, case: Case, **schedule: Any) -> dict[str, Any]:
         scheduler = IndexableDDIM.from_config(config)
     else:
         scheduler = DPMSolverMultistepScheduler.from_config(config, algorithm_type="sde-dpmsolver++", solver_order=2)
+    return {**copy.deepcopy(_models(checkpoint)), "scheduler": scheduler}  # pipelines change their models
+
+
+@functools.cache
+def _models(checkpoint: Path) -> dict[str, Any]:
     return {
         "vae": AutoencoderKL.from_pretrained(checkpoint / "vae"),
         "text_encoder": CLIPTextModel.from_pretrained(checkpoint / "text_encoder"),
         "tokenizer": CountingTokenizer.from_pretrained(checkpoint / "tokenizer"),
         "unet": UNet2DConditionModel.from_pretrained(checkpoint / "unet"),
-        "scheduler": scheduler,
     }
 
 
