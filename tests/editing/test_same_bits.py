@@ -21,7 +21,7 @@ WORDS = ("a beard", "sunglasses", "a hat")
 
 def editor() -> LeditsEditor:
     return LeditsEditor(
-        LeditsOptions(checkpoint=str(AVATARS / "editor"), steps=5, mask="intersection", device="cpu", batch_size=4)
+        LeditsOptions(checkpoint=str(AVATARS / "editor"), steps=4, mask="intersection", device="cpu", batch_size=3)
     )
 
 
@@ -32,7 +32,7 @@ def requests(images: list[str]) -> list[EditRequest]:
 
 def store_in(folder: Path) -> tuple[Store, list[EditRequest]]:
     store, pictures = Store(folder), {}
-    for file in sorted((AVATARS / "images").glob("*.png"))[:3]:
+    for file in sorted((AVATARS / "images").glob("*.png"))[:2]:
         with Image.open(file) as picture:
             pictures[file.name] = picture.convert("RGB")
     return store, requests(sorted(store.put_images(pictures).values()))
