@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from diffex_dagster.cli import main as cli
@@ -55,9 +56,10 @@ def pytest_configure(config: pytest.Config) -> None:
     Ray knows one mode a process, from when it is loaded, and would write a token into the home folder. Files of tests
     are in memory where there is room for three times as many: hundreds of databases wait for a disk at each commit.
     """
-    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 8 * 2**30:
-        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
+    if MEMORY.is_dir() and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC:  # a test of programs has one there
+        if min(shutil.disk_usage(MEMORY).free, psutil.virtual_memory().available) > 8 * 2**30:
+            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
 

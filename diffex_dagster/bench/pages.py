@@ -54,7 +54,7 @@ def missed_effects(missed: Mapping[str, int]) -> str:
 
 
 def claims_made(points: Mapping[str, Sequence[Mapping[str, Any]]]) -> int:
-    """How many features are claimed, over all classifiers: the number that *false claims* is a share of.
+    """How many features are claimed, of all classifiers together.
 
     Args:
         points: classifier -> its features with their decisions.
@@ -67,7 +67,7 @@ def of_claims(run: Mapping[str, Any]) -> str:
     if "claims" not in run:
         return ""
     made = run["claims"]
-    return f"; {made} {'is' if made == 1 else 'are'} claimed" if made else "; nothing is claimed, so that none is false"
+    return f"; claims in all: {made}" if made else "; nothing is claimed, so that no claim is false"
 
 
 def write_between(page: Path, name: str, text: str) -> None:

@@ -133,6 +133,7 @@ def as_markdown(runs: Sequence[Figures]) -> str:
             "the settings were measured on different classifiers, images or populations, and cannot stand in one "
             "table: run them again alike"
         )
+    words = [WORDS[run["settings"]] for run in runs]
     first, subjects = runs[0], list(runs[0]["classifiers"])
     keys = [key for key in MARKS if any(run["mean"][key] is not None for run in runs)]
     rows = [[WORDS[run["settings"]], _reported(run), *(_cell(key, run) for key in keys), run["commit"]] for run in runs]
@@ -158,7 +159,7 @@ def as_markdown(runs: Sequence[Figures]) -> str:
             "ρ, and precision@5, of each classifier"
             + (", and how much more they are than under the tuned settings:" if others else ":"),
             table(
-                ["", *(WORDS[run["settings"]] for run in runs), *(f"{run['settings']} less tuned" for run in others)],
+                ["", *words, *(f"{WORDS[run['settings']]} less tuned" for run in others)],
                 each,
             ),
             *(["The aims of the default settings:\n\n" + "\n".join(aims)] if aims else []),

@@ -140,7 +140,7 @@ def shows(marks: Mapping[str, str], prompt: str) -> bool:
 
 
 class TileClassifier:
-    """Log-odds of "yes": a weighted sum of the marks, and of the picture's shade. A `python` classifier.
+    """Log-odds of "yes" of a picture of 24 × 24: a weighted sum of the marks, and of its shade. A `python` classifier.
 
     Args:
         options: `weights` (prompt -> logits) and `shade` (logits between the darkest picture and the lightest).

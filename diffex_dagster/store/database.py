@@ -6,7 +6,7 @@ a DuckDB file.
 
 Opening may take 20 ms or more, and may shut other processes out: a connection is opened for each question and closed
 again. A stage that asks many small questions holds one connection meanwhile (`hold`), which is closed as soon as nobody
-has asked for a tenth of a second: never held over model work.
+has asked for `idle` seconds: a model that takes longer for a batch works without it.
 """
 
 from __future__ import annotations

@@ -58,9 +58,14 @@ class Kept:
                 self._look_in(self._idle)
 
     def _look_in(self, seconds: float) -> None:
-        self._watch = threading.Timer(seconds, self._look)
-        self._watch.daemon = True
-        self._watch.start()
+        watch = threading.Timer(seconds, self._look)
+        watch.daemon = True
+        try:
+            watch.start()
+        except RuntimeError:  # no more threads: nobody would close it
+            self.close()
+            return
+        self._watch = watch
 
     def _look(self) -> None:
         with self._lock:

@@ -20,6 +20,7 @@ from diffex_dagster.utils.secrets import logger
 log = logger(__name__)
 
 SAY_AFTER, SAY_EVERY = 3.0, 60.0  # seconds of waiting before the first word, and between words
+LONGEST_PAUSE = 0.1  # seconds between two tries: a run of quick models leaves the file for a moment each half second
 HAVE_OPEN = re.compile(r"lock is held in (?P<program>\S+) \(PID (?P<pid>\d+)\)")
 
 
@@ -55,7 +56,7 @@ def open_database(path: Path, *, read_only: bool = False, timeout: float | None 
                 log.warning("%s: waiting for %s, which has the results open; close it to go on", path, _holder(error))
                 said = waited + SAY_EVERY
         time.sleep(pause * (0.5 + random.random()))  # two that wait do not knock together
-        pause = min(2 * pause, 1.0)
+        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def connected(path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:

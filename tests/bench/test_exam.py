@@ -292,6 +292,8 @@ def test_an_exam_adds_to_the_history_and_replaces_nothing(graded: Graded, tmp_pa
     assert rows == [[f"| {at}", of, arm, count] for at, of, count in runs for arm in ("diffusion", "exact")]
     with pytest.raises(DiffExError, match="other at commit bbbbbbb is in the history with other figures"):
         publish({**other, "classifiers": {"v1": {}, "v2": {}}})
+    before = [exam_tables.before_claims(run) for run in kept]  # as they were kept before claims were counted
+    assert before != kept and exam_tables.with_runs(before, kept) == kept
 
 
 def test_another_world_s_exam_has_a_history_and_a_page_of_its_own(graded: Graded, tmp_path: Path) -> None:

@@ -68,7 +68,8 @@ def test_one_command_makes_one_table_of_all_settings(tmp_path: Path, capsys: pyt
     assert cells(page, "the authors' defaults")["edits that show"] == "50%"
     assert of["false claims"].startswith("30% (0% to 60%)")
     assert (
-        "- default: edit failed 5, inconclusive 2; 3 are claimed." in page and "- missed: ρ 0.75, within 0.05" in page
+        "- default: edit failed 5, inconclusive 2; claims in all: 3." in page
+        and "- missed: ρ 0.75, within 0.05" in page
     )
     assert "| interaction | –, 0.54 | –, 0.50 | –, 0.10 | –, −0.04 | –, −0.44 |" in page
     said = capsys.readouterr().out.splitlines()

@@ -78,9 +78,10 @@ def test_confirmation_images_undo_the_winners_curse() -> None:
 
 def test_mixed_and_no_effect_shown_hold_at_the_edge_of_their_null_hypothesis() -> None:
     studies = 500
-    rates = simulations.decision_errors(studies, flips=199)
-    assert rates["any false mixed"] <= LEVEL + 2 * error(studies)
-    assert rates["false no effect shown"] <= 0.025 + 2 * error(studies, 0.025)
+    assert simulations.mixed_errors(studies, flips=199) <= LEVEL + 2 * error(studies)
+    studies = 2000
+    assert 0.01 <= simulations.margin_errors(studies) <= 0.025 + 2 * error(studies, 0.025)
+    assert simulations.margin_errors(studies, confidence=0.9) > 0.025 + 2 * error(studies, 0.025)
 
 
 def test_comparing_exchangeable_versions_makes_few_claims() -> None:

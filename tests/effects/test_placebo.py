@@ -81,7 +81,7 @@ def test_no_control_prompt_is_claimed_more_often_than_stated() -> None:
     for study in range(studies):
         z = rng.normal(-3, 1, (24, 1))
         d = simulations.sigmoid(z + 0.3 + rng.normal(0, 1.5, (24, 3))) - simulations.sigmoid(z)
-        decided = decide_controls({f"c{j}": d[:, j] for j in range(3)}, DecisionOptions(flips=199, seed=study))
+        decided = decide_controls({f"c{j}": d[:, j] for j in range(3)}, DecisionOptions(flips=239, seed=study))
         claims += any(each.decision in ("raises", "lowers") for each in decided.values())
     assert claims / studies <= 0.05 + 2 * (0.05 * 0.95 / studies) ** 0.5
 
