@@ -50,6 +50,11 @@ def as_users_open_it(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr("diffex_dagster.store.opening.connected", quick.connected)
 
 
+def _room() -> int:
+    """Bytes that files in memory may take."""
+    return int(min(shutil.disk_usage(MEMORY).free, psutil.virtual_memory().available))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """One token for every Ray of the tests; the order of files below, where pytest-xdist would count their tests.
 
@@ -57,9 +62,8 @@ def pytest_configure(config: pytest.Config) -> None:
     are in memory where there is room for three times as many: hundreds of databases wait for a disk at each commit.
     """
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
-    if MEMORY.is_dir() and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC:  # a test of programs has one there
-        if min(shutil.disk_usage(MEMORY).free, psutil.virtual_memory().available) > 8 * 2**30:
-            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+    if MEMORY.is_dir() and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC and _room() > 8 * 2**30:  # tests run programs
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
 
