@@ -2,9 +2,10 @@
 
 `python -m diffex_dagster.bench.exam_tables FILE...` takes what `diffex bench truth --exam --json FILE` wrote, one file
 or several. It adds what is published of each proposal to `docs/figures/exam.json`, which keeps every exam, and writes
-the page's tables from that: the last exam of each proposal, and the history of all. With `--world NAME` it does so for
-another world than the avatars: `docs/figures/exam_NAME.json`, and docs/worlds.md. A file of another world is
-refused, and nothing is written then.
+the page's tables from that: the last exam of each proposal, and the history of all. An exam of fewer classifiers than
+an earlier one takes no column; it adds the readings that the other lacks. With `--world NAME` it does so for another
+world than the avatars: `docs/figures/exam_NAME.json`, and docs/worlds.md. A file of another world is refused, and
+nothing is written then.
 """
 
 from __future__ import annotations
@@ -141,8 +142,18 @@ def before_claims(run: Figures) -> Figures:
 
 
 def latest(history: Iterable[Figures]) -> dict[str, Figures]:
-    """Proposal -> its last run, in the order in which the proposals were first run."""
-    return {run["proposal"]: run for run in history}
+    """Proposal -> its last run of those with most classifiers, in the order in which the proposals were first run."""
+    found: dict[str, Figures] = {}
+    for run in history:
+        if run["proposal"] not in found or run["classifiers"] >= found[run["proposal"]]["classifiers"]:
+            found[run["proposal"]] = run
+    return found
+
+
+def _shorter(history: Iterable[Figures], whole: Figures) -> list[Figures]:
+    """The runs of the same proposal on fewer classifiers: readings that cost many edits are made for some only."""
+    same = [run for run in history if run["proposal"] == whole["proposal"]]
+    return [run for run in same if run["classifiers"] < whole["classifiers"]]
 
 
 def _arm(figures: Figures) -> dict[str, Any]:
@@ -176,7 +187,8 @@ def as_markdown(history: Sequence[Figures]) -> str:
         parts += [f"**{arm.capitalize()} editor**", _marks(having, arm, keys)]
         if arm == "diffusion":
             for name, run in having.items():
-                parts += [f"Other readings of the same edits, proposal *{_words(name)}*:", _baselines(run["arms"][arm])]
+                beside = _baselines(run, _shorter(history, run))
+                parts += [f"Other readings of the same edits, proposal *{_words(name)}*:", beside]
                 missed = missed_effects(run["arms"][arm]["missed"])
                 parts += [f"Missed true effects: {missed}{of_claims(run['arms'][arm])}."]
     return "\n\n".join([*parts, "**Every exam**, the oldest first", _history(history)]) + "\n"
@@ -225,13 +237,21 @@ def _history(history: Iterable[Figures]) -> str:
     return table(["commit", "proposal", "editor", "classifiers", *PAST.values()], rows)
 
 
-def _baselines(arm: Figures) -> str:
+def _baselines(run: Figures, shorter: Iterable[Figures]) -> str:
+    """The readings of a run, and those that only runs on fewer classifiers have, each beside ours on the same ones."""
+    arm = run["arms"]["diffusion"]
     rows = [["this project", *(_cell(key, arm) for key in BESIDE)]]
     for title, each in arm["baselines"].items():
         some = f" ({each['classifiers']} classifiers)" if "ours" in each else ""
         rows.append([title + some, *(_cell(key, each) for key in BESIDE)])
         if some:
             rows.append([f"this project on the same{some}", *(_cell(key, each["ours"]) for key in BESIDE)])
+    for each in shorter:
+        of, some = each["arms"].get("diffusion", {}), f" ({each['classifiers']} classifiers, {each['commit']})"
+        more = {title: found for title, found in of.get("baselines", {}).items() if title not in arm["baselines"]}
+        rows += [[title + some, *(_cell(key, found) for key in BESIDE)] for title, found in more.items()]
+        if more:
+            rows.append([f"this project on the same{some}", *(_cell(key, of) for key in BESIDE)])
     return table(["", *SHORT], rows)
 
 

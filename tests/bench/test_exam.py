@@ -292,6 +292,13 @@ def test_an_exam_adds_to_the_history_and_replaces_nothing(graded: Graded, tmp_pa
     assert rows == [[f"| {at}", of, arm, count] for at, of, count in runs for arm in ("diffusion", "exact")]
     with pytest.raises(DiffExError, match="other at commit bbbbbbb is in the history with other figures"):
         publish({**other, "classifiers": {"v1": {}, "v2": {}}})
+    few = {**first, "commit": "ddddddd", "proposals": {"own": json.loads(json.dumps(own))}}
+    arm = few["proposals"]["own"]["arms"]["diffusion"]
+    arm["baselines"]["ours, no describe"] = arm["baselines"].pop("paper")
+    publish(few)  # of fewer classifiers: it has no column, but a reading that the other lacks
+    tables = page.read_text("utf-8").split("**Every exam**")[0]
+    assert "| commit | ccccccc | bbbbbbb |" in tables and "ddddddd |" not in tables.split("Other readings")[0]
+    assert "| ours, no describe (1 classifiers, ddddddd) |" in tables and tables.count("(1 classifiers, ddddddd)") == 2
     before = [exam_tables.before_claims(run) for run in kept]  # as they were kept before claims were counted
     assert before != kept and exam_tables.with_runs(before, kept) == kept
 
