@@ -17,7 +17,7 @@ ui: setup ## the Dagster UI on http://127.0.0.1:3000
 	$(BIN)/dagster dev -w workspace.yaml
 
 test: setup browser check ## lint, types, and every test
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadfile
 
 test-postgres: setup browser ## all tests of the store and of the stages with rows in PostgreSQL, as `make test` runs on DuckDB
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile tests/store tests/stages --results postgres
