@@ -133,10 +133,13 @@ def as_markdown(runs: Sequence[Figures]) -> str:
             "the settings were measured on different classifiers, images or populations, and cannot stand in one "
             "table: run them again alike"
         )
-    words = [WORDS[run["settings"]] for run in runs]
+    titles = [WORDS[run["settings"]] for run in runs]
     first, subjects = runs[0], list(runs[0]["classifiers"])
     keys = [key for key in MARKS if any(run["mean"][key] is not None for run in runs)]
-    rows = [[WORDS[run["settings"]], _reported(run), *(_cell(key, run) for key in keys), run["commit"]] for run in runs]
+    rows = [
+        [title, _reported(run), *(_cell(key, run) for key in keys), run["commit"]]
+        for title, run in zip(titles, runs, strict=True)
+    ]
     others = [run for run in runs[1:] if first["settings"] == TUNED]
     each = [
         [
@@ -147,7 +150,9 @@ def as_markdown(runs: Sequence[Figures]) -> str:
         for subject in subjects
     ]
     aims = [f"- {'met' if met else 'missed'}: {words}." for words, met in verdicts(runs)]
-    missed = [f"- {WORDS[run['settings']]}: {missed_effects(run['missed'])}{of_claims(run)}." for run in runs]
+    missed = [
+        f"- {title}: {missed_effects(run['missed'])}{of_claims(run)}." for title, run in zip(titles, runs, strict=True)
+    ]
     return "\n\n".join(
         [
             f"{len(subjects)} classifiers ({', '.join(subjects)}), {first['images']} images, {first['population']} "
@@ -159,7 +164,7 @@ def as_markdown(runs: Sequence[Figures]) -> str:
             "ρ, and precision@5, of each classifier"
             + (", and how much more they are than under the tuned settings:" if others else ":"),
             table(
-                ["", *words, *(f"{WORDS[run['settings']]} less tuned" for run in others)],
+                ["", *titles, *(f"{title} less tuned" for title in titles[1:] if others)],
                 each,
             ),
             *(["The aims of the default settings:\n\n" + "\n".join(aims)] if aims else []),

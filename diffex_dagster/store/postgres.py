@@ -112,7 +112,7 @@ class PgDatabase(Database):
     """
 
     kind = "postgres"
-    idle, longest = 0.1, 60.0  # it shuts nobody out; given back, it is tried again before the next question
+    longest = 60.0  # it shuts nobody out; given back when nobody asks, it is tried again before the next question
 
     def __init__(self, url: str, reading: bool = False, schema: str = SCHEMA_NAME, retry: float = RETRY) -> None:
         parts = urlsplit(url)

@@ -397,6 +397,11 @@ class PlaceboRates:
 def placebo_p(d: Array, controls: Array, flips: int, seed: int) -> Array:
     """As `effects.deciding` has it under `fwer`, before one more image is asked about (`stands`)."""
     flipped = sign_flips(placebo_effects(d, controls), flips=flips, seed=seed).p_max
+    return _exchanged(flipped, d, controls, flips, seed)
+
+
+def _exchanged(flipped: Array, d: Array, controls: Array, flips: int, seed: int) -> Array:
+    """The p-values of sign flips, after those of exchanges: the larger of both."""
     return np.asarray(np.maximum(flipped, exchanges(d, controls, flips=flips, seed=seed).p_max))
 
 
@@ -410,8 +415,7 @@ def placebo_claims(
         d, others = setting.draw(rng, controls=controls)
         raw = sign_flips(d, flips=flips, seed=study).p_max
         alone = sign_flips(placebo_effects(d, others), flips=flips, seed=study).p_max
-        both = np.maximum(alone, exchanges(d, others, flips=flips, seed=study).p_max)  # as `placebo_p`
-        claims += [(p <= 0.05).any() for p in (raw, both, alone)]
+        claims += [(p <= 0.05).any() for p in (raw, _exchanged(alone, d, others, flips, study), alone)]
     return PlaceboRates(*(claims / studies))
 
 
