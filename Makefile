@@ -2,10 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Modules are compiled once, whatever the environment says of it: the tests start hundreds of processes.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest --dist loadfile
 export DAGSTER_HOME := $(CURDIR)/.dagster
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: demo demo-scenes ui test test-postgres gpu-check check docs format acceptance browser setup train train-scenes release clean
+.PHONY: demo demo-scenes ui test test-slow test-postgres gpu-check check docs format acceptance browser setup train train-scenes release clean
 
 demo: setup ## explain the two persona classifiers and print where the reports are
 	$(BIN)/diffex run avatars
@@ -16,11 +18,14 @@ demo-scenes: setup ## the second world: explain the two urban/rural classifiers,
 ui: setup ## the Dagster UI on http://127.0.0.1:3000
 	$(BIN)/dagster dev -w workspace.yaml
 
-test: setup browser check ## lint, types, and every test
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadfile
+test: setup browser check ## lint, types, and the tests, but for those marked `slow`: some ten minutes on two cores
+	$(PYTEST) -n 3 -m "not slow"
 
-test-postgres: setup browser ## all tests of the store and of the stages with rows in PostgreSQL, as `make test` runs on DuckDB
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile tests/store tests/stages --results postgres
+test-slow: setup browser ## the others: servers, daemons and clusters at work, benchmarks, every kind of change: a quarter of an hour
+	$(PYTEST) -n 3 -m slow
+
+test-postgres: setup browser ## all tests of the store and of the stages with rows in PostgreSQL, where the others have DuckDB
+	$(PYTEST) -n 2 tests/store tests/stages --results postgres
 
 gpu-check: setup ## on a machine with a CUDA device: every check that needs one, in under 8 minutes
 	@# A bare machine needs of diffex_dagster's dependencies, beside this checkout: torch (with CUDA), diffusers,

@@ -25,6 +25,7 @@ from tests.support.project import Run
 from tests.support.toys import edits_made, write_study
 
 
+@pytest.mark.slow
 def test_run_then_show_as_json_and_table(tmp_path: Path, diffex: Run) -> None:
     write_study(tmp_path)
     status, out, err = diffex("run", tmp_path)
@@ -65,6 +66,7 @@ def test_a_classifier_that_cannot_score_stops_before_any_edit(tmp_path: Path, di
     assert edits_made(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_plan_says_what_is_missing_before_and_nothing_after(
     tmp_path: Path, diffex: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +138,7 @@ def another_has_it_open(database: Path, mode: str) -> Iterator[None]:
             program.kill()
 
 
+@pytest.mark.slow
 def test_what_only_reads_opens_the_results_to_read(
     explained: Study, diffex: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -350,6 +353,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_lost(explained: Study, diffex:
 HOLD = "import duckdb, sys, time; c = duckdb.connect(sys.argv[1]); print('held', flush=True); time.sleep(10)"
 
 
+@pytest.mark.slow
 def test_a_run_waits_for_a_program_that_has_the_results_open(
     tmp_path: Path, diffex: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

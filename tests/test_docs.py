@@ -203,6 +203,7 @@ class Page:
         assert labels and preprocessing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_examples_of_a_page_run(
     page: Path, hub: Path, tmp_path: Path, diffex: Run, monkeypatch: pytest.MonkeyPatch

@@ -44,7 +44,6 @@ def test_no_option_of_the_editor_is_set() -> None:
         assert editor == LeditsEditorPart(kind="ledits", checkpoint="editor")
 
 
-@pytest.mark.slow
 def test_one_version_leans_on_fog_and_the_other_does_not() -> None:
     drawn = redraw(sample_states(24, world=WORLD), [("fog", False), ("a farm", False)], world=WORLD)
     effects = {}
@@ -63,7 +62,6 @@ def test_one_version_leans_on_fog_and_the_other_does_not() -> None:
     assert effects["urban_v2"]["a farm"] < -0.1
 
 
-@pytest.mark.slow
 def test_the_checkpoint_edits_a_scene_under_the_study_s_options() -> None:
     study = load_study(FOLDER)
     part = study.editors["diffusion"]

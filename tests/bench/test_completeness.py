@@ -124,6 +124,7 @@ def test_the_command_says_how_much_exact_edits_explain_and_what_the_strongest_gr
     assert f"| exact | `colours` | 12 | {row['score']:.0%} |" in out and f"| {missed:.2f} |" in out
 
 
+@pytest.mark.slow
 def test_so_it_does_of_the_diffusion_editor_s(dozen: Study) -> None:
     (found,) = measure_completeness(dozen, {"diffusion": "few"}, subjects(dozen), 8)
     assert (found.arm, found.classifier, found.found.images) == ("diffusion", "colours", 8)

@@ -44,6 +44,7 @@ def test_the_exam_draws_its_own_images_as_the_world_does(small: Study) -> None:
     assert len({1, 2, 3, SEED, exam.IMAGE_SEED, exam.POPULATION_SEED}) == 6
 
 
+@pytest.mark.slow
 def test_a_world_without_exam_classifiers_has_them_trained_once(tmp_path: Path) -> None:
     """The scenes, whose study has its own recorded proposal and nothing else of an exam."""
     tree = [
@@ -130,6 +131,7 @@ def test_the_figure_of_many_classifiers_is_one_panel(graded: Graded) -> None:
     assert list(truth_tables._panels(many.arms["exact"])) == ["40 classifiers"]
 
 
+@pytest.mark.slow
 def test_every_proposal_is_graded_and_a_drawing_is_scored_once(small: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = small.folder / exam.PROPOSALS
     folder.mkdir()

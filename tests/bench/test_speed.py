@@ -34,6 +34,7 @@ def workload(tmp_path_factory: pytest.TempPathFactory) -> Workload:
     return Workload(options | {"device": "cpu", "batch_size": 3}, tuple(files), ("beard", "hat", "smile"))
 
 
+@pytest.mark.slow
 def test_every_contender_makes_every_edit(workload: Workload) -> None:
     """UNet rows and calls, counted by hand: 2 pictures, 3 prompts, 4 steps."""
     counted = {}
@@ -60,6 +61,7 @@ def test_the_limit_computes_the_rows_it_is_told(workload: Workload) -> None:
     assert (rows.rows, rows.calls) == (20, 4)
 
 
+@pytest.mark.slow
 def test_the_profile_names_the_operators_of_the_unet(workload: Workload, tmp_path: Path) -> None:
     operators = profile(workload, tmp_path / "trace.json")
     calls = {operator.name: operator.calls for operator in operators}
@@ -69,6 +71,7 @@ def test_the_profile_names_the_operators_of_the_unet(workload: Workload, tmp_pat
     assert (tmp_path / "trace.json").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_a_process_takes_turns_and_says_why_it_ended(workload: Workload, tmp_path: Path) -> None:
     with Contender("engine", workload, tmp_path) as contender:
         first, second = contender.turn(), contender.turn()
@@ -99,6 +102,7 @@ def test_ratios_compare_turns_of_one_round() -> None:
     assert "| 2× images (6 edits) | 333 | 100 |" in text
 
 
+@pytest.mark.slow
 def test_the_whole_bench_with_random_weights_of_sdxl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a command, at a tiny size: what `--device cuda --size sdxl` does on a GPU."""
     editors = {"ledits": {"kind": "ledits", "checkpoint": "none", "steps": 4, "inversion_folder": "kept"}}

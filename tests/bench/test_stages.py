@@ -35,6 +35,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     return found
 
 
+@pytest.mark.slow
 def test_each_run_makes_only_what_is_new(runs: dict[str, Run]) -> None:
     assert list(runs) == ["empty", "first", "second", "again", "added"]
     assert runs["first"].edits["level1_edits"] > 0
@@ -43,6 +44,7 @@ def test_each_run_makes_only_what_is_new(runs: dict[str, Run]) -> None:
     assert runs["added"].edits["level1_edits"] == 8  # images
 
 
+@pytest.mark.slow
 def test_figures_are_shown_by_stage(runs: dict[str, Run]) -> None:
     assert {"sample_images", "level1_edits", "v1/level2_scores", "v1/ranked_report"} <= set(runs["first"].stages)
     assert "v2/level2_scores" not in runs["first"].stages and "v2/level2_scores" in runs["second"].stages

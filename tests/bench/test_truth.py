@@ -35,6 +35,7 @@ def doubled_logit(logits: np.ndarray, labels: Sequence[str]) -> np.ndarray:
     return 2 * logits[:, labels.index("yes")]
 
 
+@pytest.mark.slow
 def test_the_exact_arm_is_exact(graded: tuple[Study, truth.Benchmark]) -> None:
     study, found = graded
     figures = truth_tables.as_json(found)
@@ -106,6 +107,7 @@ def test_algorithm_1_edits_a_sub_feature_together_with_its_parent(toy: Study) ->
     assert found.effects["red/dark-red"] < found.effects["red"] and "red/dark-red" not in found.claims
 
 
+@pytest.mark.slow
 def test_a_measure_without_limits_is_graded_in_its_own_unit(small: Study) -> None:
     """Twice the logit: every effect is twice as large, and what counts as relevant, null or off is too."""
     graded, units = {}, {}
@@ -138,6 +140,7 @@ def test_a_random_beam_is_drawn_without_looking_at_scores(toy: Study) -> None:
         assert len(each.kept) == 1 and {feature.split("/")[0] for feature in each.effects} == set(each.kept)
 
 
+@pytest.mark.slow
 def test_the_table_of_the_terminal_cuts_no_word(graded: tuple[Study, truth.Benchmark]) -> None:
     """As `diffex bench truth` prints it where the output goes to a file."""
     arm = truth_tables.as_json(graded[1])["arms"]["exact"]
@@ -147,6 +150,7 @@ def test_the_table_of_the_terminal_cuts_no_word(graded: tuple[Study, truth.Bench
     assert all(heading in out.getvalue() for heading, _ in truth_tables.MARKS.values())
 
 
+@pytest.mark.slow
 def test_a_choice_undone_is_graded_like_the_pipeline(graded: tuple[Study, truth.Benchmark]) -> None:
     small, found = graded
     figures = truth_tables.as_json(found)["arms"]["exact"]
@@ -234,6 +238,7 @@ def test_resampling_keeps_the_promised_rates_and_notices_broken_ones() -> None:
     assert math.isnan(nothing.coverage) and math.isnan(nothing.found) and nothing.fdr == 0.0
 
 
+@pytest.mark.slow
 def test_a_baseline_read_for_some_classifiers_stands_beside_the_pipeline_on_the_same_ones(small: Study) -> None:
     some = truth.subjects(small)[0]
     chosen = [some, replace(some, name="second")]

@@ -238,6 +238,7 @@ def avatars_effects(classifier: Any, target: Any, labels: tuple[str, ...] = ()) 
     return dict(zip(frame["feature"], frame["effect"], strict=True))
 
 
+@pytest.mark.slow
 def test_the_avatars_study_has_the_same_effects_wherever_the_classifier_is(
     exported: Path, persona: torch.nn.Module
 ) -> None:
@@ -427,6 +428,7 @@ def test_timm_says_what_it_needs_where_it_cannot_be_imported(exported: Path, mon
         made([Image.new("RGB", (8, 8))])
 
 
+@pytest.mark.slow
 def test_timm_gives_the_scores_of_the_torch_original(tmp_path: Path) -> None:
     """In a process of its own, with a stand-in for the one torchvision class that timm's layers name."""
     import importlib.util

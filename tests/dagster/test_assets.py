@@ -143,6 +143,7 @@ def test_a_comment_in_the_corpus_file_leaves_everything_fresh(home: Home) -> Non
     assert not home.materialize("corpus").success
 
 
+@pytest.mark.slow
 def test_a_new_child_feature_costs_its_own_edits_alone(home: Home) -> None:
     made = len(edits_made(home.study.folder))
     (home.study.folder / "corpus.yaml").write_text("add: [{group: Red, name: Ruby, prompt: ruby patch}]\n")
@@ -303,6 +304,7 @@ def automated(home: Home, cursor: object) -> tuple[list[set[str]], object]:
         assert home.materialize(*sorted(requested)).success
 
 
+@pytest.mark.slow
 def test_an_edited_corpus_file_requests_exactly_the_stages_it_touches(home: Home) -> None:
     rounds, cursor = automated(home, None)
     assert rounds == []
@@ -348,6 +350,7 @@ def test_what_another_process_makes_of_an_earlier_stage_meanwhile_is_recorded(
     assert "v1/level1_scores" in home.stale()
 
 
+@pytest.mark.slow
 def test_a_new_version_is_requested_without_a_level_1_edit(home: Home) -> None:
     _, cursor = automated(home, None)
     made = len(edits_made(home.study.folder))

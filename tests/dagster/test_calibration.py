@@ -18,6 +18,7 @@ from tests.support.toys import edits_made, write_study
 KNOB = {"kind": "python", "factory": "tests.support.toys:KnobEditor"}
 
 
+@pytest.mark.slow
 def test_a_new_prompt_is_calibrated_and_edited_and_nothing_else(tmp_path: Path) -> None:
     file = write_study(tmp_path / "toy", 8, editors={"knob": KNOB}, calibrate=True, calibration={"budget": 1.0})
     lab = Lab(load_study(file), dg.DagsterInstance.ephemeral())
@@ -45,6 +46,7 @@ def test_a_new_prompt_is_calibrated_and_edited_and_nothing_else(tmp_path: Path) 
     assert ("pale red patch",) in new and all("pale red patch" in prompts or prompts == ("flornip",) for prompts in new)
 
 
+@pytest.mark.slow
 def test_whatever_changes_a_prompt_s_options_makes_what_was_edited_otherwise_stale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -162,6 +162,7 @@ KINDS: dict[str, Change] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_quiet_study_says_what_a_run_from_nothing_says(bench: Bench, tmp_path: Path, kind: str) -> None:
     lab = bench.ready()
@@ -181,6 +182,7 @@ def test_a_quiet_study_says_what_a_run_from_nothing_says(bench: Bench, tmp_path:
     assert bench.lab.says() == bench.said
 
 
+@pytest.mark.slow
 def test_a_change_beside_a_materialization_is_requested(bench: Bench) -> None:
     """Between two ticks of the automation, in whatever order: nothing is missed, and nothing is requested twice."""
     lab = bench.ready()

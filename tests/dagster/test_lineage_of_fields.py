@@ -381,6 +381,7 @@ JUDGES: dict[str, tuple[Fields, Fields, set[str]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", JUDGES)
 def test_a_model_that_judges_is_followed(place: Place, what: str) -> None:
     *ways, others = JUDGES[what]
@@ -401,6 +402,7 @@ def test_what_a_file_changes_is_made_again(place: Place, file: str) -> None:
     followed(before, after)
 
 
+@pytest.mark.slow
 def test_files_behind_a_study_are_followed_on_an_instance(place: Place, tmp_path: Path) -> None:
     """External weights, a table, reference text and a model that is asked, in one study on a real instance."""
     there = Place(tmp_path, place.server)

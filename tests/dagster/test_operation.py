@@ -102,6 +102,7 @@ def test_an_error_of_any_kind_stops_no_other_study(tmp_path: Path, monkeypatch: 
     assert f"{tmp_path / 'studies' / 'bad' / 'study.yaml'}: KeyError: 'who knows'" in str(spec.description)
 
 
+@pytest.mark.slow
 def test_loading_studies_warns_of_nothing(tmp_path: Path) -> None:
     """Dagster's notes to developers (beta, preview) say nothing to whoever loads a code location."""
     write_study(tmp_path / "studies" / "toy", 2, owners=["me@example.org", "team:vision"])

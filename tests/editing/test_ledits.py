@@ -59,6 +59,7 @@ def edited(editor: LeditsEditor, images: Images, requests: list[EditRequest]) ->
     return {request: picture for batch, made in parts for request, picture in zip(batch, made, strict=True)}
 
 
+@pytest.mark.slow
 def test_a_mixed_batch_equals_its_edits_one_by_one(checkpoint: Path, images: Images) -> None:
     together = edited(editor_for(checkpoint, prompts=OWN_OPTIONS, batch_size=50), images, MIXED)
     assert set(together) == set(MIXED)
@@ -95,6 +96,7 @@ def test_what_is_left_after_some_batches_is_cut_into_the_other_batches(checkpoin
         assert editor.batches(left) == [batch for batch in whole if tuple(batch) not in done]
 
 
+@pytest.mark.slow
 def test_the_same_bits_in_one_run_after_a_stop_and_by_processes_that_share_the_work(
     checkpoint: Path, images: Images
 ) -> None:
@@ -140,6 +142,7 @@ def test_a_null_edit_is_the_autoencoders_reconstruction(checkpoint: Path, images
     assert distance(as_diffusers, reconstruction) > 1e-3
 
 
+@pytest.mark.slow
 def test_each_picture_and_seed_is_inverted_once(
     checkpoint: Path, images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -366,6 +366,7 @@ def test_a_description_that_was_cut_is_counted_once(
     assert editor.shortened == before and "were shortened" not in caplog.text
 
 
+@pytest.mark.slow
 def test_a_second_process_describes_no_picture_again(
     checkpoint: Path, images: dict[str, Image.Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

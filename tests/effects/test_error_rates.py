@@ -12,8 +12,6 @@ from diffex_dagster.effects.comparing import compare
 from diffex_dagster.effects.options import DecisionOptions
 from tests.support import simulations
 
-pytestmark = pytest.mark.slow
-
 LEVEL = 0.05
 
 

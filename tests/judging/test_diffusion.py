@@ -181,7 +181,6 @@ def test_the_fingerprint_covers_draws_and_editor(checkpoint: Path) -> None:
     assert judge_on(checkpoint).fingerprint in prints
 
 
-@pytest.mark.slow
 def test_evidence_rises_where_the_drawing_shows_it_and_not_elsewhere() -> None:
     """Exact edits are judged, so that a miss is the judge's: what is drawn raises the evidence of itself."""
     rng = random.Random(7)

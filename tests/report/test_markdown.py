@@ -32,6 +32,7 @@ def test_it_says_what_the_page_says(explanation: Report, comparison: Comparison)
     assert html.count('src="data:image/webp;base64,') >= 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [64, 512])
 def test_it_is_never_larger_than_its_limit(explanation: Report, comparison: Comparison, side: int) -> None:
     noise = np.random.default_rng(1)

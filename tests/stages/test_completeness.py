@@ -217,6 +217,7 @@ def _other(value: Any) -> Any:
     return value[1:] or "other" if isinstance(value, tuple | str) else (value or 0) + 1
 
 
+@pytest.mark.slow
 def test_where_it_cannot_be_known_it_says_why(tmp_path: Path) -> None:
     unjudged = explained(load_study(write_tiles(tmp_path / "a", judge={"kind": "none"})), "rule").completeness
     assert unjudged and unjudged.score is None and "nobody judges" in unjudged.why
@@ -224,6 +225,7 @@ def test_where_it_cannot_be_known_it_says_why(tmp_path: Path) -> None:
     assert few and few.score is None and "fewer than 8 images" in few.why
 
 
+@pytest.mark.slow
 def test_of_outputs_that_hardly_vary_there_is_nothing_to_explain(tmp_path: Path) -> None:
     """A share of nearly nothing would be near 1 here, as of any rule, and read as if something were found."""
     from diffex_dagster.report.completeness import completeness_sentences
@@ -305,6 +307,7 @@ def test_a_judge_is_held_to_all_edits_and_one_that_says_yes_or_no_is_not_correct
     assert 0 < stage.presence(seen, 0.8, 0.04)[1] < 1
 
 
+@pytest.mark.slow
 def test_without_an_edit_that_works_and_without_an_embedding_it_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,6 +76,7 @@ def test_an_edit_succeeded_by_more_than_control_prompts_under_the_same_options_r
     assert failed == {"red sparkles 30": 0.0, "red sparkles 100": 0.0}  # they do what control prompts do
 
 
+@pytest.mark.slow
 def test_a_feature_that_its_edits_do_not_show_is_not_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The judge calls the blue patch unseen: a feature with a strong effect is then marked, with its share."""
     from diffex_dagster.assets.running import explain_study
@@ -99,6 +100,7 @@ def test_a_feature_that_its_edits_do_not_show_is_not_judged(tmp_path: Path, monk
     assert len(judge.asked) == asked == len(set(judge.asked))
 
 
+@pytest.mark.slow
 def test_an_effect_that_an_edit_borrows_is_marked_wherever_it_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -186,6 +188,7 @@ def test_an_editor_is_asked_for_its_judge_whatever_it_is(tmp_path: Path) -> None
     assert isinstance(build_judge(toy, Judging()), ColourJudge)
 
 
+@pytest.mark.slow
 def test_where_nobody_judges_edits_the_report_says_so_at_the_top(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

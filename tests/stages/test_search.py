@@ -100,6 +100,7 @@ def test_an_edit_that_changes_nothing_is_marked(tmp_path: Path) -> None:
     assert outcome.metadata["level1_edits"]["edits_made"] > 0
 
 
+@pytest.mark.slow
 def test_a_second_run_makes_no_edit_and_scores_nothing(toy: Study) -> None:
     first = run(toy)
     made = edits_made(toy.folder)
@@ -212,6 +213,7 @@ def test_scores_have_the_shape_that_the_labels_say(toy: Study) -> None:
     assert np.isfinite(classifier([picture(1)])).all()
 
 
+@pytest.mark.slow
 def test_racing_spends_fewer_edits_and_reports_the_same_features(tmp_path: Path) -> None:
     """What cannot be among the two strongest is dropped, level 1 is shared, and a re-run costs nothing."""
     racing = {"allocation": "racing", "racing_top": 2, "racing_start": 4, "racing_tolerance": 0.02}

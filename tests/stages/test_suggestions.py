@@ -59,6 +59,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> StudyContext:
     return begun(tmp_path_factory.mktemp("first") / "study")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 3])
 def test_a_group_that_is_missing_is_found_within_two_rounds(seed: int, tmp_path: Path) -> None:
     """`diffex bench refine` does so with ten seeds."""

@@ -56,6 +56,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOY_KEY", KEY)
 
 
+@pytest.mark.slow
 def test_images_become_features_and_no_request_is_sent_twice(tmp_path: Path) -> None:
     with serving(good) as server:
         study = study_on(tmp_path, server.url)
@@ -274,6 +275,7 @@ def test_a_missing_key_names_its_variable(tmp_path: Path, monkeypatch: pytest.Mo
         explain_study(study_on(tmp_path, server.url), ["v1"], lambda *event: None)
 
 
+@pytest.mark.slow
 def test_a_starter_or_a_whole_tree_needs_no_model(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path / "a", corpus={"starter": "birds"}))
     assert explain_study(study, ["v1"], lambda *event: None).metadata["corpus"]["groups"] >= 10

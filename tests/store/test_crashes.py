@@ -40,6 +40,7 @@ def complete(folder: Path) -> Store:
     return store
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_anywhere_is_gone_on_with(tmp_path: Path) -> None:
     killed = happened(tmp_path, "spots")
     assert killed == dict.fromkeys(SPOTS, -9)
@@ -55,6 +56,7 @@ def test_a_run_that_is_killed_anywhere_is_gone_on_with(tmp_path: Path) -> None:
         assert [path.name for path in store.folder.rglob(".*.png.*")] == []  # half a picture
 
 
+@pytest.mark.slow
 def test_runs_that_are_killed_while_others_work_lose_their_batch_alone(tmp_path: Path) -> None:
     assert happened(tmp_path, "killed") == {"0": 0, "1": 0, "2": 0}
     complete(tmp_path)

@@ -30,6 +30,7 @@ def results_of_then(folder: Path) -> None:
             database.execute(f"COPY {rows.stem} FROM '{rows}' (FORMAT csv, HEADER true)")
 
 
+@pytest.mark.slow
 @pytest.mark.duckdb_file
 def test_what_an_earlier_version_made_is_not_made_again(tmp_path: Path) -> None:
     reports = []

@@ -46,6 +46,7 @@ def make(study: Study, *prompts: str) -> tuple[dict[str, tuple[str, bytes]], dic
     return kept(work.store, requests) | said, pool.made() if pool else {}
 
 
+@pytest.mark.slow
 def test_the_same_bits_for_one_process_and_any_number_of_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +78,7 @@ def test_a_worker_that_is_killed_costs_nothing_but_its_batches(tmp_path: Path) -
     assert kept(work.store, requests) == kept(whole.store, requests)
 
 
+@pytest.mark.slow
 def test_an_edit_that_ends_every_process_is_named_and_all_others_are_kept(tmp_path: Path) -> None:
     work = prepared(crew_study(tmp_path / "crew", 2))
     images = list(work.samples)
@@ -133,6 +135,7 @@ def test_a_store_says_when_a_worker_wrote_where_it_cannot_be_seen(tmp_path: Path
         Store(tmp_path).put_edits([(request, FiledPicture("pictures/aa/none.png", (8, 8)))], "batched")
 
 
+@pytest.mark.slow
 def test_doctor_asks_the_machines_of_a_cluster_what_they_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
