@@ -354,6 +354,7 @@ def followed(before: State, after: State) -> None:
                 assert before.said.pages[page] == after.said.pages[page], f"the page of {stage} would be another"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", FIELDS)
 def test_what_a_field_changes_is_made_again(place: Place, field: str) -> None:
     change = FIELDS[field]
@@ -393,6 +394,7 @@ def test_a_model_that_judges_is_followed(place: Place, what: str) -> None:
     followed(before, after)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 def test_what_a_file_changes_is_made_again(place: Place, file: str) -> None:
     fields_, _ = FILES[file]
