@@ -20,7 +20,7 @@ from diffex_dagster.editing.ledits import LeditsEditor
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.effects.agreement import cohens_kappa
 from diffex_dagster.judging.protocol import Judge
-from diffex_dagster.stages.judging import chance_gain
+from diffex_dagster.stages.judging import chance_gain, evidence_spread
 from diffex_dagster.stages.setup import build_editor
 from diffex_dagster.study import load_study
 from diffex_dagster.worlds.base import World
@@ -64,11 +64,11 @@ def verdicts(
     each: int,
     seed: int = data.HELD_OUT_SEED,
 ) -> list[dict[str, Any]]:
-    """What judge and probe say of edits towards attributes that the pictures lack.
+    """What judge and probe say of edits towards attributes that the pictures lack, and what evidence each gained.
 
     Args:
         controls: words that mean nothing: an edit shows its attribute, to the judge, when it gains more evidence than
-            edits towards these gain of themselves.
+            edits towards these gain of themselves, and than their evidence differs between pictures.
         count: pictures of a seed that nothing was trained on.
         each: edits of each.
     """
@@ -89,11 +89,13 @@ def verdicts(
     def gain(image: str, phrase: str) -> float:
         return evidence[f"{image}/{phrase}", phrase] - evidence[image, phrase]
 
-    chance = chance_gain([np.array([gain(image, word) for image, word in nonsense])])
+    spread = evidence_spread([np.array([evidence[image, word] for image in images]) for word in controls])
+    chance = max(spread, chance_gain([np.array([gain(image, word) for image, word in nonsense])]))
     read = probe.read([made[requests[pair]] for pair in wanted])
     return [
         {
-            "image": image, "phrase": phrase, "judge": gain(image, phrase) > chance,
+            "image": image, "phrase": phrase, "gain": gain(image, phrase), "chance": chance,
+            "judge": gain(image, phrase) > chance,
             "shown": state[world.phrases[phrase][0]] in world.phrases[phrase][1],
         }
         for (image, phrase), state in zip(wanted, read, strict=True)

@@ -215,14 +215,35 @@ def chance_gain(controls: Iterable[np.ndarray]) -> float:
     return max(0.0, float(np.quantile(np.concatenate(gained), 0.75))) if gained else 0.0
 
 
-def control_gains(work: StudyContext, images: Sequence[str]) -> dict[str, float]:
-    """Setting of the editor -> `chance_gain` of the study's control prompts under it on these images.
+def evidence_spread(of_controls: Iterable[np.ndarray]) -> float:
+    """By how much the evidence of words that mean nothing differs between pictures, which show none of them.
 
-    A harder push raises the evidence of any word further.
+    Args:
+        of_controls: of each word, its evidence in several null edits.
+
+    Returns:
+        What one in four pairs of word and picture lies above the word's median; 0 without any.
     """
-    found = gains(work, [(concepts, concepts[0]) for concepts in control_edits(work.study)], images)
+    centred = [evidence - np.median(evidence) for evidence in of_controls if evidence.size]
+    return float(np.quantile(np.concatenate(centred), 0.75)) if centred else 0.0
+
+
+def control_gains(work: StudyContext, images: Sequence[str]) -> dict[str, float]:
+    """Setting of the editor -> the gain in evidence that an edit under it has to exceed to show its attribute.
+
+    That is `chance_gain` of the study's control prompts under the setting, since a harder push raises the evidence of
+    any word further, or `evidence_spread` where it is more: an editor may take no notice of words that mean nothing,
+    and their edits gain next to nothing then. A judge that only says yes or no is taken at its word.
+    """
+    edits = control_edits(work.study)
+    found = gains(work, [(concepts, concepts[0]) for concepts in edits], images)
+    spread = 0.0
+    if not getattr(work.judge, "binary", False):
+        spread = evidence_spread(evidence_before(work, [of.prompt for of, *_ in edits], images).values())
     return {
-        setting: chance_gain(gain for (concepts, _), gain in found.items() if concepts[0].setting == setting)
+        setting: max(
+            spread, chance_gain(gain for (concepts, _), gain in found.items() if concepts[0].setting == setting)
+        )
         for setting in work.study.control_settings
     }
 

@@ -31,7 +31,7 @@ from diffex_dagster.stages.edits import (
     edit_requests,
     make_edits,
 )
-from diffex_dagster.stages.judging import chance_gain, evidence_before, first_metrics, gains
+from diffex_dagster.stages.judging import chance_gain, evidence_before, evidence_spread, first_metrics, gains
 from diffex_dagster.stages.scores import Paired, ensure_scores, paired_scores
 from diffex_dagster.stages.source_prompts import still_to_find
 
@@ -185,14 +185,17 @@ def edit_pictures(asked: Asked, images: list[str]) -> Seen:
         of = [gain for (concepts, _), gain in every.items() if concepts[0].setting == setting]
         seen.chance[setting] = np.array([chance_gain([gain[i : i + 1] for gain in of]) for i in range(len(images))])
     if not getattr(subject.judge, "absolute", False):
-        return seen
+        return seen  # its evidence differs between words, and one picture does not say by how much of itself
     words = list(dict.fromkeys(concepts[0].prompt for concepts in controls))
     prompts = list(dict.fromkeys(feature.prompt for feature in asked.features))
     before = evidence_before(subject, [*words, *prompts], images)
     if getattr(subject.judge, "binary", False):
         level = np.full(len(images), YES)
     else:
-        level = np.array([seen_from([before[word][i] for word in words]) for i in range(len(images))])
+        nothing = np.stack([before[word] for word in words], axis=1)  # (images, words)
+        level = np.array([seen_from(evidence) for evidence in nothing])
+        spread = np.array([evidence_spread([evidence]) for evidence in nothing])
+        seen.chance = {setting: np.maximum(chance, spread) for setting, chance in seen.chance.items()}
     seen.shown = {prompt: before[prompt] > level for prompt in prompts}
     return seen
 

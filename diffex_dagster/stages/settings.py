@@ -146,18 +146,23 @@ _ONLY_WHERE: Mapping[tuple[str, str], Callable[[Study], bool]] = {
     ("search.racing_start", "level1_scores"): lambda study: study.search.allocation == "racing",
 }
 
+JUDGED: dict[str, int] = {"judging": 1}
+"""Of the stages that hold which edits show their attribute. 1: a gain exceeds what pictures differ by of themselves."""
+
 REVISIONS: Mapping[Stage | Beside, Mapping[str, int]] = {
     "vlm_corpus": {"rules": CORPUS_RULES},  # by which a corpus is cleaned and merged
     "corpus": {"rules": CORPUS_RULES},
     # 1: a trace is no edit that shows its attribute, and what changed is measured on the whole picture
     "source_prompts": {"revision": 1},
     "editor_calibration": {"revision": 1},
+    "level1_scores": JUDGED,
+    "level2_scores": JUDGED,
     # 1: how much of the classifier the features explain is in it; 2: of outputs that hardly vary there is no share;
     # 3: no claim that one more image would undo
-    "ranked_report": {"revision": 3},
-    "classifier_comparison": {"revision": 1},  # the same of changes
+    "ranked_report": {"revision": 3} | JUDGED,
+    "classifier_comparison": {"revision": 1} | JUDGED,  # the same of changes
     "corpus_suggestions": {"revision": 1},
-    "editor_comparison": {"revision": 2},
+    "editor_comparison": {"revision": 2} | JUDGED,
 }
 """What a stage makes of the same settings and data, by number: raised when the code comes to make something else.
 

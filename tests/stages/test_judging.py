@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
+from PIL import Image
 
 from diffex_dagster.corpus.tree import Feature
 from diffex_dagster.editing.protocol import Concept
 from diffex_dagster.errors import StudyError
+from diffex_dagster.judging.protocol import Pair
 from diffex_dagster.report.schema import load_schema
 from diffex_dagster.stages import judging
 from diffex_dagster.stages.context import StudyContext
@@ -21,7 +24,7 @@ from diffex_dagster.stages.ranking import edits_that_succeeded
 from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.stages.setup import build_editor, build_judge, build_store, reports_folder
 from diffex_dagster.study import Study, load_study
-from tests.support.toys import ColourJudge, PaintEditor, write_study
+from tests.support.toys import ColourJudge, PaintEditor, picture, write_study
 
 RED, BLUE = Concept("red patch"), Concept("blue patch")
 
@@ -52,6 +55,42 @@ def test_chance_is_what_a_quarter_of_the_control_edits_reach() -> None:
     assert judging.chance_gain([np.array([0.0, 1.0, 2.0]), np.array([3.0, 4.0])]) == 3.0
     assert judging.chance_gain([np.array([-2.0, -1.0])]) == 0.0
     assert judging.chance_gain([]) == 0.0
+
+
+def test_evidence_differs_between_pictures_by_what_one_in_four_lies_above_the_middle() -> None:
+    assert judging.evidence_spread([np.array([0.0, 1.0, 2.0, 3.0, 4.0])]) == 1.0
+    assert judging.evidence_spread([np.array([10.0, 11.0, 12.0, 13.0, 14.0]), np.full(5, 3.0)]) == 0.0  # of each word
+    assert judging.evidence_spread([np.array([7.0])]) == judging.evidence_spread([]) == 0.0
+
+
+class BrightJudge:
+    """Takes bright pictures for a little of anything."""
+
+    fingerprint = "bright"
+
+    def __init__(self, binary: bool = False) -> None:
+        self.binary = binary
+
+    def evidence(
+        self, pictures: Mapping[str, Image.Image], pairs: Sequence[Pair]
+    ) -> Iterator[list[tuple[Pair, float]]]:
+        bright = {key: float(np.asarray(pictures[key]).mean()) for key, _ in pairs}
+        yield [((key, word), float(bright[key] > 100) if self.binary else bright[key]) for key, word in pairs]
+
+
+def test_what_an_editor_takes_no_notice_of_does_not_make_any_gain_enough(tmp_path: Path) -> None:
+    """Control edits that change nothing gain nothing: what pictures differ by of themselves is no gain either."""
+    folder = write_study(tmp_path, 5, effects={"control_prompts": ["flornip", "quazzle"]}).parent
+    for i in range(5):
+        picture(90 + 10 * i).save(folder / "images" / f"{i:02}.png")
+    work = StudyContext(load_study(folder)).changed(judge=BrightJudge())
+    images = list(sample_images(work).keys)
+    make_edits(work, edit_requests(images, [(), *control_edits(work.study), (RED,)], work.seeds))
+    found = gains(work, [(c, c[0]) for c in control_edits(work.study)], images)
+    assert not np.any(list(found.values()))
+    assert judging.sight_of(work, images).chances == pytest.approx({"": 10.0})
+    yes_or_no = work.changed(judge=BrightJudge(binary=True))
+    assert judging.sight_of(yes_or_no, images).chances == {"": 0.0}  # it is taken at its word
 
 
 def test_an_edit_succeeded_by_more_than_control_prompts_under_the_same_options_reach(tmp_path: Path) -> None:
