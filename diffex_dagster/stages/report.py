@@ -32,7 +32,8 @@ from diffex_dagster.stages.deciding import (
 from diffex_dagster.stages.edits import Concepts, concepts_of, control_edits, controls_like
 from diffex_dagster.stages.hints import hints
 from diffex_dagster.stages.interactions import possible_pairs
-from diffex_dagster.stages.judging import check_judge, first_metrics, held_against_second, judge_name, judge_warnings
+from diffex_dagster.stages.judge_check import check_sight, held_against_second, judge_warnings
+from diffex_dagster.stages.judging import first_metrics, judge_name
 from diffex_dagster.stages.known_truth import with_corpus_recall
 from diffex_dagster.stages.notes import caveats, placed, racing_notes, settings_shown, turn_of
 from diffex_dagster.stages.pictures import Album, Pictures
@@ -191,7 +192,7 @@ def judge_check(subject: Subject, searched: Searched) -> JudgeCheck | None:
     if not searched.judged:
         return None
     corpus = subject.corpus
-    found = check_judge(subject, [corpus[feature] for feature in searched.gains], searched.sight)
+    found = check_sight(subject, [corpus[feature] for feature in searched.gains], searched.sight)
     succeeded = {feature: gain > searched.chance[feature] for feature, gain in searched.gains.items()}
     return held_against_second(
         found, succeeded, searched.second, judge_name(subject.second_judge), searched.second_sight

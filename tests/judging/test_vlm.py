@@ -24,7 +24,8 @@ from diffex_dagster.judging.vlm import QUESTIONS, VlmJudge, VlmJudgePart, read
 from diffex_dagster.results import JudgeCheck
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edits import level1_edits
-from diffex_dagster.stages.judging import Sight, chance_gain, judge_warnings
+from diffex_dagster.stages.judge_check import judge_warnings
+from diffex_dagster.stages.judging import Sight, chance_gain
 from diffex_dagster.stages.plan import plan_edits
 from diffex_dagster.stages.ready import check_judge
 from diffex_dagster.stages.report import classifier_report

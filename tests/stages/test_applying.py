@@ -26,7 +26,8 @@ from diffex_dagster.stages.applying import apply_study
 from diffex_dagster.stages.asked_of_pictures import Wanted, asked_of_pictures, plan_apply
 from diffex_dagster.stages.context import StudyContext, Subject
 from diffex_dagster.stages.folder_pictures import read_folder
-from diffex_dagster.stages.judging import check_judge, sight_of
+from diffex_dagster.stages.judge_check import check_sight
+from diffex_dagster.stages.judging import sight_of
 from diffex_dagster.stages.picture_sight import LEAST_QUESTIONS
 from diffex_dagster.study import Study, load_study
 from tests.support.explaining import explained
@@ -253,7 +254,7 @@ def test_how_often_a_judge_sees_what_an_edit_put_there_is_not_its_own_choice(
     order = list(subject.samples)
     expected = np.mean([(90 + 4 * order.index(image)) // 4 % 2 == 1 for image in reported])
     assert 0 < expected < 1
-    check = check_judge(subject, red, sight_of(subject, subject.split.discovery))
+    check = check_sight(subject, red, sight_of(subject, subject.split.discovery))
     assert check.after_edit == pytest.approx(expected)
     found, page = applied(study, others, Wanted(("red",)))
     of = next(f for f in found.features if f.feature == "red")
