@@ -20,7 +20,7 @@ from diffex_dagster.editing.ledits import LeditsEditor
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.effects.agreement import cohens_kappa
 from diffex_dagster.judging.protocol import Judge
-from diffex_dagster.stages.judging import chance_gain, evidence_spread
+from diffex_dagster.stages.judging import least_gain
 from diffex_dagster.stages.setup import build_editor
 from diffex_dagster.study import load_study
 from diffex_dagster.worlds.base import World
@@ -89,8 +89,8 @@ def verdicts(
     def gain(image: str, phrase: str) -> float:
         return evidence[f"{image}/{phrase}", phrase] - evidence[image, phrase]
 
-    spread = evidence_spread([np.array([evidence[image, word] for image in images]) for word in controls])
-    chance = max(spread, chance_gain([np.array([gain(image, word) for image, word in nonsense])]))
+    nothing = [np.array([evidence[image, word] for image in images]) for word in controls]
+    chance = least_gain([np.array([gain(image, word) for image, word in nonsense])], nothing)
     read = probe.read([made[requests[pair]] for pair in wanted])
     return [
         {

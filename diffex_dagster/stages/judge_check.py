@@ -11,9 +11,22 @@ from diffex_dagster.corpus.tree import Feature
 from diffex_dagster.effects.agreement import cohens_kappa
 from diffex_dagster.effects.presence import CHANCE
 from diffex_dagster.results import JudgeCheck
-from diffex_dagster.stages.context import StudyContext
+from diffex_dagster.stages.context import StudyContext, Subject
 from diffex_dagster.stages.edits import concepts_of
 from diffex_dagster.stages.judging import Sight, evidence_before, gains, judge_name
+from diffex_dagster.stages.searched import Searched
+
+
+def judge_check(subject: Subject, searched: Searched) -> JudgeCheck | None:
+    """How the study's judge does on null edits, control prompts and the edits of the features."""
+    if not searched.judged:
+        return None
+    corpus = subject.corpus
+    found = check_sight(subject, [corpus[feature] for feature in searched.gains], searched.sight)
+    succeeded = {feature: gain > searched.chance[feature] for feature, gain in searched.gains.items()}
+    return held_against_second(
+        found, succeeded, searched.second, judge_name(subject.second_judge), searched.second_sight
+    )
 
 
 def check_sight(work: StudyContext, features: Sequence[Feature], sight: Sight) -> JudgeCheck:

@@ -169,13 +169,10 @@ def sight_of(work: StudyContext, images: Sequence[str]) -> Sight:
     level can be found between the two, and one that often says yes to them is not to be used
     (`judge_check.judge_warnings`).
     """
-    chances = control_gains(work, images)
+    chances, nothing = control_gains(work, images)
     binary = getattr(work.judge, "binary", False)
     if not getattr(work.judge, "absolute", False):
         return Sight(chances, None, binary=binary)
-    words = [concepts[0].prompt for concepts in control_edits(work.study)]
-    found = evidence_before(work, words, images)
-    nothing = np.stack(list(found.values())) if found else np.empty(0)
     level = YES if binary else seen_from(nothing)
     return Sight(chances, level, float(np.mean(nothing > level)) if nothing.size else None, binary, nothing.size)
 
@@ -227,24 +224,36 @@ def evidence_spread(of_controls: Iterable[np.ndarray]) -> float:
     return float(np.quantile(np.concatenate(centred), 0.75)) if centred else 0.0
 
 
-def control_gains(work: StudyContext, images: Sequence[str]) -> dict[str, float]:
-    """Setting of the editor -> the gain in evidence that an edit under it has to exceed to show its attribute.
+def least_gain(controls: Iterable[np.ndarray], nothing: Iterable[np.ndarray]) -> float:
+    """The gain in evidence that an edit has to exceed to show its attribute: the larger of two.
 
-    That is `chance_gain` of the study's control prompts under the setting, since a harder push raises the evidence of
-    any word further, or `evidence_spread` where it is more: an editor may take no notice of words that mean nothing,
-    and their edits gain next to nothing then. A judge that only says yes or no is taken at its word.
+    An editor may take no notice of words that mean nothing, so that their edits gain next to nothing.
+
+    Args:
+        controls: what edits towards words that mean nothing gained of themselves (`chance_gain`).
+        nothing: the evidence of such words in null edits (`evidence_spread`); none of a judge taken at its word.
+    """
+    return max(chance_gain(controls), evidence_spread(nothing))
+
+
+def control_gains(work: StudyContext, images: Sequence[str]) -> tuple[dict[str, float], np.ndarray]:
+    """What the study's control prompts make of these images, to the study's judge.
+
+    Returns:
+        Setting of the editor -> `least_gain` of an edit under it, since a harder push raises the evidence of any word
+        further; and the evidence of each control prompt in the null edits, (prompts, images).
     """
     edits = control_edits(work.study)
     found = gains(work, [(concepts, concepts[0]) for concepts in edits], images)
-    spread = 0.0
-    if not getattr(work.judge, "binary", False):
-        spread = evidence_spread(evidence_before(work, [of.prompt for of, *_ in edits], images).values())
+    nothing = np.array(list(evidence_before(work, [of.prompt for of, *_ in edits], images).values()))
+    at_its_word = getattr(work.judge, "binary", False)
     return {
-        setting: max(
-            spread, chance_gain(gain for (concepts, _), gain in found.items() if concepts[0].setting == setting)
+        setting: least_gain(
+            (gain for (concepts, _), gain in found.items() if concepts[0].setting == setting),
+            () if at_its_word else nothing,
         )
         for setting in work.study.control_settings
-    }
+    }, nothing
 
 
 def chance_of(chances: Mapping[str, float], concept: Concept) -> float:
@@ -308,7 +317,7 @@ def failed_edits(
     of = {feature.id: concepts_of([feature]) for feature in features}
     strength_of = strengths_on(work, list(of.values()), images)
     if work.judge:
-        chances = control_gains(work, images)
+        chances, _ = control_gains(work, images)
         gained = gains(work, [(c, c[0]) for c in of.values()], images)
     for feature, concepts in of.items():
         on = without.get(feature, np.ones(len(images), dtype=bool))

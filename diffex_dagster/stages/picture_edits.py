@@ -31,7 +31,7 @@ from diffex_dagster.stages.edits import (
     edit_requests,
     make_edits,
 )
-from diffex_dagster.stages.judging import chance_gain, evidence_before, evidence_spread, first_metrics, gains
+from diffex_dagster.stages.judging import evidence_before, first_metrics, gains, least_gain
 from diffex_dagster.stages.scores import Paired, ensure_scores, paired_scores
 from diffex_dagster.stages.source_prompts import still_to_find
 
@@ -181,22 +181,20 @@ def edit_pictures(asked: Asked, images: list[str]) -> Seen:
     if subject.judge is None:
         return seen
     every = gains(subject, [(c, c[0]) for c in controls], images)
-    for setting in study.control_settings:
-        of = [gain for (concepts, _), gain in every.items() if concepts[0].setting == setting]
-        seen.chance[setting] = np.array([chance_gain([gain[i : i + 1] for gain in of]) for i in range(len(images))])
-    if not getattr(subject.judge, "absolute", False):
-        return seen  # its evidence differs between words, and one picture does not say by how much of itself
+    absolute, binary = (getattr(subject.judge, name, False) for name in ("absolute", "binary"))
     words = list(dict.fromkeys(concepts[0].prompt for concepts in controls))
     prompts = list(dict.fromkeys(feature.prompt for feature in asked.features))
-    before = evidence_before(subject, [*words, *prompts], images)
-    if getattr(subject.judge, "binary", False):
-        level = np.full(len(images), YES)
-    else:
-        nothing = np.stack([before[word] for word in words], axis=1)  # (images, words)
-        level = np.array([seen_from(evidence) for evidence in nothing])
-        spread = np.array([evidence_spread([evidence]) for evidence in nothing])
-        seen.chance = {setting: np.maximum(chance, spread) for setting, chance in seen.chance.items()}
-    seen.shown = {prompt: before[prompt] > level for prompt in prompts}
+    before = evidence_before(subject, [*words, *prompts], images) if absolute else {}
+    # One picture does not say by how much the evidence of a word differs, but words that can be compared do.
+    nothing = [np.array([before[word][i] for word in words]) if absolute else np.empty(0) for i in range(len(images))]
+    for setting in study.control_settings:
+        of = [gain for (concepts, _), gain in every.items() if concepts[0].setting == setting]
+        seen.chance[setting] = np.array(
+            [least_gain([gain[i : i + 1] for gain in of], [] if binary else [nothing[i]]) for i in range(len(images))]
+        )
+    if absolute:
+        level = np.array([YES if binary else seen_from(evidence) for evidence in nothing])
+        seen.shown = {prompt: before[prompt] > level for prompt in prompts}
     return seen
 
 

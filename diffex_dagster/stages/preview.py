@@ -116,7 +116,7 @@ def _edited(
         metrics = first_metrics(work, list(own.values()), images)
         gained, chance = {}, dict.fromkeys(own, 0.0)
         if work.judge:
-            chances = control_gains(work, images)
+            chances, _ = control_gains(work, images)
             chance = {f: chance_of(chances, concepts[0]) for f, concepts in own.items()}
             gained = gains(work, [(own[a.id], own[b.id][0]) for a in features for b in features], images)
         edits, nulls = {f: pictures.edits(concepts) for f, concepts in own.items()}, pictures.edits(())

@@ -18,7 +18,7 @@ from diffex_dagster.effects.paired import summarise
 from diffex_dagster.report.gallery import TOP
 from diffex_dagster.report.verdict import one_a_group
 from diffex_dagster.report.wording import NOT_JUDGED, REDRAWS, listing, titled
-from diffex_dagster.results import Group, JointCombination, JudgeCheck, RankedFeature, Report, Shots
+from diffex_dagster.results import Group, JointCombination, RankedFeature, Report, Shots
 from diffex_dagster.stages.attribution import attributions
 from diffex_dagster.stages.completeness import completeness_of
 from diffex_dagster.stages.context import Subject
@@ -32,8 +32,8 @@ from diffex_dagster.stages.deciding import (
 from diffex_dagster.stages.edits import Concepts, concepts_of, control_edits, controls_like
 from diffex_dagster.stages.hints import hints
 from diffex_dagster.stages.interactions import possible_pairs
-from diffex_dagster.stages.judge_check import check_sight, held_against_second, judge_warnings
-from diffex_dagster.stages.judging import first_metrics, judge_name
+from diffex_dagster.stages.judge_check import judge_check, judge_warnings
+from diffex_dagster.stages.judging import first_metrics
 from diffex_dagster.stages.known_truth import with_corpus_recall
 from diffex_dagster.stages.notes import caveats, placed, racing_notes, settings_shown, turn_of
 from diffex_dagster.stages.pictures import Album, Pictures
@@ -185,18 +185,6 @@ def redraws(
     if not named:
         return ()
     return (f"Of {listing(named)}, {REDRAWS}: how much of the effect is the attribute, one image does not say.",)
-
-
-def judge_check(subject: Subject, searched: Searched) -> JudgeCheck | None:
-    """How the study's judge does on null edits, control prompts and the edits of the features."""
-    if not searched.judged:
-        return None
-    corpus = subject.corpus
-    found = check_sight(subject, [corpus[feature] for feature in searched.gains], searched.sight)
-    succeeded = {feature: gain > searched.chance[feature] for feature, gain in searched.gains.items()}
-    return held_against_second(
-        found, succeeded, searched.second, judge_name(subject.second_judge), searched.second_sight
-    )
 
 
 def _joint(measured: Measured, album: Album) -> JointCombination | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jsonschema
@@ -63,19 +62,18 @@ def test_evidence_differs_between_pictures_by_what_one_in_four_lies_above_the_mi
     assert judging.evidence_spread([np.array([7.0])]) == judging.evidence_spread([]) == 0.0
 
 
-class BrightJudge:
+class BrightJudge(ColourJudge):
     """Takes bright pictures for a little of anything."""
 
     fingerprint = "bright"
 
     def __init__(self, binary: bool = False) -> None:
+        super().__init__()
         self.binary = binary
 
-    def evidence(
-        self, pictures: Mapping[str, Image.Image], pairs: Sequence[Pair]
-    ) -> Iterator[list[tuple[Pair, float]]]:
-        bright = {key: float(np.asarray(pictures[key]).mean()) for key, _ in pairs}
-        yield [((key, word), float(bright[key] > 100) if self.binary else bright[key]) for key, word in pairs]
+    def _of(self, picture: Image.Image, pair: Pair) -> float:
+        bright = float(np.asarray(picture).mean())
+        return float(bright > 100) if self.binary else bright
 
 
 def test_what_an_editor_takes_no_notice_of_does_not_make_any_gain_enough(tmp_path: Path) -> None:
