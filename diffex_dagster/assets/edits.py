@@ -45,6 +45,7 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
             announce(context, plan_of(work, "level1_edits"))
             counts, keys = level1_edits(work)
             pictures, plan = Pictures(work, store.images(list(work.samples))), level1_plan(work)
+            pictures.find(plan)
             rows = [(_label(concepts), pictures.edits(concepts, images)) for concepts, images in plan.items()]
             return reading.result(
                 overrides_version(keys),
@@ -64,10 +65,11 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
     ) -> dg.AssetCheckResult:
         with clear_errors(), Resources(diffex_results, diffex_editor, diffex_classifiers).working(study) as work:
             pictures = Pictures(work, work.store.images(list(work.samples)))
-            effects = work.with_control_words().study.effects
+            effects, plan = work.with_control_words().study.effects, level1_plan(work)
+            pictures.find(plan)
             made = {
                 _label(concepts): (pictures.edits(concepts, images), pictures.edits((), images))
-                for concepts, images in level1_plan(work).items()
+                for concepts, images in plan.items()
                 if concepts and concepts[0].prompt not in effects.control_prompts
             }
             least = effects.min_edit_strength

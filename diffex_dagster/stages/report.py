@@ -154,7 +154,8 @@ def _shots(
     columns: Mapping[str, Sequence[str | None]],
 ) -> Shots:
     """Every image with its edits towards the strongest features; each picture is read when it is needed."""
-    edits = {row.feature: tuple(pictures.edits(concepts_of([subject.corpus[row.feature]]))) for row in ranked[:TOP]}
+    corpus = subject.corpus
+    edits = {row.feature: tuple(pictures.edits(concepts_of([corpus[row.feature]]))) for row in ranked[:TOP]}
     return Shots(
         tuple(pictures.samples), tuple(pictures.samples.stored.values()), tuple(pictures.edits(())), edits,
         {name: tuple(of) for name, of in columns.items()},

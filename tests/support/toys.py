@@ -267,7 +267,8 @@ def prepared(study: Study) -> StudyContext:
     from diffex_dagster.stages.sample_images import sample_images
 
     work = StudyContext(study)
-    sample_images(work)
-    propose(work)
-    merge_edits(work)
+    with work.store.hold():
+        sample_images(work)
+        propose(work)
+        merge_edits(work)
     return work
