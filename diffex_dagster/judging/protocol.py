@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -16,10 +16,7 @@ class Judge(Protocol):
     """Says how strongly a picture shows a concept. `fingerprint` covers everything that changes an answer.
 
     Evidence has no unit of its own: it is compared between the edit and the null edit of one image, for one concept. A
-    judge whose evidence is comparable between concepts, and 0 where a concept explains nothing, may say so by an
-    attribute `absolute = True`; which pictures show a concept already is then known without edits that succeeded. One
-    that asks a server, and runs no model itself, says so by `networked = True`: it is not copied to workers. One
-    that only says yes (1) or no (0) says so by `binary = True`: it is taken at its word.
+    judge may have the attributes of `Traits`, which tell more of it.
     """
 
     @property
@@ -43,6 +40,26 @@ class Judge(Protocol):
             DiffExError: the model cannot be loaded.
         """
         ...
+
+
+class Traits(NamedTuple):
+    """What a judge may say of itself in attributes of these names.
+
+    Attributes:
+        absolute: its evidence is comparable between concepts, and 0 where a concept explains nothing; which pictures
+            show a concept already is then known without edits that succeeded.
+        binary: it only says yes (1) or no (0), and is taken at its word.
+        networked: it asks a server and runs no model itself, so that it is not copied to workers.
+    """
+
+    absolute: bool = False
+    binary: bool = False
+    networked: bool = False
+
+
+def traits_of(judge: object) -> Traits:
+    """What a judge says of itself; what it does not say, and where there is no judge, is False."""
+    return Traits(*(bool(getattr(judge, name, False)) for name in Traits._fields))
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from diffex_dagster.corpus.wording import same_key
 from diffex_dagster.errors import StoreError, StudyError
-from diffex_dagster.judging.protocol import KnowingJudge
+from diffex_dagster.judging.protocol import KnowingJudge, traits_of
 from diffex_dagster.judging.vlm import QUESTIONS, VlmJudge
 from diffex_dagster.report.wording import titled
 from diffex_dagster.results import RankedFeature
@@ -55,7 +55,7 @@ class AskedOfPictures:
     def prompts(self) -> list[str]:
         """What the judge is asked about: the attributes, and the study's control prompts where they say something."""
         words = [row.prompt for row in self.rows]
-        if getattr(self.subject.judge, "absolute", False):
+        if traits_of(self.subject.judge).absolute:
             words += [concepts[0].prompt for concepts in control_edits(self.subject.study)]
         return list(dict.fromkeys(words))
 
@@ -171,5 +171,5 @@ def plan_apply(asked: AskedOfPictures) -> PlannedApply:
     return PlannedApply(
         len(folder.keys), len(images), len(folder.unread), len(asked.rows), edits, len(subjects) - len(scored),
         len(open_questions), sent, price, None if pace is None else edits * pace,
-        bool(edits or (open_questions and not getattr(judge, "networked", False))),
+        bool(edits or (open_questions and not traits_of(judge).networked)),
     )  # fmt: skip

@@ -12,7 +12,7 @@ from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.effects.presence import CHANCE, YES, Mask, enough, seen_between, seen_from
 from diffex_dagster.judging.asking import PORTION, evidence_of
-from diffex_dagster.judging.protocol import KnowingJudge, Pair
+from diffex_dagster.judging.protocol import KnowingJudge, Pair, traits_of
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edit_metrics import edit_metrics_of, strengths
 from diffex_dagster.stages.edits import Concepts, concepts_of, control_edits, edit_requests
@@ -170,8 +170,8 @@ def sight_of(work: StudyContext, images: Sequence[str]) -> Sight:
     (`judge_check.judge_warnings`).
     """
     chances, nothing = control_gains(work, images)
-    binary = getattr(work.judge, "binary", False)
-    if not getattr(work.judge, "absolute", False):
+    absolute, binary, _ = traits_of(work.judge)
+    if not absolute:
         return Sight(chances, None, binary=binary)
     level = YES if binary else seen_from(nothing)
     return Sight(chances, level, float(np.mean(nothing > level)) if nothing.size else None, binary, nothing.size)
@@ -246,7 +246,7 @@ def control_gains(work: StudyContext, images: Sequence[str]) -> tuple[dict[str, 
     edits = control_edits(work.study)
     found = gains(work, [(concepts, concepts[0]) for concepts in edits], images)
     nothing = np.array(list(evidence_before(work, [of.prompt for of, *_ in edits], images).values()))
-    at_its_word = getattr(work.judge, "binary", False)
+    at_its_word = traits_of(work.judge).binary
     return {
         setting: least_gain(
             (gain for (concepts, _), gain in found.items() if concepts[0].setting == setting),

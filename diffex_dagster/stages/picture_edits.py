@@ -17,6 +17,7 @@ from diffex_dagster.effects.one_picture import changes_more, p_value
 from diffex_dagster.effects.paired import Reach
 from diffex_dagster.effects.presence import YES, seen_from
 from diffex_dagster.errors import StoreError
+from diffex_dagster.judging.protocol import traits_of
 from diffex_dagster.search.flipping import FlipOptions
 from diffex_dagster.stages.calibrated import chosen_settings, with_settings
 from diffex_dagster.stages.context import Subject
@@ -181,7 +182,7 @@ def edit_pictures(asked: Asked, images: list[str]) -> Seen:
     if subject.judge is None:
         return seen
     every = gains(subject, [(c, c[0]) for c in controls], images)
-    absolute, binary = (getattr(subject.judge, name, False) for name in ("absolute", "binary"))
+    absolute, binary, _ = traits_of(subject.judge)
     words = list(dict.fromkeys(concepts[0].prompt for concepts in controls))
     prompts = list(dict.fromkeys(feature.prompt for feature in asked.features))
     before = evidence_before(subject, [*words, *prompts], images) if absolute else {}

@@ -10,7 +10,7 @@ import numpy as np
 
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.effects.presence import CHANCE, YES, clustered_interval, seen_between, seen_from
-from diffex_dagster.judging.protocol import KnowingJudge, Pair
+from diffex_dagster.judging.protocol import KnowingJudge, Pair, traits_of
 from diffex_dagster.report.wording import count, titled
 from diffex_dagster.results import RankedFeature
 from diffex_dagster.stages.asked_of_pictures import AskedOfPictures
@@ -79,7 +79,7 @@ def picture_sight(asked: AskedOfPictures, evidence: Mapping[str, np.ndarray]) ->
     there = asked.subject.calibrated()
     sight = _sight_of_study(there)
     edits, unknown = _of_study(there, asked.rows, sight)
-    if getattr(there.judge, "absolute", False):
+    if traits_of(there.judge).absolute:
         return _by_words(asked, evidence, sight, edits)
     levels = {
         f: level for f, of in edits.items() if (level := seen_between(of.before, of.after, of.succeeded)) is not None
@@ -107,7 +107,7 @@ def _by_words(
     judge = asked.subject.judge
     words = list(dict.fromkeys(concepts[0].prompt for concepts in control_edits(asked.subject.study)))
     nothing = np.stack([evidence[word] for word in words]) if words else np.empty((0, 0))  # (words, pictures)
-    told, binary = isinstance(judge, KnowingJudge), getattr(judge, "binary", False)
+    told, binary = isinstance(judge, KnowingJudge), traits_of(judge).binary
     level_by: Literal["study", "images", ""] = ""
     if binary:
         level = YES

@@ -16,7 +16,7 @@ from diffex_dagster.editing.protocol import Editor, EditRequest
 from diffex_dagster.effects.noise import image_noise, noise_floor
 from diffex_dagster.effects.presence import Mask
 from diffex_dagster.errors import StoreError
-from diffex_dagster.judging.protocol import Judge
+from diffex_dagster.judging.protocol import Judge, traits_of
 from diffex_dagster.search.joint import key
 from diffex_dagster.search.levels import Judged, gate, level1_features
 from diffex_dagster.search.run import new_race, search
@@ -166,8 +166,7 @@ class Stored:
     def __init__(self, of: Editor | Classifier | Judge, missing: StoreError) -> None:
         self.fingerprint: str = of.fingerprint
         self.labels: tuple[str, ...] = tuple(getattr(of, "labels", ()))
-        self.absolute: bool = getattr(of, "absolute", False)  # of a judge: what its evidence means
-        self.binary: bool = getattr(of, "binary", False)
+        self.absolute, self.binary, _ = traits_of(of)  # of a judge: what its evidence means
         self.name: str = judge_name(of)
         self._missing = missing
 

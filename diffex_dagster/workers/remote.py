@@ -16,7 +16,7 @@ from diffex_dagster.editing.image_prompts import ImagePrompt, ImagePrompts
 from diffex_dagster.editing.protocol import Editor, EditRequest, FiledPicture
 from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.judging.asking import PORTION
-from diffex_dagster.judging.protocol import Judge, Pair
+from diffex_dagster.judging.protocol import Judge, Pair, traits_of
 from diffex_dagster.store.files import InOrder, StoredPicture, StoredPictures
 from diffex_dagster.workers.bench import Measurable, Sent
 from diffex_dagster.workers.pool import WORTH, Pool
@@ -208,7 +208,7 @@ def judged_by_workers(judge: Judge, editor: Any) -> Judge:
     One that asks a server stays where its answers are kept, its key is and its requests are counted.
     """
     pool = _pool_of(editor)
-    if pool is None or type(judge) is RemoteJudge or getattr(judge, "networked", False):
+    if pool is None or type(judge) is RemoteJudge or traits_of(judge).networked:
         return judge
     made: Any = RemoteJudge(judge, pool)
     return made
