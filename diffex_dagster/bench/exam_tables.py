@@ -115,30 +115,32 @@ def places(docs: Path, name: str, world: str) -> tuple[Path, Path, str]:
 
 
 def with_runs(kept: Sequence[Figures], new: Iterable[Figures]) -> list[Figures]:
-    """The history with runs added at its end; one that is in it already stays where it is.
+    """The history with runs added at its end; one that is in it already stays where it is, and gains what it lacks.
 
     Raises:
-        DiffExError: a run has the commit and the proposal of one in the history, and other figures.
+        DiffExError: a run has commit, proposal and number of classifiers of one in the history, and other figures.
     """
     history = list(kept)
     for run in new:
-        same = [each for each in history if all(each[key] == run[key] for key in ("commit", "proposal"))]
+        same = [each for each in history if all(each[key] == run[key] for key in ("commit", "proposal", "classifiers"))]
         if not same:
             history.append(run)
-        elif before_claims(same[0]) == same[0] == before_claims(run):
+        elif _says(run, same[0]):
             history[history.index(same[0])] = run
-        elif same[0] != run:
+        else:
             raise DiffExError(
                 f"{run['proposal']} at commit {run['commit']} is in the history with other figures: one commit has one "
-                "exam; find out which of the two is whole, and take the other out of the history by hand"
+                "exam of as many classifiers; find out which of the two is whole, and take the other out of the history "
+                "by hand"
             )
     return history
 
 
-def before_claims(run: Figures) -> Figures:
-    """A run as it was kept before the number of claims was."""
-    arms = {arm: {key: value for key, value in of.items() if key != "claims"} for arm, of in run["arms"].items()}
-    return {**run, "arms": arms}
+def _says(run: Any, kept: Any) -> bool:
+    """Whether a run says all that was kept of one; it may say more, where less was kept then."""
+    if not isinstance(kept, Mapping):
+        return bool(run == kept)
+    return isinstance(run, Mapping) and all(key in run and _says(run[key], value) for key, value in kept.items())
 
 
 def latest(history: Iterable[Figures]) -> dict[str, Figures]:

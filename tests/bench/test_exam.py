@@ -293,7 +293,9 @@ def test_an_exam_adds_to_the_history_and_replaces_nothing(graded: Graded, tmp_pa
     runs = (("aaaaaaa", "own", "1"), ("bbbbbbb", "other", "1"), ("ccccccc", "own", "2"))
     assert rows == [[f"| {at}", of, arm, count] for at, of, count in runs for arm in ("diffusion", "exact")]
     with pytest.raises(DiffExError, match="other at commit bbbbbbb is in the history with other figures"):
-        publish({**other, "classifiers": {"v1": {}, "v2": {}}})
+        worse = json.loads(json.dumps(other))
+        worse["proposals"]["other"]["arms"]["exact"]["mean"]["coverage"] = 0.123
+        publish(worse)
     few = {**first, "commit": "ddddddd", "proposals": {"own": json.loads(json.dumps(own))}}
     arm = few["proposals"]["own"]["arms"]["diffusion"]
     arm["baselines"]["ours, no describe"] = arm["baselines"].pop("paper")
@@ -301,8 +303,12 @@ def test_an_exam_adds_to_the_history_and_replaces_nothing(graded: Graded, tmp_pa
     tables = page.read_text("utf-8").split("**Every exam**")[0]
     assert "| commit | ccccccc | bbbbbbb |" in tables and "ddddddd |" not in tables.split("Other readings")[0]
     assert "| ours, no describe (1 classifiers, ddddddd) |" in tables and tables.count("(1 classifiers, ddddddd)") == 2
-    before = [exam_tables.before_claims(run) for run in kept]  # as they were kept before claims were counted
-    assert before != kept and exam_tables.with_runs(before, kept) == kept
+    before = json.loads(json.dumps(kept))
+    for run in before:
+        del run["arms"]["diffusion"]["claims"]  # as they were kept before claims were counted
+    assert exam_tables.with_runs(before, kept) == kept
+    with pytest.raises(DiffExError, match="other figures"):
+        exam_tables.with_runs(kept, before)
 
 
 def test_another_world_s_exam_has_a_history_and_a_page_of_its_own(graded: Graded, tmp_path: Path) -> None:
