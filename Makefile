@@ -18,7 +18,7 @@ demo-scenes: setup ## the second world: explain the two urban/rural classifiers,
 ui: setup ## the Dagster UI on http://127.0.0.1:3000
 	$(BIN)/dagster dev -w workspace.yaml
 
-test: setup browser check ## lint, types, and the tests, but for those marked `slow`: some ten minutes on two cores
+test: setup browser check ## lint, types, and the tests, but for those marked `slow`: a quarter of an hour on two cores
 	$(PYTEST) -n 3 -m "not slow"
 
 test-slow: setup browser ## the others: servers, daemons and clusters at work, benchmarks, every kind of change: a quarter of an hour
