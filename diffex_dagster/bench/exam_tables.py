@@ -130,8 +130,8 @@ def with_runs(kept: Sequence[Figures], new: Iterable[Figures]) -> list[Figures]:
         else:
             raise DiffExError(
                 f"{run['proposal']} at commit {run['commit']} is in the history with other figures: one commit has one "
-                "exam of as many classifiers; find out which of the two is whole, and take the other out of the history "
-                "by hand"
+                "exam of as many classifiers; find out which of the two is whole, and take the other out of the "
+                "history by hand"
             )
     return history
 

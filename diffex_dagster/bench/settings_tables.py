@@ -5,9 +5,9 @@ effects at their defaults, and have the editor options of the one that is named.
 
 `python -m diffex_dagster.bench.settings_tables FILE...` takes what `diffex bench truth --settings NAME --json FILE`
 wrote, one file for each of the settings. It keeps what is published of them in `docs/figures/settings.json`, where a
-file takes the place of an earlier one of the same settings, writes the page's table from that, with the aims that
-the default settings meet and miss. With `--world NAME` it does so for another world than the avatars:
-`docs/figures/settings_NAME.json`, and docs/worlds.md. A file of another world is refused.
+file takes the place of an earlier one of the same settings and as many images, writes the page's table from that, with
+the aims that the default settings meet and miss. With `--world NAME` it does so for another world
+than the avatars: `docs/figures/settings_NAME.json`, and docs/worlds.md. A file of another world is refused.
 """
 
 from __future__ import annotations
@@ -106,14 +106,17 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def with_runs(kept: Sequence[Figures], new: Iterable[Figures]) -> list[Figures]:
-    """The runs, one for each of the settings in the order of the table, where a new one replaces its predecessor."""
-    of = {run["settings"]: run for run in (*kept, *new)}
-    return [of[name] for name in WORDS if name in of]
+    """The runs, one for each of the settings and number of images, in the order of the table.
+
+    A new one replaces its predecessor.
+    """
+    of = {(run["settings"], run["images"]): run for run in (*kept, *new)}
+    return [of[key] for name in WORDS for key in sorted(of) if key[0] == name]
 
 
 def alike(runs: Sequence[Figures]) -> bool:
-    """Whether the runs can be compared: of the same classifiers, as many images and as large a population."""
-    facts = [(run["images"], run["population"], run["features"], sorted(run["classifiers"])) for run in runs]
+    """Whether the runs can stand in one table: of the same classifiers and corpus, and as large a population."""
+    facts = [(run["population"], run["features"], sorted(run["classifiers"])) for run in runs]
     return all(each == facts[0] for each in facts)
 
 
@@ -124,28 +127,33 @@ def as_markdown(runs: Sequence[Figures]) -> str:
         runs: as `with_runs` gives them, at least one.
 
     Raises:
-        DiffExError: there is no run, or they are of different classifiers, images or populations.
+        DiffExError: there is no run, or they are of different classifiers, corpora or populations.
     """
     if not runs:
         raise DiffExError("nothing is published yet: name a file of `diffex bench truth --settings NAME --json`")
     if not alike(runs):
         raise DiffExError(
-            "the settings were measured on different classifiers, images or populations, and cannot stand in one "
+            "the settings were measured on different classifiers, corpora or populations, and cannot stand in one "
             "table: run them again alike"
         )
-    titles = [WORDS[run["settings"]] for run in runs]
+    counts = sorted({run["images"] for run in runs})
+    titles = [WORDS[run["settings"]] + f", {run['images']} images" * (len(counts) > 1) for run in runs]
     first, subjects = runs[0], list(runs[0]["classifiers"])
     keys = [key for key in MARKS if any(run["mean"][key] is not None for run in runs)]
     rows = [
         [title, _reported(run), *(_cell(key, run) for key in keys), run["commit"]]
         for title, run in zip(titles, runs, strict=True)
     ]
-    others = [run for run in runs[1:] if first["settings"] == TUNED]
+    others = [
+        (title, run)
+        for title, run in zip(titles[1:], runs[1:], strict=True)
+        if first["settings"] == TUNED and run["images"] == first["images"]
+    ]
     each = [
         [
             subject,
             *(_pair(run["classifiers"][subject]) for run in runs),
-            *(_less(run["classifiers"][subject], first["classifiers"][subject]) for run in others),
+            *(_less(run["classifiers"][subject], first["classifiers"][subject]) for _, run in others),
         ]
         for subject in subjects
     ]
@@ -155,16 +163,16 @@ def as_markdown(runs: Sequence[Figures]) -> str:
     ]
     return "\n\n".join(
         [
-            f"{len(subjects)} classifiers ({', '.join(subjects)}), {first['images']} images, {first['population']} "
-            f"drawings of the population, {first['features']} features of the corpus. Each cell is the mean over the "
-            "classifiers, with the least and the most of any in brackets; a mark is of the features that are reported, "
-            "unless it says *every*."
+            f"{len(subjects)} classifiers ({', '.join(subjects)}), {' or '.join(map(str, counts))} images, "
+            f"{first['population']} drawings of the population, {first['features']} features of the corpus. Each cell "
+            "is the mean over the classifiers, with the least and the most of any in brackets; a mark is of the "
+            "features that are reported, unless it says *every*."
             + (" Rows of two commits also differ by what changed between these." if len(runs) > 1 else ""),
             table(["settings", "features reported", *(MARKS[key] for key in keys), "commit"], rows),
             "ρ, and precision@5, of each classifier"
             + (", and how much more they are than under the tuned settings:" if others else ":"),
             table(
-                ["", *titles, *(f"{title} less tuned" for title in titles[1:] if others)],
+                ["", *titles, *(f"{title} less tuned" for title, _ in others)],
                 each,
             ),
             *(["The aims of the default settings:\n\n" + "\n".join(aims)] if aims else []),
@@ -176,9 +184,12 @@ def as_markdown(runs: Sequence[Figures]) -> str:
 def verdicts(runs: Iterable[Figures]) -> list[tuple[str, bool]]:
     """Each aim of the default settings in words, and whether it is met; none without them.
 
-    Ranks are held against the tuned study's, or, where none was measured, against `UNTUNED`.
+    Ranks are held against the tuned study's on as many images, or, where none was measured, those on the most images
+    against `UNTUNED`.
     """
-    of = {run["settings"]: run["mean"] for run in runs}
+    ordered = sorted(runs, key=lambda run: int(run["images"]))
+    tuned_on = [run["images"] for run in ordered if run["settings"] == TUNED]
+    of = {run["settings"]: run["mean"] for run in ordered if not tuned_on or run["images"] == tuned_on[-1]}
     found: list[tuple[str, bool]] = []
     if "default" not in of:
         return found

@@ -89,6 +89,18 @@ def test_a_run_takes_the_place_of_an_earlier_one_of_its_settings(tmp_path: Path)
     assert "edits that show" not in page  # a column without a value
 
 
+def test_more_images_are_a_row_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    publish(tmp_path, tuned=written(0.8, 0.8), default=written(0.5, 0.5))
+    capsys.readouterr()
+    runs, page = publish(tmp_path, default=written(0.9, 0.9, images=24))
+    assert [(run["settings"], run["images"]) for run in runs] == [("tuned", 12), ("default", 12), ("default", 24)]
+    assert "12 or 24 images" in page
+    assert cells(page, "default, 12 images")["P@5"] == "0.50" and cells(page, "default, 24 images")["P@5"] == "0.90"
+    assert "default, 12 images less tuned" in page and "default, 24 images less tuned" not in page
+    assert "missed: P@5 0.50, within 0.05 of the tuned study's 0.80" in capsys.readouterr().out  # on as many images
+    assert ("P@5 0.90, ≥ 0.8", True) in settings_tables.verdicts(runs[1:])  # none is tuned: those on the most
+
+
 def test_without_a_file_there_is_nothing_to_publish(tmp_path: Path) -> None:
     with pytest.raises(DiffExError, match="nothing is published yet"):
         publish(tmp_path)
@@ -100,7 +112,7 @@ def test_without_a_file_there_is_nothing_to_publish(tmp_path: Path) -> None:
         ("mine", written(0.5, 0.5), "'mine' are no settings"),
         ("default", {**written(0.5, 0.5), "arms": {"exact": {}}}, "no diffusion arm"),
         ("default", {**written(0.5, 0.5), "commit": None}, "--commit"),
-        ("default", written(0.5, 0.5, images=24), "cannot stand in one table"),
+        ("default", written(0.5, 0.5, population=90), "cannot stand in one table"),
     ],
 )
 def test_what_cannot_be_published_is_refused_and_nothing_is_written(
@@ -147,7 +159,7 @@ def test_the_page_shows_the_settings_that_are_committed(world: str, tmp_path: Pa
 
 def test_the_readme_says_what_scenes_come_to() -> None:
     runs = json.loads((DOCS / "figures" / "settings_scenes.json").read_text("utf-8"))["runs"]
-    (default,) = [run for run in runs if run["settings"] == "default"]
+    *_, default = [run for run in runs if run["settings"] == "default"]  # on the most images
     readme = " ".join((DOCS.parent / "README.md").read_text("utf-8").split())
     marks = f"(ρ {default['mean']['spearman']:.2f}, precision@5 {default['mean']['precision_at_5']:.2f})"
     assert marks in readme and f"on {default['images']} images fog" in readme
