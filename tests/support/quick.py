@@ -26,7 +26,6 @@ from alembic.script import ScriptDirectory
 
 from diffex_dagster.report.figures import ranked_bars
 from diffex_dagster.store import opening
-from diffex_dagster.store.database import Database
 
 connected = opening.connected  # as users have it
 _read_revisions = ScriptDirectory.from_config
@@ -132,8 +131,6 @@ def figures(patch: pytest.MonkeyPatch) -> None:
 def databases(patch: pytest.MonkeyPatch) -> None:
     """Open databases cheaply."""
     patch.setattr(opening, "connected", lambda path, read_only: _instance().open(path, read_only))
-    patch.setattr(Database, "idle", 1.0)  # where three processes share two cores, a query is slow to follow another
-    patch.setattr(Database, "longest", 5.0)
     patch.setattr(os, "fsync", lambda file: None)
     patch.setattr(ScriptDirectory, "from_config", _revisions)
     for module in _SQLITE:
