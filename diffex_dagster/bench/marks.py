@@ -53,7 +53,12 @@ class TrueEffects:
 
 @dataclass(frozen=True)
 class Point:
-    """One feature in the figure; `edit_success` is the share of its edits that show it, where a judge says so."""
+    """One feature in the figure.
+
+    Attributes:
+        edit_success: share of its edits that show it, where a judge says so.
+        confounded_with: the name of what a claim is said to be confounded with; None where nothing is said.
+    """
 
     feature: str
     name: str
@@ -63,6 +68,7 @@ class Point:
     high: float
     decision: str
     edit_success: float | None = None
+    confounded_with: str | None = None
 
 
 @dataclass(frozen=True)
@@ -167,7 +173,17 @@ def mark(
         grade(unsaid | alone.effects, truth, unit=unit),
         None,
         tuple(
-            Point(f.feature, f.name, truth[f.feature], f.effect, f.ci_low, f.ci_high, f.decision, f.edit_success)
+            Point(
+                f.feature,
+                f.name,
+                truth[f.feature],
+                f.effect,
+                f.ci_low,
+                f.ci_high,
+                f.decision,
+                f.edit_success,
+                f.confounded_with.name if f.confounded_with else None,
+            )
             for f in explanation.features
         ),
         controls=len(explanation.controls),
