@@ -143,10 +143,12 @@ def _says(run: Any, kept: Any) -> bool:
     return isinstance(run, Mapping) and all(key in run and _says(run[key], value) for key, value in kept.items())
 
 
-def latest(history: Iterable[Figures]) -> dict[str, Figures]:
-    """Proposal -> its last run of those with most classifiers, in the order in which the proposals were first run."""
+def latest(history: Iterable[Figures], arm: str = "diffusion") -> dict[str, Figures]:
+    """Proposal -> its last run in an arm, of those with most classifiers; in the order of the proposals' first runs."""
     found: dict[str, Figures] = {}
     for run in history:
+        if arm not in run["arms"]:
+            continue
         if run["proposal"] not in found or run["classifiers"] >= found[run["proposal"]]["classifiers"]:
             found[run["proposal"]] = run
     return found
@@ -179,10 +181,9 @@ def as_markdown(history: Sequence[Figures]) -> str:
     Args:
         history: the runs that are kept, the oldest first.
     """
-    runs = latest(history)
     parts = ["Each cell is a mean over the classifiers with its 95% interval (classifiers resampled)."]
     for arm in ARMS:
-        having = {name: run for name, run in runs.items() if arm in run["arms"]}
+        having = latest(history, arm)
         if not having:
             continue
         keys = [key for key in ROWS if arm == "diffusion" or key in EXACT]
@@ -197,10 +198,10 @@ def as_markdown(history: Sequence[Figures]) -> str:
 
 
 def verdicts(history: Iterable[Figures]) -> dict[str, dict[str, bool]]:
-    """Proposal -> mark with an aim -> whether its last run (diffusion) meets it; none where it judges nothing."""
+    """Proposal -> mark with an aim -> whether its last run with the diffusion editor meets it."""
     found = {}
     for name, run in latest(history).items():
-        mean = run["arms"].get("diffusion", {"mean": dict.fromkeys(AIMS)})["mean"]
+        mean = run["arms"]["diffusion"]["mean"]
         found[name] = {
             key: mean[key] <= aim if key in SMALLER else mean[key] >= aim
             for key, aim in AIMS.items()
@@ -213,7 +214,7 @@ def missed_aims(history: Sequence[Figures]) -> str:
     """Which aims the diffusion arm misses under which proposal, and by how much; a line each."""
     lines, runs = [], latest(history)
     for name, met in verdicts(history).items():
-        mean = runs[name]["arms"].get("diffusion", {"mean": {}})["mean"]
+        mean = runs[name]["arms"]["diffusion"]["mean"]
         missed = [key for key, reached in met.items() if not reached]
         lines += [f"{_words(name)}: {ROWS[key]} is {_number(key, mean[key])}, the aim {_aim(key)}" for key in missed]
         if met and not missed:

@@ -292,6 +292,11 @@ def test_an_exam_adds_to_the_history_and_replaces_nothing(graded: Graded, tmp_pa
     rows = [line.split(" | ")[:4] for line in history.splitlines() if line.startswith("| ") and "---" not in line][1:]
     runs = (("aaaaaaa", "own", "1"), ("bbbbbbb", "other", "1"), ("ccccccc", "own", "2"))
     assert rows == [[f"| {at}", of, arm, count] for at, of, count in runs for arm in ("diffusion", "exact")]
+    drawn_alone = {"commit": "eeeeeee", "arms": {"diffusion": kept[-1]["arms"]["diffusion"]}}
+    tables = exam_tables.as_markdown([*kept, kept[-1] | drawn_alone]).split("**Every exam**")[0]
+    diffusion, exact = tables.split("**Exact editor**")
+    assert "| commit | eeeeeee | bbbbbbb |" in diffusion  # the last of each arm
+    assert "| commit | ccccccc | bbbbbbb |" in exact
     with pytest.raises(DiffExError, match="other at commit bbbbbbb is in the history with other figures"):
         worse = json.loads(json.dumps(other))
         worse["proposals"]["other"]["arms"]["exact"]["mean"]["coverage"] = 0.123
