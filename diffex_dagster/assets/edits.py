@@ -7,8 +7,9 @@ from diffex_dagster.assets.common import Names, announce, clear_errors, edit_met
 from diffex_dagster.assets.lineage import Reading, upstream
 from diffex_dagster.editing.protocol import Concept
 from diffex_dagster.resources import ClassifierResource, EditorResource, Resources, ResultsResource
+from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edit_metrics import edit_strength
-from diffex_dagster.stages.edits import level1_edits, level1_plan
+from diffex_dagster.stages.edits import Concepts, level1_edits, level1_plan
 from diffex_dagster.stages.pictures import Pictures
 from diffex_dagster.stages.plan import plan_of
 from diffex_dagster.stages.versions import overrides_version
@@ -44,8 +45,7 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
             reading, store = Reading(context, work, "level1_edits"), work.store
             announce(context, plan_of(work, "level1_edits"))
             counts, keys = level1_edits(work)
-            pictures, plan = Pictures(work, store.images(list(work.samples))), level1_plan(work)
-            pictures.find(plan)
+            pictures, plan = _level1_pictures(work)
             rows = [(_label(concepts), pictures.edits(concepts, images)) for concepts, images in plan.items()]
             return reading.result(
                 overrides_version(keys),
@@ -64,9 +64,7 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
         diffex_results: ResultsResource, diffex_editor: EditorResource, diffex_classifiers: ClassifierResource
     ) -> dg.AssetCheckResult:
         with clear_errors(), Resources(diffex_results, diffex_editor, diffex_classifiers).working(study) as work:
-            pictures = Pictures(work, work.store.images(list(work.samples)))
-            effects, plan = work.with_control_words().study.effects, level1_plan(work)
-            pictures.find(plan)
+            effects, (pictures, plan) = work.with_control_words().study.effects, _level1_pictures(work)
             made = {
                 _label(concepts): (pictures.edits(concepts, images), pictures.edits((), images))
                 for concepts, images in plan.items()
@@ -88,6 +86,13 @@ def build(study: Study) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
         )
 
     return [level1_edits_asset, edits_changed_the_pictures]
+
+
+def _level1_pictures(work: StudyContext) -> tuple[Pictures, dict[Concepts, list[str]]]:
+    """The pictures of level 1, all looked up, and which images each combination is edited on."""
+    pictures, plan = Pictures(work, work.store.images(list(work.samples))), level1_plan(work)
+    pictures.find(plan)
+    return pictures, plan
 
 
 def _label(concepts: tuple[Concept, ...]) -> str:

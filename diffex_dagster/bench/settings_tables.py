@@ -6,8 +6,8 @@ effects at their defaults, and have the editor options of the one that is named.
 `python -m diffex_dagster.bench.settings_tables FILE...` takes what `diffex bench truth --settings NAME --json FILE`
 wrote, one file for each of the settings. It keeps what is published of them in `docs/figures/settings.json`, where a
 file takes the place of an earlier one of the same settings and as many images, writes the page's table from that, with
-the aims that the default settings meet and miss. With `--world NAME` it does so for another world
-than the avatars: `docs/figures/settings_NAME.json`, and docs/worlds.md. A file of another world is refused.
+the aims that the default settings meet and miss. With `--world NAME` it does so for another world than the avatars:
+`docs/figures/settings_NAME.json`, and docs/worlds.md. A file of another world is refused.
 """
 
 from __future__ import annotations
@@ -144,16 +144,17 @@ def as_markdown(runs: Sequence[Figures]) -> str:
         [title, _reported(run), *(_cell(key, run) for key in keys), run["commit"]]
         for title, run in zip(titles, runs, strict=True)
     ]
+    tuned = _tuned(runs)
     others = [
         (title, run)
-        for title, run in zip(titles[1:], runs[1:], strict=True)
-        if first["settings"] == TUNED and run["images"] == first["images"]
+        for title, run in zip(titles, runs, strict=True)
+        if tuned and run is not tuned and run["images"] == tuned["images"]
     ]
     each = [
         [
             subject,
             *(_pair(run["classifiers"][subject]) for run in runs),
-            *(_less(run["classifiers"][subject], first["classifiers"][subject]) for _, run in others),
+            *(_less(run["classifiers"][subject], tuned["classifiers"][subject]) for _, run in others if tuned),
         ]
         for subject in subjects
     ]
@@ -181,15 +182,17 @@ def as_markdown(runs: Sequence[Figures]) -> str:
     ) + "\n"  # fmt: skip
 
 
-def verdicts(runs: Iterable[Figures]) -> list[tuple[str, bool]]:
+def verdicts(runs: Sequence[Figures]) -> list[tuple[str, bool]]:
     """Each aim of the default settings in words, and whether it is met; none without them.
 
     Ranks are held against the tuned study's on as many images, or, where none was measured, those on the most images
     against `UNTUNED`.
+
+    Args:
+        runs: as `with_runs` gives them, those of the same settings by their images.
     """
-    ordered = sorted(runs, key=lambda run: int(run["images"]))
-    tuned_on = [run["images"] for run in ordered if run["settings"] == TUNED]
-    of = {run["settings"]: run["mean"] for run in ordered if not tuned_on or run["images"] == tuned_on[-1]}
+    tuned_run = _tuned(runs)
+    of = {run["settings"]: run["mean"] for run in runs if not tuned_run or run["images"] == tuned_run["images"]}
     found: list[tuple[str, bool]] = []
     if "default" not in of:
         return found
@@ -207,6 +210,11 @@ def verdicts(runs: Iterable[Figures]) -> list[tuple[str, bool]]:
                 met = mean[key] >= aim if least else mean[key] <= aim
                 found.append((f"{MARKS[key]} {_number(key, mean[key])}, {'≥' if least else '≤'} {aim:.0%}", met))
     return found
+
+
+def _tuned(runs: Sequence[Figures]) -> Figures | None:
+    """The tuned study's run on the most images, which others on as many are held against."""
+    return next((run for run in reversed(runs) if run["settings"] == TUNED), None)
 
 
 def _cell(key: str, run: Figures) -> str:

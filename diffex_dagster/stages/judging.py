@@ -170,11 +170,11 @@ def sight_of(work: StudyContext, images: Sequence[str]) -> Sight:
     (`judge_check.judge_warnings`).
     """
     chances, nothing = control_gains(work, images)
-    absolute, binary, _ = traits_of(work.judge)
-    if not absolute:
-        return Sight(chances, None, binary=binary)
-    level = YES if binary else seen_from(nothing)
-    return Sight(chances, level, float(np.mean(nothing > level)) if nothing.size else None, binary, nothing.size)
+    traits = traits_of(work.judge)
+    if not traits.absolute:
+        return Sight(chances, None, binary=traits.binary)
+    level = YES if traits.binary else seen_from(nothing)
+    return Sight(chances, level, float(np.mean(nothing > level)) if nothing.size else None, traits.binary, nothing.size)
 
 
 def shown_before(

@@ -182,7 +182,8 @@ def edit_pictures(asked: Asked, images: list[str]) -> Seen:
     if subject.judge is None:
         return seen
     every = gains(subject, [(c, c[0]) for c in controls], images)
-    absolute, binary, _ = traits_of(subject.judge)
+    traits = traits_of(subject.judge)
+    absolute, binary = traits.absolute, traits.binary
     words = list(dict.fromkeys(concepts[0].prompt for concepts in controls))
     prompts = list(dict.fromkeys(feature.prompt for feature in asked.features))
     before = evidence_before(subject, [*words, *prompts], images) if absolute else {}

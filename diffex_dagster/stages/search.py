@@ -166,7 +166,8 @@ class Stored:
     def __init__(self, of: Editor | Classifier | Judge, missing: StoreError) -> None:
         self.fingerprint: str = of.fingerprint
         self.labels: tuple[str, ...] = tuple(getattr(of, "labels", ()))
-        self.absolute, self.binary, _ = traits_of(of)  # of a judge: what its evidence means
+        traits = traits_of(of)  # of a judge: what its evidence means
+        self.absolute, self.binary = traits.absolute, traits.binary
         self.name: str = judge_name(of)
         self._missing = missing
 
