@@ -14,14 +14,17 @@ Both edits may contain some of the other; with δ the effects of the attributes 
     mean D_A = δ_A + ℓ_AX δ_X,    mean D_X = δ_X + ℓ_XA δ_A,
 
 so that X's part of A's effect is ℓ_AX δ_X = ℓ_AX (mean D_X − ℓ_XA mean D_A) / (1 − ℓ_AX ℓ_XA). A moustache whose edits
-show half a beard does not account for the beard's effect, though its own edits have half of it.
+show half a beard does not account for the beard's effect, though its own edits have half of it. Where each contains
+most of the other the two equations are one, ℓ_AX ℓ_XA near 1, and nothing tells whose the effect is (aliased effects:
+Box, Hunter & Hunter 2005): all of it may be X's, ℓ_AX mean D_X, or none.
 
 **Among A's edits**, where X has no such edits. The images differ in how far A's edit changed X. What the gain for A
 itself does not tell of D is regressed on the gain for X (Judd, Kenny & McClelland 2001, mediation within subjects):
 slope times mean gain is X's part. What both gains tell of is A's: how far an edit goes moves whatever looks like it.
 
-A is *confounded with* X where X's part is at least half of its effect, can be told from none, and the change of X is
-strong. This first-order account is a warning, not a correction: neither evidence nor classifiers add up.
+A is *confounded with* X where X's part, or what may be its part, is at least half of A's effect, can be told from none,
+and the change of X is strong. This first-order account is a warning, not a correction: neither evidence nor
+classifiers add up.
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ STRONG = 0.25
 """The size of a leak from which it can: a smaller one is as likely the judge's doing."""
 
 APART = 0.5
-"""Two leaks into each other whose product is larger leave nothing to tell the features apart by."""
+"""Two leaks into each other whose product is as large or larger leave nothing to tell the features apart by."""
 
 FEWEST = 12  # images, for a slope and its error
 INSTRUMENT = 10.0  # the least F of the mean gain of a feature's own edits that is a yardstick
@@ -75,13 +78,20 @@ class SideEffect:
         ),
     ]
     direct: Annotated[
-        Number, Says("mean effect of edited less the part of looked_for, in the unit of the target measure")
+        Number,
+        Says(
+            "mean effect of edited less the part of looked_for, in the unit of the target measure; null where nothing "
+            "tells the two apart: edits towards either contain most of the other"
+        ),
     ]
     direct_low: Annotated[Number, Says("lower end of its interval")]
     direct_high: Annotated[Number, Says("upper end")]
     confounded: Annotated[
         bool,
-        Says("the effect of edited is claimed, and the part of looked_for in it is half of it or more"),
+        Says(
+            "the effect of edited is claimed, and the part of looked_for in it is half of it or more; where nothing "
+            "tells the two apart: may be"
+        ),
     ]
 
 
@@ -102,7 +112,8 @@ def side_effects(
         on: feature -> the images that its effect is over, (images,) booleans; all of a feature that is missing.
 
     Returns:
-        The largest leaks first, whichever way; then those without one, the smallest direct effects first.
+        The largest leaks first, whichever way; then those without one, the smallest direct effects first. Direct
+        effects of pairs that nothing tells apart are NaN.
     """
     counted = {feature: np.asarray(mask, dtype=bool) for feature, mask in (on or {}).items()}
     of = {pair: np.asarray(gain, dtype=np.float64) for pair, gain in gains.items()}
@@ -134,23 +145,28 @@ def side_effects(
         contains = leak(edited, looked_for)
         if math.isnan(contains):
             part, told = _among_these_edits(total, gain, own[edited], shared)
-            strong = True
+            strong, one = True, False
         else:
             back = leak(looked_for, edited)
             back = 0.0 if math.isnan(back) else back
-            part, told = np.zeros_like(total), False
-            if abs(contains * back) < APART:
-                of_other = over(edited, effects[looked_for])
-                part = contains * (of_other - back * total) / (1.0 - contains * back)
-                low, high = interval(part, confidence)
-                told = low > 0.0 or high < 0.0
+            one = contains * back >= APART
+            part = contains * over(edited, effects[looked_for])
+            if not one:
+                part = (part - contains * back * total) / (1.0 - contains * back)
+            low, high = interval(part, confidence)
+            told = low > 0.0 or high < 0.0
             strong = abs(contains) >= STRONG
         direct = total - part
-        low, high = interval(direct, confidence)
+        left = (float(direct.mean()), *interval(direct, confidence)) if not one else (math.nan,) * 3
         half = abs(part.mean()) >= HALF * abs(total.mean()) > 0.0 and part.mean() * total.mean() > 0.0
         confounded = bool(half and told and real and strong)
-        found.append(SideEffect(edited, looked_for, contains, real, float(direct.mean()), low, high, confounded))
-    return sorted(found, key=lambda each: (math.isnan(each.leak), -abs(each.leak), abs(each.direct)))
+        found.append(SideEffect(edited, looked_for, contains, real, *left, confounded))
+    return sorted(found, key=_strongest_first)
+
+
+def _strongest_first(each: SideEffect) -> tuple[bool, float, bool, float]:
+    unknown = math.isnan(each.direct)
+    return math.isnan(each.leak), -abs(each.leak), unknown, 0.0 if unknown else abs(each.direct)
 
 
 def is_yardstick(gain: ArrayLike) -> bool:

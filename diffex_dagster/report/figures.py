@@ -53,7 +53,8 @@ def ranked_bars(features: Sequence[RankedFeature], target: str, noise_floor: flo
         labels = [*(_label(f) for f in top), *(f"control: “{plain(c.prompt, 28)}”" for c in controls)]
         axes.set_yticks(range(len(labels)), labels)
         axes.set_ylim(len(labels) - 0.4, -0.6)
-        hatched = "\nhatched: confounded with another feature" if any(f.confounded_with for f in top) else ""
+        marked = any(f.confounded_with for f in top)
+        hatched = "\nhatched: confounded with another feature, or not told from it" if marked else ""
         axes.set_xlabel(f"effect on the {curly(target)}, with 95% interval{hatched}")
         axes.tick_params(axis="y", length=0)
         axes.spines[["top", "right", "left"]].set_visible(False)

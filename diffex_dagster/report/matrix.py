@@ -75,5 +75,6 @@ def _cell(row: RankedFeature, column: RankedFeature, effect: SideEffect | None) 
     says = f"{titled(row)} edited, {column.name} looked for: {signed_share(effect.leak)}"
     says += "" if effect.real else ", cannot be told from none"
     if effect.confounded:
-        return Cell(signed_share(effect.leak), f"{kind} confounds", f"{says}; accounts for the effect")
+        accounts = "cannot be told from it" if math.isnan(effect.direct) else "accounts for the effect"
+        return Cell(signed_share(effect.leak), f"{kind} confounds", f"{says}; {accounts}")
     return Cell(signed_share(effect.leak), kind, says)

@@ -109,7 +109,13 @@ def _lead(lead: RankedFeature, explanation: Report) -> str:
     if lead.magnitude <= explanation.noise_floor:
         caution = ", though this is no larger than the noise of the edits themselves"
     elif lead.confounded_with:
-        caution = f"; but it is confounded with {_quoted(_low(lead.confounded_with.name))}, which its edits also change"
+        other = lead.confounded_with
+        name = _quoted(_low(other.name))
+        caution = (
+            f"; but it is confounded with {name}, which its edits also change"
+            if other.told_apart
+            else f"; but it cannot be told from {name}: the edits towards either change both"
+        )
     ending = f"and {flips}" if flips else f"over {count(lead.images, 'image')}"
     return f"{head}{effect} {ending}{caution}."
 
@@ -154,7 +160,7 @@ def _also(lead: RankedFeature, others: Sequence[RankedFeature], explanation: Rep
     named = [
         f"{_quoted(_low(_thing(f)))} ({'both ways' if f.decision == 'mixed' else signed_amount(f.effect, explanation)}"
         f"{' when removed' if f.direction == 'remove' else ''}"
-        f"{f', confounded with {_quoted(_low(f.confounded_with.name))}' if f.confounded_with else ''})"
+        f"{f', {f.confounded_with.relation} {_quoted(_low(f.confounded_with.name))}' if f.confounded_with else ''})"
         for f in others[:4]
     ]
     rest = len(others) - 4

@@ -281,5 +281,6 @@ def compared_flips(f: ComparedFeature) -> str:
 
 
 def confounder(feature: RankedFeature) -> str:
-    """`confounded with Round glasses`, or nothing; not escaped."""
-    return f"confounded with {plain(feature.confounded_with.name, 40)}" if feature.confounded_with else ""
+    """`confounded with Round glasses`, `cannot be told from Round glasses`, or nothing; not escaped."""
+    other = feature.confounded_with
+    return f"{other.relation} {plain(other.name, 40)}" if other else ""

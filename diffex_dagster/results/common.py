@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
@@ -113,6 +114,18 @@ class Confounder:
             **LEAK,
         ),
     ]
-    direct: Annotated[Number, Says("what is left of the effect, in the unit of the target")]
+    direct: Annotated[
+        Number, Says("what is left of the effect, in the unit of the target; null where nothing tells the two apart")
+    ]
     direct_low: Annotated[Number, Says("lower end of its interval")]
     direct_high: Annotated[Number, Says("upper end")]
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether what is left of the effect was measured: not where edits towards either contain most of the other."""
+        return not math.isnan(self.direct)
+
+    @property
+    def relation(self) -> str:
+        """What stands before the other's name."""
+        return "confounded with" if self.told_apart else "cannot be told from"

@@ -113,7 +113,10 @@ class RankedFeature:
     cace_high: Annotated[Maybe, Says("upper end")] = None
     confounded_with: Annotated[
         Confounder | None,
-        Says("the feature that accounts for a decided effect; absent in reports from before it"),
+        Says(
+            "the feature that accounts for a decided effect, or that nothing tells from it; absent in reports from "
+            "before it"
+        ),
     ] = None
     citation: Annotated[str | None, Says("the passage of reference text that named it, e.g. guideline.pdf, page 3")] = (
         None

@@ -217,7 +217,7 @@ CREATE TABLE IF NOT EXISTS side_effects (
     edited VARCHAR, looked_for VARCHAR,
     leak DOUBLE NOT NULL,               -- share of a whole edit of `looked_for` that it contains, -1 to 1
     "real" BOOLEAN NOT NULL,            -- the leak can be told from none
-    direct DOUBLE, direct_low DOUBLE, direct_high DOUBLE, -- what is left of the effect of `edited`
+    direct DOUBLE, direct_low DOUBLE, direct_high DOUBLE, -- what is left of the effect of `edited`; NaN: not told apart
     confounded BOOLEAN NOT NULL,        -- the effect of `edited` is claimed and does not stand on its own
     PRIMARY KEY (study, classifier, editor, corpus_version, run, edited, looked_for)
 );

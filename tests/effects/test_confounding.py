@@ -60,8 +60,37 @@ def test_who_borrows_from_whom() -> None:
     assert found["moustache", "beard"].confounded and abs(found["moustache", "beard"].direct) < 0.02
     assert not found["beard", "moustache"].confounded
     assert found["beard", "moustache"].direct == pytest.approx(0.6, abs=0.02)
-    same = {pair: noisy(1.0) for pair in leaks}  # a judge for whom they are one
-    assert not any(s.confounded for s in side_effects({"beard": beard, "moustache": beard}, same))
+
+
+def pair(own: float, back: float) -> dict[tuple[str, str], np.ndarray]:
+    """Gains of a pair of attributes: `own` of the beard's edits for a moustache, `back` the other way round."""
+    whole = {("beard", "beard"): noisy(1.0), ("moustache", "moustache"): noisy(1.0)}
+    return whole | {("beard", "moustache"): noisy(own), ("moustache", "beard"): noisy(back)}
+
+
+def test_two_that_the_judge_sees_in_each_other_s_edits_are_not_told_apart() -> None:
+    """Whichever of the two the edits draw: each claim says that it may be the other's."""
+    d = {"beard": noisy(0.6), "moustache": noisy(0.55)}
+    for found in of(d, pair(1.0, 0.9)).values():
+        assert found.confounded and found.real
+        assert all(map(math.isnan, (found.direct, found.direct_low, found.direct_high)))
+
+
+def test_two_of_opposite_effects_are_not_each_other_s() -> None:
+    d = {"beard": noisy(0.6), "moustache": noisy(-0.5)}
+    assert not any(found.confounded for found in of(d, pair(1.0, 1.0)).values())
+
+
+def test_what_is_a_small_part_of_an_effect_may_not_be_all_of_it() -> None:
+    """The moustache moves the classifier by a third: whatever its edits contain, it is not the beard's 0.6."""
+    found = of({"beard": noisy(0.6), "moustache": noisy(0.2)}, pair(1.0, 1.0))
+    assert not found["beard", "moustache"].confounded and found["moustache", "beard"].confounded
+
+
+def test_edits_that_take_each_other_away_are_told_apart() -> None:
+    """Leaks of different signs leave two equations, however large: of +0.6 half is what the other's lends it."""
+    found = of({"beard": noisy(0.6), "moustache": noisy(0.0, 0.01)}, pair(0.9, -0.9))["beard", "moustache"]
+    assert found.direct == pytest.approx(0.6 / 1.81, abs=0.02)
 
 
 def test_what_is_left_is_left_of_the_effect_that_the_report_shows() -> None:

@@ -150,6 +150,17 @@ def test_a_confounded_feature_has_a_companion_and_its_numbers(html: str, explana
     assert "these edits also change it, and the score moves where they do" in page
 
 
+def test_a_feature_that_nothing_tells_from_another_says_so(explanation: Report) -> None:
+    (grey,) = [f for f in explanation.features if f.confounded_with]
+    either = replace(grey.confounded_with, leak=1.0, direct=math.nan, direct_low=math.nan, direct_high=math.nan)
+    report = replace(explanation, features=(replace(grey, confounded_with=either),))
+    page = " ".join(Page(render_report(report)).text.split())
+    assert page.count("cannot be told from Majestic beard") == 2 and "nan" not in page
+    assert "Cannot be told from Majestic beard: by the judge, the edits towards either contain most of what" in page
+    data = report_as_json(report)["features"][0]["confounded_with"]
+    assert (data["leak"], data["direct"]) == (1.0, None)
+
+
 def test_the_matrix_says_who_does_what_to_whom(explanation: Report) -> None:
     a, b, c = explanation.features[:3]
     found = (

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -232,6 +233,15 @@ def test_a_confounded_effect_is_never_told_without_its_companion(with_features) 
     )
     assert first.endswith("of 32 images; but it is confounded with “wide hat”, which its edits also change.")
     assert "“beard” (+20 points, confounded with “wide hat”)" in second
+    either = replace(hat, direct=math.nan, direct_low=math.nan, direct_high=math.nan)
+    first, second, _ = verdict(
+        with_features(
+            ranked("Grey hair", 0.31, "raises", confounded_with=either),
+            ranked("Beard", 0.2, "raises", group="Beard", confounded_with=either),
+        )
+    )
+    assert first.endswith("; but it cannot be told from “wide hat”: the edits towards either change both.")
+    assert "“beard” (+20 points, cannot be told from “wide hat”)" in second
 
 
 def test_headline_and_table_rank_by_one_number(with_features) -> None:
