@@ -131,6 +131,18 @@ class Marked:
     both: int = 0
     prevalence_mae: float = math.nan
 
+    @property
+    def fdr_unmarked(self) -> float:
+        """Share of the claims without the mark *confounded with* that are false; 0 without any."""
+        said = [p.feature for p in self.points if p.decision in CLAIMS and not p.confounded_with]
+        return sum(f in self.ours.false_discoveries for f in said) / len(said) if said else 0.0
+
+    @property
+    def true_marked(self) -> float:
+        """Share of the claims that are not false that carry the mark; NaN without any."""
+        true = [p for p in self.points if p.decision in CLAIMS and p.feature not in self.ours.false_discoveries]
+        return sum(p.confounded_with is not None for p in true) / len(true) if true else math.nan
+
 
 def mark(
     subject: Subject,

@@ -31,6 +31,8 @@ MARKS = {  # key -> (heading, whether a larger number is better)
     "prevalence_mae": ("MAE had", False),
     "coverage": ("cover", True),
     "fdr": ("FDR", False),
+    "fdr_unmarked": ("FDR unmarked", False),
+    "true_marked": ("true marked", False),
     "beam_recall": ("beam", True),
     "spearman_whole": ("ρ whole", True),
     "corpus_recall": ("corpus", True),
@@ -115,6 +117,8 @@ def _marks(grade: Grade, beam: float) -> dict[str, float]:
         "prevalence_mae": math.nan,
         "coverage": grade.coverage,
         "fdr": grade.fdr,
+        "fdr_unmarked": math.nan,
+        "true_marked": math.nan,
         "beam_recall": beam,
         "spearman_whole": math.nan,
         "corpus_recall": math.nan,
@@ -130,6 +134,8 @@ def _ours(each: Marked) -> dict[str, Any]:
         "plain_mae": each.plain_mae,
         "both_mae": each.both_mae,
         "prevalence_mae": each.prevalence_mae,
+        "fdr_unmarked": each.fdr_unmarked,
+        "true_marked": each.true_marked,
         "spearman_whole": each.ours_whole.spearman,
         "corpus_recall": each.corpus_recall,
         "decoy_claims": each.decoy_claims / each.decoys if each.decoys else math.nan,
@@ -137,6 +143,7 @@ def _ours(each: Marked) -> dict[str, Any]:
     }
     if each.resampled:
         marks |= {"coverage": each.resampled.coverage, "fdr": each.resampled.fdr}
+        marks |= {"fdr_unmarked": math.nan, "true_marked": math.nan}  # nobody judges exact edits
         marks |= {"resampled": vars(each.resampled)}
     return marks | {
         "relevant": each.ours.relevant,
