@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,7 +24,9 @@ FINALISTS = 3  # settings that every prompt is tried with: each that is chosen n
 PAIRS = 4  # (prompt, image) pairs of the first round
 VARIANTS = 0.2  # of the budget goes to other skips and starts of the best finalist
 WEIGHT = 2.0  # tries that what a prompt's like did counts for
-METHOD = 1  # of trying and choosing: raised where a try is made, judged or measured otherwise; 0 before it had a number
+# Of trying and choosing: raised where a try is made, judged or measured otherwise. 0 before it had a number; 2: an edit
+# shows its attribute by the rule that reports have, and each kind of attribute has a setting that suits it.
+METHOD = 2
 NEAR = 0.85  # share of the best setting's success that a gentler one needs
 
 
@@ -49,8 +51,8 @@ class Try:
     """One edit of one image under one setting.
 
     Attributes:
-        succeeded: whether it shows the attribute, by more than control prompts under the same setting do and more than
-            a trace of what the best setting does, and changed the picture.
+        succeeded: whether it shows the attribute, by the rule of the study's reports and by more than a trace of what
+            the best setting does, and changed the picture.
         harm: what it changed, from 0 (nothing) to 1: the picture, and attributes of other groups. What shows the
             attribute is in it, so that of two settings the one that draws it larger has more; the mask is not left out,
             since each setting has another.
@@ -131,13 +133,24 @@ def in_turn(wanted: Sequence[Wanted], settings: Callable[[str | None, str | None
     Args:
         settings: of a region and a group of the corpus, the likeliest first (`Calibrates.settings`).
     """
+    lists = suiting(wanted, settings)
+    longest = max(map(len, lists), default=0)
+    return list(dict.fromkeys(of[i] for i in range(longest) for of in lists if i < len(of)))
+
+
+def suiting(
+    wanted: Sequence[Wanted], settings: Callable[[str | None, str | None], Sequence[str]]
+) -> list[tuple[str, ...]]:
+    """The settings that suit each kind of attribute that these prompts are, the kind with most prompts first.
+
+    Args:
+        settings: as `in_turn` has them.
+    """
     places = Counter((each.region or None, each.group) for each in wanted)
     kinds: Counter[tuple[str, ...]] = Counter()
     for place, count in places.items():
         kinds[tuple(settings(*place))] += count
-    lists = [kind for kind, _ in kinds.most_common()]
-    longest = max(map(len, lists), default=0)
-    return list(dict.fromkeys(of[i] for i in range(longest) for of in lists if i < len(of)))
+    return [kind for kind, _ in kinds.most_common()]
 
 
 def halving(arms: int, budget: int, pairs: int, controls: int) -> list[Round]:
@@ -196,10 +209,14 @@ def spread(prompts: Sequence[Wanted], images: Mapping[Wanted, Sequence[str]]) ->
     return [(w, images[w][i]) for i in range(most) for w in interleaved(prompts) if i < len(images[w])]
 
 
-def better(tries: Iterable[Try], arms: Sequence[str], keep: int) -> list[str]:
+def better(tries: Iterable[Try], arms: Sequence[str], keep: int, kinds: Sequence[Collection[str]] = ()) -> list[str]:
     """The settings that together are of most use: one after the other, each where those before it are of least.
 
     Not those of most use each: a prompt that only a hard setting shows needs one, however many do with a gentle one.
+
+    Args:
+        kinds: the settings that suit each kind of attribute, the kind with most prompts first: of every kind one is
+            kept, as far as there are places.
 
     Returns:
         `keep` of the settings, in the order of `arms`.
@@ -215,8 +232,12 @@ def better(tries: Iterable[Try], arms: Sequence[str], keep: int) -> list[str]:
         more = sum(max(0.0, value - served.get(pair, 0.0)) for pair, value in use[arm].items())
         return round(more, 9), sum(use[arm].values())
 
-    for _ in range(min(keep, len(arms))):
-        best = max((arm for arm in arms if arm not in kept), key=worth)  # the first of equals
+    for places in range(min(keep, len(arms)), 0, -1):
+        free = [arm for arm in arms if arm not in kept]
+        waiting = [of for of in kinds if not any(arm in of for arm in kept) and any(arm in of for arm in free)]
+        if len(waiting) >= places:
+            free = [arm for arm in free if arm in waiting[0]]
+        best = max(free, key=worth)  # the first of equals
         kept.append(best)
         for pair, value in use[best].items():
             served[pair] = max(value, served.get(pair, 0.0))

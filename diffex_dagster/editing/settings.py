@@ -8,8 +8,9 @@ the values come from:
 - scale 5, threshold 0.9, skip 0.15, 30 steps: diffusers' pipeline. Ours are its scale and threshold with 20 steps, of
   which each costs as much as any other, and skip 0.1, which lets larger changes through.
 - no mask, scale 1: the model's own answer to the prompt with no exaggeration, for small pictures, whose latents have no
-  room for a mask, and for what fills the picture. It comes with no skip: an edit that is not pushed draws what the
-  model expects from the noise that it starts at, and what the steps that are left out decide stays as it was.
+  room for a mask, and for what fills the picture, which is edited without a mask only. It comes with no skip: an edit
+  that is not pushed draws what the model expects from the noise that it starts at, and what the steps that are left out
+  decide stays as it was.
 """
 
 from __future__ import annotations
@@ -80,11 +81,12 @@ def read_setting(text: str) -> Setting:
         raise EditorError(f"an edit asks for the options {text!r}, which are none of LEDITS++: {error}") from error
 
 
-Kind = Literal["style", "colour", "object", "face part"]
+Kind = Literal["style", "background", "colour", "object", "face part"]
 """What an attribute is, as far as its edits ask for other options: the kinds that the authors' demo has presets for,
-and colours, which fill a thing up to its edges."""
+what lies behind everything, and colours, which fill a thing up to its edges."""
 
-_WHOLE = re.compile(r"\b(whole|entire|everywhere|all over|global|overall|background|scene|sky|full (image|frame))\b")
+_WHOLE = re.compile(r"\b(whole|entire|everywhere|all over|global|overall|full (image|frame|picture))\b")
+_BEHIND = re.compile(r"\b(background|backdrop|scene|sky)\b")
 _FACE = re.compile(
     r"\b(face|facial|head|hair|eyes?|eyelids?|(eye)?brows?|eyelash(es)?|nose|mouth|lips?|teeth|ears?|cheeks?|chin|jaw|forehead)\b"
 )
@@ -94,13 +96,14 @@ UNPUSHED = 1.0  # the scale up to which an edit without a mask is the model's ow
 
 # (scale, threshold) under a mask, and scales without one, in the order in which they are tried. A threshold is the
 # share of the picture that stays as it is: most where a part of a face changes, less where a thing does or the colour
-# of one, least where a style does.
+# of one, least where what lies behind everything does. A style fills the picture: no part of it may stay.
 _PRESETS: Mapping[Kind | None, tuple[Sequence[tuple[float, float]], Sequence[float]]] = {
     None: (
         [(5.0, 0.9), (10.0, 0.75), (3.0, 0.9), (10.0, 0.9), (5.0, 0.75), (15.0, 0.9), (3.0, 0.5), (5.0, 0.5)],
         [1.0, 3.0, 2.0, 5.0],
     ),
-    "style": ([(5.0, 0.5), (10.0, 0.75), (3.0, 0.5), (5.0, 0.75)], [1.0, 3.0, 2.0, 5.0]),
+    "style": ([], [1.0, 3.0, 2.0, 5.0]),
+    "background": ([(5.0, 0.5), (10.0, 0.75), (3.0, 0.5), (5.0, 0.75)], [1.0, 3.0, 2.0, 5.0]),
     "colour": ([(10.0, 0.75), (5.0, 0.75), (5.0, 0.5), (3.0, 0.5), (10.0, 0.9), (5.0, 0.9)], [1.0, 3.0, 2.0]),
     "object": ([(10.0, 0.75), (5.0, 0.9), (5.0, 0.75), (10.0, 0.9), (3.0, 0.9), (15.0, 0.9)], [1.0, 3.0, 2.0]),
     "face part": ([(5.0, 0.9), (10.0, 0.9), (3.0, 0.9), (10.0, 0.75), (15.0, 0.9), (5.0, 0.75)], [1.0, 3.0, 2.0]),
@@ -118,6 +121,8 @@ def kind_of(region: str | None, group: str | None = None) -> Kind | None:
         return None
     if _WHOLE.search(region.casefold()):
         return "style"
+    if _BEHIND.search(region.casefold()):
+        return "background"
     if group and _COLOUR.search(re.sub(r"[^a-z]", " ", group.casefold())):
         return "colour"
     return "face part" if _FACE.search(region.casefold()) else "object"
@@ -128,6 +133,8 @@ def worth_trying(
 ) -> list[Setting]:
     """The settings that calibration tries, the editor's own first, so that any beginning of the list is a fair choice.
 
+    What fills the picture (a style, the weather) is tried without a mask only: a mask leaves part of the picture as it
+    is, and the gentlest setting that shows a trace of it there would else be chosen.
     First how hard and where (scale and mask), gentle and hard in turn, with the editor's own skip; only the gentlest
     without a mask begins without one. Then the same without a skip, that gentlest one with the editor's own, all with
     much, and with a later start.
@@ -151,7 +158,8 @@ def worth_trying(
         return own.model_copy(update={"scale": scale, "warmup": 0, "cooldown": None, **where})
 
     def cores() -> Iterator[Setting]:
-        yield own
+        if masked or own.mask == "none":
+            yield own
         for i in range(max(len(masked), len(free))):
             yield from [place(s, None) for s in free[i : i + 1]]
             yield from [place(s, t) for s, t in masked[i : i + 1]]

@@ -191,9 +191,9 @@ def calibration_version(study: Study, store: Store) -> str:
 
 
 def _allowed(settings: Settings, wanted: Wanted, final: Sequence[str]) -> list[str]:
-    """The finalists that go with the prompt's kind, the likeliest first; all where none does, own options without."""
-    of_region = settings(wanted.region or None, wanted.group)
-    return [each for each in of_region if each in final] or list(final) or [of_region[0]]
+    """The finalists that go with the prompt's kind, the likeliest first; the first of its kind where none does."""
+    of_kind = settings(wanted.region or None, wanted.group)
+    return [each for each in of_kind if each in final] or [of_kind[0]]
 
 
 def planned_tries(work: StudyContext, corpus: Corpus, images: Collection[str]) -> tuple[int, int]:

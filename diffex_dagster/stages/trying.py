@@ -5,7 +5,7 @@ What is tried next, and what is chosen of it, is in `editing.calibration`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,10 +14,11 @@ import numpy as np
 from diffex_dagster.editing import calibration as planning
 from diffex_dagster.editing.calibration import Try, Wanted
 from diffex_dagster.editing.protocol import Concept, EditRequest
+from diffex_dagster.judging.protocol import traits_of
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edit_metrics import edit_metrics_of
 from diffex_dagster.stages.edits import EditCounts, make_edits
-from diffex_dagster.stages.judging import chance_gain, ensure_evidence
+from diffex_dagster.stages.judging import ensure_evidence, least_gain
 from diffex_dagster.store import StoredPicture, edit_key
 
 Settings = Callable[[str | None, str | None], Sequence[str]]
@@ -52,6 +53,7 @@ class Trying:
         self._images = images
         self._words = [(word, image) for image in images for word in work.study.effects.control_prompts]
         self._seen: dict[tuple[Wanted, str, str], _Seen] = {}
+        self._nothing: list[np.ndarray] = []  # evidence of each control prompt in the null edits, (images,)
         self._chance: dict[str, float] = {}
         self._controls: dict[str, int] = {}
         self._best: Mapping[tuple[Wanted, str], float] = {}  # gains elsewhere that edits are held against too
@@ -74,7 +76,7 @@ class Trying:
         self._begin(new, before)
         pairs, left = self._in_order(new), budget
         self.counts = EditCounts()  # the study makes the null edits too
-        arms = list(final)
+        arms, kinds = list(final), planning.suiting(new, settings)
         if not arms:
             arms = planning.in_turn(new, settings)
             rounds = planning.halving(len(arms), budget // 2, len(pairs), len(self._words))
@@ -82,11 +84,12 @@ class Trying:
             for i, each in enumerate(rounds):
                 self._try(arms, pairs[: each.pairs], each.controls)
                 keep = rounds[i + 1].arms if i + 1 < len(rounds) else planning.FINALISTS
-                arms = planning.better(self.tries, arms, keep)
+                arms = planning.better(self.tries, arms, keep, kinds)
             left -= planning.cost(rounds)
             if rounds:
                 most = int(planning.VARIANTS * budget)
-                arms, spent = self._varied(arms, pairs[: rounds[-1].pairs], rounds[-1].controls, min(most, left))
+                last = rounds[-1]
+                arms, spent = self._varied(arms, pairs[: last.pairs], last.controls, min(most, left), kinds)
                 left -= spent
         if len(arms) > 1:
             made = self._controls.get(arms[0], 0)
@@ -101,13 +104,19 @@ class Trying:
         return arms
 
     def _varied(
-        self, arms: list[str], pairs: Sequence[tuple[Wanted, str]], controls: int, most: int
+        self,
+        arms: list[str],
+        pairs: Sequence[tuple[Wanted, str]],
+        controls: int,
+        most: int,
+        kinds: Sequence[Collection[str]],
     ) -> tuple[list[str], int]:
         """As many finalists, among them variants of the best that do better than others; and the edits that this took.
 
         Args:
             pairs, controls: what the finalists were tried on.
             most: edits that it may take.
+            kinds: as `planning.better` has them.
         """
         variants: Callable[[str], Sequence[str]] | None = getattr(self._editor, "variants", None)
         use = {arm: sum(each.use for each in self.tries if each.setting == arm) for arm in arms}
@@ -122,7 +131,7 @@ class Trying:
         self._try(more, pairs[:count], controls)
         on = set(pairs[:count])
         tries = [each for each in self.tries if (each.wanted, each.image) in on]
-        return planning.better(tries, [*arms, *more], len(arms)), len(more) * (count + controls)
+        return planning.better(tries, [*arms, *more], len(arms), kinds), len(more) * (count + controls)
 
     def compare(
         self,
@@ -148,7 +157,12 @@ class Trying:
         """Make the null edits, and look up what every try is held against."""
         self._others = _others(new, before)
         self._whole = self._known_gains(before)
-        self._edit([EditRequest(image, (), self._study.seed) for image in self._images])
+        nulls = [EditRequest(image, (), self._study.seed) for image in self._images]
+        self._edit(nulls)
+        if not traits_of(self.work.judge).binary:  # one that says yes or no is taken at its word
+            words = self._study.effects.control_prompts
+            found = self._evidence([(null, word) for word in words for null in nulls])
+            self._nothing = [np.array([found[null, word] for null in nulls]) for word in words]
 
     def _in_order(self, new: Sequence[Wanted]) -> list[tuple[Wanted, str]]:
         """The pairs of prompt and image in the order in which they are tried."""
@@ -166,8 +180,9 @@ class Trying:
     def tries(self) -> list[Try]:
         """What was tried so far; harm is measured against what edits of the other attributes do to theirs.
 
-        An edit shows its attribute where it gains more than chance, and at least `PART` of what the best setting tried
-        gains for the same prompt on the same image: the gentlest setting would else be one that hardly begins.
+        An edit shows its attribute where it gains more than `judging.least_gain`, and at least `PART` of what the best
+        setting tried gains for the same prompt on the same image: the gentlest setting would else be one that hardly
+        begins.
         What was tried is a scale of its own: a pair with fewer settings is judged less strictly.
         """
         of = {prompt: list(gains) for prompt, gains in self._whole.items()}
@@ -247,7 +262,7 @@ class Trying:
         )
         for arm in arms:
             rises = [evidence[control[word, i, arm], word] - evidence[nulls[i], word] for word, i in words]
-            self._chance[arm] = chance_gain([np.array(rises)])
+            self._chance[arm] = least_gain([np.array(rises)], self._nothing)
             self._controls[arm] = len(words)
         self._measure(asked, looked_for, evidence, nulls)
 

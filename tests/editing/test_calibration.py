@@ -126,3 +126,13 @@ def test_tries_start_from_what_suits_the_kinds_of_a_corpus() -> None:
     assert in_turn(wanted, settings) == ["own", "narrow", "wide", "hard"]
     assert in_turn(wanted[:1], settings) == ["own", "wide"]
     assert in_turn([Wanted("x", "add", "x")], settings) == ["own", "any"] and in_turn([], settings) == []
+
+
+def test_of_every_kind_a_setting_that_suits_it_goes_on() -> None:
+    """Masked settings are of most use by far; what fills the picture has none of them, and keeps one of its own."""
+    some = [*tries(HAT, "narrow", 6, 6, 0.1), *tries(HAT, "hard", 6, 6, 0.2), *tries(HAT, "all", 3, 6, 0.8)]
+    arms = ["narrow", "hard", "all"]
+    assert better(some, arms, 2) == ["narrow", "hard"]
+    assert better(some, arms, 2, [("narrow", "hard"), ("all",)]) == ["narrow", "all"]
+    assert better(some, arms, 1, [("narrow", "hard"), ("all",)]) == ["narrow"]  # the kind with most prompts
+    assert better(some, arms, 2, [("all",), ("unknown",)]) == ["narrow", "all"]

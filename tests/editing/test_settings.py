@@ -19,7 +19,7 @@ from diffex_dagster.editing import checkpoints
 from diffex_dagster.editing.checkpoints import Checkpoint
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
 from diffex_dagster.editing.protocol import Concept, EditRequest
-from diffex_dagster.editing.settings import ConceptOptions, Setting, kind_of, read_setting, worth_trying
+from diffex_dagster.editing.settings import ConceptOptions, Kind, Setting, kind_of, read_setting, worth_trying
 from diffex_dagster.errors import EditorError
 from diffex_dagster.stages.calibration import wanted_prompts
 from diffex_dagster.study import load_study
@@ -51,27 +51,38 @@ def test_any_beginning_of_what_is_worth_trying_is_a_fair_choice() -> None:
 
 def test_the_corpus_says_what_kind_of_attribute_it_names() -> None:
     assert kind_of(None) is kind_of("", "hair-colour") is None
-    assert kind_of("the whole scene") == kind_of("Background", "colour-of-the-wall") == "style"
+    assert kind_of("the whole scene") == kind_of("Whole picture", "colour-tones") == "style"
+    assert kind_of("Background", "colour-of-the-wall") == kind_of("sky") == "background"
     assert kind_of("upper body", "clothing-colour") == kind_of("skin", "skin-tone") == "colour"
     assert kind_of("lower face") == kind_of("left eye") == kind_of("hair", "hairstyle") == "face part"
     assert kind_of("upper body", "clothing") == kind_of("in front of the heart", "stone") == "object"
     corpus = tree_from_raw(read_answer((ROOT / "studies" / "avatars" / "proposal.json").read_text("utf-8")))
     kinds = {w.group: kind_of(w.region, w.group) for w in wanted_prompts(corpus)}
-    assert Counter(kinds.values()) == {"face part": 9, "colour": 3, "object": 1, "style": 1}, kinds
+    assert Counter(kinds.values()) == {"face part": 9, "colour": 3, "object": 1, "background": 1}, kinds
 
 
 def test_a_kind_s_presets_come_first_and_bound_the_mask() -> None:
     own = OWN.model_copy(update={"threshold": 0.75, "scale": 4.0})
-    tried = {kind: worth_trying(own, 20, kind) for kind in ("style", "colour", "object", "face part", None)}
+    kinds: tuple[Kind | None, ...] = ("background", "colour", "object", "face part", None)
+    tried = {kind: worth_trying(own, 20, kind) for kind in kinds}
     thresholds = {kind: [each.threshold for each in of[1:] if each.mask != "none"] for kind, of in tried.items()}
     assert {kind: of[0] for kind, of in thresholds.items()} == {
-        "style": 0.5, "colour": 0.75, "object": 0.75, "face part": 0.9, None: 0.9,
+        "background": 0.5, "colour": 0.75, "object": 0.75, "face part": 0.9, None: 0.9,
     }  # fmt: skip
-    assert max(thresholds["style"]) == 0.75 == min(thresholds["face part"]) == min(thresholds["object"])
+    assert max(thresholds["background"]) == 0.75 == min(thresholds["face part"]) == min(thresholds["object"])
     assert all(of[0] == own and of[1].scale == 1.0 and of[1].mask == "none" for of in tried.values())
     assert {each.scale for each in tried["face part"] if each.mask == "none"} == {1.0, 2.0, 3.0}  # gentle ones
     known = {(each.scale, each.threshold, each.mask) for each in tried[None]}
     assert all({(each.scale, each.threshold, each.mask) for each in of} <= known for of in tried.values())
+
+
+def test_what_fills_the_picture_is_edited_without_a_mask() -> None:
+    """A mask leaves part of the picture as it is: fog on a quarter of it shows, and moves a classifier by little."""
+    tried = worth_trying(OWN, 20, "style")
+    assert {each.mask for each in tried} == {"none"} and (tried[0].scale, tried[0].skip) == (1.0, 0.0)
+    assert len({each.scale for each in tried}) == 4 and {each.skip for each in tried} == {0.0, 0.1, 0.3}
+    free = OWN.model_copy(update={"mask": "none"})
+    assert worth_trying(free, 20, "style")[0] == free  # the editor's own, where it suits
 
 
 def test_a_concept_of_a_joint_edit_sets_in_at_the_noise_at_which_it_would_alone() -> None:
