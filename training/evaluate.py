@@ -12,7 +12,7 @@ import json
 import random
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -68,14 +68,22 @@ def text_to_image(world: World, folder: Path, probe: Probe, each: int) -> dict[s
     return shares
 
 
-def pairs(world: World, pictured: Sequence[State], each: int, seed: int = 0) -> list[tuple[int, str]]:
-    """(image, feature) pairs in which the feature is absent and the world could show it: `each` for an image."""
+def pairs(
+    world: World, pictured: Sequence[State], each: int, seed: int = 0, factors: Collection[str] = ()
+) -> list[tuple[int, str]]:
+    """(image, feature) pairs in which the feature is absent and the world could show it: `each` for an image.
+
+    Args:
+        factors: whose features these may be; any without.
+    """
     rng, chosen = random.Random(seed), []
     for i, state in enumerate(pictured):
         absent = [
             phrase
             for phrase in features(world)
-            if not world.has_feature(state, phrase) and world.has_feature(world.set_feature(state, phrase), phrase)
+            if not world.has_feature(state, phrase)
+            and world.has_feature(world.set_feature(state, phrase), phrase)
+            and (not factors or world.phrases[phrase][0] in factors)
         ]
         chosen += [(i, phrase) for phrase in rng.sample(absent, each)]
     return chosen
@@ -93,7 +101,13 @@ def kept_factors(world: World, state: State, phrase: str, read: State) -> list[b
 
 
 def edits(
-    editor: LeditsEditor, probe: Probe, count: int, each: int, seed: int = data.HELD_OUT_SEED, world: World = AVATARS
+    editor: LeditsEditor,
+    probe: Probe,
+    count: int,
+    each: int,
+    seed: int = data.HELD_OUT_SEED,
+    world: World = AVATARS,
+    factors: Collection[str] = (),
 ) -> tuple[dict[str, dict[str, float]], float]:
     """Per feature: pairs, share of edits that took, mean share of other factors kept, and what is left to do.
 
@@ -102,7 +116,7 @@ def edits(
     """
     pictured = states(world, seed, count)
     images = {str(i): world.draw(state) for i, state in enumerate(pictured)}
-    wanted = pairs(world, pictured, each)
+    wanted = pairs(world, pictured, each, factors=factors)
     requests = {EditRequest(str(i), (Concept(phrase),)): (i, phrase) for i, phrase in wanted}
     start = time.monotonic()
     made = [edit for batch in editor.edit(images, list(requests)) for edit in batch]

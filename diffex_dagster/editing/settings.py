@@ -135,9 +135,9 @@ def worth_trying(
 
     What fills the picture (a style, the weather) is tried without a mask only: a mask leaves part of the picture as it
     is, and the gentlest setting that shows a trace of it there would else be chosen.
-    First how hard and where (scale and mask), gentle and hard in turn, with the editor's own skip; only the gentlest
-    without a mask begins without one. Then the same without a skip, that gentlest one with the editor's own, all with
-    much, and with a later start.
+    First how hard and where (scale and mask), gentle and hard in turn, with the editor's own skip. Then the same
+    without a skip, with much, and with a later start. What is not pushed has no skip and no later start: it draws what
+    the model expects from the noise that it starts at.
 
     Args:
         own: what the editor was made with.
@@ -165,9 +165,9 @@ def worth_trying(
             yield from [place(s, t) for s, t in masked[i : i + 1]]
 
     core = list(cores())
-    found = [*core]
+    found, pushed = [*core], [each for each in core if each.mask != "none" or each.scale > UNPUSHED]
     if skips:
-        found += [each.model_copy(update={"skip": skip}) for skip in (0.0, own.skip, 0.3) for each in core]
-    found += [each.model_copy(update={"warmup": max(1, steps // 5)}) for each in core]
+        found += [each.model_copy(update={"skip": skip}) for skip in (0.0, own.skip, 0.3) for each in pushed]
+    found += [each.model_copy(update={"warmup": max(1, steps // 5)}) for each in pushed]
     found += [each.model_copy(update={"described": False}) for each in core if words]
     return list(dict.fromkeys(found))
