@@ -108,6 +108,7 @@ def main() -> None:
     parser.add_argument("--world", choices=sorted(worlds()), default="avatars")
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--each", type=int, default=12, help="edits of each picture")
+    parser.add_argument("--draws", type=int, default=2, help="of noise, that each picture is judged at")
     parser.add_argument("--json", type=Path, help="write every verdict to this file")
     arguments = parser.parse_args()
     world = worlds()[arguments.world]
@@ -115,7 +116,7 @@ def main() -> None:
     editor = build_editor(study)
     assert isinstance(editor, LeditsEditor)
     found = verdicts(
-        editor, editor.judge(2), load(probe_file(world), world), world, study.effects.control_prompts,
+        editor, editor.judge(arguments.draws), load(probe_file(world), world), world, study.effects.control_prompts,
         arguments.images, arguments.each,
     )  # fmt: skip
     figures = agreement([each["judge"] for each in found], [each["shown"] for each in found])
