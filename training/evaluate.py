@@ -69,21 +69,19 @@ def text_to_image(world: World, folder: Path, probe: Probe, each: int) -> dict[s
 
 
 def pairs(
-    world: World, pictured: Sequence[State], each: int, seed: int = 0, factors: Collection[str] = ()
+    world: World, pictured: Sequence[State], each: int, seed: int = 0, among: Collection[str] = ()
 ) -> list[tuple[int, str]]:
     """(image, feature) pairs in which the feature is absent and the world could show it: `each` for an image.
 
     Args:
-        factors: whose features these may be; any without.
+        among: phrases that these may be; without any, the first words of every value.
     """
     rng, chosen = random.Random(seed), []
     for i, state in enumerate(pictured):
         absent = [
             phrase
-            for phrase in features(world)
-            if not world.has_feature(state, phrase)
-            and world.has_feature(world.set_feature(state, phrase), phrase)
-            and (not factors or world.phrases[phrase][0] in factors)
+            for phrase in among or features(world)
+            if not world.has_feature(state, phrase) and world.has_feature(world.set_feature(state, phrase), phrase)
         ]
         chosen += [(i, phrase) for phrase in rng.sample(absent, each)]
     return chosen
@@ -107,7 +105,7 @@ def edits(
     each: int,
     seed: int = data.HELD_OUT_SEED,
     world: World = AVATARS,
-    factors: Collection[str] = (),
+    among: Collection[str] = (),
 ) -> tuple[dict[str, dict[str, float]], float]:
     """Per feature: pairs, share of edits that took, mean share of other factors kept, and what is left to do.
 
@@ -116,7 +114,7 @@ def edits(
     """
     pictured = states(world, seed, count)
     images = {str(i): world.draw(state) for i, state in enumerate(pictured)}
-    wanted = pairs(world, pictured, each, factors=factors)
+    wanted = pairs(world, pictured, each, among=among)
     requests = {EditRequest(str(i), (Concept(phrase),)): (i, phrase) for i, phrase in wanted}
     start = time.monotonic()
     made = [edit for batch in editor.edit(images, list(requests)) for edit in batch]
@@ -132,7 +130,7 @@ def edits(
     table = {
         phrase: {"pairs": len(took[phrase])}
         | {name: float(np.mean(of[phrase])) for name, of in (("took", took), ("kept", kept), ("left", left))}
-        for phrase in features(world)
+        for phrase in among or features(world)
         if took[phrase]
     }
     return table, seconds

@@ -2,7 +2,9 @@
 
 Run `python -m training.judge --world avatars`: pictures of a seed that nothing was trained on are edited as the world's
 study does, the judge and the probe (`training.probe`) are asked whether each edit shows its attribute, and the share of
-edits on which they agree is printed with its interval.
+edits on which they agree is printed with its interval. Where the study calibrates its editor and `diffex calibrate` has
+been run, each prompt of its corpus is edited with what was found for it; otherwise the world's words are, with the
+editor's own options.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from diffex_dagster.editing.ledits import LeditsEditor
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.effects.agreement import cohens_kappa
 from diffex_dagster.judging.protocol import Judge
+from diffex_dagster.stages.calibrated import chosen_settings
+from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.judging import least_gain
-from diffex_dagster.stages.setup import build_editor
 from diffex_dagster.study import load_study
 from diffex_dagster.worlds.base import World
 from diffex_dagster.worlds.rules import worlds
@@ -63,6 +66,7 @@ def verdicts(
     count: int,
     each: int,
     seed: int = data.HELD_OUT_SEED,
+    chosen: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """What judge and probe say of edits towards attributes that the pictures lack, and what evidence each gained.
 
@@ -71,34 +75,41 @@ def verdicts(
             edits towards these gain of themselves, and than their evidence differs between pictures.
         count: pictures of a seed that nothing was trained on.
         each: edits of each.
+        chosen: prompt -> `Concept.setting` of a calibrated study: its prompts are edited, and each is held against
+            controls of its own setting.
     """
+    chosen = {phrase: setting for phrase, setting in (chosen or {}).items() if phrase in world.phrases}
     pictured = states(world, seed, count)
     images = {str(i): world.draw(state) for i, state in enumerate(pictured)}
-    wanted = [(str(i), phrase) for i, phrase in pairs(world, pictured, each)]
-    nonsense = [(image, word) for image in images for word in controls]
-    requests = {(image, phrase): EditRequest(image, (Concept(phrase),)) for image, phrase in [*wanted, *nonsense]}
+    wanted = [(str(i), phrase, chosen.get(phrase, "")) for i, phrase in pairs(world, pictured, each, among=chosen)]
+    settings = list(dict.fromkeys(setting for *_, setting in wanted))
+    nonsense = [(image, word, setting) for setting in settings for image in images for word in controls]
+    requests = {of: EditRequest(of[0], (Concept(of[1], setting=of[2]),)) for of in [*wanted, *nonsense]}
     nulls = {image: EditRequest(image) for image in images}
     made = {r: p for batch in editor.edit(images, [*nulls.values(), *requests.values()]) for r, p in batch}
-    pictures = {f"{image}/{phrase}": made[request] for (image, phrase), request in requests.items()}
+    pictures = {"/".join(of): made[request] for of, request in requests.items()}
     pictures |= {image: made[request] for image, request in nulls.items()}
-    asked = [(key, phrase) for image, phrase in requests for key in (image, f"{image}/{phrase}")]
+    asked = [(key, of[1]) for of in requests for key in (of[0], "/".join(of))]
     evidence: Mapping[tuple[str, str], float] = dict(
-        answer for batch in judge.evidence(pictures, asked) for answer in batch
+        answer for batch in judge.evidence(pictures, list(dict.fromkeys(asked))) for answer in batch
     )
 
-    def gain(image: str, phrase: str) -> float:
-        return evidence[f"{image}/{phrase}", phrase] - evidence[image, phrase]
+    def gain(of: tuple[str, str, str]) -> float:
+        return evidence["/".join(of), of[1]] - evidence[of[0], of[1]]
 
     nothing = [np.array([evidence[image, word] for image in images]) for word in controls]
-    chance = least_gain([np.array([gain(image, word) for image, word in nonsense])], nothing)
-    read = probe.read([made[requests[pair]] for pair in wanted])
+    chance = {
+        setting: least_gain([np.array([gain(of) for of in nonsense if of[2] == setting])], nothing)
+        for setting in settings
+    }
+    read = probe.read([made[requests[of]] for of in wanted])
     return [
         {
-            "image": image, "phrase": phrase, "gain": gain(image, phrase), "chance": chance,
-            "judge": gain(image, phrase) > chance,
-            "shown": state[world.phrases[phrase][0]] in world.phrases[phrase][1],
+            "image": of[0], "phrase": of[1], "setting": of[2], "gain": gain(of), "chance": chance[of[2]],
+            "judge": gain(of) > chance[of[2]],
+            "shown": state[world.phrases[of[1]][0]] in world.phrases[of[1]][1],
         }
-        for (image, phrase), state in zip(wanted, read, strict=True)
+        for of, state in zip(wanted, read, strict=True)
     ]  # fmt: skip
 
 
@@ -113,11 +124,17 @@ def main() -> None:
     arguments = parser.parse_args()
     world = worlds()[arguments.world]
     study = load_study(STUDIES / world.name)
-    editor = build_editor(study)
+    work = StudyContext(study)
+    chosen = chosen_settings(study, work.store) if work.store.exists() else {}
+    editor = work.editor
     assert isinstance(editor, LeditsEditor)
+    print(
+        f"{len(chosen)} prompts with options of their own" if chosen else "the world's words, the editor's own options"
+    )
     found = verdicts(
         editor, editor.judge(arguments.draws), load(probe_file(world), world), world, study.effects.control_prompts,
         arguments.images, arguments.each,
+        chosen={prompt: setting for (prompt, way), setting in chosen.items() if way == "add"},
     )  # fmt: skip
     figures = agreement([each["judge"] for each in found], [each["shown"] for each in found])
     print(json.dumps(figures, indent=1))

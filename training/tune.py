@@ -16,7 +16,7 @@ from diffex_dagster.editing.ledits import LeditsEditor
 from diffex_dagster.worlds.base import World
 from diffex_dagster.worlds.rules import worlds
 from training import common
-from training.evaluate import edits, mean, probe_file, study_options
+from training.evaluate import edits, features, mean, probe_file, study_options
 from training.probe import load
 
 TUNING_SEED = 4
@@ -47,6 +47,7 @@ def main() -> None:
     common.setup(0)
     world = worlds()[arguments.world]
     probe = load(probe_file(world), world)
+    among = [each for each in features(world) if not arguments.factors or world.phrases[each][0] in arguments.factors]
     for scale, threshold in itertools.product(arguments.scales, arguments.thresholds):
         options = study_options(
             world,
@@ -59,7 +60,7 @@ def main() -> None:
             prompts={},
         )
         table, seconds = edits(
-            LeditsEditor(options), probe, arguments.images, arguments.each, TUNING_SEED, world, arguments.factors
+            LeditsEditor(options), probe, arguments.images, arguments.each, TUNING_SEED, world, among
         )
         print(
             f"scale {scale:g} threshold {threshold:g}: took {mean(table, 'took'):.2f} kept {mean(table, 'kept'):.2f} "
