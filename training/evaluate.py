@@ -71,7 +71,7 @@ def text_to_image(world: World, folder: Path, probe: Probe, each: int) -> dict[s
 def pairs(
     world: World, pictured: Sequence[State], each: int, seed: int = 0, among: Collection[str] = ()
 ) -> list[tuple[int, str]]:
-    """(image, feature) pairs in which the feature is absent and the world could show it: `each` for an image.
+    """(image, feature) pairs in which the feature is absent and the world could show it: `each` for an image, or all.
 
     Args:
         among: phrases that these may be; without any, the first words of every value.
@@ -83,7 +83,7 @@ def pairs(
             for phrase in among or features(world)
             if not world.has_feature(state, phrase) and world.has_feature(world.set_feature(state, phrase), phrase)
         ]
-        chosen += [(i, phrase) for phrase in rng.sample(absent, each)]
+        chosen += [(i, phrase) for phrase in rng.sample(absent, min(each, len(absent)))]
     return chosen
 
 

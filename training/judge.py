@@ -2,9 +2,8 @@
 
 Run `python -m training.judge --world avatars`: pictures of a seed that nothing was trained on are edited as the world's
 study does, the judge and the probe (`training.probe`) are asked whether each edit shows its attribute, and the share of
-edits on which they agree is printed with its interval. Where the study calibrates its editor and `diffex calibrate` has
-been run, each prompt of its corpus is edited with what was found for it; otherwise the world's words are, with the
-editor's own options.
+edits on which they agree is printed with its interval. The world's words are edited with the editor's own options; with
+`--calibrated`, after `diffex calibrate WORLD`, the prompts of the study's corpus with what was found for each.
 """
 
 from __future__ import annotations
@@ -75,10 +74,10 @@ def verdicts(
             edits towards these gain of themselves, and than their evidence differs between pictures.
         count: pictures of a seed that nothing was trained on.
         each: edits of each.
-        chosen: prompt -> `Concept.setting` of a calibrated study: its prompts are edited, and each is held against
-            controls of its own setting.
+        chosen: phrase of the world -> `Concept.setting` of a calibrated study: these are edited, and each is held
+            against controls of its own setting.
     """
-    chosen = {phrase: setting for phrase, setting in (chosen or {}).items() if phrase in world.phrases}
+    chosen = chosen or {}
     pictured = states(world, seed, count)
     images = {str(i): world.draw(state) for i, state in enumerate(pictured)}
     wanted = [(str(i), phrase, chosen.get(phrase, "")) for i, phrase in pairs(world, pictured, each, among=chosen)]
@@ -119,22 +118,24 @@ def main() -> None:
     parser.add_argument("--world", choices=sorted(worlds()), default="avatars")
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--each", type=int, default=12, help="edits of each picture")
+    parser.add_argument("--calibrated", action="store_true", help="edit as the calibrated study does")
     parser.add_argument("--draws", type=int, default=2, help="of noise, that each picture is judged at")
     parser.add_argument("--json", type=Path, help="write every verdict to this file")
     arguments = parser.parse_args()
     world = worlds()[arguments.world]
     study = load_study(STUDIES / world.name)
-    work = StudyContext(study)
-    chosen = chosen_settings(study, work.store) if work.store.exists() else {}
-    editor = work.editor
+    work, chosen = StudyContext(study), dict[str, str]()
+    if arguments.calibrated:
+        settings = chosen_settings(study, work.store) if work.store.exists() else {}
+        chosen = {of: setting for (of, way), setting in settings.items() if way == "add" and of in world.phrases}
+        if not chosen:
+            parser.error(f"nothing is calibrated: run `diffex calibrate {world.name}` first")
+    editor = work.editor if chosen else work.bare_editor
     assert isinstance(editor, LeditsEditor)
-    print(
-        f"{len(chosen)} prompts with options of their own" if chosen else "the world's words, the editor's own options"
-    )
     found = verdicts(
         editor, editor.judge(arguments.draws), load(probe_file(world), world), world, study.effects.control_prompts,
         arguments.images, arguments.each,
-        chosen={prompt: setting for (prompt, way), setting in chosen.items() if way == "add"},
+        chosen=chosen,
     )  # fmt: skip
     figures = agreement([each["judge"] for each in found], [each["shown"] for each in found])
     print(json.dumps(figures, indent=1))

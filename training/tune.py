@@ -46,6 +46,8 @@ def main() -> None:
     arguments = parser.parse_args()
     common.setup(0)
     world = worlds()[arguments.world]
+    if unknown := set(arguments.factors) - set(world.factors):
+        parser.error(f"{world.name} has no {', '.join(sorted(unknown))}; it has {', '.join(world.factors)}")
     probe = load(probe_file(world), world)
     among = [each for each in features(world) if not arguments.factors or world.phrases[each][0] in arguments.factors]
     for scale, threshold in itertools.product(arguments.scales, arguments.thresholds):

@@ -215,8 +215,8 @@ def better(tries: Iterable[Try], arms: Sequence[str], keep: int, kinds: Sequence
     Not those of most use each: a prompt that only a hard setting shows needs one, however many do with a gentle one.
 
     Args:
-        kinds: the settings that suit each kind of attribute, the kind with most prompts first: of every kind one is
-            kept, as far as there are places.
+        kinds: the settings that suit each kind of attribute, the kind with most prompts first: where there are no more
+            places than kinds that have none yet, the next place goes to the first of these.
 
     Returns:
         `keep` of the settings, in the order of `arms`.

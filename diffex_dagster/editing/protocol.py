@@ -71,7 +71,8 @@ class Calibrates(Protocol):
         """The settings that are worth trying, those that are likeliest to be right first.
 
         Each stands for options of one concept, the same text for the same options, and is what `Concept.setting` takes;
-        "" is the options that the editor was made with. A short budget tries the first of them only.
+        "" is the options that the editor was made with. A short budget tries the first of them only. Where two kinds of
+        attribute have settings of their own, each prompt gets one that is listed for its kind.
 
         Args:
             region: where in the picture the attribute shows, where the corpus says so.

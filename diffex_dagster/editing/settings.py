@@ -85,7 +85,8 @@ Kind = Literal["style", "background", "colour", "object", "face part"]
 """What an attribute is, as far as its edits ask for other options: the kinds that the authors' demo has presets for,
 what lies behind everything, and colours, which fill a thing up to its edges."""
 
-_WHOLE = re.compile(r"\b(whole|entire|everywhere|all over|global|overall|full (image|frame|picture))\b")
+_PICTURE = "(picture|image|photo|photograph|frame|scene|view|canvas|drawing|painting)"
+_WHOLE = re.compile(rf"\b(whole|entire|full|all (over|of) the|across the) {_PICTURE}\b|^(whole|everywhere|global)$")
 _BEHIND = re.compile(r"\b(background|backdrop|scene|sky)\b")
 _FACE = re.compile(
     r"\b(face|facial|head|hair|eyes?|eyelids?|(eye)?brows?|eyelash(es)?|nose|mouth|lips?|teeth|ears?|cheeks?|chin|jaw|forehead)\b"

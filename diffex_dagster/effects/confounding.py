@@ -15,8 +15,8 @@ Both edits may contain some of the other; with δ the effects of the attributes 
 
 so that X's part of A's effect is ℓ_AX δ_X = ℓ_AX (mean D_X − ℓ_XA mean D_A) / (1 − ℓ_AX ℓ_XA). A moustache whose edits
 show half a beard does not account for the beard's effect, though its own edits have half of it. Where each contains
-most of the other the two equations are one, ℓ_AX ℓ_XA near 1, and nothing tells whose the effect is (aliased effects:
-Box, Hunter & Hunter 2005): all of it may be X's, ℓ_AX mean D_X, or none.
+most of the other, or undoes it, the two equations are one, ℓ_AX ℓ_XA near 1, and nothing tells whose the effect is
+(aliased effects: Box, Hunter & Hunter 2005): all of it may be X's, ℓ_AX mean D_X, or none.
 
 **Among A's edits**, where X has no such edits. The images differ in how far A's edit changed X. What the gain for A
 itself does not tell of D is regressed on the gain for X (Judd, Kenny & McClelland 2001, mediation within subjects):
@@ -81,7 +81,7 @@ class SideEffect:
         Number,
         Says(
             "mean effect of edited less the part of looked_for, in the unit of the target measure; null where nothing "
-            "tells the two apart: edits towards either contain most of the other"
+            "tells the two apart: edits towards either contain, or undo, most of the other"
         ),
     ]
     direct_low: Annotated[Number, Says("lower end of its interval")]

@@ -29,7 +29,7 @@ class AppliedFeature:
     ci_high: Number
     decision: Annotated[str, Says("as in the study's report")]
     named: Annotated[bool, Says("it was asked for by name")]
-    confounded_with: Annotated[str | None, Says("another feature that accounts for its effect")]
+    confounded_with: Annotated[str | None, Says("another feature that accounts, or may account, for its effect")]
     shift: Annotated[Number, Says("what taking the attribute away adds to the measure, on average over the study")]
     shift_low: Maybe
     shift_high: Maybe

@@ -15,11 +15,12 @@ SHADES = 4  # steps of colour to each side of none
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its text, its CSS classes, and the same in words."""
+    """One cell: its text, its CSS classes, the same in words, and what an outline of it says."""
 
     text: str
     kind: str
     says: str
+    marks: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,6 @@ def _cell(row: RankedFeature, column: RankedFeature, effect: SideEffect | None) 
     says = f"{titled(row)} edited, {column.name} looked for: {signed_share(effect.leak)}"
     says += "" if effect.real else ", cannot be told from none"
     if effect.confounded:
-        accounts = "cannot be told from it" if math.isnan(effect.direct) else "accounts for the effect"
-        return Cell(signed_share(effect.leak), f"{kind} confounds", f"{says}; {accounts}")
+        marks = "cannot be told from it" if math.isnan(effect.direct) else "accounts for the effect"
+        return Cell(signed_share(effect.leak), f"{kind} confounds", f"{says}; {marks}", marks)
     return Cell(signed_share(effect.leak), kind, says)

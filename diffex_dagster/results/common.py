@@ -102,7 +102,7 @@ class ImageRow:
 
 @dataclass(frozen=True)
 class Confounder:
-    """Another feature whose side effect accounts for what a feature was found to do; see `effects.confounding`."""
+    """Another feature that accounts, or may account, for what a feature was found to do; see `effects.confounding`."""
 
     feature: Annotated[str, Says("id of the other feature"), Column(names=True)]
     name: Annotated[str, Says("its name"), Column(heading="")]

@@ -26,6 +26,7 @@ class UnderEditor:
     decision: Annotated[str, Says("as in the report under that editor")]
     edit_success: Maybe = None
     confounded_with: Annotated[str | None, Says("the name of the other feature")] = None
+    told_apart: Annotated[bool, Says("false where nothing tells the feature from the other one")] = True
     picture: Annotated[Picture | None, Inner] = None
 
 

@@ -156,5 +156,7 @@ def _pictures(arm: StudyContext, image: str, rows: Mapping[_Key, RankedFeature])
 def _under(row: RankedFeature | None, picture: Picture | None) -> UnderEditor | None:
     if row is None:
         return None
-    other = row.confounded_with.name if row.confounded_with else None
-    return UnderEditor(row.effect, row.ci_low, row.ci_high, row.decision, row.edit_success, other, picture)
+    other, apart = None, True
+    if row.confounded_with:
+        other, apart = row.confounded_with.name, row.confounded_with.told_apart
+    return UnderEditor(row.effect, row.ci_low, row.ci_high, row.decision, row.edit_success, other, apart, picture)

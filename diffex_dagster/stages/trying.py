@@ -68,7 +68,7 @@ class Trying:
         final: Sequence[str],
         budget: int,
     ) -> list[str]:
-        """Try settings on these prompts; returns the finalists.
+        """Try settings on these prompts; returns the finalists, among them one that suits each kind of prompt.
 
         Args:
             before: tries of an earlier calibration, whose finalists `final` are tried on the new prompts at once.
@@ -91,6 +91,7 @@ class Trying:
                 last = rounds[-1]
                 arms, spent = self._varied(arms, pairs[: last.pairs], last.controls, min(most, left), kinds)
                 left -= spent
+        arms += [of[0] for of in kinds if of and not set(of) & set(arms)]  # a kind that no finalist suits
         if len(arms) > 1:
             made = self._controls.get(arms[0], 0)
             controls = max(made, min(len(self._words), 2 * planning.PAIRS))

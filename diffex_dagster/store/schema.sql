@@ -207,7 +207,7 @@ CREATE TABLE IF NOT EXISTS rankings (
     effect_all DOUBLE,                  -- over all images, where the effect is not
     other_way DOUBLE, other_way_success DOUBLE, other_way_images INTEGER, -- edited the other way where it is so already
     cace DOUBLE, cace_low DOUBLE, cace_high DOUBLE, -- do(1) - do(0), from both
-    confounded_with VARCHAR,            -- feature that accounts for the effect; its numbers are in `side_effects`
+    confounded_with VARCHAR,            -- feature that accounts, or may, for the effect; its numbers are in `side_effects`
     becomes INTEGER, leaves INTEGER,    -- images that become the explained class, and that stop being it
     PRIMARY KEY (study, classifier, editor, corpus_version, run, rank)
 );

@@ -9,12 +9,14 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from diffex_dagster.bench import baselines, exam_tables, truth, truth_tables
+from diffex_dagster.bench.marks import Marked, Point
 from diffex_dagster.bench.racing import all_subjects
 from diffex_dagster.bench.resampling import resample
 from diffex_dagster.classifying.parts import Target
@@ -176,6 +178,18 @@ def test_subjects_are_found_and_their_class_is_named(small: Study) -> None:
         )
     with pytest.raises(DiffExError, match="diffusion arm needs one of kind 'ledits'"):
         truth.editors(small)
+
+
+def test_claims_with_a_mark_are_counted_apart() -> None:
+    def point(feature: str, decision: str, other: str | None = None) -> Point:
+        return Point(feature, feature, 0.2, 0.3, 0.1, 0.5, decision, None, other)
+
+    points = (point("a", "raises", "B"), point("b", "raises", "A"), point("c", "lowers"), point("d", "lowers"))
+    quiet = point("e", "inconclusive")
+    of = SimpleNamespace(points=(*points, quiet), ours=SimpleNamespace(false_discoveries=("a", "c")))
+    assert Marked.fdr_unmarked.fget(of) == 0.5 and Marked.true_marked.fget(of) == 0.5  # type: ignore[attr-defined]
+    none = SimpleNamespace(points=(quiet,), ours=of.ours)
+    assert Marked.fdr_unmarked.fget(none) == 0.0 and math.isnan(Marked.true_marked.fget(none))  # type: ignore[attr-defined]
 
 
 def test_racing_is_counted_for_the_same_classifiers() -> None:

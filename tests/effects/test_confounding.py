@@ -87,10 +87,16 @@ def test_what_is_a_small_part_of_an_effect_may_not_be_all_of_it() -> None:
     assert not found["beard", "moustache"].confounded and found["moustache", "beard"].confounded
 
 
-def test_edits_that_take_each_other_away_are_told_apart() -> None:
-    """Leaks of different signs leave two equations, however large: of +0.6 half is what the other's lends it."""
+def test_leaks_of_different_signs_are_told_apart_however_large() -> None:
+    """D = δ + 0.9 δ' and D' = δ' − 0.9 δ are two equations: of D = 0.6 and D' = 0 they leave δ = 0.6 / 1.81."""
     found = of({"beard": noisy(0.6), "moustache": noisy(0.0, 0.01)}, pair(0.9, -0.9))["beard", "moustache"]
     assert found.direct == pytest.approx(0.6 / 1.81, abs=0.02)
+
+
+def test_two_that_take_each_other_away_are_not_told_apart() -> None:
+    """Day and night: what day does may be that night is gone."""
+    for found in of({"beard": noisy(0.6), "moustache": noisy(-0.55)}, pair(-1.0, -0.9)).values():
+        assert found.confounded and found.leak < 0.0 and math.isnan(found.direct)
 
 
 def test_what_is_left_is_left_of_the_effect_that_the_report_shows() -> None:

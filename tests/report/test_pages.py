@@ -152,11 +152,19 @@ def test_a_confounded_feature_has_a_companion_and_its_numbers(html: str, explana
 
 def test_a_feature_that_nothing_tells_from_another_says_so(explanation: Report) -> None:
     (grey,) = [f for f in explanation.features if f.confounded_with]
-    either = replace(grey.confounded_with, leak=1.0, direct=math.nan, direct_low=math.nan, direct_high=math.nan)
-    report = replace(explanation, features=(replace(grey, confounded_with=either),))
+    unknown = dict.fromkeys(("direct", "direct_low", "direct_high"), math.nan)
+    either = replace(grey.confounded_with, leak=1.0, **unknown)
+    between = [replace(each, **unknown) if each.confounded else each for each in explanation.side_effects]
+    report = replace(explanation, features=(replace(grey, confounded_with=either),), side_effects=tuple(between))
+    shown = matrix(explanation.features, between)
+    assert shown is not None
+    assert [c.marks for row in shown.rows for c in row.cells if c.marks] == ["cannot be told from it"]
     page = " ".join(Page(render_report(report)).text.split())
     assert page.count("cannot be told from Majestic beard") == 2 and "nan" not in page
     assert "Cannot be told from Majestic beard: by the judge, the edits towards either contain most of what" in page
+    other = replace(grey, confounded_with=replace(either, leak=-1.0))
+    undone = " ".join(Page(render_report(replace(report, features=(other,)))).text.split())
+    assert "the edits towards either undo most of what" in undone
     data = report_as_json(report)["features"][0]["confounded_with"]
     assert (data["leak"], data["direct"]) == (1.0, None)
 

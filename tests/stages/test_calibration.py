@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from diffex_dagster.cli.calibrate import make
 from diffex_dagster.editing.calibration import METHOD
+from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.errors import StoreError, StudyError
+from diffex_dagster.judging.protocol import Pair
 from diffex_dagster.stages.calibration import (
     Calibration,
     budget_of,
@@ -31,7 +36,7 @@ from diffex_dagster.study import Study, load_study
 from diffex_dagster.utils.progress import silent
 from tests.support import toys
 from tests.support.calibrating import set_up
-from tests.support.toys import edits_made, write_study
+from tests.support.toys import ColourJudge, edits_made, write_study
 
 KNOB = {"kind": "python", "factory": "tests.support.toys:KnobEditor"}
 NEED = {"dark red patch": 70}
@@ -224,6 +229,73 @@ def test_a_region_bounds_what_is_chosen(tmp_path: Path) -> None:
     assert {w.region for w in wanted_prompts(work.corpus) if w.group == "red"} == {"left"}
     found = calibrate(work)
     assert chosen(found)["dark red patch"] in ("", "10", "30")
+
+
+def _apart(region: str | None = None, group: str | None = None) -> list[str]:
+    """Settings of which none suits both kinds of attribute."""
+    return ["10", "30", "70"] if region == "left" else ["50", "100"]
+
+
+def test_kinds_without_a_setting_in_common_each_get_one_that_was_tried(tmp_path: Path) -> None:
+    work = set_up(study_in(tmp_path, images=24), "Left")
+    work.editor.__dict__["_made"].settings = _apart
+    found = calibrate(work)
+    for wanted in wanted_prompts(work.corpus):
+        choice = found.choices[wanted.prompt, wanted.direction]
+        assert choice.setting in _apart(wanted.region or None) and choice.success is not None, wanted
+    assert calibrate(work).new == []
+
+
+def test_a_new_kind_of_attribute_is_tried_with_what_suits_it(tmp_path: Path) -> None:
+    """The first calibration knew no prompt on the left: its finalists suit none."""
+    study = study_in(tmp_path, images=24)
+    work = set_up(study)
+    work.editor.__dict__["_made"].settings = _apart
+    first = calibrate(work)
+    assert set(first.finalists) <= {"50", "100"}
+    new = "{name: Far red, group: Red, prompt: red patch far, region: Left}"
+    (tmp_path / "corpus.yaml").write_text(f"add:\n  - {new}\n")
+    edited = set_up(study)
+    edited.editor.__dict__["_made"].settings = _apart
+    assert [each.region for each in calibrate(edited).new] == ["left"]
+    later = calibrate(edited)
+    choice = later.choices["red patch far", "add"]
+    assert choice.setting in _apart("left") and choice.success is not None and later.new == []
+    assert all(later.choices[of] == known for of, known in first.choices.items())
+
+
+class RestlessJudge(ColourJudge):
+    """Its evidence for words that mean nothing differs between pictures by more than any edit gains."""
+
+    binary = False
+
+    def _of(self, picture: Image.Image, pair: Pair) -> float:
+        nothing = not {"red", "blue", "bright", "sparkles"} & set(pair[1].split())
+        return 1e4 * float(np.asarray(picture).mean()) if nothing else super()._of(picture, pair)
+
+
+class OneWordJudge(RestlessJudge):
+    """The same, but it says that it only says yes or no: how its answers differ says nothing."""
+
+    binary = True
+
+
+@pytest.mark.parametrize("judge", [RestlessJudge, OneWordJudge])
+def test_an_edit_gains_more_than_pictures_differ_by(tmp_path: Path, judge: type[RestlessJudge]) -> None:
+    work = set_up(study_in(tmp_path, images=24))
+    work.editor.__dict__["_made"].judge = lambda draws: judge(at_once=1000)
+    work.editor.__dict__["_made"]._paint = _ignoring_nothing(work.editor.__dict__["_made"]._paint)
+    assert any(each.succeeded for each in calibrate(work).tries) == judge.binary
+
+
+def _ignoring_nothing(paint: Callable[..., Image.Image]) -> Callable[..., Image.Image]:
+    """An editor that takes no notice of words that mean nothing."""
+
+    def painted(image: Image.Image, request: EditRequest) -> Image.Image:
+        known = all({"red", "blue", "bright", "sparkles"} & set(each.prompt.split()) for each in request.concepts)
+        return paint(image, request) if known else image
+
+    return painted
 
 
 def test_who_calibrates(tmp_path: Path) -> None:
