@@ -39,6 +39,8 @@ MARKS = {  # key -> (heading, whether a larger number is better)
     "decoy_claims": ("decoys", False),
     "control_claims": ("controls", False),
 }
+IN_FILES = ("fdr_unmarked", "true_marked")  # marks that a terminal has no room for
+COLUMNS = {key: heading for key, (heading, _) in MARKS.items() if key not in IN_FILES}
 WIDEST = 12  # panels of a figure
 RESAMPLES = 2000  # of the classifiers, for the interval of a mean
 ESTIMATES = ("spearman", "kendall", "spearman_all", "kendall_all", "sign_accuracy", "effect_mae")
@@ -207,25 +209,25 @@ def table(arm: str, figures: Mapping[str, Any]) -> Table:
     """One arm for the terminal: a row a classifier, the mean, and the paper's reading below."""
     made = Table(title=f"{arm} arm", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     made.add_column("classifier", no_wrap=True)
-    for heading, _ in MARKS.values():
+    for heading in COLUMNS.values():
         made.add_column(heading, justify="right")
     for name, row in figures["classifiers"].items():
-        made.add_row(name, *(_number(row[key]) for key in MARKS))
+        made.add_row(name, *(_number(row[key]) for key in COLUMNS))
     made.add_section()
-    made.add_row("mean", *(_number(figures["mean"][key]) for key in MARKS))
-    bounds = [figures["interval"][key] for key in MARKS]
+    made.add_row("mean", *(_number(figures["mean"][key]) for key in COLUMNS))
+    bounds = [figures["interval"][key] for key in COLUMNS]
     for i, end in enumerate(("from", "to")):
         made.add_row(f"95% interval, {end}", *("–" if each is None else _number(each[i]) for each in bounds))
     made.add_section()
     for title, marks in figures["baselines"].items():
         some = f" ({len(marks['classifiers'])} classifiers)" if "ours" in marks else ""
-        made.add_row(title + some, *(_number(marks["mean"][key]) for key in MARKS))
+        made.add_row(title + some, *(_number(marks["mean"][key]) for key in COLUMNS))
         if some:
-            made.add_row(f"the pipeline on these{some}", *(_number(marks["ours"]["mean"][key]) for key in MARKS))
+            made.add_row(f"the pipeline on these{some}", *(_number(marks["ours"]["mean"][key]) for key in COLUMNS))
     for of, what in (("shared", "features that both edited"), ("whole", "every feature, 0 if not reported")):
         made.add_section()
-        made.add_row(f"mean, {what}", *(_number(figures[of]["ours"][key]) for key in MARKS))
-        made.add_row("the paper's reading of them", *(_number(figures[of]["paper"][key]) for key in MARKS))
+        made.add_row(f"mean, {what}", *(_number(figures[of]["ours"][key]) for key in COLUMNS))
+        made.add_row("the paper's reading of them", *(_number(figures[of]["paper"][key]) for key in COLUMNS))
     return made
 
 

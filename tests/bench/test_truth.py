@@ -149,7 +149,8 @@ def test_the_table_of_the_terminal_cuts_no_word(graded: tuple[Study, truth.Bench
     out = io.StringIO()
     Console(file=out, width=200).print(truth_tables.table("exact", arm))
     assert "…" not in out.getvalue() and "features that both edited" in out.getvalue()
-    assert all(heading in out.getvalue() for heading, _ in truth_tables.MARKS.values())
+    assert all(heading in out.getvalue() for heading in truth_tables.COLUMNS.values())
+    assert set(truth_tables.MARKS) - set(truth_tables.COLUMNS) == {"fdr_unmarked", "true_marked"} <= set(arm["mean"])
 
 
 @pytest.mark.slow
