@@ -136,8 +136,6 @@ def _ours(each: Marked) -> dict[str, Any]:
         "plain_mae": each.plain_mae,
         "both_mae": each.both_mae,
         "prevalence_mae": each.prevalence_mae,
-        "fdr_unmarked": each.fdr_unmarked,
-        "true_marked": each.true_marked,
         "spearman_whole": each.ours_whole.spearman,
         "corpus_recall": each.corpus_recall,
         "decoy_claims": each.decoy_claims / each.decoys if each.decoys else math.nan,
@@ -145,8 +143,9 @@ def _ours(each: Marked) -> dict[str, Any]:
     }
     if each.resampled:
         marks |= {"coverage": each.resampled.coverage, "fdr": each.resampled.fdr}
-        marks |= {"fdr_unmarked": math.nan, "true_marked": math.nan}  # nobody judges exact edits
         marks |= {"resampled": vars(each.resampled)}
+    else:  # nobody judges exact edits
+        marks |= {"fdr_unmarked": each.fdr_unmarked, "true_marked": each.true_marked}
     return marks | {
         "relevant": each.ours.relevant,
         "discoveries": each.ours.discoveries,

@@ -129,6 +129,11 @@ def kind_of(region: str | None, group: str | None = None) -> Kind | None:
     return "face part" if _FACE.search(region.casefold()) else "object"
 
 
+def _pushed(setting: Setting) -> bool:
+    """Whether an edit goes beyond the model's own answer."""
+    return setting.mask != "none" or setting.scale > UNPUSHED
+
+
 def worth_trying(
     own: Setting, steps: int, kind: Kind | None = None, skips: bool = True, words: bool = False
 ) -> list[Setting]:
@@ -151,12 +156,9 @@ def worth_trying(
     masked, free = _PRESETS[kind]
 
     def place(scale: float, threshold: float | None) -> Setting:
-        where: dict[str, object] = (
-            {"mask": "none"} if threshold is None else {"mask": "intersection", "threshold": threshold}
-        )
-        if skips and threshold is None and scale <= UNPUSHED:
-            where["skip"] = 0.0
-        return own.model_copy(update={"scale": scale, "warmup": 0, "cooldown": None, **where})
+        where = {"mask": "none"} if threshold is None else {"mask": "intersection", "threshold": threshold}
+        placed = own.model_copy(update={"scale": scale, "warmup": 0, "cooldown": None, **where})
+        return placed.model_copy(update={"skip": 0.0}) if skips and not _pushed(placed) else placed
 
     def cores() -> Iterator[Setting]:
         if masked or own.mask == "none":
@@ -166,7 +168,7 @@ def worth_trying(
             yield from [place(s, t) for s, t in masked[i : i + 1]]
 
     core = list(cores())
-    found, pushed = [*core], [each for each in core if each.mask != "none" or each.scale > UNPUSHED]
+    found, pushed = [*core], [each for each in core if _pushed(each)]
     if skips:
         found += [each.model_copy(update={"skip": skip}) for skip in (0.0, own.skip, 0.3) for each in pushed]
     found += [each.model_copy(update={"warmup": max(1, steps // 5)}) for each in pushed]

@@ -94,6 +94,11 @@ class SideEffect:
         ),
     ]
 
+    @property
+    def told_apart(self) -> bool:
+        """Whether the direct effect was measured: not where edits towards either contain most of the other."""
+        return not math.isnan(self.direct)
+
 
 def side_effects(
     d: Mapping[str, ArrayLike],
@@ -145,28 +150,27 @@ def side_effects(
         contains = leak(edited, looked_for)
         if math.isnan(contains):
             part, told = _among_these_edits(total, gain, own[edited], shared)
-            strong, one = True, False
+            strong, apart = True, True
         else:
             back = leak(looked_for, edited)
             back = 0.0 if math.isnan(back) else back
-            one = contains * back >= APART
+            apart = contains * back < APART
             part = contains * over(edited, effects[looked_for])
-            if not one:
+            if apart:
                 part = (part - contains * back * total) / (1.0 - contains * back)
             low, high = interval(part, confidence)
             told = low > 0.0 or high < 0.0
             strong = abs(contains) >= STRONG
         direct = total - part
-        left = (float(direct.mean()), *interval(direct, confidence)) if not one else (math.nan,) * 3
+        left = (float(direct.mean()), *interval(direct, confidence)) if apart else (math.nan,) * 3
         half = abs(part.mean()) >= HALF * abs(total.mean()) > 0.0 and part.mean() * total.mean() > 0.0
         confounded = bool(half and told and real and strong)
         found.append(SideEffect(edited, looked_for, contains, real, *left, confounded))
     return sorted(found, key=_strongest_first)
 
 
-def _strongest_first(each: SideEffect) -> tuple[bool, float, bool, float]:
-    unknown = math.isnan(each.direct)
-    return math.isnan(each.leak), -abs(each.leak), unknown, 0.0 if unknown else abs(each.direct)
+def _strongest_first(each: SideEffect) -> tuple[bool, float, float]:
+    return math.isnan(each.leak), -abs(each.leak), abs(each.direct) if each.told_apart else math.inf
 
 
 def is_yardstick(gain: ArrayLike) -> bool:

@@ -76,6 +76,6 @@ def _cell(row: RankedFeature, column: RankedFeature, effect: SideEffect | None) 
     says = f"{titled(row)} edited, {column.name} looked for: {signed_share(effect.leak)}"
     says += "" if effect.real else ", cannot be told from none"
     if effect.confounded:
-        marks = "cannot be told from it" if math.isnan(effect.direct) else "accounts for the effect"
+        marks = "accounts for the effect" if effect.told_apart else "cannot be told from it"
         return Cell(signed_share(effect.leak), f"{kind} confounds", f"{says}; {marks}", marks)
     return Cell(signed_share(effect.leak), kind, says)

@@ -100,6 +100,11 @@ class ImageRow:
     counted: bool
 
 
+def relation(told_apart: bool) -> str:
+    """What a feature is said to be to its confounder, before that one's name."""
+    return "confounded with" if told_apart else "cannot be told from"
+
+
 @dataclass(frozen=True)
 class Confounder:
     """Another feature that accounts, or may account, for what a feature was found to do; see `effects.confounding`."""
@@ -128,4 +133,4 @@ class Confounder:
     @property
     def relation(self) -> str:
         """What stands before the other's name."""
-        return "confounded with" if self.told_apart else "cannot be told from"
+        return relation(self.told_apart)

@@ -10,6 +10,7 @@ from diffex_dagster.results.common import (
     WITH_PICTURES,
     Direction,
     Picture,
+    relation,
 )
 from diffex_dagster.utils.columns import Column, Inner, Maybe, Number, Says
 
@@ -28,6 +29,11 @@ class UnderEditor:
     confounded_with: Annotated[str | None, Says("the name of the other feature")] = None
     told_apart: Annotated[bool, Says("false where nothing tells the feature from the other one")] = True
     picture: Annotated[Picture | None, Inner] = None
+
+    @property
+    def relation(self) -> str:
+        """What stands before the other's name."""
+        return relation(self.told_apart)
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,6 @@ def _pictures(arm: StudyContext, image: str, rows: Mapping[_Key, RankedFeature])
 def _under(row: RankedFeature | None, picture: Picture | None) -> UnderEditor | None:
     if row is None:
         return None
-    other, apart = None, True
-    if row.confounded_with:
-        other, apart = row.confounded_with.name, row.confounded_with.told_apart
-    return UnderEditor(row.effect, row.ci_low, row.ci_high, row.decision, row.edit_success, other, apart, picture)
+    other = row.confounded_with
+    name, apart = (other.name, other.told_apart) if other else (None, True)
+    return UnderEditor(row.effect, row.ci_low, row.ci_high, row.decision, row.edit_success, name, apart, picture)

@@ -191,9 +191,9 @@ def calibration_version(study: Study, store: Store) -> str:
 
 
 def _allowed(settings: Settings, wanted: Wanted, final: Sequence[str]) -> list[str]:
-    """The finalists that go with the prompt's kind, the likeliest first; the first of its kind where none does."""
+    """The finalists that go with the prompt's kind, the likeliest first; all of them for a kind without settings."""
     of_kind = settings(wanted.region or None, wanted.group)
-    return [each for each in of_kind if each in final] or list(of_kind[:1] or final) or [""]
+    return [each for each in of_kind if each in final] or list(final) or [""]
 
 
 def planned_tries(work: StudyContext, corpus: Corpus, images: Collection[str]) -> tuple[int, int]:

@@ -224,22 +224,15 @@ def test_a_comparison_always_has_three_sentences(comparison: Comparison, feature
 
 
 def test_a_confounded_effect_is_never_told_without_its_companion(with_features) -> None:
+    def told(other: Confounder) -> list[str]:
+        grey = ranked("Grey hair", 0.31, "raises", confounded_with=other)
+        return verdict(with_features(grey, ranked("Beard", 0.2, "raises", group="Beard", confounded_with=other)))
+
     hat = Confounder("hat", "Wide hat", 0.6, 0.01, -0.02, 0.04)
-    first, second, _ = verdict(
-        with_features(
-            ranked("Grey hair", 0.31, "raises", confounded_with=hat),
-            ranked("Beard", 0.2, "raises", group="Beard", confounded_with=hat),
-        )
-    )
+    first, second, _ = told(hat)
     assert first.endswith("of 32 images; but it is confounded with “wide hat”, which its edits also change.")
     assert "“beard” (+20 points, confounded with “wide hat”)" in second
-    either = replace(hat, direct=math.nan, direct_low=math.nan, direct_high=math.nan)
-    first, second, _ = verdict(
-        with_features(
-            ranked("Grey hair", 0.31, "raises", confounded_with=either),
-            ranked("Beard", 0.2, "raises", group="Beard", confounded_with=either),
-        )
-    )
+    first, second, _ = told(replace(hat, direct=math.nan, direct_low=math.nan, direct_high=math.nan))
     assert first.endswith("; but it cannot be told from “wide hat”: the edits towards either change both.")
     assert "“beard” (+20 points, cannot be told from “wide hat”)" in second
 
