@@ -25,8 +25,9 @@ PAIRS = 4  # (prompt, image) pairs of the first round
 VARIANTS = 0.2  # of the budget goes to other skips and starts of the best finalist
 WEIGHT = 2.0  # tries that what a prompt's like did counts for
 # Of trying and choosing: raised where a try is made, judged or measured otherwise. 0 before it had a number; 2: an edit
-# shows its attribute by the rule that reports have, and each kind of attribute has a setting that suits it.
-METHOD = 2
+# shows its attribute by the rule that reports have, and each kind of attribute has a setting that suits it; 3: a prompt
+# is tried under the settings that suit its kind only.
+METHOD = 3
 NEAR = 0.85  # share of the best setting's success that a gentler one needs
 
 

@@ -86,7 +86,10 @@ Kind = Literal["style", "background", "colour", "object", "face part"]
 what lies behind everything, and colours, which fill a thing up to its edges."""
 
 _PICTURE = "(picture|image|photo|photograph|frame|scene|view|canvas|drawing|painting)"
-_WHOLE = re.compile(rf"\b(whole|entire|full|all (over|of) the|across the) {_PICTURE}\b|^(whole|everywhere|global)$")
+_WHOLE = re.compile(
+    rf"\b(whole|entire|full|overall|all (over|of) the|across the|throughout the) {_PICTURE}\b|\b{_PICTURE}-wide\b"
+    r"|^(whole|everywhere|global|overall|throughout)$"
+)
 _BEHIND = re.compile(r"\b(background|backdrop|scene|sky)\b")
 _FACE = re.compile(
     r"\b(face|facial|head|hair|eyes?|eyelids?|(eye)?brows?|eyelash(es)?|nose|mouth|lips?|teeth|ears?|cheeks?|chin|jaw|forehead)\b"

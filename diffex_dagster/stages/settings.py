@@ -154,8 +154,8 @@ REVISIONS: Mapping[Stage | Beside, Mapping[str, int]] = {
     "corpus": {"rules": CORPUS_RULES},
     # 1: a trace is no edit that shows its attribute, and what changed is measured on the whole picture.
     # 2: what fills the picture has no mask, and an edit shows its attribute by the rule of reports
-    "source_prompts": {"revision": 2},
-    "editor_calibration": {"revision": 2},
+    "source_prompts": {"revision": 3},
+    "editor_calibration": {"revision": 3},
     "level1_scores": JUDGED,
     "level2_scores": JUDGED,
     # 1: how much of the classifier the features explain is in it; 2: of outputs that hardly vary there is no share;

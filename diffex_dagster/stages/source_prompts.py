@@ -1,9 +1,9 @@
 """Stage: the words that a study's pictures are described in, taken from its corpus and frozen at the first run.
 
 An edit leaves alone what the description of its picture names (`editing.source_prompts`). Every edit depends on the
-words, so that they stay as they were first found: an edited corpus makes no edit anew. Where the editor's options are
-calibrated, a few edits are made with and without the words first, and words that do harm are not used. Nothing here
-knows a classifier.
+words, so that they stay as they were first found: an edited corpus makes no edit anew. A few edits are made with and
+without the words first, and words that do harm are not used: under settings that calibration would try, or, where the
+study names the editor's options, under these. Nothing here knows a classifier.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from diffex_dagster.store import Store
 from diffex_dagster.study import Study
 from diffex_dagster.utils.hashing import digest
 
-ARMS = 3  # settings that words are tried under: what is right differs by checkpoint, and no option is known yet
+ARMS = 3  # settings that words are tried under, where edits suffice: no option is known yet
 PAIRS = (8, 3)  # most and fewest (prompt, image) pairs that they are tried on
 _ASKED = "source prompts to find anew"  # of an editor: a person asked, and what is kept holds until they are found
 
@@ -128,9 +128,8 @@ def find_source_prompts(work: StudyContext) -> Found:
 
 def most_tries(study: Study, corpus: Corpus, images: int) -> int:
     """The most edits that may be made to find out whether the words do harm."""
-    return (
-        int(SOURCE_PROMPTS * study.calibration.budget * study_edits(study, corpus, images)) if study.calibrates else 0
-    )
+    share = SOURCE_PROMPTS * study.calibration.budget * study_edits(study, corpus, images)
+    return int(share) if study.judge.judges and study.calibrate is not False else 0
 
 
 def as_it_would_edit(work: StudyContext, corpus: Corpus, images: Sequence[str]) -> tuple[StudyContext, str]:
@@ -183,25 +182,27 @@ def _tried(work: StudyContext, words: Vocabulary, samples: Sequence[str]) -> tup
     Both are tried on the same pairs of prompt and image, whatever is calibrated already.
     """
     study = work.study
-    settings: Settings | None = getattr(work.bare_editor, "settings", None)
-    if not study.calibrates or settings is None or work.judge is None:
-        return True, "not compared with edits without: nothing is calibrated", EditCounts()
+    if work.judge is None or study.calibrate is False:
+        nobody = "calibrate: false tries nothing" if work.judge else "nobody judges edits"
+        return True, f"not compared with edits without: {nobody}", EditCounts()
     corpus = work.store.current_corpus(study.kept_as)
     wanted = [each for each in wanted_prompts(corpus) if each.prompt not in study.pinned]
-    arms = in_turn(wanted, settings)[:ARMS]
+    settings: Settings = _own_options
+    if study.calibrates:
+        settings = getattr(work.bare_editor, "settings", settings)
     images = [samples[i] for i in race_order(samples, study.seed)[: study.calibration.images]]
-    most = most_tries(study, corpus, len(samples))
-    pairs, controls = _size(most // (2 * max(1, len(arms))), len(images) * len(study.effects.control_prompts))
+    most, words_there = most_tries(study, corpus, len(samples)), len(images) * len(study.effects.control_prompts)
+    arms, pairs, controls = _size(in_turn(wanted, settings)[:ARMS], most // 2, words_there)
+    if len(wanted) * len(images) < PAIRS[1]:
+        few = f"{len(wanted)} prompts to try on {len(images)} pictures are too few"
+        return True, f"not compared with edits without: {few}", EditCounts()
     if not pairs:
         return True, f"not compared with edits without: {most} edits are too few", EditCounts()
-    if len(wanted) * len(images) < PAIRS[1]:
-        few = f"{len(wanted)} prompts to calibrate on {len(images)} pictures are too few"
-        return True, f"not compared with edits without: {few}", EditCounts()
     sides, counts = [], EditCounts()
     tried: Sequence[tuple[Wanted, str]] = ()
     for editor in (work.bare_editor, cast(TakesSourcePrompts, work.bare_editor).with_source_prompts(words)):
         trying = Trying(work.editing_with(editor), images)
-        tried = trying.compare(wanted, arms, controls, pairs, tried)
+        tried = trying.compare(wanted, settings, arms, controls, pairs, tried)
         counts += trying.counts
         sides.append(trying)
     sides[0].hold_against(sides[1].best)  # words that shrink every edit would else be judged by what is left of it
@@ -216,13 +217,27 @@ def _tried(work: StudyContext, words: Vocabulary, samples: Sequence[str]) -> tup
     return used, f"{by}words and {np.mean(list(worth[0].values())):.2f} without", counts
 
 
-def _size(edits: int, words: int) -> tuple[int, int]:
-    """How many pairs and control edits so many edits under each setting allow; none where they are too few."""
-    for pairs in range(PAIRS[0], PAIRS[1] - 1, -1):
+def _own_options(region: str | None, group: str | None) -> Sequence[str]:
+    """As `Settings`: no options but those that the study names."""
+    return ("",)
+
+
+def _size(arms: Sequence[str], edits: int, words: int) -> tuple[Sequence[str], int, int]:
+    """The settings, pairs and control edits under each that so many edits allow; no pair if they are too few.
+
+    A second setting comes before more pairs (one may draw nothing, with words or without), a third one after them.
+
+    Args:
+        edits: that may be made with the words, and again without.
+        words: (control prompt, image) pairs that there are.
+    """
+    most, fewest = PAIRS
+    fewer = [(count, pairs) for count in range(min(2, len(arms)), 0, -1) for pairs in range(most, fewest - 1, -1)]
+    for count, pairs in [(len(arms), most), *fewer]:
         controls = min(words, (pairs + 1) // 2)
-        if pairs + controls <= edits:
-            return pairs, controls
-    return 0, 0
+        if count * (pairs + controls) <= edits:
+            return arms[:count], pairs, controls
+    return (), 0, 0
 
 
 def _worth(trying: Trying) -> dict[tuple[str, str, str], float]:

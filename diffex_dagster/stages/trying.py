@@ -56,6 +56,7 @@ class Trying:
         self._nothing: list[np.ndarray] = []  # evidence of each control prompt in the null edits, (images,)
         self._chance: dict[str, float] = {}
         self._controls: dict[str, int] = {}
+        self._settings: Settings = lambda region, group: ()  # none: every setting suits every prompt
         self._best: Mapping[tuple[Wanted, str], float] = {}  # gains elsewhere that edits are held against too
         self._whole: dict[str, list[float]] = {}  # prompt -> gains of its edits of earlier calibrations
         self.counts = EditCounts()
@@ -70,9 +71,12 @@ class Trying:
     ) -> list[str]:
         """Try settings on these prompts; returns the finalists, among them one that suits each kind of prompt.
 
+        A prompt is tried under the settings that suit its kind only, since it is edited with no other.
+
         Args:
             before: tries of an earlier calibration, whose finalists `final` are tried on the new prompts at once.
         """
+        self._settings = settings
         self._begin(new, before)
         pairs, left = self._in_order(new), budget
         self.counts = EditCounts()  # the study makes the null edits too
@@ -82,10 +86,9 @@ class Trying:
             rounds = planning.halving(len(arms), budget // 2, len(pairs), len(self._words))
             arms = arms[: rounds[0].arms] if rounds else arms[:1]
             for i, each in enumerate(rounds):
-                self._try(arms, pairs[: each.pairs], each.controls)
+                left -= self._try(arms, pairs[: each.pairs], each.controls)
                 keep = rounds[i + 1].arms if i + 1 < len(rounds) else planning.FINALISTS
                 arms = planning.better(self.tries, arms, keep, kinds)
-            left -= planning.cost(rounds)
             if rounds:
                 most = int(planning.VARIANTS * budget)
                 last = rounds[-1]
@@ -95,13 +98,13 @@ class Trying:
         if len(arms) > 1:
             made = self._controls.get(arms[0], 0)
             controls = max(made, min(len(self._words), 2 * planning.PAIRS))
-            charged = self._missing(arms, controls) if final else len(arms) * (controls - made)
+            charged = self._missing(arms, controls, bool(final))
             if left - charged < len(arms) and made:  # those that there are have to do
-                controls, charged = made, 0
-            tried = {(each.wanted, each.image) for each in self.tries if each.setting == arms[0]}
-            untried = [pair for pair in pairs if pair not in tried][: max(0, left - charged) // len(arms)]
-            if untried:
-                self._try(arms, untried, controls)
+                controls, charged = made, self._missing(arms, made, bool(final))
+            untried = [(w, i) for w, i in pairs if not any((w, i, arm) in self._seen for arm in self._suiting(w, arms))]
+            cost = np.cumsum([len(self._suiting(w, arms)) for w, _ in untried])
+            if affordable := int(np.searchsorted(cost, left - charged, side="right")):
+                self._try(arms, untried[:affordable], controls)
         return arms
 
     def _varied(
@@ -129,15 +132,16 @@ class Trying:
         if not more:
             return arms, 0
         count = min(len(pairs), most // len(more) - controls)
-        self._try(more, pairs[:count], controls)
+        spent = self._try(more, pairs[:count], controls)
         on = set(pairs[:count])
         tries = [each for each in self.tries if (each.wanted, each.image) in on]
-        return planning.better(tries, [*arms, *more], len(arms), kinds), len(more) * (count + controls)
+        return planning.better(tries, [*arms, *more], len(arms), kinds), spent
 
     def compare(
         self,
         new: Sequence[Wanted],
-        settings: Sequence[str],
+        settings: Settings,
+        arms: Sequence[str],
         controls: int,
         most: int,
         pairs: Sequence[tuple[Wanted, str]] = (),
@@ -145,14 +149,21 @@ class Trying:
         """Try these settings on pairs of prompt and image, with so many control edits each; returns the pairs.
 
         Args:
-            new: prompts that the pairs are of.
+            new: prompts that the pairs are of; each is tried under those of `arms` that suit its kind.
             most: pairs, where none are given: spread over all groups, by the null edits of this editor.
             pairs: those that another editor was tried on.
         """
+        self._settings = settings
+        new = [wanted for wanted in new if self._suiting(wanted, arms)]
         self._begin(new, ())
         pairs = pairs or self._in_order(new)[:most]
-        self._try(settings, pairs, controls)
+        self._try(arms, pairs, controls)
         return pairs
+
+    def _suiting(self, wanted: Wanted, arms: Sequence[str]) -> Sequence[str]:
+        """Those of the settings that suit the prompt's kind; all of them for a kind without settings."""
+        of_kind = self._settings(wanted.region or None, wanted.group)
+        return [arm for arm in arms if arm in of_kind] if of_kind else arms
 
     def _begin(self, new: Sequence[Wanted], before: Sequence[Try]) -> None:
         """Make the null edits, and look up what every try is held against."""
@@ -169,10 +180,14 @@ class Trying:
         """The pairs of prompt and image in the order in which they are tried."""
         return planning.spread(new, self._least_shown(new))
 
-    def _missing(self, arms: Sequence[str], controls: int) -> int:
-        """Control edits under these settings that no earlier calibration has made."""
-        asked = [self._at(i, word, "add", arm) for arm in arms for word, i in self._words[:controls]]
-        return len(asked) - len(self._store.stored_edits(asked, self._editor.fingerprint))
+    def _missing(self, arms: Sequence[str], controls: int, earlier: bool) -> int:
+        """Control edits under these settings that were not asked for yet, in an earlier calibration either."""
+        asked = [
+            self._at(i, word, "add", arm)
+            for arm in arms
+            for word, i in self._words[self._controls.get(arm, 0) : controls]
+        ]
+        return len(asked) - (len(self._store.stored_edits(asked, self._editor.fingerprint)) if earlier else 0)
 
     def _at(self, image: str, prompt: str, direction: Literal["add", "remove"], setting: str) -> EditRequest:
         return EditRequest(image, (Concept(prompt, direction, setting),), self._study.seed)
@@ -248,10 +263,14 @@ class Trying:
         wanted = list(dict.fromkeys(asked))
         return ensure_evidence(self.work, wanted)
 
-    def _try(self, arms: Sequence[str], pairs: Sequence[tuple[Wanted, str]], controls: int) -> None:
-        """Edit these pairs and so many control pairs under each setting, and measure what is new."""
+    def _try(self, arms: Sequence[str], pairs: Sequence[tuple[Wanted, str]], controls: int) -> int:
+        """Edit these pairs, each under the settings that suit it, and so many control pairs under each setting.
+
+        What is new is measured. Returns the edits that were not asked for before, whether the store has them or not.
+        """
         seed, words = self._study.seed, self._words[:controls]
-        asked = {(w, i, arm): self._at(i, w.prompt, w.direction, arm) for arm in arms for w, i in pairs}
+        wanted = [(w, i, arm) for w, i in pairs for arm in self._suiting(w, arms)]
+        asked = {(w, i, arm): self._at(i, w.prompt, w.direction, arm) for w, i, arm in wanted}
         asked = {of: request for of, request in asked.items() if of not in self._seen}
         control = {(word, i, arm): self._at(i, word, "add", arm) for arm in arms for word, i in words}
         self._edit([*asked.values(), *control.values()])
@@ -261,11 +280,14 @@ class Trying:
             [(r, p) for of, request in asked.items() for p in looked_for[of] for r in (request, nulls[of[1]])]
             + [(r, word) for (word, i, _), request in control.items() for r in (request, nulls[i])]
         )
+        new = len(asked)
         for arm in arms:
             rises = [evidence[control[word, i, arm], word] - evidence[nulls[i], word] for word, i in words]
             self._chance[arm] = least_gain([np.array(rises)], self._nothing)
+            new += len(words) - self._controls.get(arm, 0)
             self._controls[arm] = len(words)
         self._measure(asked, looked_for, evidence, nulls)
+        return new
 
     def stored(self, files: Mapping[EditRequest, str]) -> dict[EditRequest, StoredPicture]:
         """The pictures of edits, each read when it is called for."""

@@ -53,7 +53,14 @@ def test_any_beginning_of_what_is_worth_trying_is_a_fair_choice() -> None:
 def test_the_corpus_says_what_kind_of_attribute_it_names() -> None:
     assert kind_of(None) is kind_of("", "hair-colour") is None
     assert kind_of("the whole scene") == kind_of("Whole picture", "colour-tones") == kind_of("everywhere") == "style"
-    assert kind_of("whole leaf") == kind_of("the entire building") == kind_of("all over the body") == "object"
+    assert kind_of("overall") == kind_of("throughout the image") == kind_of("Image-wide") == "style"
+    assert (
+        kind_of("whole leaf")
+        == kind_of("the entire building")
+        == kind_of("all over the body")
+        == kind_of("overall shape")
+        == "object"
+    )
     assert kind_of("entire background") == kind_of("the whole sky") == "background"
     assert kind_of("whole face") == "face part"
     assert kind_of("Background", "colour-of-the-wall") == kind_of("sky") == "background"

@@ -236,6 +236,20 @@ def _apart(region: str | None = None, group: str | None = None) -> list[str]:
     return ["10", "30", "70"] if region == "left" else ["50", "100"]
 
 
+def test_a_prompt_is_tried_under_settings_that_suit_its_kind_only(tmp_path: Path) -> None:
+    """What it is never edited with would else decide which settings are kept, and how large a gain is asked for."""
+    work = set_up(study_in(tmp_path), region="left")
+    editor: Any = work.editor
+    trying = Trying(work, list(work.samples))
+    trying.run(wanted_prompts(work.corpus), editor.settings, (), (), 200)
+    tried = {each.wanted.group: set[str]() for each in trying.tries}
+    for each in trying.tries:
+        tried[each.wanted.group].add(each.setting)
+    assert tried["red"] <= set(editor.settings("left")) < set(editor.settings())
+    assert tried["blue"] - set(editor.settings("left"))  # others are tried harder
+    assert trying.counts.made <= 200
+
+
 def test_kinds_without_a_setting_in_common_each_get_one_that_was_tried(tmp_path: Path) -> None:
     work = set_up(study_in(tmp_path, images=24), "Left")
     work.editor.__dict__["_made"].settings = _apart

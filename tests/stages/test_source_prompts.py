@@ -116,7 +116,7 @@ def takes_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Study, "finds_source_prompts", True)
 
 
-def study_in(folder: Path, plain: float, described: float, calibrates: bool = True, images: int = 8) -> Study:
+def study_in(folder: Path, plain: float, described: float, calibrates: bool | None = True, images: int = 8) -> Study:
     editor = {
         "kind": "python", "factory": "tests.support.toys:SourcePromptEditor",
         "options": {"plain": plain, "described": described},
@@ -152,10 +152,34 @@ def test_words_that_do_harm_are_not_used(tmp_path: Path) -> None:
     assert found.prompts.used is False and list(found.prompts.words) == ["blue"] and found.edits.made > 0
     work = work.changed()
     assert work.editor.fingerprint == work.bare_editor.fingerprint and find_source_prompts(work).edits.made == 0
-    other = set_up(study_in(tmp_path / "other", plain=0.0, described=0.6, calibrates=False))
-    assert find_source_prompts(other).prompts.used  # nobody asked for a comparison
+    other = find_source_prompts(set_up(study_in(tmp_path / "other", plain=0.0, described=0.6, calibrates=False)))
+    assert other.prompts.used and "calibrate: false" in other.prompts.why and not other.edits.made
     few = set_up(study_in(tmp_path / "few", plain=0.0, described=0.6, images=2))
     assert "are too few" in find_source_prompts(few).prompts.why
+
+
+@pytest.mark.parametrize("described", [0.0, 0.6])
+def test_options_that_the_study_names_are_those_that_words_are_tried_under(tmp_path: Path, described: float) -> None:
+    """A study that tunes its editor is not calibrated; its words are compared all the same, in its own edits."""
+    work = set_up(study_in(tmp_path, plain=0.3, described=described, calibrates=None, images=24))
+    assert not work.study.calibrates
+    found = find_source_prompts(work)
+    assert found.prompts.used is (described == 0.0) and "8 pairs" in found.prompts.why
+    made = found.edits.made
+    assert 0 < made <= stage.most_tries(work.study, work.corpus, 24) + 2 * 6
+    level1_edits(work.changed())
+    again = [each for each in edits_made(tmp_path) if edits_made(tmp_path).count(each) > 2]
+    assert not again  # each edit was made once by either editor, and no more
+
+
+@pytest.mark.parametrize(
+    ("edits", "sized"),
+    [(36, (3, 8, 4)), (25, (2, 8, 4)), (12, (2, 4, 2)), (10, (2, 3, 2)), (9, (1, 6, 3)), (4, (0, 0, 0))],
+)
+def test_a_second_setting_comes_before_more_pairs_and_a_third_after(edits: int, sized: tuple[int, int, int]) -> None:
+    arms, pairs, controls = stage._size(["a", "b", "c"], edits, 100)
+    assert (len(arms), pairs, controls) == sized
+    assert len(arms) * (pairs + controls) <= edits
 
 
 def test_edits_that_were_made_without_words_stay_valid(tmp_path: Path) -> None:
@@ -204,7 +228,7 @@ def test_words_are_found_again_in_a_calibrated_study(tmp_path: Path) -> None:
         calibrate(work.changed())
         find_again(work)
         found = find_source_prompts(work.changed())
-        assert found.prompts.used and found.prompts.why.startswith("edits on 4 pairs"), words_before
+        assert found.prompts.used and found.prompts.why.startswith("edits on 6 pairs"), words_before
         assert "nan" not in found.prompts.why
 
 
@@ -217,7 +241,7 @@ def test_both_editors_are_tried_on_the_same_pairs(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(Trying, "_least_shown", least_shown)
     found = find_source_prompts(set_up(study_in(tmp_path, plain=0.0, described=0.0, images=24)))
-    assert found.prompts.why.startswith("edits on 4 pairs")
+    assert found.prompts.why.startswith("edits on 6 pairs")
 
 
 def test_nothing_is_compared_where_every_prompt_is_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +249,7 @@ def test_nothing_is_compared_where_every_prompt_is_pinned(tmp_path: Path, monkey
     prompts = {feature.prompt: "" for feature in work.corpus.walk()}
     monkeypatch.setattr(Study, "pinned", prompts)
     found = find_source_prompts(work)
-    assert found.prompts.used and "0 prompts to calibrate on" in found.prompts.why and not found.edits.made
+    assert found.prompts.used and "0 prompts to try on" in found.prompts.why and not found.edits.made
 
 
 def test_another_study_s_edits_are_no_reason_to_do_without_words(tmp_path: Path) -> None:
