@@ -18,7 +18,7 @@ from diffex_dagster.resources import ClassifierResource, EditorResource, Resourc
 from diffex_dagster.results import ComparedFeature, Comparison, RankedFeature, Report
 from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.report import ranked_report
-from diffex_dagster.stages.rules import RuleOutcome, judge_rules, rules_for
+from diffex_dagster.stages.rules import Reliance, RuleOutcome, judge_rules, rules_for
 from diffex_dagster.stages.setup import link_pages, reports_folder
 from diffex_dagster.stages.versions import comparison_version, report_version
 from diffex_dagster.study import RulePart, Study
@@ -54,7 +54,7 @@ def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.Asset
             reading, current = Reading(context, subject, "ranked_report", [name]), subject.study
             folder = reports_folder(current, name)
             explanation, _ = ranked_report(subject, context.run.run_id, folder, command(current, name))
-            reliance = {row.feature: row.magnitude for row in explanation.features}
+            reliance = {row.feature: Reliance(row.magnitude, row.images, row.decision) for row in explanation.features}
             judged = judge_rules(current, subject.corpus, name, reliance)
             return reading.result(
                 report_version(explanation),

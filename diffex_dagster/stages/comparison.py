@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from diffex_dagster.corpus.tree import Feature
-from diffex_dagster.effects.comparing import compare
+from diffex_dagster.effects.comparing import Tested, compare
 from diffex_dagster.effects.paired import summarise
 from diffex_dagster.report.wording import UNSAID
 from diffex_dagster.results import ComparedFeature, Comparison, Example
@@ -19,7 +19,7 @@ from diffex_dagster.stages.edits import concepts_of
 from diffex_dagster.stages.notes import turn_of
 from diffex_dagster.stages.pictures import Pictures
 from diffex_dagster.stages.ranking import among, edit_success, edits_that_succeeded, images_of_effect, share_shown
-from diffex_dagster.stages.rules import judge_rules
+from diffex_dagster.stages.rules import Reliance, judge_rules
 from diffex_dagster.stages.scores import Paired, paired_scores
 from diffex_dagster.stages.search import replay_search
 from diffex_dagster.stages.searched import Searched
@@ -73,10 +73,7 @@ def compare_classifiers(work: StudyContext, names: Sequence[str], command: str) 
     )
     unsaid = {f for f, of in compared.items() if of.decision in UNSAID}
     ranks = {name: _ranks(features, of, on, unsaid) for name, of in paired.items()}
-    judged = {
-        name: judge_rules(study, corpus, name, {f: float(np.abs(d[on[f]]).mean()) for f, d in effects[name].items()})
-        for name in names
-    }
+    judged = {name: judge_rules(study, corpus, name, _reliance(of, on, compared)) for name, of in effects.items()}
     rows = []
     for feature in sorted(features, key=lambda f: -abs(compared[f.id].difference)):
         of = compared[feature.id]
@@ -194,6 +191,15 @@ def comparison_caveats(study: Study, images: int, classifiers: Sequence[str]) ->
             "Changes are decided at a family-wise error rate, whatever rate the study sets for single effects."
         )
     return tuple(notes)
+
+
+def _reliance(
+    effects: Mapping[str, np.ndarray], on: Mapping[str, np.ndarray], compared: Mapping[str, Tested]
+) -> dict[str, Reliance]:
+    """What a version's rules are held against, by feature id: over the images of the comparison, with its decision."""
+    return {
+        f: Reliance(float(np.abs(d[on[f]]).mean()), int(on[f].sum()), compared[f].decision) for f, d in effects.items()
+    }
 
 
 def _ranks(

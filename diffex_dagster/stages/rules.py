@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from diffex_dagster.corpus.tree import Corpus, Feature
-from diffex_dagster.report.wording import titled
+from diffex_dagster.effects.presence import least_images
+from diffex_dagster.report.wording import UNSAID, titled
 from diffex_dagster.results import RuleOutcome
 from diffex_dagster.study import RulePart, Study
+
+_NAMED = 3  # features that an outcome names as not measured
 
 
 def rules_for(study: Study, classifier: str) -> list[RulePart]:
@@ -16,30 +20,67 @@ def rules_for(study: Study, classifier: str) -> list[RulePart]:
     return [rule for rule in study.rules if classifier in (rule.classifiers or (newest,))]
 
 
-def judge_rules(study: Study, corpus: Corpus, classifier: str, reliance: Mapping[str, float]) -> list[RuleOutcome]:
+@dataclass(frozen=True)
+class Reliance:
+    """How far a feature moves a classifier, and what that rests on.
+
+    Attributes:
+        mean: mean |d| over `images`, in the unit of the target measure. Not the signed mean: an attribute that raises
+            half of the images and lowers the other half is relied on.
+        images: those that the row of the report is about.
+        decision: of that row, or of the feature in the comparison.
+    """
+
+    mean: float
+    images: int
+    decision: str
+
+
+def judge_rules(study: Study, corpus: Corpus, classifier: str, reliance: Mapping[str, Reliance]) -> list[RuleOutcome]:
     """Hold a classifier's reliance against its rules.
 
+    What was not measured is not kept: edits that failed, attributes that nearly every image shows already, and fewer
+    images than a decision takes say nothing of a classifier.
+
     Args:
-        reliance: feature id -> mean |d| over the images, in the unit of the target measure. Reliance and not the signed
-            mean: an attribute that raises half of the images and lowers the other half is relied on.
+        reliance: by feature id.
 
     Returns:
         One outcome for each rule. A rule on a group speaks of the group and of everything below it: the strongest
-        feature decides.
+        feature decides, and what could not be measured is named beside it.
     """
+    least = least_images(study.effects.level)
     outcomes = []
     for rule in rules_for(study, classifier):
         found = _named(corpus, rule.feature)
-        measured = {feature: reliance[feature.id] for feature in found if feature.id in reliance}
+        edited = [feature for feature in found if feature.editable]
+        unsaid = {feature: why for feature in edited if (why := _unmeasured(reliance.get(feature.id), least))}
+        measured = {feature: reliance[feature.id] for feature in edited if feature not in unsaid}
+        missing = "; ".join(f"{titled(feature)}: {why}" for feature, why in list(unsaid.items())[:_NAMED])
+        missing += f"; and {len(unsaid) - _NAMED} more" if len(unsaid) > _NAMED else ""
         if measured:
-            worst = max(measured, key=lambda feature: measured[feature])
-            reached: float | None = measured[worst]
-            holds, what = measured[worst] < rule.below, f"measured {measured[worst]:.3f} ({titled(worst)})"
+            worst = max(measured, key=lambda feature: measured[feature].mean)
+            of = measured[worst]
+            reached: float | None = of.mean
+            holds, what = of.mean < rule.below, f"measured {of.mean:.3f} over {of.images} images ({titled(worst)})"
+            what += f"; not measured: {missing}" if missing else ""
         else:
-            reached, holds, what = None, False, "not measured" if found else "the corpus has no such feature"
+            reached, holds = None, False
+            what = (
+                f"not measured ({missing or 'nothing of it is edited'})" if found else "the corpus has no such feature"
+            )
         text = f"reliance of {classifier} on “{rule.feature}” stays below {rule.below:g}: {what}"
         outcomes.append(RuleOutcome(classifier, text, holds, rule.severity, rule.feature, reached))
     return outcomes
+
+
+def _unmeasured(reliance: Reliance | None, least: int) -> str:
+    """Why nothing is known of a classifier's reliance on a feature; empty where something is."""
+    if reliance is None:
+        return "not reached by the search"
+    if reliance.decision in UNSAID:
+        return reliance.decision
+    return f"{reliance.images} images, fewer than {least}" if reliance.images < least else ""
 
 
 def _named(corpus: Corpus, name: str) -> Sequence[Feature]:

@@ -20,7 +20,7 @@ from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.context import at_work
 from diffex_dagster.stages.notes import turn_of
 from diffex_dagster.stages.report import classifier_report, ranked_report
-from diffex_dagster.stages.rules import judge_rules, rules_for
+from diffex_dagster.stages.rules import Reliance, judge_rules, rules_for
 from diffex_dagster.stages.search import run_search
 from diffex_dagster.stages.setup import reports_folder
 from diffex_dagster.store import Store, StoredPicture
@@ -190,13 +190,34 @@ def test_rules_are_judged_on_reliance_and_an_unmeasured_one_is_not_kept(comparis
     assert "3 rules of the study are broken" in comparison_verdict(comparison)[2]
 
 
+def relied(mean: float, images: int = 12, decision: str = "raises") -> Reliance:
+    return Reliance(mean, images, decision)
+
+
 def test_a_rule_on_a_group_speaks_of_everything_below_it(study: Study, store: Store) -> None:
     corpus = store.current_corpus(study.name)
-    (rule, *_) = judge_rules(study, corpus, "v1", {"red": 0.01, "red/dark-red": 0.3})
-    assert not rule.holds and "measured 0.300 (Dark red)" in rule.text
-    (rule, *_) = judge_rules(study, corpus, "v1", {"blue": 0.9})
-    assert not rule.holds and rule.text.endswith("not measured")
+    (rule, *_) = judge_rules(study, corpus, "v1", {"red": relied(0.01), "red/dark-red": relied(0.3)})
+    assert not rule.holds and "measured 0.300 over 12 images (Dark red)" in rule.text
+    (rule, *_) = judge_rules(study, corpus, "v1", {"blue": relied(0.9)})
+    assert not rule.holds and "not measured (Red: not reached by the search" in rule.text
     assert [rule.feature for rule in rules_for(study, "v1")] == ["Red"]  # the others are for the newest version
+
+
+@pytest.mark.parametrize(
+    ("of", "why"),
+    [
+        (relied(0.0, decision="edit failed"), "edit failed"),
+        (relied(0.0, images=2, decision="already there"), "already there"),
+        (relied(0.0, images=1, decision="inconclusive"), "1 images, fewer than 6"),
+    ],
+)
+def test_edits_that_show_nothing_keep_no_rule(study: Study, store: Store, of: Reliance, why: str) -> None:
+    """An edit that changed no pixel moves no classifier."""
+    corpus = store.current_corpus(study.name)
+    (rule, *_) = judge_rules(study, corpus, "v1", {f.id: of for f in corpus.walk()})
+    assert not rule.holds and rule.measured is None and f"not measured (Red: {why}" in rule.text
+    (rule, *_) = judge_rules(study, corpus, "v1", {f.id: of for f in corpus.walk()} | {"red": relied(0.01)})
+    assert rule.holds and rule.measured == 0.01 and f"; not measured: Dark red: {why}" in rule.text
 
 
 def test_a_rule_for_nobody_is_one_sentence(tmp_path: Path) -> None:
