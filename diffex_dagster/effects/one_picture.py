@@ -95,16 +95,22 @@ def p_value(edit: float, controls: ArrayLike) -> float:
     return float(np.mean(out >= out[0] - TIE))
 
 
-def effect_interval(edit: float, controls: ArrayLike) -> tuple[float, float]:
-    """The effects that the picture does not rule out, with a confidence of k / (k + 1): 95% with 19 control prompts.
+def effect_interval(edit: float, controls: ArrayLike, level: float = 0.05) -> tuple[float, float]:
+    """The effects that the picture does not rule out: those shifts of x_0 with which p would exceed the level.
 
-    The shifts θ with which x_0 − θ would not lie further out than every control edit. x_0 − θ may then be anything
-    from u_low to u_high, where with S the sum of the x_j
+    With r = ⌊level · (k + 1)⌋ players allowed to lie as far out (one at least), its confidence is 1 − r / (k + 1): 95%
+    with 19 or with 39 control prompts at a level of 5%, and k / (k + 1) where there are too few to claim anything. A
+    claim at that level and this interval never contradict each other.
 
-        u_high = max( max x_j, (2 S − (k + 1) min x_j) / (k − 1) ),  u_low alike with the smallest and largest changed.
+    With x_0 − θ = u and S the sum of the k x_j, x_j lies as far out above as u up to
+
+        h_j = max( x_j, (2 S − (k + 1) x_j) / (k − 1) ),
+
+    so that u may be at most the r-th largest h_j; alike below, with the smaller of the two and the r-th smallest.
 
     Args:
         edit, controls: as of `p_value`.
+        level: of the test.
 
     Returns:
         (low, high) around x_0 − mean x_j; (−inf, inf) with fewer than two control prompts, which say nothing of it.
@@ -113,7 +119,8 @@ def effect_interval(edit: float, controls: ArrayLike) -> tuple[float, float]:
     k = x.size
     if k < 2:
         return -math.inf, math.inf
-    least, most, total = float(x.min()), float(x.max()), float(x.sum())
-    high = max(most, (2.0 * total - (k + 1) * least) / (k - 1))
-    low = min(least, (2.0 * total - (k + 1) * most) / (k - 1))
+    allowed = max(1, math.floor(level * (k + 1) + 1e-9))
+    mirrored = (2.0 * x.sum() - (k + 1) * x) / (k - 1)
+    high = float(np.sort(np.maximum(x, mirrored))[-allowed])
+    low = float(np.sort(np.minimum(x, mirrored))[allowed - 1])
     return float(edit) - high, float(edit) - low

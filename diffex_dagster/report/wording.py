@@ -37,8 +37,8 @@ MEANINGS = {
 }
 """What each decision about one classifier says, for a legend."""
 OF_ONE = {
-    "raises": "up, by more than every edit towards words that mean nothing",
-    "lowers": "down, by more than every edit towards words that mean nothing",
+    "raises": "up; no more than the error rate’s share of edits towards words that mean nothing lies as far out",
+    "lowers": "down; no more than the error rate’s share of edits towards words that mean nothing lies as far out",
     "too small to matter": "more than these, and still inside the study's margin",
     "within the noise": "edits towards words that mean nothing move this picture as far",
     "inconclusive": "further than the control prompts, which are too few to say so",

@@ -220,7 +220,7 @@ def _features(
         controls = seen.controls(asked, concepts, i)
         d, effect = float(paired.against_null[i]), float(paired.effect[i])
         p = p_value(d, controls)
-        low, high = effect_interval(d, controls)
+        low, high = effect_interval(d, controls, study.effects.level)
         low, high = reach_on(study, reach, paired.base[i : i + 1]).clip(low, high, effect)
         known = over_study.get(feature.id)
         rows.append(

@@ -234,7 +234,7 @@ def _of_one_image(
     for feature, before in decisions.items():
         d, controls = float(measured.paired[feature].against_null[0]), measured.controls[feature][0]
         effect = summaries[feature].effect
-        low, high = reaches[feature].clip(*effect_interval(d, controls), effect)
+        low, high = reaches[feature].clip(*effect_interval(d, controls, level), effect)
         said[feature] = replace(summaries[feature], ci_low=low, ci_high=high)
         if before.decision in UNSAID:
             continue

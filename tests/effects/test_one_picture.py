@@ -87,6 +87,23 @@ def test_the_interval_holds_the_effect_as_often_as_it_says_and_agrees_with_the_t
     assert effect_interval(0.4, [0.1]) == (-np.inf, np.inf)
 
 
+@pytest.mark.parametrize(
+    ("controls", "level"), [(19, 0.05), (39, 0.05), (40, 0.05), (19, 0.1), (24, 0.2), (60, 0.05), (5, 0.05)]
+)
+def test_a_claim_and_its_interval_never_contradict_each_other(controls: int, level: float) -> None:
+    """With 39 control prompts one of them may lie further out, and the interval has to allow for it."""
+    rng, claims, held = np.random.default_rng(3), 0, 0
+    for _ in range(RUNS):
+        x = drawn(rng, controls + 1, 1)[:, 0]
+        low, high = effect_interval(x[0] + 0.7, x[1:], level)
+        claimed = p_value(x[0] + 0.7, x[1:]) <= max(level, 1 / (controls + 1)) + 1e-12
+        assert claimed == (not low <= 0.0 <= high)
+        claims += claimed
+        held += low <= 0.7 <= high
+    expected = 1 - max(1, int(level * (controls + 1) + 1e-9)) / (controls + 1)
+    assert abs(held / RUNS - expected) < 4 * (expected * (1 - expected) / RUNS) ** 0.5 and claims
+
+
 def test_control_words_are_the_study_s_own_and_further_ones_that_mean_nothing() -> None:
     words = control_words(("florn", "vask"), 19, but=("a plorn hat",))
     assert len(words) == len(set(words)) == 19 and words[:2] == ("florn", "vask") and "plorn" not in words
