@@ -159,7 +159,7 @@ def diffusers_contender(workload: Workload, invert_again: bool) -> tuple[Work, R
         restore_autoencoder(pipeline)
 
     def edit(prompt: str) -> Image.Image:
-        own = options.for_prompt(prompt)
+        own = options.setting(Concept(prompt))
         output = pipeline(
             editing_prompt=[prompt],
             edit_guidance_scale=own.scale,

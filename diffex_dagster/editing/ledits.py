@@ -188,6 +188,8 @@ class LeditsEditor:
         checkpoint = self._checkpoint  # one that is missing is reported before any work
         if not requests:
             return
+        if not self._exact:
+            self.options.check_alike(requests)
         engine = self._load(checkpoint)
         pictures = Pictures(images, self.options.resolution or engine.resolution, engine.side_multiple)
         before = len(self.shortened)
@@ -219,13 +221,17 @@ class LeditsEditor:
 
     def settings(self, region: str | None = None, group: str | None = None) -> list[str]:
         """The settings that calibration tries; see `Calibrates.settings`."""
+        words, kind = self._exact and bool(self.options.vocabulary), kind_of(region, group)
+        tried = worth_trying(self.options.own, self.options.steps, kind, skips=self._exact, words=words)
+        return ["" if each == self.options.own else each.text for each in tried]
+
+    @property
+    def _exact(self) -> bool:
+        """Whether null edits give the picture back whatever the skip and the description."""
         zero_noise = self.options.zero_noise_steps
         if zero_noise is None:  # as the engine takes it
             zero_noise = 3 if checkpoints.is_xl(self._checkpoint.folder) else 0
-        exact = self.options.correct_end and not zero_noise
-        words, kind = exact and bool(self.options.vocabulary), kind_of(region, group)
-        tried = worth_trying(self.options.own, self.options.steps, kind, skips=exact, words=words)
-        return ["" if each == self.options.own else each.text for each in tried]
+        return self.options.correct_end and not zero_noise
 
     def variants(self, setting: str) -> list[str]:
         """The same push without words, then with other skips and a later start; see `Calibrates.variants`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -11,8 +12,9 @@ from pydantic import Field, model_validator
 
 from diffex_dagster.editing.loading import LOADING, LoadingOptions
 from diffex_dagster.editing.protocol import Concept, EditRequest
-from diffex_dagster.editing.settings import ConceptOptions, Setting, read_setting
+from diffex_dagster.editing.settings import ConceptOptions, PromptOptions, Setting, read_setting
 from diffex_dagster.editing.vocabulary import Vocabulary, VocabularyGroup, describing
+from diffex_dagster.errors import EditorError
 
 ALGORITHM = 2  # raised when a change of the code changes pixels: it is part of the fingerprint
 _version = functools.cache(version)  # reads a file each time, and a fingerprint is asked for often
@@ -45,7 +47,7 @@ class LeditsOptions(ConceptOptions, LoadingOptions):
     correct_end: bool = True  # null edits reconstruct the picture exactly; False ends as diffusers does
     zero_noise_steps: int | None = Field(None, ge=0)  # last steps without the inversion's noise; None: 3 for XL, else 0
     resolution: int | None = Field(None, ge=8, le=8192)  # side in pixels; None: what the checkpoint was trained on
-    prompts: dict[str, ConceptOptions] = Field({})  # prompts that need options of their own
+    prompts: dict[str, PromptOptions] = Field({})  # prompts that need options of their own
     # Words that pictures are described in.
     source_prompts: Literal["auto", "none"] | dict[str, VocabularyGroup] = "auto"
     # auto: those of the corpus, frozen at the first run (`LeditsEditor.with_source_prompts`); none: e(concept) − e("")
@@ -69,20 +71,20 @@ class LeditsOptions(ConceptOptions, LoadingOptions):
         """The words that pictures are described in, where they are written down."""
         return {} if isinstance(self.source_prompts, str) else self.source_prompts
 
-    def for_prompt(self, prompt: str) -> ConceptOptions:
-        """The options that hold for a prompt."""
-        return self.prompts.get(prompt, self)
-
     def setting(self, concept: Concept) -> Setting:
         """The options that a concept is edited under: those that it asks for, or the editor's own for its prompt."""
         if concept.setting:
             return read_setting(concept.setting)
-        return self._as_setting(self.for_prompt(concept.prompt))
+        named = self.prompts.get(concept.prompt)
+        if named is None:
+            return self.own
+        skip = self.skip if named.skip is None else named.skip
+        return Setting(**_of_concept(named), skip=skip, described=named.described)
 
     @property
     def own(self) -> Setting:
         """The options of prompts that have none of their own."""
-        return self._as_setting(self)
+        return Setting(**_of_concept(self), skip=self.skip)
 
     def skip_of(self, request: EditRequest) -> float:
         """How much of the noisy end an edit leaves out: the least of what its concepts do."""
@@ -96,6 +98,21 @@ class LeditsOptions(ConceptOptions, LoadingOptions):
         """
         return all(self.setting(concept).described for concept in request.concepts)
 
+    def check_alike(self, requests: Sequence[EditRequest]) -> None:
+        """Refuse single prompts' own skip or description where null edits depend on these: an edit has no null edit.
+
+        Raises:
+            EditorError: a concept asks for one.
+        """
+        for concept in (concept for request in requests for concept in request.concepts):
+            asked = self.setting(concept)
+            if asked.skip != self.skip or not asked.described:
+                name = "described" if asked.skip == self.skip else "skip"
+                raise EditorError(
+                    f"prompts: {concept.prompt!r}: null edits of this editor depend on {name} (Stable Diffusion XL as "
+                    f"it is set, zero_noise_steps above 0, or correct_end: false): leave {name} of this prompt out"
+                )
+
     def identity(
         self, checkpoint: str, placement: tuple[str, str], leave_out: set[str], in_order: bool
     ) -> dict[str, Any]:
@@ -108,6 +125,8 @@ class LeditsOptions(ConceptOptions, LoadingOptions):
             in_order: whether the order of the vocabulary counts: it decides what a description says first.
         """
         options = self.model_dump(mode="json", exclude=leave_out | {"source_prompts"})
+        if "prompts" in options:
+            options["prompts"] = {prompt: each.identity() for prompt, each in self.prompts.items()}
         if words := self.vocabulary:  # under its old name: edits that were made under it stay valid
             options["describe"] = {name: group.model_dump(mode="json") for name, group in words.items()}
             if in_order:
@@ -125,5 +144,6 @@ class LeditsOptions(ConceptOptions, LoadingOptions):
             **self.pixels(),
         }
 
-    def _as_setting(self, options: ConceptOptions) -> Setting:
-        return Setting(**{name: getattr(options, name) for name in ConceptOptions.model_fields}, skip=self.skip)
+
+def _of_concept(options: ConceptOptions) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in ConceptOptions.model_fields}

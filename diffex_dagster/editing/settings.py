@@ -40,6 +40,25 @@ class ConceptOptions(BaseModel):
     cooldown: int | None = Field(None, ge=0)  # step from which guidance ends; None for never
 
 
+class PromptOptions(ConceptOptions):
+    """The options that a study names for one prompt: those that calibration chooses among, and no others.
+
+    Where null edits depend on them, `skip` and `described` are the editor's: `LeditsEditor.edit` says so.
+    """
+
+    skip: float | None = Field(
+        None, ge=0, lt=1
+    )  # share of extra noisy steps left out; None: as much as the editor does
+    described: bool = True  # whether the edit follows the words that the picture is described in
+
+    def identity(self) -> dict[str, object]:
+        """As fingerprints have it: without what is not named, which fingerprints of before did not know."""
+        unnamed = {
+            name for name in ("skip", "described") if getattr(self, name) == type(self).model_fields[name].default
+        }
+        return self.model_dump(mode="json", exclude=unnamed)
+
+
 class Setting(ConceptOptions):
     """The options of one concept of an edit, how much of the noisy end its edit leaves out, and what it is told."""
 

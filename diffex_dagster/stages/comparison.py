@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from diffex_dagster.corpus.tree import Feature
-from diffex_dagster.effects.comparing import Tested, compare
+from diffex_dagster.effects.comparing import ComparedEffect, compare
 from diffex_dagster.effects.paired import summarise
 from diffex_dagster.report.wording import UNSAID
 from diffex_dagster.results import ComparedFeature, Comparison, Example
@@ -194,7 +194,7 @@ def comparison_caveats(study: Study, images: int, classifiers: Sequence[str]) ->
 
 
 def _reliance(
-    effects: Mapping[str, np.ndarray], on: Mapping[str, np.ndarray], compared: Mapping[str, Tested]
+    effects: Mapping[str, np.ndarray], on: Mapping[str, np.ndarray], compared: Mapping[str, ComparedEffect]
 ) -> dict[str, Reliance]:
     """What a version's rules are held against, by feature id: over the images of the comparison, with its decision."""
     return {

@@ -14,6 +14,7 @@ from diffex_dagster.bench.contenders import CONTENDERS, Sample, Workload
 from diffex_dagster.bench.profiling import profile
 from diffex_dagster.bench.speed import Contender, Ratio, Speed, as_json, as_markdown, options_of, ratios, workload_of
 from diffex_dagster.cli.bench import bench
+from diffex_dagster.editing.protocol import Concept
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.study import load_study
 from tests.support.checkpoints import build_checkpoint
@@ -144,10 +145,14 @@ class InThisProcess:
 def test_another_scale_and_mask_hold_for_every_prompt_and_nothing_is_described() -> None:
     study = load_study(ROOT / "studies" / "avatars")
     own = options_of(study)
-    assert own.vocabulary == {} and own.for_prompt("eyewear").scale == 3.0 and own.for_prompt("a hat").scale == 1.0
+    assert (
+        own.vocabulary == {}
+        and own.setting(Concept("eyewear")).scale == 3.0
+        and own.setting(Concept("a hat")).scale == 1.0
+    )
     changed = options_of(study, scale=5.0, mask="noise")
     for prompt in ("eyewear", "a hat"):
-        assert (changed.for_prompt(prompt).scale, changed.for_prompt(prompt).mask) == (5.0, "noise")
+        assert (changed.setting(Concept(prompt)).scale, changed.setting(Concept(prompt)).mask) == (5.0, "noise")
 
 
 def test_what_cannot_be_measured_is_named(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from diffex_dagster.editing.guidance import Guidance
 from diffex_dagster.editing.inversions import InversionsOnDisk, inversion_seed
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
-from diffex_dagster.editing.settings import ConceptOptions
+from diffex_dagster.editing.settings import PromptOptions
 from diffex_dagster.errors import EditorError
 from diffex_dagster.utils.hashing import picture_digest
 from tests.support.parity import Case, diffusers_edit, distance, pipeline_for, tensor
@@ -30,11 +30,11 @@ Images = dict[str, Image.Image]
 
 # Two joint edits, every mask, both directions, different strengths and times, null edits and two seeds.
 OWN_OPTIONS = {
-    "hat": ConceptOptions(scale=9, threshold=0.5, mask="noise", warmup=2),
-    "glasses": ConceptOptions(scale=4, threshold=0.8, mask="cross_attention", cooldown=4),
-    "smile": ConceptOptions(scale=3, mask="none", warmup=1, cooldown=5),
-    "never": ConceptOptions(warmup=99),
-    "bald": ConceptOptions(scale=1, mask="none", warmup=1, cooldown=5),  # what it follows does not depend on e
+    "hat": PromptOptions(scale=9, threshold=0.5, mask="noise", warmup=2),
+    "glasses": PromptOptions(scale=4, threshold=0.8, mask="cross_attention", cooldown=4),
+    "smile": PromptOptions(scale=3, mask="none", warmup=1, cooldown=5),
+    "never": PromptOptions(warmup=99),
+    "bald": PromptOptions(scale=1, mask="none", warmup=1, cooldown=5),  # what it follows does not depend on e
 }
 MIXED = [
     EditRequest("one", (Concept("beard"),)),

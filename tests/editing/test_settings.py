@@ -18,8 +18,9 @@ from diffex_dagster.corpus.vlm.answers import read_answer, tree_from_raw
 from diffex_dagster.editing import checkpoints
 from diffex_dagster.editing.checkpoints import Checkpoint
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
+from diffex_dagster.editing.ledits_options import NOT_PIXELS
 from diffex_dagster.editing.protocol import Concept, EditRequest
-from diffex_dagster.editing.settings import ConceptOptions, Kind, Setting, kind_of, read_setting, worth_trying
+from diffex_dagster.editing.settings import Kind, PromptOptions, Setting, kind_of, read_setting, worth_trying
 from diffex_dagster.errors import EditorError
 from diffex_dagster.stages.calibration import wanted_prompts
 from diffex_dagster.study import load_study
@@ -135,10 +136,44 @@ def test_edits_of_every_setting_come_from_one_editor(checkpoint: Path) -> None:
 
 
 def test_a_prompt_s_own_options_are_no_setting_of_the_editor() -> None:
-    options = LeditsOptions(checkpoint="x", prompts={"a hat": ConceptOptions(scale=3.0)})
+    options = LeditsOptions(checkpoint="x", prompts={"a hat": PromptOptions(scale=3.0)})
     assert options.setting(Concept("a hat")).scale == 3.0 and options.setting(Concept("a beard")) == options.own
     pinned = Setting(scale=9.0).text
     assert options.setting(Concept("a hat", setting=pinned)).scale == 9.0
+
+
+def test_a_prompt_may_be_given_all_that_calibration_chooses_among() -> None:
+    """`scale 1, no mask, skip 0, words none` is what the page of a calibration says; a person can write it down."""
+    options = LeditsOptions(checkpoint="x", skip=0.2, prompts={"a hat": {"scale": 1, "mask": "none", "skip": 0}})  # type: ignore[dict-item]
+    assert options.setting(Concept("a hat")) == Setting(scale=1.0, mask="none", skip=0.0)
+    assert options.setting(Concept("a beard")).skip == 0.2
+    plain = LeditsOptions(checkpoint="x", prompts={"a hat": PromptOptions(described=False)})
+    assert not plain.described_of(EditRequest("a", (Concept("a hat"),)))
+
+
+def test_prompts_of_before_keep_their_fingerprints() -> None:
+    """Edits that were made under scale and mask of a prompt are not made again."""
+
+    def identity(**named: Any) -> Any:
+        options = LeditsOptions(checkpoint="x", prompts={"a hat": PromptOptions(scale=3.0, **named)})
+        return options.identity("hash", ("cpu", "float32"), NOT_PIXELS, False)["options"]["prompts"]["a hat"]
+
+    before = {"scale": 3.0, "threshold": 0.9, "mask": "intersection", "warmup": 0, "cooldown": None}
+    assert identity() == before and identity(skip=0.0) == {**before, "skip": 0.0}
+    assert identity(described=False) == {**before, "described": False}
+
+
+@pytest.mark.parametrize(("named", "name"), [({"skip": 0.0}, "skip"), ({"described": False}, "described")])
+def test_a_prompt_s_own_skip_is_refused_where_null_edits_depend_on_it(
+    checkpoint: Path, named: dict[str, Any], name: str
+) -> None:
+    prompts = {"a hat": PromptOptions(**named)}
+    made = LeditsEditor(LeditsOptions(checkpoint=str(checkpoint), correct_end=False, prompts=prompts))
+    image, request = {"a": Image.new("RGB", (16, 16))}, EditRequest("a", (Concept("a hat"),))
+    with pytest.raises(
+        EditorError, match=f"'a hat': null edits of this editor depend on {name} .*leave {name} of this"
+    ):
+        list(made.edit(image, [request]))
 
 
 def table() -> dict[str, dict[str, str]]:
