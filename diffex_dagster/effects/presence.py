@@ -5,7 +5,8 @@ pictures that lack it, so that a common attribute looks weak whatever the classi
 decides about is therefore the effect among the pictures that the edit can change: those *without* the attribute (for a
 feature that is removed, those with it). How many that leaves is part of the finding: the *prevalence*.
 
-Which pictures these are is decided on their null edits, before anything is known of an edit or a classifier, so that
+Which pictures these are is decided on their null edits, before anything is known of a classifier (`seen_between` also
+looks at edits, for a judge whose evidence of different words is not on one scale), so that
 the tests of `effects.deciding` hold among them as among all: given the pictures, an effect is as likely as its
 opposite, or exchangeable with those of the control prompts.
 

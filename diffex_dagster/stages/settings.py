@@ -170,9 +170,13 @@ REVISIONS: Mapping[Stage | Beside, Mapping[str, int]] = {
 What was made before counts as out of date then. A stage that is not named makes what it always did.
 """
 
+_TWO_WORDS = ("flornip", "quazzle vint")  # control prompts by default once, and hashed as nothing: such results stay
 _IN_FULL: Mapping[str, Callable[[Study], Any]] = {
     # BEAM was the default once, and hashed as nothing: results of such a search stay.
     "search.beam": lambda study: None if study.search.places == BEAM else study.search.places or "all",
+    "effects.control_prompts": lambda study: (
+        None if study.effects.control_prompts == _TWO_WORDS else list(study.effects.control_prompts)
+    ),
 }
 """Fields of which no value is left out as the default -> what they come to; None is what nothing was hashed for.
 

@@ -99,7 +99,7 @@ class EffectsPart(ClaimOptions):
         40, ge=4, description="with fewer images than this, the search and the report share all of them"
     )
     control_prompts: tuple[Text, ...] = Field(
-        ("flornip", "quazzle vint"),
+        ("flornip", "quazzle vint", "mibble oskarn"),
         description="control prompts, words that mean nothing: every effect is held against their edits, and they "
         "measure the noise floor; two or more",
     )

@@ -11,7 +11,7 @@ import pytest
 from diffex_dagster.corpus.wording import RULES
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.stages.context import StudyContext
-from diffex_dagster.stages.settings import REVISIONS, STAGES, stage_settings, stage_version
+from diffex_dagster.stages.settings import REVISIONS, STAGES, as_hashed, stage_settings, stage_version
 from diffex_dagster.stages.setup import build_classifier, build_editor, build_store
 from diffex_dagster.stages.sources import Sources
 from diffex_dagster.study import Study, load_study
@@ -146,6 +146,17 @@ def test_settings_are_narrow(toy: Study) -> None:
     assert touches(images={"folder": "images", "size": 32}) == {"sample_images"}
     assert "sample_images" not in touches(seed=1)  # nothing is drawn at random
     assert touches(effects=controls | {"level": 0.05}) == set()  # as the default
+
+
+def test_control_prompts_by_default_are_others_than_before(toy: Study) -> None:
+    """A study that names none was made with two words; those that name these two stay up to date."""
+    named = as_hashed(stage_settings(toy, "level1_edits"))
+    assert named["effects.nonsense"] == ["flornip"]
+    two, three = (
+        as_hashed(stage_settings(load_study(write_study(toy.folder, effects=effects)), "level1_edits"))
+        for effects in ({"control_prompts": ["flornip", "quazzle vint"]}, {})
+    )
+    assert "effects.nonsense" not in two and len(three["effects.nonsense"]) == 3
 
 
 def test_what_a_stage_comes_to_make_of_the_same_settings_is_out_of_date(
