@@ -208,7 +208,12 @@ def _judge_line(fields: Mapping[str, Any], editor: str) -> str:
         asked = " # one request a picture; `diffex plan` counts them" if fields["judge"]["kind"] == "vlm" else ""
         return f"\njudge: {json.dumps(fields['judge'], ensure_ascii=False)}{asked}\n"
     if editor not in _UNJUDGED:
-        return ""
+        return (
+            "\n# The model that makes the edits judges them. One that did not make them can judge beside it, and the\n"
+            "# report says how far the two agree; `diffex plan` counts the requests of a vision-language model:\n"
+            "# second_judge: {kind: clip, checkpoint: openai/clip-vit-base-patch32}\n"
+            "# second_judge: {kind: vlm, model: ..., base_url: ...}\n"
+        )
     return (
         "\n# Nobody judges whether these edits show their attribute. A CLIP model or a vision-language model could:\n"
         "# judge: {kind: clip, checkpoint: openai/clip-vit-base-patch32}\n"

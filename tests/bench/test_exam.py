@@ -30,6 +30,7 @@ from diffex_dagster.worlds import avatars, scenes
 from diffex_dagster.worlds.redrawing import SEED, sample_states
 from diffex_dagster.worlds.rules import draw_rule
 from tests.support.drawn import write_small
+from tests.support.project import ROOT
 
 Graded = tuple[Study, truth.Benchmark]
 
@@ -356,3 +357,14 @@ def test_the_page_shows_the_exams_that_are_committed(world: str, tmp_path: Path)
 def test_a_title_with_bars_stays_in_its_cell() -> None:
     table = pages.table(["", "ρ"], [["|mean d| top B", "0.1"]])
     assert table.splitlines()[-1] == r"| \|mean d\| top B | 0.1 |"
+
+
+def test_the_readme_says_what_the_exam_comes_to() -> None:
+    """Beside the figures of worlds that the method was made on stand those of what nobody tuned on."""
+    runs = json.loads((ROOT / "docs" / "figures" / "exam.json").read_text("utf-8"))["runs"]
+    *_, whole = [r for r in runs if r["proposal"] == "plain" and r["classifiers"] == 40]
+    mean = whole["arms"]["diffusion"]["mean"]
+    readme = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    assert f"on {40} classifiers of random rules" in readme
+    assert f"ρ {mean['spearman_whole']:.2f} over every feature, precision@5 to {mean['precision_at_5']:.2f}" in readme
+    assert f"and {mean['fdr']:.0%} of the claims are false" in readme
