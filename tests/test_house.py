@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import subprocess
 import sys
@@ -145,6 +146,17 @@ def test_a_function_has_six_parameters_at_most() -> None:
             if len(given) - (given[:1] in (["self"], ["cls"])) > 6 and "typer." not in ast.unparse(of):
                 found.add(f"{path.relative_to(package).as_posix()}: {name}")
     assert found == MANY_PARAMETERS
+
+
+def test_a_docstring_stands_below_what_it_is_about() -> None:
+    found = []
+    for path in sorted((ROOT / "diffex_dagster").rglob("*.py")):
+        body = ast.parse(path.read_text()).body
+        for before, node in itertools.pairwise(body):
+            text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            if text and not isinstance(before, ast.Assign | ast.AnnAssign | ast.If):
+                found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert not found
 
 
 def test_only_one_module_imports_what_dagster_keeps_private() -> None:

@@ -1,4 +1,4 @@
-"""How right are the explanations? The avatars world against its truth.
+"""How right are the explanations? A world's studies against what is true of its drawings.
 
 The true effect of every feature on every classifier is measured by drawing each image again with only that feature
 changed: its mean is taken over the images that lack the feature (have it, for one that is removed), as a report's is.

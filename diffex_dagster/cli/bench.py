@@ -71,7 +71,7 @@ def refine(
 
 @bench.command()
 def truth(
-    study: Annotated[str, typer.Argument(help="a study of drawn avatars with an exact editor")] = "avatars",
+    study: Annotated[str, typer.Argument(help="a study of a world's drawings with an exact editor")] = "avatars",
     arm: Annotated[Arm, typer.Option(help="exact edits, the diffusion editor's, or both")] = Arm.both,
     images: Annotated[int | None, typer.Option(min=2, help="use the first N images; the study's own limit")] = None,
     population: Annotated[

@@ -40,14 +40,6 @@ if TYPE_CHECKING:
     from diffex_dagster.worlds.exact import ExactEditor as _ExactEditor
 
 
-"""factor -> value -> how to draw and say it."""
-
-
-"""A coarse phrase names any of several values of one factor."""
-
-"""What a vision-language model calls the world's attributes, where no caption does: for grading, not for training."""
-
-
 class Scenes(World):
     """See the module."""
 

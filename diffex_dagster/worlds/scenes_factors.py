@@ -133,6 +133,7 @@ FACTORS: dict[str, dict[str, Value]] = {
     },
     "layout": {str(i): Value() for i in range(8)},
 }
+"""factor -> value -> how to draw and say it."""
 
 
 def _others(factor: str, *without: str) -> tuple[str, ...]:
@@ -156,6 +157,7 @@ COARSE: dict[str, Named] = {
     "something in the sky": ("sky", _others("sky")),
     "street furniture": ("furniture", ("traffic_light", "stop_sign", "postbox", "fountain")),
 }
+"""A coarse phrase names any of several values of one factor."""
 
 
 SYNONYMS: dict[str, Named] = {
@@ -338,3 +340,4 @@ SYNONYMS: dict[str, Named] = {
     for values in (tuple(values_of),)
     for phrase in phrases
 }
+"""What a vision-language model calls the world's attributes, where no caption does: for grading, not for training."""

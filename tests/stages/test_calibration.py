@@ -318,6 +318,12 @@ def test_who_calibrates(tmp_path: Path) -> None:
     assert not scenes.with_editor("exact").calibrates
     avatars = load_study(Path(__file__).parents[2] / "studies" / "avatars")
     assert not avatars.calibrates  # it sets options
+    for_other_checkpoints = "leave skip, mask, scale, prompts and\n    # source_prompts out"
+    assert for_other_checkpoints in avatars.file.read_text("utf-8")
+    part = avatars.editors["diffusion"]
+    left = part.model_dump(exclude={"skip", "mask", "scale", "prompts", "source_prompts"}, exclude_unset=True)
+    bare = avatars.changed(editors={"diffusion": type(part)(**left)})
+    assert bare.calibrates and not bare.pinned and bare.finds_source_prompts
     assert not load_study(write_study(tmp_path)).calibrates
     with pytest.raises(StudyError, match="calibrate: true finds options by a judge's word"):
         study_in(tmp_path, judge={"kind": "none"})
