@@ -46,6 +46,12 @@ OF_ONE = {
     "edit failed": "the edit does not show it, so nothing is said about it",
 }
 """What each verdict about a feature on one picture says."""
+SHOWS = (
+    "the picture changed, and the judge sees more of the attribute in it than in the null edit. That gain is larger "
+    "than the gains of three in four edits towards words that mean nothing, under the same options, and than the "
+    "evidence for such words differs between null edits (not of a judge that only says yes or no)."
+)
+"""When an edit is said to show its attribute, where somebody judges it (`stages.judging.least_gain`)."""
 REDRAWS = "the edit changes more of the picture than every control edit"
 """Said beside a claim about one picture that its control edits do not bear out alone."""
 CHANGES = {

@@ -77,6 +77,16 @@ def test_a_template_names_only_what_its_page_passes(template: str) -> None:
     assert meta.find_undeclared_variables(tree) - own - passed <= imported
 
 
+def test_when_an_edit_shows_its_attribute_is_said_in_one_place() -> None:
+    """Pages that count the edits that show it hold them to one rule (`stages.judging.least_gain`)."""
+    texts = {template: (FOLDER / "templates" / template).read_text("utf-8") for template in GIVEN}
+    assert {template for template, text in texts.items() if "{{ shows }}" in text} == {
+        "calibration.html.j2",
+        "preview.html.j2",
+    }
+    assert not [t for t, text in texts.items() if "one of four edits" in text or "three in four edits" in text]
+
+
 @pytest.mark.parametrize(
     ("written", "said"),
     [

@@ -15,6 +15,7 @@ from diffex_dagster.editing.calibration import METHOD
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.errors import StoreError, StudyError
 from diffex_dagster.judging.protocol import Pair
+from diffex_dagster.report.wording import SHOWS
 from diffex_dagster.stages.calibration import (
     Calibration,
     budget_of,
@@ -358,6 +359,7 @@ def test_the_command_writes_a_page(study: Study) -> None:
     assert said == [f"6 prompts to calibrate, with at most {found.budget} edits"]
     text = page.read_text("utf-8")
     assert page == study.results_folder / "calibration" / study.name / "paint.html"
+    assert f"“Shown”: {SHOWS} The gain is also" in text
     assert "dark red patch" in text and "<script" not in text and text.count("chosen</b>") >= 4
     assert f"made {found.edits.made} edits of the {found.budget} that it was allowed" in text
     assert budget_of(study, corpus_now(study), [], 8) == 0

@@ -9,6 +9,7 @@ import pytest
 from diffex_dagster.cli.preview import make
 from diffex_dagster.errors import DiffExError, StoreError
 from diffex_dagster.report.preview_page import render_preview
+from diffex_dagster.report.wording import SHOWS
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.corpus_now import corpus_now
 from diffex_dagster.stages.preview import choose_features, preview, settings_grid
@@ -52,6 +53,7 @@ def test_the_judge_s_verdict_and_what_else_an_edit_shows(toy: Study) -> None:
     assert found.judged and not found.note
     assert all(edit.shows and edit.gain and edit.other is None for edit in (*red.edits, *blue.edits))
     page = render_preview(found)
+    assert f"“Shows more of it”: {SHOWS}" in page
     assert page.count("✓") == 4 and "script-src" not in page and "<script" not in page
     assert page.count("<img") == 8  # two images, their null edits, two features
 
