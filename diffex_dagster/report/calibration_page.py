@@ -70,7 +70,7 @@ class CalibrationPage:
         study, editor: their names.
         images: how many images it was done on.
         budget, made: edits that the last calibration was allowed, and that it made.
-        share: of the study's edits that the budget is, 0 to 1.
+        edits: of the study, apart from joint ones: what a search of one classifier makes at most.
         note: why nothing was tried, where nothing was; else "".
         settings: the most used first.
         prompts: in the order of the corpus.
@@ -81,7 +81,7 @@ class CalibrationPage:
     images: int
     budget: int
     made: int
-    share: float
+    edits: int
     note: str
     settings: Sequence[Tried]
     prompts: Sequence[Prompt]

@@ -8,7 +8,7 @@ from pathlib import Path
 from diffex_dagster.editing.calibration import METHOD, Choice, Try, in_words
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.report.calibration_page import CalibrationPage, Prompt, Shot, Tried, render_calibration
-from diffex_dagster.stages.calibration import Calibration, wanted_prompts
+from diffex_dagster.stages.calibration import Calibration, study_edits, wanted_prompts
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.store import Store, StoredPicture
 from diffex_dagster.study import Study
@@ -31,7 +31,8 @@ def write_page(work: StudyContext, found: Calibration) -> Path:
 
 
 def _page(study: Study, store: Store, editor: str, found: Calibration) -> CalibrationPage:
-    order = list(dict.fromkeys((w.prompt, w.direction) for w in wanted_prompts(store.current_corpus(study.kept_as))))
+    corpus = store.current_corpus(study.kept_as)
+    order = list(dict.fromkeys((w.prompt, w.direction) for w in wanted_prompts(corpus)))
     tries: dict[tuple[str, str], list[Try]] = {}
     for each in found.tries:
         tries.setdefault((each.wanted.prompt, each.wanted.direction), []).append(each)
@@ -47,7 +48,7 @@ def _page(study: Study, store: Store, editor: str, found: Calibration) -> Calibr
     images = {each.image for each in found.tries}
     return CalibrationPage(
         study.name, study.editor_name, len(images) or len(found.images), found.budget, found.edits.made,
-        study.calibration.budget, found.note, _settings(found), prompts,
+        study_edits(study, corpus, len(store.samples(study.kept_as))), found.note, _settings(found), prompts,
     )  # fmt: skip
 
 

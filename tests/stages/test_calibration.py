@@ -156,6 +156,9 @@ def test_tries_by_an_earlier_rule_decide_no_new_prompt_and_its_choices_stay(tmp_
     assert "earlier rule" in whys["red patch"] and "earlier rule" not in whys["red patch 1"]
     page = write_page(work, later).read_text("utf-8")
     assert page.count("; chosen by an earlier rule") == len(before) and "--again" in page
+    edits = study_edits(work.study, work.store.current_corpus(study.name), 24)
+    assert 0 < later.budget < edits / 6  # one of seven prompts has its part of a budget that is all of them
+    assert f"of the {later.budget} that it was allowed ({later.budget / edits:.1%} of the study’s {edits} edits" in page
     assert calibrate(work).edits.made == 0
 
 
