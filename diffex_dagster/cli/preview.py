@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from diffex_dagster.assets.running import in_gpu_pool
 from diffex_dagster.cli.console import note
@@ -53,10 +54,8 @@ def show(found: Preview, page: Path, console: Console, open_it: bool) -> None:
     console.print(_table("feature", found.rows, found.judged))
     if found.grid:
         console.print(_table(f"{plain(found.rows[0].name, 40)} under", found.grid, found.judged))
-    if found.source_prompts:
-        console.print(found.source_prompts, markup=False, highlight=False, soft_wrap=True)
-    if found.note:
-        console.print(found.note, markup=False, highlight=False, soft_wrap=True)
+    for sentence in filter(None, (found.source_prompts, found.uncalibrated, found.note)):
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
     console.print(f"{found.made} edits made, {found.reused} reused", highlight=False)
     print(page)
     if open_it:
@@ -69,9 +68,12 @@ def _table(heading: str, rows: Sequence[Row], judged: bool) -> Table:
     table.add_column("shows more of it" if judged else "changed the picture", justify="right")
     table.add_column("strength", justify="right")
     table.add_column("also shows")
+    if told := any(row.options for row in rows):
+        table.add_column("options")
     for row in rows:
         strength = sum(each.strength for each in row.edits) / len(row.edits)
         others = dict.fromkeys(plain(each.other, 40) for each in row.edits if each.other)
         shown = f"{sum(each.shows for each in row.edits)} of {len(row.edits)}"
-        table.add_row(plain(row.name, 60), shown, f"{strength:.2f}", ", ".join(others))
+        cells = [plain(row.name, 60), shown, f"{strength:.2f}", ", ".join(others), plain(row.options, 120)]
+        table.add_row(*map(Text, cells[: None if told else -1]))
     return table

@@ -34,11 +34,16 @@ class Shown:
 
 @dataclass(frozen=True)
 class Row:
-    """One feature, or one setting of a grid: its edits, in the order of the images."""
+    """One feature, or one setting of a grid: its edits, in the order of the images.
+
+    Attributes:
+        options: what a feature is edited with, in words; empty where every feature has the editor's own options.
+    """
 
     name: str
     prompt: str
     edits: tuple[Shown, ...]
+    options: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,8 @@ class Preview:
 
     Attributes:
         study, editor: their names.
-        options: the editor's options that a person may choose, name -> value; empty for other kinds.
+        options: the editor's own options that a person may choose, name -> value; empty for other kinds, and where
+            no edit was made with them.
         images: names of the images.
         originals, nulls: the prepared pictures and their null edits, one for each image.
         rows: one for each feature.
@@ -55,6 +61,7 @@ class Preview:
         judged: whether somebody judged the edits; else `note` says why not.
         made, reused: how many edits were made now, and how many were there.
         source_prompts: in what words pictures are described, as a sentence; empty where they are not.
+        uncalibrated: of which features a run would first find the options, in sentences; empty where of none.
     """
 
     study: str
@@ -70,6 +77,7 @@ class Preview:
     made: int
     reused: int
     source_prompts: str = ""
+    uncalibrated: str = ""
 
 
 def render_preview(found: Preview, budget: int = BUDGET) -> str:

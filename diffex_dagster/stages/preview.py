@@ -1,8 +1,9 @@
 """Stage: a few edits of a few images before the hours of a whole study, with what the judge says of each.
 
-Nothing here needs a classifier. The edits are those that the study itself would make, under the same keys: a later run
-finds them in the store. A grid tries other options of the editor, which are part of its edits' keys; all of them share
-the inversions of equal skip.
+Nothing here needs a classifier. Null edits, and edits of features whose options are known, are those that the study
+itself would make, under the same keys: a later run finds them in the store. A feature whose options a run would first
+find is edited with the editor's own, and the preview says so. A grid tries other options of the editor, which are part
+of its edits' keys; all of them share the inversions of equal skip.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from diffex_dagster.corpus.tree import Corpus, Feature
+from diffex_dagster.editing.calibration import in_words
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.preview_page import Preview, Row, Shown
-from diffex_dagster.report.wording import titled
+from diffex_dagster.report.wording import listing, titled
 from diffex_dagster.results import Picture
 from diffex_dagster.search.levels import level1_features
 from diffex_dagster.stages.calibrated import chosen_settings
+from diffex_dagster.stages.calibration import new_prompts
 from diffex_dagster.stages.context import StudyContext
+from diffex_dagster.stages.corpus_now import corpus_now
 from diffex_dagster.stages.edits import EditCounts, concepts_of, control_edits, edit_requests, make_edits, under
 from diffex_dagster.stages.judging import chance_of, control_gains, first_metrics, gains
 from diffex_dagster.stages.pictures import Pictures
@@ -72,7 +76,8 @@ def preview(
 
     Args:
         images: how many of the study's sample images.
-        corpus: the words of which pictures are described in, where a run would do so and none are frozen yet.
+        corpus: as it would be searched now, which is read where it is left out; pictures are described in its words,
+            where a run would do so and none are frozen yet.
         grid: also try the first feature under other options of the editor.
 
     Raises:
@@ -80,7 +85,8 @@ def preview(
     """
     study, store = work.study, work.store
     samples = read_samples(study, first=images)
-    work, words = as_it_would_edit(work, corpus or Corpus(()), list(samples.image_keys.values()))
+    corpus = corpus_now(study) if corpus is None else corpus
+    work, words = as_it_would_edit(work, corpus, list(samples.image_keys.values()))
     few = work.changed(study.changed(name=f"{study.name}_preview"), editor=work.editor)  # keeps the study's own images
     with store.hold():
         keys = keep_samples(few.study, store, samples.pictures)
@@ -88,6 +94,10 @@ def preview(
     features = [replace(f, setting=chosen.get((f.prompt, f.direction), "")) for f in features]
     few = few.changed(few.study.edited_with([feature.setting for feature in features]))
     rows, nulls, counts = _edited(few, features, list(keys))
+    named = study.editor_part.pinned()  # also where the study does not calibrate
+    settings = [feature.setting or named.get(feature.prompt, "") for feature in features]
+    if any(settings):
+        rows = [replace(row, options=in_words(setting)) for row, setting in zip(rows, settings, strict=True)]
     tried: list[Row] = []
     if grid:
         for title, setting in settings_grid(study):
@@ -96,11 +106,27 @@ def preview(
             tried.append(Row(title, found[0].prompt, found[0].edits))
             counts += more
     pictures, judged = store.images(list(keys)), few.judge is not None
+    own = study.editor_part.shown() if grid or not all(settings) else {}
     return Preview(
-        study.name, study.editor_name, study.editor_part.shown(), tuple(keys.values()), tuple(pictures.values()),
-        tuple(nulls),
+        study.name, study.editor_name, own, tuple(keys.values()), tuple(pictures.values()), tuple(nulls),
         tuple(rows), tuple(tried), judged, "" if judged else why_unjudged(study), counts.made, counts.reused, words,
+        _still_to_calibrate(work, corpus, features),
     )  # fmt: skip
+
+
+def _still_to_calibrate(work: StudyContext, corpus: Corpus, features: Sequence[Feature]) -> str:
+    """Which of the features a run would first find the options of, as a sentence; nothing where it would of none."""
+    study = work.study
+    if not study.calibrates or work.judge is None or not hasattr(work.editor, "settings"):
+        return ""
+    new = {(wanted.prompt, wanted.direction) for wanted in new_prompts(work, corpus)}
+    names = [titled(feature) for feature in features if (feature.prompt, feature.direction) in new]
+    if not names:
+        return ""
+    return (
+        f"Not calibrated yet: {listing(names)}. A run first finds their options, and its edits of them may be others "
+        f"than these (diffex calibrate {study.folder.name})."
+    )
 
 
 def _edited(

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from diffex_dagster.cli.preview import make
+from diffex_dagster.cli.preview import make, show
+from diffex_dagster.editing.python_editor import PythonEditorPart
 from diffex_dagster.errors import DiffExError, StoreError
-from diffex_dagster.report.preview_page import render_preview
+from diffex_dagster.report.preview_page import Preview, render_preview
 from diffex_dagster.report.wording import SHOWS
+from diffex_dagster.stages.calibration import calibrate
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.corpus_now import corpus_now
+from diffex_dagster.stages.edits import level1_requests
 from diffex_dagster.stages.preview import choose_features, preview, settings_grid
 from diffex_dagster.stages.sample_images import sample_images
 from diffex_dagster.study import Study, load_study
 from diffex_dagster.utils.progress import silent
+from tests.support.calibrating import set_up
 from tests.support.toys import ColourJudge, write_study
 
 AVATARS = Path(__file__).parent.parent.parent / "studies" / "avatars"
@@ -91,3 +97,67 @@ def test_each_row_of_a_grid_is_judged_against_control_prompts_under_its_own_opti
     gains = [[edit.gain for edit in row.edits] for row in (*found.rows, *found.grid)]
     assert gains == [pytest.approx([5.0, 5.0]), pytest.approx([7.5, 7.5]), pytest.approx([1.0, 1.0])]
     assert not any(edit.shows for row in (*found.rows, *found.grid) for edit in row.edits)
+
+
+OWN = "the editor's own options"
+
+
+def test_a_preview_says_what_a_run_would_first_find_and_what_each_row_was_edited_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before calibration edits are the editor's own, and the run's may be others; after it they are the run's."""
+    monkeypatch.setattr(PythonEditorPart, "shown", lambda self: {"opacity": 50})
+    names = ["dark red patch", "red patch", "blue patch"]
+    knob = {"kind": "python", "factory": "tests.support.toys:KnobEditor", "options": {"need": {names[0]: 70}}}
+    study = load_study(write_study(tmp_path, 24, editors={"knob": knob}, calibrate=True, calibration={"budget": 1.0}))
+    work, features = set_up(study), choose_features(study, corpus_now(study), names)
+    before = preview(work, features, images=2)
+    assert before.uncalibrated == (
+        "Not calibrated yet: Dark red, Red and Plain blue. A run first finds their options, and its edits of them may "
+        f"be others than these (diffex calibrate {tmp_path.name})."
+    )
+    assert [row.options for row in before.rows] == ["", "", ""]
+    own = "The editor’s own options: opacity 50."
+    assert all(said in render_preview(before) for said in (before.uncalibrated, own))
+    assert (
+        before.uncalibrated in _printed(before, tmp_path) and "options" not in _printed(before, tmp_path).split("\n")[1]
+    )
+
+    chosen = {prompt: choice.setting for (prompt, _), choice in calibrate(work).choices.items()}
+    assert chosen[names[0]] in ("70", "100")
+    after = preview(set_up(study), features, images=2)
+    assert [row.options for row in after.rows] == [chosen[name] or OWN for name in names]
+    assert after.uncalibrated == "" and "Not calibrated yet" not in render_preview(after) + _printed(after, tmp_path)
+    assert (own in render_preview(after)) == ("" in [chosen[name] for name in names])
+    run = [r for r in level1_requests(set_up(study)) if r.concepts and r.concepts[0].prompt in names]
+    there = work.store.stored_edits(run, work.editor.fingerprint)
+    assert len({r.image for r in there if r.concepts[0].prompt == "red patch"}) >= 2
+
+    only = preview(set_up(study), features[:1], images=2)
+    assert f'<span class="note">{chosen[names[0]]}</span>' in render_preview(only) and own not in render_preview(only)
+    assert chosen[names[0]] in _printed(only, tmp_path).splitlines()[3]
+    grid = [("gentle", "10")]
+    monkeypatch.setattr("diffex_dagster.stages.preview.settings_grid", lambda _: grid)
+    assert own in render_preview(preview(set_up(study), features[:1], images=2, grid=True))  # the others in its rows
+
+    new = "add:\n  - {name: Deep red, group: Red, prompt: deep red patch}\n"
+    (tmp_path / "corpus.yaml").write_text(new)
+    edited = choose_features(study, corpus_now(study), [names[0], "deep red patch"])
+    one = preview(StudyContext(study), edited, images=2)
+    assert one.uncalibrated.startswith("Not calibrated yet: Deep red. A run first")
+    assert [row.options for row in one.rows] == [chosen[names[0]], OWN]
+
+
+def _printed(found: Preview, page: Path) -> str:
+    written = io.StringIO()
+    show(found, page, Console(file=written, width=200), False)
+    return written.getvalue()
+
+
+def test_options_that_a_study_names_for_one_prompt_are_said_of_its_row(
+    toy: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PythonEditorPart, "pinned", lambda self: {"red patch": '{"mask": "none", "scale": 3.0}'})
+    assert not toy.calibrates
+    found = preview(StudyContext(toy), choose_features(toy, corpus_now(toy), ["red", "blue/plain-blue"]), images=1)
+    assert [row.options for row in found.rows] == ["scale 3, no mask", OWN] and not found.uncalibrated
