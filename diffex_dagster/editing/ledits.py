@@ -24,7 +24,7 @@ from diffex_dagster.editing.loading import placement
 from diffex_dagster.editing.parts import CheckpointPart, Where
 from diffex_dagster.editing.pixels import Pictures
 from diffex_dagster.editing.protocol import MASK, Concept, EditRequest
-from diffex_dagster.editing.settings import ConceptOptions, kind_of, read_setting, worth_trying
+from diffex_dagster.editing.settings import UNPUSHED, ConceptOptions, kind_of, read_setting, worth_trying
 from diffex_dagster.editing.vocabulary import Vocabulary, may_not_fit
 from diffex_dagster.utils.devices import made_if_it_fits
 from diffex_dagster.utils.hashing import digest
@@ -51,6 +51,7 @@ _TOO_LARGE = (
 )
 _USUAL_TOKENS = 75  # that a text encoder of Stable Diffusion reads
 SCALES, THRESHOLDS, SKIPS = (1.0, 3.0, 5.0, 10.0), (0.5, 0.75, 0.9), (0.0, 0.1, 0.3)  # of a preview's grid
+FREE_SCALES = (1.0, 3.0, 5.0)  # of a preview's grid without a mask, where the editor's own options have one
 
 
 class LeditsEditorPart(LeditsOptions, CheckpointPart):
@@ -92,12 +93,17 @@ class LeditsEditorPart(LeditsOptions, CheckpointPart):
         return {prompt: self.setting(Concept(prompt)).text for prompt in self.prompts}
 
     def grid(self) -> list[tuple[str, str]]:
-        """Scale by threshold, or by skip where there is no mask."""
+        """Scale by threshold, and scales without a mask; scale by skip where the editor's own options have no mask."""
         second, values = ("skip", SKIPS) if self.mask == "none" else ("threshold", THRESHOLDS)
-        return [
-            (f"scale {scale:g}, {second} {value:g}", self.own.model_copy(update={"scale": scale, second: value}).text)
+        tried: list[tuple[str, dict[str, object]]] = [
+            (f"scale {scale:g}, {second} {value:g}", {"scale": scale, second: value})
             for scale, value in itertools.product(SCALES, values)
         ]
+        for scale in FREE_SCALES if self.mask != "none" else ():
+            unpushed = scale <= UNPUSHED and self.correct_end and not self.zero_noise_steps
+            name, skip = f"scale {scale:g}, no mask", 0.0 if unpushed else self.skip
+            tried.append((f"{name}, skip 0" if unpushed else name, {"scale": scale, "mask": "none", "skip": skip}))
+        return [(name, self.own.model_copy(update=changed).text) for name, changed in tried]
 
     def shown(self) -> dict[str, object]:
         """Steps, skip, and how a concept is guided."""

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from diffex_dagster.cli.preview import make, show
 from diffex_dagster.editing.python_editor import PythonEditorPart
+from diffex_dagster.editing.settings import read_setting, worth_trying
 from diffex_dagster.errors import DiffExError, StoreError
 from diffex_dagster.report.preview_page import Preview, render_preview
 from diffex_dagster.report.wording import SHOWS
@@ -79,7 +80,24 @@ def test_a_grid_varies_what_the_editor_has(toy: Study) -> None:
     assert "scale 1, skip 0" in titles and len(titles) == len(set(titles)) == 12  # it has no mask
     masked = avatars.editors["diffusion"].model_copy(update={"mask": "intersection"})
     with_mask = avatars.changed(editors={"diffusion": masked})
-    assert "scale 5, threshold 0.9" in [title for title, _ in settings_grid(with_mask)]
+    found = {title: read_setting(setting) for title, setting in settings_grid(with_mask)}
+    assert len(found) == 15 and found["scale 5, threshold 0.9"] == masked.own.model_copy(update={"scale": 5.0})
+    # What calibration tries without a mask: what is not pushed has no skip.
+    skipping = masked.model_copy(update={"skip": 0.1})
+    free = dict(settings_grid(avatars.changed(editors={"diffusion": skipping})))
+    tried = [each.text for each in worth_trying(skipping.own, skipping.steps)]
+    for scale, skip, title in (
+        (1, 0.0, "scale 1, no mask, skip 0"),
+        (3, 0.1, "scale 3, no mask"),
+        (5, 0.1, "scale 5, no mask"),
+    ):
+        setting = read_setting(free[title])
+        assert (setting.scale, setting.mask, setting.skip) == (scale, "none", skip) and setting.text in tried
+    inexact = skipping.model_copy(update={"correct_end": False})  # whose null edits depend on the skip
+    assert (
+        "scale 1, no mask" in dict(inexact.grid())
+        and read_setting(dict(inexact.grid())["scale 1, no mask"]).skip == 0.1
+    )
 
 
 def test_each_row_of_a_grid_is_judged_against_control_prompts_under_its_own_options(
@@ -119,9 +137,8 @@ def test_a_preview_says_what_a_run_would_first_find_and_what_each_row_was_edited
     assert [row.options for row in before.rows] == ["", "", ""]
     own = "The editor’s own options: opacity 50."
     assert all(said in render_preview(before) for said in (before.uncalibrated, own))
-    assert (
-        before.uncalibrated in _printed(before, tmp_path) and "options" not in _printed(before, tmp_path).split("\n")[1]
-    )
+    printed = _printed(before, tmp_path)
+    assert before.uncalibrated in printed and "options" not in printed.splitlines()[1]
 
     chosen = {prompt: choice.setting for (prompt, _), choice in calibrate(work).choices.items()}
     assert chosen[names[0]] in ("70", "100")
