@@ -27,6 +27,7 @@ from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.ready import check_ready
 from diffex_dagster.stages.scores import check_classifier
 from diffex_dagster.stages.settings import Stage
+from diffex_dagster.stages.tried_first import tried_first
 from diffex_dagster.study import Study
 from diffex_dagster.utils.progress import Reporter
 from diffex_dagster.utils.secrets import logger
@@ -78,13 +79,16 @@ def explain_study(
 
     Args:
         report: told how far each stage is.
-        note: told, in a sentence, what the run waits for.
+        note: told, in a sentence each, what is tried before the study's own edits, and what the run waits for.
 
     Raises:
         DiffExError: a stage failed in a way that the user can put right; what was finished is kept.
         KeyboardInterrupt: somebody pressed Ctrl-C; what was finished is kept.
     """
-    return _materialized(study, classifiers, check_before_running(study, classifiers), report, note)
+    built = check_before_running(study, classifiers)
+    if tries := tried_first(StudyContext(study).to_read()):
+        note(tries)
+    return _materialized(study, classifiers, built, report, note)
 
 
 def prepare_study(study: Study, last: Stage, report: Reporter, note: Callable[[str], None] = log.info) -> Outcome:

@@ -14,13 +14,12 @@ from diffex_dagster.cli.console import TableFormat, note, terminal
 from diffex_dagster.cli.results import print_rows
 from diffex_dagster.errors import StudyError
 from diffex_dagster.report.wording import plain
-from diffex_dagster.stages.calibration import Calibration, calibration_now, calibration_rows, planned_tries
+from diffex_dagster.stages.calibration import Calibration, calibration_now, calibration_rows
 from diffex_dagster.stages.calibration_page import page_path
 from diffex_dagster.stages.context import StudyContext
-from diffex_dagster.stages.corpus_now import corpus_now
 from diffex_dagster.stages.edits import EditCounts
 from diffex_dagster.stages.ready import check_ready
-from diffex_dagster.stages.sample_images import read_samples
+from diffex_dagster.stages.tried_first import tried_first
 from diffex_dagster.study import Study
 from diffex_dagster.utils.progress import Reporter
 
@@ -56,12 +55,9 @@ def make(
     check_ready(study)
     work = StudyContext(study)
     work.know()
-    read = read_samples(study, lambda name: work.subject(name).classifier)
-    samples, corpus = set(read.image_keys.values()), corpus_now(study)
+    say(tried_first(work, anew=again) or "no edits are to be tried")
     if again:
         work.store.forget_calibration(study.kept_as, work.editor.fingerprint)
-    prompts, most = planned_tries(work, corpus, samples)
-    say(f"{prompts} prompts to calibrate, with at most {most} edits")
     said = prepare_study(study, "editor_calibration", report, say).metadata["editor_calibration"]
     work = work.changed()  # whose editor knows in which words pictures are described
     found = calibration_now(study, work.store, work.editor.fingerprint, work.store.current_corpus(study.kept_as))

@@ -15,6 +15,7 @@ from diffex_dagster.report.wording import plain
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.ready import check_ready
 from diffex_dagster.stages.source_prompts import find_again, word_rows
+from diffex_dagster.stages.tried_first import tried_first
 from diffex_dagster.study import Study
 from diffex_dagster.utils.progress import Reporter
 
@@ -24,7 +25,7 @@ def make(study: Study, report: Reporter, say: Callable[[str], None] = note, agai
 
     Args:
         report: told how far it is.
-        say: told, before it starts, what it costs.
+        say: told, before it starts, what finding them costs.
         again: find them anew in the corpus as it is now.
 
     Raises:
@@ -46,6 +47,7 @@ def make(study: Study, report: Reporter, say: Callable[[str], None] = note, agai
         find_again(work)
     elif known is not None and known.used is not None:
         return known
+    say(tried_first(work, options=False) or "no edits are to be tried: the words are not compared with edits without")
     prepare_study(study, "source_prompts", report, say)
     found = store.source_prompts(study.kept_as, bare)
     assert found is not None

@@ -359,12 +359,17 @@ def test_pinned_prompts_are_not_calibrated_and_change_no_other_edit(tmp_path: Pa
 def test_the_command_writes_a_page(study: Study) -> None:
     said: list[str] = []
     found, page = make(study, silent, said.append)
-    assert said == [f"6 prompts to calibrate, with at most {found.budget} edits"]
+    every = study_edits(study, corpus_now(study), 8)
+    tried = (
+        f"tried first: at most {found.budget} to find the options of 6 prompts, for the study's {every} edits, joint"
+    )
+    assert len(said) == 1 and said[0].startswith(tried)
     text = page.read_text("utf-8")
     assert page == study.results_folder / "calibration" / study.name / "paint.html"
     assert f"“Shown”: {SHOWS} The gain is also" in text
     assert "dark red patch" in text and "<script" not in text and text.count("chosen</b>") >= 4
     assert f"made {found.edits.made} edits of the {found.budget} that it was allowed" in text
     assert budget_of(study, corpus_now(study), [], 8) == 0
-    again, page = make(study, silent)
+    again, page = make(study, silent, said.append)
+    assert said[1:] == ["no edits are to be tried"]
     assert again.edits.made == 0 and "that it was allowed" not in page.read_text("utf-8")

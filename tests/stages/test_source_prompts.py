@@ -9,23 +9,32 @@ from typing import Any
 
 import pytest
 
-from diffex_dagster.assets.running import prepare_study
+from diffex_dagster.assets.running import explain_study, prepare_study
+from diffex_dagster.cli import calibrate as calibrate_command
 from diffex_dagster.cli import source_prompts as command
 from diffex_dagster.corpus.starters import load_starter
 from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.corpus.vlm.answers import read_answer, tree_from_raw
 from diffex_dagster.corpus.vlm.raw import RawFeature
+from diffex_dagster.corpus.vlm.recorded import RecordedVLM
 from diffex_dagster.editing.calibration import Wanted
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.editing.vocabulary import VocabularyGroup, prompt_without, words_of
 from diffex_dagster.errors import DiffExError, StoreError, StudyError
 from diffex_dagster.stages import source_prompts as stage
-from diffex_dagster.stages.calibration import calibrate
+from diffex_dagster.stages.calibration import budget_of, calibrate, study_edits, wanted_prompts
 from diffex_dagster.stages.context import StudyContext
+from diffex_dagster.stages.corpus_now import corpus_now
 from diffex_dagster.stages.edits import level1_edits
 from diffex_dagster.stages.plan import PlannedStage, plan_edits
 from diffex_dagster.stages.settings import Stage, stage_version
-from diffex_dagster.stages.source_prompts import find_again, find_source_prompts, source_prompts_version
+from diffex_dagster.stages.source_prompts import (
+    find_again,
+    find_source_prompts,
+    most_tries,
+    source_prompts_version,
+)
+from diffex_dagster.stages.tried_first import tried_first
 from diffex_dagster.stages.trying import Trying
 from diffex_dagster.study import Study, load_study
 from diffex_dagster.utils.progress import silent
@@ -213,6 +222,7 @@ def test_a_run_finds_them_once_and_an_edited_corpus_makes_no_edit_anew(tmp_path:
     assert list(command.make(study, silent).words) == ["blue"] and not said
     found = command.make(study, silent, said.append, again=True)
     assert list(found.words) == ["blue", "green"] and found.used and "a run makes anew" in said[0]
+    assert said[1].startswith("no edits are to be tried: the words are not compared")  # nothing is calibrated
     before = edits_made(tmp_path)
     prepare_study(study, "level1_edits", silent)
     assert len(edits_made(tmp_path)) - len(before) > len(new)
@@ -297,6 +307,64 @@ def test_each_stage_announces_its_own_edits(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(DiffExError, match="said"):
         prepare_study(study_in(tmp_path, plain=0.0, described=0.0, images=2), "editor_calibration", silent)
     assert said == ["source_prompts", "editor_calibration"]
+
+
+def test_what_is_tried_first_is_said_before_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By each command that tries anything: the most edits for the words, those for the options, and the study's."""
+    study = study_in(tmp_path, plain=0.3, described=0.0, images=24)
+    corpus, said = corpus_now(study), list[str]()
+    every, words = study_edits(study, corpus, 24), most_tries(study, corpus, 24)
+    options = budget_of(study, corpus, wanted_prompts(corpus), 24)
+    assert (words, options) == (int(0.2 * every), int(0.8 * every))
+    of_words = f"tried first: at most {words} to see whether the words that describe pictures do harm"
+    of_options, of_study = (
+        f"{options} to find the options of 6 prompts",
+        f", for the study's {every} edits, joint ones apart",
+    )
+    both = f"{of_words} and {of_options}{of_study}"
+
+    def run() -> list[str]:
+        """What a run says first; it goes no further."""
+        with monkeypatch.context() as started:
+            started.setattr("diffex_dagster.assets.running._materialized", lambda *_: None)
+            heard: list[str] = []
+            explain_study(study, ["v1"], silent, heard.append)
+        return heard
+
+    assert run() == [both] and not edits_made(tmp_path)
+    found = command.make(study, silent, said.append)
+    assert found.used and said == [of_words + of_study]
+    assert run() == [f"tried first: at most {of_options}{of_study}"]
+    assert command.make(study, silent, said.append) == found and len(said) == 1
+    calibrated, _ = calibrate_command.make(study, silent, said.append)
+    assert said[1:] == [f"tried first: at most {of_options}{of_study}"]
+    assert calibrated.budget == options and run() == []
+
+    work = StudyContext(study)
+    assert tried_first(work, anew=True) == f"tried first: at most {of_options}{of_study}"
+    find_again(work)
+    assert run() == [both]  # other words are another editor, of whose options nothing is known
+    with monkeypatch.context() as asked:
+        asked.setattr("diffex_dagster.stages.tried_first.corpus_now", _not_asked)
+        with pytest.raises(StoreError):
+            tried_first(work)
+        asked.setattr(RecordedVLM, "live", True)
+        assert tried_first(work).startswith("tried first: at most 100% of the study's edits; how many these are")
+    assert tried_first(StudyContext(study.changed(calibrate=False))) == ""
+
+
+def _not_asked(study: Study) -> Corpus:
+    raise StoreError("no proposal yet")
+
+
+def test_no_words_are_tried_where_edits_without_are_there(tmp_path: Path) -> None:
+    study = study_in(tmp_path, plain=0.3, described=0.0, images=24)
+    work = set_up(study)
+    bare = work.editing_with(work.bare_editor)
+    calibrate(bare)
+    level1_edits(bare)
+    assert tried_first(StudyContext(study)) == ""
+    assert find_source_prompts(work).edits.made == 0
 
 
 def test_stages_know_whether_words_are_taken_from_the_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
