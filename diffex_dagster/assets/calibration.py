@@ -2,12 +2,20 @@
 
 import dagster as dg
 
-from diffex_dagster.assets.common import Names, announce, clear_errors, edit_metadata, feature_table, page_metadata
+from diffex_dagster.assets.common import (
+    Names,
+    announce,
+    clear_errors,
+    edit_metadata,
+    feature_table,
+    page_metadata,
+    sheet,
+)
 from diffex_dagster.assets.common import table_metadata as table
 from diffex_dagster.assets.lineage import Reading, upstream
 from diffex_dagster.resources import ClassifierResource, EditorResource, Resources, ResultsResource
 from diffex_dagster.stages.calibration import calibrate, calibration_rows
-from diffex_dagster.stages.calibration_page import write_page
+from diffex_dagster.stages.calibration_page import chosen_edits, write_page
 from diffex_dagster.stages.plan import plan_of
 from diffex_dagster.study import Study
 
@@ -46,7 +54,7 @@ def build(study: Study) -> list[dg.AssetsDefinition]:
             reading = Reading(context, work, "editor_calibration")
             announce(context, plan_of(work, "editor_calibration"))
             found = calibrate(work)
-            page = write_page(work, found)
+            page, chosen = write_page(work, found), chosen_edits(work, found)
             return reading.result(
                 found.version,
                 metadata={
@@ -56,6 +64,7 @@ def build(study: Study) -> list[dg.AssetsDefinition]:
                     "edits_allowed": found.budget,
                     "options": feature_table(calibration_rows(found), _COLUMNS),
                     "page": page_metadata(work.study, page),
+                    **({"null_and_chosen_edits": sheet(chosen)} if chosen else {}),
                     **({"note": found.note} if found.note else {}),
                     **({"kept": KEPT.format(kept)} if (kept := found.kept) else {}),
                 },

@@ -8,6 +8,8 @@ from pathlib import Path
 from diffex_dagster.editing.calibration import METHOD, Choice, Try, in_words
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.report.calibration_page import CalibrationPage, Prompt, Shot, Tried, render_calibration
+from diffex_dagster.report.wording import feature_title
+from diffex_dagster.results import Picture
 from diffex_dagster.stages.calibration import Calibration, study_edits, wanted_prompts
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.store import Store, StoredPicture
@@ -22,12 +24,30 @@ def page_path(study: Study) -> Path:
 
 def write_page(work: StudyContext, found: Calibration) -> Path:
     """Write what was tried and chosen; returns the page."""
+    file = page_path(work.study)
+    write_output(file, render_calibration(_page_of(work, found)).encode())
+    return file
+
+
+def chosen_edits(work: StudyContext, found: Calibration) -> list[tuple[str, tuple[Picture, Picture]]]:
+    """One prompt of each group, the first whose choice was tried on the image that the page shows.
+
+    Returns:
+        (prompt and options in words, (null edit, edit under the options that were chosen)) in the order of the corpus.
+    """
+    by_group: dict[str, tuple[str, tuple[Picture, Picture]]] = {}
+    for prompt in _page_of(work, found).prompts:
+        for shot in prompt.shots:
+            if shot.chosen and prompt.null is not None:
+                title = feature_title(prompt.prompt, prompt.prompt, prompt.direction)
+                by_group.setdefault(prompt.group, (f"{title}: {prompt.setting}", (prompt.null, shot.picture)))
+    return list(by_group.values())
+
+
+def _page_of(work: StudyContext, found: Calibration) -> CalibrationPage:
     editor = work.editor.fingerprint
     with work.store.hold():
-        page = _page(work.study, work.store, editor, found)
-    file = page_path(work.study)
-    write_output(file, render_calibration(page).encode())
-    return file
+        return _page(work.study, work.store, editor, found)
 
 
 def _page(study: Study, store: Store, editor: str, found: Calibration) -> CalibrationPage:
