@@ -54,10 +54,10 @@ def tried_first(work: StudyContext, options: bool = True, anew: bool = False) ->
         if other_words or there.editor.fingerprint != bare:
             words = most_tries(study, corpus, len(images))
     new = _lacking(there, corpus, anew or other_words) if options else []
-    parts = [f"{words:,} to see whether the words that describe pictures do harm"] if words else []
+    tries = {"to see whether the words that describe pictures do harm": words} if words else {}
     if new:
-        prompts = count(len(new), "prompt")
-        parts.append(f"{budget_of(study, corpus, new, len(images)):,} to find the options of {prompts}")
+        tries[f"to find the options of {count(len(new), 'prompt')}"] = budget_of(study, corpus, new, len(images))
+    parts = [f"{count(most, 'edit')} {what}" for what, most in tries.items()]
     every = count(study_edits(study, corpus, len(images)), "edit")
     return f"tried first: at most {listing(parts)}, for the study's {every}, joint ones apart" if parts else ""
 

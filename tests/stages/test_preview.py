@@ -124,7 +124,7 @@ def test_a_preview_says_what_a_run_would_first_find_and_what_each_row_was_edited
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before calibration edits are the editor's own, and the run's may be others; after it they are the run's."""
-    monkeypatch.setattr(PythonEditorPart, "shown", lambda self: {"opacity": 50})
+    monkeypatch.setattr(PythonEditorPart, "shown", lambda self: {"opacity": 50.0})
     names = ["dark red patch", "red patch", "blue patch"]
     knob = {"kind": "python", "factory": "tests.support.toys:KnobEditor", "options": {"need": {names[0]: 70}}}
     study = load_study(write_study(tmp_path, 24, editors={"knob": knob}, calibrate=True, calibration={"budget": 1.0}))

@@ -316,9 +316,9 @@ def test_what_is_tried_first_is_said_before_it_starts(tmp_path: Path, monkeypatc
     every, words = study_edits(study, corpus, 24), most_tries(study, corpus, 24)
     options = budget_of(study, corpus, wanted_prompts(corpus), 24)
     assert (words, options) == (int(0.2 * every), int(0.8 * every))
-    of_words = f"tried first: at most {words} to see whether the words that describe pictures do harm"
+    of_words = f"tried first: at most {words} edits to see whether the words that describe pictures do harm"
     of_options, of_study = (
-        f"{options} to find the options of 6 prompts",
+        f"{options} edits to find the options of 6 prompts",
         f", for the study's {every} edits, joint ones apart",
     )
     both = f"{of_words} and {of_options}{of_study}"
