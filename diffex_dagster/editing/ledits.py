@@ -239,6 +239,11 @@ class LeditsEditor:
             zero_noise = 3 if checkpoints.is_xl(self._checkpoint.folder) else 0
         return self.options.correct_end and not zero_noise
 
+    def alike(self, setting: str) -> bool:
+        """Whether edits under a setting and null edits differ by the prompt alone (`LeditsOptions.check_alike`)."""
+        asked = read_setting(setting) if setting else self.options.own
+        return self._exact or (asked.skip == self.options.skip and asked.described)
+
     def variants(self, setting: str) -> list[str]:
         """The same push without words, then with other skips and a later start; see `Calibrates.variants`."""
         alike = {"skip": 0.0, "warmup": 0, "described": True}

@@ -100,7 +100,8 @@ def preview(
         rows = [replace(row, options=in_words(setting)) for row, setting in zip(rows, settings, strict=True)]
     tried: list[Row] = []
     if grid:
-        for title, setting in settings_grid(study):
+        alike = getattr(few.editor, "alike", lambda setting: True)
+        for title, setting in ((title, setting) for title, setting in settings_grid(study) if alike(setting)):
             like = few.changed(few.study.edited_with([setting]))  # whose control prompts are edited like it
             found, _, more = _edited(like, features[:1], list(keys), setting)
             tried.append(Row(title, found[0].prompt, found[0].edits))

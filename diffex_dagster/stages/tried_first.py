@@ -30,7 +30,8 @@ def tried_first(work: StudyContext, options: bool = True, anew: bool = False) ->
         DiffExError: the study's images, corpus or editor cannot be used.
     """
     study = work.study
-    if not study.calibrates or work.judge is None or getattr(work.bare_editor, "settings", None) is None:
+    options = options and study.calibrates and getattr(work.bare_editor, "settings", None) is not None
+    if work.judge is None or not (options or study.finds_source_prompts):
         return ""
     try:
         corpus = corpus_now(study)

@@ -247,3 +247,6 @@ def test_another_skip_is_tried_only_where_null_edits_do_not_depend_on_it(monkeyp
         assert set(varied) <= set(editor.settings())
     assert skips(Path("sd")) == {0.0, 0.3} == skips(Path("xl"), zero_noise_steps=0)
     assert skips(Path("xl")) == set() == skips(Path("sd"), zero_noise_steps=3)
+    xl = LeditsEditor(LeditsOptions(checkpoint="xl"))
+    assert xl.alike("") and xl.alike(Setting(scale=3.0).text) and not xl.alike(Setting(skip=0.0).text)
+    assert editor.alike(Setting(skip=0.0).text)

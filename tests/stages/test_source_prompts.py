@@ -172,10 +172,12 @@ def test_options_that_the_study_names_are_those_that_words_are_tried_under(tmp_p
     """A study that tunes its editor is not calibrated; its words are compared all the same, in its own edits."""
     work = set_up(study_in(tmp_path, plain=0.3, described=described, calibrates=None, images=24))
     assert not work.study.calibrates
+    most = stage.most_tries(work.study, work.corpus, 24)
+    assert f"at most {most} edits to see whether the words" in tried_first(work)
     found = find_source_prompts(work)
     assert found.prompts.used is (described == 0.0) and "8 pairs" in found.prompts.why
     made = found.edits.made
-    assert 0 < made <= stage.most_tries(work.study, work.corpus, 24) + 2 * 6
+    assert 0 < made <= most + 2 * 6
     level1_edits(work.changed())
     again = [each for each in edits_made(tmp_path) if edits_made(tmp_path).count(each) > 2]
     assert not again  # each edit was made once by either editor, and no more
