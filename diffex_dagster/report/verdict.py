@@ -17,6 +17,7 @@ from diffex_dagster.report.wording import (
     edited_thing,
     interval,
     listing,
+    margin_in_words,
     measured,
     number,
     plain,
@@ -147,8 +148,7 @@ def _flips(lead: RankedFeature, explanation: Report) -> str:
 
 def _also(lead: RankedFeature, others: Sequence[RankedFeature], explanation: Report) -> str:
     if not others:
-        floor = amount(explanation.noise_floor, explanation)
-        return f"No other feature was shown to move it by more than the noise of the edits themselves ({floor})."
+        return "No other feature was shown to move it."
     opening = "It also reacts to "
     group, of_group = Counter(feature.group for feature in [lead, *others][:5]).most_common(1)[0]
     if of_group >= 2 and group == lead.group:
@@ -173,19 +173,29 @@ def _nothing_found(explanation: Report) -> list[str]:
     judged = [f for f in explanation.features if f.decision not in wording.UNSAID]
     first = f"No feature was shown to move {plain(explanation.classifier)}'s {measured(explanation)}."
     if not judged:
-        return [first, "None of the edits succeeded, so the classifier has not been tested."]
+        return [first, f"The classifier has not been tested: {_untested(explanation.features)}."]
     top = max(judged, key=lambda f: abs(f.effect))
-    inside = "within" if abs(top.effect) <= explanation.noise_floor else "not clearly beyond"
+    inside = (
+        "within the noise of the edits themselves"
+        if abs(top.effect) <= explanation.noise_floor
+        else f"{plain(top.decision)}: {wording.MEANINGS.get(top.decision, 'these images cannot tell')}"
+    )
     second = (
         f"The largest average movement was {signed_amount(top.effect, explanation)} for "
-        f"{_quoted(_low(_title(top)))} ({interval(top.ci_low, top.ci_high, explanation)}), "
-        f"{inside} the noise of the edits themselves."
+        f"{_quoted(_low(_title(top)))} ({interval(top.ci_low, top.ci_high, explanation)}), {inside}."
     )
     return [first, second]
 
 
+def _untested(features: Sequence[RankedFeature | ComparedFeature]) -> str:
+    """Why nothing is said of features of which nothing can be said, by the counts of their decisions."""
+    there, failed = (sum(f.decision == decision for f in features) for decision in wording.UNSAID)
+    said = [f"{count(there, 'feature')} {'is' if there == 1 else 'are'} there already in most images"] if there else []
+    said += [f"the edits of {count(failed, 'feature')} failed"] if failed else []
+    return listing(said)
+
+
 def _not_shown(features: Sequence[RankedFeature], explanation: Report) -> str:
-    floor = amount(explanation.noise_floor, explanation)
     total = len(features)
     by: dict[str, list[RankedFeature]] = {}
     for feature in features:
@@ -193,13 +203,18 @@ def _not_shown(features: Sequence[RankedFeature], explanation: Report) -> str:
     quiet, unsure = (by.get(key, []) for key in ("no effect shown", "inconclusive"))
     parts = []
     if quiet:
-        parts.append(f"{len(quiet)} showed no effect beyond the noise of the edits themselves ({floor})")
+        parts.append(
+            f"{len(quiet)} {'shows' if len(quiet) == 1 else 'show'} no effect larger than "
+            f"{margin_in_words(explanation.margin, explanation)}"
+        )
     if unsure:
         parts.append(f"{len(unsure)} {'is' if len(unsure) == 1 else 'are'} inconclusive")
     parts += _unsaid(by)
-    tested = f"Of the {total} features tested" if total > 1 else "Of the one feature tested"
     if not parts:
-        return f"{tested}, every one was shown to have an effect beyond the noise of the edits themselves ({floor})."
+        against = "edits towards the control prompts" if explanation.controls else "the null edits"
+        every = f"Each of the {total} features" if total > 1 else "The one feature"
+        return f"{every} tested was shown to have an effect, held against {against}."
+    tested = f"Of the {total} features tested" if total > 1 else "Of the one feature tested"
     return f"{tested}, {listing(parts)}."
 
 
@@ -296,7 +311,8 @@ def _now(changed: Sequence[ComparedFeature], comparison: Comparison, first: str,
     also = f"{last} is also {listing(parts)}; " if parts else ""
     judged = [f for f in comparison.features if f.decision not in wording.UNSAID]
     if not judged:
-        return "None of the edits succeeded, so nothing can be said about what either version relies on."
+        said = _untested(comparison.features)
+        return f"Nothing can be said about what either version relies on: {said}."
     top = sorted(judged, key=lambda f: -abs(f.effects[-1]))[:3]
     moving = [f for f in top if float(amount(f.effects[-1], comparison, unit=False))]
     top = moving or top[:1]  # nothing is no strong effect

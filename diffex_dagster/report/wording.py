@@ -224,6 +224,20 @@ def signed_amount(value: float, of: Measured) -> str:
     return f"{sign}{text} {plain(of.unit)}".rstrip()
 
 
+def margin_in_words(margin: float | None, of: Measured) -> str:
+    """`±2 percentage points` of a probability, `±0.4 years`; "the study's margin" where it is not known.
+
+    Args:
+        margin: effects inside ± this do not matter to the study, in the unit of the measure.
+    """
+    if margin is None:
+        return "the study's margin"
+    if not of.bounded:
+        return f"±{margin:.3g} {plain(of.unit)}".rstrip()
+    points = f"{margin * 100:.3g}"
+    return f"±{points} percentage point{'' if points == '1' else 's'}"
+
+
 def interval(low: float, high: float, of: Measured) -> str:
     """`95% interval 22 to 40` in the unit of `amount`, or that there is none (one image has no spread)."""
     if not (math.isfinite(low) and math.isfinite(high)):

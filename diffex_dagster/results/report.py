@@ -374,5 +374,12 @@ class Report:
     ] = None
     per_image: Annotated[tuple[ImageRow, ...], Inner] = ()  # every feature on every image
     gallery: Annotated[Shots | None, Inner] = None  # their pictures; None in reports that were read from their files
+    margin: Annotated[
+        Maybe,
+        Says(
+            "effects inside ± this do not matter to the study, in the unit of the target: what “no effect shown” is "
+            "held against; absent in reports from before it"
+        ),
+    ] = None
     unit: Annotated[str, Says("of an effect, e.g. years; empty where the measure has none")] = ""
     bounded: Annotated[bool, Says("the measure is a probability: an effect of 0.1 is 10 percentage points")] = False

@@ -104,6 +104,7 @@ def classifier_report(subject: Subject, command: str, searched: Searched | None 
         command=command,
         images=len(pictures.samples),
         noise_floor=searched.noise.floor,
+        margin=still,
         gate=study.search.gate,
         features=tuple(ranked),
         groups=tuple(

@@ -12,6 +12,7 @@ from diffex_dagster.results import (
     ComparedFeature,
     Comparison,
     Confounder,
+    Control,
     RankedFeature,
     Report,
     RuleOutcome,
@@ -30,20 +31,27 @@ def ranked(name: str, effect: float, decision: str, **more: object) -> RankedFea
     return RankedFeature(**(values | more))  # type: ignore[arg-type]
 
 
+def control(prompt: str, **more: object) -> Control:
+    values: dict[str, object] = {
+        "prompt": prompt, "effect": 0.01, "ci_low": -0.02, "ci_high": 0.04, "against_null": 0.03, "null_low": 0.0,
+        "null_high": 0.06, "flip_rate": 0.0, "images": 32, "decision": "inconclusive",
+    }  # fmt: skip
+    return Control(**(values | more))  # type: ignore[arg-type]
+
+
 @pytest.fixture
 def with_features(explanation: Report):
     return lambda *features: replace(explanation, features=features)
 
 
 def test_names_the_planted_feature_its_group_and_its_direction(with_features) -> None:
-    first, second, third = verdict(
-        with_features(
-            ranked("Round glasses", 0.31, "raises"),
-            ranked("Smile", -0.08, "lowers", group="Mouth"),
-            ranked("Hat", 0.001, "no effect shown", group="Headwear"),
-            ranked("Earrings", 0.0, "edit failed", group="Jewellery"),
-        )
+    explained = with_features(
+        ranked("Round glasses", 0.31, "raises"),
+        ranked("Smile", -0.08, "lowers", group="Mouth"),
+        ranked("Hat", 0.001, "no effect shown", group="Headwear"),
+        ranked("Earrings", 0.0, "edit failed", group="Jewellery"),
     )
+    first, second, third = verdict(replace(explained, noise_floor=0.01, margin=0.03))
     assert first == (
         "persona_v1 relies most on “round glasses” (in the group “Eyewear”): adding it raises the probability of "
         "“senior” by 31 percentage points on average (95% interval 26 to 36) and the prediction becomes "
@@ -51,8 +59,8 @@ def test_names_the_planted_feature_its_group_and_its_direction(with_features) ->
     )
     assert second == "It also reacts to “smile” (−8 points)."
     assert third == (
-        "Of the 4 features tested, 1 showed no effect beyond the noise of the edits themselves (2 percentage points) "
-        "and 1 could not be judged because the edit did not take (“earrings”)."
+        "Of the 4 features tested, 1 shows no effect larger than ±3 percentage points and 1 could "
+        "not be judged because the edit did not take (“earrings”)."
     )
 
 
@@ -93,7 +101,11 @@ def test_numbers_have_the_unit_of_the_target_and_one_image_is_one(explanation: R
     about = replace(explanation, features=rows, noise_floor=0.5, **age)
     first, second, third = verdict(about)
     assert "adding it lowers the age by 12.24 years on average" in first and first.endswith("over 1 image.")
-    assert "“beanie” (−10.10 years)" in second and "(0.50 years)" in third
+    assert "“beanie” (−10.10 years)" in second
+    assert third == "Each of the 2 features tested was shown to have an effect, held against the null edits."
+    quiet = [ranked(name, 0.01, "no effect shown") for name in ("Turban", "Beanie")]
+    _, _, third = verdict(replace(about, features=tuple(quiet), margin=0.4))
+    assert third == "Of the 2 features tested, 2 show no effect larger than ±0.4 years."
     assert measured(about) == "age"
     assert measured(replace(about, target='logit of "cat (tabby)"', unit="")) == "logit of “cat (tabby)”"
 
@@ -124,7 +136,41 @@ def test_nothing_found_claims_nothing(with_features) -> None:
     first, second, third = verdict(with_features(ranked("Hat", 0.01, "no effect shown")))
     assert first.startswith("No feature was shown to move persona_v1")
     assert "“hat”" in second and "within the noise" in second
-    assert "1 showed no effect" in third
+    assert "1 shows no effect larger than ±2 percentage points" in third
+    _, second, _ = verdict(with_features(ranked("Hat", 0.2, "inconclusive")))
+    assert second.endswith("(95% interval 15 to 25), inconclusive: these images cannot tell.")
+
+
+def test_only_what_the_decisions_tested_is_said(explanation: Report) -> None:
+    """Effects are held against control prompts, not against the noise floor."""
+    lone = replace(explanation, features=(ranked("Hat", 0.3, "raises"),))
+    assert not lone.controls
+    _, second, third = verdict(lone)
+    assert second == "No other feature was shown to move it."
+    assert third == "The one feature tested was shown to have an effect, held against the null edits."
+    _, _, third = verdict(replace(lone, controls=(control("flumox"),)))
+    assert third.endswith("was shown to have an effect, held against edits towards the control prompts.")
+    earlier = replace(explanation, features=(ranked("Hat", 0.0, "no effect shown"),), margin=None)
+    assert verdict(earlier)[-1] == ("Of the one feature tested, 1 shows no effect larger than the study's margin.")
+
+
+@pytest.mark.parametrize(
+    ("there", "failed", "says"),
+    [
+        (2, 0, "2 features are there already in most images."),
+        (0, 1, "the edits of 1 feature failed."),
+        (1, 3, "1 feature is there already in most images and the edits of 3 features failed."),
+    ],
+)
+def test_why_nothing_was_tested_goes_by_the_decisions(explanation: Report, comparison: Comparison,
+                                                      there: int, failed: int, says: str) -> None:  # fmt: skip
+    decisions = ["already there"] * there + ["edit failed"] * failed
+    rows = tuple(ranked(f"Hat {i}", 0.0, decision) for i, decision in enumerate(decisions))
+    _, second, _ = verdict(replace(explanation, features=rows))
+    assert second == f"The classifier has not been tested: {says}"
+    both = tuple(compared(f"Hat {i}", 0.0, 0.0, decision) for i, decision in enumerate(decisions))
+    _, second, _ = comparison_verdict(replace(comparison, features=both))
+    assert second == f"Nothing can be said about what either version relies on: {says}"
 
 
 @pytest.mark.parametrize("features", [(), (ranked("Hat", 0.0, "edit failed"),)])
@@ -204,7 +250,7 @@ def test_failed_edits_are_neither_unchanged_nor_strong(comparison: Comparison) -
         "Of 2 features, 0 changed, 1 shows no change and 1 could not be judged because the edit did not take (“ghost”)."
     )
     _, second, _ = comparison_verdict(replace(comparison, features=features[:1]))
-    assert "None of the edits succeeded" in second
+    assert second == "Nothing can be said about what either version relies on: the edits of 1 feature failed."
 
 
 def test_a_turned_direction_is_a_change(comparison: Comparison) -> None:

@@ -222,6 +222,7 @@ def explanation(n: int = 12, version: str = "v1", size: int = 64, draw: Draw = d
         command=f"diffex run avatars --classifier persona_{version}",
         images=n,
         noise_floor=0.02,
+        margin=0.02,
         gate="magnitude",
         features=features,
         groups=tuple(
