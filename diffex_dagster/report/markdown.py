@@ -92,6 +92,7 @@ def report_markdown(explanation: Report, limit: int = LIMIT) -> str:
             _cut(markdown_tree(e)),
             "### Method",
             markdown_text(plain(e.method, 600)),
+            markdown_text(plain(e.looked_into, 500)),
             _listed(
                 f"sample images: {e.images}; noise floor: {number(e.noise_floor, 3)}; gate: {e.gate}",
                 f"mean over the null edits: {number(e.baseline, 3)}",

@@ -102,7 +102,7 @@ def markdown_tree(explanation: Report) -> str:
     )
     lines = []
     for group in order:
-        searched = "in the beam" if group.kept else "not searched further"
+        searched = "searched" if group.kept else "not searched further"
         lines.append(f"- **{markdown_text(plain(group.name, 40))}**, {searched}: {markdown_text(plain(group.reason))}")
         lines += [
             f"  - {markdown_text(titled(f))} **{signed(f.effect, digits)}** {_markdown_decision(f)}"

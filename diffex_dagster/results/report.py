@@ -367,6 +367,7 @@ class Report:
         ),
     ] = None
     method: Annotated[str, Inner] = ""  # how the editor in use makes edits and null edits, in a sentence or two
+    looked_into: Annotated[str, Inner] = ""  # which groups the search looks into, in a sentence or two
     links: Annotated[tuple[tuple[str, str], ...], Inner] = ()  # other pages of the study: (what, relative address)
     turn: Annotated[
         Turn | None,

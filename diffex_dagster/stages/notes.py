@@ -8,8 +8,9 @@ from diffex_dagster.classifying.parts import Target
 from diffex_dagster.classifying.target import decision_threshold, has_class
 from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.effects.paired import Reach, images_for_no_effect
-from diffex_dagster.report.wording import listing, plain
+from diffex_dagster.report.wording import count, listing, plain
 from diffex_dagster.results import Turn
+from diffex_dagster.search.options import SearchOptions
 from diffex_dagster.stages.searched import Searched
 from diffex_dagster.stages.splits import Split
 from diffex_dagster.study import Study
@@ -40,6 +41,27 @@ def settings_shown(study: Study, margin: float, of: Split | None = None) -> tupl
         ("Control prompts", ", ".join(effects.control_prompts) or "none: effects are differences to the null edit"),
         ("An edit happened from", f"{effects.min_edit_strength:g} mean pixel change in the most changed window"),
         ("Edits that must take", f"{effects.min_edit_success:.0%}, where they are judged ({study.judge.kind})"),
+    )
+
+
+def groups_looked_into(search: SearchOptions) -> str:
+    """Which groups of the corpus a search looks into, as its gate and its beam decide it, in a sentence or two."""
+    if search.places is None:
+        return "The search looks into every group whose edits moved an image, the strongest first (gate: magnitude)."
+    most = count(search.places, "group")
+    if search.gate == "signed":
+        return (
+            f"The search looks into the {most} with the highest mean effect, where that is {search.delta:g} or more "
+            "(gate: signed)."
+        )
+    if search.gate == "absolute":
+        return (
+            f"The search looks into the {most} with the largest mean effect, up or down, however small that is "
+            "(gate: absolute)."
+        )
+    return (
+        f"The search looks into {most} at most (gate: magnitude): first those whose images move by more than the noise "
+        "floor, then those whose edits fail or that most images show already, then the strongest of the others."
     )
 
 

@@ -35,7 +35,7 @@ from diffex_dagster.stages.interactions import possible_pairs
 from diffex_dagster.stages.judge_check import judge_check, judge_warnings
 from diffex_dagster.stages.judging import first_metrics
 from diffex_dagster.stages.known_truth import with_corpus_recall
-from diffex_dagster.stages.notes import caveats, placed, racing_notes, settings_shown, turn_of
+from diffex_dagster.stages.notes import caveats, groups_looked_into, placed, racing_notes, settings_shown, turn_of
 from diffex_dagster.stages.pictures import Album, Pictures
 from diffex_dagster.stages.ranking import Measured, confounded, features_side_effects, image_rows, rank
 from diffex_dagster.stages.scores import Paired, picture_scores
@@ -140,6 +140,7 @@ def classifier_report(subject: Subject, command: str, searched: Searched | None 
             *control_warnings(placebos),
         ),
         method=study.editor_part.method() + source_prompts_in_words(subject.editor),
+        looked_into=groups_looked_into(study.search),
         links=other_pages(study, subject.name),
         turn=turn_of(classifier.labels, study.target),
         per_image=tuple(image_rows(ranked, measured, album)),

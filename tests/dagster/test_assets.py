@@ -398,7 +398,7 @@ def test_assets_lead_to_their_code_and_numbers_can_be_plotted(home: Home) -> Non
         assert code.line_number and Path(code.file_path).exists()
     result = home.materialize("corpus", "level1_edits", "v1/level1_scores", "v1/ranked_report")
     numbers = metadata(result, "v1/ranked_report")
-    assert "**Red**, in the beam" in str(numbers["report"])
+    assert "**Red**, searched" in str(numbers["report"])
     assert {"top_effect", "top_flip_rate", "joint_effect", "effects_shown", "edits_failed"} <= set(numbers)
     assert all(isinstance(numbers[name], int | float) for name in ("top_effect", "effects_shown", "noise_floor"))
     # Sources and checks too.

@@ -83,7 +83,7 @@ def test_markdown_is_inert(explanation: Report, name: str) -> None:
 
 def test_the_tree_holds_every_group_and_feature_once_the_strongest_group_first(explanation: Report) -> None:
     lines = markdown.markdown_tree(explanation).splitlines()
-    assert lines[0].startswith("- **Eyewear**, in the beam: ")
+    assert lines[0].startswith("- **Eyewear**, searched: ")
     assert sum(line.startswith("- ") for line in lines) == len(explanation.groups)
     assert sum(line.startswith("  - ") for line in lines) == len(explanation.features)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import html
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,15 @@ import pytest
 from diffex_dagster.classifying.parts import Target
 from diffex_dagster.errors import StudyError
 from diffex_dagster.report.files import write_report
+from diffex_dagster.report.markdown import report_markdown
+from diffex_dagster.report.page import render_report
 from diffex_dagster.report.schema import comparison_as_json
 from diffex_dagster.report.verdict import comparison_verdict, verdict
 from diffex_dagster.results import Comparison, Report, opened
+from diffex_dagster.search.options import SearchOptions
 from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.context import at_work
-from diffex_dagster.stages.notes import turn_of
+from diffex_dagster.stages.notes import groups_looked_into, turn_of
 from diffex_dagster.stages.report import classifier_report, ranked_report
 from diffex_dagster.stages.rules import Reliance, judge_rules, rules_for
 from diffex_dagster.stages.search import run_search
@@ -122,6 +127,27 @@ def test_what_an_image_becomes_is_said_of_every_target(
     said = turn_of(labels, Target(**target))
     assert (said and said.becomes) == becomes
     assert said is None or said.rule.endswith(rule)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({}, "every group whose edits moved an image, the strongest first (gate: magnitude)."),
+        ({"beam": 2}, "2 groups at most (gate: magnitude): first those whose images move by more than the noise floor"),
+        ({"gate": "signed", "delta": 0.1}, "the 4 groups with the highest mean effect, where that is 0.1 or more"),
+        ({"gate": "absolute", "beam": 1}, "the 1 group with the largest mean effect, up or down, however small"),
+    ],
+)
+def test_which_groups_are_looked_into_goes_by_gate_and_beam(options: dict[str, Any], says: str) -> None:
+    assert groups_looked_into(SearchOptions(**options)).startswith(f"The search looks into {says}")
+
+
+def test_the_page_says_which_groups_were_looked_into(explanation: Report) -> None:
+    for text in (render_report(explanation), html.unescape(report_markdown(explanation))):
+        assert "The search looks into every group whose edits moved an image" in text
+        assert "enter the search" not in text
+    read = render_report(replace(explanation, looked_into="", gate="signed"))  # a file says the gate alone
+    assert "The search looks into" not in read and "(gate: signed)" in read
 
 
 def test_options_of_a_users_own_editor_are_not_shown(tmp_path: Path) -> None:
