@@ -13,7 +13,7 @@ from diffex_dagster.report.markdown import comparison_markdown, report_markdown
 from diffex_dagster.report.markdown_tables import markdown_text
 from diffex_dagster.report.rows import comparison_rows, rows
 from diffex_dagster.report.verdict import comparison_verdict, verdict
-from diffex_dagster.report.wording import CHANGED, SHOWN, plain
+from diffex_dagster.report.wording import CHANGED, SHOWN, confounder, plain
 from diffex_dagster.resources import ClassifierResource, EditorResource, Resources, ResultsResource
 from diffex_dagster.results import ComparedFeature, Comparison, RankedFeature, Report
 from diffex_dagster.stages.comparison import compare_classifiers
@@ -62,7 +62,7 @@ def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.Asset
                     "verdict": dg.MetadataValue.md("\n\n".join(map(markdown_text, verdict(explanation)))),
                     "report": dg.MetadataValue.md(report_markdown(explanation)),
                     "page": page_metadata(current, folder / "index.html"),
-                    "ranking": _table(RankedFeature, rows(explanation.features[:_ROWS])),
+                    "ranking": _ranking_table(explanation.features[:_ROWS]),
                     **_ranking_numbers(explanation),
                     **table_metadata(subject.store, "rankings", len(explanation.features)),
                 },
@@ -150,9 +150,17 @@ def _rule_results(key: dg.AssetKey, outcomes: Sequence[RuleOutcome]) -> list[dg.
 _ROWS = 50  # features in a table of metadata
 
 
-def _table(row: type, features: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
-    """The first features as a table of metadata, with the columns that their definition lists."""
-    return feature_table(_clean(features[:_ROWS]), columns(row, listed=True))
+def _ranking_table(features: Sequence[RankedFeature]) -> dg.TableMetadataValue:
+    """The first features of a ranking as a table of metadata, each decision with its mark beside it."""
+    told = [row | {"mark": confounder(f)} for row, f in zip(rows(features), features, strict=True)]
+    return _table(RankedFeature, told, {"mark": "string"})
+
+
+def _table(
+    row: type, features: Sequence[Mapping[str, Any]], more: Mapping[str, str] | None = None
+) -> dg.TableMetadataValue:
+    """The first features as a table of metadata, with the columns that their definition lists, and `more`."""
+    return feature_table(_clean(features[:_ROWS]), {**columns(row, listed=True), **(more or {})})
 
 
 def _clean(features: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -18,7 +18,8 @@ from diffex_dagster.cli.results import print_rows
 from diffex_dagster.report.applied_files import check_folder, write_applied
 from diffex_dagster.report.applied_model import Applied, AppliedRow, applied_data, applied_rows
 from diffex_dagster.report.applied_page import RISK, judge_error, seen_in, taken_away_in_words
-from diffex_dagster.report.wording import count, curly, digits_for, number, plain, share, signed, titled
+from diffex_dagster.report.tables import with_mark
+from diffex_dagster.report.wording import count, curly, digits_for, marked, number, plain, share, signed, titled
 from diffex_dagster.stages.applying import apply_study
 from diffex_dagster.stages.asked_of_pictures import TOP, PlannedApply, Wanted, asked_of_pictures, plan_apply
 from diffex_dagster.stages.context import StudyContext
@@ -145,7 +146,8 @@ def _show(found: Applied) -> None:
     for f in found.features:
         between = "–" if f.carriers is None else f"{share(f.prevalence_low)} to {share(f.prevalence_high)}"
         table.add_row(
-            Text(titled(f, 40)), signed(f.effect, digits), "–" if f.carriers is None else str(f.carriers), between,
+            with_mark(titled(f, 40), marked(f.relation, f.confounded_with)), signed(f.effect, digits),
+            "–" if f.carriers is None else str(f.carriers), between,
             number(f.score_with, digits), number(f.score_without, digits),
             "–" if f.at_risk is None else str(f.at_risk), seen_in(f),
         )  # fmt: skip

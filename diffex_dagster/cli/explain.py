@@ -19,6 +19,7 @@ from diffex_dagster.cli.results import print_rows
 from diffex_dagster.report.files import effects_csv
 from diffex_dagster.report.image_model import ImageFeature, ImageFinding, feature_rows, finding_data
 from diffex_dagster.report.image_page import CLAIMS, flip_in_words, render_image
+from diffex_dagster.report.tables import with_mark
 from diffex_dagster.report.wording import REDRAWS, count, curly, digits_for, number, plain, signed, titled
 from diffex_dagster.search.flipping import FlipOptions
 from diffex_dagster.stages.asked_images import find_asked, named_apart
@@ -28,6 +29,7 @@ from diffex_dagster.stages.one_picture import PlannedImages, explain_images, exp
 from diffex_dagster.stages.picture_edits import Wishes, asked_of
 from diffex_dagster.stages.scores import check_classifier
 from diffex_dagster.stages.setup import image_page, link_pages, reports_folder
+from diffex_dagster.stages.study_effects import with_marks
 from diffex_dagster.study import Study
 from diffex_dagster.utils.columns import finite
 from diffex_dagster.utils.files import write_output
@@ -93,6 +95,7 @@ def make(
     findings = None if planned.edits_missing else explain_stored(asked, names, of.command)
     if findings is None:  # what flips an image may take edits that no plan can know
         findings = in_gpu_pool(study, "explain", lambda: explain_images(asked, names, of.command), say)
+    findings = with_marks(subject, corpus, findings)
     pages = [_write_page(study, of.classifier, finding) for finding in findings]
     link_pages(study)
     return list(zip(findings, pages, strict=True))
@@ -153,7 +156,7 @@ def _show(f: ImageFinding) -> None:
             str(x.rank), Text(titled(x, 40)), signed(x.effect, digits),
             f"{signed(x.low, digits)} to {signed(x.high, digits)}", f"{x.verdict}{' *' if _marked(x) else ''}",
             f"{number(x.score_null, digits)} → {number(x.score_edit, digits)}{' flips' if x.flips else ''}",
-            "–" if x.study_effect is None else signed(x.study_effect, digits),
+            "–" if x.study_effect is None else with_mark(signed(x.study_effect, digits), x.study_mark),
         )  # fmt: skip
     console.print(table)
     if f.no_study:

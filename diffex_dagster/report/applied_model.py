@@ -30,6 +30,10 @@ class AppliedFeature:
     decision: Annotated[str, Says("as in the study's report")]
     named: Annotated[bool, Says("it was asked for by name")]
     confounded_with: Annotated[str | None, Says("another feature that accounts, or may account, for its effect")]
+    relation: Annotated[
+        str | None,
+        Says("what it is to that feature", enum=["confounded with", "cannot be told from", None]),
+    ]
     shift: Annotated[Number, Says("what taking the attribute away adds to the measure, on average over the study")]
     shift_low: Maybe
     shift_high: Maybe

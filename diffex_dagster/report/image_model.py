@@ -37,6 +37,7 @@ class ImageFeature:
         flips: whether it changes the decision, under at least half of the seeds.
         study_effect, study_low, study_high, study_decision: the same feature over the study's images, by its latest
             report; None where no report has it.
+        study_mark: the mark beside that decision (`wording.marked`); "" where it has none.
     """
 
     rank: int
@@ -63,6 +64,7 @@ class ImageFeature:
     study_high: float | None = None
     study_decision: str | None = None
     redraws: bool = False
+    study_mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ class ImageFinding:
 COLUMNS = (
     "rank", "feature", "name", "group", "effect", "low", "high", "verdict", "p_value", "shows", "flips", "score_null",
     "score_control", "score_edit", "strength", "ssim", "redraws", "study_effect", "study_low",
-    "study_high", "study_decision",
+    "study_high", "study_decision", "study_mark",
 )  # fmt: skip
 
 

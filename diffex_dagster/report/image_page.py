@@ -160,7 +160,7 @@ def in_lines(f: ImageFinding, shown: int = SHOWN) -> str:
     lines += [f"look at this first: {plain(warning, 200)}" for warning in f.warnings]
     width = max((len(titled(x, 40)) for x in f.features[:shown]), default=0)
     for x in f.features[:shown]:
-        over = "" if x.study_effect is None else f"  (over the study {signed(x.study_effect, digits)})"
+        over = "" if x.study_effect is None else f"  (over the study {_over_the_study(x, digits)})"
         lines.append(f"{x.rank:>3}  {titled(x, 40):<{width}}  {_effect(x, digits)}  {x.verdict}{_mark(x)}{over}")
     if len(f.features) > shown:
         lines.append(f"     and {len(f.features) - shown} more: to_frame(), to_html(file)")
@@ -177,7 +177,8 @@ def as_html(f: ImageFinding, shown: int = SHOWN) -> str:
     headings = "".join(f"<th>{each}</th>" for each in ("", "feature", "effect", "verdict", "over the study", "edit"))
     rows = "".join(
         f"<tr><td>{x.rank}</td><td>{html.escape(titled(x, 50))}</td><td>{_effect(x, digits)}</td>"
-        f"<td>{glyph(x.verdict)} {html.escape(x.verdict + _mark(x))}</td><td>{signed(x.study_effect, digits)}</td>"
+        f"<td>{glyph(x.verdict)} {html.escape(x.verdict + _mark(x))}</td>"
+        f"<td>{html.escape(_over_the_study(x, digits))}</td>"
         f"<td>{inline(x.edit, titled(x, 50))}</td></tr>"
         for x in f.features[:shown]
     )
@@ -189,6 +190,10 @@ def as_html(f: ImageFinding, shown: int = SHOWN) -> str:
 
 def _mark(x: ImageFeature) -> str:
     return f" ({REDRAWS})" if x.redraws and x.verdict in CLAIMS else ""
+
+
+def _over_the_study(x: ImageFeature, digits: int) -> str:
+    return signed(x.study_effect, digits) + (f", {plain(x.study_mark)}" if x.study_mark else "")
 
 
 def _effect(x: ImageFeature, digits: int) -> str:

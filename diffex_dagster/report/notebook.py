@@ -11,7 +11,7 @@ from PIL import Image
 
 from diffex_dagster.errors import StoreError
 from diffex_dagster.report.gallery import ALREADY, FAILED, FLIP, gallery
-from diffex_dagster.report.wording import count, digits_for, flips, glyph, plain, signed, titled
+from diffex_dagster.report.wording import confounder, count, digits_for, flips, glyph, plain, signed, titled
 from diffex_dagster.results import Example, RankedFeature, Report, opened
 
 SHOWN = 8  # features; with the heading and what is left out, ten lines
@@ -32,7 +32,7 @@ def in_lines(explanation: Report, shown: int = SHOWN) -> str:
     width = max((len(_named(f)) for f in features[:shown]), default=0)
     lines += [
         f"{f.rank:>3}  {_named(f):<{width}}  {signed(f.effect, digits)} [{signed(f.ci_low, digits)}, "
-        f"{signed(f.ci_high, digits)}]  {plain(f.decision)}"
+        f"{signed(f.ci_high, digits)}]  {_decided(f)}"
         for f in features[:shown]
     ]
     if len(features) > shown:
@@ -110,7 +110,7 @@ def _row(feature: RankedFeature, examples: Sequence[Example], digits: int) -> st
         signed(feature.effect, digits),
         f"{signed(feature.ci_low, digits)} to {signed(feature.ci_high, digits)}",
         _safe(flips(feature)),
-        f"{glyph(feature.decision)} {_safe(feature.decision)}",
+        f"{glyph(feature.decision)} {_safe(_decided(feature))}",
         _picture(example, "before"),
         _picture(example, "after"),
     )
@@ -134,6 +134,11 @@ def _picture(example: Example | None, which: str) -> str:
 
 def _named(feature: RankedFeature) -> str:
     return titled(feature, 50)
+
+
+def _decided(feature: RankedFeature) -> str:
+    mark = confounder(feature)
+    return plain(feature.decision) + (f", {mark}" if mark else "")
 
 
 def _safe(text: str) -> str:

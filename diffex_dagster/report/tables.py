@@ -12,6 +12,7 @@ from diffex_dagster.report.wording import (
     digits_for,
     flips,
     glyph,
+    marked,
     plain,
     reliances,
     signed,
@@ -21,6 +22,7 @@ from diffex_dagster.results import Comparison, EditorComparison, RankedFeature
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 _STYLES = {"raises": "red", "lowers": "blue", "mixed": "magenta", "more reliant": "red", "less reliant": "green",
            "direction changed": "magenta"}  # fmt: skip
@@ -42,7 +44,11 @@ def editors_rich_table(found: EditorComparison, limit: int | None = None) -> Tab
     for row in found.features[:limit]:
         cells: list[Any] = []
         for under in row.editors:
-            cells += [signed(under.effect, digits), _decision(under.decision)] if under else ["–", "not reached"]
+            if under is None:
+                cells += ["–", "not reached"]
+                continue
+            mark = marked(under.relation, under.confounded_with)
+            cells += [signed(under.effect, digits), _decision(under.decision, mark)]
         table.add_row(Text(titled(row)), Text(plain(row.group, 40)), *cells, row.verdict)
     return table
 
@@ -105,8 +111,13 @@ def comparison_rich_table(comparison: Comparison, limit: int | None = None) -> T
     return table
 
 
-def _decision(decision: str, note: str = "") -> Any:
+def with_mark(text: str, mark: str, style: str = "") -> Text:
+    """A cell of a table, with the mark of a claim on a line of its own (`wording.marked`); "" is none."""
     from rich.text import Text
 
-    shown = Text(f"{glyph(decision)} {plain(decision)}", style=_STYLES.get(decision, "dim"))
-    return shown.append(f"\n{note}", style="yellow") if note else shown
+    shown = Text(text, style=style)
+    return shown.append(f"\n{mark}", style="yellow") if mark else shown
+
+
+def _decision(decision: str, mark: str = "") -> Text:
+    return with_mark(f"{glyph(decision)} {plain(decision)}", mark, _STYLES.get(decision, "dim"))

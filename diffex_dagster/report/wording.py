@@ -300,7 +300,19 @@ def compared_flips(f: ComparedFeature) -> str:
     return " → ".join(turned(a, b, f.images) for a, b in zip(f.becomes, f.leaves, strict=True))
 
 
+def marked(relation: str | None, name: str | None) -> str:
+    """The mark beside a decision: `confounded with Round glasses`, `cannot be told from Round glasses`, or nothing.
+
+    It is not escaped.
+
+    Args:
+        relation: what the feature is to the other one (`results.Confounder.relation`).
+        name: of the other one; None where there is none.
+    """
+    return f"{relation} {plain(name, 40)}" if relation and name else ""
+
+
 def confounder(feature: RankedFeature) -> str:
-    """`confounded with Round glasses`, `cannot be told from Round glasses`, or nothing; not escaped."""
+    """The mark beside the decision about a feature; see `marked`."""
     other = feature.confounded_with
-    return f"{other.relation} {plain(other.name, 40)}" if other else ""
+    return marked(other.relation, other.name) if other else ""

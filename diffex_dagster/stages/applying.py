@@ -18,7 +18,7 @@ from diffex_dagster.classifying.target import boundary, has_class, measure
 from diffex_dagster.effects.at_risk import Shift, beyond, shifted, taken_away
 from diffex_dagster.effects.presence import share_interval
 from diffex_dagster.report.applied_model import Applied, AppliedFeature, AppliedRow
-from diffex_dagster.report.wording import titled
+from diffex_dagster.report.wording import confounder, listing, titled
 from diffex_dagster.results import RankedFeature
 from diffex_dagster.stages.asked_of_pictures import AskedOfPictures
 from diffex_dagster.stages.context import Subject
@@ -63,7 +63,8 @@ def apply_study(asked: AskedOfPictures, command: str) -> Applied:
         images=len(folder.keys), different=len(images), judge=judge_name(judge),
         control_words=sight.share, control_low=sight.low, control_high=sight.high, level_by=sight.level_by,
         features=tuple(features), rows=tuple(rows), unread=tuple(folder.unread), left_out=tuple(folder.notes),
-        warnings=(*asked.warnings, *sight.warnings, *_no_decision(subject, scored)), pictures=pictures,
+        warnings=(*asked.warnings, *_marks(asked.rows), *sight.warnings, *_no_decision(subject, scored)),
+        pictures=pictures,
     )  # fmt: skip
 
 
@@ -99,6 +100,20 @@ def _scored(subject: Subject, images: Sequence[str], null_edits: bool) -> _Score
         None if edge is None else by_image(edge),
         dict(zip(images, decided, strict=True)),
     )
+
+
+def _marks(rows: Sequence[RankedFeature]) -> Iterator[str]:
+    """Which of the attributes that are looked for may owe their effect to another one."""
+    said = [
+        f"“{titled(row)}” {'is ' if row.confounded_with.told_apart else ''}{confounder(row)}"
+        for row in rows
+        if row.confounded_with
+    ]
+    if said:
+        yield (
+            f"By the study's report, {listing(said)}: the effect may be that of the other attribute, and the decision "
+            "about an image that is listed as at risk may depend on that one."
+        )
 
 
 def _no_decision(subject: Subject, scored: _Scored) -> Iterator[str]:
@@ -144,6 +159,7 @@ class _Attribute:
             effect=row.effect, ci_low=row.ci_low, ci_high=row.ci_high, decision=row.decision,
             named=row.feature in self.asked.named,
             confounded_with=row.confounded_with.name if row.confounded_with else None,
+            relation=row.confounded_with.relation if row.confounded_with else None,
             shift=shift.mean, shift_low=shift.low, shift_high=shift.high, removed=shift.removed,
             level=self.level, seen_in_edits=in_edits, edits_judged=edits,
             carriers=None if self.level is None else len(here),

@@ -3,13 +3,19 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from diffex_dagster.assets.report import _ranking_table as ranking_table
+from diffex_dagster.cli import apply, explain
+from diffex_dagster.cli.console import TableFormat
+from diffex_dagster.report import image_page, notebook, tables, wording
 from diffex_dagster.report import markdown_tables as markdown
 from diffex_dagster.report import rows as report_rows
-from diffex_dagster.report import tables, wording
+from diffex_dagster.report.applied_page import render_applied
+from diffex_dagster.report.image_model import feature_rows
 from diffex_dagster.results import Comparison, Report
 from tests.support import material
 
@@ -36,10 +42,42 @@ def test_a_confounded_feature_is_marked_wherever_its_decision_is_shown(explanati
         printed(tables.rich_table([grey])),
         markdown.markdown_table([grey]),
         markdown.markdown_tree(explanation),
+        notebook.in_lines(replace(explanation, features=(grey,))),
+        notebook.as_html(replace(explanation, features=(grey,), gallery=None)),
     ):
         assert text.count("confounded with Majestic beard") == 1
+    found = ranking_table(explanation.features)
+    assert [column.name for column in found.schema.columns][-1] == "mark"
+    marks = {record.data["name"]: record.data["mark"] for record in found.records}
+    assert {name for name, mark in marks.items() if mark} == {"Grey hair"}
+    assert marks["Grey hair"] == "confounded with Majestic beard"
     hostile = replace(grey, confounded_with=replace(grey.confounded_with, name="[red]x[/red]\x1b[2J"))
     assert "[red]x[/red]" in (text := printed(tables.rich_table([hostile]))) and "\x1b[2J" not in text
+
+
+def test_what_the_study_says_of_a_feature_has_its_mark_beside_a_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    finding = material.image_finding()
+    first = replace(finding.features[1], study_mark="cannot be told from Round glasses")
+    finding = replace(finding, features=(first, *finding.features[2:]))
+    page = image_page.render_image(finding)
+    assert page.count("raises, cannot be told from Round glasses</span>") == 1
+    for text in (image_page.in_lines(finding), image_page.as_html(finding)):
+        assert text.count(", cannot be told from Round glasses") == 1
+    explain.show([(finding, Path("page.html"))], TableFormat.table, False)
+    assert " ".join(capsys.readouterr().out.split()).count("told from") == 1
+    (_, row, *_) = [feature_rows([each])[0] for each in (finding.features[1], first)]
+    assert row["study_mark"] == "cannot be told from Round glasses"
+
+
+def test_what_is_applied_has_the_mark_of_its_study(capsys: pytest.CaptureFixture[str]) -> None:
+    found = material.applied()
+    assert [f.relation for f in found.features] == [None, "cannot be told from"]
+    page = render_applied(found)
+    assert "may be due to" not in page
+    assert page.count('<span class="group">cannot be told from Eyewear</span>') == 1
+    assert page.count("In the study: raises (cannot be told from Eyewear), ") == 1
+    apply.show(found, Path("page.html"), TableFormat.table, False)
+    assert "told from" in " ".join(capsys.readouterr().out.split())
 
 
 def test_comparison_rows_are_keyed_by_version(comparison: Comparison) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from diffex_dagster.effects.presence import YES, share_interval
 from diffex_dagster.errors import DiffExError, StoreError, StudyError
 from diffex_dagster.report.applied_model import Applied
 from diffex_dagster.report.applied_page import in_lines, render_applied, seen_in
-from diffex_dagster.results import RankedFeature
+from diffex_dagster.results import Confounder, RankedFeature
 from diffex_dagster.stages import applying
 from diffex_dagster.stages.applying import apply_study
 from diffex_dagster.stages.asked_of_pictures import Wanted, asked_of_pictures, plan_apply
@@ -29,6 +31,7 @@ from diffex_dagster.stages.folder_pictures import read_folder
 from diffex_dagster.stages.judge_check import check_sight
 from diffex_dagster.stages.judging import sight_of
 from diffex_dagster.stages.picture_sight import LEAST_QUESTIONS
+from diffex_dagster.store import Store
 from diffex_dagster.study import Study, load_study
 from tests.support.explaining import explained
 from tests.support.material import HOSTILE
@@ -110,6 +113,30 @@ def test_who_carries_an_attribute_and_whose_decision_hangs_on_it(toy: Study, oth
     assert "broken.png" in text and text.count("<img") == sum(len(found.at_risk(f)) for f in of)
     assert "in 2 of 4 different images" in text and "1 other file (.txt 1)" in text
     assert "at risk" in in_lines(found) and page.parent.name.startswith("others-")
+
+
+def test_an_attribute_that_carries_a_mark_is_applied_with_a_warning(
+    toy: Study, others: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explained(toy, "v1")
+    found, _ = applied(toy, others, Wanted(("Red", "Light")))
+    assert not any("By the study's report" in each for each in found.warnings)
+    assert all(f.relation is f.confounded_with is None for f in found.features)
+    apart = Confounder("light", "Light", 0.5, 0.01, -0.02, 0.04)
+    marks = {"red": apart, "light": replace(apart, name="Red", direct=math.nan)}
+    ranking = Store.latest_ranking
+
+    def marked(self: Store, *of: str) -> list[RankedFeature]:
+        return [replace(row, confounded_with=marks.get(row.feature)) for row in ranking(self, *of)]
+
+    monkeypatch.setattr(Store, "latest_ranking", marked)
+    found, _ = applied(toy, others, Wanted(("Red", "Light")))
+    assert [(f.relation, f.confounded_with) for f in found.features[:2]] == [
+        ("confounded with", "Light"), ("cannot be told from", "Red"),
+    ]  # fmt: skip
+    (warning,) = [each for each in found.warnings if "By the study's report" in each]
+    assert "“Red” is confounded with Light and “Light” cannot be told from Red: the effect may be" in warning
+    assert "By the study's report" in in_lines(found)
 
 
 def test_nothing_is_asked_twice_and_a_plan_keeps_nothing(toy: Study, others: Path) -> None:

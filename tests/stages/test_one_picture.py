@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from diffex_dagster.errors import DiffExError, StoreError, StudyError
 from diffex_dagster.report.image_model import ImageFinding
 from diffex_dagster.report.image_page import as_html, in_lines, render_image
 from diffex_dagster.report.wording import REDRAWS
+from diffex_dagster.results import Confounder
 from diffex_dagster.search.flipping import FlipOptions
 from diffex_dagster.stages.asked_images import find_asked, named_apart
 from diffex_dagster.stages.context import StudyContext, at_work
@@ -24,6 +26,7 @@ from diffex_dagster.stages.one_picture import explain_images, plan_images
 from diffex_dagster.stages.picture_edits import Wishes, asked_of
 from diffex_dagster.stages.sample_images import sample_images, samples_version
 from diffex_dagster.stages.setup import image_page, image_pages, reports_folder
+from diffex_dagster.store import Store
 from diffex_dagster.study import Study, load_study
 from tests.support.explaining import explained
 from tests.support.project import Run
@@ -143,6 +146,13 @@ def test_pictures_beside_the_study_leave_it_as_it_is_and_cost_nothing_twice(
     assert {f.feature: f.study_effect for f in mine.features if f.study_effect} == {
         row.feature: row.effect for row in rows if row.effect
     }
+    assert not any(f.study_mark for f in mine.features)
+    other = Confounder("light", "Light", 0.5, 0.01, -0.02, 0.04)
+    with monkeypatch.context() as patched:
+        marked = [replace(row, confounded_with=other if row.feature == "red" else None) for row in rows]
+        patched.setattr(Store, "latest_ranking", lambda *_: marked)
+        ((again, _),) = cli.make(cli.Images(toy, "v1", [own], Wishes()), lambda *_: None, say=lambda _: None)
+    assert {f.feature: f.study_mark for f in again.features if f.study_mark} == {"red": "confounded with Light"}
     store = StudyContext(toy).store
     assert (store.samples(toy.kept_as), samples_version(store.samples(toy.kept_as)), store.count("reports")) == before
     assert store.image_name(new.image) == "new.png"

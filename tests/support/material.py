@@ -447,8 +447,8 @@ def applied(name: str = "Round glasses", images: int = 30) -> Applied:
         features.append(
             AppliedFeature(
                 f"f/{j}", title, title.lower(), "add", "Group", 0.3, 0.2, 0.4, "raises", j == 0,
-                "Eyewear" if j else None, -0.3, -0.4, -0.2, False, 0.5, 0.91, 22, len(there), len(there) / images, 0.3,
-                0.7, 0.2, 0.6, 0.4, risk,
+                "Eyewear" if j else None, "cannot be told from" if j else None, -0.3, -0.4, -0.2, False, 0.5, 0.91, 22,
+                len(there), len(there) / images, 0.3, 0.7, 0.2, 0.6, 0.4, risk,
             )
         )  # fmt: skip
     return Applied(
