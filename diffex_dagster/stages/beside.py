@@ -15,6 +15,7 @@ from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edits import concepts_of
 from diffex_dagster.stages.judging import gains
 from diffex_dagster.stages.searched import Searched
+from diffex_dagster.study import Study
 
 Crossed = dict[tuple[str, str], NDArray[np.float64]]
 
@@ -34,16 +35,16 @@ def look_beside(work: StudyContext, corpus: Corpus, searched: Searched, show: Co
     Returns:
         (edited, looked for) -> gain, (images,).
     """
-    images, limit = searched.split.reported, work.study.effects.side_effects
+    images = searched.split.reported
     concept = {f.id: concepts_of([f]) for f in corpus.walk() if f.editable}
     effects = {f: searched.paired[concept[f]].effect for f in searched.gains}
-    on = {f: mask for f, mask in searched.without.items() if enough(mask, work.study.effects.level)}
+    on = _enough(work.study, searched)
 
     def ask(pairs: Sequence[tuple[str, str]]) -> Crossed:
         found = gains(work, [(concept[edited], concept[seen][0]) for edited, seen in pairs], images)
         return {(edited, seen): found[concept[edited], concept[seen][0]] for edited, seen in pairs}
 
-    top = strongest_to_claim(effects, show, on)[:limit]
+    top = looked_into(work.study, corpus, searched, show)
     gained = {f: gain[on[f]] if f in on else gain for f, gain in searched.gains.items()}
     yardsticks = {f for f, gain in gained.items() if is_yardstick(gain)}
     crossed = ask(pairs_to_ask(top, list(concept), effects, yardsticks, on))
@@ -51,6 +52,22 @@ def look_beside(work: StudyContext, corpus: Corpus, searched: Searched, show: Co
     first = side_effects(effects, known, on=on)
     much = [(x.looked_for, x.edited) for x in first if abs(x.leak) >= STRONG]
     return crossed | ask([pair for pair in much if pair not in crossed])
+
+
+def looked_into(study: Study, corpus: Corpus, searched: Searched, show: Collection[str]) -> list[str]:
+    """The features in whose edits others are looked for: the strongest that may be claimed, as many as the study says.
+
+    Args:
+        searched: judged.
+        show: the features that their own edits show.
+    """
+    effects = {f: searched.paired[concepts_of([corpus[f]])].effect for f in searched.gains}
+    return strongest_to_claim(effects, show, _enough(study, searched))[: study.effects.side_effects]
+
+
+def _enough(study: Study, searched: Searched) -> dict[str, Mask]:
+    """Feature -> the images that its edits can change, where these are as many as a claim takes."""
+    return {f: mask for f, mask in searched.without.items() if enough(mask, study.effects.level)}
 
 
 def strongest_to_claim(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from diffex_dagster.classifying.parts import Target
 from diffex_dagster.classifying.target import decision_threshold, has_class
@@ -145,6 +145,23 @@ def caveats(study: Study, of: Split, reach: Reach | None = None) -> tuple[str, .
             "The images come from a world with known truth: the command line prints how the estimates compare with it."
         )
     return tuple(notes)
+
+
+def beside_notes(study: Study, claimed: Collection[str], looked_into: Collection[str]) -> tuple[str, ...]:
+    """How many claims carry no mark because nothing was looked for in their edits; nothing where there are none.
+
+    Args:
+        claimed: the features that the report says to raise or to lower the score.
+        looked_into: the features in whose edits other attributes were looked for.
+    """
+    left = len(set(claimed) - set(looked_into))
+    if not left:
+        return ()
+    return (
+        f"The edits of {left} of {count(len(claimed), 'claim')} were not looked at for what else they change: nothing "
+        f"is known of other attributes that may account for {'its effect' if left == 1 else 'their effects'}. "
+        f"effects.side_effects ({study.effects.side_effects}) says how many of the strongest features are looked at.",
+    )
 
 
 def racing_notes(searched: Searched) -> tuple[str, ...]:

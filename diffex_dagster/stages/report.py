@@ -20,6 +20,7 @@ from diffex_dagster.report.verdict import one_a_group
 from diffex_dagster.report.wording import NOT_JUDGED, REDRAWS, listing, titled
 from diffex_dagster.results import Group, JointCombination, RankedFeature, Report, Shots
 from diffex_dagster.stages.attribution import attributions
+from diffex_dagster.stages.beside import looked_into
 from diffex_dagster.stages.completeness import completeness_of
 from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.deciding import (
@@ -35,11 +36,19 @@ from diffex_dagster.stages.interactions import possible_pairs
 from diffex_dagster.stages.judge_check import judge_check, judge_warnings
 from diffex_dagster.stages.judging import first_metrics
 from diffex_dagster.stages.known_truth import with_corpus_recall
-from diffex_dagster.stages.notes import caveats, groups_looked_into, placed, racing_notes, settings_shown, turn_of
+from diffex_dagster.stages.notes import (
+    beside_notes,
+    caveats,
+    groups_looked_into,
+    placed,
+    racing_notes,
+    settings_shown,
+    turn_of,
+)
 from diffex_dagster.stages.pictures import Album, Pictures
 from diffex_dagster.stages.ranking import Measured, confounded, features_side_effects, image_rows, rank
 from diffex_dagster.stages.scores import Paired, picture_scores
-from diffex_dagster.stages.search import replay_search
+from diffex_dagster.stages.search import replay_search, shown_by_their_edits
 from diffex_dagster.stages.searched import Searched
 from diffex_dagster.stages.setup import link_pages, other_pages, source_prompts_in_words, why_unjudged
 from diffex_dagster.stages.subgroups import columns_of, subgroups_of
@@ -117,6 +126,7 @@ def classifier_report(subject: Subject, command: str, searched: Searched | None 
         caveats=(
             *([] if searched.judged else [f"{NOT_JUDGED}: {why_unjudged(study)}."]),
             *caveats(study, searched.split, measured.reach),
+            *_beside(subject, searched, ranked),
             *racing_notes(searched),
             *redraws(subject, ranked, metrics),
         ),
@@ -188,6 +198,17 @@ def redraws(
     if not named:
         return ()
     return (f"Of {listing(named)}, {REDRAWS}: how much of the effect is the attribute, one image does not say.",)
+
+
+def _beside(subject: Subject, searched: Searched, ranked: Sequence[RankedFeature]) -> tuple[str, ...]:
+    """What a reader has to know of claims in whose edits nobody looked for other attributes."""
+    if not searched.judged or searched.split.one_image:  # no other image tells what an edit does on average
+        return ()
+    study = subject.study
+    claimed = [row.feature for row in ranked if row.decision in ("raises", "lowers")]
+    return beside_notes(
+        study, claimed, looked_into(study, subject.corpus, searched, shown_by_their_edits(study, searched))
+    )
 
 
 def _joint(measured: Measured, album: Album) -> JointCombination | None:
