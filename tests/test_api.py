@@ -36,10 +36,15 @@ def test_explain_takes_objects_and_gives_numbers_figures_and_a_page(tmp_path: Pa
     effects = dict(zip(frame["name"], frame["effect"], strict=True))
     assert effects["Red"] > 0.1 > 0 > effects["Blue"]
     assert found.meta["target"] == 'probability of "warm"' and found.meta["images"] == 6
+    (control,) = found.meta["controls"]
+    assert control["prompt"] == "flornip" and control["effect"] == found.report.controls[0].effect
+    assert found.meta["margin"] == found.report.margin == 0.02
     data = json.loads(found.to_json(tmp_path / "x.json"))
+    assert data["meta"]["controls"] == found.meta["controls"]
     assert [row["name"] for row in data["features"]] == frame["name"].tolist()
     assert json.loads((tmp_path / "x.json").read_text()) == data
     assert found.plot(tmp_path / "bars.svg").width > 500 and (tmp_path / "bars.svg").read_bytes().startswith(b"<?xml")
+    assert "control: “flornip”" in (tmp_path / "bars.svg").read_text("utf-8")
     with pytest.raises(StudyError, match=r"figures end in \.png or \.svg"):
         found.plot(tmp_path / "bars.gif")
     for write in (found.to_json, found.plot):

@@ -69,13 +69,19 @@ class Explanation:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """What the numbers belong to: classifier, target, editor, corpus version, images, noise floor, caveats."""
+        """What the numbers belong to: classifier, target, editor, corpus version, images, noise floor, caveats.
+
+        `controls` has one dictionary for each control prompt: what its edits did (`results.Control`).
+        """
+        from diffex_dagster.utils.columns import as_row
+
         fields = (
             "study", "domain", "classifier", "classifier_fingerprint", "labels", "target", "unit", "bounded",
-            "baseline", "editor_fingerprint", "corpus_version", "images", "noise_floor", "gate", "caveats",
+            "baseline", "editor_fingerprint", "corpus_version", "images", "noise_floor", "margin", "gate", "caveats",
             "warnings", "hints",
         )  # fmt: skip
-        return {field: getattr(self.report, field) for field in fields}
+        told = {field: getattr(self.report, field) for field in fields}
+        return told | {"controls": [as_row(control) for control in self.report.controls]}
 
     def to_frame(self) -> pd.DataFrame:
         """One row a feature, by rank: effect, interval, decision, flip rate, ...
@@ -105,7 +111,7 @@ class Explanation:
         return text
 
     def plot(self, file: Path | None = None, limit: int = 25) -> Image.Image:
-        """The ranked features as bars with their 95% intervals, in the unit of the target.
+        """The ranked features as bars with their 95% intervals, in the unit of the target; below them control prompts.
 
         Args:
             file: also written there, as its ending says: .png or .svg.
@@ -119,7 +125,8 @@ class Explanation:
 
         from diffex_dagster.report.figures import ranked_bars
 
-        drawn = ranked_bars(self.report.features, self.report.target, self.report.noise_floor, limit)
+        e = self.report
+        drawn = ranked_bars(e.features, e.target, e.noise_floor, limit, e.controls)
         if file is not None:
             if file.suffix.lstrip(".") not in drawn:
                 raise StudyError(f"{file}: figures end in .png or .svg; choose one of them")

@@ -34,7 +34,7 @@ from diffex_dagster.report.wording import (
     plain,
     signed,
 )
-from diffex_dagster.results import ComparedFeature, Comparison, Example, Picture, RankedFeature, Report
+from diffex_dagster.results import ComparedFeature, Comparison, Control, Example, Picture, RankedFeature, Report
 
 LIMIT = 150_000  # bytes: it is kept in the event log for every materialization
 ROWS = 20  # features in the table
@@ -236,20 +236,24 @@ def _controls(e: Report) -> str:
     if not e.controls:
         return ""
     digits = digits_for(x for control in e.controls for x in (control.against_null, control.effect))
-    table = markdown_rows(
-        ("words", "against the null edit", "95% interval", "flips"),
-        (False, True, True, True),
-        (
-            (
-                markdown_text(plain(control.prompt, 40)),
-                signed(control.against_null, digits),
-                f"{signed(control.null_low, digits)} to {signed(control.null_high, digits)}",
-                markdown_share(control.flip_rate),
-            )
-            for control in e.controls[:ROWS]
-        ),
-    )
-    return _joined("### Control prompts", table)
+    several = len(e.controls) > 1  # each is decided against the others
+    others, decided = (("against the others", "95% interval"), ("decision",)) if several else ((), ())
+    headings = ("words", "against the null edit", "95% interval", *others, "flips", *decided)
+
+    def cells(control: Control) -> list[str]:
+        found = [
+            markdown_text(plain(control.prompt, 40)),
+            signed(control.against_null, digits),
+            f"{signed(control.null_low, digits)} to {signed(control.null_high, digits)}",
+        ]
+        if several:
+            between = f"{signed(control.ci_low, digits)} to {signed(control.ci_high, digits)}"
+            found += [f"**{signed(control.effect, digits)}**", between]
+        found.append(markdown_share(control.flip_rate))
+        return [*found, f"{glyph(control.decision)} {markdown_text(plain(control.decision))}"] if several else found
+
+    right = [heading not in ("words", "decision") for heading in headings]
+    return _joined("### Control prompts", markdown_rows(headings, right, map(cells, e.controls[:ROWS])))
 
 
 def _legend(meanings: Mapping[str, str], decisions: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from diffex_dagster.report.markdown import comparison_markdown, report_markdown
-from diffex_dagster.results import Comparison, Example, Report
+from diffex_dagster.results import Comparison, Control, Example, Report
 from tests.support import material
 
 
@@ -30,6 +30,20 @@ def test_it_says_what_the_page_says(explanation: Report, comparison: Comparison)
     html = rendered(comparison_markdown(comparison))
     assert all(f.name in html for f in comparison.features[:20])
     assert html.count('src="data:image/webp;base64,') >= 10
+
+
+def test_control_prompts_have_what_is_decided_of_them(explanation: Report) -> None:
+    first = Control("flumox", 0.111, 0.052, 0.173, 0.21, 0.14, 0.28, 0.25, 12, "raises", 0.01)
+    both = replace(explanation, controls=(first, replace(first, prompt="quazzle", effect=-0.111, decision="lowers")))
+    section = report_markdown(both).split("### Control prompts")[1].split("###")[0]
+    headings, _, row, other = section.strip().splitlines()
+    assert headings == (
+        "| words | against the null edit | 95% interval | against the others | 95% interval | flips | decision |"
+    )
+    assert row == "| flumox | +0.21 | +0.14 to +0.28 | **+0.11** | +0.05 to +0.17 | 25% | ▲ raises |"
+    assert "**−0.11**" in other and "▼ lowers" in other
+    lone = report_markdown(replace(explanation, controls=(first,))).split("### Control prompts")[1].split("###")[0]
+    assert lone.strip().splitlines()[-1] == "| flumox | +0.21 | +0.14 to +0.28 | 25% |"  # there is nothing to decide
 
 
 @pytest.mark.slow
