@@ -137,8 +137,7 @@ def compare(
     p = adjust_holm(np.append(flipped.p_raw, np.ones(2 * left)))[: family.shape[1]] if left else flipped.p_max
     p_of = {j: (float(p[place]), float(p[len(tested) + place])) for place, j in enumerate(tested)}
     furthest_change, furthest_difference = (furthest_moves(of[:, tested], on[:, tested]) for of in (change, difference))
-    furthest = (reach or Reach()).furthest
-    of_change, of_difference = (Reach(far, -far, far, options.margin) for far in (furthest, 2.0 * furthest))
+    of_change, of_difference = change_reaches(reach or Reach(), options.margin)
 
     compared = {}
     for j, name in enumerate(names):
@@ -186,6 +185,17 @@ def compare(
             len(moved),
         )
     return compared
+
+
+def change_reaches(reach: Reach, margin: float) -> tuple[Reach, Reach]:
+    """How far both changes can be moved by one image: |d_last| − |d_first|, and d_last − d_first.
+
+    Args:
+        reach: how far one version's measure can be moved.
+        margin: changes inside ± margin do not matter.
+    """
+    of_change, of_difference = (Reach(far, -far, far, margin) for far in (reach.furthest, 2.0 * reach.furthest))
+    return of_change, of_difference
 
 
 class Tested(NamedTuple):

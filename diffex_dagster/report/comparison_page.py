@@ -10,7 +10,7 @@ from diffex_dagster.report.examples import Failures, compared_entry
 from diffex_dagster.report.html import render
 from diffex_dagster.report.pictures import BUDGET, Book, fitted
 from diffex_dagster.report.verdict import comparison_verdict
-from diffex_dagster.report.wording import CHANGED, digits_for, titled
+from diffex_dagster.report.wording import CHANGED, digits_for, titled, unjudged
 from diffex_dagster.results import ComparedFeature, Comparison
 
 HIGHLIGHTS = 3  # changes shown large beside the verdict
@@ -46,6 +46,7 @@ def render_comparison(comparison: Comparison, budget: int = BUDGET) -> str:
         data,
         c=comparison,
         verdict=comparison_verdict(comparison),
+        unjudged=unjudged(comparison.caveats),
         rows=rows,
         highlights=changed[:HIGHLIGHTS],
         axis=axis_over(effect for feature in features for effect in feature.effects),

@@ -33,6 +33,7 @@ from diffex_dagster.report.wording import (
     number,
     plain,
     signed,
+    unjudged,
 )
 from diffex_dagster.results import ComparedFeature, Comparison, Control, Example, Picture, RankedFeature, Report
 
@@ -77,9 +78,10 @@ def report_markdown(explanation: Report, limit: int = LIMIT) -> str:
         return _joined(
             f"## {markdown_text(plain(e.title, 200))}",
             f"**{markdown_text(e.classifier)}**: effects on the {markdown_text(e.target)}, over {e.images} images",
-            *(f"> **{markdown_text(plain(warning, 600))}**" for warning in e.warnings[:_SAID]),
+            *_to_mend(e.warnings),
             *(f"> **Look at this first.** {markdown_text(plain(hint, 600))}" for hint in e.hints[:_SAID]),
             *map(markdown_text, verdict(e)),
+            *_unjudged(e.caveats),
             _completeness(e, fit),
             "### Ranking",
             markdown_table(e.features, ROWS, pictures),
@@ -100,8 +102,7 @@ def report_markdown(explanation: Report, limit: int = LIMIT) -> str:
                 f"corpus: {e.corpus_version}; editor: {e.editor}",
                 f"made with: {e.command}",
             ),
-            "### What to keep in mind" if e.caveats else "",
-            _listed(*e.caveats[:_SAID]),
+            _keep_in_mind(e.caveats),
         )
 
     return _fitted(document, limit)
@@ -124,18 +125,32 @@ def comparison_markdown(comparison: Comparison, limit: int = LIMIT) -> str:
             f"## {markdown_text(plain(c.title, 200))}",
             f"**{', '.join(map(markdown_text, c.classifiers))}**: effects on the {markdown_text(c.target)}"
             + (f", over {c.images} images" if c.images is not None else ""),
+            *_to_mend(c.warnings),
             *map(markdown_text, comparison_verdict(c)),
+            *_unjudged(c.caveats),
             "### Rules" if rules else "",
             _listed(*rules),
             "### Features",
             comparison_markdown_table(c, ROWS, pictures),
             _legend(CHANGES, (f.decision for f in c.features)),
-            "### What to keep in mind" if c.caveats else "",
-            _listed(*c.caveats[:_SAID]),
+            _keep_in_mind(c.caveats),
             _listed(f"made with: {c.command}"),
         )
 
     return _fitted(document, limit)
+
+
+def _to_mend(warnings: Sequence[str]) -> list[str]:
+    return [f"> **{markdown_text(plain(warning, 600))}**" for warning in warnings[:_SAID]]
+
+
+def _unjudged(caveats: Sequence[str]) -> list[str]:
+    """That nobody judged the edits, below the verdict as on the page."""
+    return [f"*{markdown_text(plain(note, 600))}*" for note in unjudged(caveats)]
+
+
+def _keep_in_mind(caveats: Sequence[str]) -> str:
+    return _joined("### What to keep in mind", _listed(*caveats[:_SAID])) if caveats else ""
 
 
 def _fitted(document: Callable[[_Fit], str], limit: int) -> str:

@@ -15,7 +15,7 @@ from diffex_dagster.report.html import as_data, render
 from diffex_dagster.report.matrix import matrix
 from diffex_dagster.report.pictures import BUDGET, Book, fitted
 from diffex_dagster.report.verdict import one_a_group, verdict
-from diffex_dagster.report.wording import NOT_JUDGED, digits_for, mixed_in_words, titled
+from diffex_dagster.report.wording import digits_for, mixed_in_words, titled, unjudged
 from diffex_dagster.results import (
     Attribution,
     Example,
@@ -88,7 +88,7 @@ def render_report(explanation: Report, budget: int = BUDGET) -> str:
         e=explanation,
         verdict=verdict(explanation),
         completeness=pictures.completeness,
-        unjudged=[caveat for caveat in explanation.caveats if caveat.startswith(NOT_JUDGED)],
+        unjudged=unjudged(explanation.caveats),
         rows=rows,
         highlights=pictures.highlights,
         branches=_branches(explanation.groups, rows),

@@ -81,6 +81,11 @@ NOT_JUDGED = "Nobody judged whether these edits show what they were asked for"
 """How the caveat begins that stands at the top of a report."""
 
 
+def unjudged(caveats: Iterable[str]) -> list[str]:
+    """The caveats that stand at the top: that nobody judged the edits."""
+    return [caveat for caveat in caveats if caveat.startswith(NOT_JUDGED)]
+
+
 def plain(text: str, limit: int | None = None) -> str:
     """Text from a VLM or a person, made safe to print on one line.
 

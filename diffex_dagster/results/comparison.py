@@ -95,6 +95,13 @@ class Comparison:
     command: str
     features: Annotated[tuple[ComparedFeature, ...], Says("by descending |difference|")]
     caveats: tuple[str, ...] = ()
+    warnings: Annotated[
+        tuple[str, ...],
+        Says(
+            "what to mend before the numbers are believed, e.g. a judge that cannot be used; absent or empty where "
+            "nothing is wrong"
+        ),
+    ] = ()
     noise_floor: Maybe = None
     editor: str | None = None
     corpus_version: str | None = None

@@ -8,15 +8,16 @@ from datetime import UTC, datetime
 import numpy as np
 
 from diffex_dagster.corpus.tree import Feature
-from diffex_dagster.effects.comparing import ComparedEffect, compare
-from diffex_dagster.effects.paired import summarise
+from diffex_dagster.effects.comparing import ComparedEffect, change_reaches, compare
+from diffex_dagster.effects.paired import Reach, summarise
 from diffex_dagster.report.wording import UNSAID
 from diffex_dagster.results import ComparedFeature, Comparison, Example
-from diffex_dagster.stages.context import StudyContext
+from diffex_dagster.stages.context import StudyContext, Subject
 from diffex_dagster.stages.deciding import decision_options, measure_reach, reach_on
 from diffex_dagster.stages.edit_metrics import strengths
 from diffex_dagster.stages.edits import concepts_of
-from diffex_dagster.stages.notes import turn_of
+from diffex_dagster.stages.judge_check import judge_check, judge_warnings
+from diffex_dagster.stages.notes import few_images, nobody_judged, too_few_to_show, turn_of, without_controls
 from diffex_dagster.stages.pictures import Pictures
 from diffex_dagster.stages.ranking import among, edit_success, edits_that_succeeded, images_of_effect, share_shown
 from diffex_dagster.stages.rules import Reliance, judge_rules
@@ -148,7 +149,11 @@ def compare_classifiers(work: StudyContext, names: Sequence[str], command: str) 
         created=datetime.now(UTC),
         command=command,
         features=tuple(rows),
-        caveats=comparison_caveats(study, len(pictures.samples), names),
+        caveats=(
+            *([] if found[last].judged else [nobody_judged(study)]),
+            *comparison_caveats(study, len(pictures.samples), names, change_reaches(reach, options.margin)[1]),
+        ),
+        warnings=_judge_warnings(work.subject(last), found[last]),
         noise_floor=max(searched.noise.floor for searched in found.values()),
         editor=study.editor_name,
         corpus_version=corpus.version,
@@ -175,15 +180,26 @@ def _succeeded(
     return succeeded
 
 
-def comparison_caveats(study: Study, images: int, classifiers: Sequence[str]) -> tuple[str, ...]:
-    """What a reader has to know before believing the differences."""
+def _judge_warnings(subject: Subject, searched: Searched) -> tuple[str, ...]:
+    """What is wrong with the judges, which every version has in common."""
+    check = judge_check(subject, searched)
+    return judge_warnings(check, searched.sight, searched.second_sight) if check else ()
+
+
+def comparison_caveats(study: Study, images: int, classifiers: Sequence[str], reach: Reach) -> tuple[str, ...]:
+    """What a reader has to know before believing the differences.
+
+    Args:
+        reach: how far one image can move the difference between two versions.
+    """
     notes = [
+        *without_controls(study, "A version that is moved by editing as such seems to rely more on everything."),
+        *few_images(images, "changes"),
         "A version that reacts to the noise of edits more strongly seems to rely more on everything: read a small "
         "change next to the noise of the edits.",
         "Only features that the search of at least one version reached are compared.",
+        *too_few_to_show(study, images, reach, "nothing changed", "a comparison may say “no change shown”"),
     ]
-    if images < 30:
-        notes.insert(0, f"Only {images} images were used: intervals are wide and small changes stay undecided.")
     if len(classifiers) > 2:
         notes.append(f"Differences are between the last version ({classifiers[-1]}) and the first ({classifiers[0]}).")
     if study.effects.error_rate != "fwer":

@@ -8,12 +8,15 @@ from diffex_dagster.classifying.parts import Target
 from diffex_dagster.classifying.target import decision_threshold, has_class
 from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.effects.paired import Reach, images_for_no_effect
-from diffex_dagster.report.wording import count, listing, plain
+from diffex_dagster.report.wording import NOT_JUDGED, count, listing, plain
 from diffex_dagster.results import Turn
 from diffex_dagster.search.options import SearchOptions
 from diffex_dagster.stages.searched import Searched
+from diffex_dagster.stages.setup import why_unjudged
 from diffex_dagster.stages.splits import Split
 from diffex_dagster.study import Study
+
+FEW_IMAGES = 30  # fewer leave intervals wide
 
 
 def settings_shown(study: Study, margin: float, of: Split | None = None) -> tuple[tuple[str, str], ...]:
@@ -113,13 +116,9 @@ def caveats(study: Study, of: Split, reach: Reach | None = None) -> tuple[str, .
             "are tested on: claims are then false more often than the stated rate. Use gate: magnitude, or enough "
             f"images for confirmation ({study.effects.confirmation_from})."
         )
-    needed = images_for_no_effect(reach, study.effects.confidence) if reach else 0
-    if images < needed:
-        notes.append(
-            f"{images} images cannot show that an attribute has no effect: that a few others would move far is not "
-            f"ruled out. From about {needed} images on, or with a wider margin than ±{reach.still if reach else 0:.2g} "
-            "(effects.margin), a report may say “no effect shown”."
-        )
+    if reach:
+        may = "a report may say “no effect shown”"
+        notes += too_few_to_show(study, images, reach, "an attribute has no effect", may)
     if of.one_image:
         notes.insert(
             0,
@@ -129,22 +128,65 @@ def caveats(study: Study, of: Split, reach: Reach | None = None) -> tuple[str, .
             "stands out more often, also where the classifier does not look at the attribute. Nothing is said of other "
             "images.",
         )
-    elif images < 30:
-        notes.insert(0, f"Only {images} images were used: intervals are wide and small effects stay undecided.")
-    if not study.effects.control_prompts:
-        notes.insert(
-            0,
-            "The study has no control prompts (effects.control_prompts): an effect is the difference to the null edit, "
-            "and what any edit does, towards nothing at all too, is in it. “Raises” and “lowers” say that the edits "
-            "move the score, not that the attribute does.",
-        )
-    elif len(study.effects.control_prompts) < 2:
+    else:
+        notes = [*few_images(images, "effects"), *notes]
+    so = "“Raises” and “lowers” say that the edits move the score, not that the attribute does."
+    notes = [*without_controls(study, so), *notes]
+    if len(study.effects.control_prompts) == 1:
         notes.append("With a single control prompt nothing tells whether it is one: two or more can be held together.")
     if study.truth:
         notes.append(
             "The images come from a world with known truth: the command line prints how the estimates compare with it."
         )
     return tuple(notes)
+
+
+def nobody_judged(study: Study) -> str:
+    """The caveat that stands at the top of a page whose edits nobody judged."""
+    return f"{NOT_JUDGED}: {why_unjudged(study)}."
+
+
+def few_images(images: int, what: str) -> list[str]:
+    """That the images are few, where they are.
+
+    Args:
+        what: of which small ones stay undecided.
+    """
+    if images >= FEW_IMAGES:
+        return []
+    used = f"{count(images, 'image')} {'was' if images == 1 else 'were'} used"
+    return [f"Only {used}: intervals are wide and small {what} stay undecided."]
+
+
+def without_controls(study: Study, so: str) -> list[str]:
+    """What is in the effects of a study that has no control prompts; nothing of one that has.
+
+    Args:
+        so: what follows for the page, in a sentence.
+    """
+    if study.effects.control_prompts:
+        return []
+    return [
+        "The study has no control prompts (effects.control_prompts): an effect is the difference to the null edit, and "
+        f"what any edit does, towards nothing at all too, is in it. {so}"
+    ]
+
+
+def too_few_to_show(study: Study, images: int, reach: Reach, nothing: str, may: str) -> list[str]:
+    """How many images it takes to show that there is nothing, where the study has fewer.
+
+    Args:
+        reach: how far the number can be moved that has to lie inside its margin.
+        nothing: what fewer images cannot show.
+        may: what is said from then on.
+    """
+    needed = images_for_no_effect(reach, study.effects.confidence)
+    if images >= needed:
+        return []
+    return [
+        f"{count(images, 'image')} cannot show that {nothing}: that a few others would move far is not ruled out. From "
+        f"about {needed} images on, or with a wider margin than ±{reach.still:.2g} (effects.margin), {may}."
+    ]
 
 
 def beside_notes(study: Study, claimed: Collection[str], looked_into: Collection[str]) -> tuple[str, ...]:

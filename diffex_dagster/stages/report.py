@@ -17,7 +17,7 @@ from diffex_dagster.effects.one_picture import changes_more
 from diffex_dagster.effects.paired import summarise
 from diffex_dagster.report.gallery import TOP
 from diffex_dagster.report.verdict import one_a_group
-from diffex_dagster.report.wording import NOT_JUDGED, REDRAWS, listing, titled
+from diffex_dagster.report.wording import REDRAWS, listing, titled
 from diffex_dagster.results import Group, JointCombination, RankedFeature, Report, Shots
 from diffex_dagster.stages.attribution import attributions
 from diffex_dagster.stages.beside import looked_into
@@ -40,6 +40,7 @@ from diffex_dagster.stages.notes import (
     beside_notes,
     caveats,
     groups_looked_into,
+    nobody_judged,
     placed,
     racing_notes,
     settings_shown,
@@ -50,7 +51,7 @@ from diffex_dagster.stages.ranking import Measured, confounded, features_side_ef
 from diffex_dagster.stages.scores import Paired, picture_scores
 from diffex_dagster.stages.search import replay_search, shown_by_their_edits
 from diffex_dagster.stages.searched import Searched
-from diffex_dagster.stages.setup import link_pages, other_pages, source_prompts_in_words, why_unjudged
+from diffex_dagster.stages.setup import link_pages, other_pages, source_prompts_in_words
 from diffex_dagster.stages.subgroups import columns_of, subgroups_of
 from diffex_dagster.utils.hashing import digest
 
@@ -124,7 +125,7 @@ def classifier_report(subject: Subject, command: str, searched: Searched | None 
         drops=tuple((drop.name, drop.reason) for drop in corpus.drops),
         examples=examples,
         caveats=(
-            *([] if searched.judged else [f"{NOT_JUDGED}: {why_unjudged(study)}."]),
+            *([] if searched.judged else [nobody_judged(study)]),
             *caveats(study, searched.split, measured.reach),
             *_beside(subject, searched, ranked),
             *racing_notes(searched),

@@ -69,4 +69,5 @@ def _explained(found: Completeness) -> list[object]:
 def comparison_version(comparison: Comparison, editor: str, classifiers: Sequence[str]) -> str:
     """Of what a comparison says; see `level1_version`."""
     prints = [editor, *classifiers]
-    return digest(comparison_rows(comparison), comparison.caveats, comparison.corpus_version, prints)
+    warned = [comparison.warnings] if comparison.warnings else []
+    return digest(comparison_rows(comparison), comparison.caveats, comparison.corpus_version, prints, *warned)

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from diffex_dagster.classifying.parts import Target
+from diffex_dagster.effects.paired import Reach, images_for_no_effect
 from diffex_dagster.errors import StudyError
+from diffex_dagster.report.comparison_page import render_comparison
 from diffex_dagster.report.files import write_report
-from diffex_dagster.report.markdown import report_markdown
+from diffex_dagster.report.markdown import comparison_markdown, report_markdown
 from diffex_dagster.report.page import render_report
 from diffex_dagster.report.schema import comparison_as_json
 from diffex_dagster.report.verdict import comparison_verdict, verdict
@@ -28,9 +30,10 @@ from diffex_dagster.stages.report import classifier_report, ranked_report
 from diffex_dagster.stages.rules import Reliance, judge_rules, rules_for
 from diffex_dagster.stages.search import run_search
 from diffex_dagster.stages.setup import reports_folder
+from diffex_dagster.stages.versions import comparison_version
 from diffex_dagster.store import Store, StoredPicture
 from diffex_dagster.study import Study, load_study
-from tests.support.toys import prepared, write_study
+from tests.support.toys import ColourJudge, prepared, write_study
 
 RULES = [
     {"feature": "Red", "below": 0.05, "classifiers": ["v1", "v2"]},
@@ -203,7 +206,67 @@ def test_flips_gained_and_lost_are_counted(comparison: Comparison, store: Store)
     assert comparison.turn is not None and comparison.turn.becomes == "becomes “warm”"
     assert (rows["blue/plain-blue"].flips_gained, rows["blue/plain-blue"].flips_lost) == (0, 0)
     assert comparison.images == 12 and comparison.noise_floor == 0.0 and comparison.editor == "paint"
-    assert "Only 12 images" in comparison.caveats[0]
+
+
+def test_a_comparison_says_of_its_edits_what_the_reports_say(
+    study: Study, store: Store, explanation: Report, comparison: Comparison
+) -> None:
+    unjudged, few, *others = comparison.caveats
+    assert unjudged == explanation.caveats[0] and unjudged.startswith("Nobody judged whether these edits show what")
+    assert few == "Only 12 images were used: intervals are wide and small changes stay undecided."
+    # Of each of two probabilities a few images may move by 1: their difference takes twice the images of a report.
+    (needed,) = [each for each in others if "cannot show that nothing changed" in each]
+    number = int(re.search(r"From about (\d+) images on", needed)[1])  # type: ignore[index]
+    assert number == images_for_no_effect(Reach(2.0, -2.0, 2.0, 0.02)) and 290 < number < 310
+    (of_report,) = [each for each in explanation.caveats if "cannot show that an attribute has no effect" in each]
+    assert 140 < int(re.search(r"From about (\d+) images on", of_report)[1]) < 160  # type: ignore[index]
+    assert "±0.02 (effects.margin), a comparison may say “no change shown”." in needed
+    assert comparison.warnings == () and not any("has no control prompts" in each for each in comparison.caveats)
+    page, text = render_comparison(comparison), html.unescape(comparison_markdown(comparison))
+    for told in (page[: page.index('id="ranking"')], text[: text.index("### Features")]):
+        assert "Nobody judged whether these edits show what" in told
+
+
+def test_a_comparison_says_that_there_are_no_control_prompts_and_that_its_judge_cannot_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Credulous(ColourJudge):
+        absolute = binary = True
+
+        def _of(self, picture: object, pair: tuple[str, str]) -> float:
+            return 1.0  # it sees everything everywhere
+
+    def compared(**changes: object) -> tuple[Comparison, Report]:
+        study = load_study(write_study(tmp_path / str(len(list(tmp_path.iterdir()))), 6, **changes))
+        work = prepared(study)
+        for name in study.classifiers:
+            run_search(work.subject(name))
+        report, _ = classifier_report(work.subject("v1"), "diffex run")
+        return compare_classifiers(work, list(study.classifiers), "diffex compare"), report
+
+    bare, report = compared(effects={"control_prompts": []})
+    (of_report,), (caveat,) = ([c for c in of.caveats if "has no control prompts" in c] for of in (report, bare))
+    shared = of_report.partition(" “Raises”")[0]
+    assert caveat.startswith(shared) and caveat.endswith("seems to rely more on everything.")
+    monkeypatch.setattr("tests.support.toys.PaintEditor.judge", lambda self, draws: Credulous(), raising=False)
+    judged, report = compared()
+    assert judged.warnings and judged.warnings[0].startswith("The judge cannot be used: ")
+    assert set(judged.warnings) <= set(report.warnings)
+    assert not any(each.startswith("Nobody judged") for each in judged.caveats)
+    page, text = render_comparison(judged), html.unescape(comparison_markdown(judged))
+    assert page.index("<b>First mend this.</b> The judge cannot be used") < page.index('id="verdict"')
+    assert "> **The judge cannot be used" in text
+    version = comparison_version(judged, "editor", ["a", "b"])
+    assert version != comparison_version(replace(judged, warnings=()), "editor", ["a", "b"])
+
+
+def test_a_comparison_says_over_which_images_a_feature_is(comparison: Comparison) -> None:
+    row = replace(comparison.features[0], images=9, among="without it", prevalence=0.25)
+    page = render_comparison(replace(comparison, features=(row,)))
+    assert "<dt>Images</dt><dd>9 without it</dd>" in page
+    assert "<dt>Shown before any edit</dt><dd>25% of images</dd>" in page
+    every = render_comparison(replace(comparison, features=(replace(row, among="all", prevalence=None),)))
+    assert "<dt>Images</dt><dd>9</dd>" in every and "Shown before" not in every
 
 
 def test_rules_are_judged_on_reliance_and_an_unmeasured_one_is_not_kept(comparison: Comparison) -> None:
