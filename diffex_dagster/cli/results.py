@@ -15,11 +15,11 @@ from diffex_dagster.assets.common import GPU_MEMORY
 from diffex_dagster.assets.staleness import Known, staleness
 from diffex_dagster.assets.status import FRESH
 from diffex_dagster.cli.console import TableFormat, terminal
-from diffex_dagster.cli.showing import compare_latest, latest_ranking, to_read
+from diffex_dagster.cli.showing import compare_latest, latest_ranking, print_ranking, print_warnings, to_read
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.files import effects_csv
 from diffex_dagster.report.rows import COLUMNS, comparison_flat_rows, editor_rows, flat_rows, rows
-from diffex_dagster.report.tables import comparison_rich_table, editors_rich_table, rich_table
+from diffex_dagster.report.tables import comparison_rich_table, editors_rich_table
 from diffex_dagster.report.verdict import agreement_sentences
 from diffex_dagster.report.wording import number, plain, share
 from diffex_dagster.stages.agreement import editors_page
@@ -34,10 +34,10 @@ from diffex_dagster.utils.output import print_exact
 
 
 def show(study: Study, classifier: str, output: TableFormat) -> None:
-    """Print the ranked list of a classifier's latest report."""
+    """Print the ranked list of a classifier's latest report; a table has what that says first, and control prompts."""
     ranking = latest_ranking(study, classifier)
     if output is TableFormat.table:
-        terminal().print(rich_table(ranking, title=f"{study.name}: {classifier}"))
+        print_ranking(study, classifier, ranking, f"{study.name}: {classifier}")
     else:
         print_rows((rows if output is TableFormat.json else flat_rows)(ranking), output, COLUMNS)
 
@@ -49,6 +49,7 @@ def compare(study: Study, versions: Sequence[str], output: TableFormat) -> None:
         return print_rows(comparison_flat_rows(comparison), output)
     console = terminal()
     console.print(comparison_rich_table(comparison, limit=25))
+    print_warnings(comparison.warnings, comparison.caveats)
     for rule in comparison.rules:
         mark, colour = ("✓ holds", "green") if rule.holds else ("✕ broken", "red")
         console.print(Text(f"{mark}  {plain(rule.text)}", colour))

@@ -12,8 +12,10 @@ from diffex_dagster.assets.running import Outcome, report_paths
 from diffex_dagster.cli.console import terminal
 from diffex_dagster.effects.grading import Grade, grade
 from diffex_dagster.errors import DiffExError
+from diffex_dagster.report.schema import report_from_json
 from diffex_dagster.report.tables import rich_table
-from diffex_dagster.results import Comparison, RankedFeature
+from diffex_dagster.report.wording import controls_in_words, digits_for, plain, unjudged
+from diffex_dagster.results import Comparison, RankedFeature, Report
 from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.context import StudyContext, at_work
 from diffex_dagster.stages.known_truth import true_effects
@@ -66,9 +68,7 @@ def print_outcome(study: Study, outcome: Outcome, seconds: float) -> None:
     console, work = terminal(), to_read(study)
     for name in outcome.classifiers:
         ranking = latest_ranking(study, name, work)
-        console.print(rich_table(ranking, limit=15, title=f"{study.prefix}: {name}"))
-        for sentence in _look_first(report_paths(study, [name]).get(name)):
-            console.print(f"[yellow]look at this first:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
+        print_ranking(study, name, ranking, f"{study.prefix}: {name}", limit=15)
         if study.truth:
             console.print(_grade_line(graded(study, name, ranking)), highlight=False)
     console.print(
@@ -81,12 +81,36 @@ def print_outcome(study: Study, outcome: Outcome, seconds: float) -> None:
         console.print(f"report ({escape(what)}): {escape(str(page))}", highlight=False, soft_wrap=True)
 
 
-def _look_first(page: Path | None) -> list[str]:
-    """What stands above the verdict of a report: what to mend, and what looks wrong."""
-    if page is None:
-        return []
-    data = json.loads(page.with_name("report.json").read_text("utf-8"))
-    return [*data.get("warnings", ()), *data.get("hints", ())]  # an early report has neither
+def print_ranking(
+    study: Study, classifier: str, ranking: Sequence[RankedFeature], title: str, limit: int | None = None
+) -> None:
+    """A ranked list, and below it what the report of the classifier says first, a line each: see `print_warnings`."""
+    console = terminal()
+    console.print(rich_table(ranking, limit=limit, title=title, width=console.width))
+    page = report_paths(study, [classifier]).get(classifier)
+    report = _written(page) if page else None
+    if report is None or [(f.feature, f.decision) for f in report.features] != [
+        (row.feature, row.decision) for row in ranking
+    ]:  # the page is of another run than the ranking
+        return
+    print_warnings([*report.warnings, *report.hints], report.caveats)
+    digits = digits_for(row.effect for row in ranking)
+    if controls := controls_in_words(report.controls, digits):
+        console.print(controls, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_warnings(first: Sequence[str], caveats: Sequence[str]) -> None:
+    """What stands at the top of a page, a line each: what to mend, what looks wrong, and that nobody judged."""
+    for sentence in (*first, *unjudged(caveats)):
+        terminal().print(f"[yellow]look at this first:[/] {escape(plain(sentence))}", highlight=False, soft_wrap=True)
+
+
+def _written(page: Path) -> Report | None:
+    """The report beside its page; None where it is gone, or of a later version."""
+    try:
+        return report_from_json(json.loads(page.with_name("report.json").read_text("utf-8")))
+    except (OSError, ValueError):
+        return None
 
 
 def graded(study: Study, classifier: str, ranking: Sequence[RankedFeature]) -> Grade:

@@ -63,7 +63,8 @@ def _environment() -> Environment:
     }
     environment.globals |= {"count": wording.count, "version": __version__, "meanings": wording.MEANINGS,
                             "changes": wording.CHANGES, "of_one": wording.OF_ONE,
-                             "redraws": wording.REDRAWS, "shows": wording.SHOWS, "marked": wording.marked}  # fmt: skip
+                            "redraws": wording.REDRAWS, "shows": wording.SHOWS, "marked": wording.marked,
+                            "had_it": wording.HAD_IT}  # fmt: skip
     return environment
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from diffex_dagster.report.wording import (
+    HAD_IT,
     TURNS,
     compared_flips,
     confounder,
@@ -62,9 +63,10 @@ def markdown_table(
         pictures: Markdown images by feature id, in a column of their own; without any there is no such column.
     """
     digits, column = digits_for(f.effect for f in features), [PICTURES] if pictures else []
+    had = [HAD_IT] if any(f.prevalence is not None for f in features[:limit]) else []
     table = markdown_rows(
-        ("#", "feature", "group", *column, "effect", "95% interval", "flips", "decision"),
-        (True, False, False, *(False for _ in column), True, True, True, False),
+        ("#", "feature", "group", *column, "effect", "95% interval", "flips", *had, "decision"),
+        (True, False, False, *(False for _ in column), True, True, True, *(True for _ in had), False),
         (
             (
                 str(f.rank),
@@ -74,6 +76,7 @@ def markdown_table(
                 f"**{signed(f.effect, digits)}**",
                 f"{signed(f.ci_low, digits)} to {signed(f.ci_high, digits)}",
                 _rates(flips(f)),
+                *(markdown_share(f.prevalence) for _ in had),
                 _markdown_decision(f),
             )
             for f in features[:limit]
@@ -81,6 +84,8 @@ def markdown_table(
     )
     if any(f.becomes is not None for f in features[:limit]):
         table += f"\n\n{TURNS}."
+    if had:
+        table += f"\n\n{HAD_IT}: images that show the attribute before any edit, by the judge."
     more = len(features) - limit
     return table + (f"\n\n{more} more feature{'s' if more > 1 else ''} below these." if more > 0 else "")
 

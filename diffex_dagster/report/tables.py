@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from diffex_dagster.report.wording import (
+    HAD_IT,
     TURNS,
     compared_flips,
     confounder,
@@ -15,6 +16,7 @@ from diffex_dagster.report.wording import (
     marked,
     plain,
     reliances,
+    share,
     signed,
     titled,
 )
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 _STYLES = {"raises": "red", "lowers": "blue", "mixed": "magenta", "more reliant": "red", "less reliant": "green",
            "direction changed": "magenta"}  # fmt: skip
+ROOMY = 110  # columns of a terminal that has room for one column more
 
 
 def editors_rich_table(found: EditorComparison, limit: int | None = None) -> Table:
@@ -53,15 +56,25 @@ def editors_rich_table(found: EditorComparison, limit: int | None = None) -> Tab
     return table
 
 
-def rich_table(features: Sequence[RankedFeature], limit: int | None = None, title: str | None = None) -> Table:
-    """The ranking for a terminal. Names are printed as they are: markup and terminal escapes in them do nothing."""
+def rich_table(
+    features: Sequence[RankedFeature], limit: int | None = None, title: str | None = None, width: int | None = None
+) -> Table:
+    """The ranking for a terminal. Names are printed as they are: markup and terminal escapes in them do nothing.
+
+    Args:
+        limit: features, at most.
+        width: columns of the terminal: in fewer than `ROOMY` there is no room for how many images had the attribute.
+    """
     from rich.table import Table
     from rich.text import Text
 
     digits = digits_for(f.effect for f in features)
     table = Table(title=Text(plain(title)) if title else None, header_style="bold", title_justify="left")
-    for heading, right in (("#", True), ("feature", False), ("group", False), ("effect", True),
-                           ("95% interval", True), ("flips", True), ("images", True), ("decision", False)):  # fmt: skip
+    had = any(f.prevalence is not None for f in features[:limit]) and (width is None or width >= ROOMY)
+    for heading, right in (
+        ("#", True), ("feature", False), ("group", False), ("effect", True), ("95% interval", True), ("flips", True),
+        *([(HAD_IT, True)] if had else []), ("images", True), ("decision", False),
+    ):  # fmt: skip
         table.add_column(heading, justify="right" if right else "left", no_wrap=right)
     for f in features[:limit]:
         table.add_row(
@@ -71,6 +84,7 @@ def rich_table(features: Sequence[RankedFeature], limit: int | None = None, titl
             signed(f.effect, digits),
             f"{signed(f.ci_low, digits)} to {signed(f.ci_high, digits)}",
             flips(f),
+            *([share(f.prevalence)] if had else []),
             str(f.images),
             _decision(f.decision, confounder(f)),
         )

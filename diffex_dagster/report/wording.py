@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from diffex_dagster.corpus.wording import same_key
 from diffex_dagster.effects.interactions import Interaction
 from diffex_dagster.effects.subgroups import SubgroupEffect, opposite
-from diffex_dagster.results import ComparedFeature, RankedFeature
+from diffex_dagster.results import ComparedFeature, Control, RankedFeature
 from diffex_dagster.utils.lines import decimals, one_line
 
 MINUS = "−"  # U+2212, as wide as the plus sign in tabular figures
@@ -77,6 +77,8 @@ AGREED = {
 """What each verdict about two editors says."""
 
 
+HAD_IT = "had it"
+"""Heading of the share of images that show an attribute before any edit."""
 NOT_JUDGED = "Nobody judged whether these edits show what they were asked for"
 """How the caveat begins that stands at the top of a report."""
 
@@ -251,6 +253,17 @@ def interval(low: float, high: float, of: Measured) -> str:
     if scale == 100 and max(abs(low), abs(high)) < 0.095:
         digits = 1
     return f"95% interval {number(low * scale, digits)} to {number(high * scale, digits)}"
+
+
+def controls_in_words(controls: Sequence[Control], digits: int) -> str:
+    """What was decided of the control prompts, on one line; "" without any. It is not escaped."""
+    if not controls:
+        return ""
+    if len(controls) == 1:
+        (only,) = controls
+        return f"control prompt against the null edit: “{plain(only.prompt, 40)}” {signed(only.against_null, digits)}"
+    each = (f"“{plain(c.prompt, 40)}” {signed(c.effect, digits)} ({plain(c.decision)})" for c in controls)
+    return f"control prompts, each against the others: {', '.join(each)}"
 
 
 def listing(items: Sequence[str], word: str = "and") -> str:

@@ -16,7 +16,7 @@ from diffex_dagster.report import markdown_tables as markdown
 from diffex_dagster.report import rows as report_rows
 from diffex_dagster.report.applied_page import render_applied
 from diffex_dagster.report.image_model import feature_rows
-from diffex_dagster.results import Comparison, Report
+from diffex_dagster.results import Comparison, Control, Report
 from tests.support import material
 
 
@@ -53,6 +53,31 @@ def test_a_confounded_feature_is_marked_wherever_its_decision_is_shown(explanati
     assert marks["Grey hair"] == "confounded with Majestic beard"
     hostile = replace(grey, confounded_with=replace(grey.confounded_with, name="[red]x[/red]\x1b[2J"))
     assert "[red]x[/red]" in (text := printed(tables.rich_table([hostile]))) and "\x1b[2J" not in text
+
+
+def test_how_many_images_had_an_attribute_is_shown_where_there_is_room(explanation: Report) -> None:
+    plain, seen = explanation.features[0], replace(explanation.features[1], prevalence=0.375)
+    assert plain.prevalence is None
+    for told in (printed(tables.rich_table([plain, seen])), printed(tables.rich_table([plain, seen], width=120))):
+        assert "had it" in told and "38%" in told
+    assert "had it" not in printed(tables.rich_table([plain, seen], width=80))  # its columns are no wider than before
+    assert "had it" not in printed(tables.rich_table([plain]))
+    headings, _, first, second, *notes = markdown.markdown_table([plain, seen]).splitlines()
+    assert headings.endswith("| flips | had it | decision |")
+    assert first.count("|") == second.count("|") == headings.count("|")
+    assert " | 38% | " in second and " | – | " in first
+    assert "had it: images that show the attribute before any edit, by the judge." in notes
+    assert "had it" not in markdown.markdown_table([plain])
+
+
+def test_control_prompts_are_one_line() -> None:
+    one = Control("flumox\n[red]", 0.01, -0.02, 0.04, 0.03, 0.0, 0.06, 0.0, 12, "inconclusive")
+    assert wording.controls_in_words([], 2) == ""
+    assert wording.controls_in_words([one], 2) == "control prompt against the null edit: “flumox [red]” +0.03"
+    two = [one, replace(one, prompt="quazzle", effect=-0.2, decision="lowers")]
+    assert wording.controls_in_words(two, 2) == (
+        "control prompts, each against the others: “flumox [red]” +0.01 (inconclusive), “quazzle” −0.20 (lowers)"
+    )
 
 
 def test_what_the_study_says_of_a_feature_has_its_mark_beside_a_picture(capsys: pytest.CaptureFixture[str]) -> None:

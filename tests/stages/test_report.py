@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import html
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from diffex_dagster.classifying.parts import Target
+from diffex_dagster.cli.results import TableFormat, compare, show
 from diffex_dagster.effects.paired import Reach, images_for_no_effect
 from diffex_dagster.errors import StudyError
 from diffex_dagster.report.comparison_page import render_comparison
@@ -33,6 +35,7 @@ from diffex_dagster.stages.setup import reports_folder
 from diffex_dagster.stages.versions import comparison_version
 from diffex_dagster.store import Store, StoredPicture
 from diffex_dagster.study import Study, load_study
+from tests.support.explaining import explained
 from tests.support.toys import ColourJudge, prepared, write_study
 
 RULES = [
@@ -258,6 +261,32 @@ def test_a_comparison_says_that_there_are_no_control_prompts_and_that_its_judge_
     assert "> **The judge cannot be used" in text
     version = comparison_version(judged, "editor", ["a", "b"])
     assert version != comparison_version(replace(judged, warnings=()), "editor", ["a", "b"])
+
+
+def test_show_says_what_the_page_says_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = load_study(write_study(tmp_path, 6, effects={"control_prompts": ["flornip", "quazzle"]}))
+    explained(study, "v1")
+    file = reports_folder(study, "v1") / "report.json"
+    data = json.loads(file.read_text("utf-8"))
+    file.write_text(json.dumps(data | {"warnings": ["The judge cannot be used: [b]x[/b]\x1b[2J."]}), "utf-8")
+
+    def shown() -> list[str]:
+        show(study, "v1", TableFormat.table)
+        return capsys.readouterr().out.splitlines()
+
+    warning, hint, nobody, controls = shown()[-4:]
+    assert warning == "look at this first: The judge cannot be used: [b]x[/b][2J."
+    assert hint.startswith("look at this first: The classifier says the same of all 6 images")
+    assert nobody.startswith("look at this first: Nobody judged whether these edits show what they were asked for: ")
+    assert controls.startswith("control prompts, each against the others: “flornip” ") and "“quazzle” " in controls
+    data["features"] = data["features"][1:]  # of another run than the ranking
+    file.write_text(json.dumps(data), "utf-8")
+    assert not any("look at this first" in line for line in shown())
+    file.unlink()
+    assert "Red" in " ".join(shown())
+    explained(study, "v2")
+    compare(study, (), TableFormat.table)
+    assert "look at this first: Nobody judged" in capsys.readouterr().out
 
 
 def test_a_comparison_says_over_which_images_a_feature_is(comparison: Comparison) -> None:
