@@ -159,9 +159,11 @@ REVISIONS: Mapping[Stage | Beside, Mapping[str, int]] = {
     "level1_scores": JUDGED,
     "level2_scores": JUDGED,
     # 1: how much of the classifier the features explain is in it; 2: of outputs that hardly vary there is no share;
-    # 3: no claim that one more image would undo; 4: a feature that nothing tells from another is marked with it
-    "ranked_report": {"revision": 4} | JUDGED,
-    "classifier_comparison": {"revision": 1} | JUDGED,  # the same of changes
+    # 3: no claim that one more image would undo; 4: a feature that nothing tells from another is marked with it;
+    # 5: the margin, the verdict by what the decisions test, and how many claims nobody looked into
+    "ranked_report": {"revision": 5} | JUDGED,
+    # 1: no change that one more image would undo; 2: what its reports say of control prompts, judge and images
+    "classifier_comparison": {"revision": 2} | JUDGED,
     "corpus_suggestions": {"revision": 1},
     "editor_comparison": {"revision": 3} | JUDGED,
 }
