@@ -38,7 +38,7 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diffex_dagster.effects.paired import interval
+from diffex_dagster.effects.paired import Reach, interval
 from diffex_dagster.utils.columns import Number, Says
 
 HALF = 0.5
@@ -106,6 +106,7 @@ def side_effects(
     *,
     confidence: float = 0.95,
     on: Mapping[str, ArrayLike] | None = None,
+    reach: Reach | None = None,
 ) -> list[SideEffect]:
     """Side effects of every pair of features whose gain in evidence was measured.
 
@@ -115,6 +116,8 @@ def side_effects(
             (B, B) is what the edit of B does to B itself. A pair (X, A) beside (A, X) tells what each contains of the
             other; without it X's edits are taken to contain nothing of A.
         on: feature -> the images that its effect is over, (images,) booleans; all of a feature that is missing.
+        reach: how far the measure can be moved, in its unit; `low` and `high` are what a mean effect can be on whatever
+            images. The intervals of direct effects stay inside it; None for a measure of which nothing is known.
 
     Returns:
         The largest leaks first, whichever way; then those without one, the smallest direct effects first. Direct
@@ -162,7 +165,7 @@ def side_effects(
             told = low > 0.0 or high < 0.0
             strong = abs(contains) >= STRONG
         direct = total - part
-        left = (float(direct.mean()), *interval(direct, confidence)) if apart else (math.nan,) * 3
+        left = (float(direct.mean()), *interval(direct, confidence, reach)) if apart else (math.nan,) * 3
         half = abs(part.mean()) >= HALF * abs(total.mean()) > 0.0 and part.mean() * total.mean() > 0.0
         confounded = bool(half and told and real and strong)
         found.append(SideEffect(edited, looked_for, contains, real, *left, confounded))

@@ -33,10 +33,14 @@ class Judged:
     """What a judge says of scored features: whose edits do not show them, and which images lack them.
 
     Features of which nothing is said are missing, all of them where nobody judges. Only the magnitude gate asks.
+
+    Attributes:
+        level: the error rate of the study's claims, which decides how few images are too few (`presence.enough`).
     """
 
     failed: Failed = field(default_factory=dict)
     without: Without = field(default_factory=dict)
+    level: float = 0.05
 
 
 UNJUDGED = Judged()
@@ -149,7 +153,7 @@ def score_node(
     if not scored:
         return None
     failed, without = judged.failed, judged.without
-    open_ = [probe for probe in scored if probe.id not in without or enough(without[probe.id])]
+    open_ = [probe for probe in scored if probe.id not in without or enough(without[probe.id], judged.level)]
     shown = [probe for probe in open_ if probe.id not in failed]
     success = there = None
     if not open_:

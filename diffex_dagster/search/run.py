@@ -125,7 +125,7 @@ def search(
         by = {feature.id: feature for features in nodes.values() for feature in features if feature.id in scores}
         if judged and by and options.gate == "magnitude":
             new = judged(list(by.values()))
-            known = Judged({**known.failed, **new.failed}, {**known.without, **new.without})
+            known = Judged({**known.failed, **new.failed}, {**known.without, **new.without}, new.level)
         return known
 
     def probes_of(level: int) -> list[Feature]:

@@ -160,7 +160,8 @@ REVISIONS: Mapping[Stage | Beside, Mapping[str, int]] = {
     "level2_scores": JUDGED,
     # 1: how much of the classifier the features explain is in it; 2: of outputs that hardly vary there is no share;
     # 3: no claim that one more image would undo; 4: a feature that nothing tells from another is marked with it;
-    # 5: the margin, the verdict by what the decisions test, and how many claims nobody looked into
+    # 5: the margin, the verdict by what the decisions test, how many claims nobody looked into; the interval of a
+    # direct effect stays inside what the measure can take
     "ranked_report": {"revision": 5} | JUDGED,
     # 1: no change that one more image would undo; 2: what its reports say of control prompts, judge and images
     "classifier_comparison": {"revision": 2} | JUDGED,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from diffex_dagster.effects.confounding import SideEffect, is_yardstick, side_effects
+from diffex_dagster.effects.paired import Reach
 
 RNG = np.random.default_rng(0)
 IMAGES = 30
@@ -36,6 +37,14 @@ def test_an_effect_of_its_own_stays() -> None:
     found = of({"a": noisy(0.5), "b": B})["a", "b"]
     assert not found.confounded and found.direct == pytest.approx(0.3, abs=0.03)
     assert found.direct_low < found.direct < found.direct_high
+
+
+def test_a_direct_effect_stays_inside_what_the_measure_can_take() -> None:
+    """The whole of a probability on most images: two more images as far off as the furthest one reach beyond it."""
+    d = {"a": np.where(np.arange(IMAGES) < 2, 0.2, 1.0), "b": np.zeros(IMAGES)}
+    free, inside = of(d)["a", "b"], of(d, reach=Reach(1.0, -1.0, 1.0))["a", "b"]
+    assert free.direct_high > 1.0
+    assert (inside.direct, inside.direct_low, inside.direct_high) == (free.direct, free.direct_low, 1.0)
 
 
 @pytest.mark.parametrize(("own", "confounded"), [(0.13, True), (0.27, False)])

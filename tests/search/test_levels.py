@@ -203,6 +203,17 @@ def test_a_group_of_whose_edits_none_succeeded_gets_a_free_place_before_one_that
     assert kept_ids(signed) == ["eyewear"]  # the paper's reading asks no judge
 
 
+def test_how_few_images_are_too_few_for_the_gate_is_the_level_of_the_study() -> None:
+    """Six of 24 images lack the beard: enough signs for a claim at 5%, not at 1%."""
+    beard, six = small_corpus()["beard"], np.arange(24) < 6
+    scores = {"beard": np.where(six, 0.4, 0.0)}
+    usual = score_node(beard, scores, OPTIONS, Judged(without={"beard": six}))
+    assert usual is not None and (usual.magnitude, usual.images, usual.there) == (pytest.approx(0.4), 6, None)
+    strict = score_node(beard, scores, OPTIONS, Judged(without={"beard": six}, level=0.01))
+    assert strict is not None and (strict.magnitude, strict.images) == (pytest.approx(0.1), None)
+    assert strict.there == pytest.approx(0.75)
+
+
 def test_a_failed_edit_is_no_part_of_a_combination() -> None:
     scores = constant(beard=0.3, hat=0.4)
     alive = survivors(scores, small_corpus(), ["beard", "hat"], 0.01, OPTIONS, {"hat": 0.1})

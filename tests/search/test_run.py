@@ -129,6 +129,20 @@ def test_a_coarse_edit_that_did_not_take_does_not_hide_what_its_kinds_do() -> No
     assert {"eyewear/glasses", "eyewear/sunglasses"} <= set(result.scores)
 
 
+def test_the_search_gates_by_the_level_that_its_judge_names() -> None:
+    """Six of 24 images lack the beard, which is enough at 5% and too few at 1%."""
+    toy, six = Toy({"beard": 0.4, "beard/full beard": 0.4, "hat": 0.2}, images=24), np.arange(24) < 6
+
+    def reason(level: float) -> str:
+        lacking = {"beard": six, "beard/full beard": six}
+        found = search(
+            small_corpus(), toy, SearchOptions(), noise_floor=0.02, judged=lambda _: Judged({}, lacking, level)
+        )
+        return next(outcome.reason for outcome in found.gate if outcome.feature == "beard")
+
+    assert "75% of the images show it already" in reason(0.01) and "show it already" not in reason(0.05)
+
+
 def test_a_strong_kind_is_found_though_its_groups_own_edit_is_weak() -> None:
     """Every group competes with as many edits as any other."""
     toy = Toy({"hair colour/grey": 0.2, "eyewear": 0.02, "eyewear/sunglasses": 0.4, "beard": 0.1})
