@@ -42,7 +42,7 @@ def figures_of(study: Study) -> dict[str, Any]:
             continue
         found[editor] = {}
         for name, ranking in rankings.items():
-            grade = graded(arm, name, ranking)
+            grades = graded(arm, name, ranking)
             decided = [row for row in ranking if row.decision in SHOWN][:TOP]
             found[editor][name] = {
                 "top": [
@@ -50,10 +50,12 @@ def figures_of(study: Study) -> dict[str, Any]:
                      "ci_high": round(row.ci_high, 4), "decision": row.decision, "images": row.images}
                     for row in decided
                 ],
-                "spearman": round(grade.spearman, 4),
-                "spearman_relevant": round(grade.spearman_relevant, 4),
-                "features": grade.features,
-                "relevant": grade.relevant,
+                "exact": grades.exact,
+                "spearman_relevant": round(grades.reported.spearman_relevant, 4),
+                "relevant": grades.reported.relevant,
+                "reported": grades.reported.features,
+                "spearman_whole": round(grades.whole.spearman, 4),
+                "features": grades.whole.features,
             }  # fmt: skip
     return found
 
@@ -69,16 +71,29 @@ def as_markdown(figures: Mapping[str, Any]) -> str:
         cells = [f"| {row[0]['name']} | {signed(row[0]['effect'], 2)} " if row else "| | " for row in rows]
         lines.append("".join(cells) + "|")
     said = [f"Rank correlation with the true effects on the same images: {_grades(first)}."]
-    said += [f"With edits of the editor `{other}`: {_grades(figures[other])}." for other in others]
+    said += [
+        f"With edits of the editor `{name}`{_checked(figures[name])}: {_grades(figures[name])}." for name in others
+    ]
     return "\n".join(lines) + "\n\n" + textwrap.fill(" ".join(said), 120, break_long_words=False) + "\n"
+
+
+def _checked(of: Mapping[str, Any]) -> str:
+    return " (a plumbing check)" if any(each["exact"] for each in of.values()) else ""
 
 
 def _grades(of: Mapping[str, Any]) -> str:
     return "; ".join(
-        f"`{name}` {each['spearman_relevant']:.2f} over the {each['relevant']} features with a true effect above 0.02, "
-        f"{each['spearman']:.2f} over all {each['features']}"
+        f"`{name}` {each['spearman_relevant']:.2f} over the {each['relevant']} reported features with a true effect "
+        f"above 0.02{_everywhere(each)}"
         for name, each in of.items()
     )
+
+
+def _everywhere(each: Mapping[str, Any]) -> str:
+    """The same over every feature of the corpus; nothing of figures from before it was kept."""
+    if "spearman_whole" not in each:
+        return ""
+    return f", {each['spearman_whole']:.2f} over all {each['features']} (0 where none is reported)"
 
 
 def main() -> None:

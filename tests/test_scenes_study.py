@@ -1,6 +1,7 @@
 """The scenes study: what it says about itself is true, and its classifiers lean on what was planted in them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from diffex_dagster.corpus.vlm.recorded import RecordedProposer
 from diffex_dagster.editing.ledits import LeditsEditor, LeditsEditorPart, LeditsOptions
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.study import load_study
+from diffex_dagster.worlds.base import State
 from diffex_dagster.worlds.redrawing import redraw, sample_states
 from diffex_dagster.worlds.scenes import WORLD
 
@@ -44,9 +46,10 @@ def test_no_option_of_the_editor_is_set() -> None:
         assert editor == LeditsEditorPart(kind="ledits", checkpoint="editor")
 
 
-def test_one_version_leans_on_fog_and_the_other_does_not() -> None:
-    drawn = redraw(sample_states(24, world=WORLD), [("fog", False), ("a farm", False)], world=WORLD)
-    effects = {}
+def differences(states: Sequence[State], *prompts: str) -> dict[str, dict[str, np.ndarray]]:
+    """Version -> prompt -> how far P(urban) moves when it is added to each of the drawings, (drawings,)."""
+    drawn = redraw(states, [(prompt, False) for prompt in prompts], world=WORLD)
+    found = {}
     for name in ("urban_v1", "urban_v2"):
         classifier = TransformersClassifier(str(FOLDER / "classifiers" / name))
         urban = list(classifier.labels).index("urban")
@@ -56,7 +59,25 @@ def test_one_version_leans_on_fog_and_the_other_does_not() -> None:
             odds = np.exp(logits - logits.max(axis=1, keepdims=True))
             return (odds / odds.sum(axis=1, keepdims=True))[:, urban]
 
-        effects[name] = {prompt: d.mean() for (prompt, _), d in drawn.effects(probability).items()}
+        found[name] = {prompt: d for (prompt, _), d in drawn.effects(probability).items()}
+    return found
+
+
+def test_the_readme_says_what_is_true_of_the_demo_s_images() -> None:
+    states = json.loads((FOLDER / "images" / "attributes.json").read_text("utf-8"))
+    of_study = [states[name] for name in sorted(states)[: load_study(FOLDER).images.limit]]
+    found = differences(of_study, "fog", "a city street")
+    lacking = [not WORLD.has_feature(state, "fog") for state in of_study]
+    fog, street = found["urban_v1"]["fog"][lacking].mean(), found["urban_v2"]["a city street"]
+    readme = " ".join((FOLDER.parents[1] / "README.md").read_text("utf-8").split())
+    assert f"leans on fog first ({fog:+.2f} on images without it)" in readme and f"truth {fog:+.2f})" in readme
+    without = [not WORLD.has_feature(state, "a city street") for state in of_study]
+    assert f"`urban_v2` on the city street ({street[without].mean():+.2f})" in readme
+
+
+def test_one_version_leans_on_fog_and_the_other_does_not() -> None:
+    found = differences(sample_states(24, world=WORLD), "fog", "a farm")
+    effects = {name: {prompt: d.mean() for prompt, d in of.items()} for name, of in found.items()}
     assert effects["urban_v1"]["fog"] > 0.25
     assert abs(effects["urban_v2"]["fog"]) < 0.05
     assert effects["urban_v2"]["a farm"] < -0.1

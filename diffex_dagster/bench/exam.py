@@ -23,10 +23,10 @@ from diffex_dagster.bench.truth import CONTROL_PROMPTS, Benchmark, Scope, grade_
 from diffex_dagster.classifying.transformers_adapter import TransformersPart
 from diffex_dagster.corpus.vlm.recorded import RecordedVLM
 from diffex_dagster.editing.parts import EditorPart
-from diffex_dagster.editing.python_editor import PythonEditorPart
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.study import Images, Study
 from diffex_dagster.worlds.base import World
+from diffex_dagster.worlds.exact import draws_exactly
 from diffex_dagster.worlds.redrawing import sample_states
 
 FOLDER = "exam"  # beside the study file: a folder for each classifier
@@ -114,7 +114,7 @@ def exact_editors_on(study: Study, attributes: Path) -> dict[str, EditorPart]:
     """The study's editors, of which exact ones read the states of other drawings than the study's own."""
     return {
         name: part.model_copy(update={"options": {**part.options, "attributes": str(attributes)}})
-        if isinstance(part, PythonEditorPart) and part.factory.startswith("diffex_dagster.worlds.")
+        if draws_exactly(part)
         else part
         for name, part in study.editors.items()
     }

@@ -30,7 +30,6 @@ from diffex_dagster.corpus.tree import Corpus
 from diffex_dagster.editing.ledits import LeditsEditorPart
 from diffex_dagster.editing.loading import LOADING
 from diffex_dagster.editing.parts import EditorPart
-from diffex_dagster.editing.python_editor import PythonEditorPart
 from diffex_dagster.effects.grading import RELEVANT
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.stages.context import StudyContext, at_work
@@ -42,7 +41,7 @@ from diffex_dagster.study import Study
 from diffex_dagster.study.sections import EffectsPart, SearchPart
 from diffex_dagster.utils.progress import Reporter, silent
 from diffex_dagster.worlds.base import World
-from diffex_dagster.worlds.exact import read_states
+from diffex_dagster.worlds.exact import draws_exactly, read_states
 from diffex_dagster.worlds.redrawing import SEED, sample_states
 
 # Words without a picture. The demo editors' training draws its meaningless words letter by letter, seldom such ones; a
@@ -120,7 +119,7 @@ def world_of(study: Study) -> World:
         DiffExError: no editor of the study is a world's exact editor.
     """
     for part in study.editors.values():
-        if isinstance(part, PythonEditorPart) and part.factory.startswith("diffex_dagster.worlds."):
+        if draws_exactly(part):
             world: World = importlib.import_module(part.factory.split(":")[0]).WORLD
             return world
     raise DiffExError(

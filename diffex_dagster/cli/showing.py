@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.markup import escape
@@ -18,9 +19,10 @@ from diffex_dagster.report.wording import controls_in_words, digits_for, plain, 
 from diffex_dagster.results import Comparison, RankedFeature, Report
 from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.context import StudyContext, at_work
-from diffex_dagster.stages.known_truth import true_effects
+from diffex_dagster.stages.known_truth import Prompt, true_effects
 from diffex_dagster.stages.setup import build_store
 from diffex_dagster.study import Study
+from diffex_dagster.worlds.exact import draws_exactly
 
 
 def to_read(study: Study) -> StudyContext:
@@ -113,21 +115,48 @@ def _written(page: Path) -> Report | None:
         return None
 
 
-def graded(study: Study, classifier: str, ranking: Sequence[RankedFeature]) -> Grade:
-    """Grade a ranked list against the known truth of the study's world."""
-    prompts = {row.feature: (row.prompt, row.direction) for row in ranking}
-    true = true_effects(StudyContext(study).subject(classifier), list(prompts.values()))
-    return grade(
-        {row.feature: row.effect if row.effect_all is None else row.effect_all for row in ranking},  # as the truth is
-        {feature: true[prompt] for feature, prompt in prompts.items()},
+@dataclass(frozen=True)
+class Graded:
+    """How a ranked list agrees with the known truth of the study's world.
+
+    Attributes:
+        reported: marks over the features that are reported.
+        whole: marks over every editable feature of the corpus, with an effect of 0 where none is reported.
+        exact: the edits are the drawings that the truth is of, so that marks over what is reported are identities.
+    """
+
+    reported: Grade
+    whole: Grade
+    exact: bool
+
+
+def graded(study: Study, classifier: str, ranking: Sequence[RankedFeature]) -> Graded:
+    """Grade a ranked list against the known truth of the study's world.
+
+    A search with a beam reports a part of the corpus, which it chose by the effects: how it ranks that part says
+    nothing of what it left out, and the reader of a report takes that for no effect.
+    """
+    subject = StudyContext(study).subject(classifier)
+    prompts: dict[str, Prompt] = {f.id: (f.prompt, f.direction) for f in subject.corpus.walk() if f.editable}
+    prompts |= {row.feature: (row.prompt, row.direction) for row in ranking}  # of a corpus that was edited since
+    true = true_effects(subject, list(prompts.values()))
+    truth = {feature: true[prompt] for feature, prompt in prompts.items()}
+    found = {row.feature: row.effect if row.effect_all is None else row.effect_all for row in ranking}  # as the truth
+    reported = grade(
+        found,
+        {feature: truth[feature] for feature in found},
         {row.feature: (row.ci_low, row.ci_high) for row in ranking},
         {row.feature: row.decision for row in ranking},
     )
+    whole = grade(dict.fromkeys(truth, 0.0) | found, truth)
+    return Graded(reported, whole, draws_exactly(study.editor_part))
 
 
-def _grade_line(result: Grade) -> str:
+def _grade_line(result: Graded) -> str:
+    reported, whole = result.reported, result.whole
     return (
-        f"against the truth: Spearman ρ {result.spearman:.2f} over {result.features} features, "
-        f"{result.spearman_relevant:.2f} over the {result.relevant} with |true effect| > 0.02; "
-        f"mean absolute error {result.effect_mae:.3f}"
+        f"against the truth: Spearman ρ {whole.spearman:.2f} over all {whole.features} features (0 where none is "
+        f"reported), {reported.spearman_relevant:.2f} over the {reported.relevant} reported ones with |true effect| > "
+        f"0.02; mean absolute error {reported.effect_mae:.3f} over the {reported.features} reported ones"
+        + (" (exact edits: a plumbing check)" if result.exact else "")
     )

@@ -6,10 +6,13 @@ import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 from PIL import Image
 
+from diffex_dagster.editing.parts import EditorPart
 from diffex_dagster.editing.protocol import EditRequest
+from diffex_dagster.editing.python_editor import PythonEditorPart
 from diffex_dagster.errors import EditorError
 from diffex_dagster.judging.protocol import Pair
 from diffex_dagster.store.keys import image_key
@@ -37,6 +40,11 @@ def read_states(file: Path, world: World, images: Iterable[str] = ()) -> dict[st
     if absent := [name for name in images if name not in states]:
         raise EditorError(f"{file}: it does not say from which state {absent[0]} was drawn; {again}")
     return states
+
+
+def draws_exactly(part: EditorPart) -> TypeGuard[PythonEditorPart]:
+    """Whether an editor of a study is the exact editor of a world: its edits are the drawings that the truth is of."""
+    return isinstance(part, PythonEditorPart) and part.factory.startswith("diffex_dagster.worlds.")
 
 
 class ExactJudge:

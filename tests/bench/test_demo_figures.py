@@ -15,13 +15,14 @@ def row(name: str, effect: float) -> dict[str, Any]:
     return {"name": name, "effect": effect, "ci_low": effect - 0.1, "ci_high": effect + 0.1, "decision": "raises"}
 
 
-def of(top: list[dict[str, Any]], spearman: float) -> dict[str, Any]:
-    return {"top": top, "spearman": spearman, "spearman_relevant": 0.987, "features": 58, "relevant": 20}
+def of(top: list[dict[str, Any]], whole: float, exact: bool = False) -> dict[str, Any]:
+    marks = {"spearman_whole": whole, "spearman_relevant": 0.987, "features": 68, "reported": 58, "relevant": 20}
+    return {"top": top, "exact": exact} | marks
 
 
 def test_the_table_has_a_column_for_each_classifier_and_a_sentence_for_each_editor() -> None:
     first = {"v1": of([row("Glasses", 0.594), row("Hat", -0.2)], 0.94), "v2": of([row("Beard", 0.67)], 0.931)}
-    text = SCRIPT["as_markdown"]({"sd": first, "exact": {"v1": of([], 1.0)}})
+    text = SCRIPT["as_markdown"]({"sd": first, "exact": {"v1": of([], 0.83, exact=True)}})
     assert text.splitlines()[:4] == [
         "| `v1` | effect | `v2` | effect |",
         "|---|---:|---|---:|",
@@ -29,8 +30,12 @@ def test_the_table_has_a_column_for_each_classifier_and_a_sentence_for_each_edit
         "| Hat | −0.20 | | |",
     ]
     text = " ".join(text.split())
-    assert "`v1` 0.99 over the 20 features with a true effect above 0.02, 0.94 over all 58; `v2` 0.99" in text
-    assert "With edits of the editor `exact`: `v1` 0.99 over the 20" in text
+    of_v1 = "`v1` 0.99 over the 20 reported features with a true effect above 0.02, 0.94 over all 68"
+    assert f"on the same images: {of_v1} (0 where none is reported); `v2` 0.99 over" in text
+    assert "With edits of the editor `exact` (a plumbing check): `v1` 0.99 over the 20" in text
+    assert "0.83 over all 68 (0 where none is reported)." in text
+    early = {key: value for key, value in of([], 0.9).items() if key not in ("spearman_whole", "features")}
+    assert SCRIPT["as_markdown"]({"sd": {"v1": early}}).endswith("reported features with a true effect\nabove 0.02.\n")
 
 
 def test_the_readme_says_what_was_measured() -> None:
