@@ -12,6 +12,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
+from diffex_dagster.bench.exam_tables import EXACT
 from diffex_dagster.bench.marks import Beside, Marked, Point
 from diffex_dagster.bench.truth import Benchmark
 from diffex_dagster.effects.grading import Grade
@@ -204,29 +205,41 @@ def _clean(value: Any) -> Any:
     return value
 
 
-def table(arm: str, figures: Mapping[str, Any]) -> Table:
-    """One arm for the terminal: a row a classifier, the mean, and the paper's reading below."""
-    made = Table(title=f"{arm} arm", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+def table(arm: str, figures: Mapping[str, Any], proposal: str = "") -> Table:
+    """One arm for the terminal: a row a classifier, the mean, and the paper's reading below.
+
+    Args:
+        arm: "diffusion" or "exact". With exact edits estimate and truth are one drawing: how well they agree is left
+            out, and only what the search and the statistics decide is shown.
+        figures: of the arm, as `as_json` gives them.
+        proposal: names the table, where there are several.
+    """
+    of_search = (*EXACT, "spearman_whole")  # the beam's doing, where it leaves out features that have an effect
+    columns = {key: heading for key, heading in COLUMNS.items() if arm != "exact" or key in of_search}
+    title = f"{proposal}, {arm} arm" if proposal else f"{arm} arm"
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     made.add_column("classifier", no_wrap=True)
-    for heading in COLUMNS.values():
+    for heading in columns.values():
         made.add_column(heading, justify="right")
     for name, row in figures["classifiers"].items():
-        made.add_row(name, *(_number(row[key]) for key in COLUMNS))
+        made.add_row(name, *(_number(row[key]) for key in columns))
     made.add_section()
-    made.add_row("mean", *(_number(figures["mean"][key]) for key in COLUMNS))
-    bounds = [figures["interval"][key] for key in COLUMNS]
+    made.add_row("mean", *(_number(figures["mean"][key]) for key in columns))
+    bounds = [figures["interval"][key] for key in columns]
     for i, end in enumerate(("from", "to")):
         made.add_row(f"95% interval, {end}", *("–" if each is None else _number(each[i]) for each in bounds))
     made.add_section()
     for title, marks in figures["baselines"].items():
         some = f" ({len(marks['classifiers'])} classifiers)" if "ours" in marks else ""
-        made.add_row(title + some, *(_number(marks["mean"][key]) for key in COLUMNS))
+        made.add_row(title + some, *(_number(marks["mean"][key]) for key in columns))
         if some:
-            made.add_row(f"the pipeline on these{some}", *(_number(marks["ours"]["mean"][key]) for key in COLUMNS))
+            made.add_row(f"the pipeline on these{some}", *(_number(marks["ours"]["mean"][key]) for key in columns))
+    if arm == "exact":
+        return made  # all marks of the rest are of estimates
     for of, what in (("shared", "features that both edited"), ("whole", "every feature, 0 if not reported")):
         made.add_section()
-        made.add_row(f"mean, {what}", *(_number(figures[of]["ours"][key]) for key in COLUMNS))
-        made.add_row("the paper's reading of them", *(_number(figures[of]["paper"][key]) for key in COLUMNS))
+        made.add_row(f"mean, {what}", *(_number(figures[of]["ours"][key]) for key in columns))
+        made.add_row("the paper's reading of them", *(_number(figures[of]["paper"][key]) for key in columns))
     return made
 
 

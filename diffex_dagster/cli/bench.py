@@ -149,7 +149,7 @@ def truth(
     figures = {name: truth_tables.as_json(benchmark) for name, benchmark in found.items()}
     for name, each in figures.items():
         for of, values in each["arms"].items():
-            console.print(truth_tables.table(f"{name}, {of}" if name else of, values))
+            console.print(truth_tables.table(of, values, name))
             console.print(truth_tables.missed_line(values), highlight=False)
     whole = (
         whole_exam(figures) if exam else {"commit": ran_at, "world": world, "settings": settings.value, **figures[""]}

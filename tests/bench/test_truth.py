@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from diffex_dagster.bench import baselines, exam_tables, truth, truth_tables
 from diffex_dagster.bench.marks import Marked, Point
@@ -142,14 +143,33 @@ def test_a_random_beam_is_drawn_without_looking_at_scores(toy: Study) -> None:
         assert len(each.kept) == 1 and {feature.split("/")[0] for feature in each.effects} == set(each.kept)
 
 
+def _printed(table: Table) -> str:
+    out = io.StringIO()
+    Console(file=out, width=200).print(table)
+    return out.getvalue()
+
+
+def test_the_exact_arm_shows_no_agreement_of_a_drawing_with_itself(graded: tuple[Study, truth.Benchmark]) -> None:
+    arm = truth_tables.as_json(graded[1])["arms"]["exact"]
+    shown = truth_tables.table("exact", arm, "own")
+    assert [str(column.header) for column in shown.columns] == [
+        "classifier", "MAE had", "cover", "FDR", "beam", "ρ whole", "corpus", "decoys", "controls"
+    ]  # fmt: skip
+    said = _printed(shown)
+    assert said.splitlines()[0].strip() == "own, exact arm" and "both edited" not in said
+    cells = next(line.split() for line in said.splitlines() if line.strip().startswith("mean"))
+    assert cells[5] == f"{arm['mean']['spearman_whole']:.2f}" and "P@5" not in said
+    diffusion = truth_tables.table("diffusion", arm)
+    assert len(diffusion.columns) == 1 + len(truth_tables.COLUMNS)
+
+
 @pytest.mark.slow
 def test_the_table_of_the_terminal_cuts_no_word(graded: tuple[Study, truth.Benchmark]) -> None:
     """As `diffex bench truth` prints it where the output goes to a file."""
     arm = truth_tables.as_json(graded[1])["arms"]["exact"]
-    out = io.StringIO()
-    Console(file=out, width=200).print(truth_tables.table("exact", arm))
-    assert "…" not in out.getvalue() and "features that both edited" in out.getvalue()
-    assert all(heading in out.getvalue() for heading in truth_tables.COLUMNS.values())
+    said = _printed(truth_tables.table("diffusion", arm))
+    assert "…" not in said and "features that both edited" in said
+    assert all(heading in said for heading in truth_tables.COLUMNS.values())
     assert set(truth_tables.MARKS) - set(truth_tables.COLUMNS) == {"fdr_unmarked", "true_marked"} <= set(arm["mean"])
 
 
