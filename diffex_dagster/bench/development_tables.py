@@ -35,7 +35,7 @@ def published(whole: Mapping[str, Any], commit: str | None = None) -> dict[str, 
         commit: that it ran at, where the file does not say.
 
     Raises:
-        DiffExError: neither says at which commit it ran.
+        DiffExError: as `commit_of`.
     """
     arm = whole["arms"]["exact"]
     rows: dict[str, dict[str, float | None]] = {

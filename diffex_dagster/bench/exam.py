@@ -10,7 +10,6 @@ published about fidelity comes from here; what is tuned is tuned on the developm
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -163,18 +162,3 @@ def _said_of(say: Callable[[str], None], name: str, text: str) -> None:
 def facts(subjects: list[Examinee]) -> dict[str, object]:
     """What is written beside the figures: every classifier's rule, architecture and agreement."""
     return {s.name: json.loads((Path(s.part.checkpoint) / "rule.json").read_text("utf-8")) for s in subjects}
-
-
-def commit() -> str | None:
-    """The commit that this code is at, short; with a + where its files differ. None outside a git checkout."""
-    here = Path(__file__).parent
-
-    def git(*asked: str) -> str:
-        command = ["git", "-C", str(here), *asked]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", "..")
-        return git("rev-parse", "--short=7", "HEAD").strip() + ("+" if changed.strip() else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None

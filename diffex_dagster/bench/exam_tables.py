@@ -75,7 +75,7 @@ def published(whole: Figures, commit: str | None = None) -> list[dict[str, Any]]
         commit: that it ran at, where the file does not say.
 
     Raises:
-        DiffExError: neither says at which commit it ran.
+        DiffExError: as `commit_of`.
     """
     ran_at = commit_of(whole, commit)
     return [

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from diffex_dagster.bench.checkout import in_history
 from diffex_dagster.bench.marks import CLAIMS
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.utils.files import check_output, write_output
@@ -18,18 +19,29 @@ Run = Mapping[str, Any]
 
 
 def commit_of(whole: Mapping[str, Any], commit: str | None) -> str:
-    """The commit that figures were measured at.
+    """The commit that figures were measured at, which has to be one that a reader can check out.
 
     Args:
         whole: what a benchmark wrote.
         commit: what a person says, of a file that does not say.
 
     Raises:
-        DiffExError: neither says it.
+        DiffExError: neither says it, it is no commit of this checkout's history, or it had changes that none holds.
     """
-    if ran_at := whole.get("commit") or commit:
-        return str(ran_at)
-    raise DiffExError("the file does not say at which commit it ran; name it with --commit")
+    ran_at = str(whole.get("commit") or commit or "")
+    if not ran_at:
+        raise DiffExError("the file does not say at which commit it ran; name it with --commit")
+    if ran_at.endswith("+"):
+        raise DiffExError(
+            f"the file was measured at {ran_at}, with changes that no commit holds, and cannot be published: commit "
+            "them, and measure again"
+        )
+    if in_history(ran_at) is False:
+        raise DiffExError(
+            f"the file was measured at {ran_at}, which is no commit in the history of this checkout, and cannot be "
+            "published: check out a branch that holds it, or measure again"
+        )
+    return ran_at
 
 
 def rounded(value: Any) -> Any:

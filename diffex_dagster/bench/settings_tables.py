@@ -62,7 +62,7 @@ def published(whole: Figures, settings: str | None = None, commit: str | None = 
         commit: that it ran at, where the file does not say.
 
     Raises:
-        DiffExError: it does not say whose settings, at which commit, or holds no diffusion arm.
+        DiffExError: it does not say whose settings, holds no diffusion arm, or as `commit_of`.
     """
     name = whole.get("settings") or settings
     if name not in WORDS:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+from diffex_dagster.bench.checkout import commit
 from diffex_dagster.cli.console import Console, load, terminal
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.utils.files import check_output, write_output
@@ -117,7 +118,7 @@ def truth(
 
     loaded = grading.with_settings(load(study), settings.value)
     arms = grading.editors(loaded, None if arm is Arm.both else arm.value)
-    ran_at, world = examination.commit(), grading.world_of(loaded).name
+    ran_at, world = commit(), grading.world_of(loaded).name
 
     def whole_exam(figures: dict[str, Any]) -> dict[str, Any]:
         return {"commit": ran_at, "world": world, "proposals": figures, "classifiers": examination.facts(chosen)}
@@ -178,7 +179,6 @@ def judges(
     file: JsonOption = None,
 ) -> None:
     """Count the errors of a study's judges of edits on drawings, of which it is known what they show."""
-    from diffex_dagster.bench import exam
     from diffex_dagster.bench import judges as bench_judges
     from diffex_dagster.bench.truth import Scope
     from diffex_dagster.utils.progress import shown
@@ -194,7 +194,7 @@ def judges(
             "`second_judge` for another beside it)"
         )
     print(bench_judges.as_markdown(found))
-    asked = {"commit": exam.commit(), "drawings": drawings, "changes": changes}
+    asked = {"commit": commit(), "drawings": drawings, "changes": changes}
     _write(file, asked | {"judges": [each.as_json() for each in found]})
 
 

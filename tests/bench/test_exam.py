@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -335,14 +334,6 @@ def test_another_world_s_exam_has_a_history_and_a_page_of_its_own(graded: Graded
     assert exam_tables.main([str(file), "--docs", str(tmp_path), "--world", "scenes"]) == 0
     assert [each.name for each in (tmp_path / "figures").iterdir()] == ["exam_scenes.json"]
     assert "**Exact editor**" in page.read_text("utf-8") and not (tmp_path / "validity.md").exists()
-
-
-def test_an_exam_notes_the_commit_that_its_code_is_at() -> None:
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(exam.__file__).parent, capture_output=True, text=True)
-    if head.returncode:
-        assert exam.commit() is None
-    else:
-        assert (exam.commit() or "").removesuffix("+") == head.stdout[:7]
 
 
 @pytest.mark.parametrize("world", ["avatars", "scenes"])

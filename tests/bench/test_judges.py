@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffex_dagster.bench import exam, judges
+from diffex_dagster.bench import judges
+from diffex_dagster.bench.checkout import commit
 from diffex_dagster.bench.judges import JudgeErrors, Rate, _percent, as_markdown, auc
 from diffex_dagster.bench.truth import attributes
 from diffex_dagster.errors import DiffExError
@@ -97,7 +98,7 @@ def test_the_command_holds_clip_and_a_vision_language_model_against_drawings(
         status, out, err = diffex("bench", "judges", small.folder, "--judge", clip, "--judge", model, *size)
     assert status == 0, err
     written = json.loads(file.read_text("utf-8"))
-    assert (written["drawings"], written["changes"], written["commit"]) == (4, 1, exam.commit())
+    assert (written["drawings"], written["changes"], written["commit"]) == (4, 1, commit())
     by_clip, by_model = written["judges"]
     assert by_clip["shown"]["asked"] == by_model["shown"]["asked"] == 4 and 0.0 <= by_clip["mistaken"]["share"] <= 1.0
     backgrounds = sum("background" in phrase for phrase in attributes(WORLD))
