@@ -63,8 +63,20 @@ PAST = {  # what the history shows of a run
     "fdr": "false claims",
     "beam_recall": "beam",
 }
-BESIDE = ("spearman_whole", "spearman", "precision_at_5", "sign_accuracy", "effect_mae", "fdr", "beam_recall")
-SHORT = ("ρ, every feature", "ρ, reported", "P@5", "signs", "error", "false claims", "beam")
+BESIDE = {  # what is shown of every reading of the same edits
+    "spearman_whole": "ρ, every feature",
+    "spearman": "ρ, reported",
+    "precision_at_5": "P@5",
+    "sign_accuracy": "signs",
+    "effect_mae": "error",
+    "both_mae": "error of do(1) − do(0)",
+    "prevalence_mae": "error of a prevalence",
+    "coverage": "coverage",
+    "fdr": "false claims",
+    "control_claims": "control prompts claimed",
+    "decoy_claims": "decoys claimed",
+    "beam_recall": "beam",
+}
 
 
 def published(whole: Figures, commit: str | None = None) -> list[dict[str, Any]]:
@@ -257,7 +269,7 @@ def _baselines(run: Figures, shorter: Iterable[Figures]) -> str:
         rows += [[title + some, *(_cell(key, found) for key in BESIDE)] for title, found in more.items()]
         if more:
             rows.append([f"this project on the same{some}", *(_cell(key, of) for key in BESIDE)])
-    return table(["", *SHORT], rows)
+    return table(["", *BESIDE.values()], rows)
 
 
 def _cell(key: str, figures: Figures) -> str:

@@ -22,7 +22,7 @@ from diffex_dagster.bench.baselines import (
 from diffex_dagster.bench.resampling import Resampled
 from diffex_dagster.effects.grading import NULL, RELEVANT, Grade, beam_recall, grade
 from diffex_dagster.effects.presence import Mask
-from diffex_dagster.results import RankedFeature, Report
+from diffex_dagster.results import Control, RankedFeature, Report
 from diffex_dagster.search.levels import kept_ids
 from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.prepared import prepared
@@ -79,11 +79,19 @@ class Beside:
         grade: its marks on what it reports.
         whole: its marks on every feature of the corpus, an effect of 0 where it reports none.
         beam: its beam recall.
+        claimed: the features that it claims an effect of; None for a reading that only lists.
+        presence: its `presence_marks`; none of a reading that says nothing of what pictures show already.
+        control_claims, decoy_claims: share of the control prompts, and of the features that the world cannot draw, that
+            it claims; NaN where it has none, or claims nothing of them.
     """
 
     grade: Grade
     whole: Grade
     beam: float
+    claimed: frozenset[str] | None = None
+    presence: Mapping[str, float] = field(default_factory=dict)
+    control_claims: float = math.nan
+    decoy_claims: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -130,6 +138,18 @@ class Marked:
     both_mae: float = math.nan
     both: int = 0
     prevalence_mae: float = math.nan
+
+    def with_decoys(self, decoys: Collection[str]) -> Marked:
+        """The same with how many of these features, which the world cannot draw, this and every other reading claim."""
+
+        def told(one: Beside) -> Beside:
+            if one.claimed is None or not decoys:
+                return one
+            return replace(one, decoy_claims=len(one.claimed & set(decoys)) / len(decoys))
+
+        claims = sum(p.feature in decoys and p.decision in CLAIMS for p in self.points)
+        baselines = {title: tuple(map(told, draws)) for title, draws in self.baselines.items()}
+        return replace(self, decoys=len(decoys), decoy_claims=claims, baselines=baselines)
 
     @property
     def fdr_unmarked(self) -> float:
@@ -200,14 +220,14 @@ def mark(
         ),
         controls=len(explanation.controls),
         control_claims=sum(each.decision in CLAIMS for each in explanation.controls),
-        baselines=_baselines(subject, truth, world, alone, unit, left_out),
+        baselines=_baselines(subject, true, world, alone, unit, left_out),
         **presence_marks(explanation.features, true),  # type: ignore[arg-type]
     )
 
 
 def _baselines(
     subject: Subject,
-    truth: Mapping[str, float],
+    true: TrueEffects,
     world: Mapping[str, float],
     alone: Reading,
     unit: float,
@@ -216,21 +236,27 @@ def _baselines(
     """Every other reading of the method, and the pipeline with one choice undone, on the same images and edits.
 
     Args:
+        true: of the images.
+        world: true effects of the population.
         alone: the paper's reading, which is there already.
         left_out: readings that would cost edits of their own: `COMBINATIONS`, `UNDESCRIBED`.
     """
-    unsaid, found, relevant = dict.fromkeys(truth, 0.0), {}, RELEVANT * unit
+    truth, found, relevant = true.effects(), {}, RELEVANT * unit
+    unsaid = dict.fromkeys(truth, 0.0)
 
-    def beside(marks: Grade, effects: Mapping[str, float], kept: Sequence[str]) -> Beside:
+    def beside(
+        marks: Grade, effects: Mapping[str, float], kept: Sequence[str], claims: Collection[str] | None
+    ) -> Beside:
         whole = grade(unsaid | dict(effects), truth, unit=unit)
-        return Beside(marks, whole, beam_recall(kept, truth, relevant_above=relevant))
+        claimed = None if claims is None else frozenset(claims)
+        return Beside(marks, whole, beam_recall(kept, truth, relevant_above=relevant), claimed)
 
     for title, draws in BASELINES.items():
         if title in left_out:
             continue
         readings = [alone if each == PAPER else read(each, subject) for each in draws]
         found[title] = tuple(
-            beside(_against(each.effects, truth, world, None, each.claims, unit), each.effects, each.kept)
+            beside(_against(each.effects, truth, world, None, each.claims, unit), each.effects, each.kept, each.claims)
             for each in readings
         )
     others = {title: subject.changed(changed) for title, changed in variants(subject.study).items()}
@@ -241,8 +267,16 @@ def _baselines(
         explanation, searched = classifier_report(variant, "diffex bench truth")
         ours = {row.feature: row.effect for row in explanation.features}
         marks = _grade(explanation, truth, world, unit)
-        found[title] = (beside(marks, ours, kept_ids(searched.result.gate)),)
+        claims = [row.feature for row in explanation.features if row.decision in CLAIMS]
+        of = beside(marks, ours, kept_ids(searched.result.gate), claims)
+        presence, controls = presence_marks(explanation.features, true), share_claimed(explanation.controls)
+        found[title] = (replace(of, presence=presence, control_claims=controls),)
     return found
+
+
+def share_claimed(controls: Sequence[Control]) -> float:
+    """Share of the control prompts that are claimed; NaN without any."""
+    return sum(each.decision in CLAIMS for each in controls) / len(controls) if controls else math.nan
 
 
 def presence_marks(rows: Sequence[RankedFeature], true: TrueEffects) -> dict[str, float | int]:

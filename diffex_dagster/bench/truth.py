@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffex_dagster.bench.marks import CLAIMS, Marked, mark
+from diffex_dagster.bench.marks import Marked, mark
 from diffex_dagster.bench.resampling import resample
 from diffex_dagster.bench.true_effects import Examinee, Truth, among_those_without, truth_of
 from diffex_dagster.classifying.parts import Target
@@ -248,9 +248,8 @@ def grade_all(
                 )
                 marked = replace(marked, resampled=resampled)
             decoys = {f.id for f in corpus.walk() if f.editable and drawn.meaning(f.prompt) is None}
-            claims = sum(p.feature in decoys and p.decision in CLAIMS for p in marked.points)
             recall = corpus_recall(drawn, corpus, strongest, RELEVANT * unit)
-            marks[arm].append(replace(marked, corpus_recall=recall, decoys=len(decoys), decoy_claims=claims))
+            marks[arm].append(replace(marked.with_decoys(decoys), corpus_recall=recall))
     features = sum(feature.editable for feature in corpus.walk())
     return Benchmark({arm: tuple(some) for arm, some in marks.items()}, len(names), scope.population, features)
 

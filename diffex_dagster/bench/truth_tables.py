@@ -44,6 +44,7 @@ IN_FILES = ("fdr_unmarked", "true_marked")  # marks that a terminal has no room 
 COLUMNS = {key: heading for key, (heading, _) in MARKS.items() if key not in IN_FILES}
 WIDEST = 12  # panels of a figure
 RESAMPLES = 2000  # of the classifiers, for the interval of a mean
+FEWEST = 3  # classifiers that such an interval is of
 ESTIMATES = ("spearman", "kendall", "spearman_all", "kendall_all", "sign_accuracy", "effect_mae")
 CAUSES = {"not scored": "gated out by the beam"}  # what a missed feature's decision is called
 
@@ -90,7 +91,10 @@ def _baseline(marked: Sequence[Marked], title: str, ours: Mapping[str, Any]) -> 
 
 
 def _beside_marks(each: Beside) -> dict[str, float]:
-    return _marks(each.grade, each.beam) | {"spearman_whole": each.whole.spearman}
+    """Of a reading; of the pipeline with a choice undone also what only its reports say."""
+    claims = {"control_claims": each.control_claims, "decoy_claims": each.decoy_claims}
+    said = {key: each.presence[key] for key in ("plain_mae", "both_mae", "prevalence_mae") if key in each.presence}
+    return _marks(each.grade, each.beam) | {"spearman_whole": each.whole.spearman} | said | claims
 
 
 def _beside(ours: Sequence[Grade], theirs: Sequence[Grade]) -> dict[str, dict[str, float | None]]:
@@ -171,14 +175,14 @@ def intervals(
         keys: the marks that are wanted.
 
     Returns:
-        Mark -> [low, high]; None with fewer than three classifiers that the mark judges.
+        Mark -> [low, high]; None with fewer than `FEWEST` classifiers that the mark judges.
     """
     rng = np.random.default_rng(0)
     draws = rng.integers(len(rows), size=(RESAMPLES, len(rows))) if rows else np.empty((RESAMPLES, 0), int)
     found: dict[str, list[float] | None] = {}
     for key in keys:
         values = np.array([row[key] for row in rows], dtype=float)
-        if np.isfinite(values).sum() < 3:
+        if np.isfinite(values).sum() < FEWEST:
             found[key] = None
             continue
         drawn = values[draws]

@@ -123,6 +123,46 @@ def test_decoys_and_the_whole_corpus_are_marked(graded: Graded) -> None:
     assert figures["interval"]["spearman"] is None  # one classifier has no spread
 
 
+def test_the_pipeline_with_a_choice_undone_is_marked_as_the_pipeline_is(graded: Graded) -> None:
+    (marked,) = graded[1].arms["exact"]
+    of = {title: each["mean"] for title, each in truth_tables.as_json(graded[1])["arms"]["exact"]["baselines"].items()}
+    for title in ("ours, beam of 6", "ours, no placebo"):
+        for key in ("plain_mae", "both_mae", "prevalence_mae"):
+            assert of[title][key] == pytest.approx(0.0, abs=1e-6), (title, key)
+        assert of[title]["coverage"] is not None and of[title]["decoy_claims"] == 0.0
+    assert (of["ours, beam of 6"]["control_claims"], of["ours, no placebo"]["control_claims"]) == (0.0, None)
+    # The paper's reading claims, has no control prompts and says nothing of what pictures show; a list claims nothing.
+    assert of["paper"]["decoy_claims"] == 0.0 and of["released"]["decoy_claims"] is None
+    assert {of["paper"][key] for key in ("both_mae", "prevalence_mae", "control_claims")} == {None}
+
+    every = marked.with_decoys({point.feature for point in marked.points})
+    (beamed,), (paper,) = every.baselines["ours, beam of 6"], every.baselines["paper"]
+    assert every.decoys == len(marked.points) and every.decoy_claims == marked.ours.discoveries
+    assert beamed.decoy_claims == beamed.grade.discoveries / len(marked.points)
+    assert paper.decoy_claims == paper.grade.discoveries / len(marked.points) > 0.0
+
+
+def test_every_reading_has_all_columns_and_a_dash_where_an_early_exam_kept_nothing(graded: Graded) -> None:
+    (run,) = exam_tables.published(_written(graded))
+    variant = "ours, beam of 6"
+    arm = run["arms"]["diffusion"]
+    lines = exam_tables.as_markdown([run]).splitlines()
+    head = next(line for line in lines if line.startswith("|  | ρ, every feature | ρ, reported"))
+    columns = [cell.strip() for cell in head.strip("|").split("|")][1:]
+    assert columns == list(exam_tables.BESIDE.values())
+
+    def cell(column: str) -> str:
+        row = next(line for line in exam_tables.as_markdown([run]).splitlines() if line.startswith(f"| {variant} |"))
+        return [each.strip() for each in row.strip("|").split("|")][1 + columns.index(column)]
+
+    mean = arm["baselines"][variant]["mean"]
+    assert cell("coverage") == f"{100 * mean['coverage']:.1f}%" and cell("control prompts claimed") == "0.0%"
+    assert cell("error of do(1) − do(0)") == "0.000"
+    mean["both_mae"] = None
+    del mean["control_claims"]
+    assert (cell("error of do(1) − do(0)"), cell("control prompts claimed")) == ("–", "–")
+
+
 def test_the_figure_of_many_classifiers_is_one_panel(graded: Graded) -> None:
     _, found = graded
     (marked,) = found.arms["exact"]
