@@ -21,6 +21,7 @@ import numpy as np
 
 from diffex_dagster.bench.exam_tables import AVATARS, DOCS, places, written_of
 from diffex_dagster.bench.pages import claims_made, commit_of, missed_effects, of_claims, publish_runs, rounded, table
+from diffex_dagster.bench.truth_tables import FEWEST, intervals
 from diffex_dagster.errors import DiffExError
 
 Figures = Mapping[str, Any]
@@ -166,8 +167,8 @@ def as_markdown(runs: Sequence[Figures]) -> str:
         [
             f"{len(subjects)} classifiers ({', '.join(subjects)}), {' or '.join(map(str, counts))} images, "
             f"{first['population']} drawings of the population, {first['features']} features of the corpus. Each cell "
-            "is the mean over the classifiers, with the least and the most of any in brackets; a mark is of the "
-            "features that are reported, unless it says *every*."
+            f"is a mean over the classifiers {_brackets(len(subjects))} A mark is of the features that are reported, "
+            "unless it says *every*."
             + (" Rows of two commits also differ by what changed between these." if len(runs) > 1 else ""),
             table(["settings", "features reported", *(MARKS[key] for key in keys), "commit"], rows),
             "ρ, and precision@5, of each classifier"
@@ -217,12 +218,22 @@ def _tuned(runs: Sequence[Figures]) -> Figures | None:
     return next((run for run in reversed(runs) if run["settings"] == TUNED), None)
 
 
+def _brackets(classifiers: int) -> str:
+    """What stands beside a mean over so many classifiers."""
+    if classifiers < FEWEST:
+        return "with the least and the most of any in brackets; fewer than three give no interval."
+    return "with its 95% interval in brackets (classifiers resampled); a mean over fewer than three of them has none."
+
+
 def _cell(key: str, run: Figures) -> str:
-    known = [row[key] for row in run["classifiers"].values() if row[key] is not None]
+    rows = list(run["classifiers"].values())
+    known = [row[key] for row in rows if row[key] is not None]
     if not known:
         return "–"
-    mean, least, most = (_number(key, value) for value in (run["mean"][key], min(known), max(known)))
-    return mean if least == most else f"{mean} ({least} to {most})"
+    bounds = [min(known), max(known)] if len(rows) < FEWEST else intervals(rows, keys=(key,))[key]
+    mean = _number(key, run["mean"][key])
+    low, high = (_number(key, value) for value in bounds) if bounds else (mean, mean)
+    return mean if low == high else f"{mean} ({low} to {high})"
 
 
 def _reported(run: Figures) -> str:

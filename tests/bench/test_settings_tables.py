@@ -64,7 +64,8 @@ def test_one_command_makes_one_table_of_all_settings(tmp_path: Path, capsys: pyt
     runs, page = publish(tmp_path, authors=written(0.2, 0.1), default=early, tuned=written(0.8, 0.54, settings="tuned"))
     assert [run["settings"] for run in runs] == ["tuned", "default", "authors"]
     of = cells(page, "default")
-    assert of["ρ"] == "0.75 (0.70 to 0.80)" and of["P@5"] == "0.50" and of["features reported"] == "2"
+    assert of["ρ"] == "0.75"  # two classifiers have a ranking to judge: too few for an interval
+    assert of["P@5"] == "0.50" and of["features reported"] == "2"
     assert of["edits that show"] == "–" and of["edit failed"] == "50%" and of["commit"] == "aaaaaaa"
     assert cells(page, "the authors' defaults")["edits that show"] == "50%"
     assert of["false claims"].startswith("30% (0% to 60%)")
@@ -77,6 +78,34 @@ def test_one_command_makes_one_table_of_all_settings(tmp_path: Path, capsys: pyt
     assert "missed: ρ 0.75, within 0.05 of the tuned study's 0.85" in said
     assert "met: P@5 0.50, within 0.05 of the tuned study's 0.54" in said
     assert "met: signs 96%, ≥ 95%" in said and "missed: false claims 30%, ≤ 5%" in said
+
+
+def test_a_mean_has_the_interval_of_the_exam_s_tables_where_there_are_three_classifiers(tmp_path: Path) -> None:
+    """Of many classifiers one is far off: the interval of their mean is narrower than what they range over."""
+    whole = written(0.5, 0.5)
+    arm = whole["arms"]["diffusion"]
+    names = [f"rule_{i}" for i in range(12)]
+    arm["classifiers"] = {
+        name: arm["classifiers"]["colour_rule"] | {"coverage": 0.6 + 0.03 * i} for i, name in enumerate(names)
+    }
+    arm["points"] = dict.fromkeys(names, arm["points"]["colour_rule"])
+    runs, page = publish(tmp_path, default=whole)
+    rows = list(runs[0]["classifiers"].values())
+    low, high = truth_tables.intervals(rows, keys=("coverage",))["coverage"] or (0.0, 0.0)
+    assert 0.6 < low < runs[0]["mean"]["coverage"] < high < 0.93
+    assert cells(page, "default")["coverage"] == f"76% ({100 * low:.0f}% to {100 * high:.0f}%)"
+    assert "95% interval in brackets (classifiers resampled)" in page and "the least and the most" not in page
+
+
+def test_two_classifiers_give_no_interval(tmp_path: Path) -> None:
+    whole = written(0.5, 0.5)
+    arm = whole["arms"]["diffusion"]
+    for of in (arm["classifiers"], arm["points"]):
+        del of["interaction"]
+    _, page = publish(tmp_path, default=whole)
+    assert cells(page, "default")["ρ"] == "0.55 (0.50 to 0.60)"
+    assert "with the least and the most of any in brackets; fewer than three give no interval." in page
+    assert "95%" not in page.split("\n\n")[1]
 
 
 def test_a_run_takes_the_place_of_an_earlier_one_of_its_settings(tmp_path: Path) -> None:
