@@ -309,7 +309,10 @@ def features_side_effects(measured: Measured) -> list[SideEffect]:
     searched, confidence = measured.searched, measured.study.effects.confidence
     gains = {(f, f): gain for f, gain in searched.gains.items()} | searched.crossed
     effects = {f: measured.paired[f].effect for f in searched.gains}
-    found = side_effects(effects, gains, confidence=confidence, on=measured.on)
+    reach = measured.reach
+    if measured.study.target.bounded:  # whatever the images: a mean effect on a probability is anywhere from −1 to 1
+        reach = replace(reach, low=-reach.furthest, high=reach.furthest)
+    found = side_effects(effects, gains, confidence=confidence, on=measured.on, reach=reach)
     return [each for each in found if each.confounded or not math.isnan(each.leak)]
 
 

@@ -93,7 +93,8 @@ def level1_scores(subject: Subject) -> Level1:
         lacking = Lacking(subject, images)(features)
         failed = failed_edits(subject, features, images, lacking)
         racing = options.allocation == "racing"  # which measures each feature on images of its own
-        outcomes = gate(effects, corpus, noise.floor_of, options, Judged(failed, {} if racing else lacking))
+        judged = Judged(failed, {} if racing else lacking, study.effects.level)
+        outcomes = gate(effects, corpus, noise.floor_of, options, judged)
         subject.store.put_gates(
             _identity(subject, corpus), [{name: getattr(outcome, name) for name in GATES} for outcome in outcomes]
         )
@@ -213,7 +214,8 @@ def _search(subject: Subject) -> Searched:
     def judged(features: Sequence[Feature]) -> Judged:
         lacking = without(features)
         racing = options.allocation == "racing"  # which measures each on images of its own
-        return Judged(failed_edits(subject, features, judged_on, lacking), {} if racing else lacking)
+        failed = failed_edits(subject, features, judged_on, lacking)
+        return Judged(failed, {} if racing else lacking, study.effects.level)
 
     reach = (-1.0, 1.0) if study.target.bounded else (-math.inf, math.inf)
     race = new_race(corpus, race_order(images, study.seed), options, reach, paired[()].base.tolist())

@@ -106,7 +106,7 @@ DECIDES: Mapping[str, tuple[Stage, ...]] = {
     "search.racing_growth": _SEARCH,
     "search.racing_bounds": _SEARCH,
     "effects.error_rate": _PAGES,
-    "effects.level": _SEARCH,  # which edits are made the other way
+    "effects.level": _SCORES,  # the gate counts features that enough images lack; which edits are made the other way
     "effects.minimum_effect": _PAGES,
     "effects.confidence": _PAGES,
     "effects.margin": _PAGES,
@@ -138,7 +138,10 @@ DECIDES: Mapping[str, tuple[Stage, ...]] = {
 
 # (field, stage) -> when the field has a part in the stage after all.
 _ONLY_WHERE: Mapping[tuple[str, str], Callable[[Study], bool]] = {
-    ("effects.level", "level2_scores"): lambda study: study.effects.absence > 0 and study.judge.judges,
+    ("effects.level", "level1_scores"): lambda study: study.search.gate == "magnitude" and study.judge.judges,
+    ("effects.level", "level2_scores"): lambda study: (
+        (study.effects.absence > 0 or study.search.gate == "magnitude") and study.judge.judges
+    ),
     ("seed", "sample_images"): lambda study: study.images.sample is not None,
     ("effects.confirmation", "level1_edits"): lambda study: study.search.allocation == "racing",
     ("effects.confirmation_from", "level1_edits"): lambda study: study.search.allocation == "racing",

@@ -135,7 +135,8 @@ def test_settings_are_narrow(toy: Study) -> None:
     pages = {"ranked_report", "classifier_comparison"}
     controls = {"control_prompts": ["flornip"]}
     assert touches(effects=controls | {"margin": 0.1}) == pages
-    assert touches(effects=controls | {"level": 0.1}) == {"level2_scores", *pages}  # which edits are made the other way
+    scored = {"level1_scores", "level2_scores"}  # the gate, and which edits are made the other way
+    assert touches(effects=controls | {"level": 0.1}) == scored | pages
     assert touches(title="Another") == pages
     assert touches(owners=["team:vision"], results="elsewhere") == set()
     assert touches(report={"gradcam": 0}) == {"ranked_report"}
