@@ -172,7 +172,6 @@ def _explain_one(subject: Subject, image: Any, tree: Corpus | None, wishes: Wish
     from diffex_dagster.stages.picture_edits import asked_of
     from diffex_dagster.stages.prepared import prepared_for
     from diffex_dagster.stages.scores import check_classifier
-    from diffex_dagster.stages.study_effects import with_marks
     from diffex_dagster.store import image_key
 
     study, store = subject.study, subject.store
@@ -193,8 +192,7 @@ def _explain_one(subject: Subject, image: Any, tree: Corpus | None, wishes: Wish
     else:
         subject = prepared_for(subject, dict(found.values()), tree).subject(subject.name)
     names = {key: name for key, (name, _) in found.items()}
-    findings = explain_images(asked_of(subject, tree, wishes), names, "diffex_dagster.explain_image(...)")
-    (finding,) = with_marks(subject, tree, findings)
+    (finding,) = explain_images(asked_of(subject, tree, wishes), names, "diffex_dagster.explain_image(...)")
     return finding
 
 

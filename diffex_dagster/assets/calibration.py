@@ -15,7 +15,7 @@ from diffex_dagster.assets.common import table_metadata as table
 from diffex_dagster.assets.lineage import Reading, upstream
 from diffex_dagster.resources import ClassifierResource, EditorResource, Resources, ResultsResource
 from diffex_dagster.stages.calibration import calibrate, calibration_rows
-from diffex_dagster.stages.calibration_page import chosen_edits, write_page
+from diffex_dagster.stages.calibration_page import chosen_edits, page_of, write_page
 from diffex_dagster.stages.plan import plan_of
 from diffex_dagster.study import Study
 
@@ -54,7 +54,8 @@ def build(study: Study) -> list[dg.AssetsDefinition]:
             reading = Reading(context, work, "editor_calibration")
             announce(context, plan_of(work, "editor_calibration"))
             found = calibrate(work)
-            page, chosen = write_page(work, found), chosen_edits(work, found)
+            shown = page_of(work, found)
+            page, chosen = write_page(work.study, shown), chosen_edits(shown)
             return reading.result(
                 found.version,
                 metadata={

@@ -55,7 +55,7 @@ def build_report(study: Study, name: str) -> list[dg.AssetsDefinition | dg.Asset
             folder = reports_folder(current, name)
             explanation, _ = ranked_report(subject, context.run.run_id, folder, command(current, name))
             reliance = {row.feature: Reliance(row.magnitude, row.images, row.decision) for row in explanation.features}
-            judged = judge_rules(current, subject.corpus, name, reliance)
+            judged = judge_rules(current, subject.corpus, name, reliance, explanation.images == 1)
             return reading.result(
                 report_version(explanation),
                 metadata={

@@ -20,11 +20,11 @@ from diffex_dagster.assets.common import ONCE, Names
 from diffex_dagster.assets.lineage import observe, stages_read
 from diffex_dagster.assets.status import opened, pool_waited_for
 from diffex_dagster.classifying.protocol import Classifier
-from diffex_dagster.errors import DiffExError
+from diffex_dagster.errors import DiffExError, StoreError
 from diffex_dagster.resources import ResultsResource, given
 from diffex_dagster.resources.queue import run_tags
 from diffex_dagster.stages.context import StudyContext
-from diffex_dagster.stages.ready import check_ready
+from diffex_dagster.stages.ready import check_pins, check_ready
 from diffex_dagster.stages.scores import check_classifier
 from diffex_dagster.stages.settings import Stage
 from diffex_dagster.stages.tried_first import tried_first
@@ -65,6 +65,7 @@ def check_before_running(study: Study, classifiers: Sequence[str]) -> dict[str, 
     check_ready(study)
     work = StudyContext(study)
     work.editor.fingerprint  # noqa: B018 (reads the checkpoint's files, loads nothing)
+    check_pins(study, work.bare_editor)
     subjects = [work.subject(name) for name in classifiers]
     built = {subject.name: subject.classifier for subject in subjects}  # all of them can be built, before one is tried
     for subject in subjects:
@@ -86,8 +87,9 @@ def explain_study(
         KeyboardInterrupt: somebody pressed Ctrl-C; what was finished is kept.
     """
     built = check_before_running(study, classifiers)
-    if tries := tried_first(StudyContext(study).to_read()):
-        note(tries)
+    with contextlib.suppress(StoreError):  # somebody is writing: the run waits for them, and says so
+        if tries := tried_first(StudyContext(study).to_read()):
+            note(tries)
     return _materialized(study, classifiers, built, report, note)
 
 

@@ -128,7 +128,7 @@ def _race_metadata(race: Race | None) -> dict[str, int | str]:
 
 
 def _gate_table(outcomes: list[GateOutcome]) -> dg.MarkdownMetadataValue:
-    lines = ["| group | in the beam | why |", "|---|---|---|"]
+    lines = ["| group | searched | why |", "|---|---|---|"]
     for outcome in outcomes:
         kept = "yes" if outcome.kept else "no"
         lines.append(f"| {markdown_text(outcome.feature)} | {kept} | {markdown_text(outcome.reason)} |")

@@ -44,8 +44,12 @@ ROWS = {
     "beam_recall": "beam recall",
     "corpus_recall": "corpus recall",
 }
-# With exact edits an estimate and its truth are one drawing: how well they agree says nothing.
-EXACT = ("coverage", "fdr", "control_claims", "decoy_claims", "beam_recall", "corpus_recall", "prevalence_mae")
+# With exact edits an estimate and its truth are one drawing: how well they agree says nothing. Ranks over the whole
+# corpus say what the beam left out.
+EXACT = (
+    "spearman_whole", "coverage", "fdr", "control_claims", "decoy_claims", "beam_recall", "corpus_recall",
+    "prevalence_mae",
+)  # fmt: skip
 ARMS = ("diffusion", "exact")
 FACTS = {  # of a run
     "commit": "commit",

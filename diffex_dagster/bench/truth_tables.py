@@ -218,8 +218,7 @@ def table(arm: str, figures: Mapping[str, Any], proposal: str = "") -> Table:
         figures: of the arm, as `as_json` gives them.
         proposal: names the table, where there are several.
     """
-    of_search = (*EXACT, "spearman_whole")  # the beam's doing, where it leaves out features that have an effect
-    columns = {key: heading for key, heading in COLUMNS.items() if arm != "exact" or key in of_search}
+    columns = {key: heading for key, heading in COLUMNS.items() if arm != "exact" or key in EXACT}
     title = f"{proposal}, {arm} arm" if proposal else f"{arm} arm"
     made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     made.add_column("classifier", no_wrap=True)

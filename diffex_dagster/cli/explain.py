@@ -29,7 +29,6 @@ from diffex_dagster.stages.one_picture import PlannedImages, explain_images, exp
 from diffex_dagster.stages.picture_edits import Wishes, asked_of
 from diffex_dagster.stages.scores import check_classifier
 from diffex_dagster.stages.setup import image_page, link_pages, reports_folder
-from diffex_dagster.stages.study_effects import with_marks
 from diffex_dagster.study import Study
 from diffex_dagster.utils.columns import finite
 from diffex_dagster.utils.files import write_output
@@ -95,7 +94,6 @@ def make(
     findings = None if planned.edits_missing else explain_stored(asked, names, of.command)
     if findings is None:  # what flips an image may take edits that no plan can know
         findings = in_gpu_pool(study, "explain", lambda: explain_images(asked, names, of.command), say)
-    findings = with_marks(subject, corpus, findings)
     pages = [_write_page(study, of.classifier, finding) for finding in findings]
     link_pages(study)
     return list(zip(findings, pages, strict=True))

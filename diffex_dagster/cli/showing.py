@@ -123,11 +123,14 @@ class Graded:
         reported: marks over the features that are reported.
         whole: marks over every editable feature of the corpus, with an effect of 0 where none is reported.
         exact: the edits are the drawings that the truth is of, so that marks over what is reported are identities.
+        asked: the classifier was asked about what is not reported. One behind a service is not, and `whole` is over
+            what is reported.
     """
 
     reported: Grade
     whole: Grade
     exact: bool
+    asked: bool = True
 
 
 def graded(study: Study, classifier: str, ranking: Sequence[RankedFeature]) -> Graded:
@@ -137,7 +140,9 @@ def graded(study: Study, classifier: str, ranking: Sequence[RankedFeature]) -> G
     nothing of what it left out, and the reader of a report takes that for no effect.
     """
     subject = StudyContext(study).subject(classifier)
-    prompts: dict[str, Prompt] = {f.id: (f.prompt, f.direction) for f in subject.corpus.walk() if f.editable}
+    asked = not subject.study.classifiers[classifier].service
+    corpus = subject.corpus.walk() if asked else ()
+    prompts: dict[str, Prompt] = {f.id: (f.prompt, f.direction) for f in corpus if f.editable}
     prompts |= {row.feature: (row.prompt, row.direction) for row in ranking}  # of a corpus that was edited since
     true = true_effects(subject, list(prompts.values()))
     truth = {feature: true[prompt] for feature, prompt in prompts.items()}
@@ -149,14 +154,15 @@ def graded(study: Study, classifier: str, ranking: Sequence[RankedFeature]) -> G
         {row.feature: row.decision for row in ranking},
     )
     whole = grade(dict.fromkeys(truth, 0.0) | found, truth)
-    return Graded(reported, whole, draws_exactly(study.editor_part))
+    return Graded(reported, whole, draws_exactly(study.editor_part), asked)
 
 
 def _grade_line(result: Graded) -> str:
     reported, whole = result.reported, result.whole
+    unreported = "0 where none is reported" if result.asked else "of a service, which is not asked about others"
     return (
-        f"against the truth: Spearman ρ {whole.spearman:.2f} over all {whole.features} features (0 where none is "
-        f"reported), {reported.spearman_relevant:.2f} over the {reported.relevant} reported ones with |true effect| > "
-        f"0.02; mean absolute error {reported.effect_mae:.3f} over the {reported.features} reported ones"
+        f"against the truth: Spearman ρ {whole.spearman:.2f} over {'all ' * result.asked}{whole.features} features "
+        f"({unreported}), {reported.spearman_relevant:.2f} over the {reported.relevant} reported ones with "
+        f"|true effect| > 0.02; mean absolute error {reported.effect_mae:.3f} over {reported.features} reported ones"
         + (" (exact edits: a plumbing check)" if result.exact else "")
     )

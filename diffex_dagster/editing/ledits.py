@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -92,18 +92,19 @@ class LeditsEditorPart(LeditsOptions, CheckpointPart):
         """Those of `prompts`."""
         return {prompt: self.setting(Concept(prompt)).text for prompt in self.prompts}
 
-    def grid(self) -> list[tuple[str, str]]:
+    def grid(self, alike: Callable[[str], bool] = lambda setting: True) -> list[tuple[str, str]]:
         """Scale by threshold, and scales without a mask; scale by skip where the editor's own options have no mask."""
         second, values = ("skip", SKIPS) if self.mask == "none" else ("threshold", THRESHOLDS)
-        tried: list[tuple[str, dict[str, object]]] = [
-            (f"scale {scale:g}, {second} {value:g}", {"scale": scale, second: value})
+        tried = [
+            (f"scale {scale:g}, {second} {value:g}", self.own.model_copy(update={"scale": scale, second: value}))
             for scale, value in itertools.product(SCALES, values)
         ]
         for scale in FREE_SCALES if self.mask != "none" else ():
-            unpushed = scale <= UNPUSHED and self.correct_end and not self.zero_noise_steps
-            name, skip = f"scale {scale:g}, no mask", 0.0 if unpushed else self.skip
-            tried.append((f"{name}, skip 0" if unpushed else name, {"scale": scale, "mask": "none", "skip": skip}))
-        return [(name, self.own.model_copy(update=changed).text) for name, changed in tried]
+            free = self.own.model_copy(update={"scale": scale, "mask": "none"})
+            whole = free.model_copy(update={"skip": 0.0})  # what is not pushed draws from the first noise on
+            unpushed = scale <= UNPUSHED and alike(whole.text)
+            tried.append((f"scale {scale:g}, no mask" + ", skip 0" * unpushed, whole if unpushed else free))
+        return [(name, setting.text) for name, setting in tried if alike(setting.text)]
 
     def shown(self) -> dict[str, object]:
         """Steps, skip, and how a concept is guided."""
@@ -241,8 +242,7 @@ class LeditsEditor:
 
     def alike(self, setting: str) -> bool:
         """Whether edits under a setting and null edits differ by the prompt alone (`LeditsOptions.check_alike`)."""
-        asked = read_setting(setting) if setting else self.options.own
-        return self._exact or (asked.skip == self.options.skip and asked.described)
+        return self._exact or self.options.alike(read_setting(setting) if setting else self.options.own)
 
     def variants(self, setting: str) -> list[str]:
         """The same push without words, then with other skips and a later start; see `Calibrates.variants`."""

@@ -98,6 +98,10 @@ class LeditsOptions(ConceptOptions, LoadingOptions):
         """
         return all(self.setting(concept).described for concept in request.concepts)
 
+    def alike(self, setting: Setting) -> bool:
+        """Whether edits under a setting leave out as much and are described as null edits are."""
+        return setting.skip == self.skip and setting.described
+
     def check_alike(self, requests: Sequence[EditRequest]) -> None:
         """Refuse single prompts' own skip or description where null edits depend on these: an edit has no null edit.
 
@@ -106,7 +110,7 @@ class LeditsOptions(ConceptOptions, LoadingOptions):
         """
         for concept in (concept for request in requests for concept in request.concepts):
             asked = self.setting(concept)
-            if asked.skip != self.skip or not asked.described:
+            if not self.alike(asked):
                 name = "described" if asked.skip == self.skip else "skip"
                 raise EditorError(
                     f"prompts: {concept.prompt!r}: null edits of this editor depend on {name} (Stable Diffusion XL as "

@@ -84,8 +84,12 @@ class EditorPart(config.KindPart):
         """Prompt -> the options that the study names for it, as `Concept.setting` has them."""
         return {}
 
-    def grid(self) -> Sequence[tuple[str, str]]:
-        """(what it changes, the setting that asks for it) of other options that are worth a look; empty: none."""
+    def grid(self, alike: Callable[[str], bool] = lambda setting: True) -> Sequence[tuple[str, str]]:
+        """(what it changes, the setting that asks for it) of other options that are worth a look; empty: none.
+
+        Args:
+            alike: as the editor has it (`Calibrates.alike`): settings for which it does not hold are left out.
+        """
         return ()
 
     def shown(self) -> dict[str, object]:

@@ -127,7 +127,7 @@ class PrecomputedEditor:
             raise EditorError(
                 f"{self.source}: {len(absent)} edits were not made by the other tool, first {what} on {name!r}; make "
                 "them, take the features out of the corpus, or set search.joint_size: 1 (no edits of several features) "
-                "and effects.control_prompts: [] (no edits for the noise floor)"
+                "and name the control prompts that it made in effects.control_prompts (three by default; [] for none)"
             )
         for start in range(0, len(wanted), _BATCH):
             yield [(request, self._read(images, request, key)) for request, key in wanted[start : start + _BATCH]]

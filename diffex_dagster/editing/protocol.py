@@ -87,6 +87,13 @@ class Calibrates(Protocol):
         """
         ...
 
+    def alike(self, setting: str) -> bool:
+        """Whether edits under a setting and null edits differ by the prompt alone; may be left out where all do.
+
+        One for which they do not is refused where a study pins it, and no row of a preview's grid.
+        """
+        ...
+
 
 class TakesSourcePrompts(Protocol):
     """An editor whose edits leave alone what a description of their picture names (`stages.source_prompts`)."""

@@ -165,11 +165,16 @@ def side_effects(
             told = low > 0.0 or high < 0.0
             strong = abs(contains) >= STRONG
         direct = total - part
-        left = (float(direct.mean()), *interval(direct, confidence, reach)) if apart else (math.nan,) * 3
+        left = (float(direct.mean()), *_inside(direct, confidence, reach)) if apart else (math.nan,) * 3
         half = abs(part.mean()) >= HALF * abs(total.mean()) > 0.0 and part.mean() * total.mean() > 0.0
         confounded = bool(half and told and real and strong)
         found.append(SideEffect(edited, looked_for, contains, real, *left, confounded))
     return sorted(found, key=_strongest_first)
+
+
+def _inside(direct: NDArray[np.float64], confidence: float, reach: Reach | None) -> tuple[float, float]:
+    low, high = interval(direct, confidence)
+    return reach.clip(low, high, float(direct.mean())) if reach else (low, high)
 
 
 def _strongest_first(each: SideEffect) -> tuple[bool, float, float]:

@@ -190,9 +190,9 @@ def _nothing_found(explanation: Report) -> list[str]:
 def _untested(features: Sequence[RankedFeature | ComparedFeature]) -> str:
     """Why nothing is said of features of which nothing can be said, by the counts of their decisions."""
     there, failed = (sum(f.decision == decision for f in features) for decision in wording.UNSAID)
-    said = [f"{count(there, 'feature')} {'is' if there == 1 else 'are'} there already in most images"] if there else []
+    said = [f"{count(there, 'feature')} could not be tried, since most images are so already"] if there else []
     said += [f"the edits of {count(failed, 'feature')} failed"] if failed else []
-    return listing(said)
+    return "; ".join(said)
 
 
 def _not_shown(features: Sequence[RankedFeature], explanation: Report) -> str:
@@ -214,8 +214,9 @@ def _not_shown(features: Sequence[RankedFeature], explanation: Report) -> str:
         against = "edits towards the control prompts" if explanation.controls else "the null edits"
         every = f"Each of the {total} features" if total > 1 else "The one feature"
         return f"{every} tested was shown to have an effect, held against {against}."
-    tested = f"Of the {total} features tested" if total > 1 else "Of the one feature tested"
-    return f"{tested}, {listing(parts)}."
+    which = "tested" if quiet or unsure or any(by.get(decision) for decision in wording.SHOWN) else "edited"
+    of = f"{total} features" if total > 1 else "one feature"
+    return f"Of the {of} {which}, {listing(parts)}."
 
 
 def _unsaid(by: Mapping[str, Sequence[RankedFeature | ComparedFeature]]) -> list[str]:

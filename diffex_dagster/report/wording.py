@@ -37,8 +37,8 @@ MEANINGS = {
 }
 """What each decision about one classifier says, for a legend."""
 OF_ONE = {
-    "raises": "up; no more than the error rate’s share of edits towards words that mean nothing lies as far out",
-    "lowers": "down; no more than the error rate’s share of edits towards words that mean nothing lies as far out",
+    "raises": "up; of this edit and the control edits, at most the study’s level (5% by default) lie as far out",
+    "lowers": "down; of this edit and the control edits, at most the study’s level (5% by default) lie as far out",
     "too small to matter": "more than these, and still inside the study's margin",
     "within the noise": "edits towards words that mean nothing move this picture as far",
     "inconclusive": "further than the control prompts, which are too few to say so",

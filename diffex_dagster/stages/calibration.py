@@ -8,7 +8,7 @@ edited again. Tries by an earlier method decide nothing any more. What is tried 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from diffex_dagster.corpus.tree import Corpus
@@ -19,6 +19,7 @@ from diffex_dagster.search.levels import expand
 from diffex_dagster.stages.calibrated import what
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edits import EditCounts, level1_combinations, race_order
+from diffex_dagster.stages.ready import check_pins
 from diffex_dagster.stages.setup import why_unjudged
 from diffex_dagster.stages.trying import Settings, Trying
 from diffex_dagster.store import Store
@@ -123,6 +124,7 @@ def calibrate(work: StudyContext) -> Calibration:
     settings: Settings | None = getattr(work.editor, "settings", None)
     work.know()
     fingerprint = work.editor.fingerprint
+    check_pins(study, work.editor)
     with store.hold():
         corpus, samples = store.current_corpus(study.kept_as), list(store.samples(study.kept_as))
         new = new_prompts(work, corpus)
@@ -194,9 +196,3 @@ def _allowed(settings: Settings, wanted: Wanted, final: Sequence[str]) -> list[s
     """The finalists that go with the prompt's kind, the likeliest first; all of them for a kind without settings."""
     of_kind = settings(wanted.region or None, wanted.group)
     return [each for each in of_kind if each in final] or list(final) or [""]
-
-
-def planned_tries(work: StudyContext, corpus: Corpus, images: Collection[str]) -> tuple[int, int]:
-    """How many prompts would be calibrated now, and the most edits that this would take."""
-    new = new_prompts(work, corpus)
-    return len(new), budget_of(work.study, corpus, new, len(images))

@@ -22,21 +22,21 @@ def page_path(study: Study) -> Path:
     return study.results_folder / "calibration" / study.kept_as / f"{study.editor_name}.html"
 
 
-def write_page(work: StudyContext, found: Calibration) -> Path:
+def write_page(study: Study, page: CalibrationPage) -> Path:
     """Write what was tried and chosen; returns the page."""
-    file = page_path(work.study)
-    write_output(file, render_calibration(_page_of(work, found)).encode())
+    file = page_path(study)
+    write_output(file, render_calibration(page).encode())
     return file
 
 
-def chosen_edits(work: StudyContext, found: Calibration) -> list[tuple[str, tuple[Picture, Picture]]]:
+def chosen_edits(page: CalibrationPage) -> list[tuple[str, tuple[Picture, Picture]]]:
     """One prompt of each group, the first whose choice was tried on the image that the page shows.
 
     Returns:
         (prompt and options in words, (null edit, edit under the options that were chosen)) in the order of the corpus.
     """
     by_group: dict[str, tuple[str, tuple[Picture, Picture]]] = {}
-    for prompt in _page_of(work, found).prompts:
+    for prompt in page.prompts:
         for shot in prompt.shots:
             if shot.chosen and prompt.null is not None:
                 title = feature_title(prompt.prompt, prompt.prompt, prompt.direction)
@@ -44,7 +44,8 @@ def chosen_edits(work: StudyContext, found: Calibration) -> list[tuple[str, tupl
     return list(by_group.values())
 
 
-def _page_of(work: StudyContext, found: Calibration) -> CalibrationPage:
+def page_of(work: StudyContext, found: Calibration) -> CalibrationPage:
+    """What the store holds of a calibration, with its pictures."""
     editor = work.editor.fingerprint
     with work.store.hold():
         return _page(work.study, work.store, editor, found)

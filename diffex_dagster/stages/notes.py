@@ -50,7 +50,7 @@ def settings_shown(study: Study, margin: float, of: Split | None = None) -> tupl
 def groups_looked_into(search: SearchOptions) -> str:
     """Which groups of the corpus a search looks into, as its gate and its beam decide it, in a sentence or two."""
     if search.places is None:
-        return "The search looks into every group whose edits moved an image, the strongest first (gate: magnitude)."
+        return "The search looks into every group but those whose edits succeed and move no image (gate: magnitude)."
     most = count(search.places, "group")
     if search.gate == "signed":
         return (

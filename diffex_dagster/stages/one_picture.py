@@ -17,7 +17,7 @@ from diffex_dagster.corpus.tree import Feature
 from diffex_dagster.effects.one_picture import effect_interval, fewest_controls, p_value
 from diffex_dagster.errors import StoreError
 from diffex_dagster.report.image_model import FlipSet, ImageFeature, ImageFinding
-from diffex_dagster.report.wording import UNSAID, count, titled
+from diffex_dagster.report.wording import UNSAID, confounder, count, titled
 from diffex_dagster.results import RankedFeature, Turn
 from diffex_dagster.search.flipping import Flips
 from diffex_dagster.stages.deciding import reach_on
@@ -249,6 +249,7 @@ def _features(
                 known.ci_high if known else None,
                 known.decision if known else None,
                 seen.redraws(asked, concepts, i),
+                study_mark=confounder(known) if known else "",
             )
         )
     unsaid = {verdict: n for n, verdict in enumerate(UNSAID, 1)}

@@ -19,14 +19,13 @@ from diffex_dagster.judging.vlm import QUESTIONS, VlmJudge
 from diffex_dagster.search.algorithm1 import most_published
 from diffex_dagster.search.joint import most_combinations
 from diffex_dagster.search.levels import expand
-from diffex_dagster.stages.calibration import planned_tries
 from diffex_dagster.stages.context import Planned, StudyContext, Subject
 from diffex_dagster.stages.edits import Concepts, concepts_of, edit_requests, level1_combinations, level1_requests
 from diffex_dagster.stages.interactions import most_pair_edits
 from diffex_dagster.stages.known_truth import recall_cost
 from diffex_dagster.stages.search import Stored, run_search
 from diffex_dagster.stages.setup import know
-from diffex_dagster.stages.source_prompts import most_tries, still_to_find
+from diffex_dagster.stages.tried_first import most_tried
 from diffex_dagster.store import edit_key
 from diffex_dagster.utils.progress import silent
 
@@ -160,8 +159,7 @@ def _plan_edits(work: StudyContext, at: Planned, classifiers: Sequence[str]) -> 
     searched_on = set(work.split.discovery)
     stored = store.stored_edits(level1, editor)
     stages = [
-        *_source_prompts(work, at, pace),
-        *_calibration(work, at, pace),
+        *_tried_first(work, at, pace),
         stage("level1_edits", {request: request in stored for request in level1}, ()),
     ]
     for name in classifiers:
@@ -199,26 +197,19 @@ def plan_of(work: StudyContext, stage: str, classifiers: Sequence[str] = ()) -> 
     return next(planned for planned in plan_edits(work, classifiers) if planned.stage == stage)
 
 
-def _source_prompts(work: StudyContext, at: Planned, pace: float | None) -> list[PlannedStage]:
-    """Finding the words that pictures are described in, where they are not frozen yet."""
-    if not work.study.finds_source_prompts:
-        return []
-    if not still_to_find(work):
-        return [PlannedStage("source_prompts")]
-    most = most_tries(work.study, at.corpus, len(at.samples))
-    note = "at most, to find out whether the words of the corpus do harm"
-    return [PlannedStage("source_prompts", most, seconds=None if pace is None else most * pace, note=note)]
+def _tried_first(work: StudyContext, at: Planned, pace: float | None) -> Iterator[PlannedStage]:
+    """Finding the words that pictures are described in, and options for prompts that have none."""
+    tries = most_tried(work, at.corpus, len(at.samples), list(at.samples))
 
+    def stage(name: str, most: int, what: str) -> PlannedStage:
+        seconds = None if pace is None else most * pace
+        return PlannedStage(name, most, seconds=seconds, note=f"at most, {what}") if most else PlannedStage(name)
 
-def _calibration(work: StudyContext, at: Planned, pace: float | None) -> list[PlannedStage]:
-    """Finding options for prompts that have none."""
-    if not work.study.calibrates:
-        return []
-    prompts, most = planned_tries(work, at.corpus, at.samples)
-    if not prompts:
-        return [PlannedStage("editor_calibration")]
-    note = f"at most, to find the options of {prompts} prompts; later stages are counted as if these were known"
-    return [PlannedStage("editor_calibration", most, seconds=None if pace is None else most * pace, note=note)]
+    if work.study.finds_source_prompts:
+        yield stage("source_prompts", tries.words, "to find out whether the words of the corpus do harm")
+    if work.study.calibrates:
+        what = f"to find the options of {tries.prompts} prompts; later stages are counted as if these were known"
+        yield stage("editor_calibration", tries.options, what)
 
 
 def _follow(

@@ -8,7 +8,7 @@ of its edits' keys; all of them share the inversions of equal skip.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from diffex_dagster.corpus.tree import Corpus, Feature
@@ -101,7 +101,7 @@ def preview(
     tried: list[Row] = []
     if grid:
         alike = getattr(few.editor, "alike", lambda setting: True)
-        for title, setting in ((title, setting) for title, setting in settings_grid(study) if alike(setting)):
+        for title, setting in settings_grid(study, alike):
             like = few.changed(few.study.edited_with([setting]))  # whose control prompts are edited like it
             found, _, more = _edited(like, features[:1], list(keys), setting)
             tried.append(Row(title, found[0].prompt, found[0].edits))
@@ -167,8 +167,11 @@ def _edited(
     return rows, list(nulls), counts
 
 
-def settings_grid(study: Study) -> list[tuple[str, str]]:
+def settings_grid(study: Study, alike: Callable[[str], bool] = lambda setting: True) -> list[tuple[str, str]]:
     """Other options of the editor in use to try.
+
+    Args:
+        alike: as the editor has it (`Calibrates.alike`).
 
     Returns:
         (what it changes, the setting that asks for it).
@@ -177,7 +180,7 @@ def settings_grid(study: Study) -> list[tuple[str, str]]:
         DiffExError: the editor is of a kind that has none.
     """
     part = study.editor_part
-    if not (grid := part.grid()):
+    if not (grid := part.grid(alike)):
         raise DiffExError(
             f"{study.file}: editors.{study.editor_name}: an editor of kind {part.kind!r} has no options that --grid "
             "could try; those of kind 'ledits' have"

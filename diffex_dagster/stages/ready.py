@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from diffex_dagster.editing.protocol import Editor
 from diffex_dagster.errors import DiffExError, StudyError, in_words
 from diffex_dagster.study import Study
 from diffex_dagster.study.building import judge_where, placed_editor
@@ -24,6 +25,22 @@ def check_ready(study: Study) -> None:
     """
     check_judge(study, to_be_loaded=False)
     check_truth(study)
+
+
+def check_pins(study: Study, editor: Editor) -> None:
+    """Raise StudyError for options of a single prompt that the editor's null edits would not fit.
+
+    Args:
+        editor: of the study. Its checkpoint is looked at, and no model is loaded.
+    """
+    alike: Callable[[str], bool] = getattr(editor, "alike", lambda setting: True)
+    for prompt, setting in study.editor_part.pinned().items():
+        if not alike(setting):
+            raise StudyError(
+                f"{study.file}: editors.{study.editor_name}.prompts: {prompt!r}: null edits of this editor depend on "
+                "skip and on the description (Stable Diffusion XL as it is set, zero_noise_steps above 0, or "
+                "correct_end: false): leave skip and described of this prompt out"
+            )
 
 
 def check_truth(study: Study, images: Sequence[str] = ()) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.effects.presence import least_images
-from diffex_dagster.report.wording import UNSAID, titled
+from diffex_dagster.report.wording import UNSAID, count, titled
 from diffex_dagster.results import RuleOutcome
 from diffex_dagster.study import RulePart, Study
 
@@ -36,7 +36,9 @@ class Reliance:
     decision: str
 
 
-def judge_rules(study: Study, corpus: Corpus, classifier: str, reliance: Mapping[str, Reliance]) -> list[RuleOutcome]:
+def judge_rules(
+    study: Study, corpus: Corpus, classifier: str, reliance: Mapping[str, Reliance], one_image: bool = False
+) -> list[RuleOutcome]:
     """Hold a classifier's reliance against its rules.
 
     What was not measured is not kept: edits that failed, attributes that nearly every image shows already, and fewer
@@ -44,12 +46,14 @@ def judge_rules(study: Study, corpus: Corpus, classifier: str, reliance: Mapping
 
     Args:
         reliance: by feature id.
+        one_image: whether the report is of a single image.
 
     Returns:
         One outcome for each rule. A rule on a group speaks of the group and of everything below it: the strongest
         feature decides, and what could not be measured is named beside it.
     """
-    least = least_images(study.effects.level)
+    # One image is decided about by its control edits, not by how many there are (`effects.one_picture`).
+    least = 1 if one_image else least_images(study.effects.level)
     outcomes = []
     for rule in rules_for(study, classifier):
         found = _named(corpus, rule.feature)
@@ -62,7 +66,8 @@ def judge_rules(study: Study, corpus: Corpus, classifier: str, reliance: Mapping
             worst = max(measured, key=lambda feature: measured[feature].mean)
             of = measured[worst]
             reached: float | None = of.mean
-            holds, what = of.mean < rule.below, f"measured {of.mean:.3f} over {of.images} images ({titled(worst)})"
+            holds, images = of.mean < rule.below, count(of.images, "image")
+            what = f"measured {of.mean:.3f} over {images} ({titled(worst)})"
             what += f"; not measured: {missing}" if missing else ""
         else:
             reached, holds = None, False
@@ -80,7 +85,7 @@ def _unmeasured(reliance: Reliance | None, least: int) -> str:
         return "not reached by the search"
     if reliance.decision in UNSAID:
         return reliance.decision
-    return f"{reliance.images} images, fewer than {least}" if reliance.images < least else ""
+    return f"{count(reliance.images, 'image')}, fewer than {least}" if reliance.images < least else ""
 
 
 def _named(corpus: Corpus, name: str) -> Sequence[Feature]:

@@ -115,6 +115,15 @@ def read_samples(
     return _told(samples, found)
 
 
+def count_samples(study: Study) -> int | None:
+    """How many images a study takes at most, none of them decoded; None where a classifier filters them.
+
+    Raises:
+        StudyError: nothing is there.
+    """
+    return None if study.images.predicted else len(_chosen(study, images_of(study).entries))
+
+
 def _told(samples: Samples, found: Found) -> Samples:
     """With what the source left out, and which pictures are the same as one before them."""
     samples.left_out, samples.notes = found.left_out, [*found.notes, *samples.notes]

@@ -156,7 +156,8 @@ REVISIONS: Mapping[Stage | Beside, Mapping[str, int]] = {
     "vlm_corpus": {"rules": CORPUS_RULES},  # by which a corpus is cleaned and merged
     "corpus": {"rules": CORPUS_RULES},
     # 1: a trace is no edit that shows its attribute, and what changed is measured on the whole picture.
-    # 2: what fills the picture has no mask, and an edit shows its attribute by the rule of reports
+    # 2: what fills the picture has no mask, and an edit shows its attribute by the rule of reports.
+    # 3: a prompt is tried under settings of its kind only; words are compared in small studies and under named options
     "source_prompts": {"revision": 3},
     "editor_calibration": {"revision": 3},
     "level1_scores": JUDGED,

@@ -24,6 +24,7 @@ from diffex_dagster.errors import StoreError
 from diffex_dagster.stages.calibration import SOURCE_PROMPTS, study_edits, wanted_prompts
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.stages.edits import EditCounts, race_order
+from diffex_dagster.stages.ready import check_pins
 from diffex_dagster.stages.setup import source_prompts_in_words
 from diffex_dagster.stages.trying import Settings, Trying
 from diffex_dagster.store import Store
@@ -92,6 +93,7 @@ def find_source_prompts(work: StudyContext) -> Found:
     """
     study, store, editor = work.study, work.store, work.bare_editor
     fingerprint, name = editor.fingerprint, work.study.kept_as
+    check_pins(study, editor)
     if work.judge:
         getattr(work.judge, "fingerprint", None)
     with store.hold():
@@ -205,6 +207,12 @@ def _tried(work: StudyContext, words: Vocabulary, samples: Sequence[str]) -> tup
         tried = trying.compare(wanted, settings, arms, controls, pairs, tried)
         counts += trying.counts
         sides.append(trying)
+        if len(tried) < PAIRS[1]:
+            return (
+                True,
+                f"not compared with edits without: {len(tried)} pairs of prompt and picture are too few",
+                counts,
+            )
     sides[0].hold_against(sides[1].best)  # words that shrink every edit would else be judged by what is left of it
     sides[1].hold_against(sides[0].best)
     worth = [_worth(trying) for trying in sides]

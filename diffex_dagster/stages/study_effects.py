@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from diffex_dagster.corpus.tree import Corpus
-from diffex_dagster.report.image_model import ImageFinding
-from diffex_dagster.report.wording import confounder, listing
+from diffex_dagster.report.wording import listing
 from diffex_dagster.results import RankedFeature
 from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.setup import report_made_with
@@ -62,13 +60,3 @@ def effects_beside(subject: Subject, corpus: Corpus) -> tuple[dict[str, RankedFe
             "(diffex run) to have them."
         )
     return {row.feature: row for row in latest.rows}, ""
-
-
-def with_marks(subject: Subject, corpus: Corpus, findings: Sequence[ImageFinding]) -> list[ImageFinding]:
-    """Findings of single pictures, with the marks of the study's decisions beside these (`ImageFeature.study_mark`)."""
-    rows, _ = effects_beside(subject, corpus)
-    marks = {feature: confounder(row) for feature, row in rows.items()}
-    return [
-        replace(f, features=tuple(replace(x, study_mark=marks.get(x.feature, "")) for x in f.features))
-        for f in findings
-    ]

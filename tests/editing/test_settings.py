@@ -17,14 +17,16 @@ from diffex_dagster.bench.truth import SETTINGS
 from diffex_dagster.corpus.vlm.answers import read_answer, tree_from_raw
 from diffex_dagster.editing import checkpoints
 from diffex_dagster.editing.checkpoints import Checkpoint
-from diffex_dagster.editing.ledits import LeditsEditor, LeditsOptions
+from diffex_dagster.editing.ledits import LeditsEditor, LeditsEditorPart, LeditsOptions
 from diffex_dagster.editing.ledits_options import NOT_PIXELS
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.editing.settings import Kind, PromptOptions, Setting, kind_of, read_setting, worth_trying
-from diffex_dagster.errors import EditorError
+from diffex_dagster.errors import EditorError, StudyError
 from diffex_dagster.stages.calibration import wanted_prompts
+from diffex_dagster.stages.ready import check_pins
 from diffex_dagster.study import load_study
 from tests.support.project import ROOT
+from tests.support.toys import PaintEditor
 
 OWN = Setting()
 
@@ -174,6 +176,30 @@ def test_a_prompt_s_own_skip_is_refused_where_null_edits_depend_on_it(
         EditorError, match=f"'a hat': null edits of this editor depend on {name} .*leave {name} of this"
     ):
         list(made.edit(image, [request]))
+
+
+def test_a_prompt_s_own_skip_is_refused_before_anything_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = load_study(ROOT / "studies" / "avatars")
+    part = LeditsEditorPart(checkpoint="xl", prompts={"a hat": PromptOptions(skip=0.3)})
+    study = study.changed(editors={"xl": part}, editor="xl")
+    monkeypatch.setattr(checkpoints, "locate", lambda checkpoint, *_: Checkpoint(Path(checkpoint)))
+    monkeypatch.setattr(checkpoints, "is_xl", lambda folder: folder.name == "xl")
+    with pytest.raises(
+        StudyError, match=r"study.yaml: editors.xl.prompts: 'a hat': null edits of this editor depend on"
+    ):
+        check_pins(study, LeditsEditor(LeditsOptions(checkpoint="xl")))
+    check_pins(study, LeditsEditor(LeditsOptions(checkpoint="xl", zero_noise_steps=0)))
+    check_pins(study, PaintEditor(Path(), {}))  # an editor of another kind
+
+
+def test_the_grid_of_xl_has_scales_without_a_mask_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its null edits depend on the skip, so that no edit of the grid skips more or less."""
+    monkeypatch.setattr(checkpoints, "locate", lambda checkpoint, *_: Checkpoint(Path(checkpoint)))
+    monkeypatch.setattr(checkpoints, "is_xl", lambda folder: folder.name == "xl")
+    part, xl = LeditsEditorPart(checkpoint="xl"), LeditsEditor(LeditsOptions(checkpoint="xl"))
+    grid = {title: read_setting(setting) for title, setting in part.grid(xl.alike)}
+    assert len(grid) == 15 and {each.skip for each in grid.values()} == {0.1}
+    assert grid["scale 1, no mask"].mask == "none" and "scale 1, no mask, skip 0" in dict(part.grid())
 
 
 def table() -> dict[str, dict[str, str]]:

@@ -157,9 +157,9 @@ def test_only_what_the_decisions_tested_is_said(explanation: Report) -> None:
 @pytest.mark.parametrize(
     ("there", "failed", "says"),
     [
-        (2, 0, "2 features are there already in most images."),
+        (2, 0, "2 features could not be tried, since most images are so already."),
         (0, 1, "the edits of 1 feature failed."),
-        (1, 3, "1 feature is there already in most images and the edits of 3 features failed."),
+        (1, 3, "1 feature could not be tried, since most images are so already; the edits of 3 features failed."),
     ],
 )
 def test_why_nothing_was_tested_goes_by_the_decisions(explanation: Report, comparison: Comparison,

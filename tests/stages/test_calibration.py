@@ -13,6 +13,7 @@ from PIL import Image
 from diffex_dagster.cli.calibrate import make
 from diffex_dagster.editing.calibration import METHOD
 from diffex_dagster.editing.protocol import EditRequest
+from diffex_dagster.editing.settings import PromptOptions
 from diffex_dagster.errors import StoreError, StudyError
 from diffex_dagster.judging.protocol import Pair
 from diffex_dagster.report.wording import SHOWS
@@ -24,7 +25,7 @@ from diffex_dagster.stages.calibration import (
     study_edits,
     wanted_prompts,
 )
-from diffex_dagster.stages.calibration_page import write_page
+from diffex_dagster.stages.calibration_page import page_of, write_page
 from diffex_dagster.stages.corpus_now import corpus_now
 from diffex_dagster.stages.edits import control_edits, level1_edits
 from diffex_dagster.stages.plan import plan_edits
@@ -154,7 +155,7 @@ def test_tries_by_an_earlier_rule_decide_no_new_prompt_and_its_choices_stay(tmp_
     assert {of: choice.setting for of, choice in later.choices.items() if choice.earlier} == before
     whys = {str(row["prompt"]): str(row["why"]) for row in calibration_rows(later)}
     assert "earlier rule" in whys["red patch"] and "earlier rule" not in whys["red patch 1"]
-    page = write_page(work, later).read_text("utf-8")
+    page = write_page(work.study, page_of(work, later)).read_text("utf-8")
     assert page.count("; chosen by an earlier rule") == len(before) and "--again" in page
     edits = study_edits(work.study, work.store.current_corpus(study.name), 24)
     assert 0 < later.budget < edits / 6  # one of seven prompts has its part of a budget that is all of them
@@ -346,12 +347,13 @@ def test_an_editor_without_options_keeps_its_own(tmp_path: Path) -> None:
 def test_pinned_prompts_are_not_calibrated_and_change_no_other_edit(tmp_path: Path) -> None:
     scenes = load_study(Path(__file__).parents[2] / "studies" / "scenes")
     part = scenes.editors["diffusion"]
-    pinned = scenes.changed(editors={"diffusion": part.model_copy(update={"prompts": {"a dog": part.own}})})
+    five = part.model_copy(update={"prompts": {"a dog": PromptOptions(scale=5.0)}})
+    pinned = scenes.changed(editors={"diffusion": five})
     assert set(pinned.pinned) == {"a dog"} and '"scale": 5.0' in pinned.pinned["a dog"]
     assert build_editor(pinned).fingerprint == build_editor(scenes).fingerprint
     changed = {stage for stage in STAGES if stage_version(pinned, stage) != stage_version(scenes, stage)}
     assert changed == set(STAGES) - {"sample_images", "vlm_corpus", "corpus"}  # all of them at once
-    other = part.model_copy(update={"prompts": {"a dog": part.own.model_copy(update={"scale": 9.0})}})
+    other = part.model_copy(update={"prompts": {"a dog": PromptOptions(scale=9.0)}})
     again = scenes.changed(editors={"diffusion": other})
     assert stage_version(again, "editor_calibration") != stage_version(pinned, "editor_calibration")
 

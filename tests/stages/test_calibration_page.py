@@ -14,7 +14,7 @@ from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.report.sheets import contact_sheet
 from diffex_dagster.results import opened
 from diffex_dagster.stages.calibration import calibrate
-from diffex_dagster.stages.calibration_page import chosen_edits
+from diffex_dagster.stages.calibration_page import chosen_edits, page_of
 from diffex_dagster.stages.context import StudyContext
 from diffex_dagster.store import StoredPicture
 from diffex_dagster.study import Study, load_study
@@ -43,7 +43,7 @@ def test_the_asset_shows_the_null_edit_and_the_chosen_edit_of_a_prompt_of_each_g
     kind, _, data = metadata_of(study)["null_and_chosen_edits"].removesuffix(")").partition(",")
     work = StudyContext(study)
     found = calibrate(work)
-    rows = chosen_edits(work, found)
+    rows = chosen_edits(page_of(work, found))
     assert [label.split(": ")[0] for label, _ in rows] == ["red patch", "blue patch", "bright"]  # a group each
     for label, (null, chosen) in rows:
         prompt, options = label.split(": ")

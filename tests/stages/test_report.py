@@ -138,7 +138,7 @@ def test_what_an_image_becomes_is_said_of_every_target(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({}, "every group whose edits moved an image, the strongest first (gate: magnitude)."),
+        ({}, "every group but those whose edits succeed and move no image (gate: magnitude)."),
         ({"beam": 2}, "2 groups at most (gate: magnitude): first those whose images move by more than the noise floor"),
         ({"gate": "signed", "delta": 0.1}, "the 4 groups with the highest mean effect, where that is 0.1 or more"),
         ({"gate": "absolute", "beam": 1}, "the 1 group with the largest mean effect, up or down, however small"),
@@ -150,7 +150,7 @@ def test_which_groups_are_looked_into_goes_by_gate_and_beam(options: dict[str, A
 
 def test_the_page_says_which_groups_were_looked_into(explanation: Report) -> None:
     for text in (render_report(explanation), html.unescape(report_markdown(explanation))):
-        assert "The search looks into every group whose edits moved an image" in text
+        assert "The search looks into every group but those whose edits succeed" in text
         assert "enter the search" not in text
     read = render_report(replace(explanation, looked_into="", gate="signed"))  # a file says the gate alone
     assert "The search looks into" not in read and "(gate: signed)" in read
@@ -326,7 +326,7 @@ def test_a_rule_on_a_group_speaks_of_everything_below_it(study: Study, store: St
     [
         (relied(0.0, decision="edit failed"), "edit failed"),
         (relied(0.0, images=2, decision="already there"), "already there"),
-        (relied(0.0, images=1, decision="inconclusive"), "1 images, fewer than 6"),
+        (relied(0.0, images=1, decision="inconclusive"), "1 image, fewer than 6"),
     ],
 )
 def test_edits_that_show_nothing_keep_no_rule(study: Study, store: Store, of: Reliance, why: str) -> None:
@@ -336,6 +336,13 @@ def test_edits_that_show_nothing_keep_no_rule(study: Study, store: Store, of: Re
     assert not rule.holds and rule.measured is None and f"not measured (Red: {why}" in rule.text
     (rule, *_) = judge_rules(study, corpus, "v1", {f.id: of for f in corpus.walk()} | {"red": relied(0.01)})
     assert rule.holds and rule.measured == 0.01 and f"; not measured: Dark red: {why}" in rule.text
+
+
+def test_a_report_of_one_image_keeps_rules_by_its_control_edits(study: Study, store: Store) -> None:
+    corpus = store.current_corpus(study.name)
+    one = {f.id: relied(0.01, images=1, decision="inconclusive") for f in corpus.walk()}
+    (rule, *_) = judge_rules(study, corpus, "v1", one, one_image=True)
+    assert rule.holds and "over 1 image (" in rule.text
 
 
 def test_a_rule_for_nobody_is_one_sentence(tmp_path: Path) -> None:
