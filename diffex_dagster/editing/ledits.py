@@ -51,7 +51,6 @@ _TOO_LARGE = (
 )
 _USUAL_TOKENS = 75  # that a text encoder of Stable Diffusion reads
 SCALES, THRESHOLDS, SKIPS = (1.0, 3.0, 5.0, 10.0), (0.5, 0.75, 0.9), (0.0, 0.1, 0.3)  # of a preview's grid
-FREE_SCALES = (1.0, 3.0, 5.0)  # of a preview's grid without a mask, where the editor's own options have one
 
 
 class LeditsEditorPart(LeditsOptions, CheckpointPart):
@@ -99,7 +98,7 @@ class LeditsEditorPart(LeditsOptions, CheckpointPart):
             (f"scale {scale:g}, {second} {value:g}", self.own.model_copy(update={"scale": scale, second: value}))
             for scale, value in itertools.product(SCALES, values)
         ]
-        for scale in FREE_SCALES if self.mask != "none" else ():
+        for scale in SCALES[:-1] if self.mask != "none" else ():  # no hard push of the whole picture
             free = self.own.model_copy(update={"scale": scale, "mask": "none"})
             whole = free.model_copy(update={"skip": 0.0})  # what is not pushed draws from the first noise on
             unpushed = scale <= UNPUSHED and alike(whole.text)
@@ -195,8 +194,7 @@ class LeditsEditor:
         checkpoint = self._checkpoint  # one that is missing is reported before any work
         if not requests:
             return
-        if not self._exact:
-            self.options.check_alike(requests)
+        self.check_settings(requests)
         engine = self._load(checkpoint)
         pictures = Pictures(images, self.options.resolution or engine.resolution, engine.side_multiple)
         before = len(self.shortened)
@@ -235,13 +233,16 @@ class LeditsEditor:
     @property
     def _exact(self) -> bool:
         """Whether null edits give the picture back whatever the skip and the description."""
-        zero_noise = self.options.zero_noise_steps
-        if zero_noise is None:  # as the engine takes it
-            zero_noise = 3 if checkpoints.is_xl(self._checkpoint.folder) else 0
-        return self.options.correct_end and not zero_noise
+        own = self.options.zero_noise_steps  # None: as the engine takes it, 3 for XL
+        return self.options.correct_end and not (checkpoints.is_xl(self._checkpoint.folder) if own is None else own)
+
+    def check_settings(self, requests: Sequence[EditRequest]) -> None:
+        """See `Calibrates.check_settings`."""
+        if not self._exact:
+            self.options.check_alike(requests)
 
     def alike(self, setting: str) -> bool:
-        """Whether edits under a setting and null edits differ by the prompt alone (`LeditsOptions.check_alike`)."""
+        """See `Calibrates.alike`."""
         return self._exact or self.options.alike(read_setting(setting) if setting else self.options.own)
 
     def variants(self, setting: str) -> list[str]:

@@ -90,7 +90,15 @@ class Calibrates(Protocol):
     def alike(self, setting: str) -> bool:
         """Whether edits under a setting and null edits differ by the prompt alone; may be left out where all do.
 
-        One for which they do not is refused where a study pins it, and no row of a preview's grid.
+        One for which they do not is no row of a preview's grid.
+        """
+        ...
+
+    def check_settings(self, requests: Sequence[EditRequest]) -> None:
+        """Refuse edits under settings that are not `alike`, as `edit` does; may be left out where all are.
+
+        Raises:
+            EditorError: names the prompt, the option and the remedy.
         """
         ...
 

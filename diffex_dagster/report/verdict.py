@@ -27,6 +27,8 @@ from diffex_dagster.report.wording import (
 )  # fmt: skip
 from diffex_dagster.results import ComparedFeature, Comparison, EditorComparison, RankedFeature, Report
 
+_SO_ALREADY = "could not be tried, since most images are so already"
+
 
 def shown(feature: RankedFeature) -> bool:
     """Whether the report claims an effect of this feature."""
@@ -190,7 +192,7 @@ def _nothing_found(explanation: Report) -> list[str]:
 def _untested(features: Sequence[RankedFeature | ComparedFeature]) -> str:
     """Why nothing is said of features of which nothing can be said, by the counts of their decisions."""
     there, failed = (sum(f.decision == decision for f in features) for decision in wording.UNSAID)
-    said = [f"{count(there, 'feature')} could not be tried, since most images are so already"] if there else []
+    said = [f"{count(there, 'feature')} {_SO_ALREADY}"] if there else []
     said += [f"the edits of {count(failed, 'feature')} failed"] if failed else []
     return "; ".join(said)
 
@@ -224,9 +226,7 @@ def _unsaid(by: Mapping[str, Sequence[RankedFeature | ComparedFeature]]) -> list
     there, failed = (by.get(decision, ()) for decision in wording.UNSAID)
     said = []
     if there:
-        said.append(
-            f"{len(there)} could not be tried, since most images are so already ({listing(_first_four(there))})"
-        )
+        said.append(f"{len(there)} {_SO_ALREADY} ({listing(_first_four(there))})")
     if failed:
         said.append(f"{len(failed)} could not be judged because the edit did not take ({listing(_first_four(failed))})")
     return said

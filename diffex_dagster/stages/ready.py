@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from diffex_dagster.editing.protocol import Editor
-from diffex_dagster.errors import DiffExError, StudyError, in_words
+from diffex_dagster.editing.protocol import Concept, Editor, EditRequest
+from diffex_dagster.errors import DiffExError, EditorError, StudyError, in_words
 from diffex_dagster.study import Study
 from diffex_dagster.study.building import judge_where, placed_editor
 from diffex_dagster.utils.devices import device_problem
@@ -28,19 +28,19 @@ def check_ready(study: Study) -> None:
 
 
 def check_pins(study: Study, editor: Editor) -> None:
-    """Raise StudyError for options of a single prompt that the editor's null edits would not fit.
+    """Raise StudyError for options of a single prompt that the editor refuses, before anything else is tried.
 
     Args:
         editor: of the study. Its checkpoint is looked at, and no model is loaded.
     """
-    alike: Callable[[str], bool] = getattr(editor, "alike", lambda setting: True)
-    for prompt, setting in study.editor_part.pinned().items():
-        if not alike(setting):
-            raise StudyError(
-                f"{study.file}: editors.{study.editor_name}.prompts: {prompt!r}: null edits of this editor depend on "
-                "skip and on the description (Stable Diffusion XL as it is set, zero_noise_steps above 0, or "
-                "correct_end: false): leave skip and described of this prompt out"
-            )
+    check: Callable[[Sequence[EditRequest]], None] | None = getattr(editor, "check_settings", None)
+    if check is None:
+        return
+    pinned = study.editor_part.pinned()
+    try:
+        check([EditRequest("", (Concept(prompt, setting=setting),)) for prompt, setting in pinned.items()])
+    except EditorError as error:
+        raise StudyError(f"{study.file}: editors.{study.editor_name}.{error}") from error
 
 
 def check_truth(study: Study, images: Sequence[str] = ()) -> None:
