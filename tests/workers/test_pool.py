@@ -72,9 +72,11 @@ def test_a_worker_that_is_killed_costs_nothing_but_its_batches(tmp_path: Path) -
     ensure_edits(whole.store, whole.editor, requests)
     work = prepared(crew_study(tmp_path / "crew", 2))
     counts = ensure_edits(work.store, work.editor, requests)
-    assert counts.made == len(requests) == len(pids(work.study)) == sum(counts.by_worker.values())
+    assert counts.made == len(requests) == sum(counts.by_worker.values())
     assert counts.lost == 1 and edit_metadata(counts)["workers_lost"] == 1
-    assert work.editor.pool.lost == 1 and work.editor.pool.remade >= 1  # type: ignore[attr-defined]
+    assert work.editor.pool.lost == 1 and (remade := work.editor.pool.remade) >= 1  # type: ignore[attr-defined]
+    batch = 4  # edits; the one that killed noted none, the others that it had may have been done and not yet given back
+    assert len(requests) <= len(pids(work.study)) <= len(requests) + batch * (remade - 1)
     assert kept(work.store, requests) == kept(whole.store, requests)
 
 
