@@ -12,7 +12,7 @@ test. Its claims are all that it keeps.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,6 +62,7 @@ class Baseline:
 PAPER = Baseline("the paper's reading", "signed", "original")
 COMBINATIONS = "Algorithm 1"  # the one whose edits no other reading shares: hundreds for each classifier
 BEAM = 6  # of readings of a study that has none
+NOTHING = 1e-6  # a mean change up to this is rounding: the same picture is scored in batches of several sizes
 DRAWS = 5  # random beams, whose marks are averaged
 BASELINES: dict[str, tuple[Baseline, ...]] = {
     "paper": (PAPER,),
@@ -118,11 +119,14 @@ def read(baseline: Baseline, subject: Subject) -> Reading:
 
 
 def _reading(result: SearchResult, claims: bool) -> Reading:
-    return Reading(
-        {feature: float(np.mean(d)) for feature, d in result.scores.items()},
-        {feature.id: "raises" for feature in result.survivors} if claims else None,
-        kept_ids(result.gate),
-    )
+    effects = {feature: float(np.mean(d)) for feature, d in result.scores.items()}
+    kept = _claims([feature.id for feature in result.survivors], effects)
+    return Reading(effects, kept if claims else None, kept_ids(result.gate))
+
+
+def _claims(kept: Iterable[str], effects: Mapping[str, float]) -> dict[str, str]:
+    """What is kept, but for an edit that changed nothing: it passes a threshold of 0 or not, as rounding has it."""
+    return {feature: "raises" for feature in kept if abs(effects[feature]) > NOTHING}
 
 
 def _combinations(corpus: Corpus, score: Score, study: Study) -> Reading:
@@ -143,8 +147,8 @@ def _combinations(corpus: Corpus, score: Score, study: Study) -> Reading:
     for ids, d in tried.items():
         for feature in ids:
             effects.setdefault(feature, float(np.mean(d)))
-    claimed = dict.fromkeys(feature for ids in kept for feature in ids)
-    return Reading(effects, dict.fromkeys(claimed, "raises"), list(dict.fromkeys(f.split("/")[0] for f in claimed)))
+    found = dict.fromkeys(feature for ids in kept for feature in ids)
+    return Reading(effects, _claims(found, effects), list(dict.fromkeys(f.split("/")[0] for f in found)))
 
 
 def _random_beam(corpus: Corpus, score: Score, study: Study, beam: int, draw: int) -> Reading:
