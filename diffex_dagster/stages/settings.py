@@ -158,7 +158,8 @@ REVISIONS: Mapping[Stage | Beside, Mapping[str, int]] = {
     # 1: a trace is no edit that shows its attribute, and what changed is measured on the whole picture.
     # 2: what fills the picture has no mask, and an edit shows its attribute by the rule of reports.
     # 3: a prompt is tried under settings of its kind only; words are compared in small studies and under named options
-    "source_prompts": {"revision": 3},
+    # 4 (source prompts): what calibration can mend of single prompts is not held against the words
+    "source_prompts": {"revision": 4},
     "editor_calibration": {"revision": 3},
     "level1_scores": JUDGED,
     "level2_scores": JUDGED,
