@@ -120,8 +120,8 @@ def read(baseline: Baseline, subject: Subject) -> Reading:
 
 def _reading(result: SearchResult, claims: bool) -> Reading:
     effects = {feature: float(np.mean(d)) for feature, d in result.scores.items()}
-    kept = _claims([feature.id for feature in result.survivors], effects)
-    return Reading(effects, kept if claims else None, kept_ids(result.gate))
+    claimed = _claims([feature.id for feature in result.survivors], effects) if claims else None
+    return Reading(effects, claimed, kept_ids(result.gate))
 
 
 def _claims(kept: Iterable[str], effects: Mapping[str, float]) -> dict[str, str]:

@@ -217,13 +217,12 @@ def _tried(work: StudyContext, words: Vocabulary, samples: Sequence[str]) -> tup
     sides[1].hold_against(sides[0].best)
     worth = [_worth(trying) for trying in sides]
     better = np.array([worth[1][pair] - worth[0][pair] for pair in worth[0]])
-    by_prompt = study.calibrates and may_leave_words_out(sides[0].work.editor, sides[1].work.editor)
     means = [float(np.mean(list(of.values()))) for of in worth]
     why = (
         f"edits on {len(better)} pairs of prompt and picture are worth {means[1]:.2f} with the words and "
         f"{means[0]:.2f} without"
     )
-    if by_prompt:
+    if study.calibrates and may_leave_words_out(sides[0].work.editor, sides[1].work.editor):
         typical, error = typical_of(better)
         why += f" (median difference {typical:+.2f}, which decides: calibration may edit single prompts without them)"
     else:

@@ -199,10 +199,10 @@ def test_what_calibration_can_mend_of_single_prompts_is_not_held_against_the_wor
 
 def test_single_prompts_may_do_without_words_where_the_editor_has_settings_for_it() -> None:
     words = {"hair": VocabularyGroup(words=("black hair", "red hair"), optional=True)}
-    for scheduler_end, mends in ((True, True), (False, False)):
-        options = LeditsOptions(checkpoint=str(ROOT / "studies/avatars/editor"), correct_end=scheduler_end)
+    for exact in (True, False):  # whether null edits give the picture back whatever the description
+        options = LeditsOptions(checkpoint=str(ROOT / "studies/avatars/editor"), correct_end=exact)
         editor = LeditsEditor(options)
-        assert stage.may_leave_words_out(editor, editor.with_source_prompts(words)) is mends
+        assert stage.may_leave_words_out(editor, editor.with_source_prompts(words)) is exact
     assert not stage.may_leave_words_out(PaintEditor, PaintEditor)
 
 
