@@ -18,7 +18,7 @@ from typing import Any
 
 from diffex_dagster.bench.exam_classifiers import COUNT, Recipe, trained
 from diffex_dagster.bench.true_effects import Examinee, Truth
-from diffex_dagster.bench.truth import CONTROL_PROMPTS, Benchmark, Scope, grade_all, world_of
+from diffex_dagster.bench.truth import CONTROL_PROMPTS, DRAWINGS, Benchmark, Scope, grade_all, world_of
 from diffex_dagster.classifying.transformers_adapter import TransformersPart
 from diffex_dagster.corpus.vlm.recorded import RecordedVLM
 from diffex_dagster.editing.parts import EditorPart
@@ -31,7 +31,7 @@ from diffex_dagster.worlds.redrawing import sample_states
 FOLDER = "exam"  # beside the study file: a folder for each classifier
 PROPOSALS = "proposals"  # beside the study file: a recorded proposal a file
 IMAGE_SEED, POPULATION_SEED = 601, 602
-IMAGES, POPULATION = 24, 1000
+IMAGES = 24
 COMBINATIONS = 10  # classifiers that Algorithm 1 is read for with the diffusion editor: rules are random in any order
 
 
@@ -124,7 +124,7 @@ def exam_scope(
 ) -> Scope:
     """The exam's images, population and combinations, or fewer of them; others as in `Scope`."""
     combinations = COMBINATIONS if combinations is None else combinations
-    return Scope(images or IMAGES, population or POPULATION, POPULATION_SEED, combinations=combinations, **others)
+    return Scope(images or IMAGES, population or DRAWINGS, POPULATION_SEED, combinations=combinations, **others)
 
 
 def grade_exam(

@@ -16,7 +16,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffex_dagster.bench.pages import claims_made, commit_of, missed_effects, of_claims, publish_runs, rounded, table
+from diffex_dagster.bench.pages import (
+    claims_made,
+    commit_of,
+    false_claims,
+    missed_effects,
+    of_claims,
+    publish_runs,
+    rounded,
+    table,
+)
 from diffex_dagster.errors import DiffExError
 
 Figures = Mapping[str, Any]
@@ -184,6 +193,7 @@ def _arm(figures: Figures) -> dict[str, Any]:
         "interval": rounded(figures["interval"]),
         "missed": figures["missed"],
         "claims": claims_made(figures["points"]),
+        "false": false_claims(figures["classifiers"].values()),
         "baselines": {
             title: {"mean": rounded(each["mean"]), "interval": rounded(each["interval"])}
             | ({"classifiers": len(each["classifiers"]), "ours": rounded(each["ours"])} if "ours" in each else {})

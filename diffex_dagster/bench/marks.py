@@ -48,7 +48,15 @@ class TrueEffects:
 
     def effects(self) -> dict[str, float]:
         """Mean effect among the drawings that can be changed; among all where none can."""
-        return {f: float(d[on].mean() if (on := self.without[f]).any() else d.mean()) for f, d in self.d.items()}
+        return {f: float(d.mean()) for f, d in self._changed().items()}
+
+    def errors(self) -> dict[str, float]:
+        """Standard errors of the same as effects of the whole world; NaN of one drawing."""
+        found = self._changed().items()
+        return {f: float(d.std(ddof=1) / len(d) ** 0.5) if len(d) > 1 else math.nan for f, d in found}
+
+    def _changed(self) -> dict[str, NDArray[np.float64]]:
+        return {f: d[on] if (on := self.without[f]).any() else d for f, d in self.d.items()}
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,7 @@ class Point:
     Attributes:
         edit_success: share of its edits that show it, where a judge says so.
         confounded_with: the name of what a claim is said to be confounded with; None where nothing is said.
+        population, population_error: the true effect of the population, and its standard error as one of the world.
     """
 
     feature: str
@@ -69,6 +78,8 @@ class Point:
     decision: str
     edit_success: float | None = None
     confounded_with: str | None = None
+    population: float = math.nan
+    population_error: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -187,7 +198,7 @@ def mark(
         subject = subject.calibrated()
     run_search(subject)  # makes the edits; `classifier_report` replays it
     explanation, searched = classifier_report(subject, "diffex bench truth")
-    truth, world = true.effects(), true_world.effects()
+    truth, world, errors = true.effects(), true_world.effects(), true_world.errors()
     alone = read(PAPER, subject)
     ours = {row.feature: row.effect for row in explanation.features}
     shared = {feature: effect for feature, effect in truth.items() if feature in ours and feature in alone.effects}
@@ -215,6 +226,8 @@ def mark(
                 f.decision,
                 f.edit_success,
                 f.confounded_with.name if f.confounded_with else None,
+                world[f.feature],
+                errors[f.feature],
             )
             for f in explanation.features
         ),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +75,24 @@ def claims_made(points: Mapping[str, Sequence[Mapping[str, Any]]]) -> int:
     return sum(point["decision"] in CLAIMS for of_one in points.values() for point in of_one)
 
 
+def false_claims(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """How many claims are false for which reason, of all classifiers together.
+
+    Args:
+        rows: marks of each classifier, as `bench.truth_tables.as_json` gives them.
+    """
+    return dict(Counter(why for row in rows for why in row["false_discoveries"].values()))
+
+
 def of_claims(run: Mapping[str, Any]) -> str:
     """The same as a half-sentence; nothing of a run from before it was kept."""
     if "claims" not in run:
         return ""
-    made = run["claims"]
-    return f"; claims in all: {made}" if made else "; nothing is claimed, so that no claim is false"
+    made, false = run["claims"], run.get("false", {})
+    if not made:
+        return "; nothing is claimed, so that no claim is false"
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(false.items()))
+    return f"; claims in all: {made}" + (f", false of them: {kinds}" if kinds else "")
 
 
 def write_between(page: Path, name: str, text: str) -> None:

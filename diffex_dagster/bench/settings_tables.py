@@ -20,7 +20,16 @@ from typing import Any
 import numpy as np
 
 from diffex_dagster.bench.exam_tables import AVATARS, DOCS, places, written_of
-from diffex_dagster.bench.pages import claims_made, commit_of, missed_effects, of_claims, publish_runs, rounded, table
+from diffex_dagster.bench.pages import (
+    claims_made,
+    commit_of,
+    false_claims,
+    missed_effects,
+    of_claims,
+    publish_runs,
+    rounded,
+    table,
+)
 from diffex_dagster.bench.truth_tables import FEWEST, intervals
 from diffex_dagster.errors import DiffExError
 
@@ -89,6 +98,8 @@ def published(whole: Figures, settings: str | None = None, commit: str | None = 
         "mean": rounded({key: _mean(row[key] for row in rows.values()) for key in MARKS}),
         "missed": arm["missed"],
         "claims": claims_made(arm["points"]),
+        "false": false_claims(arm["classifiers"].values()),
+        "population_error": _most(row["population_error"] for row in arm["classifiers"].values()),
         "classifiers": rounded(rows),
     }
 
@@ -166,9 +177,10 @@ def as_markdown(runs: Sequence[Figures]) -> str:
     return "\n\n".join(
         [
             f"{len(subjects)} classifiers ({', '.join(subjects)}), {' or '.join(map(str, counts))} images, "
-            f"{first['population']} drawings of the population, {first['features']} features of the corpus. Each cell "
-            f"is a mean over the classifiers {_brackets(len(subjects))} A mark is of the features that are reported, "
-            "unless it says *every*."
+            f"{first['population']} drawings of the population{_error(runs)}, "
+            f"{first['features']} features of the corpus. "
+            f"Each cell is a mean over the classifiers {_brackets(len(subjects))} "
+            "A mark is of the features that are reported, unless it says *every*."
             + (" Rows of two commits also differ by what changed between these." if len(runs) > 1 else ""),
             table(["settings", "features reported", *(MARKS[key] for key in keys), "commit"], rows),
             "ρ, and precision@5, of each classifier"
@@ -216,6 +228,16 @@ def verdicts(runs: Sequence[Figures]) -> list[tuple[str, bool]]:
 def _tuned(runs: Sequence[Figures]) -> Figures | None:
     """The tuned study's run on the most images, which others on as many are held against."""
     return next((run for run in reversed(runs) if run["settings"] == TUNED), None)
+
+
+def _error(runs: Sequence[Figures]) -> str:
+    """How far the population's own true effects may be off; nothing of runs from before it was kept."""
+    known = _most(run.get("population_error") for run in runs)
+    return "" if known is None else f" (standard errors of its true effects: up to {known:.3f})"
+
+
+def _most(values: Iterable[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
 
 
 def _brackets(classifiers: int) -> str:

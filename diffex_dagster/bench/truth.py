@@ -48,6 +48,7 @@ from diffex_dagster.worlds.redrawing import SEED, sample_states
 # study's own may have been met while editor and judge were made.
 CONTROL_PROMPTS = ("whereas", "henceforth", "nevertheless")
 FOLDER = "bench"  # beside the study file: the development classifiers, which only the benchmark explains
+DRAWINGS = 1000  # of the population; with 60 its own true effects have standard errors of 0.05
 TOP = 10  # of the world's attributes, for corpus recall
 
 
@@ -176,7 +177,7 @@ class Scope:
     """
 
     images: int | None = None
-    population: int = 200
+    population: int = DRAWINGS
     population_seed: int = SEED
     resamples: int = 200
     combinations: int | None = None

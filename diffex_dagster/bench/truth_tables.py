@@ -15,7 +15,7 @@ from rich.table import Table
 from diffex_dagster.bench.exam_tables import EXACT
 from diffex_dagster.bench.marks import Beside, Marked, Point
 from diffex_dagster.bench.truth import Benchmark
-from diffex_dagster.effects.grading import Grade
+from diffex_dagster.effects.grading import OFF, Grade
 
 MARKS = {  # key -> (heading, whether a larger number is better)
     "spearman": ("ρ", True),
@@ -154,7 +154,8 @@ def _ours(each: Marked) -> dict[str, Any]:
     return marks | {
         "relevant": each.ours.relevant,
         "discoveries": each.ours.discoveries,
-        "false_discoveries": list(each.ours.false_discoveries),
+        "false_discoveries": each.ours.false_discoveries,
+        "population_error": max(filter(math.isfinite, (p.population_error for p in each.points)), default=math.nan),
         "missed": each.ours.missed,
     }
 
@@ -250,6 +251,22 @@ def missed_line(figures: Mapping[str, Any]) -> str:
     """Why true effects were missed, the commonest cause first."""
     causes = sorted(figures["missed"].items(), key=lambda item: -item[1])
     return "missed true effects: " + (", ".join(f"{why} {count}" for why, count in causes) or "none")
+
+
+def population_line(figures: Mapping[str, Any], drawings: int) -> str:
+    """How far the truth that claims are held against may be off itself, being that of some drawings.
+
+    Args:
+        figures: of an arm, as `as_json` gives them.
+        drawings: of the population.
+    """
+    known = [row["population_error"] for row in figures["classifiers"].values() if row["population_error"] is not None]
+    if not known:
+        return ""
+    line = f"true effects of the population ({drawings} drawings): standard errors of up to {max(known):.3f}"
+    if max(known) > OFF / 4:
+        line += "; some claims are called false, and some intervals to miss, for that: use a larger --population"
+    return line
 
 
 def _number(value: float | None) -> str:

@@ -76,8 +76,8 @@ def truth(
     arm: Annotated[Arm, typer.Option(help="exact edits, the diffusion editor's, or both")] = Arm.both,
     images: Annotated[int | None, typer.Option(min=2, help="use the first N images; the study's own limit")] = None,
     population: Annotated[
-        int | None, typer.Option(min=10, help="drawings that stand for the world; 200, or 1000 with --exam")
-    ] = None,
+        int, typer.Option(min=10, help="drawings that stand for the world, whose true effects claims are held against")
+    ] = 1000,  # bench.truth.DRAWINGS
     resamples: Annotated[int, typer.Option(min=1, help="resampled studies of the exact arm")] = 200,
     classifier: Annotated[
         list[Path] | None, typer.Option(help="grade only this folder's classifier; may be given several times")
@@ -143,7 +143,7 @@ def truth(
             )
         else:
             chosen = grading.subjects(loaded, classifier or (), label)
-            scope = grading.Scope(images, population or 200, **some)
+            scope = grading.Scope(images, population, **some)
             benchmark = grading.grade_all(loaded, arms, chosen, scope)
             found = {"": benchmark}
     console = terminal(200)
@@ -152,6 +152,8 @@ def truth(
         for of, values in each["arms"].items():
             console.print(truth_tables.table(of, values, name))
             console.print(truth_tables.missed_line(values), highlight=False)
+            if of != "exact" and (line := truth_tables.population_line(values, each["population"])):
+                console.print(line, highlight=False)
     whole = (
         whole_exam(figures) if exam else {"commit": ran_at, "world": world, "settings": settings.value, **figures[""]}
     )

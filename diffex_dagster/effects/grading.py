@@ -20,6 +20,9 @@ NULL = 0.001
 OFF = 0.1
 """How far a claimed effect may be off, in the unit of the measure, before its interval has to hold the truth."""
 
+NO_EFFECT, OTHER_SIGN, SIZE = "no effect", "the other sign", "another size"
+"""Why a claim is false."""
+
 
 @dataclass(frozen=True)
 class Grade:
@@ -40,7 +43,7 @@ class Grade:
         discoveries: features decided *raises* or *lowers* for which a truth is known.
         fdr: share of the discoveries that are false: no true effect, the other sign, or a size that is wrong by more
             than `OFF` and outside the claim's own interval. 0 without discoveries.
-        false_discoveries: those features.
+        false_discoveries: those features -> `NO_EFFECT`, `OTHER_SIGN` or `SIZE`.
         missed: relevant feature -> why it was not discovered: its decision, "wrong sign", or "not scored". Empty when
             no decisions were given.
     """
@@ -59,7 +62,7 @@ class Grade:
     coverage: float
     discoveries: int
     fdr: float
-    false_discoveries: tuple[str, ...]
+    false_discoveries: dict[str, str]
     missed: dict[str, str]
 
 
@@ -100,12 +103,11 @@ def grade(
     signs = [scored[name] * known[name] > 0 for name in relevant_scored]
     covered = [low <= known[name] <= high for name, (low, high) in (intervals or {}).items() if name in known]
     claims = {n: text for n, text in (decisions or {}).items() if text in ("raises", "lowers") and n in known}
-    false = tuple(
-        name
-        for name, text in claims.items()
-        if _is_false(text, known[name], null_tolerance * unit)
-        or _is_off(scored.get(name), (intervals or {}).get(name), known[name], OFF * unit)
-    )
+    false = {}
+    for name, text in claims.items():
+        bounds = (intervals or {}).get(name)
+        if why := _why_false(text, known[name], scored.get(name), bounds, null_tolerance * unit, OFF * unit):
+            false[name] = why
     return Grade(
         features=len(scored),
         relevant=len(relevant),
@@ -145,19 +147,26 @@ def beam_recall(
     return _mean([name.split("/")[0] in kept for name, strength in strengths.items() if strength >= bar])
 
 
-def _is_off(estimate: float | None, interval: tuple[float, float] | None, true: float, off_by: float) -> bool:
-    """Whether a claim is wrong by more than it says that it may be, and by more than `off_by`."""
-    if estimate is None or interval is None:
-        return False
-    return abs(estimate - true) > off_by and not interval[0] <= true <= interval[1]
-
-
-def _is_false(decision: str, true: float, null_tolerance: float) -> bool:
-    return abs(true) <= null_tolerance or (true > 0) != (decision == "raises")
+def _why_false(
+    decision: str,
+    true: float,
+    estimate: float | None,
+    interval: tuple[float, float] | None,
+    null_tolerance: float,
+    off_by: float,
+) -> str | None:
+    """Why a claim is false; None where it is not. A size is wrong by more than its interval says, and `off_by`."""
+    if abs(true) <= null_tolerance:
+        return NO_EFFECT
+    if (true > 0) != (decision == "raises"):
+        return OTHER_SIGN
+    if estimate is None or interval is None or abs(estimate - true) <= off_by:
+        return None
+    return None if interval[0] <= true <= interval[1] else SIZE
 
 
 def _missed(
-    relevant: Sequence[str], scored: Mapping[str, float], decisions: Mapping[str, str], false: Sequence[str]
+    relevant: Sequence[str], scored: Mapping[str, float], decisions: Mapping[str, str], false: Collection[str]
 ) -> dict[str, str]:
     missed = {}
     for name in relevant:

@@ -108,7 +108,7 @@ def test_a_claim_of_the_right_sign_and_a_wrong_size_is_false() -> None:
     bounds = {"a": (0.4, 0.6), "b": (0.1, 0.9), "c": (0.24, 0.26)}
     graded = grade(estimated, truths, bounds, decisions)
     # a is off by 0.3 and its interval rules the truth out; b admits it; c is off by less than it matters.
-    assert graded.false_discoveries == ("a",)
+    assert graded.false_discoveries == {"a": "another size"}
 
 
 def test_decoys_and_the_whole_corpus_are_marked(graded: Graded) -> None:

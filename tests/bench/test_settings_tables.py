@@ -27,7 +27,9 @@ def written(spearman: float, precision: float, success: float | None = 0.8, **fi
     """What the benchmark writes of three classifiers, the last of which has no ranking to judge."""
     marks = dict.fromkeys(truth_tables.MARKS, 0.0) | {"precision_at_5": precision, "sign_accuracy": 0.96}
     rows = {
-        name: marks | {"spearman": None if i == 2 else spearman + 0.1 * i, "fdr": 0.3 * i}
+        name: marks
+        | {"spearman": None if i == 2 else spearman + 0.1 * i, "fdr": 0.3 * i}
+        | {"false_discoveries": {"a": "another size"} if i else {}, "population_error": 0.01 * i}
         for i, name in enumerate(SUBJECTS)
     }
     arm = {
@@ -70,9 +72,10 @@ def test_one_command_makes_one_table_of_all_settings(tmp_path: Path, capsys: pyt
     assert cells(page, "the authors' defaults")["edits that show"] == "50%"
     assert of["false claims"].startswith("30% (0% to 60%)")
     assert (
-        "- default: edit failed 5, inconclusive 2; claims in all: 3." in page
+        "- default: edit failed 5, inconclusive 2; claims in all: 3, false of them: 2 another size." in page
         and "- missed: ρ 0.75, within 0.05" in page
     )
+    assert "60 drawings of the population (standard errors of its true effects: up to 0.020)" in page
     assert "| interaction | –, 0.54 | –, 0.50 | –, 0.10 | –, −0.04 | –, −0.44 |" in page
     said = capsys.readouterr().out.splitlines()
     assert "missed: ρ 0.75, within 0.05 of the tuned study's 0.85" in said

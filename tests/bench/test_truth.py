@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 from rich.table import Table
+from scipy import stats
 
 from diffex_dagster.bench import baselines, exam_tables, truth, truth_tables
-from diffex_dagster.bench.marks import Marked, Point
+from diffex_dagster.bench.marks import Marked, Point, TrueEffects
 from diffex_dagster.bench.racing import all_subjects
 from diffex_dagster.bench.resampling import resample
 from diffex_dagster.classifying.parts import Target
@@ -207,10 +208,31 @@ def test_claims_with_a_mark_are_counted_apart() -> None:
 
     points = (point("a", "raises", "B"), point("b", "raises", "A"), point("c", "lowers"), point("d", "lowers"))
     quiet = point("e", "inconclusive")
-    of = SimpleNamespace(points=(*points, quiet), ours=SimpleNamespace(false_discoveries=("a", "c")))
+    of = SimpleNamespace(
+        points=(*points, quiet), ours=SimpleNamespace(false_discoveries={"a": "no effect", "c": "another size"})
+    )
     assert Marked.fdr_unmarked.fget(of) == 0.5 and Marked.true_marked.fget(of) == 0.5  # type: ignore[attr-defined]
     none = SimpleNamespace(points=(quiet,), ours=of.ours)
     assert Marked.fdr_unmarked.fget(none) == 0.0 and math.isnan(Marked.true_marked.fget(none))  # type: ignore[attr-defined]
+
+
+def test_the_truth_of_few_drawings_says_how_far_it_may_be_off() -> None:
+    """Effects of 60 drawings of a world differ from the world's by their standard error."""
+    rng = np.random.default_rng(0)
+    drawn = rng.normal(0.3, 0.4, size=(500, 60))
+    everywhere = np.ones(60, dtype=bool)
+    errors = [TrueEffects({"a": d}, {"a": everywhere}, {}).errors()["a"] for d in drawn]
+    assert np.mean(errors) == pytest.approx(drawn.mean(axis=1).std(), rel=0.1)
+    some = np.arange(60) < 15  # an effect is of the drawings that can be changed
+    of_some = TrueEffects({"a": drawn[0]}, {"a": some}, {})
+    assert of_some.errors()["a"] == pytest.approx(stats.sem(drawn[0][:15]))
+    assert math.isnan(TrueEffects({"a": drawn[0]}, {"a": np.arange(60) < 1}, {}).errors()["a"])
+
+    def line(error: float | None) -> str:
+        return truth_tables.population_line({"classifiers": {"v1": {"population_error": error}}}, 60)
+
+    assert "60 drawings" in line(0.05) and "up to 0.050" in line(0.05) and "larger --population" in line(0.05)
+    assert "larger" not in line(0.01) and line(None) == ""
 
 
 def test_racing_is_counted_for_the_same_classifiers() -> None:

@@ -41,7 +41,10 @@ def test_known_numbers() -> None:
     assert marks.sign_accuracy == pytest.approx(2 / 3)
     assert marks.effect_mae == pytest.approx((0.1 + 0.6 + 0.29 + 0.29) / 4)
     assert marks.coverage == 0.5
-    assert marks.discoveries == 3 and marks.false_discoveries == ("b", "d") and marks.fdr == pytest.approx(2 / 3)
+    assert marks.discoveries == 3 and marks.fdr == pytest.approx(2 / 3)
+    assert marks.false_discoveries == {"b": "the other sign", "d": "the other sign"}
+    strict = grade(estimated, truth, None, {"d": "raises", "b": "raises"}, null_tolerance=0.02)
+    assert strict.false_discoveries == {"b": "the other sign", "d": "no effect"}
     assert marks.missed == {"b": "wrong sign", "c": "inconclusive"}
     assert marks.spearman == pytest.approx(stats.spearmanr([0.4, 0.2, 0.01, 0.3], [0.5, -0.4, 0.3, 0.01]).statistic)
 
