@@ -35,7 +35,10 @@ AVATARS = "avatars"  # whose exam stands on the page about validity
 AIMS = {"spearman_whole": 0.85, "precision_at_5": 0.85, "coverage": 0.93, "fdr": 0.05}
 AIMS |= {"control_claims": 0.05, "decoy_claims": 0.05}
 SMALLER = ("fdr", "control_claims", "decoy_claims")  # what an aim bounds from above
-PER_CENT = ("sign_accuracy", "coverage", "fdr", "fdr_unmarked", "true_marked", "control_claims", "decoy_claims")
+PER_CENT = (
+    "sign_accuracy", "coverage", "fdr", "fdr_unmarked", "true_marked", "control_claims", "decoy_claims", "had_seen",
+    "had_imagined",
+)  # fmt: skip
 ROWS = {
     "spearman_whole": "ρ, every feature of the corpus (0 where none is reported)",
     "spearman": "ρ, reported features with a true effect above 0.02",
@@ -44,6 +47,8 @@ ROWS = {
     "effect_mae": "mean error of an effect",
     "both_mae": "mean error of do(1) − do(0)",
     "prevalence_mae": "mean error of a prevalence",
+    "had_seen": "attributes seen in images that show them already",
+    "had_imagined": "attributes seen in images that do not",
     "coverage": "intervals that hold the population's effect",
     "fdr": "false among the claims",
     "fdr_unmarked": "false among the claims without a mark (*confounded with*, *cannot be told from*)",

@@ -30,7 +30,7 @@ from ruamel.yaml import YAMLError
 from diffex_dagster.bench.exam import exact_editors_on
 from diffex_dagster.bench.truth import Scope, attributes, world_of
 from diffex_dagster.editing.protocol import EditRequest
-from diffex_dagster.effects.presence import clustered_interval, seen_between
+from diffex_dagster.effects.presence import clustered_interval
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.judging.kinds import AnyJudgePart
 from diffex_dagster.judging.none import NoJudgePart
@@ -262,12 +262,10 @@ def _levels(
         put: attribute of each pair, whose evidence before and after is `evidence`, (pairs, 2), and which of them the
             judge takes for an edit that shows it.
     """
-    if sight.level is not None:
-        return dict.fromkeys(phrases, sight.level)
     found = {}
     for prompt in phrases:
         of = np.array([each == prompt for each in put], dtype=bool)
-        level = seen_between(evidence[of, 0], evidence[of, 1], shown[of])
+        level = sight.level_for(evidence[of, 0], evidence[of, 1], shown[of])
         if level is not None:
             found[prompt] = level
     return found

@@ -121,6 +121,8 @@ class Marked:
         plain_mae: mean error of the effects over all images, of the features that are ranked.
         both_mae, both: mean error of do(1) − do(0), over so many features that have one.
         prevalence_mae: mean error of the share of images that show a feature already; NaN where nobody judged.
+        had_seen, had_imagined: share of the pairs of feature and image of which the judge says that the image shows the
+            feature already, of those that do and of those that do not.
         corpus_recall: share of the world's ten attributes with the largest true effects (those above `RELEVANT`) that
             a feature of the corpus names; NaN without any.
         decoys, decoy_claims: features of the corpus that the world cannot draw, and how many of them are claimed.
@@ -149,6 +151,8 @@ class Marked:
     both_mae: float = math.nan
     both: int = 0
     prevalence_mae: float = math.nan
+    had_seen: float = math.nan
+    had_imagined: float = math.nan
 
     def with_decoys(self, decoys: Collection[str]) -> Marked:
         """The same with how many of these features, which the world cannot draw, this and every other reading claim."""
@@ -235,6 +239,7 @@ def mark(
         control_claims=sum(each.decision in CLAIMS for each in explanation.controls),
         baselines=_baselines(subject, true, world, alone, unit, left_out),
         **presence_marks(explanation.features, true),  # type: ignore[arg-type]
+        **sight_marks(explanation.features, searched.shown, true),  # type: ignore[arg-type]
     )
 
 
@@ -308,6 +313,24 @@ def presence_marks(rows: Sequence[RankedFeature], true: TrueEffects) -> dict[str
         return float(np.mean(errors)) if errors else math.nan
 
     return {"plain_mae": mean(plain), "both_mae": mean(both), "both": len(both), "prevalence_mae": mean(shown)}
+
+
+def sight_marks(rows: Sequence[RankedFeature], shown: Mapping[str, Mask], true: TrueEffects) -> dict[str, float]:
+    """What the judge sees in the images as they are; see `Marked`.
+
+    Args:
+        shown: feature -> which images show it, by the judge, (images,).
+        true: of the same images.
+    """
+    seen, there = list[Mask](), list[Mask]()
+    for row in rows:
+        if row.feature in shown:
+            lacking = true.without[row.feature]
+            seen.append(shown[row.feature])
+            there.append(~lacking if row.direction == "add" else lacking)
+    says, shows = (np.concatenate(some) if some else np.empty(0, dtype=bool) for some in (seen, there))
+    found = {"had_seen": says[shows], "had_imagined": says[~shows]}
+    return {key: float(some.mean()) if some.size else math.nan for key, some in found.items()}
 
 
 def _grade(explanation: Report, truth: Mapping[str, float], world: Mapping[str, float], unit: float = 1.0) -> Grade:

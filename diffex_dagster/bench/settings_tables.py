@@ -52,10 +52,15 @@ MARKS = {  # mark -> its column
     "coverage": "coverage",
     "fdr": "false claims",
     "control_claims": "control claims",
+    "prevalence_mae": "error of a prevalence",
+    "had_seen": "there, seen",
+    "had_imagined": "not there, seen",
     "edit_success": "edits that show",
     "edits_failed": "edit failed",
 }
-PER_CENT = ("sign_accuracy", "coverage", "fdr", "control_claims", "edit_success", "edits_failed")
+PER_CENT = (
+    "sign_accuracy", "coverage", "fdr", "control_claims", "had_seen", "had_imagined", "edit_success", "edits_failed",
+)  # fmt: skip
 OF_POINTS = ("edit_success", "edits_failed")  # read from the features, not marks of the benchmark
 NEAR = 0.05  # how much less than the tuned study's ρ and precision@5 the default's may be
 AT_MOST = {"fdr": 0.05, "control_claims": 0.05}
@@ -151,7 +156,7 @@ def as_markdown(runs: Sequence[Figures]) -> str:
     counts = sorted({run["images"] for run in runs})
     titles = [WORDS[run["settings"]] + f", {run['images']} images" * (len(counts) > 1) for run in runs]
     first, subjects = runs[0], list(runs[0]["classifiers"])
-    keys = [key for key in MARKS if any(run["mean"][key] is not None for run in runs)]
+    keys = [key for key in MARKS if any(run["mean"].get(key) is not None for run in runs)]
     rows = [
         [title, _reported(run), *(_cell(key, run) for key in keys), run["commit"]]
         for title, run in zip(titles, runs, strict=True)
@@ -249,7 +254,7 @@ def _brackets(classifiers: int) -> str:
 
 def _cell(key: str, run: Figures) -> str:
     rows = list(run["classifiers"].values())
-    known = [row[key] for row in rows if row[key] is not None]
+    known = [row[key] for row in rows if row.get(key) is not None]
     if not known:
         return "–"
     bounds = [min(known), max(known)] if len(rows) < FEWEST else intervals(rows, keys=(key,))[key]

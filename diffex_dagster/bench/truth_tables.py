@@ -30,6 +30,8 @@ MARKS = {  # key -> (heading, whether a larger number is better)
     "plain_mae": ("MAE all", False),
     "both_mae": ("MAE do", False),
     "prevalence_mae": ("MAE had", False),
+    "had_seen": ("had, seen", True),
+    "had_imagined": ("lacked, seen", False),
     "coverage": ("cover", True),
     "fdr": ("FDR", False),
     "fdr_unmarked": ("FDR unmarked", False),
@@ -40,7 +42,7 @@ MARKS = {  # key -> (heading, whether a larger number is better)
     "decoy_claims": ("decoys", False),
     "control_claims": ("controls", False),
 }
-IN_FILES = ("fdr_unmarked", "true_marked")  # marks that a terminal has no room for
+IN_FILES = ("fdr_unmarked", "true_marked", "had_seen", "had_imagined")  # marks that a terminal has no room for
 COLUMNS = {key: heading for key, (heading, _) in MARKS.items() if key not in IN_FILES}
 WIDEST = 12  # panels of a figure
 RESAMPLES = 2000  # of the classifiers, for the interval of a mean
@@ -122,6 +124,8 @@ def _marks(grade: Grade, beam: float) -> dict[str, float]:
         "plain_mae": math.nan,
         "both_mae": math.nan,
         "prevalence_mae": math.nan,
+        "had_seen": math.nan,
+        "had_imagined": math.nan,
         "coverage": grade.coverage,
         "fdr": grade.fdr,
         "fdr_unmarked": math.nan,
@@ -141,6 +145,8 @@ def _ours(each: Marked) -> dict[str, Any]:
         "plain_mae": each.plain_mae,
         "both_mae": each.both_mae,
         "prevalence_mae": each.prevalence_mae,
+        "had_seen": each.had_seen,
+        "had_imagined": each.had_imagined,
         "spearman_whole": each.ours_whole.spearman,
         "corpus_recall": each.corpus_recall,
         "decoy_claims": each.decoy_claims / each.decoys if each.decoys else math.nan,

@@ -5,8 +5,8 @@ pictures that lack it, so that a common attribute looks weak whatever the classi
 decides about is therefore the effect among the pictures that the edit can change: those *without* the attribute (for a
 feature that is removed, those with it). How many that leaves is part of the finding: the *prevalence*.
 
-Which pictures these are is decided on their null edits, before anything is known of a classifier (`seen_between` also
-looks at edits, for a judge whose evidence of different words is not on one scale), so that
+Which pictures these are is decided on their null edits, and on what a judge says of the edits (`seen_between`), before
+anything is known of a classifier, so that
 the tests of `effects.deciding` hold among them as among all: given the pictures, an effect is as likely as its
 opposite, or exchangeable with those of the control prompts.
 
@@ -32,6 +32,12 @@ Mask = NDArray[np.bool_]
 CHANCE = 0.1
 """The share of pictures in which a judge may see what means nothing."""
 
+BY_CHANCE = 0.25
+"""The share of edits towards words that mean nothing that a judge may take for successes."""
+BETWEEN = 0.75
+"""How far from pictures without an attribute to pictures with it the evidence is from which one shows it. The share of
+pictures that show an attribute comes out least biased with it, of 2/3 to 0.85: docs/decisions/0036-levels.md."""
+
 YES = 0.5
 """The evidence above which a judge that only says yes (1) or no (0) sees an attribute."""
 
@@ -50,21 +56,21 @@ def seen_from(of_controls: ArrayLike) -> float:
 
 
 def seen_between(before: ArrayLike, after: ArrayLike, succeeded: ArrayLike) -> float | None:
-    """The same for a judge whose evidence is only comparable for one attribute: from the edits that succeeded.
+    """The same for one attribute, from the edits that succeeded: words differ in how much evidence they give.
 
     Args:
         before, after: evidence in null edits and edits, (images,).
         succeeded: which of the edits made the difference that they were meant to, (images,) booleans.
 
     Returns:
-        Two thirds of the way from the typical picture without the attribute to the typical one with it; None with
-        fewer than three edits that succeeded, which say nothing of either.
+        `BETWEEN` of the way from the typical picture without the attribute to the typical one with it. None where no
+        more than `BY_CHANCE` of the edits succeeded, or fewer than three: these say nothing of either.
     """
     on = np.asarray(succeeded, dtype=bool)
-    if on.sum() < 3:
+    if on.sum() < 3 or on.mean() <= BY_CHANCE:
         return None
     low, high = sorted(float(np.median(np.asarray(x, dtype=np.float64)[on])) for x in (before, after))
-    return low + 2.0 / 3.0 * (high - low)
+    return low + BETWEEN * (high - low)
 
 
 def least_images(level: float = 0.05) -> int:

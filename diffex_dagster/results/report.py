@@ -150,8 +150,8 @@ class JudgeCheck:
     evidence: Annotated[
         Maybe,
         Says(
-            "from which on it sees an attribute in a picture, in its own unit; null where each attribute has a level "
-            "of its own"
+            "from which on it sees an attribute of which too few edits succeeded to have a level of its own, in its "
+            "own unit; null where it is not known then"
         ),
     ]
     control_words: Annotated[

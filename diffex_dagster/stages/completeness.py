@@ -19,7 +19,7 @@ from diffex_dagster.judging.protocol import KnowingJudge
 from diffex_dagster.results import Completeness, JudgeCheck, RankedFeature, Unexplained
 from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.edits import edit_requests
-from diffex_dagster.stages.judging import evidence_before, judge_name
+from diffex_dagster.stages.judging import evidence_before, judge_name, levels_of
 from diffex_dagster.stages.pictures import Album
 from diffex_dagster.stages.ranking import Measured
 from diffex_dagster.stages.searched import Searched
@@ -147,12 +147,13 @@ def hit_rate(subject: Subject, features: Sequence[Feature], searched: Searched) 
     show the feature. None of a judge that only says yes or no, whose verdict on an edit is the same answer, so that an
     edit that failed and a judge that is blind look alike, and of one without a level.
     """
-    level = searched.sight.level
     added = [f for f in features if f.direction == "add" and f.id in searched.gains]
-    if level is None or searched.sight.binary or not added:
+    if searched.sight.level is None or searched.sight.binary or not added:
         return None
-    before = evidence_before(subject, [f.prompt for f in added], searched.split.reported)
-    seen = [(before[f.prompt] + searched.gains[f.id] > level)[searched.without[f.id]] for f in added]
+    images = searched.split.reported
+    before = evidence_before(subject, [f.prompt for f in added], images)
+    levels = levels_of(subject, added, images, searched.sight)
+    seen = [(before[f.prompt] + searched.gains[f.id] > levels[f.id])[searched.without[f.id]] for f in added]
     every = np.concatenate(seen)
     return share if every.size and (share := float(every.mean())) >= SEES else None
 

@@ -13,7 +13,7 @@ from diffex_dagster.effects.presence import CHANCE
 from diffex_dagster.results import JudgeCheck
 from diffex_dagster.stages.context import StudyContext, Subject
 from diffex_dagster.stages.edits import concepts_of
-from diffex_dagster.stages.judging import Sight, evidence_before, gains, judge_name
+from diffex_dagster.stages.judging import Sight, evidence_before, gains, judge_name, levels_of
 from diffex_dagster.stages.searched import Searched
 
 
@@ -44,10 +44,10 @@ def check_sight(work: StudyContext, features: Sequence[Feature], sight: Sight) -
     added = [feature for feature in features if feature.direction == "add"]
     before = evidence_before(work, [f.prompt for f in added], of.reported)
     gained = gains(work, [(c, c[0]) for c in (concepts_of([f]) for f in added)], of.reported)
-    seen = []
+    levels, seen = levels_of(work, added, of.reported, sight), []
     for feature in added:
-        concepts, null = concepts_of([feature]), before[feature.prompt]
-        seen.append((null + gained[concepts, concepts[0]] > level)[null <= level])
+        concepts, null, own = concepts_of([feature]), before[feature.prompt], levels[feature.id]
+        seen.append((null + gained[concepts, concepts[0]] > own)[null <= own])
     after = np.concatenate(seen) if seen else np.empty(0)
     return JudgeCheck(
         level,

@@ -10,7 +10,7 @@ import numpy as np
 from diffex_dagster.corpus.tree import Feature
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.effects.edit_metrics import EditMetrics
-from diffex_dagster.effects.presence import CHANCE, YES, Mask, enough, seen_between, seen_from
+from diffex_dagster.effects.presence import BY_CHANCE, CHANCE, YES, Mask, enough, seen_between, seen_from
 from diffex_dagster.judging.asking import PORTION, evidence_of
 from diffex_dagster.judging.protocol import KnowingJudge, Pair, traits_of
 from diffex_dagster.stages.context import StudyContext
@@ -127,8 +127,8 @@ class Sight:
     Attributes:
         chances: setting of the editor -> gain in evidence that an edit under it has to exceed to show its attribute
             (`control_gains`).
-        level: evidence above which a picture shows an attribute; None of a judge whose evidence is only comparable for
-            one attribute, which then has a level of its own (`effects.presence.seen_between`).
+        level: evidence above which a picture shows an attribute of which too few edits succeeded to have a level of
+            its own (`level_for`); None of a judge whose evidence is only comparable for one attribute.
         control_words: share of null edits in which it sees a control prompt; None without a level or control prompts.
         binary: whether it only says yes or no.
         asked: pairs of control prompt and null edit that `control_words` is a share of.
@@ -157,6 +157,15 @@ class Sight:
         """Whether no edit can exceed the chance of its setting: a yes or no cannot rise by more than one."""
         return self.binary and max(self.chances.values(), default=0.0) >= 1.0
 
+    def level_for(self, before: np.ndarray, after: np.ndarray, succeeded: np.ndarray) -> float | None:
+        """Evidence above which a picture shows an attribute (`effects.presence.seen_between`); None if not known.
+
+        Args:
+            before, after, succeeded: of the edits of the attribute, (images,).
+        """
+        own = None if self.binary else seen_between(before, after, succeeded)
+        return self.level if own is None else own
+
     def chance(self, concept: Concept) -> float:
         """What an edit towards a concept has to exceed: what control prompts under the same options rarely reach."""
         return chance_of(self.chances, concept)
@@ -177,23 +186,36 @@ def sight_of(work: StudyContext, images: Sequence[str]) -> Sight:
     return Sight(chances, level, float(np.mean(nothing > level)) if nothing.size else None, traits.binary, nothing.size)
 
 
+def levels_of(work: StudyContext, features: Sequence[Feature], images: Sequence[str], sight: Sight) -> dict[str, float]:
+    """Feature -> evidence above which an image shows what its prompt names; without those of which it is not known.
+
+    The features' edits of these images must exist.
+    """
+    before = evidence_before(work, [f.prompt for f in features], images)
+    of = {feature.id: concepts_of([feature]) for feature in features}
+    gained = gains(work, [(c, c[0]) for c in of.values()], images)
+    found = {}
+    for feature in features:
+        gain, null = gained[of[feature.id], of[feature.id][0]], before[feature.prompt]
+        after = null + (gain if feature.direction == "add" else -gain)
+        level = sight.level_for(null, after, gain > sight.chance(of[feature.id][0]))
+        if level is not None:
+            found[feature.id] = level
+    return found
+
+
 def shown_before(
     work: StudyContext, features: Sequence[Feature], images: Sequence[str], sight: Sight
 ) -> dict[str, Mask]:
     """Feature -> which images show what its prompt names, by the judge on their null edits, shape (images,).
 
-    Without features of which that is not known: a judge without a level needs a few edits that succeeded.
+    Without features of which that is not known (`levels_of`).
     """
-    before = evidence_before(work, [f.prompt for f in features], images)
-    levels = {feature.id: sight.level for feature in features}
-    if sight.level is None:
-        of = {feature.id: concepts_of([feature]) for feature in features}
-        gained = gains(work, [(c, c[0]) for c in of.values()], images)
-        for feature in features:
-            gain, null = gained[of[feature.id], of[feature.id][0]], before[feature.prompt]
-            after = null + (gain if feature.direction == "add" else -gain)
-            levels[feature.id] = seen_between(null, after, gain > sight.chance(of[feature.id][0]))
-    return {f.id: before[f.prompt] > level for f in features if (level := levels[f.id]) is not None}
+    before, levels = (
+        evidence_before(work, [f.prompt for f in features], images),
+        levels_of(work, features, images, sight),
+    )
+    return {f.id: before[f.prompt] > levels[f.id] for f in features if f.id in levels}
 
 
 def changeable(feature: Feature, shown: Mask) -> Mask:
@@ -208,7 +230,7 @@ def chance_gain(controls: Iterable[np.ndarray]) -> float:
     little. Never below zero, and zero without control edits.
     """
     gained = [gain for gain in controls if gain.size]
-    return max(0.0, float(np.quantile(np.concatenate(gained), 0.75))) if gained else 0.0
+    return max(0.0, float(np.quantile(np.concatenate(gained), 1.0 - BY_CHANCE))) if gained else 0.0
 
 
 def evidence_spread(of_controls: Iterable[np.ndarray]) -> float:

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from diffex_dagster.editing.protocol import EditRequest
-from diffex_dagster.effects.presence import CHANCE, YES, clustered_interval, seen_between, seen_from
+from diffex_dagster.effects.presence import CHANCE, YES, clustered_interval, seen_from
 from diffex_dagster.judging.protocol import KnowingJudge, Pair, traits_of
 from diffex_dagster.report.wording import count, titled
 from diffex_dagster.results import RankedFeature
@@ -81,9 +81,7 @@ def picture_sight(asked: AskedOfPictures, evidence: Mapping[str, np.ndarray]) ->
     edits, unknown = _of_study(there, asked.rows, sight)
     if traits_of(there.judge).absolute:
         return _by_words(asked, evidence, sight, edits)
-    levels = {
-        f: level for f, of in edits.items() if (level := seen_between(of.before, of.after, of.succeeded)) is not None
-    }
+    levels = {f: level for f, of in edits.items() if sight and (level := of.level(sight)) is not None}
     unknown |= dict.fromkeys(edits.keys() - levels.keys(), _FEW)
     return PictureSight(
         levels,
@@ -99,10 +97,10 @@ def picture_sight(asked: AskedOfPictures, evidence: Mapping[str, np.ndarray]) ->
 def _by_words(
     asked: AskedOfPictures, evidence: Mapping[str, np.ndarray], sight: Sight | None, edits: Mapping[str, _Edits]
 ) -> PictureSight:
-    """Of a judge with one level for everything.
+    """Of a judge whose evidence is comparable between words.
 
-    The level is the study's, found on its own null edits, where this judge was asked about them. Only where it was not
-    do the pictures at hand have to say, if there are enough questions to them.
+    The levels are the study's, found on its own edits and null edits, where this judge was asked about them. Only where
+    it was not do the pictures at hand have to say, if there are enough questions to them.
     """
     judge = asked.subject.judge
     words = list(dict.fromkeys(concepts[0].prompt for concepts in control_edits(asked.subject.study)))
@@ -126,7 +124,9 @@ def _by_words(
         )
         return PictureSight({}, {}, warnings=(few,))
     levels = dict.fromkeys((row.feature for row in asked.rows), level)
-    in_edits = {} if binary else {f: of.seen(level) for f, of in edits.items()}
+    if sight is not None:
+        levels |= {f: own for f, of in edits.items() if (own := of.level(sight)) is not None}
+    in_edits = {} if binary else {f: of.seen(levels[f]) for f, of in edits.items()}
     if not nothing.size or told:
         return PictureSight(levels, in_edits, level_by=level_by)
     yes = nothing > level
@@ -149,6 +149,10 @@ class _Edits:
     after: np.ndarray
     succeeded: np.ndarray
     put: bool  # whether they put the attribute there; else they take it away
+
+    def level(self, sight: Sight) -> float | None:
+        """The evidence above which a picture shows it, as the study itself has it."""
+        return sight.level_for(self.before, self.after, self.succeeded)
 
     def seen(self, level: float) -> tuple[float | None, int]:
         """In what share of all edits that were to put it where it was not the judge sees it; how many these are.

@@ -149,8 +149,9 @@ _ONLY_WHERE: Mapping[tuple[str, str], Callable[[Study], bool]] = {
     ("search.racing_start", "level1_scores"): lambda study: study.search.allocation == "racing",
 }
 
-JUDGED: dict[str, int] = {"judging": 1}
-"""Of the stages that hold which edits show their attribute. 1: a gain exceeds what pictures differ by of themselves."""
+JUDGED: dict[str, int] = {"judging": 2}
+"""Of the stages that hold which edits show their attribute. 1: a gain exceeds what pictures differ by of themselves;
+2: which pictures show an attribute already is told by a level of its own."""
 
 REVISIONS: Mapping[Stage | Beside, Mapping[str, int]] = {
     "vlm_corpus": {"rules": CORPUS_RULES},  # by which a corpus is cleaned and merged
@@ -158,8 +159,8 @@ REVISIONS: Mapping[Stage | Beside, Mapping[str, int]] = {
     # 1: a trace is no edit that shows its attribute, and what changed is measured on the whole picture.
     # 2: what fills the picture has no mask, and an edit shows its attribute by the rule of reports.
     # 3: a prompt is tried under settings of its kind only; words are compared in small studies and under named options
-    # 4 (source prompts): what calibration can mend of single prompts is not held against the words
-    "source_prompts": {"revision": 4},
+    # 4 (source prompts): words were compared by the median pair; 5: they are by the mean again
+    "source_prompts": {"revision": 5},
     "editor_calibration": {"revision": 3},
     "level1_scores": JUDGED,
     "level2_scores": JUDGED,

@@ -222,30 +222,8 @@ def _tried(work: StudyContext, words: Vocabulary, samples: Sequence[str]) -> tup
         f"edits on {len(better)} pairs of prompt and picture are worth {means[1]:.2f} with the words and "
         f"{means[0]:.2f} without"
     )
-    if study.calibrates and may_leave_words_out(sides[0].work.editor, sides[1].work.editor):
-        typical, error = typical_of(better)
-        why += f" (median difference {typical:+.2f}, which decides: calibration may edit single prompts without them)"
-    else:
-        typical, error = float(better.mean()), float(better.std(ddof=1)) / len(better) ** 0.5
-    return typical >= -error, why, counts
-
-
-def may_leave_words_out(bare: object, worded: object) -> bool:
-    """Whether calibration can edit single prompts without the words: with them the editor has further settings."""
-    settings: list[Sequence[str]] = [getattr(editor, "settings", tuple)() for editor in (bare, worded)]
-    return bool(set(settings[1]) - set(settings[0]))
-
-
-def typical_of(better: np.ndarray) -> tuple[float, float]:
-    """The median of some differences and its standard error, by their median distance from it.
-
-    What few of them lose does not count, however much: calibration mends these. The error is that of a normal
-    distribution with this distance (Rousseeuw and Croux 1993: 1.4826 times it is a standard deviation; the median's
-    error is 1.2533 times the mean's).
-    """
-    median = float(np.median(better))
-    spread = 1.4826 * float(np.median(np.abs(better - median)))
-    return median, 1.2533 * spread / len(better) ** 0.5
+    error = float(better.std(ddof=1)) / len(better) ** 0.5
+    return bool(better.mean() >= -error), why, counts
 
 
 def _own_options(region: str | None, group: str | None) -> Sequence[str]:

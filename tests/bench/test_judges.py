@@ -53,9 +53,11 @@ def test_auc_is_the_share_of_pairs_in_the_right_order() -> None:
 def test_a_judge_without_a_level_gets_one_from_the_edits_that_it_says_show_an_attribute() -> None:
     evidence = np.array([[0.0, 3.0]] * 3 + [[0.0, 9.0]])
     shown, none = np.array([True, True, True, False]), Sight({}, None)
-    assert judges._levels(none, ["a", "b"], ["a"] * 4, evidence, shown) == {"a": pytest.approx(2.0)}
+    assert judges._levels(none, ["a", "b"], ["a"] * 4, evidence, shown) == {"a": pytest.approx(2.25)}
     assert judges._levels(none, ["a"], ["a"] * 4, evidence, ~shown) == {}  # one edit says too little
-    assert judges._levels(Sight({}, 0.5), ["a", "b"], ["a"] * 4, evidence, shown) == {"a": 0.5, "b": 0.5}
+    own = judges._levels(Sight({}, 0.5), ["a", "b"], ["a"] * 4, evidence, shown)
+    assert own == {"a": pytest.approx(2.25), "b": 0.5}  # without edits, what words that mean nothing reach
+    assert judges._levels(Sight({}, 0.5, binary=True), ["a"], ["a"] * 4, evidence, shown) == {"a": 0.5}
 
 
 def test_judges_of_a_study_are_held_against_what_its_drawings_show(

@@ -18,7 +18,7 @@ from rich.table import Table
 from scipy import stats
 
 from diffex_dagster.bench import baselines, exam_tables, truth, truth_tables
-from diffex_dagster.bench.marks import Marked, Point, TrueEffects
+from diffex_dagster.bench.marks import Marked, Point, TrueEffects, sight_marks
 from diffex_dagster.bench.racing import all_subjects
 from diffex_dagster.bench.resampling import resample
 from diffex_dagster.classifying.parts import Target
@@ -171,7 +171,7 @@ def test_the_table_of_the_terminal_cuts_no_word(graded: tuple[Study, truth.Bench
     said = _printed(truth_tables.table("diffusion", arm))
     assert "…" not in said and "features that both edited" in said
     assert all(heading in said for heading in truth_tables.COLUMNS.values())
-    assert set(truth_tables.MARKS) - set(truth_tables.COLUMNS) == {"fdr_unmarked", "true_marked"} <= set(arm["mean"])
+    assert set(truth_tables.MARKS) - set(truth_tables.COLUMNS) == set(truth_tables.IN_FILES) <= set(arm["mean"])
 
 
 @pytest.mark.slow
@@ -214,6 +214,19 @@ def test_claims_with_a_mark_are_counted_apart() -> None:
     assert Marked.fdr_unmarked.fget(of) == 0.5 and Marked.true_marked.fget(of) == 0.5  # type: ignore[attr-defined]
     none = SimpleNamespace(points=(quiet,), ours=of.ours)
     assert Marked.fdr_unmarked.fget(none) == 0.0 and math.isnan(Marked.true_marked.fget(none))  # type: ignore[attr-defined]
+
+
+def test_what_a_judge_sees_is_held_against_what_the_images_show() -> None:
+    put, gone = SimpleNamespace(feature="a", direction="add"), SimpleNamespace(feature="b", direction="remove")
+    lacking = {
+        "a": np.array([True, True, False, False]),
+        "b": np.array([True, False, False, False]),
+    }  # b: those with it
+    true = TrueEffects({}, lacking, {})
+    seen = {"a": np.array([True, False, True, False]), "b": np.array([True, False, False, False])}
+    marks = sight_marks([put, gone], seen, true)  # type: ignore[list-item]
+    assert marks == {"had_seen": pytest.approx(2 / 3), "had_imagined": pytest.approx(1 / 5)}
+    assert all(math.isnan(value) for value in sight_marks([put], {}, true).values())  # type: ignore[list-item]
 
 
 def test_the_truth_of_few_drawings_says_how_far_it_may_be_off() -> None:

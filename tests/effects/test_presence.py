@@ -174,10 +174,25 @@ def test_what_means_nothing_is_seen_in_one_picture_of_ten_and_never_below_nothin
     assert seen_from(np.empty((0, 3))) == 0.0
 
 
-def test_a_judge_without_a_zero_goes_by_the_edits_that_succeeded() -> None:
-    before, after = np.array([1.0, 1.0, 1.0, 4.0]), np.array([4.0, 4.0, 4.0, 4.1])
+def test_edits_that_succeeded_say_from_which_evidence_on_an_attribute_is_seen() -> None:
+    before, after = np.array([1.0, 1.0, 1.0, 4.0]), np.array([5.0, 5.0, 5.0, 4.1])
     level = seen_between(before, after, after - before > 1)
-    assert level == pytest.approx(3.0)
-    assert list(before > level) == [False, False, False, True]
-    assert seen_between(after, before, before - after < -1) == pytest.approx(3.0)  # taken away: the same place
+    assert level == pytest.approx(4.0)  # three quarters of the way
+    assert list(before > level - 0.1) == [False, False, False, True]
+    assert seen_between(after, before, before - after < -1) == pytest.approx(4.0)  # taken away: the same place
     assert seen_between(before, after, np.zeros(4, bool)) is None
+    succeeded = np.arange(24) < 7
+    rises = np.where(succeeded, 4.0, 0.0)
+    assert seen_between(np.zeros(24), rises, succeeded) == pytest.approx(3.0)
+    assert seen_between(np.zeros(24), rises, np.arange(24) < 6) is None  # as many edits towards nothing succeed
+
+
+def test_words_of_weak_evidence_are_seen_by_a_level_of_their_own() -> None:
+    """All evidence of a word is below what words that mean nothing reach; with its edits it is told exactly."""
+    rng = np.random.default_rng(0)
+    shows = np.arange(40) < 12
+    before = np.where(shows, -0.5, -8.0) + rng.normal(0.0, 0.3, 40)
+    after = np.full(40, -0.4) + rng.normal(0.0, 0.3, 40)
+    level = seen_between(before, after, after - before > 1.0)
+    assert level is not None and list(before > level) == list(shows)
+    assert not (before > seen_from(rng.normal(0.0, 1.0, (3, 40)))).any()

@@ -291,6 +291,7 @@ def test_a_judge_is_held_to_all_edits_and_one_that_says_yes_or_no_is_not_correct
     monkeypatch.setattr(
         stage, "evidence_before", lambda work, prompts, images: {"glasses": np.array([0, 0, 0, 0, 0, 5.0])}
     )
+    monkeypatch.setattr(stage, "levels_of", lambda work, features, images, sight: {"a": 1.0})
     feature: Any = SimpleNamespace(id="a", direction="add", prompt="glasses")
     searched: Any = SimpleNamespace(
         gains={"a": np.array([3.0, 3.0, 3.0, 3.0, 0.0, 0.0])}, without={"a": np.array([True] * 5 + [False])},

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from diffex_dagster.assets.running import explain_study, prepare_study
@@ -19,8 +18,6 @@ from diffex_dagster.corpus.vlm.answers import read_answer, tree_from_raw
 from diffex_dagster.corpus.vlm.raw import RawFeature
 from diffex_dagster.corpus.vlm.recorded import RecordedVLM
 from diffex_dagster.editing.calibration import Wanted
-from diffex_dagster.editing.ledits import LeditsEditor
-from diffex_dagster.editing.ledits_options import LeditsOptions
 from diffex_dagster.editing.protocol import Concept, EditRequest
 from diffex_dagster.editing.vocabulary import VocabularyGroup, prompt_without, words_of
 from diffex_dagster.errors import DiffExError, StoreError, StudyError
@@ -184,26 +181,6 @@ def test_options_that_the_study_names_are_those_that_words_are_tried_under(tmp_p
     level1_edits(work.changed())
     again = [each for each in edits_made(tmp_path) if edits_made(tmp_path).count(each) > 2]
     assert not again  # each edit was made once by either editor, and no more
-
-
-def test_what_calibration_can_mend_of_single_prompts_is_not_held_against_the_words() -> None:
-    harmed = np.array([0.01, -0.01, 0.02, -0.7, 0.0, -0.55, 0.03, -0.01])  # two prompts that are drawn without only
-    median, error = stage.typical_of(harmed)
-    assert median >= -error and harmed.mean() < -harmed.std(ddof=1) / len(harmed) ** 0.5
-    median, error = stage.typical_of(np.array([-0.4, 0.0, -0.4, 0.0, -0.7, -0.3, -0.5, -0.6]))
-    assert median < -error  # most of them are harmed
-    draws = np.random.default_rng(0).normal(0.0, 2.0, (4000, 25))
-    found = [stage.typical_of(some) for some in draws]
-    assert np.mean([error for _, error in found]) == pytest.approx(np.std([median for median, _ in found]), rel=0.06)
-
-
-def test_single_prompts_may_do_without_words_where_the_editor_has_settings_for_it() -> None:
-    words = {"hair": VocabularyGroup(words=("black hair", "red hair"), optional=True)}
-    for exact in (True, False):  # whether null edits give the picture back whatever the description
-        options = LeditsOptions(checkpoint=str(ROOT / "studies/avatars/editor"), correct_end=exact)
-        editor = LeditsEditor(options)
-        assert stage.may_leave_words_out(editor, editor.with_source_prompts(words)) is exact
-    assert not stage.may_leave_words_out(PaintEditor, PaintEditor)
 
 
 @pytest.mark.parametrize(
