@@ -132,8 +132,8 @@ def with_runs(kept: Sequence[Figures], new: Iterable[Figures]) -> list[Figures]:
 
 
 def alike(runs: Sequence[Figures]) -> bool:
-    """Whether the runs can stand in one table: of the same classifiers and corpus, and as large a population."""
-    facts = [(run["population"], run["features"], sorted(run["classifiers"])) for run in runs]
+    """Whether the runs can stand in one table: of the same classifiers and corpus."""
+    facts = [(run["features"], sorted(run["classifiers"])) for run in runs]
     return all(each == facts[0] for each in facts)
 
 
@@ -144,21 +144,21 @@ def as_markdown(runs: Sequence[Figures]) -> str:
         runs: as `with_runs` gives them, at least one.
 
     Raises:
-        DiffExError: there is no run, or they are of different classifiers, corpora or populations.
+        DiffExError: there is no run, or they are of different classifiers or corpora.
     """
     if not runs:
         raise DiffExError("nothing is published yet: name a file of `diffex bench truth --settings NAME --json`")
     if not alike(runs):
         raise DiffExError(
-            "the settings were measured on different classifiers, corpora or populations, and cannot stand in one "
-            "table: run them again alike"
+            "the settings were measured on different classifiers or corpora, and cannot stand in one table: run them "
+            "again alike"
         )
     counts = sorted({run["images"] for run in runs})
     titles = [WORDS[run["settings"]] + f", {run['images']} images" * (len(counts) > 1) for run in runs]
     first, subjects = runs[0], list(runs[0]["classifiers"])
     keys = [key for key in MARKS if any(run["mean"].get(key) is not None for run in runs)]
     rows = [
-        [title, _reported(run), *(_cell(key, run) for key in keys), run["commit"]]
+        [title, _reported(run), *(_cell(key, run) for key in keys), str(run["population"]), run["commit"]]
         for title, run in zip(titles, runs, strict=True)
     ]
     tuned = _tuned(runs)
@@ -182,12 +182,12 @@ def as_markdown(runs: Sequence[Figures]) -> str:
     return "\n\n".join(
         [
             f"{len(subjects)} classifiers ({', '.join(subjects)}), {' or '.join(map(str, counts))} images, "
-            f"{first['population']} drawings of the population{_error(runs)}, "
             f"{first['features']} features of the corpus. "
             f"Each cell is a mean over the classifiers {_brackets(len(subjects))} "
-            "A mark is of the features that are reported, unless it says *every*."
+            "A mark is of the features that are reported, unless it says *every*. "
+            f"Coverage and false claims are held against so many drawings of the population{_error(runs)}."
             + (" Rows of two commits also differ by what changed between these." if len(runs) > 1 else ""),
-            table(["settings", "features reported", *(MARKS[key] for key in keys), "commit"], rows),
+            table(["settings", "features reported", *(MARKS[key] for key in keys), "drawings", "commit"], rows),
             "ρ, and precision@5, of each classifier"
             + (", and how much more they are than under the tuned settings:" if others else ":"),
             table(
@@ -236,9 +236,13 @@ def _tuned(runs: Sequence[Figures]) -> Figures | None:
 
 
 def _error(runs: Sequence[Figures]) -> str:
-    """How far the population's own true effects may be off; nothing of runs from before it was kept."""
-    known = _most(run.get("population_error") for run in runs)
-    return "" if known is None else f" (standard errors of its true effects: up to {known:.3f})"
+    """How far the populations' own true effects may be off; nothing of runs from before it was kept."""
+    of: dict[int, float] = {}
+    for run in runs:
+        if run.get("population_error") is not None:
+            of[run["population"]] = max(run["population_error"], of.get(run["population"], 0.0))
+    errors = ", ".join(f"of {drawings} up to {error:.3f}" for drawings, error in sorted(of.items()))
+    return f" (standard errors of their true effects: {errors})" if errors else ""
 
 
 def _most(values: Iterable[float | None]) -> float | None:

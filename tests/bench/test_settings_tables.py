@@ -75,7 +75,8 @@ def test_one_command_makes_one_table_of_all_settings(tmp_path: Path, capsys: pyt
         "- default: edit failed 5, inconclusive 2; claims in all: 3, false of them: 2 another size." in page
         and "- missed: ρ 0.75, within 0.05" in page
     )
-    assert "60 drawings of the population (standard errors of its true effects: up to 0.020)" in page
+    assert "so many drawings of the population (standard errors of their true effects: of 60 up to 0.020)." in page
+    assert of["drawings"] == "60"
     assert "| interaction | –, 0.54 | –, 0.50 | –, 0.10 | –, −0.04 | –, −0.44 |" in page
     said = capsys.readouterr().out.splitlines()
     assert "missed: ρ 0.75, within 0.05 of the tuned study's 0.85" in said
@@ -145,7 +146,7 @@ def test_without_a_file_there_is_nothing_to_publish(tmp_path: Path) -> None:
         ("mine", written(0.5, 0.5), "'mine' are no settings"),
         ("default", {**written(0.5, 0.5), "arms": {"exact": {}}}, "no diffusion arm"),
         ("default", {**written(0.5, 0.5), "commit": None}, "--commit"),
-        ("default", written(0.5, 0.5, population=90), "cannot stand in one table"),
+        ("default", written(0.5, 0.5, features=90), "cannot stand in one table"),
     ],
 )
 def test_what_cannot_be_published_is_refused_and_nothing_is_written(
