@@ -100,10 +100,12 @@ def judge_error(found: Applied) -> str:
             f"Which images show an attribute is said by {found.judge}. It was not asked about the study's images, so "
             f"that its level is set on these, where it sees words that mean nothing in about one in ten: {between}."
         )
-    level = " Its level is the study's." if found.level_by == "study" else ""
+    study = found.level_by == "study"
+    levels = " Its levels are the study's." if study else ""
+    by = ", by the level of attributes of which too few of the study's edits succeeded," if study else ","
     return (
-        f"Which images show an attribute is said by {found.judge}.{level} Asked about words that mean nothing, it sees "
-        f"them in {between}."
+        f"Which images show an attribute is said by {found.judge}.{levels} Asked about words that mean nothing{by} it "
+        f"sees them in {between}."
     )
 
 

@@ -20,7 +20,17 @@ from diffex_dagster.editing.protocol import EditRequest
 @pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.timeout(900)  # thirteen sections, Ray and processes of their own; a busy machine takes long
-def test_every_section_runs_at_a_tiny_size(tmp_path: Path) -> None:
+def test_every_section_runs_at_a_tiny_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of workers; on processors the bits depend on how many there are
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        _every_section_at_a_tiny_size(tmp_path)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _every_section_at_a_tiny_size(tmp_path: Path) -> None:
     file = tmp_path / "gpu.json"
     # Processors multiply float16 by way of float32, at twenty times the cost of bfloat16.
     assert main(["--tiny", "--device", "cpu", "--half", "bfloat16", "--json", str(file), "--budget", "3000"]) == 0

@@ -286,7 +286,7 @@ def test_how_often_a_judge_sees_what_an_edit_put_there_is_not_its_own_choice(
     found, page = applied(study, others, Wanted(("red",)))
     of = next(f for f in found.features if f.feature == "red")
     assert (of.seen_in_edits, of.edits_judged) == (pytest.approx(expected), len(reported)) and of.level == 0.0
-    assert found.level_by == "study" and found.control_words == 0.0 and "Its level is the study" in page.read_text()
+    assert found.level_by == "study" and found.control_words == 0.0 and "Its levels are the study" in page.read_text()
 
     monkeypatch.setattr(HalfBlind, "fingerprint", "half blind, asked again")
     few, _ = applied(load_study(study.file), others, Wanted(("red",)))
