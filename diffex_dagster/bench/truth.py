@@ -258,12 +258,14 @@ def grade_all(
 def benched(study: Study, images: int | None = None) -> Study:
     """The study under the benchmark's name: on all its images, with other control prompts, without joint edits.
 
+    A study of so many images has a name of its own, so that it neither describes nor edits pictures as another found.
+
     Args:
         images: the first so many; the study's own limit when None.
     """
     words = CONTROL_PROMPTS if study.effects.control_prompts else ()
     return study.changed(
-        name=f"{study.name}_bench",
+        name=f"{study.name}_bench" + (f"_{images}" if images else ""),
         images=study.images.model_copy(update={"limit": images or study.images.limit}),
         effects=study.effects.model_copy(update={"confirmation": 0.0, "control_prompts": words}),
         search=study.search.model_copy(update={"joint_size": 1}),

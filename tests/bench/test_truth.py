@@ -216,6 +216,12 @@ def test_claims_with_a_mark_are_counted_apart() -> None:
     assert Marked.fdr_unmarked.fget(none) == 0.0 and math.isnan(Marked.true_marked.fget(none))  # type: ignore[attr-defined]
 
 
+def test_a_study_of_fewer_images_keeps_nothing_of_another_s_choices() -> None:
+    study = load_study(AVATARS)
+    names = {truth.benched(study, images).kept_as for images in (None, 12, 24)}
+    assert len(names) == 3 and study.kept_as not in names
+
+
 def test_what_a_judge_sees_is_held_against_what_the_images_show() -> None:
     put, gone = SimpleNamespace(feature="a", direction="add"), SimpleNamespace(feature="b", direction="remove")
     lacking = {
