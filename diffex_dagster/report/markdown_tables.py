@@ -23,6 +23,7 @@ from diffex_dagster.results import ComparedFeature, Comparison, RankedFeature, R
 from diffex_dagster.utils.secrets import redact
 
 PICTURES = "null edit, edit"  # heading of the pictures in a Markdown table
+_HAD = f"{HAD_IT}: images that show the attribute before any edit, by the judge."
 
 
 def markdown_text(text: str) -> str:
@@ -85,7 +86,7 @@ def markdown_table(
     if any(f.becomes is not None for f in features[:limit]):
         table += f"\n\n{TURNS}."
     if had:
-        table += f"\n\n{HAD_IT}: images that show the attribute before any edit, by the judge."
+        table += f"\n\n{_HAD}"
     more = len(features) - limit
     return table + (f"\n\n{more} more feature{'s' if more > 1 else ''} below these." if more > 0 else "")
 
@@ -126,19 +127,32 @@ def comparison_markdown_table(
     """
     digits = digits_for(effect for f in comparison.features for effect in f.effects)
     versions, column = [markdown_text(plain(n, 30)) for n in comparison.classifiers], [PICTURES] if pictures else []
+    shown = comparison.features[:limit]
+    had = [HAD_IT] if any(f.prevalence is not None for f in shown) else []
     table = markdown_rows(
-        ("feature", "group", *column, *versions, "difference", "95% interval", "reliance", "rank", "flips", "decision"),
-        (False, False, *(False for _ in column), *(True for _ in versions), True, True, True, True, True, False),
         (
-            _comparison_cells(f, digits, [(pictures or {}).get(f.feature, "") for _ in column])
-            for f in comparison.features[:limit]
+            "feature",
+            "group",
+            *column,
+            *versions,
+            "difference",
+            "95% interval",
+            "reliance",
+            "rank",
+            "flips",
+            *had,
+            "decision",
         ),
+        (False, False, *(False for _ in column), *(True for _ in versions), *[True] * 5, *(True for _ in had), False),
+        (_comparison_cells(f, digits, [(pictures or {}).get(f.feature, "") for _ in column], bool(had)) for f in shown),
     )
+    if had:
+        table += f"\n\n{_HAD}"
     more = len(comparison.features) - limit
     return table + (f"\n\n{more} more feature{'s' if more > 1 else ''} below these." if more > 0 else "")
 
 
-def _comparison_cells(f: ComparedFeature, digits: int, pictures: Sequence[str]) -> Sequence[str]:
+def _comparison_cells(f: ComparedFeature, digits: int, pictures: Sequence[str], had: bool) -> Sequence[str]:
     return (
         markdown_text(titled(f)),
         markdown_text(plain(f.group, 40)),
@@ -149,5 +163,6 @@ def _comparison_cells(f: ComparedFeature, digits: int, pictures: Sequence[str]) 
         reliances(f, digits),
         " → ".join(str(rank) for rank in f.ranks),
         _rates(compared_flips(f)),
+        *([markdown_share(f.prevalence)] if had else []),
         f"{glyph(f.decision)} {markdown_text(f.decision)}",
     )

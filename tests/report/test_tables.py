@@ -127,6 +127,19 @@ def test_the_comparison_prints(comparison: Comparison) -> None:
     assert "less reliant" in markdown.comparison_markdown_table(comparison).replace("&#45;", "-")
 
 
+def test_the_comparison_says_how_many_images_had_an_attribute(comparison: Comparison) -> None:
+    first, *others = (replace(f, prevalence=None) for f in comparison.features)
+    unknown = markdown.comparison_markdown_table(replace(comparison, features=(first, *others)))
+    assert "had it" not in unknown
+    known = markdown.comparison_markdown_table(
+        replace(comparison, features=(replace(first, prevalence=0.42), *others))
+    ).splitlines()
+    column = known[0].split(" | ").index("had it")
+    assert known[2].split(" | ")[column] == "42%" and known[3].split(" | ")[column] == "–"
+    assert "had it: images that show the attribute before any edit, by the judge." in known
+    assert len({line.count(" | ") for line in known[: known.index("")] if "---" not in line}) == 1
+
+
 @pytest.mark.parametrize(
     "name",
     [material.HOSTILE, "a|b", "`code`", "[x](javascript:alert(1))", "![i](http://e.vil/x.png)", "**b**", "a\n\n# h",
