@@ -197,9 +197,16 @@ def clear_errors() -> Iterator[None]:
 
 
 def sheet(rows: Sequence[tuple[str, Sequence[Picture]]]) -> dg.MarkdownMetadataValue:
-    """A contact sheet as metadata: a picture of at most 140 KB in the page itself."""
+    """A contact sheet as metadata: a picture of at most 140 KB in the page itself, and what it has no place for."""
     shown = [(label, pictures[:SHEET_IMAGES]) for label, pictures in rows[:SHEET_ROWS]]
-    return dg.MetadataValue.md(f"![contact sheet]({data_uri(contact_sheet(shown, max_bytes=140_000))})")
+    text = f"![contact sheet]({data_uri(contact_sheet(shown, max_bytes=140_000))})"
+    columns = max((len(pictures) for _, pictures in rows), default=0)
+    left = [
+        f"{there - kept} more {what}"
+        for there, kept, what in ((len(rows), SHEET_ROWS, "rows"), (columns, SHEET_IMAGES, "pictures in a row"))
+        if there > kept
+    ]
+    return dg.MetadataValue.md(text + (f"\n\nNot shown: {' and '.join(left)}." if left else ""))
 
 
 def tree_metadata(corpus: Corpus) -> dg.MarkdownMetadataValue:

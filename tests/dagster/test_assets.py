@@ -11,6 +11,7 @@ import pytest
 
 from diffex_dagster.assets import scores
 from diffex_dagster.assets.build import build_study
+from diffex_dagster.assets.common import SHEET_ROWS, sheet
 from diffex_dagster.assets.lineage import observe
 from diffex_dagster.assets.status import statuses
 from diffex_dagster.corpus.tree import Corpus
@@ -31,6 +32,12 @@ EVERYTHING = SHARED | {f"{name}/{stage}" for name in CLASSIFIERS for stage in OF
 def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     with dg.DagsterInstance.local_temp(str(tmp_path)) as made:
         yield made
+
+
+def test_a_contact_sheet_says_what_it_leaves_out() -> None:
+    row = ("", [picture(100)] * 2)
+    assert "Not shown" not in str(sheet([row] * SHEET_ROWS).value)
+    assert str(sheet([row] * (SHEET_ROWS + 3)).value).endswith("Not shown: 3 more rows.")
 
 
 class Home:
