@@ -16,16 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffex_dagster.bench.pages import (
-    claims_made,
-    commit_of,
-    false_claims,
-    missed_effects,
-    of_claims,
-    publish_runs,
-    rounded,
-    table,
-)
+from diffex_dagster.bench.pages import claims_of, commit_of, missed_effects, of_claims, publish_runs, rounded, table
 from diffex_dagster.errors import DiffExError
 
 Figures = Mapping[str, Any]
@@ -197,8 +188,7 @@ def _arm(figures: Figures) -> dict[str, Any]:
         "mean": rounded(figures["mean"]),
         "interval": rounded(figures["interval"]),
         "missed": figures["missed"],
-        "claims": claims_made(figures["points"]),
-        "false": false_claims(figures["classifiers"].values()),
+        **claims_of(figures),
         "baselines": {
             title: {"mean": rounded(each["mean"]), "interval": rounded(each["interval"])}
             | ({"classifiers": len(each["classifiers"]), "ours": rounded(each["ours"])} if "ours" in each else {})

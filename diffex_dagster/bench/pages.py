@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,22 +66,15 @@ def missed_effects(missed: Mapping[str, int]) -> str:
     return ", ".join(f"{why} {count}" for why, count in causes) or "none"
 
 
-def claims_made(points: Mapping[str, Sequence[Mapping[str, Any]]]) -> int:
-    """How many features are claimed, of all classifiers together.
+def claims_of(arm: Mapping[str, Any]) -> dict[str, Any]:
+    """Of all classifiers together: how many features are claimed, and how many of them falsely, for which reason.
 
     Args:
-        points: classifier -> its features with their decisions.
+        arm: as `bench.truth_tables.as_json` gives it.
     """
-    return sum(point["decision"] in CLAIMS for of_one in points.values() for point in of_one)
-
-
-def false_claims(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """How many claims are false for which reason, of all classifiers together.
-
-    Args:
-        rows: marks of each classifier, as `bench.truth_tables.as_json` gives them.
-    """
-    return dict(Counter(why for row in rows for why in row["false_discoveries"].values()))
+    false = Counter(why for row in arm["classifiers"].values() for why in row["false_discoveries"].values())
+    made = sum(point["decision"] in CLAIMS for of_one in arm["points"].values() for point in of_one)
+    return {"claims": made, "false": dict(false)}
 
 
 def of_claims(run: Mapping[str, Any]) -> str:

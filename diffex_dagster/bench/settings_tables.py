@@ -20,16 +20,7 @@ from typing import Any
 import numpy as np
 
 from diffex_dagster.bench.exam_tables import AVATARS, DOCS, places, written_of
-from diffex_dagster.bench.pages import (
-    claims_made,
-    commit_of,
-    false_claims,
-    missed_effects,
-    of_claims,
-    publish_runs,
-    rounded,
-    table,
-)
+from diffex_dagster.bench.pages import claims_of, commit_of, missed_effects, of_claims, publish_runs, rounded, table
 from diffex_dagster.bench.truth_tables import FEWEST, intervals
 from diffex_dagster.errors import DiffExError
 
@@ -102,8 +93,7 @@ def published(whole: Figures, settings: str | None = None, commit: str | None = 
         "features": whole["features"],
         "mean": rounded({key: _mean(row[key] for row in rows.values()) for key in MARKS}),
         "missed": arm["missed"],
-        "claims": claims_made(arm["points"]),
-        "false": false_claims(arm["classifiers"].values()),
+        **claims_of(arm),
         "population_error": _most(row["population_error"] for row in arm["classifiers"].values()),
         "classifiers": rounded(rows),
     }

@@ -129,20 +129,12 @@ def comparison_markdown_table(
     versions, column = [markdown_text(plain(n, 30)) for n in comparison.classifiers], [PICTURES] if pictures else []
     shown = comparison.features[:limit]
     had = [HAD_IT] if any(f.prevalence is not None for f in shown) else []
+    headings = (
+        "feature", "group", *column, *versions, "difference", "95% interval", "reliance", "rank", "flips", *had,
+        "decision",
+    )  # fmt: skip
     table = markdown_rows(
-        (
-            "feature",
-            "group",
-            *column,
-            *versions,
-            "difference",
-            "95% interval",
-            "reliance",
-            "rank",
-            "flips",
-            *had,
-            "decision",
-        ),
+        headings,
         (False, False, *(False for _ in column), *(True for _ in versions), *[True] * 5, *(True for _ in had), False),
         (_comparison_cells(f, digits, [(pictures or {}).get(f.feature, "") for _ in column], bool(had)) for f in shown),
     )

@@ -19,7 +19,7 @@ from diffex_dagster.judging.protocol import KnowingJudge
 from diffex_dagster.results import Completeness, JudgeCheck, RankedFeature, Unexplained
 from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.edits import edit_requests
-from diffex_dagster.stages.judging import evidence_before, judge_name, levels_of
+from diffex_dagster.stages.judging import judge_name, judged_edits
 from diffex_dagster.stages.pictures import Album
 from diffex_dagster.stages.ranking import Measured
 from diffex_dagster.stages.searched import Searched
@@ -150,11 +150,8 @@ def hit_rate(subject: Subject, features: Sequence[Feature], searched: Searched) 
     added = [f for f in features if f.direction == "add" and f.id in searched.gains]
     if searched.sight.level is None or searched.sight.binary or not added:
         return None
-    images = searched.split.reported
-    before = evidence_before(subject, [f.prompt for f in added], images)
-    levels = levels_of(subject, added, images, searched.sight)
-    seen = [(before[f.prompt] + searched.gains[f.id] > levels[f.id])[searched.without[f.id]] for f in added]
-    every = np.concatenate(seen)
+    edits = judged_edits(subject, added, searched.split.reported, searched.sight)
+    every = np.concatenate([of.seen() for of in edits.values()])
     return share if every.size and (share := float(every.mean())) >= SEES else None
 
 

@@ -12,8 +12,7 @@ from diffex_dagster.effects.agreement import cohens_kappa
 from diffex_dagster.effects.presence import CHANCE
 from diffex_dagster.results import JudgeCheck
 from diffex_dagster.stages.context import StudyContext, Subject
-from diffex_dagster.stages.edits import concepts_of
-from diffex_dagster.stages.judging import Sight, evidence_before, gains, judge_name, levels_of
+from diffex_dagster.stages.judging import Sight, judge_name, judged_edits
 from diffex_dagster.stages.searched import Searched
 
 
@@ -38,23 +37,13 @@ def check_sight(work: StudyContext, features: Sequence[Feature], sight: Sight) -
     its verdict on an edit is whether it sees the feature there, so that an edit that failed and a judge that is blind
     look the same. Features that are removed do not count, since they are not to be seen.
     """
-    level, of = sight.level, work.split
-    if level is None or sight.binary:
-        return JudgeCheck(level, sight.control_words, None, judge_name(work.judge))
-    added = [feature for feature in features if feature.direction == "add"]
-    before = evidence_before(work, [f.prompt for f in added], of.reported)
-    gained = gains(work, [(c, c[0]) for c in (concepts_of([f]) for f in added)], of.reported)
-    levels, seen = levels_of(work, added, of.reported, sight), []
-    for feature in added:
-        concepts, null, own = concepts_of([feature]), before[feature.prompt], levels[feature.id]
-        seen.append((null + gained[concepts, concepts[0]] > own)[null <= own])
-    after = np.concatenate(seen) if seen else np.empty(0)
-    return JudgeCheck(
-        level,
-        sight.control_words,
-        float(after.mean()) if after.size else None,
-        judge_name(work.judge),
-    )
+    after = None
+    if sight.level is not None and not sight.binary:
+        added = [feature for feature in features if feature.direction == "add"]
+        edits = judged_edits(work, added, work.split.reported, sight)
+        seen = np.concatenate([np.empty(0), *(of.seen() for of in edits.values())])
+        after = float(seen.mean()) if seen.size else None
+    return JudgeCheck(sight.level, sight.control_words, after, judge_name(work.judge))
 
 
 def judge_warnings(check: JudgeCheck, sight: Sight, second: Sight | None = None) -> tuple[str, ...]:

@@ -186,21 +186,45 @@ def sight_of(work: StudyContext, images: Sequence[str]) -> Sight:
     return Sight(chances, level, float(np.mean(nothing > level)) if nothing.size else None, traits.binary, nothing.size)
 
 
-def levels_of(work: StudyContext, features: Sequence[Feature], images: Sequence[str], sight: Sight) -> dict[str, float]:
-    """Feature -> evidence above which an image shows what its prompt names; without those of which it is not known.
+@dataclass(frozen=True)
+class JudgedEdits:
+    """The edits of one attribute, as the judge sees them.
 
-    The features' edits of these images must exist.
+    Attributes:
+        before, after: evidence for the attribute in null edits and edits, (images,).
+        succeeded: which edits made the difference that they were meant to, (images,).
+        put: whether they put the attribute there; else they take it away.
+        level: evidence above which an image shows it; None where that is not known (`Sight.level_for`).
     """
+
+    before: np.ndarray
+    after: np.ndarray
+    succeeded: np.ndarray
+    put: bool
+    level: float | None
+
+    def seen(self) -> np.ndarray:
+        """Whether each edit that was to put it into an image that lacks it shows it, (edits,); none without a level.
+
+        Those that failed are among them: a judge does not get to choose the edits that it is held against.
+        """
+        if self.level is None or not self.put:
+            return np.empty(0, dtype=bool)
+        return np.asarray(self.after[self.before <= self.level] > self.level)
+
+
+def judged_edits(
+    work: StudyContext, features: Sequence[Feature], images: Sequence[str], sight: Sight
+) -> dict[str, JudgedEdits]:
+    """Feature -> its edits of these images, which must exist, as the study's judge sees them."""
     before = evidence_before(work, [f.prompt for f in features], images)
     of = {feature.id: concepts_of([feature]) for feature in features}
-    gained = gains(work, [(c, c[0]) for c in of.values()], images)
-    found = {}
+    gained, found = gains(work, [(c, c[0]) for c in of.values()], images), dict[str, JudgedEdits]()
     for feature in features:
-        gain, null = gained[of[feature.id], of[feature.id][0]], before[feature.prompt]
-        after = null + (gain if feature.direction == "add" else -gain)
-        level = sight.level_for(null, after, gain > sight.chance(of[feature.id][0]))
-        if level is not None:
-            found[feature.id] = level
+        concepts, null, put = of[feature.id], before[feature.prompt], feature.direction == "add"
+        gain = gained[concepts, concepts[0]]
+        after, succeeded = null + (gain if put else -gain), gain > sight.chance(concepts[0])
+        found[feature.id] = JudgedEdits(null, after, succeeded, put, sight.level_for(null, after, succeeded))
     return found
 
 
@@ -209,13 +233,10 @@ def shown_before(
 ) -> dict[str, Mask]:
     """Feature -> which images show what its prompt names, by the judge on their null edits, shape (images,).
 
-    Without features of which that is not known (`levels_of`).
+    Without features of which that is not known: a judge without a level needs a few edits that succeeded.
     """
-    before, levels = (
-        evidence_before(work, [f.prompt for f in features], images),
-        levels_of(work, features, images, sight),
-    )
-    return {f.id: before[f.prompt] > levels[f.id] for f in features if f.id in levels}
+    edits = judged_edits(work, features, images, sight)
+    return {f: of.before > of.level for f, of in edits.items() if of.level is not None}
 
 
 def changeable(feature: Feature, shown: Mask) -> Mask:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from diffex_dagster.corpus.tree import Feature
 from diffex_dagster.editing.protocol import EditRequest
 from diffex_dagster.effects.presence import CHANCE, YES, clustered_interval, seen_from
 from diffex_dagster.judging.protocol import KnowingJudge, Pair, traits_of
@@ -16,7 +17,15 @@ from diffex_dagster.results import RankedFeature
 from diffex_dagster.stages.asked_of_pictures import AskedOfPictures
 from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.edits import Concepts, concepts_of, control_edits, edit_requests
-from diffex_dagster.stages.judging import Sight, ask_judge, evidence_before, gains, judge_name, sight_of
+from diffex_dagster.stages.judging import (
+    JudgedEdits,
+    Sight,
+    ask_judge,
+    evidence_before,
+    judge_name,
+    judged_edits,
+    sight_of,
+)
 from diffex_dagster.store import StoredPicture, edit_key
 
 LEAST_QUESTIONS = 30
@@ -51,7 +60,7 @@ class PictureSight:
 
     Attributes:
         levels: feature -> level; without those of which it is not known.
-        in_edits: feature -> share of the study's edits that it is seen in, of how many (`_Edits.seen`).
+        in_edits: feature -> share of the study's edits that it is seen in, of how many (`_share`).
         share, low, high: of the questions about words that mean nothing, those it says yes to in these pictures, with
             its interval; None where that was not asked.
         level_by: whose control prompts the level is found by: the study's, or those asked of these pictures; empty for
@@ -81,11 +90,11 @@ def picture_sight(asked: AskedOfPictures, evidence: Mapping[str, np.ndarray]) ->
     edits, unknown = _of_study(there, asked.rows, sight)
     if traits_of(there.judge).absolute:
         return _by_words(asked, evidence, sight, edits)
-    levels = {f: level for f, of in edits.items() if sight and (level := of.level(sight)) is not None}
+    levels = {f: of.level for f, of in edits.items() if of.level is not None}
     unknown |= dict.fromkeys(edits.keys() - levels.keys(), _FEW)
     return PictureSight(
         levels,
-        {f: of.seen(levels[f]) for f, of in edits.items() if f in levels},
+        {f: _share(of) for f, of in edits.items() if f in levels},
         warnings=tuple(
             f"Which pictures show “{titled(row)}” is not known: {unknown[row.feature]}."
             for row in asked.rows
@@ -95,7 +104,7 @@ def picture_sight(asked: AskedOfPictures, evidence: Mapping[str, np.ndarray]) ->
 
 
 def _by_words(
-    asked: AskedOfPictures, evidence: Mapping[str, np.ndarray], sight: Sight | None, edits: Mapping[str, _Edits]
+    asked: AskedOfPictures, evidence: Mapping[str, np.ndarray], sight: Sight | None, edits: Mapping[str, JudgedEdits]
 ) -> PictureSight:
     """Of a judge whose evidence is comparable between words.
 
@@ -124,9 +133,8 @@ def _by_words(
         )
         return PictureSight({}, {}, warnings=(few,))
     levels = dict.fromkeys((row.feature for row in asked.rows), level)
-    if sight is not None:
-        levels |= {f: own for f, of in edits.items() if (own := of.level(sight)) is not None}
-    in_edits = {} if binary else {f: of.seen(levels[f]) for f, of in edits.items()}
+    levels |= {f: of.level for f, of in edits.items() if of.level is not None}
+    in_edits = {} if binary else {f: _share(of) for f, of in edits.items()}
     if not nothing.size or told:
         return PictureSight(levels, in_edits, level_by=level_by)
     yes = nothing > level
@@ -141,27 +149,10 @@ def _by_words(
     return PictureSight(levels, in_edits, share, low, high, level_by, warnings)
 
 
-@dataclass(frozen=True)
-class _Edits:
-    """The study's edits of one attribute: evidence before and after, and which of them succeeded, (images,)."""
-
-    before: np.ndarray
-    after: np.ndarray
-    succeeded: np.ndarray
-    put: bool  # whether they put the attribute there; else they take it away
-
-    def level(self, sight: Sight) -> float | None:
-        """The evidence above which a picture shows it, as the study itself has it."""
-        return sight.level_for(self.before, self.after, self.succeeded)
-
-    def seen(self, level: float) -> tuple[float | None, int]:
-        """In what share of all edits that were to put it where it was not the judge sees it; how many these are.
-
-        Those that failed are among them: a judge does not get to choose the edits that it is held against.
-        """
-        lacked = self.before <= level
-        n = int(lacked.sum()) if self.put else 0
-        return (float((self.after[lacked] > level).mean()), n) if n else (None, 0)
+def _share(of: JudgedEdits) -> tuple[float | None, int]:
+    """In what share of the edits that were to put it where it was not the judge sees it; how many these are."""
+    seen = of.seen()
+    return (float(seen.mean()) if seen.size else None), seen.size
 
 
 _GONE = "the corpus does not have it now as the report does; run the study again"
@@ -180,10 +171,10 @@ def _sight_of_study(there: Subject) -> Sight | None:
 
 def _of_study(
     there: Subject, rows: Sequence[RankedFeature], sight: Sight | None
-) -> tuple[dict[str, _Edits], dict[str, str]]:
+) -> tuple[dict[str, JudgedEdits], dict[str, str]]:
     """Feature -> the study's edits of it on the images that are reported; and feature -> why these are not known."""
     images, known = there.split.reported, {f.id: f for f in there.corpus.walk() if f.editable}
-    found, unknown = dict[str, _Edits](), dict[str, str]()
+    found, unknown = dict[str, Feature](), dict[str, str]()
     for row in rows:
         feature = known.get(row.feature)
         if feature is None or (feature.prompt, feature.direction) != (row.prompt, row.direction):
@@ -193,12 +184,8 @@ def _of_study(
         if sight is None or not _was_asked(there, [concepts], images):
             unknown[row.feature] = _NEW
             continue
-        before = evidence_before(there, [feature.prompt], images)[feature.prompt]
-        gain = gains(there, [(concepts, concepts[0])], images)[concepts, concepts[0]]
-        put = feature.direction == "add"
-        succeeded = gain > sight.chance(concepts[0])
-        found[row.feature] = _Edits(before, before + (gain if put else -gain), succeeded, put)
-    return found, unknown
+        found[row.feature] = feature
+    return (judged_edits(there, list(found.values()), images, sight) if sight and found else {}), unknown
 
 
 def _was_asked(there: Subject, edits: Sequence[Concepts], images: Sequence[str]) -> bool:

@@ -75,4 +75,8 @@ def test_no_false_claims_is_not_said_of_nothing(run: dict[str, int], said: str) 
 def test_claims_are_counted_over_all_classifiers() -> None:
     decisions = ["raises", "inconclusive", "lowers", "mixed", "edit failed"]
     points = {"a": [{"decision": each} for each in decisions], "b": [], "c": [{"decision": "raises"}]}
-    assert pages.claims_made(points) == 3
+    wrong = {"a": {"x": "another size", "y": "no effect"}, "b": {}, "c": {"x": "another size"}}
+    rows = {name: {"false_discoveries": of_one} for name, of_one in wrong.items()}
+    found = pages.claims_of({"points": points, "classifiers": rows})
+    assert found["claims"] == 3
+    assert found["false"] == {"another size": 2, "no effect": 1}

@@ -21,7 +21,7 @@ from diffex_dagster.results import Report
 from diffex_dagster.stages import completeness as stage
 from diffex_dagster.stages.absence import OtherWay
 from diffex_dagster.stages.completeness import both_ways
-from diffex_dagster.stages.judging import Sight
+from diffex_dagster.stages.judging import JudgedEdits, Sight
 from diffex_dagster.stages.suggestions import question_of
 from diffex_dagster.stages.versions import report_version
 from diffex_dagster.study import load_study
@@ -288,13 +288,15 @@ def test_a_judge_is_held_to_all_edits_and_one_that_says_yes_or_no_is_not_correct
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It sees four in five of what the edits were to bring; of those it calls a success it would see all."""
-    monkeypatch.setattr(
-        stage, "evidence_before", lambda work, prompts, images: {"glasses": np.array([0, 0, 0, 0, 0, 5.0])}
-    )
-    monkeypatch.setattr(stage, "levels_of", lambda work, features, images, sight: {"a": 1.0})
+    gained, before = {"a": np.array([3.0, 3.0, 3.0, 3.0, 0.0, 0.0])}, np.array([0, 0, 0, 0, 0, 5.0])
+
+    def edits(*_: Any) -> dict[str, JudgedEdits]:
+        return {"a": JudgedEdits(before, before + gained["a"], gained["a"] > 1.0, True, 1.0)}
+
+    monkeypatch.setattr(stage, "judged_edits", edits)
     feature: Any = SimpleNamespace(id="a", direction="add", prompt="glasses")
     searched: Any = SimpleNamespace(
-        gains={"a": np.array([3.0, 3.0, 3.0, 3.0, 0.0, 0.0])}, without={"a": np.array([True] * 5 + [False])},
+        gains=gained, without={"a": np.array([True] * 5 + [False])},
         sight=Sight({}, 1.0), split=SimpleNamespace(reported=()),
     )  # fmt: skip
     work: Any = None
