@@ -243,7 +243,7 @@ GOLDEN: dict[str, str] = {
     "features of a starter": "d114f0e824b4cddd282d55c9e8f4f940",
     "level 1": "aa0b13de2466b184",
     "level 2": "f894b33a71a44314",
-    "report": "4298037f4d3e58e8",
+    "report": "77eb0493f68d2467",
     "subject": "warm-4d0dba2d",
     "ledits": "f2ff220b955fafc79ab32be86bbfba865ea9b18f76a9fe4f072cdec512dc7d1e",
     "ledits, chosen": "67abffeb77581527f3a78b16bf7766d144a54e6f7678c6f98cabcce0375f2e00",

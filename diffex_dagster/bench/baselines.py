@@ -29,11 +29,11 @@ from diffex_dagster.search.levels import kept_ids, stand_ins
 from diffex_dagster.search.options import Gate
 from diffex_dagster.search.run import Score, SearchResult, search
 from diffex_dagster.stages.context import Subject
-from diffex_dagster.stages.edits import concepts_of, control_edits, edit_requests, make_edits
+from diffex_dagster.stages.edits import concepts_of, edit_requests, make_edits
 from diffex_dagster.stages.scores import paired_scores
 from diffex_dagster.study import Study
 
-Base = Literal["original", "null", "placebo"]
+Base = Literal["original", "null"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Baseline:
     Attributes:
         title: for tables.
         gate: how groups enter the beam; "random" draws them.
-        base: what f(edit) is held against: f of the original file, of the null edit, or the mean of the control edits.
+        base: what f(edit) is held against: f of the original file, or of the null edit.
         beam: how many groups; the study's own number, or `BEAM`, unless given.
         one_image: look at the study's first image only.
         draw: number of a random beam.
@@ -70,7 +70,7 @@ BASELINES: dict[str, tuple[Baseline, ...]] = {
     "released": (Baseline("authors' released procedure", "absolute", "original", beam=8),),
     "released, one image": (Baseline("the same, one image", "absolute", "original", beam=8, one_image=True),),
     "|mean| top B": (Baseline("|mean d| top B", "absolute", "null"),),
-    "random beam": tuple(Baseline("random beam", "random", "placebo", draw=draw) for draw in range(DRAWS)),
+    "random beam": tuple(Baseline("random beam", "random", "null", draw=draw) for draw in range(DRAWS)),
 }
 
 
@@ -91,9 +91,8 @@ class Reading:
 
 def read(baseline: Baseline, subject: Subject) -> Reading:
     """Search as a baseline does; edits that the pipeline has not made are made."""
-    if baseline.base != "placebo":  # the paper has no control prompts
-        none = subject.study.effects.model_copy(update={"control_prompts": ()})
-        subject = subject.changed(subject.study.changed(effects=none))
+    none = subject.study.effects.model_copy(update={"control_prompts": ()})  # the paper has none
+    subject = subject.changed(subject.study.changed(effects=none))
     study, classifier, corpus = subject.study, subject.classifier, subject.corpus
     images = list(subject.samples)[: 1 if baseline.one_image else None]
     originals = list(subject.store.images(images).values())
@@ -101,8 +100,7 @@ def read(baseline: Baseline, subject: Subject) -> Reading:
 
     def score(combinations: Sequence[tuple[Feature, ...]]) -> dict[tuple[str, ...], NDArray[np.float64]]:
         asked = {key(features): concepts_of(features) for features in combinations}
-        wanted = [(), *control_edits(study), *asked.values()]
-        make_edits(subject, edit_requests(images, wanted, study.seeds))
+        make_edits(subject, edit_requests(images, [(), *asked.values()], study.seeds))
         paired, _ = paired_scores(subject, list(asked.values()), images)
         if baseline.base == "original":
             return {ids: paired[concepts].edit - before for ids, concepts in asked.items()}

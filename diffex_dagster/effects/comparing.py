@@ -6,6 +6,9 @@ raising by 0.1 "more", though the classifier leans on it less. Where reliance is
 differ, the versions use the feature in different directions (+0.4 became −0.4, or some images turned round), and the
 decision says so.
 
+What is reported is d, against the null edits. A change is claimed where it is one of D, against the control edits, too
+(`effects.placebo`): a version that is moved by whatever an edit draws relies on no attribute.
+
 What is tested: that the versions are exchangeable on each image, in which case swapping them flips the sign of both
 changes. Both changes of all features are tested in one step-down max-T (`effects.signflip`), so the chance of any false
 claim of a change is at most the level. |d| also contains the editing noise; it is the same edits under both versions,
@@ -23,7 +26,7 @@ needs about 300.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -85,6 +88,7 @@ def compare(
     without: Mapping[str, ArrayLike] | None = None,
     reach: Reach | None = None,
     left: int = 0,
+    beyond_control: tuple[Mapping[str, ArrayLike], Mapping[str, ArrayLike]] | None = None,
 ) -> dict[str, ComparedEffect]:
     """Compare two versions on the features that both have, over the same images of the same edits.
 
@@ -105,6 +109,7 @@ def compare(
         reach: how far one version's measure can be moved; that of a probability when left out.
         left: features of the same family that are in neither, because a race dropped them (`search.racing`). Each is
             two changes with p = 1, and max-T, which needs every feature's differences, gives way to Holm.
+        beyond_control: D of both versions where the study has control prompts; a decision then has to be that of D too.
 
     Returns:
         In the order of `first`.
@@ -184,7 +189,24 @@ def compare(
             reason,
             len(moved),
         )
-    return compared
+    if beyond_control is None:
+        return compared
+    of_tested = {"edit_success": edit_success, "without": without, "reach": reach, "left": left}
+    held = compare(*beyond_control, options, **of_tested)  # type: ignore[arg-type]
+    return {name: _agreed(of, held[name]) for name, of in compared.items()}
+
+
+def _agreed(of: ComparedEffect, held: ComparedEffect) -> ComparedEffect:
+    """What is decided of d where the same is decided of D, else *inconclusive*."""
+    if of.p_value is None or held.p_value is None:
+        return of
+    p = max(of.p_value, held.p_value)
+    if of.decision == held.decision and (of.decision != "direction changed" or of.difference * held.difference > 0):
+        return replace(of, p_value=p)
+    if of.decision == "inconclusive":
+        return of
+    reason = f"{of.reason}; not so against the control prompts: {held.reason}"
+    return replace(of, decision="inconclusive", p_value=p, reason=reason)
 
 
 def change_reaches(reach: Reach, margin: float) -> tuple[Reach, Reach]:

@@ -11,15 +11,15 @@ does not matter how many of the edits of X take, as long as their mean gain is f
 1997).
 Both edits may contain some of the other; with δ the effects of the attributes themselves and ℓ the leaks,
 
-    mean D_A = δ_A + ℓ_AX δ_X,    mean D_X = δ_X + ℓ_XA δ_A,
+    mean d_A = δ_A + ℓ_AX δ_X,    mean d_X = δ_X + ℓ_XA δ_A,
 
-so that X's part of A's effect is ℓ_AX δ_X = ℓ_AX (mean D_X − ℓ_XA mean D_A) / (1 − ℓ_AX ℓ_XA). A moustache whose edits
+so that X's part of A's effect is ℓ_AX δ_X = ℓ_AX (mean d_X − ℓ_XA mean d_A) / (1 − ℓ_AX ℓ_XA). A moustache whose edits
 show half a beard does not account for the beard's effect, though its own edits have half of it. Where each contains
 most of the other, or undoes it, the two equations are one, ℓ_AX ℓ_XA near 1, and nothing tells whose the effect is
-(aliased effects: Box, Hunter & Hunter 2005): all of it may be X's, ℓ_AX mean D_X, or none.
+(aliased effects: Box, Hunter & Hunter 2005): all of it may be X's, ℓ_AX mean d_X, or none.
 
 **Among A's edits**, where X has no such edits. The images differ in how far A's edit changed X. What the gain for A
-itself does not tell of D is regressed on the gain for X (Judd, Kenny & McClelland 2001, mediation within subjects):
+itself does not tell of d is regressed on the gain for X (Judd, Kenny & McClelland 2001, mediation within subjects):
 slope times mean gain is X's part. What both gains tell of is A's: how far an edit goes moves whatever looks like it.
 
 A is *confounded with* X where X's part, or what may be its part, is at least half of A's effect, can be told from none,

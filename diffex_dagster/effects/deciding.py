@@ -15,6 +15,11 @@ What is tested is the placebo-controlled effect D (`effects.placebo`): the edit 
 nothing. A study without such control prompts tests the edit against the null edit; an edit that does nothing but draw
 the picture anew, with noise, may then be claimed to raise or lower.
 
+What is reported is d, the edit against the null edit. A few words that mean nothing to a reader each do something of
+their own to an editor, which edits towards attributes do not share: as an estimate d is nearer the truth
+(docs/decisions/0037-effect-and-test.md). A claim therefore has to hold for both: the test of D, and the intervals of
+D and of d, which lie on the same side of zero.
+
 What is assumed: images are independent of each other, and a feature without effect is one whose D are as likely as
 their opposites (sign symmetry, jointly over such features) or whose edits do what those of the control prompts do
 (exchangeability; `effects.placebo`). A claim has to stand against both: the p-value is the larger of the two. Then the
@@ -31,44 +36,22 @@ change when signs flip. Choosing them by signed mean does. Both bias the *effect
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from diffex_dagster.effects.deciding_one import Decision, Measured, PValues, decide_one
 from diffex_dagster.effects.options import DecisionOptions
-from diffex_dagster.effects.paired import Reach, images_that_undo, interval, unseen_bounds
+from diffex_dagster.effects.paired import Reach
 from diffex_dagster.effects.placebo import control_effects, exchange_e_values, exchanges, placebo_effects
 from diffex_dagster.effects.presence import Mask, enough
 from diffex_dagster.effects.signflip import SignFlips, adjust_by, adjust_ebh, e_values, masked, sign_flips
-from diffex_dagster.utils.lines import decimals
 
 Controls = ArrayLike | Mapping[str, ArrayLike]
 """d of control edits, (images, control prompts): the same for all features, or by feature."""
-FEW = 3
-"""A claim that so many more images would undo, or fewer, says so."""
 RARE = 400
 """Of so many edits of an image, one counts as rarer than what is to be expected of a further image."""
-DecisionText = Literal["raises", "lowers", "mixed", "no effect shown", "inconclusive", "already there", "edit failed"]
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What the study may say about one feature.
-
-    Attributes:
-        decision: see `decide`.
-        p_value: adjusted over all tested features for *raises*/*lowers* (for *mixed*, of the test for mixed); compare
-            it with `level`. None for a feature that was not tested (*already there*, *edit failed*).
-        reason: one clause in words, for the report.
-        p_raw: of the feature alone, before adjustment; None for e-BH and for a feature that was not tested.
-    """
-
-    decision: DecisionText
-    p_value: float | None
-    reason: str
-    p_raw: float | None = None
 
 
 def decide(
@@ -88,14 +71,15 @@ def decide(
       are left out of the tested family (presence is seen on the null edit, so the error rates stand).
     - *edit failed*: too few edits show the attribute, so that d says nothing about it. Such features are left out of
       the tested family (edit success does not look at the sign of d, so the error rates stand).
-    - *raises*, *lowers*: the mean of D differs from zero (from ± `minimum_effect`) at the chosen error rate, its
-      interval does not hold zero and is not inside ± margin, and one more image would not undo it, if it moved as far
-      the other way as edits of these features do (`furthest_moves`, `effects.paired.images_that_undo`).
-    - *mixed*: more than `mixed_share` of images move up and more than that move down, each by more than the margin and
-      the noise of a single image. Exact binomial tests of both directions, the larger p-value counts (both must hold),
-      adjusted by Holm (Benjamini–Yekutieli under an FDR rate): an error rate of its own, at the same level, that needs
-      no symmetry.
-    - *no effect shown*: the interval of the mean lies inside ± margin (Schuirmann's two one-sided tests, at
+    - *raises*, *lowers*: the mean of D differs from zero (from ± `minimum_effect`) at the chosen error rate; the
+      intervals of D and of d lie on the same side of zero, neither of them inside ± margin; and one more image would
+      not undo it, if it moved as far the other way as edits of these features do (`furthest_moves`,
+      `effects.paired.images_that_undo`).
+    - *mixed*: more than `mixed_share` of images move up and more than that move down, by D and by d, each by more than
+      the margin and the noise of a single image. Exact binomial tests of both directions, the larger p-value counts
+      (both must hold), adjusted by Holm (Benjamini–Yekutieli under an FDR rate): an error rate of its own, at the same
+      level, that needs no symmetry.
+    - *no effect shown*: the intervals of both means lie inside ± margin (Schuirmann's two one-sided tests, at
       (1 − confidence) / 2 each), and so does what the images that nobody has looked at may do: the share of them that
       the sample does not rule out, times the measure's reach (`effects.paired.unseen_bounds`), missed at 1 − confidence
       at most. For each feature on its own. A probability with the default margin needs about 150 images for it.
@@ -114,8 +98,8 @@ def decide(
             (`search.racing`). Each counts as one with p = 1 (e = 0): whatever made it leave, that is not smaller than
             the p-value that it would have had, so that the error rates hold for the whole family. Max-T needs every
             feature's differences and gives way to Holm then.
-        reach: how far the measure can be moved, of all features or of each; that of a probability when left out. Its
-            `still` is the margin.
+        reach: how far the measure can be moved from the null edit, of all features or of each; that of a probability
+            when left out. Its `still` is the margin.
 
     Returns:
         A decision for every feature, in the order of `d`. The same input and seed give the same decisions; the order of
@@ -138,7 +122,9 @@ def decide(
     on = _on(raw, tested, lacking)
 
     p_mean, p_raw = _adjusted(raw, of_controls, options, left, on)
-    counts, p_mixed = _mixed(table, options, max(options.margin, image_noise), left, on)
+    far = max(options.margin, image_noise)
+    counts, p_mixed = _mixed(raw, options, far, left, on)
+    p_mixed = np.maximum(p_mixed, _mixed(table, options, far, left, on)[1])
     furthest = furthest_moves(table, on)
 
     decided: dict[str, Decision] = {}
@@ -153,10 +139,10 @@ def decide(
     for j, name in enumerate(tested):
         p = PValues(float(p_mean[j]), None if p_raw is None else float(p_raw[j]), float(p_mixed[j]))
         moved = (int(counts[0, j]), int(counts[1, j]))
-        seen = table[on[:, j], j]
         of = reach.get(name) if isinstance(reach, Mapping) else reach
         of = replace(of or Reach(), still=options.margin)
-        decided[name] = _decide_one(seen, p, moved, furthest, options, of)
+        seen = Measured(raw[on[:, j], j], table[on[:, j], j], of)
+        decided[name] = decide_one(seen, p, moved, furthest, options)
     return {name: decided[name] for name in d}
 
 
@@ -199,13 +185,12 @@ def decide_controls(
     p = adjust_holm(np.array(alone))
     counts, _ = _mixed(against, settings, options.margin, 0)
     return {
-        name: _decide_one(
-            against[:, j],
+        name: decide_one(
+            Measured(against[:, j], against[:, j], reach),
             PValues(float(p[j]), alone[j], 1.0),
             (int(counts[0, j]), int(counts[1, j])),
             furthest_moves(against),
             settings,
-            reach,
         )
         for j, name in enumerate(controls)
     }
@@ -222,11 +207,6 @@ def furthest_moves(table: NDArray[np.float64], on: Mask | None = None) -> tuple[
         return 0.0, 0.0
     up, down = np.quantile(moves, 1 - 1 / RARE, method="higher"), np.quantile(moves, 1 / RARE, method="lower")
     return max(0.0, float(up)), max(0.0, -float(down))
-
-
-def controls_of(controls: Controls | None, feature: str) -> ArrayLike | None:
-    """The control edits that a feature is held against."""
-    return controls[feature] if isinstance(controls, Mapping) else controls
 
 
 def _controls(controls: Controls | None, images: int | None, features: Sequence[str]) -> NDArray[np.float64]:
@@ -338,55 +318,3 @@ def adjust_holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
     scaled = p[order] * np.arange(len(p), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0) if len(p) else []
     return adjusted
-
-
-class PValues(NamedTuple):
-    """What the tests of one feature say: adjusted, alone (None for e-BH), and adjusted, of the test for *mixed*."""
-
-    mean: float
-    raw: float | None
-    mixed: float
-
-
-def _decide_one(
-    d: NDArray[np.float64],
-    p: PValues,
-    counts: tuple[int, int],
-    furthest: tuple[float, float],
-    options: DecisionOptions,
-    reach: Reach,
-) -> Decision:
-    """One feature; `furthest` is how far edits of its family move an image up and down (`furthest_moves`)."""
-    low, high = interval(d, options.confidence, reach)
-    mean, images = float(d.mean()), len(d)
-    up, down = counts
-    margin = options.margin
-    inside = -margin <= low and high <= margin
-    moves = f"{up} of {images} images move up and {down} down by more than the margin or the noise"
-    places = decimals((mean, low, high))
-    shown = f"mean {mean:+.{places}f}, interval [{low:+.{places}f}, {high:+.{places}f}]"
-    against = furthest[1] if mean > 0 else furthest[0]
-    undone_by = images_that_undo(mean, images, against, options.minimum_effect)
-    beyond_noise = p.mean <= options.level and (low > 0.0 or high < 0.0) and not inside
-    if beyond_noise and undone_by > 1:
-        other = down if mean > 0 else up
-        despite = f"; {other} of {images} images move the other way" if other else ""
-        if undone_by <= FEW:
-            despite += f"; {undone_by:.0f} more that move by {against:.2g} the other way would undo it"
-        return Decision("raises" if mean > 0 else "lowers", p.mean, f"{shown}, p = {p.mean:.2g}{despite}", p.raw)
-    if p.mixed <= options.level:
-        return Decision("mixed", p.mixed, f"{moves}, p = {p.mixed:.2g}", p.raw)
-    unseen_low, unseen_high = unseen_bounds(d, reach, 1.0 - options.confidence)
-    if inside and -margin <= unseen_low and unseen_high <= margin:
-        small = " though it differs from zero" if p.mean <= options.level else ""
-        return Decision("no effect shown", p.mean, f"{shown} inside ±{margin:g}{small}", p.raw)
-    unmoved = bool((np.abs(d) <= margin).all())
-    if unmoved:
-        seen = f"no image moves by more than ±{margin:g}, but {images} images do not rule out that others do"
-        return Decision("inconclusive", p.mean, f"{seen}: {shown}", p.raw)
-    undone = (
-        f", but one more image that moves by {against:.2g} the other way, as edits here do, would undo it"
-        if beyond_noise
-        else ""
-    )
-    return Decision("inconclusive", p.mean, f"{shown}, p = {p.mean:.2g}{undone}", p.raw)

@@ -6,7 +6,8 @@ they are to an edit what a placebo is to a drug, and
 
     D_i = d_i − mean over control prompts of d_i = f(edit_i) − mean over control prompts of f(control edit_i)
 
-is what decisions speak of. The null edit cancels in it.
+is what decisions test. The null edit cancels in it. What is reported is d: the words themselves are few, and each does
+something of its own, which is no part of the effect of another edit (docs/decisions/0037-effect-and-test.md).
 
 The null hypothesis of the `exchanges` test is that an edit is one more control prompt: on each image, its d and those
 of the control prompts are exchangeable. One of them at random then is the edit. With one control prompt that is the

@@ -12,7 +12,7 @@ opposite, or exchangeable with those of the control prompts.
 
 Where the attribute is also taken away from the pictures that show it, the two arms make up
 
-    do(1) − do(0) = 1/n [ Σ over pictures without it of D_i(put) − Σ over pictures with it of D_i(taken away) ]
+    do(1) − do(0) = 1/n [ Σ over pictures without it of d_i(put) − Σ over pictures with it of d_i(taken away) ]
 
 the causal concept effect, CaCE, of Goyal et al. (2019), equation 1: every picture with the attribute against the same
 picture without it. Nothing else in this project is called so.
@@ -140,9 +140,9 @@ def both_arms(put: ArrayLike, without: ArrayLike, taken: ArrayLike) -> NDArray[n
     """do(1) − do(0) of every picture, shape (images,).
 
     Args:
-        put: D of the edit that puts the attribute there, (images,); only its values where `without` count.
+        put: d of the edit that puts the attribute there, (images,); only its values where `without` count.
         without: which pictures lack it, (images,).
-        taken: D of the edit that takes it away on the others, in their order.
+        taken: d of the edit that takes it away on the others, in their order.
 
     Raises:
         ValueError: the numbers of pictures do not fit.

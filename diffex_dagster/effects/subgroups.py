@@ -18,10 +18,9 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diffex_dagster.effects.deciding import Controls, controls_of, decide
+from diffex_dagster.effects.deciding import Controls, decide
 from diffex_dagster.effects.options import DecisionOptions
 from diffex_dagster.effects.paired import Reach, interval
-from diffex_dagster.effects.placebo import placebo_effects
 from diffex_dagster.effects.presence import least_images
 from diffex_dagster.utils.columns import Maybe, Number, Says
 
@@ -126,9 +125,7 @@ def subgroup_effects(
     )
     found = []
     for key, mask in masks.items():
-        own = controls_of(controls, key[0])
-        of_controls = np.empty((len(mask), 0)) if own is None else np.asarray(own)
-        seen = placebo_effects(np.asarray(d[key[0]], dtype=np.float64), of_controls)[mask]
+        seen = np.asarray(d[key[0]], dtype=np.float64)[mask]
         low, high = interval(seen, options.confidence, limits[key])
         decision = decided.get(names.get(key, ""))
         said = ("too few images", None) if decision is None else (decision.decision, decision.p_value)

@@ -213,7 +213,7 @@ def _not_shown(features: Sequence[RankedFeature], explanation: Report) -> str:
         parts.append(f"{len(unsure)} {'is' if len(unsure) == 1 else 'are'} inconclusive")
     parts += _unsaid(by)
     if not parts:
-        against = "edits towards the control prompts" if explanation.controls else "the null edits"
+        against = "the null edits and the control prompts" if explanation.controls else "the null edits"
         every = f"Each of the {total} features" if total > 1 else "The one feature"
         return f"{every} tested was shown to have an effect, held against {against}."
     which = "tested" if quiet or unsure or any(by.get(decision) for decision in wording.SHOWN) else "edited"

@@ -72,12 +72,12 @@ class Example:
     ] = True
 
     @computed_field(  # type: ignore[prop-decorator]
-        description="score_edit - score_placebo; score_edit - score_null where there is no placebo"
+        description="score_edit - score_null"
     )
     @property
     def effect(self) -> Number:
-        """f(edit) less the mean of f over the control edits, or less f(null) where there are none."""
-        return self.score_edit - (self.score_null if self.score_placebo is None else self.score_placebo)
+        """f(edit) less f(null)."""
+        return self.score_edit - self.score_null
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,7 @@ class RankedFeature:
     effect: Annotated[
         Number,
         Says(
-            "mean over images of f(edit) less the mean of f over the control edits (less f(null) without any), in the "
-            "unit of the target; `among` says over which images"
+            "mean over images of f(edit) less f(null edit), in the unit of the target; `among` says over which images"
         ),
         Column(listed=True),
     ]
@@ -348,8 +347,8 @@ class Report:
     controls: Annotated[
         tuple[Control, ...],
         Says(
-            "what the edits towards the control prompts (words that mean nothing) did: every effect is the difference "
-            "to their mean; absent or empty where the study has none"
+            "what the edits towards the control prompts (words that mean nothing) did: every claim stands against "
+            "them too; absent or empty where the study has none"
         ),
     ] = ()
     judge: Annotated[

@@ -78,7 +78,7 @@ def strongest_to_claim(
     An effect within 1.5 standard errors of none cannot be claimed at any level up to 10%.
 
     Args:
-        effects: D of the features, (images,).
+        effects: d of the features, (images,).
         show: those of them that their own edits show.
         on: feature -> the images that its effect is over; all of one that is missing.
     """
@@ -102,7 +102,7 @@ def pairs_to_ask(
     Args:
         top: the features in whose edits others are looked for.
         every: all features of the corpus that can be edited.
-        effects: D of those that the search reached, (images,).
+        effects: d of those that the search reached, (images,).
         yardsticks: those of them whose own edits are one (`effects.confounding.is_yardstick`).
         on: as in `strongest_to_claim`.
     """

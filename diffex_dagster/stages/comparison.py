@@ -69,9 +69,11 @@ def compare_classifiers(work: StudyContext, names: Sequence[str], command: str) 
     reach = max(reaches[first], reaches[last], key=lambda each: each.furthest)
     options = decision_options(study, reach)
     left = 0 if work.split.held_out else len(left_in_races(found.values()) - wanted)
+    tested = {name: {f: scores.beyond_control for f, scores in paired[name].items()} for name in (first, last)}
     compared = compare(
-        effects[first], effects[last], options, edit_success=success, without=without, reach=reach, left=left
-    )
+        effects[first], effects[last], options, edit_success=success, without=without, reach=reach, left=left,
+        beyond_control=(tested[first], tested[last]) if study.effects.control_prompts else None,
+    )  # fmt: skip
     unsaid = {f for f, of in compared.items() if of.decision in UNSAID}
     ranks = {name: _ranks(features, of, on, unsaid) for name, of in paired.items()}
     judged = {name: judge_rules(study, corpus, name, _reliance(of, on, compared)) for name, of in effects.items()}
@@ -82,7 +84,7 @@ def compare_classifiers(work: StudyContext, names: Sequence[str], command: str) 
         counted = on[feature.id]
         summaries = []
         for name, each in zip(names, versions, strict=True):
-            of_images, limits = each.on(counted), reach_on(study, reaches[name], each.base[counted])
+            of_images, limits = each.on(counted), reach_on(study, reaches[name], each.null[counted])
             summaries.append(summarise(of_images.effect, of_images.flipped, options.confidence, limits))
         before, after = versions[0], versions[-1]
         turned = [scores.on(counted).turn_counts for scores in versions]

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffex_dagster.editing.calibration import in_words
-from diffex_dagster.effects.deciding import Decision, decide_controls
+from diffex_dagster.effects.deciding import decide_controls
+from diffex_dagster.effects.deciding_one import Decision
 from diffex_dagster.effects.options import ClaimOptions, DecisionOptions
 from diffex_dagster.effects.paired import Reach, interval
 from diffex_dagster.results import Control
@@ -29,7 +30,7 @@ def measure_reach(study: Study, paired: Mapping[Concepts, Paired]) -> Reach:
     could not be moved further.
     """
     if study.target.bounded:
-        base = float(next(iter(paired.values())).base.mean())
+        base = float(next(iter(paired.values())).null.mean())
         reach = Reach(1.0, -base, 1.0 - base)
     else:
         values = np.concatenate([values for of in paired.values() for values in (of.null, of.edit)])
@@ -72,34 +73,34 @@ def decision_options(study: Study, reach: Reach | None = None) -> DecisionOption
 
 
 def control_differences(study: Study, paired: Mapping[Concepts, Paired], concepts: Concepts) -> NDArray[np.float64]:
-    """d of the control edits that an edit is held against (`controls_like`), (images, control prompts)."""
-    columns = [paired[control].against_null for control in controls_like(study, concepts)]
+    """d of the control edits that a claim is held against (`controls_like`), (images, control prompts)."""
+    columns = [paired[control].effect for control in controls_like(study, concepts)]
     return np.stack(columns, axis=1) if columns else np.empty((len(next(iter(paired.values())).null), 0))
 
 
 def control_rows(study: Study, paired: Mapping[Concepts, Paired], reach: Reach) -> tuple[Control, ...]:
-    """What the control prompts did: the placebo that effects are held against, and each against the others."""
+    """What the control prompts did: the placebo that claims are held against, and each against the others."""
     words, options = control_edits(study), decision_options(study, reach)
     decisions: dict[Concepts, Decision] = {}
     for setting in study.control_settings:  # each against those that are edited like it
         alike = [concepts for concepts in words if concepts[0].setting == setting]
-        found = decide_controls({c[0].prompt: paired[c].against_null for c in alike}, options, reach=reach)
+        found = decide_controls({c[0].prompt: paired[c].effect for c in alike}, options, reach=reach)
         decisions |= {concepts: found[concepts[0].prompt] for concepts in alike}
     rows = []
     for concepts in words:
         of, prompt = paired[concepts], concepts[0].prompt
         if len(study.control_settings) > 1:
             prompt = f"{prompt} ({in_words(concepts[0].setting)})"
-        low, high = interval(of.effect, options.confidence, reach)
-        null_low, null_high = interval(of.against_null, options.confidence, reach)
+        low, high = interval(of.beyond_control, options.confidence, reach)
+        null_low, null_high = interval(of.effect, options.confidence, reach)
         decision = decisions[concepts]
         rows.append(
             Control(
                 prompt=prompt,
-                effect=float(of.effect.mean()),
+                effect=float(of.beyond_control.mean()),
                 ci_low=low,
                 ci_high=high,
-                against_null=float(of.against_null.mean()),
+                against_null=float(of.effect.mean()),
                 null_low=null_low,
                 null_high=null_high,
                 flip_rate=float(of.flipped.mean()),
@@ -134,7 +135,7 @@ def control_warnings(controls: Sequence[Control]) -> tuple[str, ...]:
     """What is wrong with control prompts that are claimed to move the score."""
     return tuple(
         f"The control prompt “{control.prompt}” {control.decision} the score against the others "
-        f"({control.effect:+.3f}): it means something to the editor or to the classifier. Every effect is held against "
+        f"({control.effect:+.3f}): it means something to the editor or to the classifier. Every claim is held against "
         "it; replace it in effects.control_prompts."
         for control in controls
         if control.decision in ("raises", "lowers")

@@ -130,11 +130,11 @@ class Seen:
 
     def controls(self, asked: Asked, concepts: Concepts, i: int) -> np.ndarray:
         """d of the control edits of one picture that an edit is held against, (controls,)."""
-        return np.array([self.paired[control].against_null[i] for control in asked.controls(concepts)])
+        return np.array([self.paired[control].effect[i] for control in asked.controls(concepts)])
 
     def p(self, asked: Asked, concepts: Concepts, i: int) -> float:
         """How often one of them and this edit lies as far out as this edit (`effects.one_picture.p_value`)."""
-        return p_value(float(self.paired[concepts].against_null[i]), self.controls(asked, concepts, i))
+        return p_value(float(self.paired[concepts].effect[i]), self.controls(asked, concepts, i))
 
     def reach(self, asked: Asked, i: int) -> Reach:
         """How far one picture's measure can be moved, and the study's margin; from its own edits alone."""

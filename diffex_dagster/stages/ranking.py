@@ -12,9 +12,10 @@ import numpy as np
 
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.effects.confounding import SideEffect, side_effects
-from diffex_dagster.effects.deciding import Decision, DecisionText, decide
+from diffex_dagster.effects.deciding import decide
+from diffex_dagster.effects.deciding_one import Decision, DecisionText
 from diffex_dagster.effects.edit_metrics import EditMetrics
-from diffex_dagster.effects.one_picture import effect_interval, p_value
+from diffex_dagster.effects.one_picture import effect_interval, p_value, stands_out
 from diffex_dagster.effects.paired import EffectSummary, Reach, interval, summarise
 from diffex_dagster.effects.presence import both_arms, enough, prevalence
 from diffex_dagster.report.wording import UNSAID
@@ -155,11 +156,11 @@ def rank(measured: Measured) -> list[RankedFeature]:
     """
     study, corpus, features, searched = measured.study, measured.corpus, measured.features, measured.searched
     paired, metrics, succeeded, on = measured.paired, measured.metrics, measured.succeeded, measured.on
-    reaches = {f.id: reach_on(study, measured.reach, paired[f.id].base[on[f.id]]) for f in features}
+    reaches = {f.id: reach_on(study, measured.reach, paired[f.id].null[on[f.id]]) for f in features}
     shown = share_shown(succeeded, on)
     success = edit_success(study, metrics, shown, on)
     decisions = decide(
-        {f.id: paired[f.id].against_null for f in features},
+        {f.id: paired[f.id].effect for f in features},
         decision_options(study, measured.reach),
         controls=measured.controls,
         edit_success=success,
@@ -232,14 +233,14 @@ def _of_one_image(
     level, still = measured.study.effects.level, measured.reach.still
     decided, said = dict(decisions), dict(summaries)
     for feature, before in decisions.items():
-        d, controls = float(measured.paired[feature].against_null[0]), measured.controls[feature][0]
-        effect = summaries[feature].effect
-        low, high = reaches[feature].clip(*effect_interval(d, controls, level), effect)
+        paired, controls = measured.paired[feature], measured.controls[feature][0]
+        effect, tested = float(paired.effect[0]), float(paired.beyond_control[0])
+        low, high = reaches[feature].clip(*effect_interval(effect, controls, level), effect)
         said[feature] = replace(summaries[feature], ci_low=low, ci_high=high)
         if before.decision in UNSAID:
             continue
-        p = p_value(d, controls)
-        far = p <= level and abs(effect) > still
+        p = p_value(effect, controls)
+        far = p <= level and stands_out(effect, tested, still)
         text: DecisionText = "inconclusive" if not far else "raises" if effect > 0 else "lowers"
         decided[feature] = Decision(text, p, f"{effect:+.3f} on one image against its control edits, p = {p:.2g}", p)
     return decided, said

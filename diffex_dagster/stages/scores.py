@@ -35,7 +35,7 @@ from diffex_dagster.utils.progress import Reporter, silent
 class Paired:
     """One combination of concepts on some sample images, in their order; every array has shape (images,).
 
-    The control edits that it is held against are those under the same options of the editor.
+    The control edits that a claim is held against are those under the same options of the editor.
 
     Where a study edits under several seeds, each number is the mean over the image's seeds: the seeds of one image are
     not independent images.
@@ -49,19 +49,19 @@ class Paired:
     left: np.ndarray | None = None  # share under which it stops being that; both None where no class is explained
 
     @property
+    def effect(self) -> np.ndarray:
+        """d = f(edit) − f(null): what is reported."""
+        return paired_effects(self.edit, self.null)
+
+    @property
     def base(self) -> np.ndarray:
-        """What the edit is held against: the control edits, or the null edit where there are none."""
+        """What a test holds the edit against: the control edits, or the null edit where there are none."""
         return self.null if self.placebo is None else self.placebo
 
     @property
-    def effect(self) -> np.ndarray:
-        """D = f(edit) − mean over control prompts of f(control edit); f(edit) − f(null) where there are none."""
+    def beyond_control(self) -> np.ndarray:
+        """D = f(edit) − mean over control prompts of f(control edit), what is tested; d where there are none."""
         return paired_effects(self.edit, self.base)
-
-    @property
-    def against_null(self) -> np.ndarray:
-        """d = f(edit) − f(null)."""
-        return paired_effects(self.edit, self.null)
 
     def on(self, images: np.ndarray) -> Paired:
         """The same of some of the images, (images,) booleans."""
@@ -247,6 +247,6 @@ def paired_scores(
     return paired, scored
 
 
-def effects_of(paired: Mapping[Concepts, Paired]) -> dict[Concepts, np.ndarray]:
-    """Only the paired differences."""
-    return {concepts: scores.effect for concepts, scores in paired.items()}
+def tested_effects(paired: Mapping[Concepts, Paired]) -> dict[Concepts, np.ndarray]:
+    """Only D, which searches and tests go by."""
+    return {concepts: scores.beyond_control for concepts, scores in paired.items()}

@@ -44,7 +44,7 @@ from diffex_dagster.stages.judging import (
     shown_before,
     sight_of,
 )
-from diffex_dagster.stages.scores import Paired, check_target, effects_of, paired_scores
+from diffex_dagster.stages.scores import Paired, check_target, paired_scores, tested_effects
 from diffex_dagster.stages.searched import Level1, Noise, Searched
 from diffex_dagster.study import Study
 from diffex_dagster.utils.progress import silent
@@ -66,7 +66,7 @@ def measure_noise(study: Study, paired: Mapping[Concepts, Paired]) -> Noise:
     if not words:
         return Noise(0.0, 0.0)
     tables = [
-        np.stack([paired[concepts].effect for concepts in words if concepts[0].setting == setting], axis=1)
+        np.stack([paired[concepts].beyond_control for concepts in words if concepts[0].setting == setting], axis=1)
         for setting in study.control_settings
     ]
     table = max(tables, key=lambda each: float(np.abs(each).mean()))
@@ -89,7 +89,7 @@ def level1_scores(subject: Subject) -> Level1:
             images = first_raced(study, images)
         new, count = paired_scores(subject, combinations, images)
         paired, scored = paired | new, scored + count
-        effects = {feature.id: paired[concepts_of([feature])].effect for feature in features}
+        effects = {feature.id: paired[concepts_of([feature])].beyond_control for feature in features}
         lacking = Lacking(subject, images)(features)
         failed = failed_edits(subject, features, images, lacking)
         racing = options.allocation == "racing"  # which measures each feature on images of its own
@@ -204,7 +204,7 @@ def _search(subject: Subject) -> Searched:
         new, count = paired_scores(subject, list(asked.values()), on)
         searched.paired |= new
         searched.scored += count
-        effects = effects_of(new)
+        effects = tested_effects(new)
         return {ids: effects[concepts] for ids, concepts in asked.items()}
 
     options = study.search

@@ -167,12 +167,13 @@ REVISIONS: Mapping[Stage | Beside, Mapping[str, int]] = {
     # 1: how much of the classifier the features explain is in it; 2: of outputs that hardly vary there is no share;
     # 3: no claim that one more image would undo; 4: a feature that nothing tells from another is marked with it;
     # 5: the margin, the verdict by what the decisions test, how many claims nobody looked into; the interval of a
-    # direct effect stays inside what the measure can take
-    "ranked_report": {"revision": 5} | JUDGED,
-    # 1: no change that one more image would undo; 2: what its reports say of control prompts, judge and images
-    "classifier_comparison": {"revision": 2} | JUDGED,
-    "corpus_suggestions": {"revision": 1},
-    "editor_comparison": {"revision": 3} | JUDGED,
+    # direct effect stays inside what the measure can take; 6: effects are against the null edits
+    "ranked_report": {"revision": 6} | JUDGED,
+    # 1: no change that one more image would undo; 2: what its reports say of control prompts, judge and images;
+    # 3: effects are against the null edits
+    "classifier_comparison": {"revision": 3} | JUDGED,
+    "corpus_suggestions": {"revision": 2},
+    "editor_comparison": {"revision": 4} | JUDGED,
 }
 """What a stage makes of the same settings and data, by number: raised when the code comes to make something else.
 

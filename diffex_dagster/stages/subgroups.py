@@ -65,11 +65,11 @@ def subgroups_of(
     options, succeeded = decision_options(measured.study, measured.reach), measured.succeeded
 
     def reach(feature: str, images: NDArray[np.bool_]) -> Reach:
-        return reach_on(measured.study, measured.reach, measured.paired[feature].base[images])
+        return reach_on(measured.study, measured.reach, measured.paired[feature].null[images])
 
     return tuple(
         subgroup_effects(
-            {feature: measured.paired[feature].against_null for feature in decided},
+            {feature: measured.paired[feature].effect for feature in decided},
             strata(columns, options.level),
             options,
             controls=measured.controls,

@@ -187,7 +187,7 @@ CREATE TABLE IF NOT EXISTS effects (
     study VARCHAR, classifier VARCHAR, editor VARCHAR, corpus_version VARCHAR, run VARCHAR,
     feature VARCHAR, image VARCHAR,
     score_null DOUBLE NOT NULL, score_edit DOUBLE NOT NULL, effect DOUBLE NOT NULL, flipped BOOLEAN NOT NULL,
-    score_placebo DOUBLE,               -- mean score of the control edits; the effect is the difference to it
+    score_placebo DOUBLE,               -- mean score of the control edits, which claims are held against
     counted BOOLEAN,                    -- whether the feature's effect is over this image too
     PRIMARY KEY (study, classifier, editor, corpus_version, run, feature, image)
 );

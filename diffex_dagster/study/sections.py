@@ -100,7 +100,7 @@ class EffectsPart(ClaimOptions):
     )
     control_prompts: tuple[Text, ...] = Field(
         ("flornip", "quazzle vint", "mibble oskarn"),
-        description="control prompts, words that mean nothing: every effect is held against their edits, and they "
+        description="control prompts, words that mean nothing: every claim is held against their edits, and they "
         "measure the noise floor; two or more",
     )
     min_edit_strength: float = Field(

@@ -151,3 +151,22 @@ def test_a_change_that_one_more_image_would_undo_is_not_claimed() -> None:
     assert compare(more, less)["hair"].decision == "less reliant"
     without = compare(more | {"moustache": 0 * moustache}, less | {"moustache": moustache})
     assert without["hair"].decision == "inconclusive"  # another image may become more reliant by 0.9
+
+
+def test_a_change_is_claimed_where_it_is_one_against_the_control_prompts_too() -> None:
+    first, last = {"hat": noisy(0.1)}, {"hat": noisy(0.5)}
+    alone = compare(first, last)["hat"]
+    same = compare(first, last, beyond_control=(first, last))["hat"]
+    assert same == alone and alone.decision == "more reliant"
+    # Whatever is edited moves the last version by 0.4 more.
+    drifts = compare(first, last, beyond_control=(first, {"hat": last["hat"] - 0.4}))["hat"]
+    assert drifts.decision == "inconclusive" and "control prompts" in drifts.reason
+    assert (drifts.effects, drifts.ci_low, drifts.ci_high) == (alone.effects, alone.ci_low, alone.ci_high)
+    # Only the control prompts differ.
+    assert compare(first, first, beyond_control=(first, last))["hat"].decision == "inconclusive"
+
+
+def test_a_change_of_direction_is_the_same_against_the_control_prompts() -> None:
+    up, down = {"hat": noisy(0.3)}, {"hat": noisy(-0.3)}
+    assert compare(up, down, beyond_control=(up, down))["hat"].decision == "direction changed"
+    assert compare(up, down, beyond_control=(down, up))["hat"].decision == "inconclusive"

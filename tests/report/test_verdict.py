@@ -142,14 +142,14 @@ def test_nothing_found_claims_nothing(with_features) -> None:
 
 
 def test_only_what_the_decisions_tested_is_said(explanation: Report) -> None:
-    """Effects are held against control prompts, not against the noise floor."""
+    """Claims are held against null edits and control prompts, not against the noise floor."""
     lone = replace(explanation, features=(ranked("Hat", 0.3, "raises"),))
     assert not lone.controls
     _, second, third = verdict(lone)
     assert second == "No other feature was shown to move it."
     assert third == "The one feature tested was shown to have an effect, held against the null edits."
     _, _, third = verdict(replace(lone, controls=(control("flumox"),)))
-    assert third.endswith("was shown to have an effect, held against edits towards the control prompts.")
+    assert third.endswith("was shown to have an effect, held against the null edits and the control prompts.")
     earlier = replace(explanation, features=(ranked("Hat", 0.0, "no effect shown"),), margin=None)
     assert verdict(earlier)[-1] == ("Of the one feature tested, 1 shows no effect larger than the study's margin.")
 

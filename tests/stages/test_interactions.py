@@ -129,7 +129,7 @@ def test_control_prompts_are_edited_under_the_settings_of_each_pair(tmp_path: Pa
         ["100", "100"], ["100", "30"], ["100", "30"], ["30", "30"],
     ]  # fmt: skip
     assert {concepts[0].prompt for control in controls for concepts in control.alone} == set(WORDS["control_prompts"])
-    hard, mixed, mixed_too, gentle = (float(control.scored.against_null.mean()) for control in controls)
+    hard, mixed, mixed_too, gentle = (float(control.scored.effect.mean()) for control in controls)
     assert mixed == mixed_too and len({hard, mixed, gentle}) == 3
     assert counts.made == (len(asked) + 3) * len(images)  # pairs with the same two settings share their control
 

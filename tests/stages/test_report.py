@@ -369,3 +369,22 @@ def test_an_edit_that_fails_in_the_reports_fails_in_the_comparison(tmp_path: Pat
     compared = {row.feature: row.decision for row in compare_classifiers(work, names, "").features}
     assert {feature for feature, decision in compared.items() if decision == "edit failed"} >= failed
     assert compared["red"] == "less reliant"
+
+
+def test_effects_are_against_null_edits_also_where_a_control_prompt_paints(tmp_path: Path) -> None:
+    """One of two control prompts paints half of the picture red: no effect is another for it."""
+    quiet, loud = (
+        explained(load_study(write_study(tmp_path / name, 12, effects={"control_prompts": words})), "v1")
+        for name, words in (("quiet", ["flornip", "dorv"]), ("loud", ["flornip", "dark red patch"]))
+    )
+    effects = [{row.feature: row.effect for row in report.features} for report in (quiet, loud)]
+    assert effects[0] == pytest.approx(effects[1])
+    for report in (quiet, loud):
+        for row in report.per_image:
+            assert row.effect == pytest.approx(row.score_edit - row.score_null)
+        assert all(each.effect == each.score_edit - each.score_null for of in report.examples.values() for each in of)
+    blue = "blue/plain-blue"
+    assert {row.feature: row.decision for row in quiet.features}[blue] == "lowers"
+    controls = {control.prompt: control.against_null for control in loud.controls}
+    assert controls["dark red patch"] > 0.1 and controls["flornip"] == 0.0
+    assert "against these" in render_report(loud) and "differences to the null edits" in render_report(loud)
