@@ -385,19 +385,13 @@ class PlaceboRates:
 
     Attributes:
         against_null: tested against the null edit.
-        controlled: tested against the control prompts, by sign flips and by exchanges.
+        controlled: tested against the control prompts, by sign flips and by exchanges; of effects, as they are decided.
         flips_alone: against the control prompts, by sign flips alone.
     """
 
     against_null: float
     controlled: float
     flips_alone: float = float("nan")
-
-
-def placebo_p(d: Array, controls: Array, flips: int, seed: int) -> Array:
-    """As `effects.deciding` has it under `fwer`, before one more image is asked about (`stands`)."""
-    flipped = sign_flips(placebo_effects(d, controls), flips=flips, seed=seed).p_max
-    return _exchanged(flipped, d, controls, flips, seed)
 
 
 def _exchanged(flipped: Array, d: Array, controls: Array, flips: int, seed: int) -> Array:
@@ -422,7 +416,9 @@ def placebo_claims(
 def placebo_power(
     images: int = 24, noise: float = 0.3, controls: int = 3, studies: int = 100, flips: int = 499, seed: int = 0
 ) -> PlaceboRates:
-    """Share of eight true effects among 30 features that are found, where edits are noisy and do not drift.
+    """Share of eight true effects among 30 features that are claimed, where edits are noisy and do not drift.
+
+    Against the control prompts: as `effects.deciding.decide` claims them, the interval against the null edits agreeing.
 
     Effects are of 0.2 to 1.5 logits, up and down, and vary by two fifths from image to image.
 
@@ -439,8 +435,10 @@ def placebo_power(
         d = sigmoid(z + moved + rng.normal(0, noise, (images, 30))) - sigmoid(z)
         others = sigmoid(z + rng.normal(0, noise, (images, controls))) - sigmoid(z)
         raw = sign_flips(d, flips=flips, seed=study).p_max
-        decided = np.where(stands(placebo_effects(d, others)), placebo_p(d, others, flips, study), 1.0)
-        found += [np.mean(p[:8] <= 0.05) for p in (raw, decided)]
+        options = DecisionOptions(flips=flips, seed=study)
+        decided = decide({f"{j:02d}": d[:, j] for j in range(30)}, options, controls=others)
+        claimed = [each.decision in ("raises", "lowers") for each in decided.values()]
+        found += np.mean(raw[:8] <= 0.05), np.mean(claimed[:8])
     return PlaceboRates(*(found / studies))
 
 
