@@ -20,6 +20,7 @@ from diffex_dagster.bench.baselines import (
     variants,
 )
 from diffex_dagster.bench.resampling import Resampled
+from diffex_dagster.effects.deciding_one import CLAIMS
 from diffex_dagster.effects.grading import NULL, RELEVANT, Grade, beam_recall, grade
 from diffex_dagster.effects.presence import Mask
 from diffex_dagster.results import Control, RankedFeature, Report
@@ -28,8 +29,6 @@ from diffex_dagster.stages.context import Subject
 from diffex_dagster.stages.prepared import prepared
 from diffex_dagster.stages.report import classifier_report
 from diffex_dagster.stages.search import run_search
-
-CLAIMS = ("raises", "lowers")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffex_dagster.bench.checkout import in_history
-from diffex_dagster.bench.marks import CLAIMS
+from diffex_dagster.effects.deciding_one import CLAIMS
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.utils.files import check_output, write_output
 

@@ -16,9 +16,10 @@ from rich.text import Text
 from diffex_dagster.assets.running import in_gpu_pool
 from diffex_dagster.cli.console import TableFormat, note, terminal
 from diffex_dagster.cli.results import print_rows
+from diffex_dagster.effects.deciding_one import CLAIMS
 from diffex_dagster.report.files import effects_csv
 from diffex_dagster.report.image_model import ImageFeature, ImageFinding, feature_rows, finding_data
-from diffex_dagster.report.image_page import CLAIMS, flip_in_words, render_image
+from diffex_dagster.report.image_page import flip_in_words, render_image
 from diffex_dagster.report.tables import with_mark
 from diffex_dagster.report.wording import REDRAWS, count, curly, digits_for, number, plain, signed, titled
 from diffex_dagster.search.flipping import FlipOptions

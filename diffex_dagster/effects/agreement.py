@@ -16,14 +16,14 @@ from typing import Generic, Literal, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from diffex_dagster.effects.deciding_one import CLAIMS, SHOWN
 from diffex_dagster.effects.grading import rank_correlation
 
 AgreementText = Literal[
     "holds under both", "contradicted", "under one alone", "not confirmed", "not judged by both", "claimed by neither"
 ]
-CLAIMS = ("raises", "lowers", "mixed")
 Key = TypeVar("Key", bound=Hashable)  # of a feature
-JUDGED = (*CLAIMS, "no effect shown", "inconclusive")
+JUDGED = (*SHOWN, "no effect shown", "inconclusive")
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,7 @@ def agree(first: Mapping[Key, Said], second: Mapping[Key, Said]) -> Agreement[Ke
     both = [feature for feature, verdict in verdicts.items() if verdict != "not judged by both"]
     rho = rank_correlation(*([of[feature].effect for feature in both] for of in (first, second)))
     claimed = [
-        first[f].effect * second[f].effect > 0
-        for f in both
-        if {"raises", "lowers"} & {first[f].decision, second[f].decision}
+        first[f].effect * second[f].effect > 0 for f in both if set(CLAIMS) & {first[f].decision, second[f].decision}
     ]
     return Agreement(verdicts, len(both), rho, float(np.mean(claimed)) if claimed else float("nan"))
 
@@ -88,7 +86,7 @@ def agree(first: Mapping[Key, Said], second: Mapping[Key, Said]) -> Agreement[Ke
 def _verdict(first: Said | None, second: Said | None) -> AgreementText:
     if first is None or second is None or not {first.decision, second.decision} <= set(JUDGED):
         return "not judged by both"
-    claims = [each.decision for each in (first, second) if each.decision in CLAIMS]
+    claims = [each.decision for each in (first, second) if each.decision in SHOWN]
     if not claims:
         return "claimed by neither"
     if len(claims) == 1:

@@ -19,6 +19,10 @@ from diffex_dagster.utils.lines import decimals
 FEW = 3
 """A claim that so many more images would undo, or fewer, says so."""
 DecisionText = Literal["raises", "lowers", "mixed", "no effect shown", "inconclusive", "already there", "edit failed"]
+CLAIMS = ("raises", "lowers")
+"""The decisions that claim an effect, of a feature, of a control prompt, of a subgroup, or on a single picture."""
+SHOWN = (*CLAIMS, "mixed")
+"""The decisions that claim that a feature does something."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from diffex_dagster.effects.deciding_one import CLAIMS
+
 RELEVANT = 0.02
 """|true effect| above which a feature is relevant, in the unit of the measure."""
 NULL = 0.001
@@ -102,7 +104,7 @@ def grade(
     errors = [abs(scored[name] - known[name]) for name in scored]
     signs = [scored[name] * known[name] > 0 for name in relevant_scored]
     covered = [low <= known[name] <= high for name, (low, high) in (intervals or {}).items() if name in known]
-    claims = {n: text for n, text in (decisions or {}).items() if text in ("raises", "lowers") and n in known}
+    claims = {n: text for n, text in (decisions or {}).items() if text in CLAIMS and n in known}
     false = {}
     for name, text in claims.items():
         bounds = (intervals or {}).get(name)
@@ -173,7 +175,7 @@ def _missed(
         decision = decisions.get(name)
         if name in false:
             missed[name] = "wrong sign"
-        elif decision not in ("raises", "lowers"):
+        elif decision not in CLAIMS:
             missed[name] = decision if decision is not None and name in scored else "not scored"
     return missed
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diffex_dagster.effects.deciding import Controls, decide
+from diffex_dagster.effects.deciding_one import CLAIMS
 from diffex_dagster.effects.options import DecisionOptions
 from diffex_dagster.effects.paired import Reach, interval
 from diffex_dagster.effects.presence import least_images
@@ -142,7 +143,7 @@ def opposite(rows: Sequence[SubgroupEffect]) -> list[tuple[str, list[SubgroupEff
     found = []
     for column in dict.fromkeys(row.column for row in rows):
         of = [row for row in rows if row.column == column]
-        up, down = ([row for row in of if row.decision == said] for said in ("raises", "lowers"))
+        up, down = ([row for row in of if row.decision == said] for said in CLAIMS)
         if up and down:
             found.append((column, up, down))
     return found

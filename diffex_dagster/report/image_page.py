@@ -9,6 +9,7 @@ import math
 
 from PIL import Image
 
+from diffex_dagster.effects.deciding_one import CLAIMS
 from diffex_dagster.errors import StoreError
 from diffex_dagster.report.axis import axis_over
 from diffex_dagster.report.html import render
@@ -30,7 +31,6 @@ from diffex_dagster.report.wording import (
 )
 from diffex_dagster.results import Picture, opened
 
-CLAIMS = ("raises", "lowers")
 SETS = 4  # sets that flip shown with their pictures
 FIRST = 12  # features of the page that are not folded away
 SHOWN = 8  # features, as text or in a notebook

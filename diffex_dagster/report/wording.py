@@ -8,14 +8,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from diffex_dagster.corpus.wording import same_key
+from diffex_dagster.effects.deciding_one import SHOWN as SHOWN  # what pages show as found
 from diffex_dagster.effects.interactions import Interaction
 from diffex_dagster.effects.subgroups import SubgroupEffect, opposite
 from diffex_dagster.results import ComparedFeature, Control, RankedFeature
 from diffex_dagster.utils.lines import decimals, one_line
 
 MINUS = "−"  # U+2212, as wide as the plus sign in tabular figures
-SHOWN = ("raises", "lowers", "mixed")
-"""The decisions that claim an effect."""
 UNSAID = ("already there", "edit failed")
 """The decisions that say nothing of the classifier, in the order of the table."""
 CHANGED = ("more reliant", "less reliant", "direction changed")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diffex_dagster.corpus.wording import same_key
+from diffex_dagster.effects.deciding_one import CLAIMS
 from diffex_dagster.errors import StoreError, StudyError
 from diffex_dagster.judging.protocol import KnowingJudge, traits_of
 from diffex_dagster.judging.vlm import QUESTIONS, VlmJudge
@@ -113,7 +114,7 @@ def asked_of_pictures(subject: Subject, folder: Folder, wanted: Wanted) -> Asked
             f"{' and another '.join(latest.differs)}; {again}"
         )
     named = [_by_name(study, latest.rows, each) for each in wanted.shortcuts]
-    claimed = [row for row in latest.rows if row.decision in ("raises", "lowers") and row not in named]
+    claimed = [row for row in latest.rows if row.decision in CLAIMS and row not in named]
     rows = tuple(dict.fromkeys(row.feature for row in (*named, *claimed[: wanted.top])))
     if not rows:
         raise StudyError(
@@ -125,7 +126,7 @@ def asked_of_pictures(subject: Subject, folder: Folder, wanted: Wanted) -> Asked
         f"The study did not show that “{titled(row)}” moves {study.target.describe()} ({row.decision}): what is said "
         "of pictures without it is a guess."
         for row in named
-        if row.decision not in ("raises", "lowers")
+        if row.decision not in CLAIMS
     )
     ids = frozenset(row.feature for row in named)
     return AskedOfPictures(subject, folder, wanted, tuple(by_id[f] for f in rows), ids, warnings)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from diffex_dagster.editing.calibration import in_words
 from diffex_dagster.effects.deciding import decide_controls
-from diffex_dagster.effects.deciding_one import Decision
+from diffex_dagster.effects.deciding_one import CLAIMS, Decision
 from diffex_dagster.effects.options import ClaimOptions, DecisionOptions
 from diffex_dagster.effects.paired import Reach, interval
 from diffex_dagster.results import Control
@@ -138,5 +138,5 @@ def control_warnings(controls: Sequence[Control]) -> tuple[str, ...]:
         f"({control.effect:+.3f}): it means something to the editor or to the classifier. Every claim is held against "
         "it; replace it in effects.control_prompts."
         for control in controls
-        if control.decision in ("raises", "lowers")
+        if control.decision in CLAIMS
     )

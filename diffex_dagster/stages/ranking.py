@@ -13,7 +13,7 @@ import numpy as np
 from diffex_dagster.corpus.tree import Corpus, Feature
 from diffex_dagster.effects.confounding import SideEffect, side_effects
 from diffex_dagster.effects.deciding import decide
-from diffex_dagster.effects.deciding_one import Decision, DecisionText
+from diffex_dagster.effects.deciding_one import CLAIMS, Decision, DecisionText
 from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.effects.one_picture import effect_interval, p_value, stands_out
 from diffex_dagster.effects.paired import EffectSummary, Reach, interval, summarise
@@ -332,7 +332,7 @@ def confounded(
         The features with `confounded_with` filled in, and the side effects, of which those that confound nothing that
         is claimed are no longer marked so.
     """
-    claimed = {row.feature for row in ranked if row.decision in ("raises", "lowers")}
+    claimed = {row.feature for row in ranked if row.decision in CLAIMS}
     found = [replace(each, confounded=each.confounded and each.edited in claimed) for each in found]
     found = [each for each in found if each.confounded or not math.isnan(each.leak)]
     first: dict[str, Confounder] = {}

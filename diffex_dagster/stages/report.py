@@ -11,6 +11,7 @@ import numpy as np
 
 from diffex_dagster.classifying.asking import said_outputs
 from diffex_dagster.classifying.target import measure
+from diffex_dagster.effects.deciding_one import CLAIMS
 from diffex_dagster.effects.edit_metrics import EditMetrics
 from diffex_dagster.effects.interactions import Interaction, PairScores, interactions
 from diffex_dagster.effects.one_picture import changes_more
@@ -192,9 +193,7 @@ def redraws(
     named = []
     for row in ranked:
         like = controls_like(study, concepts_of([corpus[row.feature]]))
-        if row.decision in ("raises", "lowers") and changes_more(
-            metrics[row.feature][0].strength, [controls[c] for c in like]
-        ):
+        if row.decision in CLAIMS and changes_more(metrics[row.feature][0].strength, [controls[c] for c in like]):
             named.append(f"“{titled(row)}”")
     if not named:
         return ()
@@ -206,7 +205,7 @@ def _beside(subject: Subject, searched: Searched, ranked: Sequence[RankedFeature
     if not searched.judged or searched.split.one_image:  # no other image tells what an edit does on average
         return ()
     study = subject.study
-    claimed = [row.feature for row in ranked if row.decision in ("raises", "lowers")]
+    claimed = [row.feature for row in ranked if row.decision in CLAIMS]
     return beside_notes(
         study, claimed, looked_into(study, subject.corpus, searched, shown_by_their_edits(study, searched))
     )
