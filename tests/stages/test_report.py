@@ -387,4 +387,6 @@ def test_effects_are_against_null_edits_also_where_a_control_prompt_paints(tmp_p
     assert {row.feature: row.decision for row in quiet.features}[blue] == "lowers"
     controls = {control.prompt: control.against_null for control in loud.controls}
     assert controls["dark red patch"] > 0.1 and controls["flornip"] == 0.0
-    assert "against these" in render_report(loud) and "differences to the null edits" in render_report(loud)
+    assert "stands against these edits too" in render_report(loud) and "differences to the null edits" in render_report(
+        loud
+    )
