@@ -40,8 +40,8 @@ def explain(
     """Explain one classifier: which attributes it relies on, how much, in which direction, and how sure that is.
 
     The method is DiffEx (Kazimi, Allada and Yanardag, CVPR 2025, arXiv 2412.18604). An effect is the mean over images
-    of f(edit) − mean over control prompts of f(control edit), in the unit of the target measure (a probability in
-    [0, 1] by default).
+    of f(edit) − f(null edit), in the unit of the target measure (a probability in [0, 1] by default); a claim stands
+    against edits towards control prompts too.
 
     Args:
         images: a folder, pictures (a list, or by name), or the fields of a study's `images`.

@@ -94,7 +94,7 @@ class Subject:
     """What a search sees of one classifier: feature id -> effects, (images,), and what is true of them.
 
     Attributes:
-        effects: f(edit) less the mean of the control prompts' edits.
+        effects: D, f(edit) less the mean of the control prompts' edits, which a search goes by.
         controls: of each control prompt against the others, (images, control prompts).
         without, lacking: images without the feature, as the judge sees them and as they are.
         failed: features of whose edits too few show them -> the share that does.

@@ -6,8 +6,8 @@ raising by 0.1 "more", though the classifier leans on it less. Where reliance is
 differ, the versions use the feature in different directions (+0.4 became −0.4, or some images turned round), and the
 decision says so.
 
-What is reported is d, against the null edits. A change is claimed where it is one of D, against the control edits, too
-(`effects.placebo`): a version that is moved by whatever an edit draws relies on no attribute.
+What is reported is d, against the null edits. A change is claimed where D, against the control edits
+(`effects.placebo`), decides the same: a version that is moved by whatever an edit draws relies on no attribute.
 
 What is tested: that the versions are exchangeable on each image, in which case swapping them flips the sign of both
 changes. Both changes of all features are tested in one step-down max-T (`effects.signflip`), so the chance of any false

@@ -73,7 +73,7 @@ def decide(
       the tested family (edit success does not look at the sign of d, so the error rates stand).
     - *raises*, *lowers*: the mean of D differs from zero (from ± `minimum_effect`) at the chosen error rate; the
       intervals of D and of d lie on the same side of zero, neither of them inside ± margin; and one more image would
-      not undo it, if it moved as far the other way as edits of these features do (`furthest_moves`,
+      undo neither, if it moved as far the other way as edits of these features do (`furthest_moves`,
       `effects.paired.images_that_undo`).
     - *mixed*: more than `mixed_share` of images move up and more than that move down, by D and by d, each by more than
       the margin and the noise of a single image. Exact binomial tests of both directions, the larger p-value counts
@@ -125,7 +125,7 @@ def decide(
     far = max(options.margin, image_noise)
     counts, p_mixed = _mixed(raw, options, far, left, on)
     p_mixed = np.maximum(p_mixed, _mixed(table, options, far, left, on)[1])
-    furthest = furthest_moves(table, on)
+    furthest, furthest_tested = furthest_moves(raw, on), furthest_moves(table, on)
 
     decided: dict[str, Decision] = {}
     for name in there:
@@ -141,8 +141,13 @@ def decide(
         moved = (int(counts[0, j]), int(counts[1, j]))
         of = reach.get(name) if isinstance(reach, Mapping) else reach
         of = replace(of or Reach(), still=options.margin)
-        seen = Measured(raw[on[:, j], j], table[on[:, j], j], of)
-        decided[name] = decide_one(seen, p, moved, furthest, options)
+        reported, tested_d = raw[on[:, j], j], table[on[:, j], j]
+        elsewhere = float((tested_d - reported).mean())  # where D starts, its mean can be so much more and less
+        decided[name] = decide_one(
+            Measured(reported, of, furthest),
+            Measured(tested_d, replace(of, low=of.low + elsewhere, high=of.high + elsewhere), furthest_tested),
+            p, moved, options,
+        )  # fmt: skip
     return {name: decided[name] for name in d}
 
 
@@ -184,16 +189,12 @@ def decide_controls(
     ]
     p = adjust_holm(np.array(alone))
     counts, _ = _mixed(against, settings, options.margin, 0)
-    return {
-        name: decide_one(
-            Measured(against[:, j], against[:, j], reach),
-            PValues(float(p[j]), alone[j], 1.0),
-            (int(counts[0, j]), int(counts[1, j])),
-            furthest_moves(against),
-            settings,
-        )
-        for j, name in enumerate(controls)
-    }
+    furthest, found = furthest_moves(against), dict[str, Decision]()
+    for j, name in enumerate(controls):
+        alike = Measured(against[:, j], reach, furthest)
+        counted = int(counts[0, j]), int(counts[1, j])
+        found[name] = decide_one(alike, alike, PValues(float(p[j]), alone[j], 1.0), counted, settings)
+    return found
 
 
 def furthest_moves(table: NDArray[np.float64], on: Mask | None = None) -> tuple[float, float]:

@@ -6,7 +6,7 @@ Two differences count: d, against the null edit, which is reported, and D, again
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -51,67 +51,76 @@ class PValues(NamedTuple):
     mixed: float
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One feature's differences over the images that count.
+class Measured(NamedTuple):
+    """One feature's differences over the images that count, against one thing.
 
     Attributes:
-        d: against the null edits, (images,): what is reported.
-        tested: D, against the control prompts, (images,); d where there are none.
-        reach: how far d can be moved; its `still` is the margin.
+        d: (images,).
+        reach: how far they can be moved.
+        furthest: how far edits of its family move an image up and down (`effects.deciding.furthest_moves`), both >= 0.
     """
 
     d: NDArray[np.float64]
-    tested: NDArray[np.float64]
     reach: Reach
+    furthest: tuple[float, float]
 
     @property
-    def both(self) -> tuple[tuple[NDArray[np.float64], Reach], ...]:
-        """d and D, each with its reach: where D starts elsewhere, what its mean can be moves with it."""
-        by = float((self.tested - self.d).mean())
-        moved = replace(self.reach, low=self.reach.low + by, high=self.reach.high + by)
-        return (self.d, self.reach), (self.tested, moved)
+    def mean(self) -> float:
+        """Of the images."""
+        return float(self.d.mean())
+
+    def undone_by(self, least: float) -> float:
+        """How many more images would undo the mean; see `effects.paired.images_that_undo`."""
+        return images_that_undo(self.mean, len(self.d), self.against, least)
+
+    @property
+    def against(self) -> float:
+        """How far such an image would move."""
+        return self.furthest[1] if self.mean > 0 else self.furthest[0]
+
+    def in_words(self, low: float, high: float) -> str:
+        """The mean and its interval."""
+        places = decimals((self.mean, low, high))
+        return f"mean {self.mean:+.{places}f}, interval [{low:+.{places}f}, {high:+.{places}f}]"
 
 
 def decide_one(
-    measured: Measured,
-    p: PValues,
-    counts: tuple[int, int],
-    furthest: tuple[float, float],
-    options: DecisionOptions,
+    reported: Measured, tested: Measured, p: PValues, counts: tuple[int, int], options: DecisionOptions
 ) -> Decision:
     """Decide about one feature that was tested; see `effects.deciding.decide`.
 
     Args:
+        reported: d, against the null edits.
+        tested: D, against the control prompts; the same where there are none.
         counts: how many images move up and down by more than the margin and the noise.
-        furthest: how far edits of its family move an image up and down (`effects.deciding.furthest_moves`), both >= 0.
     """
-    d, margin = measured.d, options.margin
-    ends = [interval(of, options.confidence, limits) for of, limits in measured.both]
-    within = [-margin <= start and end <= margin for start, end in ends]
-    low, high = ends[0]
-    mean, images, (up, down) = float(d.mean()), len(d), counts
-    places = decimals((mean, low, high))
-    shown = f"mean {mean:+.{places}f}, interval [{low:+.{places}f}, {high:+.{places}f}]"
-    against = furthest[1] if mean > 0 else furthest[0]
-    least = min((float(of.mean()) for of, _ in measured.both), key=abs)
-    undone_by = images_that_undo(least, images, against, options.minimum_effect)
-    one_side = all(start > 0.0 for start, _ in ends) or all(end < 0.0 for _, end in ends)
-    beyond_noise = p.mean <= options.level and one_side and not any(within)
+    both, margin, images = (reported, tested), options.margin, len(reported.d)
+    ends = [interval(of.d, options.confidence, of.reach) for of in both]
+    within = [-margin <= low and high <= margin for low, high in ends]
+    sides = [1 if low > 0.0 else -1 if high < 0.0 else 0 for low, high in ends]
+    shown = reported.in_words(*ends[0])
+    if sides[0] != sides[1] or within[0] != within[1]:
+        shown += f"; against the control prompts {tested.in_words(*ends[1])}"
+    up, down = counts
+    least = min(both, key=lambda of: of.undone_by(options.minimum_effect))
+    undone_by, against = least.undone_by(options.minimum_effect), least.against
+    beyond_noise = p.mean <= options.level and sides[0] == sides[1] != 0 and not any(within)
     if beyond_noise and undone_by > 1:
-        other = down if mean > 0 else up
+        raises = reported.mean > 0
+        other = down if raises else up
         despite = f"; {other} of {images} images move the other way" if other else ""
         if undone_by <= FEW:
             despite += f"; {undone_by:.0f} more that move by {against:.2g} the other way would undo it"
-        return Decision("raises" if mean > 0 else "lowers", p.mean, f"{shown}, p = {p.mean:.2g}{despite}", p.raw)
+        return Decision("raises" if raises else "lowers", p.mean, f"{shown}, p = {p.mean:.2g}{despite}", p.raw)
     if p.mixed <= options.level:
         moves = f"{up} of {images} images move up and {down} down by more than the margin or the noise"
         return Decision("mixed", p.mixed, f"{moves}, p = {p.mixed:.2g}", p.raw)
-    unseen = [unseen_bounds(of, limits, 1.0 - options.confidence) for of, limits in measured.both]
-    if all(within) and all(-margin <= start and end <= margin for start, end in unseen):
-        small = " though it differs from zero" if p.mean <= options.level else ""
+    unseen = [unseen_bounds(of.d, of.reach, 1.0 - options.confidence) for of in both]
+    if all(within) and all(-margin <= low and high <= margin for low, high in unseen):
+        zero = "zero" if np.array_equal(reported.d, tested.d) else "what control prompts do"
+        small = f" though it differs from {zero}" if p.mean <= options.level else ""
         return Decision("no effect shown", p.mean, f"{shown} inside ±{margin:g}{small}", p.raw)
-    if all(bool((np.abs(of) <= margin).all()) for of, _ in measured.both):
+    if all(bool((np.abs(of.d) <= margin).all()) for of in both):
         seen = f"no image moves by more than ±{margin:g}, but {images} images do not rule out that others do"
         return Decision("inconclusive", p.mean, f"{seen}: {shown}", p.raw)
     undone = (

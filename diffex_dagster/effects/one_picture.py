@@ -26,7 +26,9 @@ and a rule that took them so would claim far too often.
 **Sets of edits.** n edits made together redraw more than one does. A set of n is therefore held against sets of n words
 that mean nothing, no word in two of them; against single ones a pair of such words would stand out in 15 of 100 cases.
 
-The same test, inverted, gives an interval of the effect: every shift of x_0 with which it would not stand out.
+The same test, inverted, gives an interval of the effect: every shift of x_0 with which it would not stand out. So the
+effect on one picture is x_0 less the mean of the control edits, as the test has it: they are all that there is to tell
+chance by. Over several pictures the spread between these does, and an effect is against the null edits.
 """
 
 from __future__ import annotations
@@ -95,17 +97,6 @@ def p_value(edit: float, controls: ArrayLike) -> float:
     return float(np.mean(out >= out[0] - TIE))
 
 
-def stands_out(effect: float, beyond_control: float, still: float) -> bool:
-    """Whether an edit moves a picture by more than the margin, one way against its null edit and its control edits.
-
-    Args:
-        effect: f(edit) − f(null edit).
-        beyond_control: f(edit) less the mean of f over the control edits.
-        still: the margin.
-    """
-    return effect * beyond_control > 0.0 and min(abs(effect), abs(beyond_control)) > still
-
-
 def effect_interval(edit: float, controls: ArrayLike, level: float = 0.05) -> tuple[float, float]:
     """The effects that the picture does not rule out: those shifts of x_0 with which p would exceed the level.
 
@@ -124,8 +115,7 @@ def effect_interval(edit: float, controls: ArrayLike, level: float = 0.05) -> tu
         level: of the test.
 
     Returns:
-        (low, high) around x_0 − mean x_j, as the test has it; (−inf, inf) with fewer than two control prompts, which
-        say nothing of it.
+        (low, high) around x_0 − mean x_j; (−inf, inf) with fewer than two control prompts, which say nothing of it.
     """
     x = np.asarray(controls, dtype=np.float64)
     k = x.size

@@ -16,7 +16,7 @@ _QUIET = "#b9bbbf"
 
 def ranked_bars(features: Sequence[RankedFeature], target: str, noise_floor: float = 0.0,
                 limit: int = 25, controls: Sequence[Control] = ()) -> dict[str, bytes]:  # fmt: skip
-    """Draw the strongest features, strongest on top, and below them the control prompts, each against the others.
+    """Draw the strongest features, strongest on top, and below them the control prompts, all against the null edits.
 
     Returns:
         The figure as `{"svg": ..., "png": ...}`, the same bytes for the same input.
@@ -47,8 +47,8 @@ def ranked_bars(features: Sequence[RankedFeature], target: str, noise_floor: flo
             axes.barh(y, f.effect, height=0.62, color=colour, hatch=hatch, edgecolor="#ffffff", linewidth=0, zorder=2)
             axes.plot([f.ci_low, f.ci_high], [y, y], color="#1b1d21", linewidth=0.9, zorder=3)
         for y, control in enumerate(controls, len(top)):
-            axes.barh(y, control.effect, height=0.62, color=_QUIET, linewidth=0, zorder=2)
-            axes.plot([control.ci_low, control.ci_high], [y, y], color="#1b1d21", linewidth=0.9, zorder=3)
+            axes.barh(y, control.against_null, height=0.62, color=_QUIET, linewidth=0, zorder=2)
+            axes.plot([control.null_low, control.null_high], [y, y], color="#1b1d21", linewidth=0.9, zorder=3)
         axes.axvline(0, color="#1b1d21", linewidth=0.8, zorder=1)
         labels = [*(_label(f) for f in top), *(f"control: “{plain(c.prompt, 28)}”" for c in controls)]
         axes.set_yticks(range(len(labels)), labels)

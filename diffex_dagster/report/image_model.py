@@ -26,7 +26,7 @@ class ImageFeature:
         edit: the edited picture, under the first seed.
         score_null, score_edit, score_control: of the null edit, of the edit, and the mean of the control edits (None
             without control prompts).
-        effect: `score_edit` less `score_null`.
+        effect: `score_edit` less `score_control` (less `score_null` without control prompts).
         low, high: the effects that the picture does not rule out (`effects.one_picture.effect_interval`).
         p_value: of the control edits and this one, how many lie as far out (`effects.one_picture.p_value`).
         verdict: one of `VERDICTS`.

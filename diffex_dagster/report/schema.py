@@ -144,7 +144,10 @@ def report_from_json(data: Mapping[str, Any]) -> Report:
         raise ValueError(f"expected schema {REPORT_SCHEMA!r}, found {data.get('schema')!r}")
     told = flattened(Report, _brought_up(data))
     missing = list(_lacks(Report, told))
+    of_controls = _less_control_edits(told.get("examples"))
     told["examples"] = {}
+    if of_controls:
+        told["caveats"] = [*told.get("caveats", ()), OF_CONTROLS]
     if missing:
         note = f"This report was made by an earlier version, which did not say: {', '.join(missing)}."
         told["caveats"] = [*told.get("caveats", ()), note]
@@ -153,6 +156,19 @@ def report_from_json(data: Mapping[str, Any]) -> Report:
     except ValidationError as error:
         raise ValueError(f"{REPORT_SCHEMA}: {first_fault(error)}") from None
     return explanation
+
+
+OF_CONTROLS = (
+    "This report was made by an earlier version: its effects are less those of the control prompts, and not against "
+    "the null edits."
+)
+
+
+def _less_control_edits(examples: Any) -> bool:
+    """Whether the effects of a report's examples are differences to the control edits."""
+    every = [each for of in examples.values() for each in of] if isinstance(examples, Mapping) else []
+    numbers = ([each.get(name) for name in ("effect", "score_edit", "score_null")] for each in every)
+    return any(abs(d - (edit - null)) > 1e-9 for d, edit, null in numbers if None not in (d, edit, null))
 
 
 def _brought_up(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,11 +26,11 @@ _GLYPHS = {"raises": "▲", "lowers": "▼", "mixed": "◆", "no effect shown": 
 
 
 MEANINGS = {
-    "raises": "the mean effect is above zero",
-    "lowers": "the mean effect is below zero",
+    "raises": "the mean effect is above zero, and above that of the control prompts",
+    "lowers": "the mean effect is below zero, and below that of the control prompts",
     "mixed": "some images go up and some go down",
     "no effect shown": "the mean is too small to matter, also with images that nobody has looked at",
-    "inconclusive": "these images cannot tell",
+    "inconclusive": "these images cannot tell it from none, or from what control prompts do",
     "already there": "so many images show it already that too few are left to try it on",
     "edit failed": "too few edits show it, so nothing is said about it",
 }

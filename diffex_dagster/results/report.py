@@ -201,7 +201,9 @@ class Group:
     feature: str
     name: str
     kept: Annotated[bool, Says("whether the beam kept the group")]
-    reason: Annotated[str, Says("e.g. mean |d| 0.21 above the noise floor 0.02")]
+    reason: Annotated[
+        str, Says("e.g. mean |d| 0.21 above the noise floor 0.02; a search takes d against the control edits")
+    ]
     magnitude: Maybe
 
 

@@ -51,7 +51,7 @@ def chosen_features(
     """The features to edit the other way: the strongest, then those that too few pictures lack.
 
     Args:
-        effects: feature -> d, (images,), in an order that settles ties.
+        effects: feature -> D, (images,), in an order that settles ties.
         without: the images that its own edit can change.
         succeeded: share of its own edits on these that show it.
         searched_edits: how many edits the search asked for; `SHARE` of them is what these may cost.

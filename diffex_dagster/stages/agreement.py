@@ -131,6 +131,11 @@ def _by_feature(arm: StudyContext, classifier: str, fingerprint: str) -> dict[_K
                 f"{study.name}: the report of {classifier} under the editor {study.editor_name} was made with other "
                 f"{what} than it has now; {run}"
             )
+    if store.less_control_edits(study.kept_as, classifier, editor):
+        raise DiffExError(
+            f"{study.name}: the report of {classifier} under the editor {study.editor_name} is of an earlier version, "
+            f"whose effects are less those of the control prompts; {run}"
+        )
     ranking = store.latest_ranking(study.kept_as, classifier, editor)
     return {(row.feature, row.prompt, row.direction): row for row in ranking}
 

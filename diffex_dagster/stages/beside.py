@@ -37,7 +37,7 @@ def look_beside(work: StudyContext, corpus: Corpus, searched: Searched, show: Co
     """
     images = searched.split.reported
     concept = {f.id: concepts_of([f]) for f in corpus.walk() if f.editable}
-    effects = {f: searched.paired[concept[f]].effect for f in searched.gains}
+    effects = {f: searched.paired[concept[f]].beyond_control for f in searched.gains}
     on = _enough(work.study, searched)
 
     def ask(pairs: Sequence[tuple[str, str]]) -> Crossed:
@@ -61,7 +61,7 @@ def looked_into(study: Study, corpus: Corpus, searched: Searched, show: Collecti
         searched: judged.
         show: the features that their own edits show.
     """
-    effects = {f: searched.paired[concepts_of([corpus[f]])].effect for f in searched.gains}
+    effects = {f: searched.paired[concepts_of([corpus[f]])].beyond_control for f in searched.gains}
     return strongest_to_claim(effects, show, _enough(study, searched))[: study.effects.side_effects]
 
 
@@ -78,7 +78,7 @@ def strongest_to_claim(
     An effect within 1.5 standard errors of none cannot be claimed at any level up to 10%.
 
     Args:
-        effects: d of the features, (images,).
+        effects: D of the features, (images,).
         show: those of them that their own edits show.
         on: feature -> the images that its effect is over; all of one that is missing.
     """
@@ -102,7 +102,7 @@ def pairs_to_ask(
     Args:
         top: the features in whose edits others are looked for.
         every: all features of the corpus that can be edited.
-        effects: d of those that the search reached, (images,).
+        effects: D of those that the search reached, (images,).
         yardsticks: those of them whose own edits are one (`effects.confounding.is_yardstick`).
         on: as in `strongest_to_claim`.
     """

@@ -84,14 +84,15 @@ def control_rows(study: Study, paired: Mapping[Concepts, Paired], reach: Reach) 
     decisions: dict[Concepts, Decision] = {}
     for setting in study.control_settings:  # each against those that are edited like it
         alike = [concepts for concepts in words if concepts[0].setting == setting]
-        found = decide_controls({c[0].prompt: paired[c].effect for c in alike}, options, reach=reach)
+        limits = reach_on(study, reach, paired[alike[0]].base) if alike else reach
+        found = decide_controls({c[0].prompt: paired[c].effect for c in alike}, options, reach=limits)
         decisions |= {concepts: found[concepts[0].prompt] for concepts in alike}
     rows = []
     for concepts in words:
         of, prompt = paired[concepts], concepts[0].prompt
         if len(study.control_settings) > 1:
             prompt = f"{prompt} ({in_words(concepts[0].setting)})"
-        low, high = interval(of.beyond_control, options.confidence, reach)
+        low, high = interval(of.beyond_control, options.confidence, reach_on(study, reach, of.base))
         null_low, null_high = interval(of.effect, options.confidence, reach)
         decision = decisions[concepts]
         rows.append(

@@ -41,7 +41,7 @@ def settings_shown(study: Study, margin: float, of: Split | None = None) -> tupl
         ("Joint combination", f"up to {search.joint_size} features, {search.joint_width} candidates kept"),
         ("Error rate", f"{rate}, level {effects.level:g}"),
         ("No effect shown", f"interval inside ±{margin:.3g}, and what unseen images may do"),
-        ("Control prompts", ", ".join(effects.control_prompts) or "none: effects are differences to the null edit"),
+        ("Control prompts", ", ".join(effects.control_prompts) or "none: claims are held against the null edits alone"),
         ("An edit happened from", f"{effects.min_edit_strength:g} mean pixel change in the most changed window"),
         ("Edits that must take", f"{effects.min_edit_success:.0%}, where they are judged ({study.judge.kind})"),
     )
@@ -123,7 +123,8 @@ def caveats(study: Study, of: Split, reach: Reach | None = None) -> tuple[str, .
         notes.insert(
             0,
             "Decisions are made on one image alone. They and the intervals are about it, each feature for itself: its "
-            "edit lies further out than those towards words that mean nothing. An edit that changes the picture no "
+            "edit lies further out than those towards words that mean nothing, and its effect is less their mean. "
+            "An edit that changes the picture no "
             f"more than these do does so with a chance of {study.effects.level:.0%}; one that redraws more of it "
             "stands out more often, also where the classifier does not look at the attribute. Nothing is said of other "
             "images.",
@@ -167,8 +168,8 @@ def without_controls(study: Study, so: str) -> list[str]:
     if study.effects.control_prompts:
         return []
     return [
-        "The study has no control prompts (effects.control_prompts): an effect is the difference to the null edit, and "
-        f"what any edit does, towards nothing at all too, is in it. {so}"
+        "The study has no control prompts (effects.control_prompts): claims are held against the null edits alone, and "
+        f"what any edit does, towards nothing at all too, may be claimed. {so}"
     ]
 
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from diffex_dagster.classifying.asking import said_outputs
 from diffex_dagster.classifying.target import measure
 from diffex_dagster.corpus.tree import Feature
-from diffex_dagster.effects.one_picture import effect_interval, fewest_controls, p_value, stands_out
+from diffex_dagster.effects.one_picture import effect_interval, fewest_controls, p_value
 from diffex_dagster.errors import StoreError
 from diffex_dagster.report.image_model import FlipSet, ImageFeature, ImageFinding
 from diffex_dagster.report.wording import UNSAID, confounder, count, titled
@@ -139,15 +139,14 @@ def _verdict(asked: Asked, seen: Seen, feature: Feature, i: int, p: float, still
         return "already there"
     if not seen.succeeded(asked, concepts, i):
         return "edit failed"
-    level, paired = asked.subject.study.effects.level, seen.paired[concepts]
-    effect = float(paired.effect[i])
+    level, effect = asked.subject.study.effects.level, float(seen.paired[concepts].beyond_control[i])
     controls = len(asked.controls(concepts))
     alone = 1.0 / (controls + 1)
     if alone > level and (controls < 2 or p <= alone + 1e-12):  # furthest out of all, and too few to say so
         return "inconclusive"
     if p > level:
         return "within the noise"
-    if not stands_out(effect, float(paired.beyond_control[i]), still):
+    if abs(effect) <= still:
         return "too small to matter"
     return "raises" if effect > 0 else "lowers"
 
@@ -219,10 +218,10 @@ def _features(
         concepts = concepts_of([feature])
         paired, change = seen.paired[concepts], seen.metrics[concepts][i]
         controls = seen.controls(asked, concepts, i)
-        effect = float(paired.effect[i])
-        p = p_value(effect, controls)
-        low, high = effect_interval(effect, controls, study.effects.level)
-        low, high = reach_on(study, reach, paired.null[i : i + 1]).clip(low, high, effect)
+        d, effect = float(paired.effect[i]), float(paired.beyond_control[i])
+        p = p_value(d, controls)
+        low, high = effect_interval(d, controls, study.effects.level)
+        low, high = reach_on(study, reach, paired.base[i : i + 1]).clip(low, high, effect)
         known = over_study.get(feature.id)
         rows.append(
             ImageFeature(

@@ -76,7 +76,7 @@ def decides(asked: Asked) -> bool:
 
 def _outcome(asked: Asked, seen: Seen, concepts: Concepts, i: int) -> Outcome:
     paired = seen.paired[concepts]
-    effect = float(paired.effect[i])
+    effect = float(paired.beyond_control[i])
     moved = abs(effect) if seen.inside is None else -effect if seen.inside[i] else effect
     counts = would_count(asked, seen, concepts, i) and _outside(asked, seen, concepts, i)
     return Outcome(moved, bool(paired.turned[i]), counts, 1.0 - seen.metrics[concepts][i].ssim)

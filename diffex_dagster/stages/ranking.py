@@ -15,7 +15,7 @@ from diffex_dagster.effects.confounding import SideEffect, side_effects
 from diffex_dagster.effects.deciding import decide
 from diffex_dagster.effects.deciding_one import CLAIMS, Decision, DecisionText
 from diffex_dagster.effects.edit_metrics import EditMetrics
-from diffex_dagster.effects.one_picture import effect_interval, p_value, stands_out
+from diffex_dagster.effects.one_picture import effect_interval, p_value
 from diffex_dagster.effects.paired import EffectSummary, Reach, interval, summarise
 from diffex_dagster.effects.presence import both_arms, enough, prevalence
 from diffex_dagster.report.wording import UNSAID
@@ -173,7 +173,7 @@ def rank(measured: Measured) -> list[RankedFeature]:
     counted = {f.id: paired[f.id].on(on[f.id]) for f in features}
     summaries = {f: summarise(of.effect, of.flipped, confidence, reaches[f]) for f, of in counted.items()}
     if searched.split.one_image:
-        decisions, summaries = _of_one_image(measured, decisions, summaries, reaches)
+        decisions, summaries = _of_one_image(measured, decisions, summaries)
     order = {feature.id: i for i, feature in enumerate(corpus.walk())}
     unsaid = {feature: UNSAID.index(d.decision) for feature, d in decisions.items() if d.decision in UNSAID}
     ranked = sorted(features, key=lambda f: (unsaid.get(f.id, -1), -abs(summaries[f.id].effect), order[f.id]))
@@ -224,23 +224,24 @@ def _of_one_image(
     measured: Measured,
     decisions: Mapping[str, Decision],
     summaries: Mapping[str, EffectSummary],
-    reaches: Mapping[str, Reach],
 ) -> tuple[dict[str, Decision], dict[str, EffectSummary]]:
     """What a study of a single image can say, each feature for itself: its control edits tell what is noise.
 
-    See `effects.one_picture`; the error rate of a study does not apply, since there are no other images to test on.
+    See `effects.one_picture`, also for why effects are D; the error rate of a study does not apply, since there are no
+    other images to test on.
     """
     level, still = measured.study.effects.level, measured.reach.still
     decided, said = dict(decisions), dict(summaries)
     for feature, before in decisions.items():
         paired, controls = measured.paired[feature], measured.controls[feature][0]
-        effect, tested = float(paired.effect[0]), float(paired.beyond_control[0])
-        low, high = reaches[feature].clip(*effect_interval(effect, controls, level), effect)
-        said[feature] = replace(summaries[feature], ci_low=low, ci_high=high)
+        d, effect = float(paired.effect[0]), float(paired.beyond_control[0])
+        limits = reach_on(measured.study, measured.reach, paired.base)
+        low, high = limits.clip(*effect_interval(d, controls, level), effect)
+        said[feature] = replace(summaries[feature], effect=effect, magnitude=abs(effect), ci_low=low, ci_high=high)
         if before.decision in UNSAID:
             continue
-        p = p_value(effect, controls)
-        far = p <= level and stands_out(effect, tested, still)
+        p = p_value(d, controls)
+        far = p <= level and abs(effect) > still
         text: DecisionText = "inconclusive" if not far else "raises" if effect > 0 else "lowers"
         decided[feature] = Decision(text, p, f"{effect:+.3f} on one image against its control edits, p = {p:.2g}", p)
     return decided, said

@@ -58,6 +58,8 @@ from diffex_dagster.utils.hashing import digest
 
 KEPT = ("feature", "image", "score_null", "score_edit", "effect", "flipped", "score_placebo", "counted")
 """What the database keeps of each row of `Report.per_image`."""
+EFFECTS = "against null edits"
+"""What an effect is: rounds of another definition do not compare."""
 
 
 def original_outputs(subject: Subject, pictures: Pictures) -> np.ndarray:
@@ -293,9 +295,11 @@ def keep_completeness(subject: Subject, explanation: Report) -> None:
 
 
 def compared_rounds(subject: Subject) -> dict[str, str]:
-    """Whose rounds can be compared: those of one classifier's weights, target, reported images, judge and editor."""
+    """Whose rounds can be compared: those of one classifier's weights, target, reported images, judge and editor, and
+    of one definition of effects."""
     study, judge = subject.study, subject.judge
-    of = digest(study.target.describe(), sorted(subject.split.reported), judge.fingerprint if judge else "")
+    seen_by = judge.fingerprint if judge else ""
+    of = digest(study.target.describe(), sorted(subject.split.reported), seen_by, EFFECTS)
     return {
         "study": study.kept_as,
         "classifier_name": subject.name,

@@ -270,7 +270,7 @@ def _judge(subject: Subject, corpus: Corpus, searched: Searched) -> None:
 def _other_way(subject: Subject, searched: Searched, own: Mapping[str, Concepts]) -> None:
     """Edit the strongest features the other way where they are already; see `stages.absence`."""
     without, images = searched.without, searched.split.reported
-    effects = {f: searched.paired[concepts].effect for f, concepts in own.items() if f in without}
+    effects = {f: searched.paired[concepts].beyond_control for f, concepts in own.items() if f in without}
     chosen = chosen_features(subject.study, effects, without, _success(searched), searched.result.edits)
     there = {f: [image for image, lacks in zip(images, without[f], strict=True) if not lacks] for f in chosen}
     searched.reversed, counts, scored = edit_other_way(

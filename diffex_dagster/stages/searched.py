@@ -41,7 +41,7 @@ class Noise:
 class Level1:
     """Level 1 of one classifier: effects, the noise floor, and what the gate made of every group."""
 
-    effects: dict[str, NDArray[np.float64]]  # feature id -> d, shape (images,)
+    effects: dict[str, NDArray[np.float64]]  # feature id -> D, shape (images,)
     noise: Noise
     gate: list[GateOutcome]
     scored: int  # pictures that the classifier scored now

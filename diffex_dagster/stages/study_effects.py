@@ -17,7 +17,8 @@ class LatestReport:
 
     Attributes:
         rows: by rank.
-        differs: in what its report differs from what is asked now: "classifier", "target", "corpus".
+        differs: in what its report differs from what is asked now: "classifier", "target", "corpus", "definition of
+            effects".
     """
 
     rows: tuple[RankedFeature, ...]
@@ -40,6 +41,7 @@ def latest_report(subject: Subject, corpus: Corpus | None = None) -> LatestRepor
         "classifier": latest[0] == study.subject(subject.classifier.fingerprint),
         "target": not written or written["target"] == study.target.describe(),
         "corpus": corpus is None or latest[1] == corpus.version,
+        "definition of effects": not subject.store.less_control_edits(*of),
     }
     rows = tuple(subject.store.latest_ranking(*of))
     return LatestReport(rows, tuple(name for name, is_same in same.items() if not is_same))

@@ -98,6 +98,22 @@ class ReportTables(Tables):
         latest = self._latest(study, classifier_name, editor)
         return (latest[0], latest[1]) if latest else None
 
+    def less_control_edits(self, study: str, classifier_name: str, editor: str) -> bool:
+        """Whether the effects of the latest report are differences to control edits, as those of earlier versions were.
+
+        They are differences to null edits now; an image whose row says otherwise tells.
+        """
+        latest = self._latest(study, classifier_name, editor)
+        if not latest:
+            return False
+        others = self.rows(
+            """SELECT count(*) FROM effects
+                WHERE study = ? AND editor = ? AND classifier = ? AND corpus_version = ? AND run = ?
+                    AND abs(effect - (score_edit - score_null)) > 1e-9""",
+            [study, editor, *latest],
+        )
+        return bool(others[0][0])
+
     def _latest(self, *of: str) -> tuple[Any, ...]:
         """Classifier, corpus version and run of the rows of the latest report; empty without one."""
         latest = self.rows(_LATEST.format(run="rows_of", table="reports", order="written"), of)

@@ -182,7 +182,8 @@ CREATE TABLE IF NOT EXISTS looks (
     created TIMESTAMPTZ DEFAULT now(),
     PRIMARY KEY (subject, classifier)
 );
--- One row of `effects` is the paired difference of one feature on one image, as a report showed it.
+-- One row of `effects` is the paired difference of one feature on one image, as a report showed it: score_edit less
+-- score_null; in reports of earlier versions less score_placebo, where that is known, and so are their `rankings`.
 CREATE TABLE IF NOT EXISTS effects (
     study VARCHAR, classifier VARCHAR, editor VARCHAR, corpus_version VARCHAR, run VARCHAR,
     feature VARCHAR, image VARCHAR,

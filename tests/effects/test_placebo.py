@@ -144,6 +144,10 @@ def test_what_is_reported_is_against_the_null_edit_and_what_is_claimed_against_b
     far = decide({"still": rng.normal(0.0, 0.001, 400)}, controls=rng.normal(-0.2, 0.001, (400, 3)))["still"]
     none = decide({"still": rng.normal(0.0, 0.001, 400)}, controls=rng.normal(0.0, 0.001, (400, 3)))["still"]
     assert (far.decision, none.decision) == ("inconclusive", "no effect shown")
+    assert "against the control prompts mean +0.2" in far.reason and "against" not in none.reason
+    moved = rng.normal(0.2, 0.001, (400, 1))
+    together = decide({"hat": moved[:, 0]}, controls=moved + rng.normal(0, 0.001, (400, 3)))["hat"]
+    assert together.decision == "inconclusive" and "against the control prompts mean" in together.reason
 
 
 def test_images_go_both_ways_where_they_do_against_the_control_prompts_too() -> None:
@@ -152,6 +156,8 @@ def test_images_go_both_ways_where_they_do_against_the_control_prompts_too() -> 
     still, moved = rng.normal(0, 0.01, (60, 2)), d[:, None] + rng.normal(0, 0.01, (60, 2))
     decisions = [decide({"hat": d}, controls=controls)["hat"].decision for controls in (still, moved)]
     assert decisions == ["mixed", "inconclusive"]
+    unmoved = decide({"hat": rng.normal(0, 0.01, 60)}, controls=moved)["hat"]  # only the control prompts go both ways
+    assert unmoved.decision == "inconclusive"
 
 
 def test_subgroups_are_decided_against_controls_edited_like_the_feature() -> None:

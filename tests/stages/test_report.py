@@ -21,21 +21,25 @@ from diffex_dagster.report.comparison_page import render_comparison
 from diffex_dagster.report.files import write_report
 from diffex_dagster.report.markdown import comparison_markdown, report_markdown
 from diffex_dagster.report.page import render_report
-from diffex_dagster.report.schema import comparison_as_json
+from diffex_dagster.report.schema import OF_CONTROLS, comparison_as_json, report_as_json, report_from_json
 from diffex_dagster.report.verdict import comparison_verdict, verdict
-from diffex_dagster.results import Comparison, Report, opened
+from diffex_dagster.results import Comparison, Example, Report, opened
 from diffex_dagster.search.options import SearchOptions
 from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.context import at_work
+from diffex_dagster.stages.edits import concepts_of
 from diffex_dagster.stages.notes import groups_looked_into, turn_of
 from diffex_dagster.stages.report import classifier_report, ranked_report
 from diffex_dagster.stages.rules import Reliance, judge_rules, rules_for
+from diffex_dagster.stages.scores import Paired
 from diffex_dagster.stages.search import run_search
 from diffex_dagster.stages.setup import reports_folder
+from diffex_dagster.stages.study_effects import latest_report
 from diffex_dagster.stages.versions import comparison_version
 from diffex_dagster.store import Store, StoredPicture
 from diffex_dagster.study import Study, load_study
 from tests.support.explaining import explained
+from tests.support.project import Run
 from tests.support.toys import ColourJudge, prepared, write_study
 
 RULES = [
@@ -390,3 +394,50 @@ def test_effects_are_against_null_edits_also_where_a_control_prompt_paints(tmp_p
     assert "stands against these edits too" in render_report(loud) and "differences to the null edits" in render_report(
         loud
     )
+
+
+def test_a_report_of_before_whose_effects_are_less_the_control_prompts_says_so(
+    diffex: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such effects stand in the store and in files, and are not set beside others without a word."""
+    study = load_study(write_study(tmp_path, 12, effects={"control_prompts": ["flornip", "dark red patch"]}))
+    monkeypatch.setattr(Paired, "effect", Paired.beyond_control)
+    monkeypatch.setattr(Example, "effect", property(lambda self: self.score_edit - self.score_placebo))
+    explained(study, "v1")
+    written = json.loads((reports_folder(study, "v1") / "report.json").read_text())
+    monkeypatch.undo()
+    for of in written["examples"].values():
+        for each in of:
+            each["effect"] = each["score_edit"] - each["score_placebo"]
+    assert OF_CONTROLS in report_from_json(written).caveats
+    _, _, err = diffex("show", study.file, "v1")
+    assert "this report is of an earlier version" in err
+    v1 = prepared(study).subject("v1")
+    latest = latest_report(v1)
+    assert latest is not None and latest.differs == ("definition of effects",)
+
+    again = explained(study, "v1")
+    _, _, err = diffex("show", study.file, "v1")
+    assert "earlier version" not in err
+    latest = latest_report(v1)
+    assert latest is not None and latest.differs == ()
+    assert OF_CONTROLS not in report_from_json(report_as_json(again)).caveats
+
+
+def test_what_is_looked_into_further_is_what_a_store_of_before_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search of when effects were less the control prompts replays from its store: nothing is missing."""
+    words = ["flornip", "dorv", "zolt", "skreel", "dark blue patch"]
+    both = {"kind": "python", "factory": "tests.support.toys:WarmClassifier", "options": {"red": 2.0, "blue": 2.1}}
+    effects = {"control_prompts": words, "side_effects": 1}
+    study = load_study(write_study(tmp_path, 12, effects=effects, classifiers={"v1": both}))
+    monkeypatch.setattr("tests.support.toys.PaintEditor.judge", lambda self, draws: ColourJudge(), raising=False)
+    subject = prepared(study).subject("v1")
+    with monkeypatch.context() as before:
+        before.setattr(Paired, "effect", Paired.beyond_control)
+        run_search(subject)
+    _, searched = classifier_report(subject, "diffex run toy")
+    red, blue = (searched.paired[concepts_of([subject.corpus[f]])] for f in ("red", "blue/plain-blue"))
+    assert searched.crossed and red.effect.mean() < -blue.effect.mean()  # blue is the strongest,
+    assert red.beyond_control.mean() > -blue.beyond_control.mean()  # and red was
