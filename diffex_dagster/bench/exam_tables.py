@@ -36,6 +36,8 @@ ROWS = {
     "precision_at_5": "precision@5",
     "sign_accuracy": "right signs",
     "effect_mae": "mean error of an effect",
+    "claim_mae": "mean error of a claimed effect",
+    "claim_shown_mae": "the same, where the edit shows its attribute",
     "both_mae": "mean error of do(1) − do(0)",
     "prevalence_mae": "mean error of a prevalence",
     "had_seen": "attributes seen in images that show them already",

@@ -119,6 +119,8 @@ class Marked:
         points: every feature, for the figure.
         plain_mae: mean error of the effects over all images, of the features that are ranked.
         both_mae, both: mean error of do(1) − do(0), over so many features that have one.
+        claim_mae, claim_shown_mae: mean error of the effects that are claimed; the same with the effect where the edit
+            shows its attribute in place of those that have one.
         prevalence_mae: mean error of the share of images that show a feature already; NaN where nobody judged.
         had_seen, had_imagined: share of the pairs of feature and image of which the judge says that the image shows the
             feature already, of those that do and of those that do not.
@@ -149,6 +151,8 @@ class Marked:
     plain_mae: float = math.nan
     both_mae: float = math.nan
     both: int = 0
+    claim_mae: float = math.nan
+    claim_shown_mae: float = math.nan
     prevalence_mae: float = math.nan
     had_seen: float = math.nan
     had_imagined: float = math.nan
@@ -299,6 +303,7 @@ def share_claimed(controls: Sequence[Control]) -> float:
 def presence_marks(rows: Sequence[RankedFeature], true: TrueEffects) -> dict[str, float | int]:
     """How right a report is about what its effect among some images leaves out; see `Marked`."""
     plain, both, shown = [], [], []
+    of_images, claimed = true.effects(), [row for row in rows if row.decision in CLAIMS]
     for row in rows:
         everywhere = row.effect if row.effect_all is None else row.effect_all
         plain.append(abs(everywhere - float(true.d[row.feature].mean())))
@@ -311,7 +316,12 @@ def presence_marks(rows: Sequence[RankedFeature], true: TrueEffects) -> dict[str
     def mean(errors: list[float]) -> float:
         return float(np.mean(errors)) if errors else math.nan
 
-    return {"plain_mae": mean(plain), "both_mae": mean(both), "both": len(both), "prevalence_mae": mean(shown)}
+    where_shown = [row.effect if row.effect_shown is None else row.effect_shown for row in claimed]
+    return {
+        "plain_mae": mean(plain), "both_mae": mean(both), "both": len(both), "prevalence_mae": mean(shown),
+        "claim_mae": mean([abs(row.effect - of_images[row.feature]) for row in claimed]),
+        "claim_shown_mae": mean([abs(x - of_images[row.feature]) for x, row in zip(where_shown, claimed, strict=True)]),
+    }  # fmt: skip
 
 
 def sight_marks(rows: Sequence[RankedFeature], shown: Mapping[str, Mask], true: TrueEffects) -> dict[str, float]:

@@ -29,6 +29,8 @@ MARKS = {  # key -> (heading, whether a larger number is better)
     "effect_mae": ("MAE", False),
     "plain_mae": ("MAE all", False),
     "both_mae": ("MAE do", False),
+    "claim_mae": ("MAE claims", False),
+    "claim_shown_mae": ("MAE claims shown", False),
     "prevalence_mae": ("MAE had", False),
     "had_seen": ("had, seen", True),
     "had_imagined": ("lacked, seen", False),
@@ -42,7 +44,14 @@ MARKS = {  # key -> (heading, whether a larger number is better)
     "decoy_claims": ("decoys", False),
     "control_claims": ("controls", False),
 }
-IN_FILES = ("fdr_unmarked", "true_marked", "had_seen", "had_imagined")  # marks that a terminal has no room for
+IN_FILES = (
+    "fdr_unmarked",
+    "true_marked",
+    "had_seen",
+    "had_imagined",
+    "claim_mae",
+    "claim_shown_mae",
+)  # marks that a terminal has no room for
 COLUMNS = {key: heading for key, (heading, _) in MARKS.items() if key not in IN_FILES}
 WIDEST = 12  # panels of a figure
 RESAMPLES = 2000  # of the classifiers, for the interval of a mean
@@ -123,6 +132,8 @@ def _marks(grade: Grade, beam: float) -> dict[str, float]:
         "effect_mae": grade.effect_mae,
         "plain_mae": math.nan,
         "both_mae": math.nan,
+        "claim_mae": math.nan,
+        "claim_shown_mae": math.nan,
         "prevalence_mae": math.nan,
         "had_seen": math.nan,
         "had_imagined": math.nan,
@@ -144,6 +155,8 @@ def _ours(each: Marked) -> dict[str, Any]:
     marks |= {
         "plain_mae": each.plain_mae,
         "both_mae": each.both_mae,
+        "claim_mae": each.claim_mae,
+        "claim_shown_mae": each.claim_shown_mae,
         "prevalence_mae": each.prevalence_mae,
         "had_seen": each.had_seen,
         "had_imagined": each.had_imagined,

@@ -95,6 +95,13 @@ class RankedFeature:
     prevalence_low: Annotated[Maybe, Says("lower end of its interval (Clopper and Pearson)", **SHARE)] = None
     prevalence_high: Annotated[Maybe, Says("upper end", **SHARE)] = None
     effect_all: Annotated[Maybe, Says("the same effect over all images; null where the row is about all")] = None
+    effect_shown: Annotated[
+        Maybe,
+        Says(
+            "mean over those of the row's images whose edit shows the attribute; null where all of them do, fewer than "
+            "three, or nobody judges"
+        ),
+    ] = None
     other_way: Annotated[
         Maybe,
         Says("mean effect of the edit the other way, on images that are so already; null where it was not made"),

@@ -106,6 +106,29 @@ def edits_that_succeeded(
     }
 
 
+FEWEST_SHOWN = 3  # edits, for a mean over those that show their attribute
+
+
+def effect_where_shown(d: np.ndarray, on: np.ndarray, succeeded: np.ndarray | None) -> float | None:
+    """The mean over the images that an effect is over whose edit shows the attribute; the others take from the effect.
+
+    Which edits show it is a matter of the picture too, so that this is of other images than the effect, and nothing is
+    tested of it.
+
+    Args:
+        d: of every image, (images,).
+        on: the images that the effect is over.
+        succeeded: which edits show the attribute; None where nobody judges.
+
+    Returns:
+        None where all of these edits show it, or fewer than `FEWEST_SHOWN`.
+    """
+    if succeeded is None or bool(succeeded[on].all()):
+        return None
+    shown = np.logical_and(on, succeeded)
+    return float(d[shown].mean()) if shown.sum() >= FEWEST_SHOWN else None
+
+
 def share_shown(succeeded: Mapping[str, np.ndarray], on: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Feature -> the share of its edits that show it, where a judge says so: what a report's row says.
 
@@ -214,6 +237,7 @@ def rank(measured: Measured) -> list[RankedFeature]:
                 leaves=leaves,
                 among=among(feature, of),
                 effect_all=float(paired[feature.id].effect.mean()) if not of.all() else None,
+                effect_shown=effect_where_shown(paired[feature.id].effect, of, succeeded.get(feature.id)),
                 **before,
             )
         )

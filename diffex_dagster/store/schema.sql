@@ -206,6 +206,7 @@ CREATE TABLE IF NOT EXISTS rankings (
     among VARCHAR,                      -- images that the effect is over: without it, with it, all
     prevalence DOUBLE, prevalence_low DOUBLE, prevalence_high DOUBLE, -- share of images that show it already
     effect_all DOUBLE,                  -- over all images, where the effect is not
+    effect_shown DOUBLE,                -- over those whose edit shows the attribute, where not all do
     other_way DOUBLE, other_way_success DOUBLE, other_way_images INTEGER, -- edited the other way where it is so already
     cace DOUBLE, cace_low DOUBLE, cace_high DOUBLE, -- do(1) - do(0), from both
     confounded_with VARCHAR,            -- feature that accounts, or may, for the effect; its numbers are in `side_effects`

@@ -18,7 +18,7 @@ from rich.table import Table
 from scipy import stats
 
 from diffex_dagster.bench import baselines, exam_tables, truth, truth_tables
-from diffex_dagster.bench.marks import Marked, Point, TrueEffects, sight_marks
+from diffex_dagster.bench.marks import Marked, Point, TrueEffects, presence_marks, sight_marks
 from diffex_dagster.bench.racing import all_subjects
 from diffex_dagster.bench.resampling import resample
 from diffex_dagster.classifying.parts import Target
@@ -233,6 +233,20 @@ def test_what_a_judge_sees_is_held_against_what_the_images_show() -> None:
     marks = sight_marks([put, gone], seen, true)  # type: ignore[list-item]
     assert marks == {"had_seen": pytest.approx(2 / 3), "had_imagined": pytest.approx(1 / 5)}
     assert all(math.isnan(value) for value in sight_marks([put], {}, true).values())  # type: ignore[list-item]
+
+
+def test_errors_of_claims_are_marked_with_the_failed_edits_and_without_them() -> None:
+    def row(feature: str, effect: float, decision: str, shown: float | None) -> SimpleNamespace:
+        of = {"direction": "add", "effect_all": None, "cace": None, "prevalence": None}
+        return SimpleNamespace(feature=feature, effect=effect, decision=decision, effect_shown=shown, **of)
+
+    d = {name: np.array([0.4, 0.4, 0.0]) for name in "abc"}
+    lacking = dict.fromkeys(d, np.array([True, True, False]))
+    rows = [row("a", 0.2, "raises", 0.4), row("b", 0.3, "lowers", None), row("c", 0.0, "inconclusive", 0.9)]
+    marks = presence_marks(rows, TrueEffects(d, lacking, {}))  # type: ignore[arg-type]
+    assert marks["claim_mae"] == pytest.approx(0.15) and marks["claim_shown_mae"] == pytest.approx(0.05)
+    none = presence_marks(rows[2:], TrueEffects(d, lacking, {}))  # type: ignore[arg-type]
+    assert math.isnan(none["claim_mae"]) and math.isnan(none["claim_shown_mae"])
 
 
 def test_the_truth_of_few_drawings_says_how_far_it_may_be_off() -> None:

@@ -138,7 +138,9 @@ def test_nothing_found_claims_nothing(with_features) -> None:
     assert "“hat”" in second and "within the noise" in second
     assert "1 shows no effect larger than ±2 percentage points" in third
     _, second, _ = verdict(with_features(ranked("Hat", 0.2, "inconclusive")))
-    assert second.endswith("(95% interval 15 to 25), inconclusive: these images cannot tell.")
+    assert second.endswith(
+        "(95% interval 15 to 25), inconclusive: these images cannot tell it from none, or from what control prompts do."
+    )
 
 
 def test_only_what_the_decisions_tested_is_said(explanation: Report) -> None:

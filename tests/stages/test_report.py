@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from diffex_dagster.classifying.parts import Target
 from diffex_dagster.cli.results import TableFormat, compare, show
 from diffex_dagster.effects.paired import Reach, images_for_no_effect
 from diffex_dagster.errors import StudyError
+from diffex_dagster.judging.protocol import Pair
 from diffex_dagster.report.comparison_page import render_comparison
 from diffex_dagster.report.files import write_report
 from diffex_dagster.report.markdown import comparison_markdown, report_markdown
@@ -29,6 +31,7 @@ from diffex_dagster.stages.comparison import compare_classifiers
 from diffex_dagster.stages.context import at_work
 from diffex_dagster.stages.edits import concepts_of
 from diffex_dagster.stages.notes import groups_looked_into, turn_of
+from diffex_dagster.stages.ranking import effect_where_shown
 from diffex_dagster.stages.report import classifier_report, ranked_report
 from diffex_dagster.stages.rules import Reliance, judge_rules, rules_for
 from diffex_dagster.stages.scores import Paired
@@ -441,3 +444,29 @@ def test_what_is_looked_into_further_is_what_a_store_of_before_holds(
     red, blue = (searched.paired[concepts_of([subject.corpus[f]])] for f in ("red", "blue/plain-blue"))
     assert searched.crossed and red.effect.mean() < -blue.effect.mean()  # blue is the strongest,
     assert red.beyond_control.mean() > -blue.beyond_control.mean()  # and red was
+
+
+def test_the_effect_where_edits_succeeded_stands_beside_that_of_all() -> None:
+    d, on = np.array([0.4, 0.0, 0.5, 0.1, 0.6, 0.9]), np.array([True] * 5 + [False])
+    some = np.array([True, False, True, False, True, True])
+    assert effect_where_shown(d, on, some) == pytest.approx(0.5)
+    assert effect_where_shown(d, on, np.ones(6, dtype=bool)) is None  # it is the effect
+    assert effect_where_shown(d, on, np.array([True, True, False, False, False, True])) is None  # of two images
+    assert effect_where_shown(d, on, None) is None
+
+
+def test_a_report_says_what_the_effect_is_where_the_edit_succeeded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Doubtful(ColourJudge):
+        def _of(self, picture: Image.Image, pair: Pair) -> float:
+            return super()._of(picture, pair) if pair[0] < "8" or "red" not in pair[1] else 0.0
+
+    monkeypatch.setattr("tests.support.toys.PaintEditor.judge", lambda self, draws: Doubtful(), raising=False)
+    report = explained(load_study(write_study(tmp_path, 12)), "v1")
+    rows = {row.feature: row for row in report.features}
+    red, blue = rows["red"], rows["blue/plain-blue"]
+    assert red.edit_success is not None and 0.0 < red.edit_success < 1.0 and blue.edit_success == 1.0
+    shown = [row.effect for row in report.per_image if row.feature == "red" and row.counted and row.succeeded]
+    assert red.effect_shown == pytest.approx(float(np.mean(shown))) and blue.effect_shown is None
+    assert render_report(report).count("Effect where it succeeded") >= 1
