@@ -92,7 +92,10 @@
     });
     box.append(make("h4", "", "Effect on each image"), svg);
     const ends = make("p", "spread-ends");
-    const says = (value) => (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(value).toFixed(2);
+    const says = (value) => {
+      const text = Math.abs(value).toFixed(2);
+      return (Number(text) === 0 ? "" : value > 0 ? "+" : "−") + text; // a zero has no sign
+    };
     ends.append(make("span", "", says(low)), make("span", "", says(high)));
     box.append(ends);
     return box;
