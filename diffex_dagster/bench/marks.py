@@ -302,11 +302,15 @@ def share_claimed(controls: Sequence[Control]) -> float:
 
 def presence_marks(rows: Sequence[RankedFeature], true: TrueEffects) -> dict[str, float | int]:
     """How right a report is about what its effect among some images leaves out; see `Marked`."""
-    plain, both, shown = [], [], []
-    of_images, claimed = true.effects(), [row for row in rows if row.decision in CLAIMS]
+    plain, both, shown, claimed, where_shown = [], [], [], [], []
+    of_images = true.effects()
     for row in rows:
         everywhere = row.effect if row.effect_all is None else row.effect_all
         plain.append(abs(everywhere - float(true.d[row.feature].mean())))
+        if row.decision in CLAIMS:
+            claimed.append(abs(row.effect - of_images[row.feature]))
+            succeeded = row.effect if row.effect_shown is None else row.effect_shown
+            where_shown.append(abs(succeeded - of_images[row.feature]))
         if row.cace is not None and row.feature in true.both:
             both.append(abs(row.cace - float(true.both[row.feature].mean())))
         if row.prevalence is not None:
@@ -316,11 +320,9 @@ def presence_marks(rows: Sequence[RankedFeature], true: TrueEffects) -> dict[str
     def mean(errors: list[float]) -> float:
         return float(np.mean(errors)) if errors else math.nan
 
-    where_shown = [row.effect if row.effect_shown is None else row.effect_shown for row in claimed]
     return {
         "plain_mae": mean(plain), "both_mae": mean(both), "both": len(both), "prevalence_mae": mean(shown),
-        "claim_mae": mean([abs(row.effect - of_images[row.feature]) for row in claimed]),
-        "claim_shown_mae": mean([abs(x - of_images[row.feature]) for x, row in zip(where_shown, claimed, strict=True)]),
+        "claim_mae": mean(claimed), "claim_shown_mae": mean(where_shown),
     }  # fmt: skip
 
 

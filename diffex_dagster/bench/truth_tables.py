@@ -44,14 +44,8 @@ MARKS = {  # key -> (heading, whether a larger number is better)
     "decoy_claims": ("decoys", False),
     "control_claims": ("controls", False),
 }
-IN_FILES = (
-    "fdr_unmarked",
-    "true_marked",
-    "had_seen",
-    "had_imagined",
-    "claim_mae",
-    "claim_shown_mae",
-)  # marks that a terminal has no room for
+# Marks that a terminal has no room for.
+IN_FILES = ("fdr_unmarked", "true_marked", "had_seen", "had_imagined", "claim_mae", "claim_shown_mae")
 COLUMNS = {key: heading for key, (heading, _) in MARKS.items() if key not in IN_FILES}
 WIDEST = 12  # panels of a figure
 RESAMPLES = 2000  # of the classifiers, for the interval of a mean

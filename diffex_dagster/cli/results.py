@@ -14,7 +14,7 @@ from rich.text import Text
 from diffex_dagster.assets.common import GPU_MEMORY
 from diffex_dagster.assets.staleness import Known, staleness
 from diffex_dagster.assets.status import FRESH
-from diffex_dagster.cli.console import TableFormat, terminal
+from diffex_dagster.cli.console import TableFormat, note, terminal
 from diffex_dagster.cli.showing import compare_latest, latest_ranking, print_ranking, print_warnings, to_read
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.files import effects_csv
@@ -35,7 +35,13 @@ from diffex_dagster.utils.output import print_exact
 
 def show(study: Study, classifier: str, output: TableFormat) -> None:
     """Print the ranked list of a classifier's latest report; a table has what that says first, and control prompts."""
-    ranking = latest_ranking(study, classifier)
+    work = to_read(study)
+    ranking = latest_ranking(study, classifier, work)
+    if work.store.less_control_edits(study.kept_as, classifier, work.editor.fingerprint):
+        note(
+            f"{classifier}: this report is of an earlier version, whose effects are less those of the control prompts; "
+            f"`diffex run {study.folder.name}` writes one against the null edits from the edits that are there"
+        )
     if output is TableFormat.table:
         print_ranking(study, classifier, ranking, f"{study.name}: {classifier}")
     else:
@@ -116,8 +122,8 @@ def plan(study: Study, classifiers: Sequence[str], output: TableFormat) -> None:
     if output is not TableFormat.table:
         return print_rows(table, output)
     _print_plan(table)
-    for note in notes:
-        terminal().print(note, highlight=False, markup=False, soft_wrap=True)
+    for remark in notes:
+        terminal().print(remark, highlight=False, markup=False, soft_wrap=True)
     return None
 
 

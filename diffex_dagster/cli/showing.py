@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from diffex_dagster.assets.running import Outcome, report_paths
-from diffex_dagster.cli.console import note, terminal
+from diffex_dagster.cli.console import terminal
 from diffex_dagster.effects.grading import Grade, grade
 from diffex_dagster.errors import DiffExError
 from diffex_dagster.report.schema import report_from_json
@@ -43,11 +43,6 @@ def latest_ranking(study: Study, classifier: str, work: StudyContext | None = No
     ranking = work.store.latest_ranking(study.kept_as, classifier, work.editor.fingerprint)
     if not ranking:
         raise DiffExError(f"{study.name}: {classifier} has no report yet; run `diffex run {study.folder.name}` first")
-    if work.store.less_control_edits(study.kept_as, classifier, work.editor.fingerprint):
-        note(
-            f"{classifier}: this report is of an earlier version, whose effects are less those of the control prompts; "
-            f"`diffex run {study.folder.name}` writes one against the null edits from the edits that are there"
-        )
     return ranking
 
 

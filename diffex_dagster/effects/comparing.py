@@ -191,8 +191,7 @@ def compare(
         )
     if beyond_control is None:
         return compared
-    of_tested = {"edit_success": edit_success, "without": without, "reach": reach, "left": left}
-    held = compare(*beyond_control, options, **of_tested)  # type: ignore[arg-type]
+    held = compare(*beyond_control, options, edit_success=edit_success, without=without, reach=reach, left=left)
     return {name: _agreed(of, held[name]) for name, of in compared.items()}
 
 

@@ -102,8 +102,7 @@ def decide_one(
     if sides[0] != sides[1] or within[0] != within[1]:
         shown += f"; against the control prompts {tested.in_words(*ends[1])}"
     up, down = counts
-    least = min(both, key=lambda of: of.undone_by(options.minimum_effect))
-    undone_by, against = least.undone_by(options.minimum_effect), least.against
+    undone_by, against = min(((of.undone_by(options.minimum_effect), of.against) for of in both), key=lambda by: by[0])
     beyond_noise = p.mean <= options.level and sides[0] == sides[1] != 0 and not any(within)
     if beyond_noise and undone_by > 1:
         raises = reported.mean > 0

@@ -394,9 +394,8 @@ def test_effects_are_against_null_edits_also_where_a_control_prompt_paints(tmp_p
     assert {row.feature: row.decision for row in quiet.features}[blue] == "lowers"
     controls = {control.prompt: control.against_null for control in loud.controls}
     assert controls["dark red patch"] > 0.1 and controls["flornip"] == 0.0
-    assert "stands against these edits too" in render_report(loud) and "differences to the null edits" in render_report(
-        loud
-    )
+    page = render_report(loud)
+    assert "stands against these edits too" in page and "differences to the null edits" in page
 
 
 def test_a_report_of_before_whose_effects_are_less_the_control_prompts_says_so(
@@ -406,7 +405,8 @@ def test_a_report_of_before_whose_effects_are_less_the_control_prompts_says_so(
     study = load_study(write_study(tmp_path, 12, effects={"control_prompts": ["flornip", "dark red patch"]}))
     monkeypatch.setattr(Paired, "effect", Paired.beyond_control)
     monkeypatch.setattr(Example, "effect", property(lambda self: self.score_edit - self.score_placebo))
-    explained(study, "v1")
+    for name in study.classifiers:
+        explained(study, name)
     written = json.loads((reports_folder(study, "v1") / "report.json").read_text())
     monkeypatch.undo()
     for of in written["examples"].values():
@@ -415,6 +415,8 @@ def test_a_report_of_before_whose_effects_are_less_the_control_prompts_says_so(
     assert OF_CONTROLS in report_from_json(written).caveats
     _, _, err = diffex("show", study.file, "v1")
     assert "this report is of an earlier version" in err
+    status, _, err = diffex("compare", study.file)  # reads scores, and no report
+    assert status == 0 and "earlier version" not in err
     v1 = prepared(study).subject("v1")
     latest = latest_report(v1)
     assert latest is not None and latest.differs == ("definition of effects",)
