@@ -118,6 +118,7 @@ def test_a_group_opens_and_leads_to_its_features(opened: Open, report_folder: Pa
     page.fill("#find", "beard")  # hides the feature that the link leads to
     page.locator(".branch a", has_text="Black shades").click()
     target = page.locator("#features > li", has=page.locator(".name", has_text="Black shades"))
+    target.wait_for()  # the page follows the link in an event of its own
     assert target.is_visible()
     assert target.locator("details").get_attribute("open") is not None
 
